@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+# Quire: make, make run, make test, make image. `make help` lists all.
+#
+# Everything is built below build/. Sources are found by folder, so a new file needs no line here.
+# A unit test tests/unit/test_X.c names the kernel files it is built with in a line
+#   // sources: lib/format.c mm/chunk.c
+
+B := build
+CC := gcc
+NASM := nasm
+MAKEFLAGS += --no-print-directory
+JOBS := $(shell nproc)
+
+ROOMS := arch/x86_64 lib mm pgm vmx svm vm dev monitor
+C_SOURCES := $(wildcard $(addsuffix /*.c,$(ROOMS))) $(filter-out boot/efi%,$(wildcard boot/*.c))
+ASM_SOURCES := $(wildcard $(addsuffix /*.asm,$(ROOMS))) $(wildcard boot/*.asm)
+ASM_SOURCES := $(filter-out boot/efi%,$(ASM_SOURCES))
+OBJECTS := $(C_SOURCES:%.c=$(B)/%.o) $(ASM_SOURCES:%.asm=$(B)/%.asm.o)
+
+WARN := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-unused-parameter
+DEBUG ?= 1
+CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fno-pic -fno-pie -mcmodel=kernel -mno-red-zone -mgeneral-regs-only \
+	-fno-strict-aliasing -fno-omit-frame-pointer -fstack-protector-strong -mstack-protector-guard=global \
+	-fno-asynchronous-unwind-tables -fcf-protection=none -DQUIRE_DEBUG=$(DEBUG) $(WARN) -I. -I$(B) -MMD -MP
+LDFLAGS := -T linker.ld -nostdlib -static -no-pie -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments
+
+EFI_INC := /usr/include/efi
+EFI_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-zone -fno-stack-protector \
+	-fno-strict-aliasing -fcf-protection=none -maccumulate-outgoing-args -DGNU_EFI_USE_MS_ABI -Wall -Wextra -Werror -Wno-unused-parameter \
+	-I. -I$(EFI_INC) -I$(EFI_INC)/x86_64 -MMD -MP
+EFI_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard boot/efi*.c)) $(B)/boot/efi_kernel.o
+
+.PHONY: all run test test-all test-unit image style clean help bench compile_commands setup
+
+all: $(B)/BOOTX64.EFI $(B)/compile_commands.json ## build the hypervisor
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	@$(CC) $(CFLAGS) -c $< -o $@
+
+$(B)/%.asm.o: %.asm
+	@mkdir -p $(@D)
+	@echo "  NASM  $<"
+	@$(NASM) -f elf64 -g -F dwarf -I./ -MD $(@:.o=.d) -MP -o $@ $<
+
+$(B)/boot/efi%.o: boot/efi%.c
+	@mkdir -p $(@D)
+	@echo "  CC    $< (UEFI)"
+	@$(CC) $(EFI_CFLAGS) -c $< -o $@
+
+$(B)/kernel.elf: $(OBJECTS) linker.ld
+	@echo "  LD    $@"
+	@ld $(LDFLAGS) -o $@ $(OBJECTS)
+	@objcopy --strip-debug $@ $(B)/kernel.stripped
+
+# The kernel's image and the default configuration, carried inside the UEFI program.
+$(B)/boot/efi_kernel.o: boot/efi_kernel.asm $(B)/kernel.elf boot/default.conf
+	@mkdir -p $(@D)
+	@$(NASM) -f elf64 -I./ -I$(B)/ -o $@ $<
+
+$(B)/BOOTX64.EFI: $(EFI_OBJECTS)
+	@echo "  EFI   $@"
+	@ld -nostdlib -znocombreloc -T /usr/lib/elf_x86_64_efi.lds -shared -Bsymbolic -z noexecstack --no-warn-rwx-segments \
+		/usr/lib/crt0-efi-x86_64.o $(EFI_OBJECTS) -L/usr/lib -lgnuefi -lefi $$($(CC) -print-libgcc-file-name) -o $(B)/boot.so
+	@objcopy -j .text -j .sdata -j .data -j .rodata -j .dynamic -j .dynsym -j .rel -j .rela -j .rel.* -j .rela.* -j .reloc \
+		--target efi-app-x86_64 --subsystem=10 $(B)/boot.so $@
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+$(B)/compile_commands.json: Makefile $(C_SOURCES)
+	@mkdir -p $(B)
+	@{ echo '['; sep=''; for f in $(C_SOURCES); do \
+		printf '%s{"directory":"%s","file":"%s","command":"$(CC) $(CFLAGS) -c %s"}' "$$sep" "$(CURDIR)" $$f $$f; sep=','; \
+		done; echo ']'; } > $@ && ln -sf $@ compile_commands.json
+
+# ---- tests ----
+UNIT := $(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/test_*.c))
+UNIT_COMMON := $(wildcard tests/unit/common/*.c)
+SANITIZE ?= -fsanitize=address,undefined -fno-sanitize-recover=undefined
+UNIT_CFLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -DQUIRE_DEBUG=1 -Wall -Wextra -Wno-unused-parameter -Werror -I. -I$(B) -Itests/unit
+
+# TSan variants: a test whose first lines have "// threads" is built a second time under the thread sanitizer.
+TSAN := $(patsubst tests/unit/%.c,$(B)/unit/%.tsan,$(shell grep -ls '^// threads' tests/unit/test_*.c))
+
+.SECONDEXPANSION:
+unit_sources = $(shell sed -n 's|^// sources:||p' tests/unit/$(1).c)
+
+$(B)/unit/test_%.tsan: tests/unit/test_%.c $(UNIT_COMMON) $$(call unit_sources,test_$$*)
+	@mkdir -p $(@D)
+	@echo "  UNIT  $@"
+	@$(CC) $(UNIT_CFLAGS) -fsanitize=thread -o $@ $(filter %.c,$^) -lcmocka -lpthread
+
+$(B)/unit/test_%: tests/unit/test_%.c $(UNIT_COMMON) $$(call unit_sources,test_$$*)
+	@mkdir -p $(@D)
+	@echo "  UNIT  $@"
+	@$(CC) $(UNIT_CFLAGS) $(SANITIZE) -o $@ $(filter %.c,$^) -lcmocka -lpthread
+
+test-unit: $(UNIT) $(TSAN) ## unit tests only (host build, sanitizers)
+	@for t in $(UNIT) $(TSAN); do echo "== $$t"; ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+clean: ## remove build/
+	@rm -rf $(B) compile_commands.json

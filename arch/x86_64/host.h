@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Services of the host machine for the rooms above: clock, timer, calls between CPUs, power,
+ * memory types, FPU state. Kernel only.
+ */
+#ifndef ARCH_HOST_H
+#define ARCH_HOST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "arch/x86_64/address.h"
+#include "lib/status.h"
+
+/* ---- time ---- */
+uint64_t host_tsc_hz(void);             /* measured once at boot; never 0 afterwards */
+uint64_t host_now_ns(void);             /* since boot, monotonic on each CPU */
+uint64_t host_tsc_to_ns(uint64_t ticks);
+uint64_t host_ns_to_tsc(uint64_t ns);
+/* One-shot timer of this CPU: an interrupt no earlier than this moment of host_now_ns(). UINT64_MAX: none. */
+void host_timer_set(uint64_t deadline_ns);
+
+/* ---- other CPUs ---- */
+/*
+ * Makes a CPU leave its guest or its sleep soon; on return the interrupt is on its way. A CPU that
+ * is in the host anyway only takes a cheap interrupt. nmi: by NMI (see vmx's quirk), which is noted and returned from.
+ */
+void host_kick(unsigned cpu, bool nmi);
+uint32_t host_apic_id(unsigned cpu);
+/* Kernel virtual address of a page-aligned 4 KiB per-CPU page for the vendor (VMXON region, host save area): zeroed, its hpa. */
+hpa_t host_vendor_page(unsigned cpu);
+
+/* ---- host state that backends restore on exit ---- */
+struct host_descriptor_tables {
+	uint64_t gdt_base, idt_base, tss_base, gs_base;
+	uint16_t cs, ss, tr; /* data segments are null selectors */
+};
+void host_descriptor_tables(struct host_descriptor_tables *out); /* of the calling CPU */
+/* For SVM: reloads TR after VMRUN is not needed with VMLOAD; for VMX: limits of GDT and IDT become 0xffff, this puts them right. */
+void host_reload_table_limits(void);
+/* After an NMI exit: runs the NMI handler's bookkeeping and unblocks NMIs with an IRET. */
+void host_take_nmi(void);
+
+/* ---- memory types ---- */
+#define MEMORY_TYPE_UC 0u
+#define MEMORY_TYPE_WC 1u
+#define MEMORY_TYPE_WT 4u
+#define MEMORY_TYPE_WP 5u
+#define MEMORY_TYPE_WB 6u
+/* MTRR type of [where, where + size); MEMORY_TYPE_MIXED when not uniform. Intel SDM vol. 3 section 12.11. */
+#define MEMORY_TYPE_MIXED 0xffu
+unsigned host_memory_type(hpa_t where, uint64_t size);
+
+/* ---- FPU ---- */
+/* The kernel itself never touches it; these save and restore a guest's. area is 64-byte aligned, host_fpu_size() bytes. */
+size_t host_fpu_size(void);      /* for all features in host_xcr0() */
+uint64_t host_xcr0(void);        /* what this host's guests may have; 0: no XSAVE (FXSAVE is used) */
+void host_fpu_init(void *area);  /* reset state */
+void host_fpu_save(void *area);
+void host_fpu_restore(const void *area);
+
+/* ---- consoles ---- */
+/* Raw bytes to serial and framebuffer; from the boot CPU only. */
+void console_write(const char *bytes, size_t length);
+/* One byte from the serial port, or -1. From the boot CPU only. */
+int console_read(void);
+/* Carries what log_line() queued to the consoles; boot CPU only, bounded. When sink is set, lines go there instead. */
+void log_drain(void);
+void log_set_sink(void (*sink)(const char *line));
+/* The kept log, newest last: calls line for each of the last `count`. */
+void log_replay(unsigned count, void (*line)(void *context, const char *text), void *context);
+
+/* ---- power ---- */
+_Noreturn void host_poweroff(void); /* ACPI S5 from FADT and DSDT's \_S5, else QEMU and Bochs ports (named quirks), else stops with a line */
+_Noreturn void host_reboot(void);
+
+/* ---- ACPI found at boot ---- */
+/* First table with this signature, mapped, checksum good; NULL. */
+const void *host_acpi_table(const char signature[4]);
+
+#endif

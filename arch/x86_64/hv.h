@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The vendor seam. vm/ drives a virtual CPU through struct hv_ops and nothing else;
+ * vmx/ and svm/ each provide one table. What both sides share stands here: the guest's
+ * registers, the neutral exit, the event to inject, the capabilities.
+ *
+ * Registers are fetched lazily. After run(): gpr[] but RSP, rip and exit are always
+ * there. Everything else belongs to a register group: read it only after
+ * hv_need(vcpu, groups), and after changing it call hv_changed(vcpu, groups), so that
+ * the backend writes it back at the next entry. hv_need costs two instructions when the
+ * group is already there. A group must be needed before it is changed, unless every
+ * member of it is set.
+ *
+ * A vcpu belongs to one host CPU at a time; none of this takes a lock. Interrupts of the
+ * host are off on every call, and off again when run() returns.
+ */
+#ifndef ARCH_HV_H
+#define ARCH_HV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arch/x86_64/address.h"
+#include "lib/status.h"
+
+/* Numbered as the processor encodes them. */
+enum gpr {
+	GPR_RAX, GPR_RCX, GPR_RDX, GPR_RBX, GPR_RSP, GPR_RBP, GPR_RSI, GPR_RDI,
+	GPR_R8, GPR_R9, GPR_R10, GPR_R11, GPR_R12, GPR_R13, GPR_R14, GPR_R15,
+	GPR_COUNT
+};
+
+/* The first six are numbered as the processor encodes them. */
+enum segment_name {
+	SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR,
+	SEG_COUNT
+};
+
+/*
+ * attributes, as in the second dword of a descriptor shifted right by 8:
+ * 3:0 type, 4 S, 6:5 DPL, 7 present, 12 AVL, 13 L, 14 D/B, 15 G.
+ * A segment that is not present is what VMX calls unusable. limit is in bytes, G already applied.
+ */
+struct segment {
+	uint64_t base;
+	uint32_t limit;
+	uint16_t selector;
+	uint16_t attributes;
+};
+
+#define SEG_ATTR_PRESENT 0x0080u
+#define SEG_ATTR_S 0x0010u
+#define SEG_ATTR_L 0x2000u
+#define SEG_ATTR_DB 0x4000u
+#define SEG_ATTR_G 0x8000u
+#define SEG_ATTR_DPL(a) (((a) >> 5) & 3u)
+
+struct table_register {
+	uint64_t base;
+	uint16_t limit;
+};
+
+/* Register groups. */
+#define REGS_RFLAGS 0x01u    /* rflags */
+#define REGS_RSP 0x02u       /* gpr[GPR_RSP] */
+#define REGS_CONTROL 0x04u   /* cr0 cr3 cr4 efer pdpte[]; cr2 is plain data on SVM and VMX alike */
+#define REGS_SEGMENTS 0x08u  /* segment[] gdtr idtr */
+#define REGS_DEBUG 0x10u     /* dr7 and debugctl (dr0-3, dr6 stand in dr[]) */
+#define REGS_SYSTEM 0x20u    /* sysenter_*, pat, and the syscall MSRs star..kernel_gs_base */
+#define REGS_SHADOW 0x40u    /* interrupt_shadow, nmi_blocked */
+#define REGS_ALL 0x7fu
+
+enum hv_event_kind {
+	EVENT_NONE,
+	EVENT_INTERRUPT,      /* external */
+	EVENT_NMI,
+	EVENT_EXCEPTION,      /* a fault, trap or abort with a vector; #BP and #OF from INT3/INTO too */
+	EVENT_SOFT_INTERRUPT, /* INT n; length is the instruction's */
+};
+
+struct hv_event {
+	uint8_t kind; /* enum hv_event_kind */
+	uint8_t vector;
+	bool has_error_code;
+	bool soft;      /* exception from INT3 or INTO: rip is advanced by length on delivery */
+	uint8_t length; /* bytes of the instruction behind a soft event */
+	uint32_t error_code;
+};
+
+enum hv_exit_kind {
+	EXIT_NOTHING,          /* the backend has handled it; just run again */
+	EXIT_HOST_INTERRUPT,   /* a host interrupt or NMI came and has been taken */
+	EXIT_SLICE,            /* the time slice set by slice_ticks is over */
+	EXIT_HLT,
+	EXIT_PAUSE,
+	EXIT_CPUID,
+	EXIT_IO,
+	EXIT_MSR_READ,         /* ECX names it */
+	EXIT_MSR_WRITE,
+	EXIT_CR_ACCESS,
+	EXIT_DR_ACCESS,
+	EXIT_XSETBV,
+	EXIT_CACHE,            /* INVD, WBINVD: nothing to do but step over it */
+	EXIT_INVLPG,
+	EXIT_RDTSC,
+	EXIT_RDTSCP,
+	EXIT_HYPERCALL,        /* VMCALL, VMMCALL */
+	EXIT_UNDEFINED,        /* an instruction this guest must not have: #UD */
+	EXIT_SLAT_FAULT,
+	EXIT_SLAT_MISCONFIG,   /* reserved bits: the MMIO mark, or a bug */
+	EXIT_EXCEPTION,        /* intercepted: #DB, #AC, #UD, #MC ... */
+	EXIT_INTERRUPT_WINDOW, /* want_interrupt_window, and the guest can take one now */
+	EXIT_NMI_WINDOW,
+	EXIT_TRIPLE_FAULT,
+	EXIT_INIT,
+	EXIT_SIPI,             /* vector in sipi_vector */
+	EXIT_TASK_SWITCH,
+	EXIT_INVALID_STATE,    /* the processor refused the guest's state; failure says what */
+	EXIT_UNKNOWN,          /* raw_reason is one nobody asked for */
+	EXIT_KIND_COUNT
+};
+
+#define ACCESS_READ 1u
+#define ACCESS_WRITE 2u
+#define ACCESS_EXECUTE 4u
+
+struct hv_exit {
+	enum hv_exit_kind kind;
+	uint8_t length;          /* of the instruction; 0: not known, decode it */
+	uint8_t byte_count;      /* bytes[] as fetched by the processor; 0: none given */
+	uint8_t bytes[15];
+	uint64_t raw_reason;     /* VMX basic exit reason or SVM exit code, for messages */
+	struct hv_event interrupted; /* the event whose delivery this exit broke off; must come again */
+	union {
+		struct {
+			uint16_t port;
+			uint8_t size;        /* 1, 2, 4 */
+			bool in, string, rep; /* string: hand it to the emulator */
+		} io;
+		struct {
+			uint8_t number;      /* 0, 3, 4, 8 */
+			uint8_t gpr;
+			bool write, clts, lmsw;
+			bool decoded;        /* false: gpr and the rest unknown, number and write are right: decode */
+			uint16_t lmsw_source;
+		} cr;
+		struct {
+			uint8_t number, gpr;
+			bool write, decoded;
+		} dr;
+		struct {
+			gpa_t gpa;
+			gva_t gva;
+			bool gva_valid;
+			bool guest_table;    /* the processor was reading or updating a guest page table */
+			uint8_t access;      /* ACCESS_* that was tried */
+			uint8_t rights;      /* ACCESS_* that the entry granted; 0: not present */
+		} slat;
+		struct {
+			uint8_t vector;
+			bool has_error_code;
+			uint32_t error_code;
+			uint64_t detail;     /* #PF: the address; #DB: DR6 bits */
+		} exception;
+		struct {
+			uint64_t code;
+			const char *text;    /* NULL when the processor gives none */
+		} failure;
+		uint8_t sipi_vector;
+	};
+};
+
+/* One virtual CPU as both sides see it; each backend embeds it as its first member. */
+struct hv_vcpu {
+	uint64_t gpr[GPR_COUNT];
+	uint64_t rip;
+	uint32_t valid, changed; /* REGS_* */
+	uint64_t rflags;
+	uint64_t cr0, cr2, cr3, cr4, efer;
+	uint64_t pdpte[4];       /* PAE: what the processor holds */
+	uint64_t xcr0;           /* the host's is exchanged for it around the run by vm/ */
+	uint64_t dr[8];
+	uint64_t debugctl;
+	struct segment segment[SEG_COUNT];
+	struct table_register gdtr, idtr;
+	uint64_t sysenter_cs, sysenter_esp, sysenter_eip, pat;
+	uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
+	bool interrupt_shadow, nmi_blocked;
+
+	struct hv_event inject;      /* taken at the next entry, then EVENT_NONE again */
+	bool want_interrupt_window, want_nmi_window;
+	uint64_t tsc_offset;         /* guest TSC = host TSC + this; after changing it set tsc_changed */
+	bool tsc_changed;
+	uint64_t slice_ticks;        /* host TSC ticks until EXIT_SLICE where the backend can; 0: no limit */
+	bool flush_pending;          /* everything cached for this vcpu is flushed before the next entry */
+	hpa_t slat_root;
+	uint32_t pass_cr4_mask;      /* reserved for the backend's own use */
+
+	struct hv_exit exit;
+	void *owner;                 /* vm's struct vcpu */
+};
+
+enum slat_kind { SLAT_EPT, SLAT_NPT };
+
+/* What the processor offers; the same on every CPU, or the start fails. */
+struct hv_caps {
+	enum slat_kind slat;
+	uint8_t slat_levels;       /* 4 or 5 */
+	bool slat_2m, slat_1g, slat_execute_only, slat_accessed_dirty;
+	bool pml, tsc_scaling, next_rip, decode_assists, slice_timer, vpid, flush_by_asid;
+	bool misconfig_exit;       /* a reserved pattern in a leaf exits fast (EPT) */
+	uint32_t asid_count;
+};
+
+/* Why a machine can't be virtualised: what is missing and what to change, for a person. */
+struct hv_refusal {
+	char text[200];
+};
+
+struct hv_ops {
+	const char *name; /* "VMX" or "SVM" */
+
+	/* Can this CPU do it? Looks at CPUID and MSRs only, changes nothing. Fills caps, or why. Runs on each CPU. */
+	enum status (*probe)(struct hv_caps *caps, struct hv_refusal *why) must_check;
+	/* Turns it on and off on the calling CPU. */
+	enum status (*enable_cpu)(struct hv_refusal *why) must_check;
+	void (*disable_cpu)(void);
+
+	/*
+	 * A vcpu in the state after power-on (manual: Intel vol. 3 table 9-1, AMD vol. 2 table 14-1), SLAT root
+	 * unset. NO_MEMORY. destroy() must run on a CPU where the vcpu isn't loaded elsewhere; it gives all back.
+	 */
+	enum status (*create)(struct hv_vcpu **vcpu) must_check;
+	void (*destroy)(struct hv_vcpu *vcpu);
+	/* Registers as after INIT (or power-on) again. */
+	void (*reset)(struct hv_vcpu *vcpu);
+
+	/*
+	 * Enters the guest on this CPU and returns at the next exit, with vcpu->exit filled. Moves the vcpu
+	 * here first if it last ran on another CPU (which must have let go of it with unload()).
+	 */
+	void (*run)(struct hv_vcpu *vcpu);
+	/* Makes the CPU that holds the vcpu's state let go (VMCLEAR); call there, before it runs elsewhere. */
+	void (*unload)(struct hv_vcpu *vcpu);
+
+	/* Fetches the groups that aren't valid yet. Use hv_need(). */
+	void (*load)(struct hv_vcpu *vcpu, uint32_t groups);
+
+	/* Second-level table root, a table frame; levels as in caps. Flushes. */
+	void (*set_slat)(struct hv_vcpu *vcpu, hpa_t root);
+
+	/* Guest reads (and writes) of this MSR need no exit from now on, or do again. Only MSRs the entry switches. */
+	void (*pass_msr)(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write);
+};
+
+extern const struct hv_ops vmx_ops;
+extern const struct hv_ops svm_ops;
+/* The one chosen at boot. */
+extern const struct hv_ops *hv;
+
+static inline void hv_need(struct hv_vcpu *vcpu, uint32_t groups)
+{
+	if ((vcpu->valid & groups) != groups)
+		hv->load(vcpu, groups);
+}
+
+static inline void hv_changed(struct hv_vcpu *vcpu, uint32_t groups)
+{
+	vcpu->valid |= groups;
+	vcpu->changed |= groups;
+}
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The kernel's log and its end. Safe in any context, an exit or an NMI included:
+ * a line is formatted on the stack and put into a ring without a lock; the boot
+ * processor's idle loop carries the ring to the consoles (serial, framebuffer).
+ * Unit tests supply their own versions of these functions.
+ */
+#ifndef ARCH_LOG_H
+#define ARCH_LOG_H
+
+/* One line (a newline is added). At most 240 bytes; the rest is cut. */
+void log_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/*
+ * Broken hardware or a broken invariant: prints, stops every CPU, never returns.
+ * No guest can cause one; tests count each as a failure.
+ */
+_Noreturn void panic(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#define panic_unless(condition)                                               \
+	do {                                                                   \
+		if (__builtin_expect(!(condition), 0))                         \
+			panic("%s:%d: %s does not hold", __FILE__, __LINE__,   \
+			      #condition);                                     \
+	} while (0)
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Spin locks with ranks. A CPU may take a lock only if its rank is above every
+ * rank it already holds; debug builds (QUIRE_DEBUG=1) panic on a lock out of order,
+ * naming both. The host runs with interrupts off outside its idle window, so no
+ * variant that saves the interrupt flag is needed.
+ */
+#ifndef ARCH_SPINLOCK_H
+#define ARCH_SPINLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* From the outermost to the innermost. */
+enum lock_rank {
+	RANK_MACHINE = 1,
+	RANK_PGM,      /* ranges, handlers of one machine */
+	RANK_BLOCK,    /* one 2 MiB block's records */
+	RANK_ACCOUNT,  /* a machine's accounts, the host's totals */
+	RANK_CHUNK,    /* chunk lists and frame records */
+	RANK_LEAF,     /* anything that takes no further lock */
+};
+
+struct spinlock {
+	uint32_t held; /* atomic: 0 free, 1 held */
+	uint8_t rank;
+	const char *name;
+};
+
+#define SPINLOCK(lock_rank, lock_name) { .held = 0, .rank = (lock_rank), .name = (lock_name) }
+
+/* Books and checks ranks; spinlock.c keeps them per CPU and does nothing unless debugging. */
+extern bool lock_rank_debug;
+void lock_rank_enter(unsigned rank, const char *name);
+void lock_rank_leave(unsigned rank);
+
+static inline void spin_pause(void)
+{
+	__builtin_ia32_pause();
+}
+
+static inline void lock_init(struct spinlock *lock, enum lock_rank rank, const char *name)
+{
+	*lock = (struct spinlock)SPINLOCK((uint8_t)rank, name);
+}
+
+static inline void lock_acquire(struct spinlock *lock)
+{
+	if (__builtin_expect(lock_rank_debug, 0))
+		lock_rank_enter(lock->rank, lock->name);
+	while (__atomic_exchange_n(&lock->held, 1, __ATOMIC_ACQUIRE))
+		while (__atomic_load_n(&lock->held, __ATOMIC_RELAXED))
+			spin_pause();
+}
+
+static inline void lock_release(struct spinlock *lock)
+{
+	__atomic_store_n(&lock->held, 0, __ATOMIC_RELEASE);
+	if (__builtin_expect(lock_rank_debug, 0))
+		lock_rank_leave(lock->rank);
+}
+
+#endif

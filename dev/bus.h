@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The bus: all that a device model knows of the world. A device gets a struct bus at
+ * creation, registers its ports and MMIO, raises its interrupt lines, arms its timers,
+ * and talks to its console. It never sees a machine, a vcpu or a vendor.
+ *
+ * Locking: every call into a device, and from a device into the bus, is made under the
+ * machine's device lock (bus->lock is held by whoever calls in). Devices take none of
+ * their own.
+ *
+ * Device state is plain data in one struct per device, so that it can be saved later;
+ * reset() puts it back to power-on. Devices are created once per machine.
+ */
+#ifndef DEV_BUS_H
+#define DEV_BUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "arch/x86_64/address.h"
+#include "lib/status.h"
+
+struct bus;
+
+/* size is 1, 2 or 4 (ports), 1, 2, 4 or 8 (MMIO). Port accesses wider than the device are split or answered by it. */
+struct port_ops {
+	uint32_t (*read)(void *device, uint16_t port, unsigned size);
+	void (*write)(void *device, uint16_t port, unsigned size, uint32_t value);
+};
+
+struct mmio_ops {
+	uint64_t (*read)(void *device, uint64_t offset, unsigned size);
+	void (*write)(void *device, uint64_t offset, unsigned size, uint64_t value);
+};
+
+/* A device-side timer. Embedded in the device; the queue links it. One shot; nanoseconds of the machine's clock. */
+struct dev_timer {
+	struct dev_timer *next; /* the queue's */
+	uint64_t deadline;
+	bool armed;
+	void (*fire)(void *device, uint64_t now); /* runs under the device lock; may arm again */
+	void *device;
+};
+
+/* Sorted singly linked queue; a machine has about ten timers. */
+struct timer_queue {
+	struct dev_timer *first;
+};
+
+void timer_arm(struct timer_queue *queue, struct dev_timer *timer, uint64_t deadline);
+void timer_cancel(struct timer_queue *queue, struct dev_timer *timer);
+/* The next deadline, or UINT64_MAX. */
+uint64_t timer_next(const struct timer_queue *queue);
+/* Fires all that are due at `now`, in order of deadline; bounded: each timer at most 64 times a call. */
+void timer_run(struct timer_queue *queue, uint64_t now);
+
+/* Where interrupt wires end. line: 0..23, as on a PC (ISA IRQ n goes to the PICs' input n and to the IOAPIC's pin, 0 to pin 2). */
+typedef void (*irq_set)(void *context, unsigned line, bool level);
+
+/* What a device can ask of the machine as a whole. */
+enum machine_event {
+	MACHINE_RESET,       /* reset button: i8042, port 0x92, 0xcf9, triple fault by keyboard */
+	MACHINE_POWEROFF,    /* S5 */
+	MACHINE_EXIT_PORT,   /* a write to 0xf4; value given */
+	MACHINE_A20,         /* value: 1 gate open, 0 closed */
+};
+
+struct bus {
+	struct port_table *ports; /* dev/ports.c */
+	struct timer_queue timers;
+
+	/* Set by the machine before any device is created. context goes to each. */
+	void *context;
+	uint64_t (*now)(void *context); /* nanoseconds since the machine was started, not counting pauses; monotonic */
+	irq_set set_irq;
+	void (*event)(void *context, enum machine_event event, uint32_t value);
+	/* Console of the machine: output bytes; input is pushed with uart_input(). */
+	void (*console_write)(void *context, const uint8_t *bytes, size_t length);
+	void (*debug_write)(void *context, uint8_t byte); /* port 0xe9 */
+	/* Maps size bytes at gpa; CONFLICT, LIMIT, NO_MEMORY. Wired to PGM's handler tree by vm/. */
+	enum status (*map_mmio)(void *context, gpa_t where, uint64_t size, const struct mmio_ops *ops,
+				void *device, const char *name);
+	/* Guest-physical access for devices that do DMA or read tables. */
+	enum status (*memory_read)(void *context, gpa_t from, void *to, size_t length);
+	enum status (*memory_write)(void *context, gpa_t to, const void *from, size_t length);
+};
+
+/* dev/ports.c: 65,536 ports, two levels, a lookup of a few instructions. */
+enum status port_table_create(struct bus *bus) must_check;
+void port_table_destroy(struct bus *bus);
+/* count ports from first; CONFLICT if any is taken, NO_MEMORY. name is kept, not copied. */
+enum status port_register(struct bus *bus, uint16_t first, unsigned count, const struct port_ops *ops,
+			  void *device, const char *name) must_check;
+/* Ports that nobody has registered read all ones and swallow writes. */
+uint32_t port_read(struct bus *bus, uint16_t port, unsigned size);
+void port_write(struct bus *bus, uint16_t port, unsigned size, uint32_t value);
+
+#endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Formatted print without allocation and without floating point.
+ *
+ * Conversions: %d %i %u %x %X %o %c %s %p %%, lengths hh h l ll z j, flags - 0 + space #,
+ * width and precision as numbers or *. Anything else is printed as it stands.
+ */
+#ifndef LIB_FORMAT_H
+#define LIB_FORMAT_H
+
+#include <stdarg.h>
+#include <stddef.h>
+
+/* A sink takes `length` bytes of output; called several times for one format. */
+typedef void (*format_sink)(void *context, const char *bytes, size_t length);
+
+void format_to(format_sink sink, void *context, const char *format, va_list args)
+	__attribute__((format(printf, 3, 0)));
+
+/*
+ * Writes at most size - 1 bytes and a NUL into buffer (size may be 0: nothing is written).
+ * Returns the length that the whole text has, as C's snprintf does.
+ */
+size_t format_string(char *buffer, size_t size, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+size_t format_string_v(char *buffer, size_t size, const char *format, va_list args)
+	__attribute__((format(printf, 3, 0)));
+
+#endif

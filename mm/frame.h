@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Host frames: who has which. Allocation of single frames (4 KiB), blocks (2 MiB) and
+ * huge blocks (1 GiB), always charged to an account first. There is no frame_free here:
+ * what was mapped goes through mm/gather.h, which frees after the flush.
+ *
+ * No function here needs a lock held by the caller; none may be called with a lock of
+ * RANK_ACCOUNT or deeper held.
+ */
+#ifndef MM_FRAME_H
+#define MM_FRAME_H
+
+#include "mm/account.h"
+
+/*
+ * One zeroed frame for `page` of the account's machine (the page number is remembered in the frame record,
+ * so that a moved or shared frame finds its page). kind BASE or FIXED: guest frames, reached by frame_map().
+ * OVER_QUOTA, NO_MEMORY.
+ */
+enum status frame_alloc(struct account *account, enum account_kind kind, gpa_t page, hpa_t *frame) must_check;
+
+/*
+ * Up to count zeroed BASE frames not yet given to a page (the reserve, "handy pages"); *got tells how many came.
+ * OK when at least one came.
+ */
+enum status frame_alloc_many(struct account *account, unsigned count, hpa_t *frames, unsigned *got) must_check;
+/* A frame out of frame_alloc_many is now behind this page. */
+void frame_assign(hpa_t frame, gpa_t page);
+
+/* One zeroed frame for a table or for records, always in the direct map (direct_pointer). Charged to ACCOUNT_TABLE. */
+enum status table_alloc(struct account *account, hpa_t *frame) must_check;
+
+/*
+ * One whole chunk (512 BASE pages) behind the 2 MiB block at `block`. *zero tells whether it is known to be
+ * zero; if not the caller clears it with block_zero() before anyone else can see it.
+ * NO_MEMORY when no whole chunk is free, OVER_QUOTA.
+ */
+enum status block_alloc(struct account *account, gpa_t block, hpa_t *frame, bool *zero) must_check;
+void block_zero(hpa_t block);
+/* 512 adjacent chunks, zeroed. */
+enum status huge_alloc(struct account *account, gpa_t where, hpa_t *frame) must_check;
+
+/* A large block's chunk becomes 512 single private frames of the same owner, page by page; no memory moves. NO_MEMORY. */
+enum status block_split(struct account *account, hpa_t block) must_check;
+
+/* Work for an idle CPU: clears one free frame or part of a free chunk; false when nothing is left to clear. */
+bool frame_prezero_step(void);
+
+/* What is behind a frame, for `check`, `page` and the statistics. */
+enum frame_state { FRAME_FREE, FRAME_PRIVATE, FRAME_SHARED, FRAME_TABLE, FRAME_KERNEL, FRAME_ABSENT };
+struct frame_info {
+	enum frame_state state;
+	owner_t owner;
+	gpa_t page;
+	uint32_t references;
+	bool large; /* part of a whole chunk given out by block_alloc */
+	bool zero;
+};
+void frame_describe(hpa_t frame, struct frame_info *info);
+
+struct frame_totals {
+	uint64_t pages;            /* all that mm owns */
+	uint64_t free_pages;       /* in free chunks, split chunks and magazines */
+	uint64_t private_pages, shared_pages, table_pages, kernel_pages;
+	uint64_t chunks, free_chunks, large_chunks, split_chunks, kernel_chunks, partial_chunks;
+	uint64_t zero_chunks;      /* of the free ones, known to be zero */
+	uint64_t reserved_pages;   /* promised to machines */
+	uint64_t record_bytes;     /* chunk records and frame records */
+};
+void frame_totals(struct frame_totals *totals);
+
+/*
+ * Integrity of chunk lists, frame records, magazines and accounts. Calls report for each finding (a finished line);
+ * returns how many there were. Stops no one: takes the chunk lock piecewise.
+ */
+unsigned frame_check(void (*report)(void *context, const char *line), void *context);
+
+#endif
