@@ -16,6 +16,7 @@ enum lock_rank {
 	RANK_MACHINE = 1,
 	RANK_PGM,      /* ranges, handlers of one machine */
 	RANK_BLOCK,    /* one 2 MiB block's records */
+	RANK_RESERVE,  /* a machine's frames kept ready */
 	RANK_ACCOUNT,  /* a machine's accounts, the host's totals */
 	RANK_CHUNK,    /* chunk lists and frame records */
 	RANK_LEAF,     /* anything that takes no further lock */

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The formats. Every constant stands once, and the overlaps that would be fatal are
+ * excluded at compile time.
+ */
+#include "arch/x86_64/pt_format.h"
+
+#include "arch/x86_64/hv.h"
+
+#define X86_P BIT(0)
+#define X86_W BIT(1)
+#define X86_U BIT(2)
+#define X86_PWT BIT(3)
+#define X86_PCD BIT(4)
+#define X86_A BIT(5)
+#define X86_D BIT(6)
+#define X86_PS BIT(7)
+#define X86_G BIT(8)
+#define X86_PAT_LARGE BIT(12)
+#define X86_NX BIT(63)
+
+#define EPT_R BIT(0)
+#define EPT_W BIT(1)
+#define EPT_X BIT(2)
+#define EPT_TYPE(t) ((uint64_t)(t) << 3)
+#define EPT_IGNORE_PAT BIT(6)
+#define EPT_LARGE BIT(7)
+#define EPT_A BIT(8)
+#define EPT_D BIT(9)
+
+_Static_assert((EPT_TYPE(7) & (EPT_R | EPT_W | EPT_X | EPT_IGNORE_PAT | EPT_LARGE)) == 0, "EPT type overlaps");
+_Static_assert((EPT_A & EPT_D) == 0 && (EPT_LARGE & EPT_IGNORE_PAT) == 0, "EPT bits overlap");
+_Static_assert((X86_NX & BITS(51, 12)) == 0, "NX overlaps the address");
+
+const struct pt_format pt_32bit = {
+	.name = "32-bit", .levels = 2, .entry_size = 4, .index_bits = 10, .top_index_bits = 10,
+	.large_levels = 1u << 1, .linear_bits = 32,
+	.present = X86_P, .write = X86_W, .user = X86_U, .accessed = X86_A, .dirty = X86_D,
+	.large = X86_PS, .global = X86_G, .address = BITS(31, 12),
+	.reserved_leaf = { [1] = BIT(21) }, /* 20:13 are PSE-36 address bits, checked against the width */
+};
+
+const struct pt_format pt_pae = {
+	.name = "PAE", .levels = 3, .entry_size = 8, .index_bits = 9, .top_index_bits = 2,
+	.large_levels = 1u << 1, .linear_bits = 32,
+	.present = X86_P, .write = X86_W, .no_execute = X86_NX, .user = X86_U, .accessed = X86_A, .dirty = X86_D,
+	.large = X86_PS, .global = X86_G, .address = BITS(51, 12),
+	.reserved_leaf = { [0] = BITS(62, 52), [1] = BITS(62, 52) | BITS(20, 13) },
+	.reserved_table = { [1] = BITS(62, 52), [2] = BITS(63, 52) | BITS(8, 5) | BITS(2, 1) },
+};
+
+const struct pt_format pt_4level = {
+	.name = "4-level", .levels = 4, .entry_size = 8, .index_bits = 9, .top_index_bits = 9,
+	.large_levels = 1u << 1 | 1u << 2, .linear_bits = 48, .canonical = true,
+	.present = X86_P, .write = X86_W, .no_execute = X86_NX, .user = X86_U, .accessed = X86_A, .dirty = X86_D,
+	.large = X86_PS, .global = X86_G, .address = BITS(51, 12),
+	.reserved_leaf = { [1] = BITS(20, 13), [2] = BITS(29, 13) },
+	.reserved_table = { [3] = X86_PS, [4] = X86_PS },
+};
+
+const struct pt_format pt_5level = {
+	.name = "5-level", .levels = 5, .entry_size = 8, .index_bits = 9, .top_index_bits = 9,
+	.large_levels = 1u << 1 | 1u << 2, .linear_bits = 57, .canonical = true,
+	.present = X86_P, .write = X86_W, .no_execute = X86_NX, .user = X86_U, .accessed = X86_A, .dirty = X86_D,
+	.large = X86_PS, .global = X86_G, .address = BITS(51, 12),
+	.reserved_leaf = { [1] = BITS(20, 13), [2] = BITS(29, 13) },
+	.reserved_table = { [3] = X86_PS, [4] = X86_PS },
+};
+
+#define R ACCESS_READ
+#define W ACCESS_WRITE
+#define X ACCESS_EXECUTE
+
+/* A guest's own PAT decides within WB; other types are forced by the entry (Intel SDM vol. 3 section 29.3.7). */
+const struct pt_format pt_ept4 = {
+	.name = "EPT", .levels = 4, .entry_size = 8, .index_bits = 9, .top_index_bits = 9,
+	.large_levels = 1u << 1 | 1u << 2, .linear_bits = 48,
+	.present = EPT_R | EPT_W | EPT_X, .read = EPT_R, .write = EPT_W, .execute = EPT_X,
+	.accessed = EPT_A, .dirty = EPT_D, .large = EPT_LARGE, .address = BITS(51, 12),
+	.reserved_leaf = { [1] = BITS(20, 12), [2] = BITS(29, 12) },
+	.reserved_table = { [1] = BITS(7, 3), [2] = BITS(7, 3), [3] = BITS(7, 3) },
+	/* Write without read is a misconfiguration: never made. Execute-only is made readable, since not all offer it. */
+	.rights_bits = { [0] = 0, [R] = EPT_R, [W] = EPT_R | EPT_W, [R | W] = EPT_R | EPT_W, [X] = EPT_R | EPT_X,
+			 [R | X] = EPT_R | EPT_X, [W | X] = EPT_R | EPT_W | EPT_X, [R | W | X] = EPT_R | EPT_W | EPT_X },
+	.type_bits = { [0] = EPT_TYPE(0), [1] = EPT_TYPE(1), [4] = EPT_TYPE(4), [5] = EPT_TYPE(5), [6] = EPT_TYPE(6) },
+	.table_bits = EPT_R | EPT_W | EPT_X,
+	.misconfigured = EPT_W | EPT_X, /* write and execute without read: never valid (section 29.3.3.1) */
+};
+
+/* Types by the host's PAT at its power-on layout: 0 WB, 1 WT (PWT), 2 UC- (PCD), 3 UC. U must be set: all walks count as user's. */
+const struct pt_format pt_npt4 = {
+	.name = "NPT", .levels = 4, .entry_size = 8, .index_bits = 9, .top_index_bits = 9,
+	.large_levels = 1u << 1 | 1u << 2, .linear_bits = 48,
+	.present = X86_P, .write = X86_W, .no_execute = X86_NX, .user = X86_U,
+	.accessed = X86_A, .dirty = X86_D, .large = X86_PS, .global = 0, .address = BITS(51, 12),
+	.reserved_leaf = { [1] = BITS(20, 13), [2] = BITS(29, 13) },
+	.reserved_table = { [3] = X86_PS, [4] = X86_PS },
+	.rights_bits = { [0] = 0, [R] = X86_P | X86_U | X86_NX, [W] = X86_P | X86_U | X86_W | X86_NX,
+			 [R | W] = X86_P | X86_U | X86_W | X86_NX, [X] = X86_P | X86_U, [R | X] = X86_P | X86_U,
+			 [W | X] = X86_P | X86_U | X86_W, [R | W | X] = X86_P | X86_U | X86_W },
+	.type_bits = { [0] = X86_PCD | X86_PWT, [1] = X86_PCD, [4] = X86_PWT, [5] = X86_PWT, [6] = 0 },
+	.table_bits = X86_P | X86_W | X86_U,
+	.misconfigured = X86_P | X86_U | BITS(51, 51), /* above any MAXPHYADDR up to 51: used only where that is reserved */
+};

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Blocks: the directory that finds a block's descriptor in two loads, and the passage of a
+ * block between untouched, large and detailed. A directory page appears when something in
+ * its 512 MiB is first written or mapped; a missing one means "all untouched".
+ */
+#include "pgm/internal.h"
+
+hpa_t pgm_zero_block;
+
+struct block *block_find(struct pgm *pgm, gpa_t where)
+{
+	uint64_t slot = where.v >> DIRECTORY_SHIFT;
+	struct block *page;
+
+	if (unlikely(slot >= pgm->directory_count))
+		return NULL;
+	page = __atomic_load_n(&pgm->directory[slot], __ATOMIC_ACQUIRE);
+	return page ? &page[where.v >> BLOCK_SHIFT & (DIRECTORY_BLOCKS - 1)] : NULL;
+}
+
+enum status block_get(struct pgm *pgm, gpa_t where, struct block **out)
+{
+	uint64_t slot = where.v >> DIRECTORY_SHIFT;
+	enum status status = OK;
+	hpa_t frame;
+
+	*out = block_find(pgm, where);
+	if (likely(*out != NULL))
+		return OK;
+	if (slot >= pgm->directory_count)
+		return BAD_ADDRESS;
+	lock_acquire(&pgm->lock);
+	if (!pgm->directory[slot]) {
+		status = table_alloc(&pgm->account, &frame);
+		if (status == OK)
+			__atomic_store_n(&pgm->directory[slot], (struct block *)direct_pointer(frame), __ATOMIC_RELEASE);
+	}
+	lock_release(&pgm->lock);
+	*out = block_find(pgm, where);
+	return status;
+}
+
+page_record *block_records(struct block *b)
+{
+	return direct_pointer(block_address(b));
+}
+
+page_record *page_of(struct block *b, gpa_t where)
+{
+	return &block_records(b)[where.v >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1)];
+}
+
+static gpa_t block_base(gpa_t where)
+{
+	return gpa(align_down(where.v, BLOCK_SIZE));
+}
+
+/* Fills fresh records of an untouched block: every page ZERO, of the type that its range has. */
+static void records_from_ranges(struct pgm *pgm, page_record *records, gpa_t base)
+{
+	struct pgm_range range;
+
+	for (unsigned i = 0; pgm_range_get(pgm, i, &range); i++) {
+		uint64_t from = max_u64(range.base, base.v);
+		uint64_t to = min_u64(range.base + range.size, base.v + BLOCK_SIZE);
+
+		for (uint64_t a = from; a < to; a += PAGE_SIZE)
+			page_set_type(&records[(a - base.v) >> PAGE_SHIFT], range.type);
+	}
+}
+
+static void records_from_chunk(page_record *records, hpa_t chunk)
+{
+	page_record r = { 0 };
+
+	page_set_type(&r, PAGE_RAM);
+	r.bits |= PAGE_WRITTEN;
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
+		page_set(&r, PAGE_ALLOCATED, hpa(chunk.v + i * PAGE_SIZE));
+		records[i] = r;
+	}
+}
+
+enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather)
+{
+	gpa_t base = block_base(where);
+	page_record *records;
+	enum status status;
+	hpa_t frame;
+
+	if (block_kind(b) == BLOCK_DETAILED)
+		return OK;
+	status = table_alloc(&pgm->account, &frame);
+	if (status != OK)
+		return status;
+	records = direct_pointer(frame);
+	if (block_kind(b) == BLOCK_LARGE) {
+		hpa_t chunk = block_address(b);
+
+		status = block_split(&pgm->account, chunk);
+		if (status != OK) {
+			gather_frame(gather, frame, ACCOUNT_TABLE);
+			return status;
+		}
+		records_from_chunk(records, chunk);
+		b->held = PAGES_PER_BLOCK;
+		COUNT(pgm, split);
+		/* Without a table for the pieces the block is simply unmapped: faults bring it back. */
+		if (slat_split_block(&pgm->slat, base, gather) != OK)
+			slat_drop_block(&pgm->slat, base, gather);
+	} else {
+		records_from_ranges(pgm, records, base);
+		b->held = 0;
+		slat_drop_block(&pgm->slat, base, gather);
+	}
+	COUNT(pgm, detailed);
+	block_set(b, BLOCK_DETAILED, frame);
+	return OK;
+}
+
+bool block_plain(struct pgm *pgm, gpa_t where)
+{
+	gpa_t base = block_base(where);
+	struct pgm_range range;
+
+	return pgm_range_find(pgm, base, &range) && range.type == PAGE_RAM &&
+	       range.base + range.size - base.v >= BLOCK_SIZE;
+}
+
+enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where)
+{
+	enum status status;
+	hpa_t chunk;
+	bool zero;
+
+	status = block_alloc(&pgm->account, block_base(where), &chunk, &zero);
+	if (status != OK) {
+		COUNT(pgm, large_alloc_failed);
+		return status;
+	}
+	if (!zero)
+		block_zero(chunk);
+	block_set(b, BLOCK_LARGE, chunk);
+	COUNT(pgm, large_alloc);
+	return OK;
+}

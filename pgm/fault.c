@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Second-level faults: from "the guest touched this" to "the tables are right", or to "a
+ * handler must answer". Everything happens under one block's lock; the flush, if a present
+ * translation was replaced, comes after it and before the guest runs on.
+ *
+ * A fault that finds the entry right already (another vcpu was first) simply resumes.
+ */
+#include "arch/x86_64/host.h"
+#include "pgm/internal.h"
+
+#define RAM_TYPE MEMORY_TYPE_WB /* intake takes in only memory that the MTRRs call WB */
+
+static enum pgm_verdict out_of(enum status status)
+{
+	return status == BAD_ADDRESS ? PGM_EMULATE : PGM_NO_MEMORY;
+}
+
+static enum pgm_verdict map_block(struct pgm *pgm, gpa_t where, hpa_t chunk, unsigned rights, struct gather *gather)
+{
+	uint64_t *entry;
+	enum status status = slat_entry(&pgm->slat, where, 1, &entry);
+
+	if (status != OK)
+		return out_of(status);
+	slat_set(&pgm->slat, entry, slat_leaf(&pgm->slat, 1, chunk, rights, RAM_TYPE), gather);
+	return PGM_RESUME;
+}
+
+/* Neighbours in the same 64 KiB that are ALLOCATED and unmapped come along. */
+static void map_around(struct pgm *pgm, struct block *b, gpa_t where, uint64_t *entry)
+{
+	unsigned index = where.v >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1);
+	unsigned first = index & ~(FAULT_AROUND - 1);
+	page_record *records = block_records(b);
+	uint64_t *table = entry - index;
+
+	for (unsigned i = first; i < first + FAULT_AROUND; i++) {
+		unsigned rights;
+
+		if (table[i] || page_get_state(records[i]) != PAGE_ALLOCATED)
+			continue;
+		rights = page_rights(records[i]);
+		__atomic_store_n(&table[i], slat_leaf(&pgm->slat, 0, page_frame(records[i]), rights, RAM_TYPE),
+				 __ATOMIC_RELEASE);
+	}
+	COUNT(pgm, fault_around);
+}
+
+static enum pgm_verdict map_page(struct pgm *pgm, struct block *b, gpa_t where, page_record r, bool around,
+				 struct gather *gather)
+{
+	hpa_t frame = page_has_frame(r) ? page_frame(r) : pgm_zero_block;
+	uint64_t *entry;
+	enum status status = slat_entry(&pgm->slat, where, 0, &entry);
+
+	if (status != OK)
+		return out_of(status);
+	slat_set(&pgm->slat, entry, slat_leaf(&pgm->slat, 0, frame, page_rights(r), RAM_TYPE), gather);
+	if (around)
+		map_around(pgm, b, where, entry);
+	return PGM_RESUME;
+}
+
+static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t where, unsigned access,
+				       struct gather *gather)
+{
+	page_record *r = page_of(b, where);
+	enum page_type type = page_get_type(*r);
+	bool fresh = false;
+
+	if (type == PAGE_INVALID || type == PAGE_MMIO || page_get_handler(*r) == HANDLER_ALL)
+		return PGM_EMULATE;
+	if (access & ACCESS_WRITE) {
+		if (type == PAGE_ROM || page_get_handler(*r) == HANDLER_WRITE)
+			return PGM_EMULATE;
+		if (!page_has_frame(*r)) {
+			enum status status = page_allocate(pgm, b, where, gather);
+
+			if (status != OK)
+				return PGM_NO_MEMORY;
+			fresh = true;
+		}
+	}
+	return map_page(pgm, b, where, *r, !fresh && page_has_frame(*r), gather);
+}
+
+static enum pgm_verdict fault_untouched(struct pgm *pgm, struct block *b, gpa_t where, unsigned access,
+					struct gather *gather)
+{
+	enum status status;
+
+	if (block_plain(pgm, where)) {
+		if (!(access & ACCESS_WRITE) && pgm->config.slat_2m) {
+			COUNT(pgm, zero_mapped);
+			return map_block(pgm, where, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE, gather);
+		}
+		if (pgm->config.large_pages && pgm->config.slat_2m && block_make_large(pgm, b, where) == OK)
+			return map_block(pgm, where, block_address(b), ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE,
+					 gather);
+	} else {
+		struct pgm_range range;
+
+		if (!pgm_range_find(pgm, where, &range) || range.type == PAGE_MMIO)
+			return PGM_EMULATE;
+	}
+	status = block_make_detailed(pgm, b, where, gather);
+	return status == OK ? fault_detailed(pgm, b, where, access, gather) : PGM_NO_MEMORY;
+}
+
+static enum pgm_verdict fault_locked(struct pgm *pgm, struct block *b, gpa_t where, unsigned access,
+				     struct gather *gather)
+{
+	switch (block_kind(b)) {
+	case BLOCK_LARGE:
+		return map_block(pgm, where, block_address(b), ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE, gather);
+	case BLOCK_DETAILED:
+		return fault_detailed(pgm, b, where, access, gather);
+	default:
+		return fault_untouched(pgm, b, where, access, gather);
+	}
+}
+
+enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
+{
+	enum pgm_verdict verdict;
+	struct gather gather;
+	struct block *b;
+	enum status status;
+
+	COUNT(pgm, faults);
+	status = block_get(pgm, where, &b);
+	if (unlikely(status != OK))
+		return out_of(status);
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	block_lock(b);
+	verdict = fault_locked(pgm, b, where, access, &gather);
+	block_unlock(b);
+	if (gather.flush || gather.count)
+		gather_finish(&gather);
+	if (verdict == PGM_EMULATE)
+		COUNT(pgm, fault_emulate);
+	else if (verdict == PGM_NO_MEMORY)
+		COUNT(pgm, fault_no_memory);
+	return verdict;
+}

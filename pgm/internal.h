@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside PGM: struct pgm and what its files share. Nothing outside pgm/ includes this
+ * (the unit tests do).
+ *
+ * Lock order within: pgm->lock (ranges, handler tree, directory growth) → a block's lock → the
+ * reserve's lock → mm. Reading ranges and finding blocks takes no lock.
+ */
+#ifndef PGM_INTERNAL_H
+#define PGM_INTERNAL_H
+
+#include "arch/x86_64/log.h"
+#include "lib/memory.h"
+#include "mm/frame.h"
+#include "mm/map.h"
+#include "pgm/handler.h"
+#include "pgm/pgm.h"
+#include "pgm/slat.h"
+
+/* The directory: one page of 256 descriptors per 512 MiB of guest-physical space. */
+#define DIRECTORY_SHIFT 29
+#define DIRECTORY_BLOCKS 256u
+_Static_assert(DIRECTORY_BLOCKS * sizeof(struct block) == PAGE_SIZE, "a directory page is one page");
+_Static_assert(BLOCK_SHIFT + 8 == DIRECTORY_SHIFT, "256 blocks are 512 MiB");
+
+#define HANDY_SIZE 128u
+#define HANDY_LOW 32u
+#define HANDY_REFILL 32u
+#define FAULT_AROUND 16u
+
+struct range_table {
+	uint64_t generation; /* atomic; odd while it changes */
+	unsigned count;
+	struct pgm_range range[PGM_MAX_RANGES]; /* sorted by base, disjoint */
+};
+
+struct handy {
+	struct spinlock lock; /* RANK_RESERVE */
+	unsigned count;
+	hpa_t frame[HANDY_SIZE];
+};
+
+struct pgm {
+	struct spinlock lock; /* RANK_PGM */
+	struct account account;
+	struct flush_domain flush;
+	struct pgm_config config;
+	struct slat slat;
+	struct block **directory;
+	uint64_t directory_count;
+	struct range_table ranges;
+	struct handy handy;
+	struct handler_table handlers;
+	struct pgm_counters counters;
+	uint64_t destroy_cursor;
+	bool destroying;
+};
+
+#define COUNT(pgm, name) ((void)__atomic_fetch_add(&(pgm)->counters.name, 1, __ATOMIC_RELAXED))
+
+/* The host's 2 MiB of zeros; its first page serves as the zero page. */
+extern hpa_t pgm_zero_block;
+
+/* block.c */
+/* NULL: above the directory or, without create, in a 512 MiB that nothing touched; create: also out of memory. */
+struct block *block_find(struct pgm *pgm, gpa_t where);
+enum status block_get(struct pgm *pgm, gpa_t where, struct block **out) must_check;
+page_record *block_records(struct block *b);
+/* Untouched → detailed, large → detailed. Locked. NO_MEMORY, OVER_QUOTA leave it as it was. Updates the tables. */
+enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
+/* Untouched and not mixed → large, zeroed. Locked. Doesn't touch the tables. */
+enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where) must_check;
+/* Is the 2 MiB block around `where` RAM of one range from end to end? */
+bool block_plain(struct pgm *pgm, gpa_t where);
+
+/* page.c: all with the block locked and detailed */
+/* A ZERO or BALLOONED-free page gets a frame of its own. Drops what the tables said of it. */
+enum status page_allocate(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
+page_record *page_of(struct block *b, gpa_t where);
+/* What the tables may grant for this record. */
+unsigned page_rights(page_record record);
+
+/*
+ * reserve.c: a zeroed frame from the reserve, refilled below HANDY_LOW; NO_MEMORY, OVER_QUOTA when it is empty and mm says so.
+ */
+enum status handy_take(struct pgm *pgm, gpa_t page, hpa_t *frame) must_check;
+void handy_drain(struct pgm *pgm, struct gather *gather);
+
+/* range.c */
+enum status range_add(struct pgm *pgm, const struct pgm_range *range) must_check;
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Single pages: what the tables may grant for a record, and how a page gets a frame of its own.
+ */
+#include "pgm/internal.h"
+
+unsigned page_rights(page_record r)
+{
+	enum page_type type = page_get_type(r);
+	enum page_handler handler = page_get_handler(r);
+
+	if (handler == HANDLER_ALL || type == PAGE_INVALID || type == PAGE_MMIO)
+		return 0;
+	if (page_get_state(r) == PAGE_ALLOCATED && handler < HANDLER_WRITE && type != PAGE_ROM)
+		return ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE;
+	return ACCESS_READ | ACCESS_EXECUTE;
+}
+
+enum status page_allocate(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather)
+{
+	page_record *r = page_of(b, where);
+	enum status status;
+	hpa_t frame;
+
+	(void)gather;
+	status = handy_take(pgm, gpa(align_down(where.v, PAGE_SIZE)), &frame);
+	if (status != OK)
+		return status;
+	page_set(r, PAGE_ALLOCATED, frame);
+	r->bits |= PAGE_WRITTEN;
+	b->held++;
+	COUNT(pgm, allocated);
+	return OK;
+}
+
+static const char *const state_names[PAGE_STATES] = { "zero", "allocated", "monitored", "shared", "ballooned" };
+static const char *const type_names[PAGE_TYPES] = {
+	"none", "RAM", "MMIO2", "MMIO2-alias-MMIO", "special-alias-MMIO", "ROM-shadow", "ROM", "MMIO",
+};
+static const char *const handler_names[] = { "none", "disabled", "write", "all" };
+
+const char *page_state_name(enum page_state state)
+{
+	return (unsigned)state < PAGE_STATES ? state_names[state] : "?";
+}
+
+const char *page_type_name(enum page_type type)
+{
+	return (unsigned)type < PAGE_TYPES ? type_names[type] : "?";
+}
+
+const char *page_handler_name(enum page_handler handler)
+{
+	return (unsigned)handler < ARRAY_SIZE(handler_names) ? handler_names[handler] : "?";
+}

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Birth and end of a machine's memory.
+ *
+ * At birth the accounts are reserved: base for every page of RAM and ROM, table for the worst case of
+ * second-level tables and page records. At the end every block gives its chunk or its frames
+ * back, and the accounts must come out at zero.
+ */
+#include <string.h>
+
+#include "lib/format.h"
+#include "pgm/internal.h"
+
+#define LOW_RAM_END UINT64_C(0xa0000)
+#define HIGH_RAM_START UINT64_C(0x100000)
+#define ROM_PAGES 64u
+#define DEFAULT_HOLE (512 * MIB)
+#define DEFAULT_HANDLERS 6144u
+
+struct account *pgm_account(struct pgm *pgm)
+{
+	return &pgm->account;
+}
+
+struct flush_domain *pgm_flush_domain(struct pgm *pgm)
+{
+	return &pgm->flush;
+}
+
+hpa_t pgm_slat_root(const struct pgm *pgm)
+{
+	return pgm->slat.root;
+}
+
+uint64_t pgm_ram_bytes(const struct pgm *pgm)
+{
+	return pgm->config.ram;
+}
+
+const struct pgm_counters *pgm_counters(const struct pgm *pgm)
+{
+	return &pgm->counters;
+}
+
+enum status pgm_start(void)
+{
+	return block_alloc_zero(&pgm_zero_block);
+}
+
+static enum status config_check(struct pgm_config *c, char *why, size_t size)
+{
+	if (!c->ram_hole)
+		c->ram_hole = DEFAULT_HOLE;
+	if (!c->max_access_handlers)
+		c->max_access_handlers = DEFAULT_HANDLERS;
+	if (c->ram < MIB || !is_aligned(c->ram, PAGE_SIZE) || c->ram > 32 * GIB * KIB) {
+		format_string(why, size, "memory must be whole pages from 1 MiB to 32 TiB");
+		return BAD_VALUE;
+	}
+	if (c->ram_hole > 4 * GIB - 16 * MIB || !is_aligned(c->ram_hole, BLOCK_SIZE) || c->ram_hole < 32 * MIB) {
+		format_string(why, size, "ram_hole must be whole blocks of 2 MiB from 32 MiB to 4080 MiB");
+		return BAD_VALUE;
+	}
+	if (c->max_access_handlers < 32 || c->max_access_handlers > 65536) {
+		format_string(why, size, "max_access_handlers must be from 32 to 65536");
+		return BAD_VALUE;
+	}
+	return OK;
+}
+
+static enum status ram_ranges(struct pgm *pgm)
+{
+	uint64_t ram = pgm->config.ram, hole_start = 4 * GIB - pgm->config.ram_hole;
+	uint64_t low_end = min_u64(ram, hole_start);
+	enum status status = pgm_add_ram(pgm, gpa(0), LOW_RAM_END, "low");
+
+	if (status == OK && low_end > HIGH_RAM_START)
+		status = pgm_add_ram(pgm, gpa(HIGH_RAM_START), low_end - HIGH_RAM_START, "below 4G");
+	if (status == OK && ram > hole_start)
+		status = pgm_add_ram(pgm, gpa(4 * GIB), ram - hole_start, "above 4G");
+	return status;
+}
+
+static uint64_t top_of_memory(const struct pgm_config *c)
+{
+	uint64_t hole_start = 4 * GIB - c->ram_hole;
+
+	return c->ram > hole_start ? 4 * GIB + c->ram - hole_start : 4 * GIB;
+}
+
+/* Worst case of tables: a level-0 table and a frame of records per block, an upper table per GiB, a little more. */
+static uint64_t table_pages(const struct pgm_config *c)
+{
+	return c->ram / BLOCK_SIZE * 2 + c->ram / GIB * 3 + 64;
+}
+
+static enum status build(struct pgm *pgm)
+{
+	enum status status;
+
+	pgm->directory_count = align_up(top_of_memory(&pgm->config), BIT(DIRECTORY_SHIFT)) >> DIRECTORY_SHIFT;
+	pgm->directory = heap_alloc(pgm->directory_count * sizeof(pgm->directory[0]));
+	if (!pgm->directory)
+		return NO_MEMORY;
+	status = handler_table_create(&pgm->handlers, pgm->config.max_access_handlers);
+	if (status == OK)
+		status = slat_create(&pgm->slat, pgm->config.slat, &pgm->account);
+	if (status == OK)
+		status = ram_ranges(pgm);
+	return status;
+}
+
+enum status pgm_create(struct pgm **out, const struct pgm_config *config,
+		       void (*sync)(struct flush_domain *, uint64_t), void *context, char *why, size_t why_size)
+{
+	struct pgm *pgm = heap_alloc(sizeof(*pgm));
+	struct account_request request = { .priority = PRIORITY_NORMAL };
+	enum status status;
+
+	format_string(why, why_size, "%s", status_text(NO_MEMORY));
+	if (!pgm)
+		return NO_MEMORY;
+	pgm->config = *config;
+	lock_init(&pgm->lock, RANK_PGM, "pgm");
+	lock_init(&pgm->handy.lock, RANK_RESERVE, "handy");
+	pgm->flush = (struct flush_domain){ .sync = sync, .context = context };
+	status = config_check(&pgm->config, why, why_size);
+	if (status == OK) {
+		request.pages[ACCOUNT_BASE] = (pgm->config.ram >> PAGE_SHIFT) + ROM_PAGES;
+		request.pages[ACCOUNT_TABLE] = table_pages(&pgm->config);
+		status = account_open(&pgm->account, &request, why, why_size);
+	}
+	if (status != OK) {
+		heap_free(pgm, sizeof(*pgm));
+		return status;
+	}
+	status = build(pgm);
+	if (status != OK) {
+		format_string(why, why_size, "page manager: %s", status_text(status));
+		while (pgm_destroy_step(pgm) == BUSY)
+			;
+		return status;
+	}
+	*out = pgm;
+	return OK;
+}
+
+static void release_block(struct pgm *pgm, struct block *b, struct gather *gather)
+{
+	if (block_kind(b) == BLOCK_LARGE) {
+		gather_block(gather, block_address(b));
+	} else if (block_kind(b) == BLOCK_DETAILED) {
+		page_record *records = block_records(b);
+
+		for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
+			if (page_has_frame(records[i]))
+				gather_frame(gather, page_frame(records[i]), ACCOUNT_BASE);
+		gather_frame(gather, block_address(b), ACCOUNT_TABLE);
+	}
+	*b = (struct block){ 0 };
+	(void)pgm;
+}
+
+/* One directory page, 512 MiB of guest memory, a step. */
+static void release_directory_page(struct pgm *pgm, struct block *page)
+{
+	struct gather gather;
+
+	if (!page)
+		return;
+	gather_begin(&gather, NULL, &pgm->account);
+	for (unsigned i = 0; i < DIRECTORY_BLOCKS; i++)
+		release_block(pgm, &page[i], &gather);
+	gather_frame(&gather, direct_address(page), ACCOUNT_TABLE);
+	gather_finish(&gather);
+}
+
+static void release_rest(struct pgm *pgm)
+{
+	struct gather gather;
+
+	gather_begin(&gather, NULL, &pgm->account);
+	handy_drain(pgm, &gather);
+	gather_finish(&gather);
+	handler_table_destroy(&pgm->handlers);
+	heap_free(pgm->directory, pgm->directory_count * sizeof(pgm->directory[0]));
+}
+
+enum status pgm_destroy_step(struct pgm *pgm)
+{
+	enum status status;
+
+	if (!pgm->destroying) {
+		pgm->destroying = true;
+		slat_destroy(&pgm->slat);
+		return BUSY;
+	}
+	while (pgm->directory && pgm->destroy_cursor < pgm->directory_count) {
+		struct block *page = pgm->directory[pgm->destroy_cursor++];
+
+		if (page) {
+			release_directory_page(pgm, page);
+			return BUSY;
+		}
+	}
+	release_rest(pgm);
+	status = account_close(&pgm->account);
+	heap_free(pgm, sizeof(*pgm));
+	return status;
+}

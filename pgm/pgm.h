@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * PGM, the page manager: one struct pgm is one machine's guest-physical memory. This is
+ * what the rooms above see: ranges, faults, physical access, handlers, the root of the
+ * second-level tables, and what the monitor shows.
+ *
+ * PGM knows no vendor, no exit, no device. Its callers may hold locks of RANK_MACHINE only.
+ */
+#ifndef PGM_PGM_H
+#define PGM_PGM_H
+
+#include "arch/x86_64/hv.h"
+#include "arch/x86_64/pt_format.h"
+#include "mm/account.h"
+#include "mm/gather.h"
+#include "pgm/page.h"
+
+#define PGM_MAX_RANGES 64u
+#define PGM_NAME 16u
+#define PGM_MAX_GPA (UINT64_C(1) << 46) /* 64 TiB */
+
+struct pgm;
+
+struct pgm_config {
+	uint64_t ram;              /* bytes, whole pages, 1 MiB .. 32 TiB */
+	uint64_t ram_hole;         /* bytes below 4 GiB that are no RAM; 0: 512 MiB */
+	bool large_pages;
+	uint32_t max_access_handlers; /* 32..65536; 0: 6144 */
+	const struct pt_format *slat;
+	bool slat_2m, slat_1g;
+	bool misconfig_exit;
+	uint8_t physical_bits;     /* what the guest is told: MAXPHYADDR */
+};
+
+/*
+ * Opens a machine's memory: reserves its accounts (admission: NO_MEMORY with `why`), sets up the ranges RAM
+ * below 640 KiB, RAM from 1 MiB to the hole, RAM above 4 GiB, and an empty root table. sync makes the
+ * machine's vcpus leave the guest: see struct flush_domain.
+ */
+enum status pgm_create(struct pgm **out, const struct pgm_config *config,
+		       void (*sync)(struct flush_domain *, uint64_t), void *context, char *why, size_t why_size) must_check;
+/*
+ * Gives everything back, in bounded steps: call until it returns OK (BUSY: more to do). No vcpu may run and no handler
+ * be inside. BAD_STATE: an account didn't come out at zero (logged).
+ */
+enum status pgm_destroy_step(struct pgm *pgm) must_check;
+
+/* The root for the vcpus' second-level translation, and the flush generation they must have seen before an entry. */
+hpa_t pgm_slat_root(const struct pgm *pgm);
+struct flush_domain *pgm_flush_domain(struct pgm *pgm);
+struct account *pgm_account(struct pgm *pgm);
+uint64_t pgm_ram_bytes(const struct pgm *pgm);
+
+/* ---- ranges ---- */
+/* Whole pages; CONFLICT on overlap, LIMIT, BAD_VALUE. ROM: filled by pgm_rom_load; the guest's writes are ignored. */
+enum status pgm_add_ram(struct pgm *pgm, gpa_t base, uint64_t size, const char *name) must_check;
+enum status pgm_add_rom(struct pgm *pgm, gpa_t base, uint64_t size, const char *name) must_check;
+enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_t size) must_check;
+
+struct pgm_range {
+	uint64_t base, size;
+	enum page_type type;
+	char name[PGM_NAME];
+};
+/* Copies range `index`; false past the end. */
+bool pgm_range_get(struct pgm *pgm, unsigned index, struct pgm_range *out);
+/* The range around an address; false: none. */
+bool pgm_range_find(struct pgm *pgm, gpa_t where, struct pgm_range *out);
+
+/* ---- faults ---- */
+enum pgm_verdict {
+	PGM_RESUME,    /* the tables are right now: enter again */
+	PGM_EMULATE,   /* a handler, ROM or nothing is there: emulate the instruction */
+	PGM_NO_MEMORY, /* no frame or table to be had: park the vcpu */
+	PGM_REFUSED,   /* an access that can't be satisfied, execution from MMIO say */
+};
+/* A second-level fault at `where` with ACCESS_* bits. No lock held. */
+enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access);
+
+/* ---- physical access ---- */
+enum pgm_origin { ORIGIN_GUEST, ORIGIN_DEVICE, ORIGIN_DEBUGGER, ORIGIN_SAVE };
+/*
+ * Any length, any alignment; handlers are called for MMIO, unassigned reads give all ones, ROM writes are ignored
+ * (the debugger's are not), ballooned pages read zero. *done (may be NULL) tells how many bytes were served before an
+ * error. NO_MEMORY / OVER_QUOTA: a page could not be allocated. Handlers get the access split at 8 bytes, naturally.
+ */
+enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum pgm_origin origin,
+		     size_t *done) must_check;
+enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length, enum pgm_origin origin,
+		      size_t *done) must_check;
+/* RAM and ROM only, within one page, no handler called: HANDLER when one covers it, BAD_ADDRESS when nothing is there. */
+enum status pgm_read_simple(struct pgm *pgm, gpa_t from, void *to, size_t length) must_check;
+enum status pgm_write_simple(struct pgm *pgm, gpa_t to, const void *from, size_t length) must_check;
+/* Atomic, naturally aligned, size 1, 2, 4, 8; *seen is the old value, written only if it equals expected. HANDLER, BAD_ADDRESS. */
+enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected, uint64_t desired, unsigned size,
+				 uint64_t *seen) must_check;
+
+/* ---- access handlers ---- */
+enum handler_kind { HANDLER_KIND_MMIO, HANDLER_KIND_ALL, HANDLER_KIND_WRITE };
+
+struct pgm_access {
+	gpa_t where;
+	unsigned size;   /* 1..8 */
+	bool write;
+	enum pgm_origin origin;
+	uint64_t value;  /* write: the data; read: the handler's answer */
+};
+/*
+ * Called without PGM locks. OK: done. NOT_FOUND: not mine, do the ordinary access (kinds ALL, WRITE only).
+ * Other statuses are passed to the caller of pgm_read/pgm_write.
+ */
+typedef enum status (*pgm_handler)(void *user, struct pgm_access *access);
+
+typedef uint32_t handler_type; /* a tagged handle: a stale one is caught */
+enum status pgm_handler_type_register(struct pgm *pgm, enum handler_kind kind, pgm_handler callback,
+				      const char *description, handler_type *out) must_check;
+/* first..last inclusive; whole pages, but kind WRITE may be less. CONFLICT, BAD_VALUE (no range for ALL/WRITE), LIMIT, NOT_FOUND (bad type). */
+enum status pgm_handler_register(struct pgm *pgm, handler_type type, gpa_t first, gpa_t last, void *user,
+				 const char *description) must_check;
+enum status pgm_handler_deregister(struct pgm *pgm, gpa_t first) must_check;
+
+struct pgm_handler_info {
+	uint64_t first, last, hits;
+	enum handler_kind kind;
+	const char *description;
+};
+/* The next handler at or above `from`, in address order; false: none. */
+bool pgm_handler_next(struct pgm *pgm, gpa_t from, struct pgm_handler_info *out);
+
+/* ---- what the monitor asks ---- */
+struct pgm_page_info {
+	enum block_kind block;
+	page_record record;      /* made up from the block where there are no records */
+	enum page_type type;
+	hpa_t frame;             /* HPA_NONE: none */
+	bool slat_present;
+	unsigned slat_level;
+	uint64_t slat_entry;
+};
+void pgm_page_describe(struct pgm *pgm, gpa_t where, struct pgm_page_info *info);
+const char *page_state_name(enum page_state state);
+const char *page_type_name(enum page_type type);
+const char *page_handler_name(enum page_handler handler);
+
+struct pgm_counters {
+	uint64_t zero_mapped, allocated, large_alloc, large_alloc_failed, large_refused, split, detailed;
+	uint64_t faults, fault_resumed, fault_emulate, fault_spurious, fault_no_memory, fault_around;
+	uint64_t handy_refills, handy_allocs, tables, tables_freed;
+	uint64_t reads, read_bytes, writes, write_bytes, handler_calls, handler_hits, handler_misses;
+	uint64_t npt_misconfig;
+};
+const struct pgm_counters *pgm_counters(const struct pgm *pgm);
+
+struct pgm_usage {
+	uint64_t ram_pages, zero_pages, private_pages, shared_pages, ballooned_pages, large_blocks, detailed_blocks;
+	uint64_t rom_pages, handy_pages, table_pages, record_bytes;
+};
+/* Walks the block directory: bounded by touched memory. */
+void pgm_usage(struct pgm *pgm, struct pgm_usage *usage);
+
+/* Integrity: records against frame records, second-level entries against records, handlers, accounts. Returns findings. */
+unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
+
+/* Once, at boot: the host's zero block. */
+enum status pgm_start(void) must_check;
+
+#endif

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Physical access by the hypervisor itself: devices, loaders, guest-table walks, the emulator.
+ *
+ * Memory is copied under the block's lock, so no frame can be taken away under the copy. Handlers
+ * are called without any PGM lock. An access may cross pages and ranges; it is cut at page ends, and
+ * for handlers at eight bytes.
+ */
+#include <string.h>
+
+#include "pgm/internal.h"
+
+/* What one page-sized piece turned out to be. */
+enum piece { PIECE_DONE, PIECE_HANDLER, PIECE_FAILED };
+
+static void copy_out(hpa_t from, void *to, size_t length)
+{
+	uint8_t *bytes = frame_map(from);
+
+	if (length == sizeof(uint64_t))
+		memcpy(to, bytes, sizeof(uint64_t));
+	else
+		memcpy(to, bytes, length);
+	frame_unmap(bytes);
+}
+
+static void copy_in(hpa_t to, const void *from, size_t length)
+{
+	uint8_t *bytes = frame_map(to);
+
+	memcpy(bytes, from, length);
+	frame_unmap(bytes);
+}
+
+/* An untouched block, or none: zero where there is RAM or ROM. */
+static enum piece read_untouched(struct pgm *pgm, gpa_t from, void *to, size_t length)
+{
+	struct pgm_range range;
+
+	if (!pgm_range_find(pgm, from, &range) || range.type == PAGE_MMIO)
+		return PIECE_HANDLER;
+	memset(to, 0, length);
+	return PIECE_DONE;
+}
+
+static enum piece read_detailed(struct block *b, gpa_t from, void *to, size_t length)
+{
+	page_record r = *page_of(b, from);
+	enum page_type type = page_get_type(r);
+
+	if (type == PAGE_INVALID || type == PAGE_MMIO || page_get_handler(r) == HANDLER_ALL)
+		return PIECE_HANDLER;
+	if (page_has_frame(r))
+		copy_out(hpa(page_frame(r).v | (from.v & (PAGE_SIZE - 1))), to, length);
+	else
+		memset(to, 0, length);
+	return PIECE_DONE;
+}
+
+/* Within one page. */
+static enum piece read_piece(struct pgm *pgm, gpa_t from, void *to, size_t length)
+{
+	struct block *b = block_find(pgm, from);
+	enum piece piece;
+
+	if (unlikely(!b))
+		return read_untouched(pgm, from, to, length);
+	block_lock(b);
+	if (block_kind(b) == BLOCK_LARGE) {
+		copy_out(hpa(block_address(b).v | (from.v & (BLOCK_SIZE - 1))), to, length);
+		piece = PIECE_DONE;
+	} else if (block_kind(b) == BLOCK_DETAILED) {
+		piece = read_detailed(b, from, to, length);
+	} else {
+		piece = read_untouched(pgm, from, to, length);
+	}
+	block_unlock(b);
+	return piece;
+}
+
+/* The frame behind a page that is to be written, made if need be. Locked. */
+static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, bool rom, hpa_t *frame,
+				 struct gather *gather, enum status *status)
+{
+	struct pgm_range range;
+	page_record *r;
+
+	if (block_kind(b) == BLOCK_UNTOUCHED) {
+		bool plain = block_plain(pgm, to);
+
+		if (!plain && (!pgm_range_find(pgm, to, &range) || range.type == PAGE_MMIO))
+			return PIECE_HANDLER;
+		if (plain && pgm->config.large_pages && block_make_large(pgm, b, to) == OK)
+			slat_drop_block(&pgm->slat, to, gather);
+		else
+			*status = block_make_detailed(pgm, b, to, gather);
+		if (*status != OK)
+			return PIECE_FAILED;
+	}
+	if (block_kind(b) == BLOCK_LARGE) {
+		*frame = hpa(block_address(b).v | (to.v & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1)));
+		return PIECE_DONE;
+	}
+	r = page_of(b, to);
+	if (page_get_type(*r) == PAGE_INVALID || page_get_type(*r) == PAGE_MMIO ||
+	    page_get_handler(*r) >= HANDLER_WRITE)
+		return PIECE_HANDLER;
+	if (page_get_type(*r) == PAGE_ROM && !rom) {
+		*frame = HPA_NONE;
+		return PIECE_DONE;
+	}
+	if (!page_has_frame(*r)) {
+		*status = page_allocate(pgm, b, to, gather);
+		if (*status != OK)
+			return PIECE_FAILED;
+		slat_drop_page(&pgm->slat, to, gather);
+	}
+	*frame = page_frame(*r);
+	return PIECE_DONE;
+}
+
+/* Within one page. rom: writes ROM as well. */
+static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_t length, bool rom,
+			      enum status *status)
+{
+	struct gather gather;
+	enum piece piece;
+	struct block *b;
+	hpa_t frame;
+
+	*status = block_get(pgm, to, &b);
+	if (*status != OK)
+		return *status == BAD_ADDRESS ? PIECE_HANDLER : PIECE_FAILED;
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	block_lock(b);
+	piece = writable_frame(pgm, b, to, rom, &frame, &gather, status);
+	if (piece == PIECE_DONE && !hpa_is_none(frame))
+		copy_in(hpa(frame.v | (to.v & (PAGE_SIZE - 1))), from, length);
+	block_unlock(b);
+	if (gather.flush || gather.count)
+		gather_finish(&gather);
+	return piece;
+}
+
+/* Up to eight bytes that don't cross a natural boundary: as a bus would do it. */
+static unsigned handler_size(uint64_t where, size_t length)
+{
+	unsigned size = 8;
+
+	while (size > length || (where & (size - 1)))
+		size >>= 1;
+	return size;
+}
+
+static enum status call_handler(struct pgm *pgm, struct pgm_access *access)
+{
+	struct handler_node n;
+
+	if (!handler_find(&pgm->handlers, access->where.v, &n)) {
+		COUNT(pgm, handler_misses);
+		access->value = ~UINT64_C(0);
+		return OK;
+	}
+	COUNT(pgm, handler_hits);
+	return pgm->handlers.type[n.type].callback(n.user, access);
+}
+
+static enum status handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length, enum pgm_origin origin)
+{
+	while (length) {
+		unsigned size = handler_size(from.v, length);
+		struct pgm_access access = { .where = from, .size = size, .origin = origin };
+		enum status status = call_handler(pgm, &access);
+
+		if (status != OK)
+			return status;
+		memcpy(to, &access.value, size);
+		from.v += size;
+		to += size;
+		length -= size;
+	}
+	return OK;
+}
+
+static enum status handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t length, enum pgm_origin origin)
+{
+	while (length) {
+		unsigned size = handler_size(to.v, length);
+		struct pgm_access access = { .where = to, .size = size, .write = true, .origin = origin };
+		enum status status;
+
+		memcpy(&access.value, from, size);
+		status = call_handler(pgm, &access);
+		if (status != OK)
+			return status;
+		to.v += size;
+		from += size;
+		length -= size;
+	}
+	return OK;
+}
+
+static size_t to_page_end(gpa_t where, size_t length)
+{
+	return min_u64(PAGE_SIZE - (where.v & (PAGE_SIZE - 1)), length);
+}
+
+enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum pgm_origin origin, size_t *done)
+{
+	enum status status = OK;
+	size_t at = 0;
+
+	COUNT(pgm, reads);
+	while (at < length) {
+		gpa_t where = gpa(from.v + at);
+		size_t piece = to_page_end(where, length - at);
+
+		if (read_piece(pgm, where, (uint8_t *)to + at, piece) == PIECE_HANDLER) {
+			status = handler_read(pgm, where, (uint8_t *)to + at, piece, origin);
+			if (status != OK)
+				break;
+		}
+		at += piece;
+	}
+	if (done)
+		*done = at;
+	return status;
+}
+
+enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length, enum pgm_origin origin, size_t *done)
+{
+	enum status status = OK;
+	size_t at = 0;
+
+	COUNT(pgm, writes);
+	while (at < length) {
+		gpa_t where = gpa(to.v + at);
+		size_t piece = to_page_end(where, length - at);
+		enum piece what = write_piece(pgm, where, (const uint8_t *)from + at, piece, origin == ORIGIN_DEBUGGER,
+					      &status);
+
+		if (what == PIECE_HANDLER)
+			status = handler_write(pgm, where, (const uint8_t *)from + at, piece, origin);
+		if (status != OK)
+			break;
+		at += piece;
+	}
+	if (done)
+		*done = at;
+	return status;
+}
+
+enum status pgm_read_simple(struct pgm *pgm, gpa_t from, void *to, size_t length)
+{
+	if (to_page_end(from, length) != length)
+		return BAD_VALUE;
+	return read_piece(pgm, from, to, length) == PIECE_DONE ? OK : HANDLER;
+}
+
+enum status pgm_write_simple(struct pgm *pgm, gpa_t to, const void *from, size_t length)
+{
+	enum status status = OK;
+	enum piece piece;
+
+	if (to_page_end(to, length) != length)
+		return BAD_VALUE;
+	piece = write_piece(pgm, to, from, length, false, &status);
+	return piece == PIECE_HANDLER ? HANDLER : status;
+}
+
+static uint64_t exchange(void *where, uint64_t expected, uint64_t desired, unsigned size)
+{
+	switch (size) {
+	case 1: return __sync_val_compare_and_swap((uint8_t *)where, (uint8_t)expected, (uint8_t)desired);
+	case 2: return __sync_val_compare_and_swap((uint16_t *)where, (uint16_t)expected, (uint16_t)desired);
+	case 4: return __sync_val_compare_and_swap((uint32_t *)where, (uint32_t)expected, (uint32_t)desired);
+	default: return __sync_val_compare_and_swap((uint64_t *)where, expected, desired);
+	}
+}
+
+enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected, uint64_t desired, unsigned size,
+				 uint64_t *seen)
+{
+	enum status status;
+	struct gather gather;
+	enum piece piece;
+	struct block *b;
+	hpa_t frame;
+
+	if ((size != 1 && size != 2 && size != 4 && size != 8) || (where.v & (size - 1)))
+		return BAD_VALUE;
+	status = block_get(pgm, where, &b);
+	if (status != OK)
+		return status;
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	block_lock(b);
+	piece = writable_frame(pgm, b, where, false, &frame, &gather, &status);
+	if (piece == PIECE_DONE && hpa_is_none(frame))
+		piece = PIECE_HANDLER;
+	if (piece == PIECE_DONE) {
+		uint8_t *bytes = frame_map(hpa(frame.v | (where.v & (PAGE_SIZE - 1))));
+
+		*seen = exchange(bytes, expected, desired, size);
+		frame_unmap(bytes);
+	}
+	block_unlock(b);
+	gather_finish(&gather);
+	return piece == PIECE_HANDLER ? HANDLER : status;
+}
+
+enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_t size)
+{
+	struct pgm_range range;
+
+	if (!pgm_range_find(pgm, where, &range) || range.type != PAGE_ROM ||
+	    where.v - range.base + size > range.size)
+		return BAD_ADDRESS;
+	return pgm_write(pgm, where, data, size, ORIGIN_DEBUGGER, NULL);
+}

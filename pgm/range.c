@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The range table: which guest-physical addresses mean what. Sorted, disjoint, small. Writers
+ * hold pgm->lock and make the generation odd while they change it; readers copy what they need
+ * and look at the generation again, so a fault takes no lock here.
+ */
+#include <string.h>
+
+#include "pgm/internal.h"
+
+static uint64_t read_begin(const struct range_table *t)
+{
+	uint64_t generation;
+
+	while ((generation = __atomic_load_n(&t->generation, __ATOMIC_ACQUIRE)) & 1)
+		spin_pause();
+	return generation;
+}
+
+static bool read_retry(const struct range_table *t, uint64_t generation)
+{
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return __atomic_load_n(&t->generation, __ATOMIC_RELAXED) != generation;
+}
+
+static unsigned bounded_count(const struct range_table *t)
+{
+	unsigned count = __atomic_load_n(&t->count, __ATOMIC_RELAXED);
+
+	return count <= PGM_MAX_RANGES ? count : PGM_MAX_RANGES;
+}
+
+bool pgm_range_find(struct pgm *pgm, gpa_t where, struct pgm_range *out)
+{
+	const struct range_table *t = &pgm->ranges;
+	uint64_t generation;
+	bool found;
+
+	do {
+		unsigned count;
+
+		generation = read_begin(t);
+		count = bounded_count(t);
+		found = false;
+		for (unsigned i = 0; i < count && !found; i++) {
+			if (where.v - t->range[i].base < t->range[i].size) {
+				*out = t->range[i];
+				found = true;
+			}
+		}
+	} while (unlikely(read_retry(t, generation)));
+	return found;
+}
+
+bool pgm_range_get(struct pgm *pgm, unsigned index, struct pgm_range *out)
+{
+	const struct range_table *t = &pgm->ranges;
+	uint64_t generation;
+	bool found;
+
+	do {
+		generation = read_begin(t);
+		found = index < bounded_count(t);
+		if (found)
+			*out = t->range[index];
+	} while (read_retry(t, generation));
+	return found;
+}
+
+static enum status range_insert(struct range_table *t, const struct pgm_range *range)
+{
+	unsigned at = 0;
+
+	if (t->count == PGM_MAX_RANGES)
+		return LIMIT;
+	while (at < t->count && t->range[at].base < range->base)
+		at++;
+	if (at < t->count && t->range[at].base < range->base + range->size)
+		return CONFLICT;
+	if (at && t->range[at - 1].base + t->range[at - 1].size > range->base)
+		return CONFLICT;
+	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	memmove(&t->range[at + 1], &t->range[at], (t->count - at) * sizeof(t->range[0]));
+	t->range[at] = *range;
+	t->count++;
+	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
+	return OK;
+}
+
+enum status range_add(struct pgm *pgm, const struct pgm_range *range)
+{
+	enum status status;
+
+	if (!range->size || !is_aligned(range->base | range->size, PAGE_SIZE) ||
+	    range->size > PGM_MAX_GPA || range->base > PGM_MAX_GPA - range->size)
+		return BAD_VALUE;
+	lock_acquire(&pgm->lock);
+	status = range_insert(&pgm->ranges, range);
+	lock_release(&pgm->lock);
+	return status;
+}
+
+static enum status add_typed(struct pgm *pgm, gpa_t base, uint64_t size, const char *name, enum page_type type)
+{
+	struct pgm_range range = { .base = base.v, .size = size, .type = type };
+
+	for (unsigned i = 0; name[i] && i < PGM_NAME - 1; i++)
+		range.name[i] = name[i];
+	return range_add(pgm, &range);
+}
+
+enum status pgm_add_ram(struct pgm *pgm, gpa_t base, uint64_t size, const char *name)
+{
+	return add_typed(pgm, base, size, name, PAGE_RAM);
+}
+
+enum status pgm_add_rom(struct pgm *pgm, gpa_t base, uint64_t size, const char *name)
+{
+	return add_typed(pgm, base, size, name, PAGE_ROM);
+}

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Second-level tables, written from format data. Each store is one aligned 64-bit write
+ * and each state between two stores translates to the old or to the new mapping: a table is
+ * filled before it is linked.
+ */
+#include "pgm/slat.h"
+
+#include "arch/x86_64/hv.h"
+#include "mm/frame.h"
+#include "mm/map.h"
+
+#define ENTRIES 512u
+_Static_assert(ENTRIES * sizeof(uint64_t) == PAGE_SIZE, "a table is one frame");
+
+static uint64_t *table_of(uint64_t entry, const struct pt_format *format)
+{
+	return direct_pointer(hpa(entry & format->address));
+}
+
+enum status slat_create(struct slat *slat, const struct pt_format *format, struct account *account)
+{
+	enum status status;
+
+	*slat = (struct slat){ .format = format, .account = account, .leaf_extra = format->accessed | format->dirty };
+	status = table_alloc(account, &slat->root);
+	if (status == OK)
+		slat->tables = 1;
+	return status;
+}
+
+uint64_t slat_leaf(const struct slat *slat, unsigned level, hpa_t frame, unsigned rights, unsigned type)
+{
+	const struct pt_format *f = slat->format;
+
+	if (!rights)
+		return 0;
+	return frame.v | f->rights_bits[rights] | f->type_bits[type] | slat->leaf_extra | (level ? f->large : 0);
+}
+
+/* Links a fresh table at *slot, or finds that another CPU was first: its table is the one then. */
+static enum status table_link(struct slat *slat, uint64_t *slot, uint64_t *seen)
+{
+	struct gather unused;
+	hpa_t table;
+	uint64_t none = 0;
+	enum status status = table_alloc(slat->account, &table);
+
+	if (status != OK)
+		return status;
+	if (__atomic_compare_exchange_n(slot, &none, table.v | slat->format->table_bits, false, __ATOMIC_RELEASE,
+					__ATOMIC_ACQUIRE)) {
+		__atomic_fetch_add(&slat->tables, 1, __ATOMIC_RELAXED);
+		*seen = table.v | slat->format->table_bits;
+		return OK;
+	}
+	gather_begin(&unused, NULL, slat->account);
+	gather_frame(&unused, table, ACCOUNT_TABLE);
+	gather_finish(&unused);
+	*seen = none;
+	return OK;
+}
+
+enum status slat_entry(struct slat *slat, gpa_t where, unsigned level, uint64_t **entry)
+{
+	const struct pt_format *f = slat->format;
+	uint64_t *table = direct_pointer(slat->root);
+
+	for (unsigned l = f->levels - 1; l > level; l--) {
+		uint64_t *slot = &table[pt_index(f, l, where.v)];
+		uint64_t value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
+
+		if (unlikely(!(value & f->present))) {
+			enum status status = table_link(slat, slot, &value);
+
+			if (status != OK)
+				return status;
+		}
+		if (unlikely(value & f->large))
+			return CONFLICT;
+		table = table_of(value, f);
+	}
+	*entry = &table[pt_index(f, level, where.v)];
+	return OK;
+}
+
+uint64_t *slat_find(const struct slat *slat, gpa_t where, unsigned *level)
+{
+	const struct pt_format *f = slat->format;
+	uint64_t *table = direct_pointer(slat->root);
+
+	for (unsigned l = f->levels - 1;; l--) {
+		uint64_t *slot = &table[pt_index(f, l, where.v)];
+		uint64_t value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
+
+		if (!(value & f->present) || pt_is_leaf(f, l, value)) {
+			*level = l;
+			return slot;
+		}
+		table = table_of(value, f);
+	}
+}
+
+unsigned slat_rights(const struct slat *slat, uint64_t entry)
+{
+	const struct pt_format *f = slat->format;
+	unsigned rights = 0;
+
+	if (!slat_present(slat, entry))
+		return 0;
+	if (!f->read || (entry & f->read))
+		rights |= ACCESS_READ;
+	if (entry & f->write)
+		rights |= ACCESS_WRITE;
+	if (f->execute ? (entry & f->execute) != 0 : !(entry & f->no_execute))
+		rights |= ACCESS_EXECUTE;
+	return rights;
+}
+
+hpa_t slat_frame(const struct slat *slat, unsigned level, uint64_t entry)
+{
+	return hpa(entry & slat->format->address & ~(BIT(pt_shift(slat->format, level)) - 1));
+}
+
+void slat_set(const struct slat *slat, uint64_t *entry, uint64_t value, struct gather *gather)
+{
+	const struct pt_format *f = slat->format;
+	uint64_t old = __atomic_exchange_n(entry, value, __ATOMIC_ACQ_REL);
+
+	if (!(old & f->present))
+		return;
+	if (((old ^ value) & f->address) || (slat_rights(slat, old) & ~slat_rights(slat, value)))
+		gather_flush(gather);
+}
+
+void slat_drop_page(struct slat *slat, gpa_t where, struct gather *gather)
+{
+	unsigned level;
+	uint64_t *entry = slat_find(slat, where, &level);
+
+	if (slat_present(slat, *entry))
+		slat_set(slat, entry, 0, gather);
+}
+
+/* The level-1 entry if there is one. */
+static uint64_t *block_entry(const struct slat *slat, gpa_t where)
+{
+	const struct pt_format *f = slat->format;
+	uint64_t *table = direct_pointer(slat->root);
+
+	for (unsigned l = f->levels - 1; l > 1; l--) {
+		uint64_t value = __atomic_load_n(&table[pt_index(f, l, where.v)], __ATOMIC_ACQUIRE);
+
+		if (!(value & f->present) || (value & f->large))
+			return NULL;
+		table = table_of(value, f);
+	}
+	return &table[pt_index(f, 1, where.v)];
+}
+
+static void table_unlink(struct slat *slat, uint64_t entry, struct gather *gather)
+{
+	gather_flush(gather);
+	gather_frame(gather, hpa(entry & slat->format->address), ACCOUNT_TABLE);
+	__atomic_fetch_sub(&slat->tables, 1, __ATOMIC_RELAXED);
+}
+
+void slat_drop_block(struct slat *slat, gpa_t where, struct gather *gather)
+{
+	uint64_t *entry = block_entry(slat, where);
+	uint64_t old;
+
+	if (!entry)
+		return;
+	old = __atomic_exchange_n(entry, 0, __ATOMIC_ACQ_REL);
+	if (!slat_present(slat, old))
+		return;
+	if (pt_is_leaf(slat->format, 1, old))
+		gather_flush(gather);
+	else
+		table_unlink(slat, old, gather);
+}
+
+enum status slat_split_block(struct slat *slat, gpa_t where, struct gather *gather)
+{
+	const struct pt_format *f = slat->format;
+	uint64_t *entry = block_entry(slat, where);
+	uint64_t old, *table;
+	hpa_t frame;
+	enum status status;
+
+	if (!entry || !slat_present(slat, *entry) || !pt_is_leaf(f, 1, *entry))
+		return OK;
+	status = table_alloc(slat->account, &frame);
+	if (status != OK)
+		return status;
+	old = *entry;
+	table = direct_pointer(frame);
+	for (unsigned i = 0; i < ENTRIES; i++)
+		table[i] = (old & ~f->large) + i * PAGE_SIZE;
+	__atomic_store_n(entry, frame.v | f->table_bits, __ATOMIC_RELEASE);
+	__atomic_fetch_add(&slat->tables, 1, __ATOMIC_RELAXED);
+	gather_flush(gather);
+	return OK;
+}
+
+static void destroy_table(struct slat *slat, hpa_t frame, unsigned level, struct gather *gather)
+{
+	const struct pt_format *f = slat->format;
+	uint64_t *table = direct_pointer(frame);
+
+	for (unsigned i = 0; level && i < ENTRIES; i++)
+		if ((table[i] & f->present) && !pt_is_leaf(f, level, table[i]))
+			destroy_table(slat, hpa(table[i] & f->address), level - 1, gather);
+	gather_frame(gather, frame, ACCOUNT_TABLE);
+	slat->tables--;
+}
+
+void slat_destroy(struct slat *slat)
+{
+	struct gather gather;
+
+	if (!slat->tables)
+		return;
+	gather_begin(&gather, NULL, slat->account);
+	destroy_table(slat, slat->root, slat->format->levels - 1u, &gather);
+	gather_finish(&gather);
+	slat->root = HPA_NONE;
+}

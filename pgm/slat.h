@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The mapper: writes second-level tables of any format. The tables are a cache of the page
+ * records; any part may be dropped at any time and is rebuilt from faults.
+ *
+ * Locking: what lies below a level-1 entry (its 2 MiB) is changed only under that block's lock.
+ * Upper tables are installed by compare-and-exchange and stay until the machine ends. A removed
+ * or replaced translation is flushed, and a removed table freed, by the caller's gather.
+ */
+#ifndef PGM_SLAT_H
+#define PGM_SLAT_H
+
+#include "arch/x86_64/pt_format.h"
+#include "mm/gather.h"
+
+struct slat {
+	const struct pt_format *format;
+	struct account *account;
+	hpa_t root;
+	uint64_t leaf_extra;  /* accessed and dirty, set beforehand where nobody tracks them */
+	uint64_t tables;      /* atomic: tables in use, the root included */
+};
+
+enum status slat_create(struct slat *slat, const struct pt_format *format, struct account *account) must_check;
+/* All tables back; no vcpu may use them any more. */
+void slat_destroy(struct slat *slat);
+
+/* The value of a leaf. rights: ACCESS_*; type: MEMORY_TYPE_*. */
+uint64_t slat_leaf(const struct slat *slat, unsigned level, hpa_t frame, unsigned rights, unsigned type);
+
+/*
+ * The entry that covers `where` at `level` (0 or 1), making the tables above it. CONFLICT: a large leaf stands above.
+ * NO_MEMORY, OVER_QUOTA. The level-1 entry's table is made too when level is 0.
+ */
+enum status slat_entry(struct slat *slat, gpa_t where, unsigned level, uint64_t **entry) must_check;
+/* The lowest entry that exists for `where`, and its level. Never NULL. */
+uint64_t *slat_find(const struct slat *slat, gpa_t where, unsigned *level);
+
+/* Puts a leaf in; asks for a flush when a present translation changes its frame or loses a right. */
+void slat_set(const struct slat *slat, uint64_t *entry, uint64_t value, struct gather *gather);
+/* Removes what is mapped at one 4 KiB page (a 2 MiB leaf around it goes whole). */
+void slat_drop_page(struct slat *slat, gpa_t where, struct gather *gather);
+/* Removes all that is mapped in the 2 MiB block, its level-0 table included. */
+void slat_drop_block(struct slat *slat, gpa_t where, struct gather *gather);
+/* 2 MiB leaf → table of 512 leaves that translate exactly as it did. NO_MEMORY leaves it. No leaf there: OK. */
+enum status slat_split_block(struct slat *slat, gpa_t where, struct gather *gather) must_check;
+
+/* What a present leaf grants, as ACCESS_*, and where it points. */
+unsigned slat_rights(const struct slat *slat, uint64_t entry);
+static inline bool slat_present(const struct slat *slat, uint64_t entry)
+{
+	return (entry & slat->format->present) != 0;
+}
+hpa_t slat_frame(const struct slat *slat, unsigned level, uint64_t entry);
+
+#endif
