@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Integrity of one machine's memory, on a running machine: block by block, each under its lock.
+ *
+ * What must hold: every frame of a record belongs to this machine and to this page; no second-level
+ * entry grants more than the record, or points elsewhere; the pages held add up to the account.
+ */
+#include "lib/format.h"
+#include "pgm/internal.h"
+
+struct check {
+	struct pgm *pgm;
+	void (*report)(void *context, const char *line);
+	void *context;
+	unsigned findings;
+	uint64_t base_pages;
+};
+
+static void finding(struct check *c, gpa_t where, const char *what, uint64_t value)
+{
+	char line[160];
+
+	if (++c->findings > 64)
+		return;
+	format_string(line, sizeof(line), "gpa %#llx: %s (%#llx)", (unsigned long long)where.v, what,
+		      (unsigned long long)value);
+	c->report(c->context, line);
+}
+
+static void check_frame(struct check *c, gpa_t where, hpa_t frame, bool large)
+{
+	struct frame_info info;
+
+	frame_describe(frame, &info);
+	if (info.state != FRAME_PRIVATE && info.state != FRAME_SHARED)
+		finding(c, where, "its frame is neither private nor shared", frame.v);
+	else if (info.state == FRAME_PRIVATE && info.owner != c->pgm->account.owner)
+		finding(c, where, "its frame belongs to another owner", frame.v);
+	else if (info.state == FRAME_PRIVATE && info.page.v != where.v)
+		finding(c, where, "its frame is recorded for another page", info.page.v);
+	if (info.large != large)
+		finding(c, where, "large in the record and in the chunk don't agree", frame.v);
+}
+
+/* entry translates where; the record allows `rights` to `frame`. */
+static void check_entry(struct check *c, gpa_t where, uint64_t entry, unsigned level, hpa_t frame, unsigned rights)
+{
+	const struct slat *s = &c->pgm->slat;
+	hpa_t target = hpa(slat_frame(s, level, entry).v + (where.v & (BIT(pt_shift(s->format, level)) - 1) & ~(PAGE_SIZE - 1)));
+
+	if (slat_rights(s, entry) & ~rights)
+		finding(c, where, "the table grants more than the record", entry);
+	if (target.v != frame.v)
+		finding(c, where, "the table points to another frame", entry);
+}
+
+static void check_mapping(struct check *c, gpa_t where, page_record r)
+{
+	unsigned level;
+	uint64_t entry = *slat_find(&c->pgm->slat, where, &level);
+	hpa_t zero = hpa(pgm_zero_block.v + (level ? where.v & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1) : 0));
+
+	if (slat_present(&c->pgm->slat, entry))
+		check_entry(c, where, entry, level, page_has_frame(r) ? page_frame(r) : zero, page_rights(r));
+}
+
+static void check_detailed(struct check *c, struct block *b, gpa_t base)
+{
+	unsigned held = 0, special = 0;
+
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
+		gpa_t where = gpa(base.v + i * PAGE_SIZE);
+		page_record r = *page_of(b, where);
+
+		if (page_has_frame(r)) {
+			held++;
+			check_frame(c, where, page_frame(r), false);
+		}
+		special += page_get_handler(r) != HANDLER_NONE;
+		check_mapping(c, where, r);
+	}
+	c->base_pages += held;
+	if (held != b->held)
+		finding(c, base, "the block's count of held pages is wrong", b->held);
+	if (special != b->special)
+		finding(c, base, "the block's count of special pages is wrong", b->special);
+}
+
+static void check_large(struct check *c, struct block *b, gpa_t base)
+{
+	page_record r = { 0 };
+
+	page_set_type(&r, PAGE_RAM);
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i += 511) { /* the first and the last say it for all: one leaf, one chunk */
+		gpa_t where = gpa(base.v + i * PAGE_SIZE);
+
+		page_set(&r, PAGE_ALLOCATED, hpa(block_address(b).v + i * PAGE_SIZE));
+		check_frame(c, where, page_frame(r), true);
+		check_mapping(c, where, r);
+	}
+	c->base_pages += PAGES_PER_BLOCK;
+}
+
+static void check_untouched(struct check *c, gpa_t base)
+{
+	unsigned level;
+	uint64_t entry = *slat_find(&c->pgm->slat, base, &level);
+
+	if (slat_present(&c->pgm->slat, entry))
+		check_entry(c, base, entry, level, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE);
+}
+
+static void check_block(struct check *c, struct block *b, gpa_t base)
+{
+	block_lock(b);
+	switch (block_kind(b)) {
+	case BLOCK_LARGE: check_large(c, b, base); break;
+	case BLOCK_DETAILED: check_detailed(c, b, base); break;
+	default: check_untouched(c, base); break;
+	}
+	block_unlock(b);
+}
+
+unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context)
+{
+	struct check c = { .pgm = pgm, .report = report, .context = context };
+
+	for (uint64_t d = 0; d < pgm->directory_count; d++) {
+		struct block *page = __atomic_load_n(&pgm->directory[d], __ATOMIC_ACQUIRE);
+
+		for (unsigned i = 0; page && i < DIRECTORY_BLOCKS; i++)
+			check_block(&c, &page[i], gpa(d << DIRECTORY_SHIFT | (uint64_t)i << BLOCK_SHIFT));
+	}
+	lock_acquire(&pgm->lock);
+	c.findings += handler_tree_check(&pgm->handlers, report, context);
+	lock_release(&pgm->lock);
+	/* While the machine runs, pages may come between the two looks: only a surplus is an error for sure. */
+	if (c.base_pages > __atomic_load_n(&pgm->account.allocated[ACCOUNT_BASE], __ATOMIC_RELAXED))
+		finding(&c, gpa(0), "more pages in the records than in the account", c.base_pages);
+	return c.findings;
+}

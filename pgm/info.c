@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the monitor asks of PGM: one page, and the sums over all of them. */
+#include "pgm/internal.h"
+
+static page_record record_of(struct pgm *pgm, struct block *b, gpa_t where, enum page_type type)
+{
+	page_record r = { 0 };
+
+	(void)pgm;
+	if (b && block_kind(b) == BLOCK_DETAILED)
+		return *page_of(b, where);
+	page_set_type(&r, type);
+	if (b && block_kind(b) == BLOCK_LARGE)
+		page_set(&r, PAGE_ALLOCATED,
+			 hpa(block_address(b).v | (where.v & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1))));
+	return r;
+}
+
+void pgm_page_describe(struct pgm *pgm, gpa_t where, struct pgm_page_info *info)
+{
+	struct block *b = block_find(pgm, where);
+	struct pgm_range range;
+	uint64_t *entry;
+
+	*info = (struct pgm_page_info){ .frame = HPA_NONE };
+	if (pgm_range_find(pgm, where, &range))
+		info->type = range.type;
+	if (b) {
+		block_lock(b);
+		info->block = block_kind(b);
+	}
+	info->record = record_of(pgm, b, where, info->type);
+	if (page_has_frame(info->record))
+		info->frame = page_frame(info->record);
+	entry = slat_find(&pgm->slat, where, &info->slat_level);
+	info->slat_entry = *entry;
+	info->slat_present = slat_present(&pgm->slat, info->slat_entry);
+	if (b)
+		block_unlock(b);
+}
+
+static void count_block(struct pgm_usage *u, struct block *b)
+{
+	page_record *records;
+
+	if (block_kind(b) == BLOCK_LARGE) {
+		u->large_blocks++;
+		u->private_pages += PAGES_PER_BLOCK;
+		return;
+	}
+	if (block_kind(b) != BLOCK_DETAILED)
+		return;
+	u->detailed_blocks++;
+	u->record_bytes += PAGE_SIZE;
+	records = block_records(b);
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
+		enum page_state state = page_get_state(records[i]);
+
+		if (page_get_type(records[i]) == PAGE_ROM)
+			u->rom_pages += page_has_frame(records[i]);
+		else if (state == PAGE_SHARED)
+			u->shared_pages++;
+		else if (state == PAGE_BALLOONED)
+			u->ballooned_pages++;
+		else if (page_has_frame(records[i]))
+			u->private_pages++;
+	}
+}
+
+void pgm_usage(struct pgm *pgm, struct pgm_usage *u)
+{
+	*u = (struct pgm_usage){ .ram_pages = pgm->config.ram >> PAGE_SHIFT };
+	for (uint64_t d = 0; d < pgm->directory_count; d++) {
+		struct block *page = __atomic_load_n(&pgm->directory[d], __ATOMIC_ACQUIRE);
+
+		if (!page)
+			continue;
+		u->record_bytes += PAGE_SIZE;
+		for (unsigned i = 0; i < DIRECTORY_BLOCKS; i++) {
+			block_lock(&page[i]);
+			count_block(u, &page[i]);
+			block_unlock(&page[i]);
+		}
+	}
+	u->zero_pages = u->ram_pages - min_u64(u->ram_pages, u->private_pages + u->shared_pages + u->ballooned_pages);
+	u->handy_pages = pgm->handy.count;
+	u->table_pages = __atomic_load_n(&pgm->slat.tables, __ATOMIC_RELAXED);
+}

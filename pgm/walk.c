@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one walker. It reads a format's entries from the top, collects the rights of all levels,
+ * judges the access once at the leaf, and then sets accessed and dirty bits in place by
+ * compare-and-exchange; if an entry changed under it, the whole walk starts again (at most a few times).
+ */
+#include "arch/x86_64/registers.h"
+#include "pgm/walk.h"
+
+#define RETRIES 8u
+
+enum guest_mode guest_mode_of(uint64_t cr0, uint64_t cr4, uint64_t efer)
+{
+	bool nx = (efer & EFER_NXE) != 0;
+
+	if (!(cr0 & CR0_PE))
+		return MODE_REAL;
+	if (!(cr0 & CR0_PG))
+		return MODE_PROTECTED;
+	if (efer & EFER_LMA)
+		return cr4 & CR4_LA57 ? (nx ? MODE_LA57_NX : MODE_LA57) : (nx ? MODE_AMD64_NX : MODE_AMD64);
+	if (cr4 & CR4_PAE)
+		return nx ? MODE_PAE_NX : MODE_PAE;
+	return MODE_32BIT;
+}
+
+static const struct {
+	const char *name;
+	const struct pt_format *format;
+} modes[GUEST_MODES] = {
+	[MODE_REAL] = { "REAL", NULL },
+	[MODE_PROTECTED] = { "PROTECTED", NULL },
+	[MODE_32BIT] = { "32BIT", &pt_32bit },
+	[MODE_PAE] = { "PAE", &pt_pae },
+	[MODE_PAE_NX] = { "PAE_NX", &pt_pae },
+	[MODE_AMD64] = { "AMD64", &pt_4level },
+	[MODE_AMD64_NX] = { "AMD64_NX", &pt_4level },
+	[MODE_LA57] = { "LA57", &pt_5level },
+	[MODE_LA57_NX] = { "LA57_NX", &pt_5level },
+};
+
+const char *guest_mode_name(enum guest_mode mode)
+{
+	return (unsigned)mode < GUEST_MODES ? modes[mode].name : "?";
+}
+
+const struct pt_format *guest_mode_format(enum guest_mode mode)
+{
+	return (unsigned)mode < GUEST_MODES ? modes[mode].format : NULL;
+}
+
+/* One walk in progress. */
+struct walk {
+	struct pgm *pgm;
+	const struct walk_context *c;
+	const struct pt_format *f;
+	struct walk_result *r;
+	unsigned access;
+	bool user;        /* the access counts as a user's */
+	bool write_ok, user_ok, execute_ok;
+};
+
+static enum status fault(struct walk *w, uint32_t code)
+{
+	bool nx_counts = (w->c->efer & EFER_NXE) || (w->c->cr4 & CR4_SMEP);
+
+	if (w->access & ACCESS_WRITE)
+		code |= PF_W;
+	if (w->user)
+		code |= PF_U;
+	if ((w->access & ACCESS_EXECUTE) && nx_counts)
+		code |= PF_I;
+	w->r->error_code = code;
+	return GUEST_FAULT;
+}
+
+static enum status read_entry(struct walk *w, gpa_t where, uint64_t *entry)
+{
+	*entry = 0;
+	return pgm_read(w->pgm, where, entry, w->f->entry_size, ORIGIN_GUEST, NULL);
+}
+
+/* Bits that must be zero in this entry on this processor and in this mode. */
+static uint64_t reserved_bits(const struct walk *w, unsigned level, uint64_t entry, bool leaf)
+{
+	const struct pt_format *f = w->f;
+	uint64_t reserved = leaf ? f->reserved_leaf[level] : f->reserved_table[level];
+
+	if (f->entry_size == 8)
+		reserved |= BITS(51, 12) & ~(BIT(w->c->physical_bits) - 1);
+	else if (leaf && level == 1 && w->c->physical_bits < 40)
+		reserved |= w->c->physical_bits <= 32 ? BITS(21, 13) : BITS(21, 13 + w->c->physical_bits - 32);
+	if (f->no_execute && !(w->c->efer & EFER_NXE))
+		reserved |= f->no_execute;
+	if (level == 2 && (f->large_levels & 1u << 2) && !w->c->page_1g)
+		reserved |= f->large;
+	(void)entry;
+	return reserved;
+}
+
+static bool is_leaf(const struct walk *w, unsigned level, uint64_t entry)
+{
+	if (w->f == &pt_32bit && level == 1 && !(w->c->cr4 & CR4_PSE))
+		return false;
+	if (level == 2 && (w->f->large_levels & 1u << 2) && !w->c->page_1g)
+		return false;
+	return pt_is_leaf(w->f, level, entry);
+}
+
+static gpa_t leaf_address(const struct walk *w, unsigned level, uint64_t entry, uint64_t where)
+{
+	uint64_t offset = BIT(pt_shift(w->f, level)) - 1;
+	uint64_t base = entry & w->f->address & ~offset;
+
+	if (w->f->entry_size == 4 && level == 1)
+		base |= (entry & BITS(20, 13)) << (32 - 13);
+	return gpa(base | (where & offset));
+}
+
+/* Rights at the leaf (section 4.6). 0: allowed, else the error code without the access's own bits. */
+static bool allowed(const struct walk *w, uint64_t leaf)
+{
+	const struct walk_context *c = w->c;
+	bool user_page = w->user_ok;
+
+	if (w->access & WALK_PEEK)
+		return true;
+	if (w->user && !user_page)
+		return false;
+	if (w->access & ACCESS_EXECUTE) {
+		if (!w->execute_ok)
+			return false;
+		return w->user || !user_page || !(c->cr4 & CR4_SMEP);
+	}
+	if (!w->user && user_page && (c->cr4 & CR4_SMAP) && ((w->access & WALK_SYSTEM) || !(c->rflags & RFLAGS_AC)))
+		return false;
+	if ((w->access & ACCESS_WRITE) && !w->write_ok && (w->user || (c->cr0 & CR0_WP)))
+		return false;
+	(void)leaf;
+	return true;
+}
+
+/* Protection keys (section 4.6.2): user pages in 64-bit paging, data accesses only. */
+static bool key_denies(const struct walk *w, uint64_t leaf)
+{
+	unsigned key = (unsigned)(leaf >> 59) & 15;
+	uint32_t bits = w->c->pkru >> (2 * key) & 3;
+
+	if (!(w->c->cr4 & CR4_PKE) || !(w->c->efer & EFER_LMA) || !w->user_ok ||
+	    (w->access & (ACCESS_EXECUTE | WALK_PEEK)))
+		return false;
+	if (bits & 1)
+		return true;
+	return (bits & 2) && (w->access & ACCESS_WRITE) && (w->user || (w->c->cr0 & CR0_WP));
+}
+
+/* Sets `bits` in an entry that was read as `seen`. BUSY: it has changed meanwhile. */
+static enum status set_bits(struct walk *w, const struct walk_step *step, uint64_t bits)
+{
+	uint64_t seen = 0;
+	enum status status;
+
+	if ((step->entry & bits) == bits)
+		return OK;
+	status = pgm_compare_exchange(w->pgm, step->where, step->entry, step->entry | bits, w->f->entry_size, &seen);
+	if (status == HANDLER || status == BAD_ADDRESS)
+		return OK; /* a table in ROM or in nothing keeps its bits, as on a real bus */
+	if (status == OK && seen != step->entry)
+		return BUSY;
+	return status;
+}
+
+static enum status update_accessed_dirty(struct walk *w)
+{
+	struct walk_result *r = w->r;
+	enum status status = OK;
+
+	if (w->access & WALK_PEEK)
+		return OK;
+	for (unsigned i = 0; i < r->steps && status == OK; i++) {
+		uint64_t bits = w->f->accessed;
+
+		if (w->f == &pt_pae && r->step[i].level == 2)
+			continue;
+		if (i + 1 == r->steps && (w->access & ACCESS_WRITE))
+			bits |= w->f->dirty;
+		status = set_bits(w, &r->step[i], bits);
+	}
+	return status;
+}
+
+static enum status at_leaf(struct walk *w, gva_t where, unsigned level, uint64_t entry)
+{
+	w->r->level = level;
+	w->r->entry = entry;
+	w->r->gpa = leaf_address(w, level, entry, where.v);
+	if (!allowed(w, entry))
+		return fault(w, PF_P);
+	if (key_denies(w, entry))
+		return fault(w, PF_P | PF_PK);
+	return update_accessed_dirty(w);
+}
+
+static enum status descend(struct walk *w, gva_t where)
+{
+	const struct pt_format *f = w->f;
+	uint64_t table = w->c->cr3 & (f == &pt_32bit ? BITS(31, 12) : f->address);
+
+	w->r->steps = 0;
+	w->write_ok = w->user_ok = w->execute_ok = true;
+	for (unsigned level = f->levels - 1u;; level--) {
+		struct walk_step *step = &w->r->step[w->r->steps++];
+		enum status status = OK;
+		bool leaf;
+
+		step->level = (uint8_t)level;
+		step->where = gpa(table + (uint64_t)pt_index(f, level, where.v) * f->entry_size);
+		if (f == &pt_pae && level == 2)
+			step->entry = w->c->pdpte[pt_index(f, level, where.v)];
+		else
+			status = read_entry(w, step->where, &step->entry);
+		if (status != OK)
+			return status;
+		if (!(step->entry & f->present))
+			return fault(w, 0);
+		leaf = is_leaf(w, level, step->entry);
+		if (step->entry & reserved_bits(w, level, step->entry, leaf))
+			return fault(w, PF_P | PF_RSVD);
+		if (f != &pt_pae || level != 2) {
+			w->write_ok &= (step->entry & f->write) != 0;
+			w->user_ok &= (step->entry & f->user) != 0;
+			w->execute_ok &= !(step->entry & f->no_execute);
+		}
+		if (leaf)
+			return at_leaf(w, where, level, step->entry);
+		table = step->entry & f->address;
+	}
+}
+
+enum status guest_walk(struct pgm *pgm, const struct walk_context *context, gva_t where, unsigned access,
+		       struct walk_result *result)
+{
+	const struct pt_format *f = guest_mode_format(guest_mode_of(context->cr0, context->cr4, context->efer));
+	struct walk w = { .pgm = pgm, .c = context, .f = f, .r = result, .access = access,
+			  .user = context->cpl == 3 && !(access & WALK_SYSTEM) };
+	enum status status = BUSY;
+
+	if (!f) {
+		result->gpa = gpa(where.v & BITS(31, 0));
+		result->steps = 0;
+		result->level = 0;
+		result->entry = 0;
+		return OK;
+	}
+	if (f->canonical ? sign_extend(where.v, f->linear_bits) != where.v : where.v >> f->linear_bits)
+		return BAD_VALUE;
+	for (unsigned i = 0; status == BUSY && i < RETRIES; i++)
+		status = descend(&w, where);
+	return status;
+}
+
+enum status guest_load_pdptes(struct pgm *pgm, uint64_t cr3, unsigned physical_bits, uint64_t pdpte[4])
+{
+	uint64_t reserved = pt_pae.reserved_table[2] | (BITS(51, 12) & ~(BIT(physical_bits) - 1));
+	uint64_t fresh[4] = { 0 };
+	enum status status = pgm_read(pgm, gpa(cr3 & BITS(31, 5)), fresh, sizeof(fresh), ORIGIN_GUEST, NULL);
+
+	if (status != OK)
+		return status;
+	for (unsigned i = 0; i < 4; i++)
+		if ((fresh[i] & 1) && (fresh[i] & reserved))
+			return DENIED;
+	for (unsigned i = 0; i < 4; i++)
+		pdpte[i] = fresh[i];
+	return OK;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest page walks: guest-linear to guest-physical in every paging mode, driven by the
+ * format data, with the access rights, reserved bits and accessed/dirty updates of the processor.
+ *
+ * Manual: Intel SDM vol. 3 chapter 4 (4.6 access rights, 4.7 page-fault error codes, 4.8 accessed and dirty);
+ * AMD APM vol. 2 chapter 5.
+ */
+#ifndef PGM_WALK_H
+#define PGM_WALK_H
+
+#include "pgm/pgm.h"
+
+enum guest_mode {
+	MODE_REAL,
+	MODE_PROTECTED,
+	MODE_32BIT,
+	MODE_PAE,
+	MODE_PAE_NX,
+	MODE_AMD64,
+	MODE_AMD64_NX,
+	MODE_LA57,
+	MODE_LA57_NX,
+	GUEST_MODES
+};
+
+enum guest_mode guest_mode_of(uint64_t cr0, uint64_t cr4, uint64_t efer);
+const char *guest_mode_name(enum guest_mode mode);
+/* NULL where there's no paging. */
+const struct pt_format *guest_mode_format(enum guest_mode mode);
+
+/* What a walk needs to know of the vcpu; plain data, so that tests can make any. */
+struct walk_context {
+	uint64_t cr0, cr3, cr4, efer, rflags;
+	uint64_t pdpte[4];      /* PAE: as the processor holds them */
+	uint32_t pkru;
+	uint8_t cpl;
+	uint8_t physical_bits;  /* MAXPHYADDR, at most 52 */
+	bool page_1g;           /* CPUID says 1 GiB pages exist */
+};
+
+/* Further bits beside ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE. */
+#define WALK_SYSTEM 0x10u  /* an implicit supervisor access (descriptor tables): CPL does not count */
+#define WALK_PEEK 0x20u    /* the debugger's: no rights checked, nothing set accessed or dirty */
+
+/* Page-fault error code bits (section 4.7). */
+#define PF_P BIT(0)
+#define PF_W BIT(1)
+#define PF_U BIT(2)
+#define PF_RSVD BIT(3)
+#define PF_I BIT(4)
+#define PF_PK BIT(5)
+
+struct walk_step {
+	gpa_t where;     /* of the entry */
+	uint64_t entry;
+	uint8_t level;
+};
+
+struct walk_result {
+	gpa_t gpa;
+	unsigned level;         /* of the leaf */
+	uint64_t entry;         /* the leaf */
+	uint32_t error_code;    /* GUEST_FAULT: the page fault's */
+	unsigned steps;         /* entries read, top first */
+	struct walk_step step[PT_MAX_LEVELS];
+};
+
+/*
+ * OK: result->gpa. GUEST_FAULT: a #PF with result->error_code. BAD_VALUE: not canonical (the caller raises #GP or #SS).
+ * Other statuses: a table could not be read or written (BAD_ADDRESS: a table where no memory is reads as all ones, as a
+ * bus would give; NO_MEMORY when an A/D update needs a frame). No locks held.
+ */
+enum status guest_walk(struct pgm *pgm, const struct walk_context *context, gva_t where, unsigned access,
+		       struct walk_result *result) must_check;
+
+/* The four PDPTEs at CR3 in PAE mode; DENIED when one has reserved bits set (the load must #GP; SDM vol. 3 section 4.4.1). */
+enum status guest_load_pdptes(struct pgm *pgm, uint64_t cr3, unsigned physical_bits, uint64_t pdpte[4]) must_check;
+
+#endif
