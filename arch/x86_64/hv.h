@@ -208,6 +208,7 @@ struct hv_caps {
 	uint8_t slat_levels;       /* 4 or 5 */
 	bool slat_2m, slat_1g, slat_execute_only, slat_accessed_dirty;
 	bool pml, tsc_scaling, next_rip, decode_assists, slice_timer, vpid, flush_by_asid;
+	bool kick_by_nmi;          /* an interrupt may not get a guest out: use NMI (vmx/quirks.h) */
 	bool misconfig_exit;       /* a reserved pattern in a leaf exits fast (EPT) */
 	uint32_t asid_count;
 };
@@ -257,6 +258,7 @@ extern const struct hv_ops vmx_ops;
 extern const struct hv_ops svm_ops;
 /* The one chosen at boot. */
 extern const struct hv_ops *hv;
+extern struct hv_caps hv_capabilities;
 
 static inline void hv_need(struct hv_vcpu *vcpu, uint32_t groups)
 {

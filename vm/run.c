@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The run loop: deliver, enter, handle the exit, again. Every instruction here is paid at every
+ * exit, so the common path asks two words (requests, and what the local APIC has pending) and
+ * nothing else; timers are a comparison of the time stamp counter with one deadline.
+ *
+ * The order that makes flushes and kicks safe: in_guest is set before the requests are looked at. Whoever
+ * changes tables first moves the generation on, then sets REQUEST_FLUSH, then looks at in_guest: either
+ * this CPU sees the request, or the other sees in_guest and kicks and waits.
+ */
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/host.h"
+#include "arch/x86_64/log.h"
+#include "arch/x86_64/percpu.h"
+#include "dev/lapic.h"
+#include "vm/board.h"
+#include "vm/vcpu.h"
+
+static enum exit_action exit_again(struct vcpu *vcpu)
+{
+	(void)vcpu;
+	return ACTION_ENTER;
+}
+
+static enum exit_action exit_yield(struct vcpu *vcpu)
+{
+	(void)vcpu;
+	return ACTION_YIELD;
+}
+
+static enum exit_action exit_skip(struct vcpu *vcpu)
+{
+	(void)vcpu_skip(vcpu);
+	return ACTION_ENTER;
+}
+
+static enum exit_action exit_hlt(struct vcpu *vcpu)
+{
+	return vcpu_skip(vcpu) ? ACTION_HALT : ACTION_ENTER;
+}
+
+static enum exit_action exit_undefined(struct vcpu *vcpu)
+{
+	vcpu_inject_ud(vcpu);
+	return ACTION_ENTER;
+}
+
+static enum exit_action exit_hypercall(struct vcpu *vcpu)
+{
+	return exit_undefined(vcpu);
+}
+
+static enum exit_action exit_exception(struct vcpu *vcpu)
+{
+	const struct hv_exit *exit = &vcpu->hv->exit;
+
+	if (exit->exception.vector == VECTOR_DB) {
+		hv_need(vcpu->hv, REGS_DEBUG);
+		vcpu->hv->dr[6] |= exit->exception.detail;
+		hv_changed(vcpu->hv, REGS_DEBUG);
+	} else if (exit->exception.vector == VECTOR_PF) {
+		vcpu->hv->cr2 = exit->exception.detail;
+	}
+	vcpu_inject_exception(vcpu, exit->exception.vector, exit->exception.has_error_code, exit->exception.error_code);
+	return ACTION_ENTER;
+}
+
+static enum exit_action exit_triple_fault(struct vcpu *vcpu)
+{
+	machine_end(vcpu->machine, END_TRIPLE_FAULT, 0, NULL);
+	return ACTION_LEAVE;
+}
+
+static enum exit_action exit_invalid_state(struct vcpu *vcpu)
+{
+	const struct hv_exit *exit = &vcpu->hv->exit;
+
+	machine_end(vcpu->machine, END_ERROR, 0, "the processor refused the guest's state: %s (code %#llx)",
+		    exit->failure.text ? exit->failure.text : "no detail given", (unsigned long long)exit->failure.code);
+	return ACTION_LEAVE;
+}
+
+static enum exit_action exit_unknown(struct vcpu *vcpu)
+{
+	machine_end(vcpu->machine, END_ERROR, 0, "exit that nobody asked for: reason %#llx at rip %#llx",
+		    (unsigned long long)vcpu->hv->exit.raw_reason, (unsigned long long)vcpu->hv->rip);
+	return ACTION_LEAVE;
+}
+
+static enum exit_action exit_task_switch(struct vcpu *vcpu)
+{
+	machine_end(vcpu->machine, END_ERROR, 0, "hardware task switch at rip %#llx: not supported",
+		    (unsigned long long)vcpu->hv->rip);
+	return ACTION_LEAVE;
+}
+
+static const exit_handler handlers[EXIT_KIND_COUNT] = {
+	[EXIT_NOTHING] = exit_again,
+	[EXIT_HOST_INTERRUPT] = exit_again,
+	[EXIT_SLICE] = exit_again,
+	[EXIT_HLT] = exit_hlt,
+	[EXIT_PAUSE] = exit_yield,
+	[EXIT_CPUID] = exit_cpuid,
+	[EXIT_IO] = exit_io,
+	[EXIT_MSR_READ] = exit_msr_read,
+	[EXIT_MSR_WRITE] = exit_msr_write,
+	[EXIT_CR_ACCESS] = exit_cr_access,
+	[EXIT_DR_ACCESS] = exit_dr_access,
+	[EXIT_XSETBV] = exit_xsetbv,
+	[EXIT_CACHE] = exit_skip,
+	[EXIT_INVLPG] = exit_skip,
+	[EXIT_RDTSC] = exit_undefined,
+	[EXIT_RDTSCP] = exit_undefined,
+	[EXIT_HYPERCALL] = exit_hypercall,
+	[EXIT_UNDEFINED] = exit_undefined,
+	[EXIT_SLAT_FAULT] = exit_slat_fault,
+	[EXIT_SLAT_MISCONFIG] = exit_emulate,
+	[EXIT_EXCEPTION] = exit_exception,
+	[EXIT_INTERRUPT_WINDOW] = exit_again,
+	[EXIT_NMI_WINDOW] = exit_again,
+	[EXIT_TRIPLE_FAULT] = exit_triple_fault,
+	[EXIT_INIT] = exit_unknown,
+	[EXIT_SIPI] = exit_unknown,
+	[EXIT_TASK_SWITCH] = exit_task_switch,
+	[EXIT_INVALID_STATE] = exit_invalid_state,
+	[EXIT_UNKNOWN] = exit_unknown,
+};
+
+void vcpu_request(struct vcpu *vcpu, uint32_t requests)
+{
+	__atomic_fetch_or(&vcpu->requests, requests, __ATOMIC_SEQ_CST);
+	if (vcpu->cpu != cpu_index())
+		host_kick(vcpu->cpu, __atomic_load_n(&vcpu->in_guest, __ATOMIC_SEQ_CST) && hv_capabilities.kick_by_nmi);
+}
+
+/* Timers that are due, and the moment at which to look again. */
+static void run_timers(struct vcpu *vcpu, uint64_t slice_end)
+{
+	struct machine *m = vcpu->machine;
+	uint64_t next = UINT64_MAX;
+
+	if (vcpu->id == 0) {
+		uint64_t now = machine_now(m);
+
+		lock_acquire(&m->lock);
+		if (timer_next(&m->bus.timers) <= now)
+			timer_run(&m->bus.timers, now);
+		next = timer_next(&m->bus.timers);
+		lock_release(&m->lock);
+		if (next != UINT64_MAX)
+			next = rdtsc() + host_ns_to_tsc(next > now ? next - now : 0);
+	}
+	vcpu->deadline = next < slice_end ? next : slice_end;
+}
+
+static void handle_flush(struct vcpu *vcpu)
+{
+	struct flush_domain *domain = pgm_flush_domain(vcpu->machine->pgm);
+	uint64_t generation = __atomic_load_n(&domain->generation, __ATOMIC_ACQUIRE);
+
+	if (vcpu->flush_seen != generation) {
+		vcpu->hv->flush_pending = true;
+		__atomic_store_n(&vcpu->flush_seen, generation, __ATOMIC_RELEASE);
+	}
+}
+
+/* Takes the requests; true: leave the loop. */
+static bool take_requests(struct vcpu *vcpu, uint64_t slice_end)
+{
+	uint32_t requests = __atomic_exchange_n(&vcpu->requests, 0, __ATOMIC_ACQ_REL);
+
+	if (requests & REQUEST_FLUSH)
+		handle_flush(vcpu);
+	if (requests & REQUEST_TIMER)
+		run_timers(vcpu, slice_end);
+	return (requests & REQUEST_LEAVE) != 0;
+}
+
+static void load_on_cpu(struct vcpu *vcpu)
+{
+	if (vcpu->loaded)
+		return;
+	host_fpu_restore(vcpu->fpu);
+	if (host_xcr0())
+		xsetbv(0, vcpu->hv->xcr0);
+	vcpu->loaded = true;
+	handle_flush(vcpu);
+}
+
+void vcpu_unload(struct vcpu *vcpu)
+{
+	if (!vcpu->loaded)
+		return;
+	if (host_xcr0()) {
+		vcpu->hv->xcr0 = xgetbv(0); /* some processors give no exit for a guest's XSETBV */
+		xsetbv(0, host_xcr0());
+	}
+	host_fpu_save(vcpu->fpu);
+	hv->unload(vcpu->hv);
+	vcpu->loaded = false;
+}
+
+/* One entry and its exit. */
+static enum exit_action enter_once(struct vcpu *vcpu, uint64_t slice_end)
+{
+	struct hv_vcpu *h = vcpu->hv;
+	uint64_t now = rdtsc();
+
+	if (unlikely(now >= vcpu->deadline)) {
+		run_timers(vcpu, slice_end);
+		if (now >= slice_end)
+			return ACTION_YIELD;
+	}
+	__atomic_store_n(&vcpu->in_guest, 1, __ATOMIC_SEQ_CST);
+	if (unlikely(__atomic_load_n(&vcpu->requests, __ATOMIC_RELAXED))) {
+		__atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
+		return take_requests(vcpu, slice_end) ? ACTION_LEAVE : ACTION_ENTER;
+	}
+	vcpu_deliver(vcpu);
+	h->slice_ticks = vcpu->deadline > now ? vcpu->deadline - now : 1;
+	hv->run(h);
+	__atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
+	vcpu->exits[h->exit.kind]++;
+	if (unlikely(h->exit.interrupted.kind != EVENT_NONE))
+		vcpu_recover_event(vcpu);
+	return handlers[h->exit.kind](vcpu);
+}
+
+enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end)
+{
+	if (vcpu->activity != VCPU_RUNNABLE) {
+		if (take_requests(vcpu, slice_end))
+			return VCPU_LEFT;
+		run_timers(vcpu, slice_end);
+		if (!vcpu_has_wake_event(vcpu))
+			return VCPU_IDLE;
+		vcpu->activity = VCPU_RUNNABLE;
+	}
+	load_on_cpu(vcpu);
+	run_timers(vcpu, slice_end);
+	if (!hv_capabilities.slice_timer)
+		host_timer_set(host_now_ns() + host_tsc_to_ns(vcpu->deadline - rdtsc()));
+	for (;;) {
+		uint64_t armed = vcpu->deadline;
+
+		switch (enter_once(vcpu, slice_end)) {
+		case ACTION_ENTER:
+			break;
+		case ACTION_YIELD:
+			return VCPU_SLICE_OVER;
+		case ACTION_LEAVE:
+			return VCPU_LEFT;
+		case ACTION_HALT:
+			if (!vcpu_has_wake_event(vcpu)) {
+				vcpu->activity = VCPU_HALTED;
+				return VCPU_IDLE;
+			}
+			break;
+		}
+		if (unlikely(armed != vcpu->deadline) && !hv_capabilities.slice_timer)
+			host_timer_set(host_now_ns() + host_tsc_to_ns(vcpu->deadline - min_u64(rdtsc(), vcpu->deadline)));
+	}
+}

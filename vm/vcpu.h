@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One virtual CPU at work: the run loop and what its exits need. Internal to vm/.
+ * Everything here runs on the vcpu's own host CPU unless it says otherwise.
+ */
+#ifndef VM_VCPU_H
+#define VM_VCPU_H
+
+#include "vm/emulate.h"
+#include "vm/machine.h"
+
+/* Why the run loop came back to the scheduler. */
+enum vcpu_outcome {
+	VCPU_SLICE_OVER, /* still runnable */
+	VCPU_IDLE,       /* halted, parked or waiting for a SIPI, until a request or a timer */
+	VCPU_LEFT,       /* the machine ended or pauses */
+};
+
+enum status vcpu_create(struct machine *machine, unsigned id, unsigned cpu, struct vcpu **out) must_check;
+void vcpu_destroy(struct vcpu *vcpu);
+/* Registers and MSRs as after power-on; the boot vcpu runs, others wait for a SIPI. */
+void vcpu_reset(struct vcpu *vcpu);
+/* Runs until the slice ends (host TSC), or there's nothing to run. */
+enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end);
+/* Lets go of the host CPU: FPU state saved, backend unloaded. */
+void vcpu_unload(struct vcpu *vcpu);
+/* Sets request bits and makes the vcpu see them soon. Any CPU. */
+void vcpu_request(struct vcpu *vcpu, uint32_t requests);
+
+/* ---- exits (each file handles its subject) ---- */
+/* What the run loop does next. */
+enum exit_action { ACTION_ENTER, ACTION_YIELD, ACTION_HALT, ACTION_LEAVE };
+typedef enum exit_action (*exit_handler)(struct vcpu *vcpu);
+
+/* Moves rip behind the instruction that exited, decoding it if need be; on a fetch fault that fault is to be injected. */
+bool vcpu_skip(struct vcpu *vcpu);
+void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, uint32_t error);
+void vcpu_inject_gp(struct vcpu *vcpu);
+void vcpu_inject_ud(struct vcpu *vcpu);
+
+enum exit_action exit_cpuid(struct vcpu *vcpu);      /* cpuid.c */
+enum exit_action exit_msr_read(struct vcpu *vcpu);   /* msr.c */
+enum exit_action exit_msr_write(struct vcpu *vcpu);
+enum exit_action exit_cr_access(struct vcpu *vcpu);  /* control.c */
+enum exit_action exit_dr_access(struct vcpu *vcpu);
+enum exit_action exit_xsetbv(struct vcpu *vcpu);
+enum exit_action exit_io(struct vcpu *vcpu);         /* access.c */
+enum exit_action exit_slat_fault(struct vcpu *vcpu);
+enum exit_action exit_emulate(struct vcpu *vcpu);
+
+/* access.c: the emulator's world for this vcpu. */
+void vcpu_emulate_env(struct vcpu *vcpu, struct emulate_env *env);
+/* Reads guest-linear memory as the debugger: no rights, nothing set. For the monitor and messages. */
+enum status vcpu_peek(struct vcpu *vcpu, gva_t where, void *to, unsigned size) must_check;
+
+/* interrupts.c: before each entry: what is to be injected, which windows are wanted. */
+void vcpu_deliver(struct vcpu *vcpu);
+/* Is there something that ends HLT? */
+bool vcpu_has_wake_event(struct vcpu *vcpu);
+/* After an exit: an event whose delivery was broken off comes again. */
+void vcpu_recover_event(struct vcpu *vcpu);
+
+/* cpuid.c */
+struct cpuid_policy *cpuid_policy_create(const struct machine *machine);
+void cpuid_policy_destroy(struct cpuid_policy *policy);
+uint8_t cpuid_physical_bits(const struct cpuid_policy *policy);
+bool cpuid_has_1g(const struct cpuid_policy *policy);
+/* CR4 bits this guest may set. */
+uint64_t cpuid_cr4_mask(const struct cpuid_policy *policy);
+uint64_t cpuid_efer_mask(const struct cpuid_policy *policy);
+uint64_t cpuid_xcr0_mask(const struct cpuid_policy *policy);
+
+/* msr.c */
+void msr_reset(struct vcpu *vcpu);
+/* Hot MSRs that the entry switches: no exit for them. */
+void msr_pass_through(struct vcpu *vcpu);
+
+/* The lowest physical address bits, walk context from the registers. */
+struct walk_context;
+void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *context);
+
+#endif
