@@ -95,6 +95,7 @@ struct machine {
 
 	struct console_ring *console;  /* output towards the monitor; vm/console.c */
 	uint64_t starts;
+	unsigned msr_complaints;
 };
 
 /* Boot CPU only. All machines of the configuration become known, OFF; bad ones too (they refuse to start with their error). */

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a vcpu touches outside its registers: memory by linear address (for the emulator), ports,
+ * and second-level faults. Guest memory is reached through PGM only, page by page.
+ */
+#include <string.h>
+
+#include "arch/x86_64/log.h"
+#include "arch/x86_64/registers.h"
+#include "lib/format.h"
+#include "pgm/walk.h"
+#include "vm/decode.h"
+#include "vm/vcpu.h"
+
+void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *c)
+{
+	struct hv_vcpu *h = vcpu->hv;
+
+	hv_need(h, REGS_CONTROL | REGS_RFLAGS | REGS_SEGMENTS);
+	c->cr0 = h->cr0;
+	c->cr3 = h->cr3;
+	c->cr4 = h->cr4;
+	c->efer = h->efer;
+	c->rflags = h->rflags;
+	memcpy(c->pdpte, h->pdpte, sizeof(c->pdpte));
+	c->pkru = 0;
+	c->cpl = !(h->cr0 & CR0_PE) ? 0 : h->rflags & RFLAGS_VM ? 3 : SEG_ATTR_DPL(h->segment[SEG_SS].attributes);
+	c->physical_bits = cpuid_physical_bits(vcpu->machine->cpuid);
+	c->page_1g = cpuid_has_1g(vcpu->machine->cpuid);
+}
+
+/* Turns a walk's verdict into the exception that the guest sees. */
+static enum status walk_fault(enum status status, const struct walk_result *r, gva_t where, struct hv_event *fault,
+			      uint64_t *fault_address)
+{
+	if (status == GUEST_FAULT) {
+		*fault = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_PF, .has_error_code = true,
+					    .error_code = r->error_code };
+		*fault_address = where.v;
+	} else if (status == BAD_VALUE) {
+		*fault = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_GP, .has_error_code = true };
+		status = GUEST_FAULT;
+	}
+	return status;
+}
+
+static enum status env_read(void *context, gva_t where, void *to, unsigned size, unsigned access, bool system,
+			    struct hv_event *fault, uint64_t *fault_address)
+{
+	struct vcpu *vcpu = context;
+	struct walk_context c;
+	struct walk_result r;
+
+	vcpu_walk_context(vcpu, &c);
+	for (unsigned at = 0; at < size;) {
+		gva_t here = gva(where.v + at);
+		unsigned piece = (unsigned)min_u64(PAGE_SIZE - (here.v & (PAGE_SIZE - 1)), size - at);
+		enum status status = guest_walk(vcpu->machine->pgm, &c, here, access | (system ? WALK_SYSTEM : 0), &r);
+
+		if (status != OK)
+			return walk_fault(status, &r, here, fault, fault_address);
+		status = pgm_read(vcpu->machine->pgm, r.gpa, (uint8_t *)to + at, piece, ORIGIN_GUEST, NULL);
+		if (status != OK)
+			return status;
+		at += piece;
+	}
+	return OK;
+}
+
+/* Both pages of a crossing write are walked before either is written. */
+static enum status env_write(void *context, gva_t where, const void *from, unsigned size, bool system,
+			     struct hv_event *fault, uint64_t *fault_address)
+{
+	unsigned first = (unsigned)min_u64(PAGE_SIZE - (where.v & (PAGE_SIZE - 1)), size);
+	unsigned access = ACCESS_WRITE | (system ? WALK_SYSTEM : 0);
+	struct vcpu *vcpu = context;
+	struct pgm *pgm = vcpu->machine->pgm;
+	struct walk_result r, second;
+	struct walk_context c;
+	enum status status;
+
+	vcpu_walk_context(vcpu, &c);
+	status = guest_walk(pgm, &c, where, access, &r);
+	if (status != OK)
+		return walk_fault(status, &r, where, fault, fault_address);
+	if (first < size) {
+		gva_t next = gva(where.v + first);
+
+		status = guest_walk(pgm, &c, next, access, &second);
+		if (status != OK)
+			return walk_fault(status, &second, next, fault, fault_address);
+	}
+	status = pgm_write(pgm, r.gpa, from, first, ORIGIN_GUEST, NULL);
+	if (status == OK && first < size)
+		status = pgm_write(pgm, second.gpa, (const uint8_t *)from + first, size - first, ORIGIN_GUEST, NULL);
+	return status;
+}
+
+static uint32_t env_port_in(void *context, uint16_t port, unsigned size)
+{
+	struct machine *m = ((struct vcpu *)context)->machine;
+	uint32_t value;
+
+	lock_acquire(&m->lock);
+	value = port_read(&m->bus, port, size);
+	lock_release(&m->lock);
+	return value;
+}
+
+static void env_port_out(void *context, uint16_t port, unsigned size, uint32_t value)
+{
+	struct machine *m = ((struct vcpu *)context)->machine;
+
+	lock_acquire(&m->lock);
+	port_write(&m->bus, port, size, value);
+	lock_release(&m->lock);
+}
+
+/* Locked instructions on memory within a page are atomic; elsewhere read and write serve. */
+static enum status env_compare_exchange(void *context, gva_t where, const void *expected, const void *desired,
+					void *seen, unsigned size, struct hv_event *fault, uint64_t *fault_address)
+{
+	struct vcpu *vcpu = context;
+	struct pgm *pgm = vcpu->machine->pgm;
+	uint64_t want = 0, give = 0, old = 0;
+	struct walk_context c;
+	struct walk_result r;
+	enum status status;
+
+	vcpu_walk_context(vcpu, &c);
+	status = guest_walk(pgm, &c, where, ACCESS_WRITE, &r);
+	if (status != OK)
+		return walk_fault(status, &r, where, fault, fault_address);
+	if (size <= 8 && !(where.v & (size - 1))) {
+		memcpy(&want, expected, size);
+		memcpy(&give, desired, size);
+		status = pgm_compare_exchange(pgm, r.gpa, want, give, size, &old);
+		if (status != HANDLER && status != BAD_ADDRESS) {
+			memcpy(seen, &old, size);
+			return status;
+		}
+	}
+	status = env_read(context, where, seen, size, ACCESS_READ | ACCESS_WRITE, false, fault, fault_address);
+	if (status == OK && !memcmp(seen, expected, size))
+		status = env_write(context, where, desired, size, false, fault, fault_address);
+	return status;
+}
+
+void vcpu_emulate_env(struct vcpu *vcpu, struct emulate_env *env)
+{
+	env->context = vcpu;
+	env->read = env_read;
+	env->write = env_write;
+	env->compare_exchange = env_compare_exchange;
+	env->port_in = env_port_in;
+	env->port_out = env_port_out;
+	env->byte_count = 0;
+}
+
+enum status vcpu_peek(struct vcpu *vcpu, gva_t where, void *to, unsigned size)
+{
+	struct hv_event fault;
+	uint64_t address;
+
+	return env_read(vcpu, where, to, size, WALK_PEEK, false, &fault, &address);
+}
+
+static void park(struct vcpu *vcpu, const char *why)
+{
+	vcpu->activity = VCPU_PARKED;
+	format_string(vcpu->park_text, sizeof(vcpu->park_text), "%s", why);
+	log_line("vm %s: vcpu %u parked: %s", vcpu->machine->name, vcpu->id, why);
+}
+
+static enum exit_action unhandled(struct vcpu *vcpu, const struct emulate_env *env)
+{
+	char bytes[15 * 3 + 1] = "";
+
+	for (unsigned i = 0; i < env->byte_count && i < 15; i++)
+		format_string(bytes + 3 * i, sizeof(bytes) - 3 * i, " %02x", env->bytes[i]);
+	machine_end(vcpu->machine, END_ERROR, 0, "instruction not emulated:%s at rip %#llx", bytes,
+		    (unsigned long long)vcpu->hv->rip);
+	return ACTION_LEAVE;
+}
+
+enum exit_action exit_emulate(struct vcpu *vcpu)
+{
+	struct emulate_env env;
+
+	vcpu_emulate_env(vcpu, &env);
+	switch (emulate_instruction(vcpu->hv, &env)) {
+	case EMULATE_DONE:
+	case EMULATE_FAULT:
+		return ACTION_ENTER;
+	case EMULATE_STOP:
+		park(vcpu, "no memory for an access by the emulator");
+		return ACTION_HALT;
+	default:
+		return unhandled(vcpu, &env);
+	}
+}
+
+bool vcpu_skip(struct vcpu *vcpu)
+{
+	struct hv_vcpu *h = vcpu->hv;
+	unsigned length = h->exit.length;
+
+	if (unlikely(!length)) {
+		struct emulate_env env;
+		enum emulate_result result;
+
+		vcpu_emulate_env(vcpu, &env);
+		length = emulate_length(h, &env, &result);
+		if (!length) {
+			if (result == EMULATE_UNHANDLED)
+				vcpu_inject_ud(vcpu);
+			return false;
+		}
+	}
+	hv_need(h, REGS_SHADOW);
+	h->rip += length;
+	if (unlikely(h->rip >> 32)) {
+		hv_need(h, REGS_CONTROL | REGS_SEGMENTS);
+		if (!(h->efer & EFER_LMA) || !(h->segment[SEG_CS].attributes & SEG_ATTR_L))
+			h->rip &= BITS(31, 0);
+	}
+	if (h->interrupt_shadow) {
+		h->interrupt_shadow = false;
+		hv_changed(h, REGS_SHADOW);
+	}
+	return true;
+}
+
+enum exit_action exit_io(struct vcpu *vcpu)
+{
+	struct hv_vcpu *h = vcpu->hv;
+	uint16_t port = h->exit.io.port;
+	unsigned size = h->exit.io.size;
+
+	if (h->exit.io.string)
+		return exit_emulate(vcpu);
+	if (!vcpu_skip(vcpu))
+		return ACTION_ENTER;
+	if (h->exit.io.in) {
+		uint64_t value = env_port_in(vcpu, port, size);
+
+		if (size == 4)
+			h->gpr[GPR_RAX] = value & BITS(31, 0);
+		else
+			h->gpr[GPR_RAX] = (h->gpr[GPR_RAX] & ~byte_mask(size)) | (value & byte_mask(size));
+	} else {
+		env_port_out(vcpu, port, size, (uint32_t)(h->gpr[GPR_RAX] & byte_mask(size)));
+	}
+	return ACTION_ENTER;
+}
+
+enum exit_action exit_slat_fault(struct vcpu *vcpu)
+{
+	const struct hv_exit *exit = &vcpu->hv->exit;
+
+	switch (pgm_fault(vcpu->machine->pgm, exit->slat.gpa, exit->slat.access)) {
+	case PGM_RESUME:
+		/* The fault may have replaced what this CPU itself still holds. */
+		return ACTION_ENTER;
+	case PGM_EMULATE:
+		return exit_emulate(vcpu);
+	case PGM_NO_MEMORY:
+		park(vcpu, "no memory");
+		return ACTION_HALT;
+	default:
+		machine_end(vcpu->machine, END_ERROR, 0, "access %#x to gpa %#llx can't be satisfied", exit->slat.access,
+			    (unsigned long long)exit->slat.gpa.v);
+		return ACTION_LEAVE;
+	}
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The board: which devices a machine has, and how they are wired to one another. Everything
+ * here is called under machine->lock, but for board_interrupt_pending's unlocked peek.
+ */
+#ifndef VM_BOARD_H
+#define VM_BOARD_H
+
+#include "vm/machine.h"
+
+/* Creates the devices; on failure nothing is left. */
+enum status board_create(struct machine *machine) must_check;
+void board_destroy(struct machine *machine);
+struct lapic *board_lapic(struct board *board, unsigned vcpu);
+/* An interrupt for this CPU, from its local APIC or (on the boot vcpu) the PICs. Cheap: asked before each entry. */
+bool board_interrupt_pending(struct board *board, struct lapic *lapic);
+/* Acknowledges it; -1 when it has gone. */
+int board_take_interrupt(struct board *board, struct lapic *lapic);
+size_t board_console_input(struct board *board, const uint8_t *bytes, size_t length);
+
+#endif

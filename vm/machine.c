@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Machines: start, pause, end. Creation and reaping belong to the boot CPU; a start that fails
+ * half-way gives back what it took and says why in one line.
+ */
+#include "vm/machine.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/host.h"
+#include "arch/x86_64/log.h"
+#include "arch/x86_64/percpu.h"
+#include "lib/format.h"
+#include "vm/board.h"
+#include "vm/console.h"
+#include "vm/load.h"
+#include "vm/schedule.h"
+
+static struct machine *machines[CONFIG_MAX_MACHINES];
+static unsigned count;
+
+static enum machine_state state_of(const struct machine *m)
+{
+	return (enum machine_state)__atomic_load_n(&m->state, __ATOMIC_ACQUIRE);
+}
+
+static bool state_change(struct machine *m, enum machine_state from, enum machine_state to)
+{
+	uint32_t expected = from;
+
+	return __atomic_compare_exchange_n(&m->state, &expected, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
+enum status machines_create(struct quire_config *config)
+{
+	for (unsigned i = 0; i < config->machine_count; i++) {
+		struct machine *m = heap_alloc(sizeof(*m));
+
+		if (!m)
+			return NO_MEMORY;
+		m->config = &config->machines[i];
+		m->index = i;
+		format_string(m->name, sizeof(m->name), "%s", config->machines[i].name);
+		lock_init(&m->lock, RANK_MACHINE, "machine");
+		m->console = heap_alloc(sizeof(*m->console));
+		if (!m->console)
+			return NO_MEMORY;
+		machines[count++] = m;
+	}
+	return OK;
+}
+
+unsigned machine_count(void)
+{
+	return count;
+}
+
+struct machine *machine_get(unsigned index)
+{
+	return index < count ? machines[index] : NULL;
+}
+
+struct machine *machine_find(const char *name)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (!strcmp(machines[i]->name, name))
+			return machines[i];
+	return NULL;
+}
+
+uint64_t machine_now(const struct machine *m)
+{
+	return host_now_ns() - m->clock_base;
+}
+
+/* All CPUs that run this machine with an older generation leave the guest; then they see REQUEST_FLUSH before they enter again. */
+static void sync_flush(struct flush_domain *domain, uint64_t generation)
+{
+	struct machine *m = domain->context;
+
+	for (unsigned i = 0; i < m->vcpu_count; i++) {
+		struct vcpu *v = m->vcpu[i];
+
+		if (!v)
+			continue;
+		vcpu_request(v, REQUEST_FLUSH);
+		if (v->cpu == cpu_index())
+			continue;
+		while (__atomic_load_n(&v->in_guest, __ATOMIC_ACQUIRE) &&
+		       __atomic_load_n(&v->flush_seen, __ATOMIC_ACQUIRE) < generation &&
+		       (__atomic_load_n(&v->requests, __ATOMIC_ACQUIRE) & REQUEST_FLUSH))
+			spin_pause();
+	}
+}
+
+static enum status create_memory(struct machine *m, char *why, size_t size)
+{
+	const struct config_machine *c = m->config;
+	struct pgm_config pc = {
+		.ram = c->memory, .ram_hole = c->ram_hole, .large_pages = c->large_pages,
+		.max_access_handlers = (uint32_t)c->max_access_handlers,
+		.slat = hv_capabilities.slat == SLAT_EPT ? &pt_ept4 : &pt_npt4,
+		.slat_2m = hv_capabilities.slat_2m, .slat_1g = hv_capabilities.slat_1g,
+		.misconfig_exit = hv_capabilities.misconfig_exit,
+	};
+
+	return pgm_create(&m->pgm, &pc, sync_flush, m, why, size);
+}
+
+static enum status create_vcpus(struct machine *m)
+{
+	for (unsigned i = 0; i < m->vcpu_count; i++) {
+		unsigned cpu = m->config->cpu == CONFIG_AUTO ? schedule_pick_cpu() : (unsigned)m->config->cpu;
+		enum status status = vcpu_create(m, i, cpu, &m->vcpu[i]);
+
+		if (status != OK)
+			return status;
+		m->vcpu[i]->lapic = board_lapic(m->board, i);
+		vcpu_reset(m->vcpu[i]);
+	}
+	return OK;
+}
+
+static void destroy(struct machine *m)
+{
+	enum status status = BUSY;
+
+	for (unsigned i = 0; i < m->vcpu_count; i++) {
+		vcpu_destroy(m->vcpu[i]);
+		m->vcpu[i] = NULL;
+	}
+	if (m->board)
+		board_destroy(m);
+	m->board = NULL;
+	if (m->cpuid)
+		cpuid_policy_destroy(m->cpuid);
+	m->cpuid = NULL;
+	while (m->pgm && status == BUSY)
+		status = pgm_destroy_step(m->pgm);
+	if (m->pgm && status != OK)
+		log_line("vm %s: memory was not given back in full: %s", m->name, status_text(status));
+	m->pgm = NULL;
+}
+
+static enum status build(struct machine *m, char *why, size_t size)
+{
+	enum status status = create_memory(m, why, size);
+
+	if (status != OK)
+		return status;
+	m->cpuid = cpuid_policy_create(m);
+	status = m->cpuid ? board_create(m) : NO_MEMORY;
+	if (status == OK)
+		status = create_vcpus(m);
+	if (status != OK) {
+		format_string(why, size, "%s", status_text(status));
+		return status;
+	}
+	return load_guest(m, why, size);
+}
+
+static enum status check_config(const struct machine *m, char *why, size_t size)
+{
+	const struct config_machine *c = m->config;
+
+	if (c->bad) {
+		format_string(why, size, "quire.conf line %u: %s", c->error.line, c->error.text);
+		return BAD_VALUE;
+	}
+	if (c->cpus != 1) {
+		format_string(why, size, "cpus = %llu: one vcpu per machine in this version", (unsigned long long)c->cpus);
+		return NOT_SUPPORTED;
+	}
+	if (c->cpu != CONFIG_AUTO && c->cpu >= cpu_count()) {
+		format_string(why, size, "cpu = %llu: this host has CPUs 0 to %u", (unsigned long long)c->cpu,
+			      cpu_count() - 1);
+		return BAD_VALUE;
+	}
+	return OK;
+}
+
+static void start_clock(struct machine *m)
+{
+	m->clock_base = host_now_ns();
+	m->tsc_base = rdtsc();
+	m->end_decided = 0;
+	m->end_text[0] = 0;
+	m->operator_reset = false;
+	m->msr_complaints = 0;
+}
+
+enum status machine_start(struct machine *m, char *why, size_t size)
+{
+	enum status status;
+
+	if (state_of(m) != MACHINE_OFF) {
+		format_string(why, size, "it is %s already", machine_state_name(m));
+		return BAD_STATE;
+	}
+	status = check_config(m, why, size);
+	if (status != OK)
+		return status;
+	m->vcpu_count = (unsigned)m->config->cpus;
+	start_clock(m);
+	status = build(m, why, size);
+	if (status != OK) {
+		destroy(m);
+		return status;
+	}
+	start_clock(m);
+	for (unsigned i = 0; i < m->vcpu_count; i++) {
+		m->vcpu[i]->hv->tsc_offset = 0 - m->tsc_base;
+		m->vcpu[i]->hv->tsc_changed = true;
+	}
+	m->starts++;
+	__atomic_store_n(&m->state, MACHINE_RUNNING, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < m->vcpu_count; i++)
+		schedule_add(m->vcpu[i]);
+	return OK;
+}
+
+static void leave_all(struct machine *m)
+{
+	for (unsigned i = 0; i < m->vcpu_count; i++)
+		vcpu_request(m->vcpu[i], REQUEST_LEAVE);
+}
+
+enum status machine_pause(struct machine *m)
+{
+	if (!state_change(m, MACHINE_RUNNING, MACHINE_PAUSED))
+		return BAD_STATE;
+	m->paused_at = host_now_ns();
+	leave_all(m);
+	return OK;
+}
+
+enum status machine_resume(struct machine *m)
+{
+	if (__atomic_load_n(&m->vcpus_inside, __ATOMIC_ACQUIRE))
+		return state_of(m) == MACHINE_PAUSED ? BUSY : BAD_STATE;
+	if (!state_change(m, MACHINE_PAUSED, MACHINE_RUNNING))
+		return BAD_STATE;
+	m->clock_base += host_now_ns() - m->paused_at;
+	for (unsigned i = 0; i < m->vcpu_count; i++)
+		schedule_add(m->vcpu[i]);
+	return OK;
+}
+
+void machine_end(struct machine *m, enum machine_end end, uint32_t value, const char *text, ...)
+{
+	va_list args;
+
+	if (__atomic_exchange_n(&m->end_decided, 1, __ATOMIC_ACQ_REL))
+		return;
+	m->end = (uint8_t)end;
+	m->end_value = value;
+	if (text) {
+		va_start(args, text);
+		format_string_v(m->end_text, sizeof(m->end_text), text, args);
+		va_end(args);
+	}
+	__atomic_store_n(&m->state, MACHINE_ENDED, __ATOMIC_RELEASE);
+	leave_all(m);
+	schedule_wake(0);
+}
+
+enum status machine_stop(struct machine *m, bool again)
+{
+	enum machine_state state = state_of(m);
+
+	if (state != MACHINE_RUNNING && state != MACHINE_PAUSED)
+		return BAD_STATE;
+	m->operator_reset = again;
+	machine_end(m, END_OPERATOR, 0, NULL);
+	return OK;
+}
+
+static void end_line(const struct machine *m, char *line, size_t size)
+{
+	switch ((enum machine_end)m->end) {
+	case END_POWEROFF:
+		format_string(line, size, "vm %s: stopped (poweroff)", m->name);
+		break;
+	case END_RESET:
+		format_string(line, size, "vm %s: stopped (reset)", m->name);
+		break;
+	case END_TRIPLE_FAULT:
+		format_string(line, size, "vm %s: stopped (triple fault)", m->name);
+		break;
+	case END_EXIT_PORT:
+		format_string(line, size, "vm %s: stopped (exit port 0xf4 value %u)", m->name, m->end_value);
+		break;
+	case END_OPERATOR:
+		format_string(line, size, "vm %s: stopped (%s by the operator)", m->name,
+			      m->operator_reset ? "reset" : "stopped");
+		break;
+	default:
+		format_string(line, size, "vm %s: stopped (error %s)", m->name, m->end_text);
+	}
+}
+
+bool machines_reap(void (*ended)(struct machine *machine, const char *text))
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < count; i++) {
+		struct machine *m = machines[i];
+		char line[MACHINE_END_TEXT + 80];
+
+		if (state_of(m) != MACHINE_ENDED || __atomic_load_n(&m->vcpus_inside, __ATOMIC_ACQUIRE))
+			continue;
+		end_line(m, line, sizeof(line));
+		destroy(m);
+		__atomic_store_n(&m->state, MACHINE_OFF, __ATOMIC_RELEASE);
+		ended(m, line);
+		any = true;
+	}
+	return any;
+}
+
+bool machines_idle(void)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (state_of(machines[i]) != MACHINE_OFF)
+			return false;
+	return true;
+}
+
+const char *machine_state_name(const struct machine *m)
+{
+	static const char *const names[] = { "off", "running", "paused", "ending" };
+
+	return names[state_of(m)];
+}
+
+size_t machine_console_input(struct machine *m, const uint8_t *bytes, size_t length)
+{
+	size_t taken = 0;
+
+	if (state_of(m) != MACHINE_RUNNING)
+		return 0;
+	lock_acquire(&m->lock);
+	taken = board_console_input(m->board, bytes, length);
+	lock_release(&m->lock);
+	vcpu_request(m->vcpu[0], REQUEST_EVENT | REQUEST_TIMER);
+	return taken;
+}
+
+size_t machine_console_output(struct machine *m, uint8_t *bytes, size_t size)
+{
+	return console_ring_read(m->console, bytes, size);
+}
