@@ -54,6 +54,12 @@ $(B)/kernel.elf: $(OBJECTS) linker.ld
 	@ld $(LDFLAGS) -o $@ $(OBJECTS)
 	@objcopy --strip-debug $@ $(B)/kernel.stripped
 
+# ACPI bytecode of the guests' DSDT.
+$(B)/vm/dsdt.hex: vm/dsdt.asl
+	@mkdir -p $(@D)
+	@iasl -oa -p $(B)/vm/dsdt -tc $< >$(B)/vm/dsdt.log 2>&1 || { cat $(B)/vm/dsdt.log; exit 1; }
+$(B)/vm/acpi.o: $(B)/vm/dsdt.hex
+
 # The kernel's image and the default configuration, carried inside the UEFI program.
 $(B)/boot/efi_kernel.o: boot/efi_kernel.asm $(B)/kernel.elf boot/default.conf
 	@mkdir -p $(@D)

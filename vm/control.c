@@ -139,7 +139,7 @@ static uint64_t read_control(struct vcpu *vcpu, unsigned number)
 	case 4:
 		return vcpu->hv->cr4;
 	default:
-		return lapic_get_cr8(vcpu->lapic);
+		return lapic_cr8(vcpu->lapic);
 	}
 }
 

@@ -6,6 +6,7 @@
 #ifndef VM_LOAD_H
 #define VM_LOAD_H
 
+#include "lib/memory.h"
 #include "vm/machine.h"
 
 /* The files that the UEFI program read, by the name in quire.conf. Set once at boot. */
