@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the boot tests.
+
+    def test_something(boot):
+        machine = boot("[vm a]\\nkernel = a.elf\\n", {"a.elf": path}, cpus=2)
+
+A case that takes `boot` (or `vendor`) runs on both vendors: "svm" on QEMU, "vmx" on Bochs. All that
+a machine printed stays below build/test-output/ when the case fails, and is removed when it passes.
+"""
+import os
+import re
+import shutil
+
+import pytest
+from harness import BUILD, Bochs, Monitor, Qemu, firmware
+from harness.monitor import PANIC
+from support import image
+
+VENDORS = {"svm": Qemu, "vmx": Bochs}
+SHARED_OPTIONS = ("memory", "cpus")
+
+
+@pytest.fixture(params=list(VENDORS))
+def vendor(request):
+    """The vendor under test; skips a case that is marked for the other one."""
+    mark = request.node.get_closest_marker("only_vendor")
+    if mark and mark.args[0] != request.param:
+        pytest.skip(f"only on {mark.args[0]}: {mark.kwargs['reason']}")
+    return request.param
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Notes on the item how each phase went, for the fixtures that clean up."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        item.stash[FAILED] = True
+        if item.stash.get(FOLDER, None):
+            report.sections.append(("kept output", item.stash[FOLDER]))
+
+
+FAILED = pytest.StashKey[bool]()
+FOLDER = pytest.StashKey[str]()
+
+
+@pytest.fixture
+def folder(request):
+    """The case's own folder; stays if the case fails."""
+    path = os.path.join(BUILD, "test-output", re.sub(r"[^A-Za-z0-9_.-]+", "_", request.node.name).strip("_"))
+    shutil.rmtree(path, ignore_errors=True)
+    os.makedirs(path)
+    request.node.stash[FOLDER] = path
+    yield path
+    if not request.node.stash.get(FAILED, False):
+        shutil.rmtree(path)
+
+
+class Factory:
+    """Starts machines of one class for one case, and ends them all."""
+
+    def __init__(self, machine_class, folder, efi):
+        self.machine_class, self.folder, self.efi = machine_class, folder, efi
+        self.machines = []
+
+    def image(self, config, files=None, efi=None, verify=True):
+        """Builds an image; returns its path."""
+        path = os.path.join(self.folder, f"image{len(os.listdir(self.folder))}.img")
+        with open(path[:-4] + ".conf", "w", encoding="utf-8") as stream:
+            stream.write(config)
+        image.build(path, efi or self.efi, config, files or {}, verify=verify)
+        return path
+
+    def start(self, path, machine_class=None, qemu=None, bochs=None, **options):
+        """Starts a machine from an image. `qemu`, `bochs`: options for that emulator only."""
+        chosen = machine_class or self.machine_class
+        options.update((qemu if chosen is Qemu else bochs) or {})
+        options.setdefault("firmware", firmware.for_machine(chosen))
+        machine = chosen(os.path.join(self.folder, f"run{len(self.machines)}"), path, **options)
+        self.machines.append(machine)
+        return machine.start()
+
+    def __call__(self, config, files=None, efi=None, verify=True, **options):
+        """Image and start in one; returns the machine, with its Monitor as `.monitor`."""
+        machine = self.start(self.image(config, files, efi, verify), **options)
+        machine.monitor = Monitor(machine)
+        return machine
+
+    def finish(self):
+        for machine in self.machines:
+            machine.kill()
+        for machine in self.machines:
+            found = re.search(PANIC, machine.text, re.MULTILINE)
+            if found and not getattr(machine, "panic_expected", False):
+                pytest.fail(f"the hypervisor panicked\n{machine.tail()}")
+
+
+@pytest.fixture
+def machine_factory(request, vendor, folder):
+    """The factory for the vendor under test, with the hypervisor's own EFI program."""
+    factory = Factory(VENDORS[vendor], folder, os.path.join(BUILD, "BOOTX64.EFI"))
+    yield factory
+    for machine in factory.machines:
+        machine.kill()
+    if not request.node.stash.get(FAILED, False):
+        factory.finish()
+
+
+@pytest.fixture
+def boot(machine_factory):
+    """boot(config, files, ...) -> a running machine with `.monitor`."""
+    return machine_factory
