@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 from harness import ROOT, MachineEnded, TimedOut
-from support import image
+from support import config, image
 
 CONFIG = "[vm guest]\nkernel = folder/Some-Long-Kernel.name\n"
 
@@ -79,6 +79,14 @@ def test_image_names_missing_files(tmp_path):
     with pytest.raises(image.ImageError, match=r"my.conf:2: \[vm guest\] kernel = folder/Some-Long-Kernel.name"):
         image.build(str(tmp_path / "x.img"), __file__, CONFIG, {}, "my.conf")
     assert not os.listdir(tmp_path)
+
+
+def test_files_named():
+    """The files that a configuration names, with comments, quotes and arguments in the way."""
+    text = ('# kernel = no\n[host]\n[vm a] # first\nkernel = "b c" # d\ninitrd=x;y ; z\n'
+            "modules = m1(a, (b) c), m2 m3\n kernel =\n")
+    assert [(named.file, named.section, named.line) for named in config.files_named(text)] == [
+        ("b c", "vm a", 4), ("x;y", "vm a", 5), ("m1", "vm a", 6), ("m2", "vm a", 6), ("m3", "vm a", 6)]
 
 
 def test_image_structure(tmp_path):

@@ -12,6 +12,7 @@ from . import config, gpt
 
 MIB = 1 << 20
 CLUSTER = 4096
+NAME_MAX = 63  # bytes of a file's name in boot/boot_info.h
 
 
 class ImageError(Exception):
@@ -29,6 +30,7 @@ def parse_file(argument):
 def check(config_text, files, config_name="quire.conf"):
     """Raises ImageError unless every file exists and every name in the configuration is among them."""
     problems = [f"{path}: no such file" for path in files.values() if not os.path.isfile(path)]
+    problems += [f"{name}: longer than {NAME_MAX} characters" for name in files if len(name) > NAME_MAX]
     given = {_key(name) for name in files}
     for named in config.files_named(config_text):
         if _key(named.file) not in given:
