@@ -30,7 +30,7 @@ EFI_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-zone
 	-I. -I$(EFI_INC) -I$(EFI_INC)/x86_64 -MMD -MP
 EFI_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard boot/efi*.c)) $(B)/boot/efi_kernel.o
 
-.PHONY: all run test test-all test-unit image style clean help bench compile_commands setup unit-programs
+.PHONY: all run test test-all test-unit image style clean help bench compile_commands setup unit-programs test-needs
 
 all: $(B)/BOOTX64.EFI $(B)/compile_commands.json ## build the hypervisor
 
@@ -101,16 +101,15 @@ test-unit: $(UNIT) $(TSAN) ## unit tests only (host build, sanitizers)
 
 unit-programs: $(UNIT) $(TSAN)
 
-# The boot tests run two at a time: two emulators are what two cores bear.
-PYTEST := /usr/bin/python3 -m pytest tests -n $(or $(TEST_JOBS),2) --dist load
-# What else the boot tests need is built only where its source is there already.
-TEST_NEEDS := unit-programs $(if $(wildcard boot/efi*.c),all) $(B)/OVMF-slim.fd
+# What the tests run on; built with all cores, then tested two at a time.
+test-needs:
+	@$(MAKE) -j$(JOBS) all unit-programs $(B)/OVMF-slim.fd
 
-test: $(TEST_NEEDS) ## unit tests and the main boot tests; TESTS=pattern chooses, TEST_JOBS=n at a time
-	@$(PYTEST) -m "not slow" $(if $(TESTS),-k "$(TESTS)")
+test: test-needs ## unit tests and the main boot tests; TESTS=pattern chooses, TEST_JOBS=n at a time
+	@tools/test -m "not slow" $(if $(TESTS),-k "$(TESTS)")
 
-test-all: $(TEST_NEEDS) ## every test
-	@$(PYTEST) $(if $(TESTS),-k "$(TESTS)")
+test-all: test-needs ## every test
+	@tools/test $(if $(TESTS),-k "$(TESTS)")
 
 # ---- running ----
 setup: ## install from Debian what is missing
@@ -123,7 +122,7 @@ $(B)/OVMF-slim.fd: tools/repack-ovmf $(wildcard /usr/share/ovmf/OVMF.fd)
 MACHINE ?= qemu
 CPUS ?= 2
 run: setup ## boot two Linux machines; CONFIG=file FILES="a b" MEM=MiB CPUS=n MACHINE=qemu|bochs
-	@$(MAKE) all $(B)/OVMF-slim.fd
+	@$(MAKE) -j$(JOBS) all $(B)/OVMF-slim.fd
 	@tools/run --machine $(MACHINE) --cpus $(CPUS) $(if $(MEM),--memory $(MEM)) $(if $(CONFIG),--config $(CONFIG)) $(FILES)
 
 image: all ## make OUT=my.img from CONFIG=my.conf FILES="a b c" (path or path:name)

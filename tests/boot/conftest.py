@@ -12,19 +12,20 @@ import re
 import shutil
 
 import pytest
-from harness import BUILD, Bochs, Monitor, Qemu, firmware
+from harness import BUILD, Bochs, Monitor, Qemu, QemuKvm, firmware, guests
 from harness.monitor import PANIC
-from support import image
+from support import image, qemu
 
-VENDORS = {"svm": Qemu, "vmx": Bochs}
-SHARED_OPTIONS = ("memory", "cpus")
+VENDORS = {"svm": Qemu, "vmx": Bochs, **({"kvm": QemuKvm} if qemu.host_can_nest() else {})}
+FAILED = pytest.StashKey[bool]()
+FOLDER = pytest.StashKey[str]()
 
 
 @pytest.fixture(params=list(VENDORS))
 def vendor(request):
     """The vendor under test; skips a case that is marked for the other one."""
     mark = request.node.get_closest_marker("only_vendor")
-    if mark and mark.args[0] != request.param:
+    if mark and mark.args[0] != VENDORS[request.param].vendor:
         pytest.skip(f"only on {mark.args[0]}: {mark.kwargs['reason']}")
     return request.param
 
@@ -38,10 +39,6 @@ def pytest_runtest_makereport(item, call):
         item.stash[FAILED] = True
         if item.stash.get(FOLDER, None):
             report.sections.append(("kept output", item.stash[FOLDER]))
-
-
-FAILED = pytest.StashKey[bool]()
-FOLDER = pytest.StashKey[str]()
 
 
 @pytest.fixture
@@ -74,7 +71,7 @@ class Factory:
     def start(self, path, machine_class=None, qemu=None, bochs=None, **options):
         """Starts a machine from an image. `qemu`, `bochs`: options for that emulator only."""
         chosen = machine_class or self.machine_class
-        options.update((qemu if chosen is Qemu else bochs) or {})
+        options.update((bochs if chosen is Bochs else qemu) or {})
         options.setdefault("firmware", firmware.for_machine(chosen))
         machine = chosen(os.path.join(self.folder, f"run{len(self.machines)}"), path, **options)
         self.machines.append(machine)
@@ -87,12 +84,13 @@ class Factory:
         return machine
 
     def finish(self):
+        """Ends all machines; returns the last lines of one that panicked, or None."""
         for machine in self.machines:
             machine.kill()
         for machine in self.machines:
-            found = re.search(PANIC, machine.text, re.MULTILINE)
-            if found and not getattr(machine, "panic_expected", False):
-                pytest.fail(f"the hypervisor panicked\n{machine.tail()}")
+            if not getattr(machine, "panic_expected", False) and re.search(PANIC, machine.text, re.MULTILINE):
+                return machine.tail()
+        return None
 
 
 @pytest.fixture
@@ -100,13 +98,25 @@ def machine_factory(request, vendor, folder):
     """The factory for the vendor under test, with the hypervisor's own EFI program."""
     factory = Factory(VENDORS[vendor], folder, os.path.join(BUILD, "BOOTX64.EFI"))
     yield factory
-    for machine in factory.machines:
-        machine.kill()
-    if not request.node.stash.get(FAILED, False):
-        factory.finish()
+    panic = factory.finish()
+    if panic and not request.node.stash.get(FAILED, False):
+        request.node.stash[FAILED] = True
+        pytest.fail(f"the hypervisor panicked\n{panic}", pytrace=False)
 
 
 @pytest.fixture
 def boot(machine_factory):
     """boot(config, files, ...) -> a running machine with `.monitor`."""
     return machine_factory
+
+
+@pytest.fixture(scope="session")
+def linux():
+    """{"vmlinuz": path, "initrd.img": path}: Debian's kernel, and a busybox that says it's ready."""
+    return guests.linux()
+
+
+@pytest.fixture(scope="session")
+def memtest():
+    """The path of memtest86+, a bzImage."""
+    return guests.memtest()

@@ -6,7 +6,7 @@ import subprocess
 import zlib
 
 import pytest
-from harness import ROOT, MachineEnded, TimedOut
+from harness import ROOT, MachineEnded, TimedOut, guests
 from support import config, image
 
 CONFIG = "[vm guest]\nkernel = folder/Some-Long-Kernel.name\n"
@@ -68,10 +68,37 @@ def test_guards(boot, echo):
 @pytest.mark.only_vendor("vmx", reason="only Bochs counts ticks")
 def test_tick_limit(boot, echo):
     """A run that doesn't end is ended by its deterministic limit."""
-    machine = boot("", efi=echo, memory=256, ticks=1_500_000_000)
+    machine = boot("", efi=echo, memory=256, ticks=450_000_000)
     machine.monitor.wait_prompt()
     machine.wait_end()
     assert machine.out_of_ticks
+
+
+@pytest.mark.parametrize("options, found", [
+    pytest.param({"qemu": {"cpu": "max,-svm", "icount": 7}, "bochs": {"model": "zambezi"}},
+                 {"svm": "vmx=0 svm=0", "vmx": "vmx=0 svm=1"}, id="other"),
+    pytest.param({"qemu": {"cpu": "EPYC"}, "bochs": {"model": "sandy_bridge"}, "cpus": 2},
+                 {"svm": "vmx=0 svm=1", "vmx": "vmx=1 svm=0"}, id="poor"),
+])
+@pytest.mark.slow
+def test_processors(boot, echo, vendor, options, found):
+    """The emulators take other processors, several of them, and counted time."""
+    machine = boot("", efi=echo, memory=1024, **options)
+    assert machine.monitor.wait_prompt().command("cpu") == [found[vendor]]
+
+
+@pytest.mark.only_vendor("svm", reason="QEMU can start Linux without a hypervisor's loader")
+def test_linux_guest(machine_factory, linux, echo):
+    """Debian's kernel and the initramfs that the guests get, on the bare emulator."""
+    arguments = ["-kernel", linux["vmlinuz"], "-initrd", linux["initrd.img"],
+                 "-append", "console=ttyS0,115200 quiet cryptomgr.notests"]
+    machine = machine_factory.start(machine_factory.image("", efi=echo), qemu={"extra": arguments})
+    machine.expect(guests.READY)
+    machine.expect(guests.PROMPT)
+    machine.send("echo $((6 * 7)) of $(tty)\r")
+    machine.expect("^42 of /dev/ttyS0")
+    machine.send("poweroff -f\r")
+    machine.wait_end()
 
 
 def test_image_names_missing_files(tmp_path):

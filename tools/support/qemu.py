@@ -10,21 +10,25 @@ import os
 OVMF = "/usr/share/ovmf/OVMF.fd"
 
 
+def _read(path):
+    try:
+        with open(path, encoding="ascii", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def host_vendor():
+    """"vmx", "svm" or None: what the host's processor has."""
+    words = set(_read("/proc/cpuinfo").split())
+    return "vmx" if "vmx" in words else "svm" if "svm" in words else None
+
+
 def host_can_nest():
     """Whether a guest of this host's KVM would have VMX or SVM."""
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as stream:
-            words = set(stream.read().split())
-    except OSError:
-        return False
-    module = "kvm_intel" if "vmx" in words else "kvm_amd" if "svm" in words else None
-    if module is None or not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return False
-    try:
-        with open(f"/sys/module/{module}/parameters/nested", encoding="ascii") as stream:
-            return stream.read().strip() in ("Y", "y", "1")
-    except OSError:
-        return False
+    module = {"vmx": "kvm_intel", "svm": "kvm_amd"}.get(host_vendor())
+    return (module is not None and os.access("/dev/kvm", os.R_OK | os.W_OK)
+            and _read(f"/sys/module/{module}/parameters/nested").strip() in ("Y", "y", "1"))
 
 
 def command(image, *, memory=512, cpus=1, kvm=False, cpu=None, icount=None, firmware=OVMF, snapshot=True, extra=()):
@@ -35,7 +39,7 @@ def command(image, *, memory=512, cpus=1, kvm=False, cpu=None, icount=None, firm
         "-accel", accelerator, "-machine", "q35", "-cpu", cpu or ("host" if kvm else "max"),
         "-smp", str(cpus), "-m", str(memory), "-bios", firmware,
         "-drive", f"if=none,id=disk,format=raw,file={image},snapshot={'on' if snapshot else 'off'}",
-        "-device", "virtio-blk-pci,drive=disk,bootindex=0",
+        "-device", "virtio-blk-pci,drive=disk,bootindex=1",
         "-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial",
     ]
     if icount is not None:

@@ -7,7 +7,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.a
 BUILD = os.path.join(ROOT, "build")
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 
-from .machine import Bochs, Machine, MachineEnded, Qemu, TimedOut  # noqa: E402
+from .machine import Bochs, Machine, MachineEnded, Qemu, QemuKvm, TimedOut  # noqa: E402
 from .monitor import Monitor  # noqa: E402
 
-__all__ = ["BUILD", "Bochs", "Machine", "MachineEnded", "Monitor", "Qemu", "ROOT", "TimedOut"]
+__all__ = ["BUILD", "Bochs", "Machine", "MachineEnded", "Monitor", "Qemu", "QemuKvm", "ROOT", "TimedOut"]

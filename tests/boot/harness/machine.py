@@ -44,6 +44,7 @@ class Machine:
 
     name = ""
     guard = 120  # seconds that `expect` waits when not told otherwise
+    burst, pause = 4096, 0  # bytes sent at once, and seconds between
 
     def __init__(self, folder, image, **options):
         self.folder, self.image, self.options = folder, image, options
@@ -88,12 +89,13 @@ class Machine:
 
     def send(self, data):
         """Sends text or bytes as they are."""
-        view = memoryview(data.encode() if isinstance(data, str) else data)
-        while view:
+        data = data.encode() if isinstance(data, str) else data
+        while data:
             try:
-                view = view[os.write(self._in, view):]
+                data = data[os.write(self._in, data[:self.burst]):]
             except OSError as error:
                 raise MachineEnded(f"{self.name} takes no input: {error}\n{self.tail()}") from None
+            time.sleep(self.pause)
 
     @property
     def log(self):
@@ -106,9 +108,10 @@ class Machine:
         """All serial output until now as plain lines."""
         return plain(self.log)
 
-    def tail(self, lines=TAIL):
-        shown = "\n".join(self.text.splitlines()[-lines:])
-        return f"--- the last lines of {self.folder}/serial.log:\n{shown}\n---"
+    def tail(self):
+        """The last lines, for a message."""
+        with self._changed:
+            return self._tail_locked()
 
     def expect(self, pattern, timeout=None, refuse=None):
         """Waits for a regular expression in the output since the last match; returns the match.
@@ -123,6 +126,7 @@ class Machine:
                 found = wanted.search(self._text, self.position)
                 bad = unwanted and unwanted.search(self._text, self.position, found.start() if found else len(self._text))
                 if bad:
+                    self._changed.wait_for(lambda: self._closed, 1)  # what follows tells more
                     raise MachineError(f"{self.name}: came upon {bad.group()!r} before {pattern!r}\n{self._tail_locked()}")
                 if found:
                     self.position = found.end()
@@ -138,7 +142,9 @@ class Machine:
 
     def _tail_locked(self):
         shown = "\n".join(plain(self._text).splitlines()[-TAIL:])
-        return f"--- the last lines of {self.folder}/serial.log:\n{shown}\n---"
+        with open(self._path("emulator.log"), encoding="utf-8", errors="replace") as stream:
+            words = "".join(f"{self.name}: {line}" for line in stream.readlines()[-5:])
+        return f"--- the last lines of {self.folder}/serial.log:\n{shown}\n---\n{words}"
 
     def _path(self, name):
         return os.path.join(self.folder, name)
@@ -180,7 +186,7 @@ class Machine:
 
 
 class Qemu(Machine):
-    """QEMU with TCG: SVM. Options: memory, cpus, cpu, icount, extra, kvm, firmware."""
+    """QEMU with TCG: SVM. Options: those of support/qemu.py."""
 
     name = "QEMU"
     vendor = "svm"
@@ -194,12 +200,22 @@ class Qemu(Machine):
         self.process.stdout.close()
 
 
+class QemuKvm(Qemu):
+    """QEMU with KVM, where the host can nest: whatever the host's processor has."""
+
+    vendor = qemu.host_vendor()
+
+    def __init__(self, folder, image, **options):
+        super().__init__(folder, image, kvm=True, **options)
+
+
 class Bochs(Machine):
-    """Bochs: VMX (or SVM with model="zambezi"). Options: memory, cpus, model, ticks, panic, firmware."""
+    """Bochs: VMX (or SVM with model="zambezi"). Options: those of support/bochs.py."""
 
     name = "Bochs"
     vendor = "vmx"
     guard = 300
+    burst, pause = 8, 0.01  # its UART drops what its 16 bytes can't hold, as a real one does
 
     def _launch(self):
         disk = self._path("disk.img")  # Bochs writes to its disk and locks it

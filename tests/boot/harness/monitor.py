@@ -13,7 +13,8 @@ from .machine import ESCAPES, MachineError, plain
 PROMPT = "quire> "
 GUEST_LINE = re.compile(r"^([A-Za-z0-9_.-]+)\| ?(.*)$")
 STOPPED = r"vm (?P<name>[A-Za-z0-9_.-]+): stopped \((?P<reason>[^\n]*)\)"
-PANIC = r"(?i)\bpanic: |^panic\b"
+# The hypervisor's own end; a guest may say what it likes on its own lines.
+PANIC = r"^(?![A-Za-z0-9_.-]+\| ).*PANIC: "
 ESCAPE = f"(?:{ESCAPES.pattern})"
 
 
