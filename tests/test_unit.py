@@ -25,9 +25,11 @@ def programs():
 @pytest.mark.parametrize("program", programs())
 def test_unit(program):
     path = os.path.join(ROOT, "build/unit", program)
-    assert os.path.exists(path), f"{path} is not built: run `make test-unit`"
+    if not os.path.exists(path):
+        pytest.fail(f"{path} is not built: run `make unit-programs`", pytrace=False)
     run = subprocess.run([path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=GUARD, check=False)
     output = run.stdout.decode(errors="replace")
     with open(path + ".log", "w", encoding="utf-8") as log:
         log.write(output)
-    assert run.returncode == 0, f"exit status {run.returncode}; the whole output: {path}.log\n{output[-8000:]}"
+    if run.returncode != 0:
+        pytest.fail(f"exit status {run.returncode}; the whole output: {path}.log\n{output[-8000:]}", pytrace=False)

@@ -13,6 +13,7 @@ import shutil
 
 import pytest
 from harness import BUILD, Bochs, Monitor, Qemu, QemuKvm, firmware, guests
+from harness import echo as echo_program
 from harness.monitor import PANIC
 from support import image, qemu
 
@@ -120,3 +121,9 @@ def linux():
 def memtest():
     """The path of memtest86+, a bzImage."""
     return guests.memtest()
+
+
+@pytest.fixture(scope="session")
+def echo(tmp_path_factory):
+    """The path of the EFI program that stands in for the hypervisor when the harness tests itself."""
+    return echo_program.build(str(tmp_path_factory.mktemp("echo")))

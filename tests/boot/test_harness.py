@@ -6,27 +6,10 @@ import subprocess
 import zlib
 
 import pytest
-from harness import ROOT, MachineEnded, TimedOut, guests
+from harness import MachineEnded, TimedOut, guests
 from support import config, image
 
 CONFIG = "[vm guest]\nkernel = folder/Some-Long-Kernel.name\n"
-
-
-@pytest.fixture(scope="session")
-def echo(tmp_path_factory):
-    """The EFI program selftest/echo.c, built."""
-    here, out = os.path.join(ROOT, "tests/boot/selftest"), tmp_path_factory.mktemp("echo")
-    flags = ("-std=gnu11 -O2 -ffreestanding -fpic -fshort-wchar -mno-red-zone -fno-stack-protector "
-             "-fcf-protection=none -maccumulate-outgoing-args -DGNU_EFI_USE_MS_ABI -Wall -Wextra -Werror "
-             "-I/usr/include/efi -I/usr/include/efi/x86_64").split()
-    subprocess.run(["gcc", *flags, "-c", f"{here}/echo.c", "-o", out / "echo.o"], check=True)
-    subprocess.run(["ld", "-nostdlib", "-znocombreloc", "-T", "/usr/lib/elf_x86_64_efi.lds", "-shared", "-Bsymbolic",
-                    "-znoexecstack", "--no-warn-rwx-segments", "/usr/lib/crt0-efi-x86_64.o", out / "echo.o", "-L/usr/lib", "-lgnuefi", "-lefi",
-                    "-o", out / "echo.so"], check=True)
-    sections = ".text .sdata .data .rodata .dynamic .dynsym .rel .rela .rel.* .rela.* .reloc".split()
-    subprocess.run(["objcopy", *(word for name in sections for word in ("-j", name)), "--target", "efi-app-x86_64",
-                    "--subsystem=10", out / "echo.so", out / "echo.efi"], check=True)
-    return str(out / "echo.efi")
 
 
 def test_talk(boot, echo, tmp_path):

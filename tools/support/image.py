@@ -27,6 +27,16 @@ def parse_file(argument):
     return name, path
 
 
+def parse_files(arguments):
+    """A list of 'path' and 'path:name' -> {name: path}."""
+    files = {}
+    for name, path in map(parse_file, arguments):
+        if _key(name) in map(_key, (*files, "quire.conf", "EFI/BOOT/BOOTX64.EFI")):
+            raise ImageError(f"{path}: there is a file {name} already (give another name by path:name)")
+        files[name] = path
+    return files
+
+
 def check(config_text, files, config_name="quire.conf"):
     """Raises ImageError unless every file exists and every name in the configuration is among them."""
     problems = [f"{path}: no such file" for path in files.values() if not os.path.isfile(path)]
