@@ -66,7 +66,7 @@ $(B)/BOOTX64.EFI: $(EFI_OBJECTS)
 	@objcopy -j .text -j .sdata -j .data -j .rodata -j .dynamic -j .dynsym -j .rel -j .rela -j .rel.* -j .rela.* -j .reloc \
 		--target efi-app-x86_64 --subsystem=10 $(B)/boot.so $@
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -type f -name '*.d' 2>/dev/null)
 
 $(B)/compile_commands.json: Makefile $(C_SOURCES)
 	@mkdir -p $(B)
