@@ -30,7 +30,7 @@ EFI_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-zone
 	-I. -I$(EFI_INC) -I$(EFI_INC)/x86_64 -MMD -MP
 EFI_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard boot/efi*.c)) $(B)/boot/efi_kernel.o
 
-.PHONY: all run test test-all test-unit image style clean help bench compile_commands setup
+.PHONY: all run test test-all test-unit image style clean help bench compile_commands setup unit-programs test-needs
 
 all: $(B)/BOOTX64.EFI $(B)/compile_commands.json ## build the hypervisor
 
@@ -72,7 +72,7 @@ $(B)/BOOTX64.EFI: $(EFI_OBJECTS)
 	@objcopy -j .text -j .sdata -j .data -j .rodata -j .dynamic -j .dynsym -j .rel -j .rela -j .rel.* -j .rela.* -j .reloc \
 		--target efi-app-x86_64 --subsystem=10 $(B)/boot.so $@
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -type f -name '*.d' 2>/dev/null)
 
 $(B)/compile_commands.json: Makefile $(C_SOURCES)
 	@mkdir -p $(B)
@@ -104,6 +104,36 @@ $(B)/unit/test_%: tests/unit/test_%.c $(UNIT_COMMON) $$(call unit_sources,test_$
 
 test-unit: $(UNIT) $(TSAN) ## unit tests only (host build, sanitizers)
 	@for t in $(UNIT) $(TSAN); do echo "== $$t"; ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done
+
+unit-programs: $(UNIT) $(TSAN)
+
+# What the tests run on; built with all cores, then tested two at a time.
+test-needs:
+	@$(MAKE) -j$(JOBS) all unit-programs $(B)/OVMF-slim.fd
+
+test: test-needs ## unit tests and the main boot tests; TESTS=pattern chooses, TEST_JOBS=n at a time
+	@tools/test -m "not slow" $(if $(TESTS),-k "$(TESTS)")
+
+test-all: test-needs ## every test
+	@tools/test $(if $(TESTS),-k "$(TESTS)")
+
+# ---- running ----
+setup: ## install from Debian what is missing
+	@tools/setup
+
+$(B)/OVMF-slim.fd: tools/repack-ovmf $(wildcard /usr/share/ovmf/OVMF.fd)
+	@mkdir -p $(B)
+	@tools/repack-ovmf $@
+
+MACHINE ?= qemu
+CPUS ?= 2
+run: setup ## boot two Linux machines; CONFIG=file FILES="a b" MEM=MiB CPUS=n MACHINE=qemu|bochs
+	@$(MAKE) -j$(JOBS) all $(B)/OVMF-slim.fd
+	@tools/run --machine $(MACHINE) --cpus $(CPUS) $(if $(MEM),--memory $(MEM)) $(if $(CONFIG),--config $(CONFIG)) $(FILES)
+
+image: all ## make OUT=my.img from CONFIG=my.conf FILES="a b c" (path or path:name)
+	@[ -n "$(CONFIG)" ] && [ -n "$(OUT)" ] || { echo 'usage: make image CONFIG=my.conf FILES="a b c" OUT=my.img' >&2; exit 2; }
+	@tools/mkimage --config "$(CONFIG)" --out "$(OUT)" $(FILES)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
