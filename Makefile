@@ -26,9 +26,12 @@ LDFLAGS := -T linker.ld -nostdlib -static -no-pie -z max-page-size=4096 -z noexe
 
 EFI_INC := /usr/include/efi
 EFI_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-zone -fno-stack-protector \
-	-fno-strict-aliasing -fcf-protection=none -maccumulate-outgoing-args -DGNU_EFI_USE_MS_ABI -Wall -Wextra -Werror -Wno-unused-parameter \
+	-fno-strict-aliasing -fcf-protection=none -fno-asynchronous-unwind-tables -maccumulate-outgoing-args -DGNU_EFI_USE_MS_ABI \
+	-Wall -Wextra -Werror -Wno-unused-parameter \
 	-I. -I$(EFI_INC) -I$(EFI_INC)/x86_64 -MMD -MP
-EFI_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard boot/efi*.c)) $(B)/boot/efi_kernel.o
+# Kernel files that the UEFI program has a second build of, with its own flags.
+EFI_SHARED := lib/ini.c
+EFI_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard boot/efi*.c)) $(B)/boot/efi_kernel.o $(EFI_SHARED:%.c=$(B)/efi/%.o)
 
 .PHONY: all run test test-all test-unit image style clean help bench compile_commands setup
 
@@ -45,6 +48,11 @@ $(B)/%.asm.o: %.asm
 	@$(NASM) -f elf64 -g -F dwarf -I./ -MD $(@:.o=.d) -MP -o $@ $<
 
 $(B)/boot/efi%.o: boot/efi%.c
+	@mkdir -p $(@D)
+	@echo "  CC    $< (UEFI)"
+	@$(CC) $(EFI_CFLAGS) -c $< -o $@
+
+$(B)/efi/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC    $< (UEFI)"
 	@$(CC) $(EFI_CFLAGS) -c $< -o $@
