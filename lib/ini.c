@@ -188,7 +188,7 @@ bool ini_next(struct ini_reader *reader, struct ini_item *item)
 			error = line.bytes[0] == '[' ? read_section(line, item) : read_key(line, item);
 		item->error = error;
 		if (error)
-			item->kind = INI_ERROR;
+			item->kind = line.length && line.bytes[0] == '[' ? INI_BAD_SECTION : INI_BAD_LINE;
 		return true;
 	}
 	return false;

@@ -31,16 +31,17 @@ struct ini_text {
 };
 
 enum ini_kind {
-	INI_SECTION, /* name, argument (may be empty) */
-	INI_KEY,     /* name, value (may be empty) */
-	INI_ERROR,   /* error */
+	INI_SECTION,     /* name, argument (may be empty) */
+	INI_KEY,         /* name, value (may be empty) */
+	INI_BAD_LINE,    /* error; the section goes on */
+	INI_BAD_SECTION, /* error; what follows belongs to no section */
 };
 
 struct ini_item {
 	enum ini_kind kind;
 	unsigned line; /* from 1 */
 	struct ini_text name, argument, value;
-	const char *error; /* a constant text for a person; NULL unless INI_ERROR */
+	const char *error; /* a constant text for a person; NULL unless the item is bad */
 };
 
 struct ini_reader {
