@@ -107,6 +107,14 @@ $(B)/unit/test_%: tests/unit/test_%.c $(UNIT_COMMON) $$(call unit_sources,test_$
 test-unit: $(UNIT) $(TSAN) ## unit tests only (host build, sanitizers)
 	@for t in $(UNIT) $(TSAN); do echo "== $$t"; ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done
 
+# ---- fuzzing: build/fuzz/fuzz_X is tests/fuzz/fuzz_X.c with its sources; its seeds are tests/fuzz/corpus/X ----
+fuzz_sources = $(shell sed -n 's|^// sources:||p' tests/fuzz/$(1).c)
+
+$(B)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $$(call fuzz_sources,fuzz_$$*)
+	@mkdir -p $(@D)
+	@echo "  FUZZ  $@"
+	@clang $(UNIT_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $(filter %.c,$^)
+
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
