@@ -4,9 +4,10 @@
  *
  * The kernel is entered at its ELF entry point in 64-bit mode, interrupts off, RDI = the
  * host-physical address of struct boot_info, on a stack of the loader's, with the loader's
- * page tables: everything below 4 GiB and all memory in the map identity-mapped, and the kernel's
- * segments at their link addresses, all of it writable and executable, memory at or above 128 TiB left
- * out. CR4.LA57 is as the firmware had it: when it is on, the tables have five levels. All addresses here are host-physical. All memory of
+ * page tables: everything below 4 GiB and all memory in the map identity-mapped (but at or above
+ * 128 TiB), and the kernel's segments at their link addresses, all of it writable and executable.
+ * CR4.LA57 is as the firmware had it: when it is on, these tables have five levels. CR4.CET is off.
+ * All addresses here are host-physical. All memory of
  * the loader (this struct, the page tables, the files) is of type EfiLoaderData in the map;
  * the kernel takes back what it doesn't keep.
  */

@@ -8,7 +8,7 @@
 #include "boot/efi_loader.h"
 
 #define TRIES 8
-#define MAP_SLACK 32 /* descriptors: each allocation may split one into three */
+#define MAP_SLACK 32	 /* descriptors: each allocation may split one into three */
 #define PCI_CLASS_WORD 2 /* dword 2 of configuration space: class in bits 31:24, subclass in 23:16 */
 #define PCI_CLASS_DISPLAY 0x03u
 #define PCI_HOST_BRIDGE 0x0600u
@@ -79,8 +79,8 @@ static void stop_dma(void)
 		return;
 	for (UINTN i = 0; i < count; i++)
 		if (!EFI_ERROR(BS->HandleProtocol(handles[i], &protocol, (void **)&device)) && !may_keep_dma(device))
-			(void)device->Attributes(device, EfiPciIoAttributeOperationDisable, EFI_PCI_ATTRIBUTE_BUS_MASTER,
-						 NULL);
+			(void)device->Attributes(device, EfiPciIoAttributeOperationDisable,
+						 EFI_PCI_ATTRIBUTE_BUS_MASTER, NULL);
 	(void)BS->FreePool(handles);
 }
 
@@ -98,7 +98,8 @@ static void last_word(const char *text)
 
 /*
  * Interrupts off, control-flow enforcement off (the kernel's entry is no marked target), new tables,
- * and away. This code and the stack lie in memory that both sets of tables map alike; the stack is left as after a call.
+ * and away. This code and the stack lie in memory that both sets of tables map alike; the stack is left as after a
+ * call.
  */
 _Noreturn static void enter_kernel(struct boot_info *info, uint64_t entry, uint64_t root)
 {

@@ -87,7 +87,7 @@ static unsigned read_open(EFI_FILE_HANDLE handle, struct boot_file *file)
 
 	if (!file_size(handle, &size))
 		return FILE_READ_ERROR;
-	Print(L"%ld KiB ", size / 1024);
+	Print(L"%ld KiB ", align_up(size, 1024) / 1024);
 	pages = align_up(size, PAGE_SIZE_4K) / PAGE_SIZE_4K;
 	buffer = loader_pages(pages ? pages : 1); /* an empty file has a page, a missing one has none */
 	if (!buffer)

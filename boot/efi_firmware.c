@@ -1,16 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What only firmware knows: where the ACPI and SMBIOS tables start (UEFI 2.10 section 4.6), the
- * framebuffer it has set up (section 12.9), and the processors (PI 1.7 volume 2, MP services). All of it may be missing.
+ * framebuffer it has set up (section 12.9), and the processors (PI 1.7 volume 2, MP services). All of it may be
+ * missing.
  */
 #include "boot/efi_loader.h"
 
 /* Of the PI specification, which gnu-efi leaves out: EFI_MP_SERVICES_PROTOCOL. */
-#define MP_SERVICES_GUID { 0x3fdda605, 0xa76e, 0x4f46, { 0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08 } }
+#define MP_SERVICES_GUID                                                                                               \
+	{                                                                                                              \
+		0x3fdda605, 0xa76e, 0x4f46,                                                                            \
+		{                                                                                                      \
+			0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08                                                 \
+		}                                                                                                      \
+	}
 
 struct processor_information {
 	UINT64 processor_id; /* the APIC id */
-	UINT32 flags;        /* 1 boot processor, 2 enabled, 4 healthy: as boot_cpu's */
+	UINT32 flags;	     /* 1 boot processor, 2 enabled, 4 healthy: as boot_cpu's */
 	UINT32 package, core, thread;
 	UINT8 extended[64]; /* newer firmware may write a location with more levels */
 };

@@ -46,8 +46,8 @@ void firmware_processors(struct boot_info *info);
 /* The kernel in memory. Link address + offset = physical address, the same offset for every byte. */
 struct kernel_image {
 	uint64_t link_base, physical_base; /* both 2 MiB-aligned */
-	uint64_t size;                     /* in bytes, whole pages */
-	uint64_t entry;                    /* link address */
+	uint64_t size;			   /* in bytes, whole pages */
+	uint64_t entry;			   /* link address */
 };
 bool kernel_load(struct kernel_image *kernel);
 

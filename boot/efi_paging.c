@@ -51,7 +51,8 @@ static bool map_page(uint64_t *table, uint64_t address, uint64_t physical, unsig
 		table = (uint64_t *)(*entry & ENTRY_ADDRESS);
 	}
 	if (!table[entry_index(address, leaf)])
-		table[entry_index(address, leaf)] = physical | ENTRY_PRESENT | ENTRY_WRITE | (leaf > 1 ? ENTRY_LARGE : 0);
+		table[entry_index(address, leaf)] =
+			physical | ENTRY_PRESENT | ENTRY_WRITE | (leaf > 1 ? ENTRY_LARGE : 0);
 	return true;
 }
 
@@ -81,7 +82,8 @@ static bool map_memory(uint64_t *root, const struct memory_map *map, unsigned le
 		uint64_t start = piece->PhysicalStart;
 
 		/* A piece that wraps is the kernel's to complain about; here it must only do no harm. */
-		if (!is_memory(piece->Type) || start >= IDENTITY_LIMIT || piece->NumberOfPages > IDENTITY_LIMIT / PAGE_SIZE_4K)
+		if (!is_memory(piece->Type) || start >= IDENTITY_LIMIT ||
+		    piece->NumberOfPages > IDENTITY_LIMIT / PAGE_SIZE_4K)
 			continue;
 		if (!map_identity(root, start, start + piece->NumberOfPages * PAGE_SIZE_4K, leaf))
 			return false;

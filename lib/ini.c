@@ -199,7 +199,8 @@ static bool is_separator(char c)
 	return is_blank(c) || c == ',';
 }
 
-/* rest starts after an opening parenthesis; length of what stands before its partner, or rest.length when there is none. */
+/* rest starts after an opening parenthesis; length of what stands before its partner, or rest.length when there is
+ * none. */
 static size_t find_partner(struct ini_text rest)
 {
 	unsigned depth = 1;
@@ -230,7 +231,8 @@ bool ini_list_next(struct ini_text *rest, struct ini_text *name, struct ini_text
 	*name = *arguments = (struct ini_text){ rest->bytes, 0 };
 	if (!rest->length)
 		return false;
-	while (end < rest->length && !is_separator(rest->bytes[end]) && rest->bytes[end] != '(' && rest->bytes[end] != ')')
+	while (end < rest->length && !is_separator(rest->bytes[end]) && rest->bytes[end] != '(' &&
+	       rest->bytes[end] != ')')
 		end++;
 	name->length = end;
 	*rest = skip(*rest, end);

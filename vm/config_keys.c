@@ -11,37 +11,58 @@
 #define IN_MACHINE(field) .offset = offsetof(struct config_machine, field)
 #define IN_HOST(field) .offset = offsetof(struct config_host, field)
 
-#define SWITCH(label, place, value, text) { .name = label, .kind = KIND_SWITCH, place, .standard = value, .help = text }
+#define SWITCH(label, place, value, text)                                                                              \
+	{                                                                                                              \
+		.name = label, .kind = KIND_SWITCH, place, .standard = value, .help = text                             \
+	}
 #define NUMBER(label, place, low, high, value, text)                                                                   \
-	{ .name = label, .kind = KIND_NUMBER, place, .minimum = low, .maximum = high, .unit = 1, .standard = value,    \
-	  .help = text }
+	{                                                                                                              \
+		.name = label, .kind = KIND_NUMBER, place, .minimum = low, .maximum = high, .unit = 1,                 \
+		.standard = value, .help = text                                                                        \
+	}
 #define AUTO_NUMBER(label, place, low, high, text)                                                                     \
-	{ .name = label, .kind = KIND_NUMBER, place, .minimum = low, .maximum = high, .unit = 1, .standard = "auto",   \
-	  .auto_allowed = true, .help = text }
+	{                                                                                                              \
+		.name = label, .kind = KIND_NUMBER, place, .minimum = low, .maximum = high, .unit = 1,                 \
+		.standard = "auto", .auto_allowed = true, .help = text                                                 \
+	}
 #define SIZE(label, place, low, high, step, value, text)                                                               \
-	{ .name = label, .kind = KIND_SIZE, place, .minimum = low, .maximum = high, .unit = step, .standard = value,   \
-	  .help = text }
+	{                                                                                                              \
+		.name = label, .kind = KIND_SIZE, place, .minimum = low, .maximum = high, .unit = step,                \
+		.standard = value, .help = text                                                                        \
+	}
 #define CHOICE(label, place, words, value, text)                                                                       \
-	{ .name = label, .kind = KIND_CHOICE, place, .choices = words, .standard = value, .help = text }
+	{                                                                                                              \
+		.name = label, .kind = KIND_CHOICE, place, .choices = words, .standard = value, .help = text           \
+	}
 #define TEXT(label, which, place, length, value, text)                                                                 \
-	{ .name = label, .kind = which, place, .maximum = length, .standard = value, .help = text }
+	{                                                                                                              \
+		.name = label, .kind = which, place, .maximum = length, .standard = value, .help = text                \
+	}
 /* This build has only the default yet. */
 #define LATER_SWITCH(label, place, value, text)                                                                        \
-	{ .name = label, .kind = KIND_SWITCH, place, .standard = value, .only_standard = true, .help = text }
+	{                                                                                                              \
+		.name = label, .kind = KIND_SWITCH, place, .standard = value, .only_standard = true, .help = text      \
+	}
 #define LATER_TEXT(label, place, length, value, text)                                                                  \
-	{ .name = label, .kind = KIND_TEXT, place, .maximum = length, .standard = value, .only_standard = true,        \
-	  .help = text }
+	{                                                                                                              \
+		.name = label, .kind = KIND_TEXT, place, .maximum = length, .standard = value, .only_standard = true,  \
+		.help = text                                                                                           \
+	}
 
 const struct config_key config_machine_keys[MACHINE_KEY_COUNT] = {
-	[KEY_KERNEL] = TEXT("kernel", KIND_FILE, IN_MACHINE(kernel), CONFIG_MAX_FILE, "", "what the machine starts; needed"),
+	[KEY_KERNEL] =
+		TEXT("kernel", KIND_FILE, IN_MACHINE(kernel), CONFIG_MAX_FILE, "", "what the machine starts; needed"),
 	[KEY_PROTOCOL] = CHOICE("protocol", IN_MACHINE(protocol), "auto linux multiboot flat", "auto",
 				"how the kernel is loaded; auto: by what the file is"),
-	[KEY_INITRD] = TEXT("initrd", KIND_FILE, IN_MACHINE(initrd), CONFIG_MAX_FILE, "", "Linux's initial file system"),
+	[KEY_INITRD] =
+		TEXT("initrd", KIND_FILE, IN_MACHINE(initrd), CONFIG_MAX_FILE, "", "Linux's initial file system"),
 	[KEY_MODULES] = TEXT("modules", KIND_MODULES, IN_MACHINE(modules), 0, "",
 			     "multiboot modules: NAME or NAME(ARGUMENTS), parted by commas or blanks"),
-	[KEY_CMDLINE] = TEXT("cmdline", KIND_TEXT, IN_MACHINE(cmdline), CONFIG_MAX_CMDLINE, "", "the kernel's command line"),
-	[KEY_LOAD_ADDRESS] = AUTO_NUMBER("load_address", IN_MACHINE(load_address), 0, 4 * GIB - 1,
-					 "protocol flat: where the file goes; auto: 0x7c00 in real mode, else 0x100000"),
+	[KEY_CMDLINE] =
+		TEXT("cmdline", KIND_TEXT, IN_MACHINE(cmdline), CONFIG_MAX_CMDLINE, "", "the kernel's command line"),
+	[KEY_LOAD_ADDRESS] =
+		AUTO_NUMBER("load_address", IN_MACHINE(load_address), 0, 4 * GIB - 1,
+			    "protocol flat: where the file goes; auto: 0x7c00 in real mode, else 0x100000"),
 	[KEY_ENTRY] = AUTO_NUMBER("entry", IN_MACHINE(entry), 0, 4 * GIB - 1,
 				  "protocol flat: the first instruction; auto: load_address"),
 	[KEY_FLAT_MODE] = CHOICE("flat_mode", IN_MACHINE(flat_mode), "real long", "real",
@@ -59,14 +80,16 @@ const struct config_key config_machine_keys[MACHINE_KEY_COUNT] = {
 	[KEY_PAGE_FUSION] = LATER_SWITCH("page_fusion", IN_MACHINE(page_fusion), "off", "equal pages share one frame"),
 	[KEY_SHARE_GROUP] = TEXT("share_group", KIND_NAME, IN_MACHINE(share_group), CONFIG_MAX_NAME, "",
 				 "pages are shared within a group only; none: with no other machine"),
-	[KEY_ZERO_RAM_ON_RESET] = SWITCH("zero_ram_on_reset", IN_MACHINE(zero_ram_on_reset), "on", "a reset clears memory"),
+	[KEY_ZERO_RAM_ON_RESET] =
+		SWITCH("zero_ram_on_reset", IN_MACHINE(zero_ram_on_reset), "on", "a reset clears memory"),
 	[KEY_MAX_ACCESS_HANDLERS] = NUMBER("max_access_handlers", IN_MACHINE(max_access_handlers), 32, 65536, "6144",
 					   "room for access handlers"),
 	[KEY_PCI_PASSTHROUGH] = LATER_TEXT("pci_passthrough", IN_MACHINE(pci_passthrough), 255, "none",
 					   "devices given to the machine; needs ram_preallocate"),
 	[KEY_BALLOON] = LATER_SWITCH("balloon", IN_MACHINE(balloon), "off", "a memory balloon device"),
 	[KEY_NESTED] = LATER_SWITCH("nested", IN_MACHINE(nested), "off", "the machine may run machines"),
-	[KEY_PRIORITY] = CHOICE("priority", IN_MACHINE(priority), "low normal high", "normal", "who keeps memory longest"),
+	[KEY_PRIORITY] =
+		CHOICE("priority", IN_MACHINE(priority), "low normal high", "normal", "who keeps memory longest"),
 	[KEY_POOL_MAX_TABLES] = AUTO_NUMBER("pool_max_tables", IN_MACHINE(pool_max_tables), 16, 1048576,
 					    "bound of the cache of shadow tables; auto: by memory"),
 };
@@ -78,13 +101,20 @@ const struct config_key config_host_keys[HOST_KEY_COUNT] = {
 				  "whether machines may be promised more memory than there is"),
 	[KEY_OVERCOMMIT_RATIO] = NUMBER("overcommit_ratio", IN_HOST(overcommit_ratio), 100, 1000, "150",
 					"overcommit = ratio: promised memory, in percent of the host's"),
-	[KEY_MAPPING] = { .name = "mapping", .kind = KIND_CHOICE, IN_HOST(mapping), .choices = "direct secret-free",
-			  .standard = "direct", .isolates = true, .help = "whether guest memory is mapped in the hypervisor" },
+	[KEY_MAPPING] = { .name = "mapping",
+			  .kind = KIND_CHOICE,
+			  IN_HOST(mapping),
+			  .choices = "direct secret-free",
+			  .standard = "direct",
+			  .isolates = true,
+			  .help = "whether guest memory is mapped in the hypervisor" },
 	[KEY_MAX_MAPPED_CHUNKS] = NUMBER("max_mapped_chunks", IN_HOST(max_mapped_chunks), 16, 65536, "256",
 					 "mapping = secret-free: bound of what is mapped, in 2 MiB"),
-	[KEY_FUSION_RATE] = NUMBER("fusion_rate", IN_HOST(fusion_rate), 0, 1000000, "1000", "pages a second to compare"),
+	[KEY_FUSION_RATE] =
+		NUMBER("fusion_rate", IN_HOST(fusion_rate), 0, 1000000, "1000", "pages a second to compare"),
 	[KEY_LOG_LEVEL] = CHOICE("log_level", IN_HOST(log_level), "error warning info debug", "info", "what is logged"),
-	[KEY_CONSOLE] = CHOICE("console", IN_HOST(console), "serial framebuffer both", "both", "where the monitor speaks"),
+	[KEY_CONSOLE] =
+		CHOICE("console", IN_HOST(console), "serial framebuffer both", "both", "where the monitor speaks"),
 };
 
 static size_t size_text(uint64_t bytes, char *buffer, size_t size)
@@ -114,8 +144,8 @@ static size_t allowed_number(const struct config_key *key, char *buffer, size_t 
 	const char *or_auto = key->auto_allowed ? "auto or " : "";
 
 	return format_string(buffer, size,
-			     key->maximum > 1048576 ? "%sa number from %lu to %#lx" : "%sa number from %lu to %lu", or_auto,
-			     key->minimum, key->maximum);
+			     key->maximum > 1048576 ? "%sa number from %lu to %#lx" : "%sa number from %lu to %lu",
+			     or_auto, key->minimum, key->maximum);
 }
 
 static size_t allowed_choice(const struct config_key *key, char *buffer, size_t size)

@@ -5,71 +5,7 @@
  * that is still good, so that the order of keys never matters.
  */
 #include "lib/bits.h"
-#include "lib/format.h"
-#include "vm/config_keys.h"
-
-/* Where the keys of the present line belong. SECTION_LOST: to a section that was refused; they are passed over. */
-enum section_state { SECTION_NONE, SECTION_LOST, SECTION_HOST, SECTION_MACHINE };
-
-struct config_parser {
-	struct quire_config *config;
-	config_error_fn error;
-	void *context;
-	enum section_state state;
-	struct config_machine *machine; /* of SECTION_MACHINE */
-	bool host_seen;
-};
-
-/* One mistake: told while there aren't too many, kept where it is the section's first. machine NULL: the host's. */
-static void mistake(struct config_parser *parser, struct config_machine *machine, unsigned line, const char *format, ...)
-	__attribute__((format(printf, 4, 5)));
-
-static void mistake(struct config_parser *parser, struct config_machine *machine, unsigned line, const char *format, ...)
-{
-	struct config_host *host = &parser->config->host;
-	struct config_error *kept = machine ? &machine->error : &host->error;
-	bool *bad = machine ? &machine->bad : &host->bad;
-	char text[CONFIG_ERROR_SIZE];
-	va_list args;
-
-	va_start(args, format);
-	(void)format_string_v(text, sizeof(text), format, args);
-	va_end(args);
-	if (!*bad) {
-		kept->line = line;
-		(void)format_string(kept->text, sizeof(kept->text), "%s", text);
-	}
-	*bad = true;
-	if (parser->error && parser->config->error_count < CONFIG_MAX_TOLD)
-		parser->error(parser->context, line, text);
-	parser->config->error_count++;
-}
-
-/* How a piece of the text is shown: cut, and without bytes that a terminal would take amiss. */
-struct shown {
-	char text[33];
-};
-
-static struct shown show(struct ini_text piece)
-{
-	struct shown shown = { "" };
-	size_t at = 0;
-
-	for (; at < piece.length && at < sizeof(shown.text) - 1; at++) {
-		bool plain = piece.bytes[at] >= 0x20 && piece.bytes[at] < 0x7f;
-
-		shown.text[at] = plain ? piece.bytes[at] : '?';
-	}
-	for (size_t dot = 0; piece.length > at && dot < 3; dot++)
-		shown.text[at - 1 - dot] = '.';
-	return shown;
-}
-
-/* "host", "vm NAME" */
-static void section_label(const struct config_machine *machine, char label[CONFIG_MAX_NAME + 4])
-{
-	(void)format_string(label, CONFIG_MAX_NAME + 4, machine ? "vm %s" : "host", machine ? machine->name : "");
-}
+#include "vm/config_parser.h"
 
 /* ---- sections ---- */
 
@@ -110,18 +46,20 @@ static void begin_machine(struct config_parser *parser, const struct ini_item *i
 
 	parser->state = SECTION_LOST;
 	if (!copy_name(name, item->argument)) {
-		mistake(parser, NULL, item->line, "[vm %s]: no machine's name; allowed: 1 to %u letters, digits, _ or -",
-			show(item->argument).text, CONFIG_MAX_NAME);
+		config_mistake(parser, NULL, item->line,
+			       "[vm %s]: no machine's name; allowed: 1 to %u letters, digits, _ or -",
+			       config_show(item->argument).text, CONFIG_MAX_NAME);
 		return;
 	}
 	machine = config_find(config, name);
 	if (machine) {
-		mistake(parser, machine, item->line, "[vm %s]: a second section of this name; the first is in line %u",
-			name, machine->line);
+		config_mistake(parser, machine, item->line,
+			       "[vm %s]: a second section of this name; the first is in line %u", name, machine->line);
 		return;
 	}
 	if (config->machine_count == CONFIG_MAX_MACHINES) {
-		mistake(parser, NULL, item->line, "[vm %s]: too many machines; allowed: %u", name, CONFIG_MAX_MACHINES);
+		config_mistake(parser, NULL, item->line, "[vm %s]: too many machines; allowed: %u", name,
+			       CONFIG_MAX_MACHINES);
 		return;
 	}
 	machine = &config->machines[config->machine_count++];
@@ -139,10 +77,10 @@ static void begin_section(struct config_parser *parser, const struct ini_item *i
 	if (ini_equal(item->name, "vm")) {
 		begin_machine(parser, item);
 	} else if (!ini_equal(item->name, "host") || item->argument.length) {
-		mistake(parser, NULL, item->line, "[%s]: no such section; allowed: [host], [vm NAME]",
-			show(item->name).text);
+		config_mistake(parser, NULL, item->line, "[%s]: no such section; allowed: [host], [vm NAME]",
+			       config_show(item->name).text);
 	} else if (parser->host_seen) {
-		mistake(parser, NULL, item->line, "[host]: a second section of this name");
+		config_mistake(parser, NULL, item->line, "[host]: a second section of this name");
 	} else {
 		parser->host_seen = true;
 		parser->state = SECTION_HOST;
@@ -161,17 +99,16 @@ static const struct config_key *find_key(const struct config_key *keys, unsigned
 
 static void unknown_key(struct config_parser *parser, struct config_machine *machine, const struct ini_item *item)
 {
-	const struct config_key *elsewhere = machine ? find_key(config_host_keys, HOST_KEY_COUNT, item->name) :
-						       find_key(config_machine_keys, MACHINE_KEY_COUNT, item->name);
-	char label[CONFIG_MAX_NAME + 4];
+	const struct config_key *elsewhere = machine ? find_key(config_host_keys, HOST_KEY_COUNT, item->name)
+						     : find_key(config_machine_keys, MACHINE_KEY_COUNT, item->name);
 
-	section_label(machine, label);
 	if (elsewhere)
-		mistake(parser, machine, item->line, "%s: %s: allowed in %s only", label, elsewhere->name,
-			machine ? "[host]" : "[vm NAME]");
+		config_mistake(parser, machine, item->line, "%s: %s: allowed in %s only", config_label(machine).text,
+			       elsewhere->name, machine ? "[host]" : "[vm NAME]");
 	else
-		mistake(parser, machine, item->line, "%s: %s: unknown key; allowed: see the list of keys in docs/manual.md",
-			label, show(item->name).text);
+		config_mistake(parser, machine, item->line,
+			       "%s: %s: unknown key; allowed: see the list of keys in docs/manual.md",
+			       config_label(machine).text, config_show(item->name).text);
 }
 
 /* A good value of a key that this build has no more than the default of. */
@@ -185,18 +122,17 @@ static void take_value(struct config_parser *parser, struct config_machine *mach
 {
 	void *section = machine ? (void *)machine : (void *)&parser->config->host;
 	const char *wrong = config_set(parser->config, key, section, item->value);
-	char label[CONFIG_MAX_NAME + 4], allowed[96];
+	char allowed[96];
 
-	section_label(machine, label);
 	(void)config_allowed(key, allowed, sizeof(allowed));
 	if (wrong && key->isolates)
 		parser->config->host.fatal = true;
 	if (wrong)
-		mistake(parser, machine, item->line, "%s: %s = %s: %s; allowed: %s", label, key->name,
-			show(item->value).text, wrong, allowed);
+		config_mistake(parser, machine, item->line, "%s: %s = %s: %s; allowed: %s", config_label(machine).text,
+			       key->name, config_show(item->value).text, wrong, allowed);
 	else if (is_later(key, item->value))
-		mistake(parser, machine, item->line, "%s: %s = %s: not in this build yet; allowed: %s", label, key->name,
-			show(item->value).text, key->standard);
+		config_mistake(parser, machine, item->line, "%s: %s = %s: not in this build yet; allowed: %s",
+			       config_label(machine).text, key->name, config_show(item->value).text, key->standard);
 }
 
 static void take_key(struct config_parser *parser, const struct ini_item *item)
@@ -205,14 +141,12 @@ static void take_key(struct config_parser *parser, const struct ini_item *item)
 	const struct config_key *keys = machine ? config_machine_keys : config_host_keys;
 	unsigned *lines = machine ? machine->key_lines : parser->config->host.key_lines;
 	const struct config_key *key = find_key(keys, machine ? MACHINE_KEY_COUNT : HOST_KEY_COUNT, item->name);
-	char label[CONFIG_MAX_NAME + 4];
 
-	section_label(machine, label);
 	if (!key) {
 		unknown_key(parser, machine, item);
 	} else if (lines[key - keys]) {
-		mistake(parser, machine, item->line, "%s: %s: given a second time; the first is in line %u", label,
-			key->name, lines[key - keys]);
+		config_mistake(parser, machine, item->line, "%s: %s: given a second time; the first is in line %u",
+			       config_label(machine).text, key->name, lines[key - keys]);
 		parser->config->host.fatal |= key->isolates;
 	} else {
 		lines[key - keys] = item->line;
@@ -230,16 +164,17 @@ static void take_item(struct config_parser *parser, const struct ini_item *item)
 		break;
 	case INI_BAD_SECTION:
 		parser->state = SECTION_LOST;
-		mistake(parser, NULL, item->line, "%s; allowed: [host], [vm NAME]", item->error);
+		config_mistake(parser, NULL, item->line, "%s; allowed: [host], [vm NAME]", item->error);
 		break;
 	case INI_BAD_LINE:
 		if (parser->state != SECTION_LOST)
-			mistake(parser, machine, item->line, "%s", item->error);
+			config_mistake(parser, machine, item->line, "%s", item->error);
 		break;
 	case INI_KEY:
 		if (parser->state == SECTION_NONE)
-			mistake(parser, NULL, item->line, "%s: a key before the first section; allowed: [host], [vm NAME]",
-				show(item->name).text);
+			config_mistake(parser, NULL, item->line,
+				       "%s: a key before the first section; allowed: [host], [vm NAME]",
+				       config_show(item->name).text);
 		else if (parser->state != SECTION_LOST)
 			take_key(parser, item);
 		break;
@@ -255,7 +190,8 @@ static void check_sections(struct config_parser *parser)
 	const char *wrong = config->host.bad ? NULL : config_check_host(&config->host, &key);
 
 	if (wrong)
-		mistake(parser, NULL, config->host.key_lines[key], "host: %s: %s", config_host_keys[key].name, wrong);
+		config_mistake(parser, NULL, config->host.key_lines[key], "host: %s: %s", config_host_keys[key].name,
+			       wrong);
 	for (unsigned i = 0; i < config->machine_count; i++) {
 		struct config_machine *machine = &config->machines[i];
 		unsigned line;
@@ -264,7 +200,8 @@ static void check_sections(struct config_parser *parser)
 		if (!wrong)
 			continue;
 		line = machine->key_lines[key] ? machine->key_lines[key] : machine->line;
-		mistake(parser, machine, line, "vm %s: %s: %s", machine->name, config_machine_keys[key].name, wrong);
+		config_mistake(parser, machine, line, "vm %s: %s: %s", machine->name, config_machine_keys[key].name,
+			       wrong);
 	}
 }
 
@@ -277,7 +214,8 @@ static void clear(struct quire_config *config)
 		config_set_standard(config, &config_host_keys[i], &config->host);
 }
 
-enum status config_parse(const char *text, size_t size, struct quire_config *config, config_error_fn error, void *context)
+enum status config_parse(const char *text, size_t size, struct quire_config *config, config_error_fn error,
+			 void *context)
 {
 	struct config_parser parser = { .config = config, .error = error, .context = context };
 	struct ini_reader reader;
@@ -285,7 +223,7 @@ enum status config_parse(const char *text, size_t size, struct quire_config *con
 
 	clear(config);
 	if (size > CONFIG_MAX_TEXT) {
-		mistake(&parser, NULL, 0, "the configuration has %zu bytes; allowed: %u", size, CONFIG_MAX_TEXT);
+		config_mistake(&parser, NULL, 0, "the configuration has %zu bytes; allowed: %u", size, CONFIG_MAX_TEXT);
 		config->host.fatal = true;
 		return BAD_FORMAT;
 	}
@@ -294,7 +232,7 @@ enum status config_parse(const char *text, size_t size, struct quire_config *con
 		take_item(&parser, &item);
 	check_sections(&parser);
 	if (!parser.host_seen && !config->machine_count) {
-		mistake(&parser, NULL, 0, "the configuration has no good section; allowed: [host], [vm NAME]");
+		config_mistake(&parser, NULL, 0, "the configuration has no good section; allowed: [host], [vm NAME]");
 		config->host.fatal = true;
 	}
 	if (config->host.fatal)

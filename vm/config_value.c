@@ -105,7 +105,8 @@ static const char *set_choice(const char *choices, uint64_t *place, struct ini_t
 	return "no such choice";
 }
 
-/* The pool is as large as the longest text, and every value costs the text more bytes than the pool: it can't run full. */
+/* The pool is as large as the longest text, and every value costs the text more bytes than the pool: it can't run full.
+ */
 static const char *store_text(struct quire_config *config, const char **place, struct ini_text value)
 {
 	char *copy = config->pool + config->pool_used;

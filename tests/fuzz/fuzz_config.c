@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: lib/ini.c lib/format.c lib/status.c vm/config_parse.c vm/config_keys.c vm/config_value.c vm/config_check.c
+// sources: lib/ini.c lib/format.c lib/status.c
+// sources: vm/config_parse.c vm/config_mistake.c vm/config_keys.c vm/config_value.c vm/config_check.c
 /*
  * Any bytes as quire.conf. Beyond what the sanitizers see, it checks what config_parse promises: a status that
  * agrees with the flags, good machines whose values are in range, texts that lie in the pool, errors with a text.
@@ -13,12 +14,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define CHECK(condition)                                                              \
-	do {                                                                          \
-		if (!(condition)) {                                                   \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-			abort();                                                      \
-		}                                                                     \
+#define CHECK(condition)                                                                                               \
+	do {                                                                                                           \
+		if (!(condition)) {                                                                                    \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                \
+			abort();                                                                                       \
+		}                                                                                                      \
 	} while (0)
 
 static struct quire_config config;
@@ -48,7 +49,8 @@ static void check_machine(const struct config_machine *machine)
 	if (machine->bad)
 		return;
 	CHECK(machine->kernel[0]);
-	CHECK(!machine->page_fusion && !machine->nested && !machine->balloon && !strcmp(machine->pci_passthrough, "none"));
+	CHECK(!machine->page_fusion && !machine->nested && !machine->balloon &&
+	      !strcmp(machine->pci_passthrough, "none"));
 	if (machine->protocol == PROTOCOL_FLAT)
 		CHECK(machine->load_address < machine->memory && machine->entry < machine->memory);
 }

@@ -1,93 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: lib/ini.c lib/format.c lib/status.c vm/config_parse.c vm/config_keys.c vm/config_value.c vm/config_check.c
-/*
- * vm/config: defaults, every kind of value at its bounds, and above all mistakes: each must be told with its line
- * and key, and cost its own section only.
- */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
-
-#include "lib/bits.h"
-#include "vm/config.h"
-#include "vm/config_keys.h"
-
-static struct quire_config config;
-static char told[16384];
-static unsigned told_count;
-
-static void tell(void *context, unsigned line, const char *text)
-{
-	size_t at = strlen(told);
-
-	assert_ptr_equal(context, &config);
-	assert_true(strlen(text) > 0 && strlen(text) < CONFIG_ERROR_SIZE);
-	snprintf(told + at, sizeof(told) - at, "%u %s\n", line, text);
-	told_count++;
-}
-
-static enum status parse_bytes(const char *text, size_t size)
-{
-	char *copy = malloc(size ? size : 1);
-	enum status status;
-
-	memset(&config, 0xa5, sizeof(config)); /* nothing of an earlier parse may matter */
-	memcpy(copy, text, size);
-	told[0] = 0;
-	told_count = 0;
-	status = config_parse(copy, size, &config, tell, &config);
-	memset(copy, 'Z', size); /* the text may go: nothing points into it */
-	free(copy);
-	return status;
-}
-
-static enum status parse(const char *text)
-{
-	return parse_bytes(text, strlen(text));
-}
-
-static struct config_machine *machine(const char *name)
-{
-	struct config_machine *found = config_find(&config, name);
-
-	if (!found)
-		fail_msg("no machine %s", name);
-	return found;
-}
-
-/* A machine section made of `lines` (from line 3 on) is bad for one reason, told in full; its neighbours stay good. */
-static void expect_bad(const char *lines, unsigned line, const char *const *parts)
-{
-	char text[8192];
-
-	snprintf(text, sizeof(text), "[vm m]\nkernel = k\n%s\n[vm other]\nkernel = k\n", lines);
-	if (parse(text) != BAD_VALUE || !machine("m")->bad)
-		fail_msg("taken as good: %s", lines);
-	if (machine("other")->bad || config.host.bad)
-		fail_msg("spread to others: %s\n%s", lines, told);
-	if (machine("m")->error.line != line)
-		fail_msg("line %u instead of %u: %s\n%s", machine("m")->error.line, line, lines, told);
-	for (; *parts; parts++)
-		if (!strstr(machine("m")->error.text, *parts))
-			fail_msg("lacks \"%s\": %s\n%s", *parts, lines, told);
-}
-
-#define BAD(lines, line, ...) expect_bad(lines, line, (const char *const[]){ __VA_ARGS__, NULL })
-
-static struct config_machine *good(const char *lines)
-{
-	char text[8192];
-
-	snprintf(text, sizeof(text), "[vm m]\nkernel = k\n%s\n", lines);
-	if (parse(text) != OK)
-		fail_msg("refused: %s\n%s", lines, told);
-	return machine("m");
-}
+// sources: lib/ini.c lib/format.c lib/status.c
+// sources: vm/config_parse.c vm/config_mistake.c vm/config_keys.c vm/config_value.c vm/config_check.c
+/* vm/config: defaults, the table itself, and every kind of value at its bounds. */
+#include "config_helper.h"
 
 static void test_defaults(void **state)
 {
@@ -183,7 +98,8 @@ static void test_values(void **state)
 	assert_string_equal(good("share_group = g-1")->share_group, "g-1");
 	assert_string_equal(good("cmdline = \"a # b\" # c")->cmdline, "a # b");
 	assert_string_equal(good("cmdline = ")->cmdline, "");
-	assert_string_equal(good("page_fusion = off\nballoon = off\nnested = off\npci_passthrough = none")->kernel, "k");
+	assert_string_equal(good("page_fusion = off\nballoon = off\nnested = off\npci_passthrough = none")->kernel,
+			    "k");
 }
 
 static void test_modules(void **state)
@@ -222,41 +138,6 @@ static void test_flat(void **state)
 	BAD("load_address = 0x100000000", 3, "load_address", "too large", "0xffffffff");
 }
 
-static void test_bad_values(void **state)
-{
-	BAD("memory = 4K", 3, "vm m", "memory", "4K", "too small", "1M", "16T");
-	BAD("memory = 1048577", 3, "not a multiple", "steps of 4K");
-	BAD("memory = 17T", 3, "too large");
-	BAD("memory = 99999999999999999999", 3, "too large");
-	BAD("memory = 18014398509481984K", 3, "too large");
-	BAD("memory = 256X", 3, "not a size");
-	BAD("memory = 256MB", 3, "not a size");
-	BAD("memory = M", 3, "not a number");
-	BAD("memory = -1M", 3, "not a number");
-	BAD("memory =", 3, "not a number");
-	BAD("memory = 0x", 3, "not a size");
-	BAD("cpus = 0", 3, "cpus", "too small", "from 1 to 64");
-	BAD("cpus = 65", 3, "too large");
-	BAD("cpus = 1.5", 3, "not a number");
-	BAD("cpus = auto", 3, "not a number");
-	BAD("cpu = any", 3, "not a number", "auto or a number from 0 to 255");
-	BAD("weight = 1001", 3, "weight", "too large", "1000");
-	BAD("autostart = yes", 3, "autostart", "yes", "no such choice", "on | off");
-	BAD("autostart = ON", 3, "on | off");
-	BAD("autostart =", 3, "no such choice");
-	BAD("protocol = elf", 3, "protocol", "auto | linux | multiboot | flat");
-	BAD("protocol = linux flat", 3, "protocol", "no such choice");
-	BAD("max_access_handlers = 31", 3, "max_access_handlers", "from 32 to 65536");
-	BAD("max_access_handlers = 65537", 3, "too large");
-	BAD("ram_hole = 65M", 3, "ram_hole", "not a multiple", "2M");
-	BAD("share_group = a b", 3, "share_group", "character");
-	BAD("share_group = abcdefghijklmnopqrstuvwxyz0123456", 3, "too long", "31");
-	BAD("initrd =", 3, "initrd", "empty");
-	BAD("initrd = a*b", 3, "initrd", "character");
-	BAD("initrd = abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcd", 3, "too long", "63");
-	BAD("pool_max_tables = 1", 3, "pool_max_tables", "too small");
-}
-
 static void test_long_texts(void **state)
 {
 	char lines[4096] = "cmdline = ";
@@ -265,143 +146,6 @@ static void test_long_texts(void **state)
 	assert_int_equal(strlen(good(lines)->cmdline), CONFIG_MAX_CMDLINE);
 	lines[10 + CONFIG_MAX_CMDLINE] = 'c';
 	BAD(lines, 3, "cmdline", "too long", "2047", "ccc...");
-}
-
-static void test_bad_lines(void **state)
-{
-	BAD("memroy = 1M", 3, "vm m", "memroy", "unknown key", "manual");
-	BAD("when_idle = monitor", 3, "when_idle", "[host] only");
-	BAD("cpus = 1\ncpus = 2", 4, "cpus", "second time", "line 3");
-	BAD("kernel = k2", 3, "kernel", "second time", "line 2");
-	BAD("just words", 3, "key = value");
-	BAD("cmdline = \"open", 3, "closing quote");
-	BAD("cmdline = \x01", 3, "control character");
-	BAD("initrd = \x1b[31m", 3, "control character");
-	BAD("memory = \xff\xfe", 3, "memory = ??: not a number");
-	BAD("cpus = 0\nmemory = 1\nbogus = 2", 3, "cpus"); /* the first is kept */
-	assert_int_equal(told_count, 3);
-	assert_int_equal(config.error_count, 3);
-}
-
-static void test_not_yet(void **state)
-{
-	BAD("page_fusion = on", 3, "page_fusion", "not in this build yet", "off");
-	BAD("balloon = on", 3, "balloon", "not in this build yet");
-	BAD("nested = on", 3, "nested", "not in this build yet");
-	BAD("pci_passthrough = 00:02.0\nram_preallocate = on", 3, "pci_passthrough", "not in this build yet", "none");
-	BAD("nested = maybe", 3, "no such choice", "on | off");
-}
-
-static void test_contradictions(void **state)
-{
-	struct config_machine lazy;
-	unsigned key = 99;
-
-	assert_int_equal(parse("[vm a]\nmemory = 1M\n[vm b]\nkernel = k"), BAD_VALUE);
-	assert_true(machine("a")->bad && !machine("b")->bad);
-	assert_non_null(strstr(machine("a")->error.text, "vm a: kernel: missing"));
-	assert_int_equal(machine("a")->error.line, 1);
-	BAD("protocol = flat\ninitrd = i", 4, "initrd", "linux only");
-	BAD("initrd = i\nprotocol = multiboot", 3, "initrd", "linux only");
-	BAD("protocol = linux\nmodules = i", 4, "modules", "multiboot only");
-	/* Rules about keys that this build doesn't take yet: asked for directly. */
-	lazy = *good("");
-	lazy.pci_passthrough = "00:02.0";
-	assert_non_null(config_check_machine(&lazy, &key));
-	assert_int_equal(key, KEY_PCI_PASSTHROUGH);
-	lazy.ram_preallocate = 1;
-	assert_null(config_check_machine(&lazy, &key));
-	lazy.page_fusion = 1;
-	assert_non_null(config_check_machine(&lazy, &key));
-	assert_int_equal(key, KEY_PAGE_FUSION);
-	lazy.page_fusion = 0;
-	lazy.balloon = 1;
-	assert_non_null(config_check_machine(&lazy, &key));
-	assert_int_equal(key, KEY_BALLOON);
-}
-
-static void expect_host(const char *text, enum status status, unsigned line, const char *part)
-{
-	if (parse(text) != status)
-		fail_msg("status: %s\n%s", text, told);
-	if (!config.host.bad || config.host.error.line != line || !strstr(config.host.error.text, part))
-		fail_msg("%s\n%s", text, told);
-	for (unsigned i = 0; i < config.machine_count; i++)
-		if (config.machines[i].bad)
-			fail_msg("spread to a machine: %s\n%s", text, told);
-	assert_int_equal(config.host.fatal, status == BAD_FORMAT);
-}
-
-static void test_host(void **state)
-{
-	assert_int_equal(parse("[host]\nwhen_idle = poweroff\novercommit = ratio\novercommit_ratio = 200\n"
-			       "mapping = secret-free\nmax_mapped_chunks = 16\nfusion_rate = 0\nlog_level = debug\nconsole = serial\n"), OK);
-	assert_int_equal(config.host.when_idle, IDLE_POWEROFF);
-	assert_int_equal(config.host.overcommit, OVERCOMMIT_RATIO);
-	assert_int_equal(config.host.overcommit_ratio, 200);
-	assert_int_equal(config.host.mapping, MAPPING_SECRET_FREE);
-	assert_int_equal(config.host.max_mapped_chunks, 16);
-	assert_int_equal(config.host.fusion_rate, 0);
-	assert_int_equal(config.host.log_level, LOG_LEVEL_DEBUG);
-	assert_int_equal(config.host.console, CONSOLE_SERIAL);
-	expect_host("[host]\nwhen_idle = reboot\n[vm a]\nkernel = k", BAD_VALUE, 2, "monitor | poweroff");
-	expect_host("[host]\nbogus = 1\n[vm a]\nkernel = k", BAD_VALUE, 2, "unknown key");
-	expect_host("[host]\nmemory = 1M\n[vm a]\nkernel = k", BAD_VALUE, 2, "[vm NAME] only");
-	expect_host("[host]\nlog_level = info\nlog_level = info", BAD_VALUE, 3, "second time");
-	expect_host("[host]\novercommit_ratio = 200", BAD_VALUE, 2, "overcommit = ratio only");
-	expect_host("[host]\nmax_mapped_chunks = 200", BAD_VALUE, 2, "secret-free only");
-	expect_host("[host]\nmapping = safe", BAD_FORMAT, 2, "direct | secret-free");
-	expect_host("[host]\nmapping = direct\nmapping = secret-free", BAD_FORMAT, 3, "second time");
-}
-
-static void test_sections(void **state)
-{
-	expect_host("[host]\n[host]\nlog_level = bogus", BAD_VALUE, 2, "second section");
-	expect_host("[vm a]\nkernel = k\n[guest b]\ncpus = 0", BAD_VALUE, 3, "[host], [vm NAME]");
-	expect_host("[vm a]\nkernel = k\n[host x]", BAD_VALUE, 3, "no such section");
-	expect_host("[vm a]\nkernel = k\n[vm]\ncpus = 0", BAD_VALUE, 3, "machine's name");
-	expect_host("[vm a]\nkernel = k\n[vm a.b]\ncpus = 0", BAD_VALUE, 3, "letters, digits");
-	expect_host("[vm a]\nkernel = k\n[vm a b]", BAD_VALUE, 3, "machine's name");
-	expect_host("[vm a]\nkernel = k\n[vm abcdefghijklmnopqrstuvwxyz012345]", BAD_VALUE, 3, "31");
-	expect_host("[vm a]\nkernel = k\n[vm b\ncpus = 0\nnonsense", BAD_VALUE, 3, "closing ]");
-	expect_host("cpus = 1\n[vm a]\nkernel = k", BAD_VALUE, 1, "before the first section");
-	expect_host("nonsense\n[vm a]\nkernel = k", BAD_VALUE, 1, "key = value");
-	assert_int_equal(parse("[vm abcdefghijklmnopqrstuvwxyz01234]\nkernel = k"), OK);
-	/* A name given twice: which one is meant? Neither runs; what the second holds is not looked at. */
-	assert_int_equal(parse("[vm a]\nkernel = k\n[vm b]\nkernel = k\n[vm a]\ncpus = 0"), BAD_VALUE);
-	assert_int_equal(config.machine_count, 2);
-	assert_true(machine("a")->bad && !machine("b")->bad && !config.host.bad);
-	assert_int_equal(machine("a")->error.line, 5);
-	assert_int_equal(told_count, 1);
-}
-
-static void test_whole(void **state)
-{
-	static char text[CONFIG_MAX_TEXT + 1];
-	size_t at = 0;
-
-	expect_host("", BAD_FORMAT, 0, "no good section");
-	expect_host("# nothing", BAD_FORMAT, 0, "no good section");
-	memset(text, '\n', sizeof(text));
-	memcpy(text, "[host]", 6);
-	assert_int_equal(parse_bytes(text, CONFIG_MAX_TEXT), OK);
-	assert_int_equal(parse_bytes(text, CONFIG_MAX_TEXT + 1), BAD_FORMAT);
-	assert_true(config.host.fatal && config.machine_count == 0);
-	memset(text, 0, sizeof(text)); /* one line of NULs */
-	assert_int_equal(parse_bytes(text, CONFIG_MAX_TEXT), BAD_FORMAT);
-	memset(text, 'x', sizeof(text));
-	for (size_t i = 0; i < sizeof(text); i += 2)
-		text[i] = '\n';
-	assert_int_equal(parse_bytes(text, CONFIG_MAX_TEXT), BAD_FORMAT);
-	assert_int_equal(told_count, CONFIG_MAX_TOLD);
-	assert_true(config.error_count > 30000);
-	for (unsigned i = 0; i < 65; i++)
-		at += snprintf(text + at, sizeof(text) - at, "[vm m%u]\nkernel = k%u\n", i, i);
-	expect_host(text, BAD_VALUE, 129, "too many machines");
-	assert_int_equal(config.machine_count, CONFIG_MAX_MACHINES);
-	assert_string_equal(machine("m63")->kernel, "k63");
-	assert_null(config_find(&config, "m64"));
-	assert_null(config_find(&config, "m"));
 }
 
 /* As much value text as a configuration can hold fits into the pool. */
@@ -422,6 +166,7 @@ static void test_full_pool(void **state)
 }
 
 static unsigned described;
+
 static size_t longest;
 
 static void count_line(void *context, const char *text)
@@ -438,7 +183,7 @@ static void test_describe(void **state)
 	described = 0;
 	config_describe(count_line, NULL);
 	assert_int_equal(described, 2 + HOST_KEY_COUNT + MACHINE_KEY_COUNT);
-	assert_true(longest < 240); /* whole, on a line of the log */
+	assert_true(longest < 240);			   /* whole, on a line of the log */
 	for (unsigned i = 0; i < MACHINE_KEY_COUNT; i++) { /* a small buffer is kept to */
 		char full[128];
 
@@ -449,33 +194,14 @@ static void test_describe(void **state)
 	}
 }
 
-static void test_without_callback(void **state)
-{
-	assert_int_equal(config_parse("[vm a]\nx = 1", 12, &config, NULL, NULL), BAD_VALUE);
-	assert_true(machine("a")->bad);
-	assert_int_equal(config_parse(NULL, 0, &config, NULL, NULL), BAD_FORMAT);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults),
-		cmocka_unit_test(test_table),
-		cmocka_unit_test(test_default_conf),
-		cmocka_unit_test(test_values),
-		cmocka_unit_test(test_modules),
-		cmocka_unit_test(test_flat),
-		cmocka_unit_test(test_bad_values),
-		cmocka_unit_test(test_long_texts),
-		cmocka_unit_test(test_bad_lines),
-		cmocka_unit_test(test_not_yet),
-		cmocka_unit_test(test_contradictions),
-		cmocka_unit_test(test_host),
-		cmocka_unit_test(test_sections),
-		cmocka_unit_test(test_whole),
-		cmocka_unit_test(test_full_pool),
+		cmocka_unit_test(test_defaults),     cmocka_unit_test(test_table),
+		cmocka_unit_test(test_default_conf), cmocka_unit_test(test_values),
+		cmocka_unit_test(test_modules),	     cmocka_unit_test(test_flat),
+		cmocka_unit_test(test_long_texts),   cmocka_unit_test(test_full_pool),
 		cmocka_unit_test(test_describe),
-		cmocka_unit_test(test_without_callback),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

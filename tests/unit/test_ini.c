@@ -104,7 +104,10 @@ static void test_line_ends_and_mark(void **state)
 	expect("\xef\xbb\xbf", "");
 	expect("\xef\xbb", "1 line!");
 	expect("a = 1\n\xef\xbb\xbf[host]", "1 key a|1; 2 line!");
-	expect("a = gr\xc3\xbc\xc3\x9f" "e", "1 key a|gr\xc3\xbc\xc3\x9f" "e");
+	expect("a = gr\xc3\xbc\xc3\x9f"
+	       "e",
+	       "1 key a|gr\xc3\xbc\xc3\x9f"
+	       "e");
 }
 
 static void test_refused(void **state)
@@ -224,7 +227,8 @@ static void test_random_text(void **state)
 		ini_begin(&reader, text, length);
 		while (ini_next(&reader, &item)) {
 			bool inside = item.name.bytes >= text && item.name.bytes + item.name.length <= text + length &&
-				      item.value.bytes >= text && item.value.bytes + item.value.length <= text + length &&
+				      item.value.bytes >= text &&
+				      item.value.bytes + item.value.length <= text + length &&
 				      item.argument.bytes >= text &&
 				      item.argument.bytes + item.argument.length <= text + length;
 
@@ -239,16 +243,11 @@ static void test_random_text(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_forms),
-		cmocka_unit_test(test_comments_in_values),
-		cmocka_unit_test(test_quotes),
-		cmocka_unit_test(test_line_ends_and_mark),
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_nul_bytes),
-		cmocka_unit_test(test_line_length),
-		cmocka_unit_test(test_lists),
-		cmocka_unit_test(test_comparison),
-		cmocka_unit_test(test_random_text),
+		cmocka_unit_test(test_forms),	    cmocka_unit_test(test_comments_in_values),
+		cmocka_unit_test(test_quotes),	    cmocka_unit_test(test_line_ends_and_mark),
+		cmocka_unit_test(test_refused),	    cmocka_unit_test(test_nul_bytes),
+		cmocka_unit_test(test_line_length), cmocka_unit_test(test_lists),
+		cmocka_unit_test(test_comparison),  cmocka_unit_test(test_random_text),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
