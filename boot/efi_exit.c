@@ -8,11 +8,7 @@
 #include "boot/efi_loader.h"
 
 #define TRIES 8
-#define MAP_SLACK 32	 /* descriptors: each allocation may split one into three */
-#define PCI_CLASS_WORD 2 /* dword 2 of configuration space: class in bits 31:24, subclass in 23:16 */
-#define PCI_CLASS_DISPLAY 0x03u
-#define PCI_HOST_BRIDGE 0x0600u
-#define PCI_ISA_BRIDGE 0x0601u
+#define MAP_SLACK 32 /* descriptors: each allocation may split one into three */
 
 /* One try into the room there is; *needed in bytes. */
 static EFI_STATUS fill_map(struct memory_map *map, UINTN *needed, UINTN *key)
@@ -52,36 +48,6 @@ bool memory_map_read(struct memory_map *map, UINTN *key)
 			return false;
 	}
 	return false;
-}
-
-/*
- * Displays go on fetching the picture from memory; host and ISA bridges have the bit wired, or carry the
- * serial port's interrupt and DMA for the firmware to the end.
- */
-static bool may_keep_dma(EFI_PCI_IO_PROTOCOL *device)
-{
-	UINT32 word = 0;
-
-	if (EFI_ERROR(device->Pci.Read(device, EfiPciIoWidthUint32, PCI_CLASS_WORD * 4, 1, &word)))
-		return true;
-	return word >> 24 == PCI_CLASS_DISPLAY || word >> 16 == PCI_HOST_BRIDGE || word >> 16 == PCI_ISA_BRIDGE;
-}
-
-/* Best effort: a device whose driver refuses goes on until the kernel's IOMMU stops it. */
-static void stop_dma(void)
-{
-	static EFI_GUID protocol = EFI_PCI_IO_PROTOCOL_GUID;
-	EFI_HANDLE *handles = NULL;
-	EFI_PCI_IO_PROTOCOL *device;
-	UINTN count = 0;
-
-	if (EFI_ERROR(BS->LocateHandleBuffer(ByProtocol, &protocol, NULL, &count, &handles)))
-		return;
-	for (UINTN i = 0; i < count; i++)
-		if (!EFI_ERROR(BS->HandleProtocol(handles[i], &protocol, (void **)&device)) && !may_keep_dma(device))
-			(void)device->Attributes(device, EfiPciIoAttributeOperationDisable,
-						 EFI_PCI_ATTRIBUTE_BUS_MASTER, NULL);
-	(void)BS->FreePool(handles);
 }
 
 /* COM1, each byte after a bounded wait: there is no firmware to ask any more. */
@@ -131,15 +97,17 @@ static void pass_on(struct boot_info *info, const struct memory_map *map)
 bool leave_firmware(EFI_HANDLE image, struct boot_info *info, const struct kernel_image *kernel, uint64_t root)
 {
 	struct memory_map map = { 0 };
+	struct dma_devices stopped = { .count = 0 };
 	UINTN key = 0;
 
-	stop_dma();
+	dma_stop(&stopped);
 	if (!memory_map_read(&map, &key)) {
 		Print(L"quire: firmware gives no memory map\n");
 		return false;
 	}
 	for (unsigned i = 0; i < TRIES; i++) {
 		if (!EFI_ERROR(BS->ExitBootServices(image, key))) {
+			dma_stop_again(&stopped);
 			pass_on(info, &map);
 			enter_kernel(info, kernel->entry, root);
 		}
