@@ -26,9 +26,12 @@ LDFLAGS := -T linker.ld -nostdlib -static -no-pie -z max-page-size=4096 -z noexe
 
 EFI_INC := /usr/include/efi
 EFI_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-zone -fno-stack-protector \
-	-fno-strict-aliasing -fcf-protection=none -maccumulate-outgoing-args -DGNU_EFI_USE_MS_ABI -Wall -Wextra -Werror -Wno-unused-parameter \
+	-fno-strict-aliasing -fcf-protection=none -fno-asynchronous-unwind-tables -maccumulate-outgoing-args -DGNU_EFI_USE_MS_ABI \
+	-Wall -Wextra -Werror -Wno-unused-parameter \
 	-I. -I$(EFI_INC) -I$(EFI_INC)/x86_64 -MMD -MP
-EFI_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard boot/efi*.c)) $(B)/boot/efi_kernel.o
+# Kernel files that the UEFI program has a second build of, with its own flags.
+EFI_SHARED := lib/ini.c
+EFI_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard boot/efi*.c)) $(B)/boot/efi_kernel.o $(EFI_SHARED:%.c=$(B)/efi/%.o)
 
 .PHONY: all run test test-all test-unit image style clean help bench compile_commands setup unit-programs test-needs
 
@@ -45,6 +48,11 @@ $(B)/%.asm.o: %.asm
 	@$(NASM) -f elf64 -g -F dwarf -I./ -MD $(@:.o=.d) -MP -o $@ $<
 
 $(B)/boot/efi%.o: boot/efi%.c
+	@mkdir -p $(@D)
+	@echo "  CC    $< (UEFI)"
+	@$(CC) $(EFI_CFLAGS) -c $< -o $@
+
+$(B)/efi/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC    $< (UEFI)"
 	@$(CC) $(EFI_CFLAGS) -c $< -o $@
@@ -134,6 +142,14 @@ run: setup ## boot two Linux machines; CONFIG=file FILES="a b" MEM=MiB CPUS=n MA
 image: all ## make OUT=my.img from CONFIG=my.conf FILES="a b c" (path or path:name)
 	@[ -n "$(CONFIG)" ] && [ -n "$(OUT)" ] || { echo 'usage: make image CONFIG=my.conf FILES="a b c" OUT=my.img' >&2; exit 2; }
 	@tools/mkimage --config "$(CONFIG)" --out "$(OUT)" $(FILES)
+
+# ---- fuzzing: build/fuzz/fuzz_X is tests/fuzz/fuzz_X.c with its sources; its seeds are tests/fuzz/corpus/X ----
+fuzz_sources = $(shell sed -n 's|^// sources:||p' tests/fuzz/$(1).c)
+
+$(B)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $$(call fuzz_sources,fuzz_$$*)
+	@mkdir -p $(@D)
+	@echo "  FUZZ  $@"
+	@clang $(UNIT_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $(filter %.c,$^)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20

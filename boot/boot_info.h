@@ -4,8 +4,10 @@
  *
  * The kernel is entered at its ELF entry point in 64-bit mode, interrupts off, RDI = the
  * host-physical address of struct boot_info, on a stack of the loader's, with the loader's
- * page tables: everything below 4 GiB and all memory in the map identity-mapped, and the kernel's
- * segments at their link addresses. All addresses here are host-physical. All memory of
+ * page tables: everything below 4 GiB and all memory in the map identity-mapped (but at or above
+ * 128 TiB), and the kernel's segments at their link addresses, all of it writable and executable.
+ * CR4.LA57 is as the firmware had it: when it is on, these tables have five levels. CR4.CET is off.
+ * All addresses here are host-physical. All memory of
  * the loader (this struct, the page tables, the files) is of type EfiLoaderData in the map;
  * the kernel takes back what it doesn't keep.
  */
@@ -23,13 +25,18 @@
 struct boot_file {
 	char name[BOOT_FILE_NAME]; /* as written in quire.conf, NUL-terminated */
 	uint64_t address, size;    /* page-aligned address; size 0 with address 0: missing */
-	uint32_t error;            /* 0, or 1 not found, 2 read error, 3 no memory, 4 too many files */
+	uint32_t error;            /* 0, or 1 not found, 2 read error, 3 no memory */
 	uint32_t reserved;
 };
 
+/* As EFI's MP services number them. */
+#define BOOT_CPU_BSP 1u
+#define BOOT_CPU_ENABLED 2u
+#define BOOT_CPU_HEALTHY 4u
+
 struct boot_cpu {
 	uint32_t apic_id;
-	uint32_t flags; /* 1 boot processor, 2 enabled, 4 healthy */
+	uint32_t flags; /* BOOT_CPU_* */
 };
 
 struct boot_framebuffer {
@@ -47,7 +54,7 @@ struct boot_info {
 	/* The memory map after ExitBootServices, in UEFI's own descriptor format. */
 	uint64_t map_address, map_size, map_descriptor_size;
 	uint32_t map_descriptor_version;
-	uint32_t map_truncated; /* 1: the buffer was too small: refuse */
+	uint32_t map_truncated; /* 1: the buffer was too small: refuse. This loader never leaves with such a map. */
 
 	uint64_t kernel_address, kernel_size; /* where the kernel's image lies */
 	uint64_t rsdp;    /* ACPI 2.0's if there is one, else 1.0's, else 0 */
@@ -60,7 +67,7 @@ struct boot_info {
 	struct boot_file files[BOOT_MAX_FILES];
 
 	uint32_t cpu_count; /* from EFI's MP services; 0: the firmware has none */
-	uint32_t cpu_pad;
+	uint32_t files_dropped; /* how many files were named beyond BOOT_MAX_FILES and not loaded */
 	struct boot_cpu cpus[BOOT_MAX_CPUS];
 };
 

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// sources: lib/ini.c lib/format.c lib/status.c
+// sources: vm/config_parse.c vm/config_mistake.c vm/config_keys.c vm/config_value.c vm/config_check.c
+/* vm/config: defaults, the table itself, and every kind of value at its bounds. */
+#include "config_helper.h"
+
+static void test_defaults(void **state)
+{
+	const struct config_machine *m = good("");
+
+	assert_string_equal(m->kernel, "k");
+	assert_string_equal(m->initrd, "");
+	assert_string_equal(m->cmdline, "");
+	assert_string_equal(m->share_group, "");
+	assert_string_equal(m->pci_passthrough, "none");
+	assert_int_equal(m->modules.count, 0);
+	assert_int_equal(m->protocol, PROTOCOL_AUTO);
+	assert_int_equal(m->memory, 256 * MIB);
+	assert_int_equal(m->cpus, 1);
+	assert_true(m->cpu == CONFIG_AUTO);
+	assert_int_equal(m->weight, 100);
+	assert_true(m->autostart && m->large_pages && m->zero_ram_on_reset);
+	assert_false(m->test_ports || m->ram_preallocate || m->page_fusion || m->balloon || m->nested);
+	assert_int_equal(m->ram_hole, 512 * MIB);
+	assert_int_equal(m->max_access_handlers, 6144);
+	assert_int_equal(m->priority, PRIORITY_NORMAL);
+	assert_true(m->pool_max_tables == CONFIG_AUTO);
+	assert_int_equal(m->load_address, 0x7c00);
+	assert_int_equal(m->entry, 0x7c00);
+	assert_int_equal(config.host.when_idle, IDLE_MONITOR);
+	assert_int_equal(config.host.overcommit, OVERCOMMIT_NONE);
+	assert_int_equal(config.host.mapping, MAPPING_DIRECT);
+	assert_int_equal(config.host.log_level, LOG_LEVEL_INFO);
+	assert_int_equal(config.host.console, CONSOLE_BOTH);
+	assert_int_equal(told_count, 0);
+}
+
+/* Every default of both tables is a value that the key itself would take. */
+static void check_defaults(const struct config_key *keys, unsigned count, void *section)
+{
+	for (unsigned i = 0; i < count; i++) {
+		bool may_be_empty = keys[i].kind >= KIND_TEXT && !keys[i].standard[0];
+		struct ini_text value = { keys[i].standard, strlen(keys[i].standard) };
+
+		assert_non_null(keys[i].name);
+		assert_non_null(keys[i].help);
+		if (!may_be_empty && config_set(&config, &keys[i], section, value))
+			fail_msg("default of %s", keys[i].name);
+		for (unsigned j = 0; j < i; j++)
+			assert_string_not_equal(keys[i].name, keys[j].name);
+	}
+}
+
+static void test_table(void **state)
+{
+	static struct config_machine machine_section;
+	static struct config_host host_section;
+
+	config.pool_used = 0;
+	check_defaults(config_machine_keys, MACHINE_KEY_COUNT, &machine_section);
+	check_defaults(config_host_keys, HOST_KEY_COUNT, &host_section);
+}
+
+static void test_default_conf(void **state)
+{
+	static char text[4096];
+	FILE *file = fopen("boot/default.conf", "r");
+	size_t size;
+
+	assert_non_null(file);
+	size = fread(text, 1, sizeof(text), file);
+	fclose(file);
+	assert_int_equal(parse_bytes(text, size), OK);
+	assert_int_equal(config.machine_count, 2);
+	assert_string_equal(machine("linux1")->kernel, "vmlinuz");
+	assert_string_equal(machine("linux2")->initrd, "initrd.img");
+	assert_string_equal(machine("linux2")->cmdline, "console=ttyS0,115200 quiet cryptomgr.notests");
+}
+
+static void test_values(void **state)
+{
+	assert_int_equal(good("memory = 1M")->memory, MIB);
+	assert_int_equal(good("memory = 1048576")->memory, MIB);
+	assert_int_equal(good("memory = 0x100000")->memory, MIB);
+	assert_int_equal(good("memory = 1028k")->memory, 1028 * KIB);
+	assert_int_equal(good("memory = 3g")->memory, 3 * GIB);
+	assert_int_equal(good("memory = 16T")->memory, 16 * 1024 * GIB);
+	assert_int_equal(good("cpus = 64")->cpus, 64);
+	assert_int_equal(good("cpu = 0")->cpu, 0);
+	assert_true(good("cpu = auto")->cpu == CONFIG_AUTO);
+	assert_int_equal(good("protocol = linux")->protocol, PROTOCOL_LINUX);
+	assert_int_equal(good("protocol = multiboot")->protocol, PROTOCOL_MULTIBOOT);
+	assert_int_equal(good("test_ports = on")->test_ports, 1);
+	assert_int_equal(good("autostart = off")->autostart, 0);
+	assert_int_equal(good("max_access_handlers = 32")->max_access_handlers, 32);
+	assert_int_equal(good("priority = low")->priority, PRIORITY_LOW);
+	assert_int_equal(good("ram_preallocate = on")->ram_preallocate, 1);
+	assert_string_equal(good("share_group = g-1")->share_group, "g-1");
+	assert_string_equal(good("cmdline = \"a # b\" # c")->cmdline, "a # b");
+	assert_string_equal(good("cmdline = ")->cmdline, "");
+	assert_string_equal(good("page_fusion = off\nballoon = off\nnested = off\npci_passthrough = none")->kernel,
+			    "k");
+}
+
+static void test_modules(void **state)
+{
+	const struct config_machine *m = good("modules = a.bin, b/c.bin(x (y) z) d");
+
+	assert_int_equal(m->modules.count, 3);
+	assert_string_equal(m->modules.list[0].name, "a.bin");
+	assert_string_equal(m->modules.list[0].arguments, "");
+	assert_string_equal(m->modules.list[1].name, "b/c.bin");
+	assert_string_equal(m->modules.list[1].arguments, "x (y) z");
+	assert_string_equal(m->modules.list[2].name, "d");
+	assert_int_equal(good("modules = 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16")->modules.count, 16);
+	BAD("modules = 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17", 3, "modules", "too many", "16");
+	BAD("modules =", 3, "modules", "empty");
+	BAD("modules = a(", 3, "modules", "parentheses");
+	BAD("modules = a?b", 3, "modules", "character");
+}
+
+static void test_flat(void **state)
+{
+	const struct config_machine *m = good("protocol = flat\nflat_mode = long");
+
+	assert_int_equal(m->load_address, MIB);
+	assert_int_equal(m->entry, MIB);
+	m = good("protocol = flat\nload_address = 0x8000\nentry = 0x8010");
+	assert_int_equal(m->load_address, 0x8000);
+	assert_int_equal(m->entry, 0x8010);
+	BAD("protocol = flat\nload_address = 0x100000", 4, "load_address", "1M");
+	BAD("protocol = flat\nentry = 0x7bff", 4, "entry", "below load_address");
+	BAD("protocol = flat\nflat_mode = long\nmemory = 1M", 1, "load_address", "outside");
+	BAD("protocol = flat\nflat_mode = long\nmemory = 2M\nentry = 0x200000", 6, "entry");
+	BAD("protocol = linux\nload_address = 0x8000", 4, "load_address", "flat only");
+	BAD("protocol = multiboot\nentry = 0x8000", 4, "entry", "flat only");
+	BAD("flat_mode = long\nprotocol = linux", 3, "flat_mode", "flat only");
+	BAD("load_address = 0x100000000", 3, "load_address", "too large", "0xffffffff");
+}
+
+static void test_long_texts(void **state)
+{
+	char lines[4096] = "cmdline = ";
+
+	memset(lines + 10, 'c', CONFIG_MAX_CMDLINE);
+	assert_int_equal(strlen(good(lines)->cmdline), CONFIG_MAX_CMDLINE);
+	lines[10 + CONFIG_MAX_CMDLINE] = 'c';
+	BAD(lines, 3, "cmdline", "too long", "2047", "ccc...");
+}
+
+/* As much value text as a configuration can hold fits into the pool. */
+static void test_full_pool(void **state)
+{
+	static char text[CONFIG_MAX_TEXT];
+	size_t at = 0;
+
+	for (unsigned i = 0; i < CONFIG_MAX_MACHINES; i++) {
+		at += snprintf(text + at, sizeof(text) - at, "[vm %u]\nkernel=k\ncmdline=", i);
+		while (at < (i + 1) * (CONFIG_MAX_TEXT / CONFIG_MAX_MACHINES) - 1)
+			text[at++] = 'c';
+		text[at++] = '\n';
+	}
+	assert_int_equal(parse_bytes(text, at), OK);
+	assert_int_equal(at, CONFIG_MAX_TEXT);
+	assert_int_equal(config.machine_count, CONFIG_MAX_MACHINES);
+}
+
+static unsigned described;
+
+static size_t longest;
+
+static void count_line(void *context, const char *text)
+{
+	assert_null(context);
+	longest = strlen(text) > longest ? strlen(text) : longest;
+	described++;
+}
+
+static void test_describe(void **state)
+{
+	char allowed[4];
+
+	described = 0;
+	config_describe(count_line, NULL);
+	assert_int_equal(described, 2 + HOST_KEY_COUNT + MACHINE_KEY_COUNT);
+	assert_true(longest < 240);			   /* whole, on a line of the log */
+	for (unsigned i = 0; i < MACHINE_KEY_COUNT; i++) { /* a small buffer is kept to */
+		char full[128];
+
+		assert_true(config_allowed(&config_machine_keys[i], full, sizeof(full)) < 96);
+		(void)config_allowed(&config_machine_keys[i], allowed, sizeof(allowed));
+		assert_memory_equal(allowed, full, 3);
+		assert_int_equal(allowed[3], 0);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_defaults),     cmocka_unit_test(test_table),
+		cmocka_unit_test(test_default_conf), cmocka_unit_test(test_values),
+		cmocka_unit_test(test_modules),	     cmocka_unit_test(test_flat),
+		cmocka_unit_test(test_long_texts),   cmocka_unit_test(test_full_pool),
+		cmocka_unit_test(test_describe),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
