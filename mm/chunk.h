@@ -144,6 +144,9 @@ unsigned chunk_pop_many(struct chunk *chunk, unsigned count, hpa_t *frames);
 /* Pushes one frame, relists, and lets the chunk go when it came empty. */
 void chunk_return_frame(hpa_t frame, bool zero);
 
+/* Kernel frames that one CPU keeps at hand. */
+#define MAGAZINE 16u
+
 /* ---- kernel.c: frames of kernel chunks. No lock may be held. ---- */
 
 /* One zeroed frame out of this CPU's magazine, with this record. False: none left. */
@@ -175,12 +178,21 @@ void account_uncharge(struct account *account, enum account_kind kind, uint64_t 
 /* Takes the lock itself. */
 enum status account_charge_locked(struct account *account, enum account_kind kind, uint64_t pages) must_check;
 void account_uncharge_locked(struct account *account, enum account_kind kind, uint64_t pages);
-uint64_t account_promised(void);
 /*
  * Calls visit for each machine's account. An account stays while it is visited; no lock is held at that time,
  * and none may be held by the caller.
  */
 void account_each(void (*visit)(struct account *account, void *context), void *context);
+
+/* ---- admission.c. Take locks of RANK_ACCOUNT and deeper themselves. ---- */
+
+/* No machine asks for more pages of one kind: keeps sums of promises far from overflow. */
+#define REQUEST_MAX BIT(40)
+
+/* Raises what is promised if it fits; else NO_MEMORY, and `why` tells what was short. guest: base and fixed pages. */
+enum status admission_raise(uint64_t guest, uint64_t table, char *why, size_t size) must_check;
+void admission_lower(uint64_t guest, uint64_t table);
+uint64_t admission_promised(void);
 
 /* ---- zero ---- */
 

@@ -14,7 +14,6 @@
 #include "mm/inject.h"
 #include "mm/map.h"
 
-#define MAGAZINE 16u
 #define MAGAZINE_HALF (MAGAZINE / 2)
 /* How many chunks a search for a run looks into before it takes a fresh one. */
 #define RUN_CHUNKS 8u

@@ -26,7 +26,7 @@ void frame_totals(struct frame_totals *totals)
 	totals->table_pages += host_account.allocated[ACCOUNT_TABLE];
 	totals->kernel_pages = host_account.allocated[ACCOUNT_BASE] + host_account.allocated[ACCOUNT_FIXED];
 	lock_release(&host_account.lock);
-	totals->reserved_pages = account_promised();
+	totals->reserved_pages = admission_promised();
 
 	lock_acquire(&chunk_lock);
 	totals->pages = chunks.pages;
