@@ -20,6 +20,7 @@
 #define RUN_MAX ((unsigned)(MIB / PAGE_SIZE))
 #define FILL_FREE 0xdb
 #define FILL_TAIL 0xa5
+#define FILL_END 0x5e /* the first byte of the tail, so that the size must be exact */
 
 static const bool debugging = QUIRE_DEBUG;
 
@@ -71,6 +72,22 @@ static bool is_filled(const uint8_t *where, uint8_t pattern, size_t size)
 			return false;
 	}
 	return true;
+}
+
+/* What lies behind an object of this size up to the end of its place. */
+static void tail_set(struct size_class *class, uint8_t *object, size_t size)
+{
+	if (size == class->size)
+		return;
+	object[size] = FILL_END;
+	fill(object + size + 1, FILL_TAIL, class->size - size - 1);
+}
+
+static bool tail_holds(struct size_class *class, const uint8_t *object, size_t size)
+{
+	if (size == class->size)
+		return true;
+	return object[size] == FILL_END && is_filled(object + size + 1, FILL_TAIL, class->size - size - 1);
 }
 
 static void slab_link(struct size_class *class, struct slab *slab)
@@ -175,7 +192,7 @@ static void *small_alloc(struct size_class *class, size_t size)
 	}
 	if (debugging) {
 		panic_unless(is_filled(object + sizeof(void *), FILL_FREE, class->size - sizeof(void *)));
-		fill(object + size, FILL_TAIL, class->size - size);
+		tail_set(class, object, size);
 	}
 	fill(object, 0, size);
 	return object;
@@ -187,7 +204,7 @@ static void small_free(struct size_class *class, uint8_t *object, size_t size)
 
 	if (debugging) {
 		panic_unless(slab->magic == SLAB_MAGIC && slab->size_class == class - classes);
-		panic_unless(is_filled(object + size, FILL_TAIL, class->size - size));
+		panic_unless(tail_holds(class, object, size));
 		fill(object, FILL_FREE, class->size);
 	}
 	lock_acquire(&class->lock);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -35,19 +36,26 @@ __attribute__((unused)) static void *world_map(uint64_t size)
 	return (void *)align_up((uintptr_t)raw, BLOCK_SIZE);
 }
 
-/* Usable memory 1 MiB .. size, with the page below 3 MiB and the last 5 pages missing: two ragged chunks. */
-__attribute__((unused)) static void world_start(uint64_t size, bool fill)
+/*
+ * Usable memory 1 MiB .. size, with the page below 3 MiB and the last 5 pages missing, so three chunks are ragged.
+ * The chunk table reaches to top.
+ */
+__attribute__((unused)) static void world_start_below(uint64_t top, uint64_t size)
 {
 	static struct memory_layout layout;
 
-	direct_map = world_map(size);
-	if (fill)
-		memset(direct_map, WORLD_PATTERN, size);
+	direct_map = world_map(top);
 	layout.count = 2;
 	layout.usable[0] = (struct memory_range){ MIB, 2 * MIB - PAGE_SIZE };
 	layout.usable[1] = (struct memory_range){ 3 * MIB, size - 3 * MIB - 5 * PAGE_SIZE };
-	layout.top = size;
+	layout.top = top;
+	memset(direct_map, WORLD_PATTERN, size);
 	assert_int_equal(mm_start(&layout), OK);
+}
+
+__attribute__((unused)) static void world_start(uint64_t size)
+{
+	world_start_below(size, size);
 }
 
 __attribute__((unused)) static bool is_zero(hpa_t frame, uint64_t size)
