@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Accounts: who has which owner number, what is reserved and what is charged. Each account's own lock guards
+ * its numbers, chunk_lock the table of owners. A charge comes before the search for memory
+ * and is taken back if that fails, so allocated never exceeds what was reserved.
+ */
+#include "lib/format.h"
+#include "mm/chunk.h"
+#include "mm/counters.h"
+
+struct account host_account = {
+	.lock = SPINLOCK(RANK_ACCOUNT, "host account"),
+	.owner = OWNER_HOST,
+	.reserved = { REQUEST_MAX, REQUEST_MAX, REQUEST_MAX },
+};
+
+/* A free owner number, or OWNER_HOST when all are taken. */
+static owner_t enlist(struct account *account)
+{
+	owner_t owner = OWNER_HOST;
+
+	lock_acquire(&chunk_lock);
+	for (unsigned i = 1; i < MAX_OWNERS; i++) {
+		if (!accounts[i]) {
+			account->owner = owner = (owner_t)i;
+			accounts[i] = account;
+			break;
+		}
+	}
+	lock_release(&chunk_lock);
+	return owner;
+}
+
+enum status account_open(struct account *account, const struct account_request *request, char *why, size_t size)
+{
+	uint64_t guest, table = request->pages[ACCOUNT_TABLE];
+	enum status status;
+
+	for (unsigned i = 0; i < ACCOUNT_KINDS; i++) {
+		if (request->pages[i] > REQUEST_MAX) {
+			format_string(why, size, "more memory asked than any machine may have");
+			return NO_MEMORY;
+		}
+	}
+	guest = request->pages[ACCOUNT_BASE] + request->pages[ACCOUNT_FIXED];
+	status = admission_raise(guest, table, why, size);
+	if (status != OK)
+		return status;
+	*account = (struct account){ .lock = SPINLOCK(RANK_ACCOUNT, "account"), .priority = (uint8_t)request->priority };
+	for (unsigned i = 0; i < ACCOUNT_KINDS; i++)
+		account->reserved[i] = request->pages[i];
+	if (enlist(account) == OWNER_HOST) {
+		admission_lower(guest, table);
+		format_string(why, size, "%u machines exist, more are not possible", MAX_OWNERS - 1);
+		return LIMIT;
+	}
+	mm_count(&mm_counters.admissions, 1);
+	return OK;
+}
+
+static uint64_t used(const struct account *account, enum account_kind kind)
+{
+	return account->allocated[kind] + (kind == ACCOUNT_BASE ? account->ballooned : 0);
+}
+
+enum status account_resize(struct account *account, enum account_kind kind, uint64_t pages)
+{
+	uint64_t before, more, less;
+	enum status status = OK;
+	char why[160];
+
+	if (pages > REQUEST_MAX)
+		return NO_MEMORY;
+	lock_acquire(&account->lock);
+	before = account->reserved[kind];
+	lock_release(&account->lock);
+	more = pages > before ? pages - before : 0;
+	if (more)
+		status = admission_raise(kind == ACCOUNT_TABLE ? 0 : more, kind == ACCOUNT_TABLE ? more : 0, why, sizeof(why));
+	if (status != OK)
+		return status;
+	lock_acquire(&account->lock);
+	if (account->reserved[kind] != before)
+		status = BUSY; /* another CPU resized it at the same time */
+	else if (pages < used(account, kind))
+		status = CONFLICT;
+	else
+		account->reserved[kind] = pages;
+	lock_release(&account->lock);
+	less = status != OK ? more : before > pages ? before - pages : 0;
+	if (less)
+		admission_lower(kind == ACCOUNT_TABLE ? 0 : less, kind == ACCOUNT_TABLE ? less : 0);
+	return status;
+}
+
+bool account_charge(struct account *account, enum account_kind kind, uint64_t pages)
+{
+	uint64_t after = used(account, kind) + pages;
+
+	if (after > account->reserved[kind])
+		return false;
+	account->allocated[kind] += pages;
+	account->changes++;
+	account->private_pages += kind == ACCOUNT_TABLE ? 0 : pages;
+	return true;
+}
+
+void account_uncharge(struct account *account, enum account_kind kind, uint64_t pages)
+{
+	panic_unless(account->allocated[kind] >= pages);
+	account->allocated[kind] -= pages;
+	account->changes++;
+	account->private_pages -= kind == ACCOUNT_TABLE ? 0 : pages;
+}
+
+enum status account_charge_locked(struct account *account, enum account_kind kind, uint64_t pages)
+{
+	bool room;
+
+	lock_acquire(&account->lock);
+	room = account_charge(account, kind, pages);
+	lock_release(&account->lock);
+	return room ? OK : OVER_QUOTA;
+}
+
+void account_uncharge_locked(struct account *account, enum account_kind kind, uint64_t pages)
+{
+	lock_acquire(&account->lock);
+	account_uncharge(account, kind, pages);
+	lock_release(&account->lock);
+}
+
+/* CPUs that are going through the accounts just now; atomic. */
+static uint32_t visitors;
+
+void account_each(void (*visit)(struct account *account, void *context), void *context)
+{
+	__atomic_fetch_add(&visitors, 1, __ATOMIC_ACQ_REL);
+	for (unsigned i = 1; i < MAX_OWNERS; i++) {
+		struct account *account;
+
+		lock_acquire(&chunk_lock);
+		account = accounts[i];
+		lock_release(&chunk_lock);
+		if (account)
+			visit(account, context);
+	}
+	__atomic_fetch_sub(&visitors, 1, __ATOMIC_RELEASE);
+}
+
+/*
+ * The owner number is free again. Chunks with an affinity to this machine that still hold frames of others belong
+ * to nobody from now on. Returns when no visitor can still see the account.
+ */
+static void discharge(struct account *account)
+{
+	lock_acquire(&chunk_lock);
+	while (account->partly_used) {
+		struct chunk *chunk = account->partly_used;
+
+		chunk_unlist(chunk);
+		chunk->owner = OWNER_HOST;
+		chunk_relist(chunk);
+	}
+	accounts[account->owner] = NULL;
+	chunk_drop_spares();
+	lock_release(&chunk_lock);
+	while (__atomic_load_n(&visitors, __ATOMIC_ACQUIRE))
+		spin_pause();
+}
+
+enum status account_close(struct account *account)
+{
+	static const char *const names[ACCOUNT_KINDS] = { "base", "table", "fixed" };
+	bool empty = true;
+
+	guest_reserve_drain(account);
+	for (unsigned i = 0; i < ACCOUNT_KINDS; i++) {
+		if (!account->allocated[i])
+			continue;
+		log_line("mm: machine %u still holds %llu pages of its %s account", account->owner,
+			 (unsigned long long)account->allocated[i], names[i]);
+		empty = false;
+	}
+	if (account->shared_pages) {
+		log_line("mm: machine %u still holds %llu shared pages", account->owner,
+			 (unsigned long long)account->shared_pages);
+		empty = false;
+	}
+	if (!empty)
+		return BAD_STATE;
+	kernel_magazine_drain();
+	discharge(account);
+	admission_lower(account->reserved[ACCOUNT_BASE] + account->reserved[ACCOUNT_FIXED], account->reserved[ACCOUNT_TABLE]);
+	account->owner = OWNER_HOST;
+	return OK;
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Admission: may this much be promised? Guest pages come out of whole chunks only; table pages and
+ * frame records (one frame per split chunk) out of kernel chunks, ragged ones first. The sum of all
+ * promises, with what the kernel holds already, must fit into the chunks that exist; chunk.c then
+ * keeps guests from taking the chunks that were promised to tables. With overcommit the promises weigh less.
+ *
+ * admission_lock has RANK_ACCOUNT like an account's own lock: the two are never held together.
+ */
+#include "arch/x86_64/percpu.h"
+#include "lib/format.h"
+#include "mm/chunk.h"
+#include "mm/counters.h"
+
+/* Chunks left for what the host itself comes to need. */
+#define ADMISSION_SLACK 2u
+#define PAGES_PER_MIB (MIB / PAGE_SIZE)
+
+static struct spinlock admission_lock = SPINLOCK(RANK_ACCOUNT, "admission");
+static struct {
+	enum overcommit policy;
+	unsigned percent;
+	uint64_t guest, table; /* pages promised to all machines */
+} admission = { .policy = OVERCOMMIT_NONE, .percent = 100 };
+
+void account_policy(enum overcommit policy, unsigned percent)
+{
+	lock_acquire(&admission_lock);
+	admission.policy = policy;
+	admission.percent = policy == OVERCOMMIT_NONE || percent < 100 ? 100 : percent;
+	lock_release(&admission_lock);
+}
+
+uint64_t admission_promised(void)
+{
+	uint64_t pages;
+
+	lock_acquire(&admission_lock);
+	pages = admission.guest + admission.table;
+	lock_release(&admission_lock);
+	return pages;
+}
+
+static uint64_t divide_up(uint64_t value, uint64_t by)
+{
+	return (value + by - 1) / by;
+}
+
+/* Kernel frames that promises of this size will want: tables, and one frame of records per split chunk. */
+static uint64_t kernel_share(uint64_t guest, uint64_t table)
+{
+	return table + divide_up(guest, PAGES_PER_BLOCK);
+}
+
+/* Whole chunks that promises of this size would take, and those that there are. Under admission_lock. */
+static void weigh(uint64_t guest, uint64_t table, uint64_t *needed, uint64_t *there)
+{
+	uint64_t kernel;
+
+	guest = divide_up(guest * 100, admission.percent);
+	table = divide_up(table * 100, admission.percent);
+	lock_acquire(&chunk_lock);
+	if (!admission.guest && !admission.table)
+		chunks.kernel_base = chunks.kernel_present - chunks.kernel_free;
+	kernel = chunks.kernel_base + kernel_share(guest, table) + MAGAZINE * cpu_count();
+	kernel = kernel > chunks.ragged_pages ? kernel - chunks.ragged_pages : 0;
+	*needed = divide_up(guest, PAGES_PER_BLOCK) + divide_up(kernel, PAGES_PER_BLOCK - 1) + ADMISSION_SLACK;
+	*there = (chunks.pages - chunks.ragged_pages) / PAGES_PER_BLOCK;
+	lock_release(&chunk_lock);
+}
+
+/* Under admission_lock. */
+static void promise(uint64_t guest, uint64_t table)
+{
+	admission.guest = guest;
+	admission.table = table;
+	lock_acquire(&chunk_lock);
+	chunks.kernel_promised = divide_up(kernel_share(guest, table) * 100, admission.percent);
+	lock_release(&chunk_lock);
+}
+
+/* Raises what is promised, if it fits. */
+enum status admission_raise(uint64_t guest, uint64_t table, char *why, size_t size)
+{
+	uint64_t needed = 0, there = 0;
+	uint64_t chunk_mib = BLOCK_SIZE / MIB;
+
+	lock_acquire(&admission_lock);
+	weigh(admission.guest + guest, admission.table + table, &needed, &there);
+	if (needed > there) {
+		format_string(why, size,
+			      "%llu MiB asked (%llu for RAM and devices, %llu for tables), %llu MiB promised to other machines, "
+			      "%llu MiB there, promised up to %u %%: %llu MiB short",
+			      (unsigned long long)divide_up(guest + table, PAGES_PER_MIB),
+			      (unsigned long long)divide_up(guest, PAGES_PER_MIB),
+			      (unsigned long long)divide_up(table, PAGES_PER_MIB),
+			      (unsigned long long)((admission.guest + admission.table) / PAGES_PER_MIB),
+			      (unsigned long long)(there * chunk_mib), admission.percent,
+			      (unsigned long long)((needed - there) * chunk_mib));
+		lock_release(&admission_lock);
+		mm_count(&mm_counters.refusals, 1);
+		return NO_MEMORY;
+	}
+	promise(admission.guest + guest, admission.table + table);
+	lock_release(&admission_lock);
+	return OK;
+}
+
+void admission_lower(uint64_t guest, uint64_t table)
+{
+	lock_acquire(&admission_lock);
+	promise(admission.guest - guest, admission.table - table);
+	lock_release(&admission_lock);
+}

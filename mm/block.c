@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whole chunks behind guest blocks, and 512 of them side by side behind a GiB. A whole chunk
+ * has no frame records: its chunk record alone says whose it is and which block it is behind.
+ * block_split() writes records that say the same of each page; from then on the chunk is like
+ * any split one, and is the machine's own.
+ */
+#include "mm/chunk.h"
+#include "mm/counters.h"
+#include "mm/inject.h"
+
+#define CHUNKS_PER_GIB (GIB / BLOCK_SIZE)
+
+/* Under chunk_lock, of a free chunk that stands in no set. */
+static void make_large(struct chunk *chunk, owner_t owner, uint64_t page)
+{
+	chunk_set_kind(chunk, CHUNK_LARGE);
+	chunk->owner = owner;
+	chunk->free = 0;
+	chunk->block = page;
+}
+
+static struct chunk *take_block(owner_t owner, gpa_t block)
+{
+	struct chunk *chunk;
+
+	for (;;) {
+		lock_acquire(&chunk_lock);
+		chunk = owner == OWNER_HOST ? chunk_take_free(true) : chunk_take_for_guest(true);
+		if (chunk)
+			make_large(chunk, owner, block.v >> PAGE_SHIFT);
+		lock_release(&chunk_lock);
+		if (chunk || !chunk_look_again())
+			return chunk;
+		spin_pause();
+	}
+}
+
+enum status block_alloc(struct account *account, gpa_t block, hpa_t *frame, bool *zero)
+{
+	struct chunk *chunk;
+	enum status status;
+
+	if (mm_fault_injected(MM_SITE_LARGE))
+		return NO_MEMORY;
+	status = account_charge_locked(account, ACCOUNT_BASE, PAGES_PER_BLOCK);
+	if (status != OK)
+		return status;
+	chunk = take_block(account->owner, block);
+	if (unlikely(!chunk)) {
+		account_uncharge_locked(account, ACCOUNT_BASE, PAGES_PER_BLOCK);
+		mm_count(&mm_counters.blocks_refused, 1);
+		return NO_MEMORY;
+	}
+	*zero = chunk->cleared == PAGES_PER_BLOCK;
+	*frame = chunk_frame(chunk, 0);
+	mm_count(&mm_counters.blocks_given, 1);
+	return OK;
+}
+
+void block_zero(hpa_t block)
+{
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
+		frame_clear(hpa(block.v + i * PAGE_SIZE));
+}
+
+/* All 512 chunks of one GiB if all are free; under chunk_lock. */
+static bool take_gib(struct chunk *first, owner_t owner, gpa_t where)
+{
+	if (owner != OWNER_HOST && !chunk_guest_may_take(CHUNKS_PER_GIB))
+		return false;
+	for (unsigned i = 0; i < CHUNKS_PER_GIB; i++) {
+		if (first[i].kind != CHUNK_FREE || first[i].busy)
+			return false;
+	}
+	for (unsigned i = 0; i < CHUNKS_PER_GIB; i++) {
+		chunk_unlist(&first[i]);
+		make_large(&first[i], owner, (where.v + i * BLOCK_SIZE) >> PAGE_SHIFT);
+	}
+	return true;
+}
+
+/* Goes through the aligned GiBs of memory, letting go of the lock in between. */
+static struct chunk *find_gib(owner_t owner, gpa_t where)
+{
+	for (uint64_t i = 0; i + CHUNKS_PER_GIB <= chunks.count; i += CHUNKS_PER_GIB) {
+		bool found;
+
+		lock_acquire(&chunk_lock);
+		found = take_gib(&chunks.table[i], owner, where);
+		lock_release(&chunk_lock);
+		if (found)
+			return &chunks.table[i];
+	}
+	return NULL;
+}
+
+enum status huge_alloc(struct account *account, gpa_t where, hpa_t *frame)
+{
+	uint64_t pages = GIB / PAGE_SIZE;
+	struct chunk *first;
+	enum status status;
+
+	if (mm_fault_injected(MM_SITE_LARGE))
+		return NO_MEMORY;
+	status = account_charge_locked(account, ACCOUNT_BASE, pages);
+	if (status != OK)
+		return status;
+	do {
+		first = find_gib(account->owner, where);
+	} while (!first && chunk_look_again());
+	if (first) {
+		for (unsigned i = 0; i < CHUNKS_PER_GIB; i++) {
+			if (first[i].cleared < PAGES_PER_BLOCK)
+				block_zero(chunk_frame(&first[i], 0));
+		}
+		*frame = chunk_frame(first, 0);
+		mm_count(&mm_counters.blocks_given, CHUNKS_PER_GIB);
+		return OK;
+	}
+	account_uncharge_locked(account, ACCOUNT_BASE, pages);
+	mm_count(&mm_counters.blocks_refused, 1);
+	return NO_MEMORY;
+}
+
+enum status block_split(struct account *account, hpa_t block)
+{
+	struct chunk *chunk = chunk_of(block);
+	frame_record *records;
+	hpa_t frame;
+
+	panic_unless(chunk->kind == CHUNK_LARGE && chunk->owner == account->owner);
+	if (mm_fault_injected(MM_SITE_TABLE) || !kernel_frame_take(record_kernel(0), &frame))
+		return NO_MEMORY;
+	records = direct_pointer(frame);
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
+		record_store(&records[i], record_private(account->owner, ACCOUNT_BASE,
+							  gpa((chunk->block + i) << PAGE_SHIFT)));
+	lock_acquire(&chunk_lock);
+	chunk_set_kind(chunk, CHUNK_SPLIT);
+	chunk->records = records;
+	chunk->free = chunk->dirty = 0;
+	chunk->zero_head = chunk->dirty_head = NO_FRAME;
+	lock_release(&chunk_lock);
+	mm_count(&mm_counters.blocks_split, 1);
+	return OK;
+}
+
+void block_free(struct account *account, hpa_t block)
+{
+	struct chunk *chunk = chunk_of(block);
+
+	panic_unless(chunk->kind == CHUNK_LARGE && chunk->owner == account->owner);
+	chunk_give_back(chunk, 0);
+	mm_count(&mm_counters.chunks_returned, 1);
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Integrity of what mm keeps. Each chunk is looked at under one short hold of the chunk lock: its
+ * own numbers, its records, its two free lists. Then what the records say that each owner holds is compared
+ * with the accounts. That comparison needs a moment without allocations: counts of changes taken
+ * before and after tell whether there was one; else it's tried again, a few times.
+ */
+#include <stdarg.h>
+
+#include "lib/format.h"
+#include "lib/memory.h"
+#include "mm/chunk.h"
+
+#define ATTEMPTS 3u
+
+struct owned {
+	uint64_t pages[ACCOUNT_KINDS];
+};
+
+struct checker {
+	void (*report)(void *context, const char *line);
+	void *context;
+	unsigned findings;
+	struct owned *owned; /* MAX_OWNERS of them */
+	uint64_t chunks_seen[CHUNK_KINDS];
+	uint64_t pages_seen;
+	uint64_t changes;
+	bool compare;
+};
+
+__attribute__((format(printf, 2, 3))) static void finding(struct checker *checker, const char *format, ...)
+{
+	char line[200];
+	va_list args;
+
+	va_start(args, format);
+	format_string_v(line, sizeof(line), format, args);
+	va_end(args);
+	checker->findings++;
+	if (checker->report)
+		checker->report(checker->context, line);
+}
+
+static unsigned long long number(const struct chunk *chunk)
+{
+	return (unsigned long long)(chunk - chunks.table);
+}
+
+/* Length of one of the free lists, or NO_FRAME + 1 when it is broken. */
+static unsigned list_length(const struct chunk *chunk, bool zero)
+{
+	unsigned length = 0, previous = NO_FRAME, index = zero ? chunk->zero_head : chunk->dirty_head;
+
+	for (; index != NO_FRAME; index = record_next(record_load(&chunk->records[previous]))) {
+		frame_record record = index < PAGES_PER_BLOCK ? record_load(&chunk->records[index]) : FRAME_ABSENT;
+
+		if (record_state(record) != FRAME_FREE || !(record & RECORD_ZERO) == zero ||
+		    record_previous(record) != previous || ++length > PAGES_PER_BLOCK)
+			return NO_FRAME + 1;
+		previous = index;
+	}
+	return length;
+}
+
+/* Is this record possible in a chunk of this kind, and whose is the frame? */
+static bool record_fits(struct checker *checker, const struct chunk *chunk, frame_record record)
+{
+	bool kernel = chunk->kind == CHUNK_KERNEL;
+	owner_t owner = record_owner(record);
+
+	switch ((unsigned)record_state(record)) {
+	case FRAME_FREE:
+	case RECORD_HELD:
+		return true;
+	case FRAME_ABSENT:
+		return chunk->present < PAGES_PER_BLOCK;
+	case FRAME_KERNEL:
+		return kernel;
+	case FRAME_SHARED:
+		return !kernel && record_references(record);
+	case FRAME_TABLE:
+	case FRAME_PRIVATE:
+		if ((record_state(record) == FRAME_TABLE) != kernel || owner >= MAX_OWNERS || (owner && !accounts[owner]) ||
+		    record_kind(record) >= ACCOUNT_KINDS || (record_kind(record) == ACCOUNT_TABLE) != kernel)
+			return false;
+		checker->owned[owner].pages[record_kind(record)]++;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void check_records(struct checker *checker, const struct chunk *chunk)
+{
+	unsigned free = 0, absent = 0, zero = list_length(chunk, true), dirty = list_length(chunk, false);
+
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
+		frame_record record = record_load(&chunk->records[i]);
+
+		free += record_state(record) == FRAME_FREE;
+		absent += record_state(record) == FRAME_ABSENT;
+		if (!record_fits(checker, chunk, record))
+			finding(checker, "chunk %llu frame %u: impossible record 0x%llx", number(chunk), i,
+				(unsigned long long)record);
+	}
+	if (free != chunk->free || absent + chunk->present != PAGES_PER_BLOCK)
+		finding(checker, "chunk %llu: %u frames free and %u absent, its record says %u and %u", number(chunk), free,
+			absent, chunk->free, PAGES_PER_BLOCK - chunk->present);
+	if (zero + dirty != free || dirty != chunk->dirty)
+		finding(checker, "chunk %llu: its free lists have %u and %u frames, not %u in all with %u to be cleared",
+			number(chunk), zero, dirty, free, chunk->dirty);
+}
+
+static void check_links(struct checker *checker, const struct chunk *chunk)
+{
+	bool wanted = chunk->kind != CHUNK_ABSENT && chunk->kind != CHUNK_LARGE && chunk->free && !chunk->busy;
+
+	if (wanted != (chunk->set != SET_NONE))
+		finding(checker, "chunk %llu of kind %u with %u frames free stands in set %u", number(chunk), chunk->kind,
+			chunk->free, chunk->set);
+	if (chunk->set == SET_NONE)
+		return;
+	if (chunk->bucket != chunk->free >> BUCKET_SHIFT)
+		finding(checker, "chunk %llu with %u frames free stands in bucket %u", number(chunk), chunk->free, chunk->bucket);
+	if ((chunk->next && chunk->next->previous != chunk) ||
+	    (chunk->previous ? chunk->previous->next : chunks.bucket[chunk->set][chunk->bucket]) != chunk)
+		finding(checker, "chunk %llu: its links are broken", number(chunk));
+}
+
+static void check_chunk(struct checker *checker, const struct chunk *chunk)
+{
+	if (chunk->kind == CHUNK_ABSENT)
+		return;
+	checker->chunks_seen[chunk->kind]++;
+	checker->pages_seen += chunk->present;
+	if (chunk->present < PAGES_PER_BLOCK && chunk->kind != CHUNK_KERNEL)
+		finding(checker, "chunk %llu of kind %u isn't whole", number(chunk), chunk->kind);
+	check_links(checker, chunk);
+	if ((chunk->kind == CHUNK_SPLIT || chunk->kind == CHUNK_KERNEL) && !chunk->busy)
+		check_records(checker, chunk);
+	if (chunk->kind != CHUNK_LARGE)
+		return;
+	if (chunk->owner >= MAX_OWNERS || (chunk->owner && !accounts[chunk->owner]))
+		finding(checker, "chunk %llu belongs to machine %u, which doesn't exist", number(chunk), chunk->owner);
+	else
+		checker->owned[chunk->owner].pages[ACCOUNT_BASE] += PAGES_PER_BLOCK;
+}
+
+static void compare_account(struct account *account, void *context)
+{
+	static const enum account_kind kinds[] = { ACCOUNT_BASE, ACCOUNT_TABLE, ACCOUNT_FIXED };
+	struct checker *checker = context;
+	uint64_t shared;
+
+	lock_acquire(&account->lock);
+	checker->changes += account->changes;
+	shared = account->shared_pages;
+	for (unsigned i = 0; checker->compare && i < ARRAY_SIZE(kinds); i++) {
+		uint64_t charged = account->allocated[kinds[i]], found = checker->owned[account->owner].pages[kinds[i]];
+
+		/* Shared frames have no owner: they are charged to base. */
+		if (charged != found + (kinds[i] == ACCOUNT_BASE ? shared : 0))
+			finding(checker, "machine %u: account %u is charged %llu pages, its records say %llu", account->owner, i,
+				(unsigned long long)charged, (unsigned long long)found);
+	}
+	lock_release(&account->lock);
+}
+
+static uint64_t changes(struct checker *checker)
+{
+	checker->compare = false;
+	checker->changes = 0;
+	account_each(compare_account, checker);
+	return checker->changes;
+}
+
+static void check_chunks(struct checker *checker)
+{
+	__builtin_memset(checker->owned, 0, MAX_OWNERS * sizeof(struct owned));
+	checker->pages_seen = 0;
+	for (unsigned i = 0; i < CHUNK_KINDS; i++)
+		checker->chunks_seen[i] = 0;
+	for (uint64_t i = 0; i < chunks.count; i++) {
+		lock_acquire(&chunk_lock);
+		check_chunk(checker, &chunks.table[i]);
+		lock_release(&chunk_lock);
+	}
+}
+
+unsigned frame_check(void (*report)(void *context, const char *line), void *context)
+{
+	struct checker checker = { .report = report, .context = context };
+
+	checker.owned = heap_alloc(MAX_OWNERS * sizeof(struct owned));
+	if (!checker.owned) {
+		finding(&checker, "no memory left for the check itself");
+		return checker.findings;
+	}
+	for (unsigned attempt = 0; attempt < ATTEMPTS && !checker.findings; attempt++) {
+		uint64_t before = changes(&checker);
+
+		check_chunks(&checker);
+		if (changes(&checker) != before)
+			continue;
+		checker.compare = true;
+		account_each(compare_account, &checker);
+		break;
+	}
+	if (checker.pages_seen != chunks.pages)
+		finding(&checker, "%llu frames in all chunks, %llu were handed in", (unsigned long long)checker.pages_seen,
+			(unsigned long long)chunks.pages);
+	heap_free(checker.owned, MAX_OWNERS * sizeof(struct owned));
+	return checker.findings;
+}

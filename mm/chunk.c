@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The chunk table and its sets. Where a chunk stands follows from its kind, its free count
+ * and its owner, in set_of() alone; everything else here moves it there.
+ *
+ * Chunks that come empty return to the free set. One empty chunk cut for guests and one cut for
+ * the kernel are kept as spares, so that a page that comes and goes doesn't cut a chunk each
+ * time; whoever wants a whole chunk and finds none gets the spares.
+ */
+#include "mm/chunk.h"
+#include "mm/counters.h"
+
+struct chunk_state chunks;
+struct spinlock chunk_lock = SPINLOCK(RANK_CHUNK, "chunks");
+struct account *accounts[MAX_OWNERS];
+struct mm_counters mm_counters;
+
+static enum chunk_set set_of(const struct chunk *chunk)
+{
+	if (chunk->busy || !chunk->free)
+		return SET_NONE;
+	switch (chunk->kind) {
+	case CHUNK_FREE:
+		return chunk->cleared == PAGES_PER_BLOCK ? SET_ZERO : SET_DIRTY;
+	case CHUNK_SPLIT:
+		return accounts[chunk->owner] ? SET_OWNED : SET_ORPHAN;
+	case CHUNK_KERNEL:
+		return SET_KERNEL;
+	default:
+		return SET_NONE;
+	}
+}
+
+static void own_list_add(struct chunk *chunk)
+{
+	struct account *account = accounts[chunk->owner];
+
+	chunk->own_previous = NULL;
+	chunk->own_next = account->partly_used;
+	if (chunk->own_next)
+		chunk->own_next->own_previous = chunk;
+	account->partly_used = chunk;
+}
+
+static void own_list_remove(struct chunk *chunk)
+{
+	if (chunk->own_previous)
+		chunk->own_previous->own_next = chunk->own_next;
+	else
+		accounts[chunk->owner]->partly_used = chunk->own_next;
+	if (chunk->own_next)
+		chunk->own_next->own_previous = chunk->own_previous;
+}
+
+static void bucket_add(struct chunk *chunk, enum chunk_set set, unsigned bucket)
+{
+	struct chunk **head = &chunks.bucket[set][bucket];
+
+	chunk->set = (uint8_t)set;
+	chunk->bucket = (uint8_t)bucket;
+	chunk->previous = NULL;
+	chunk->next = *head;
+	if (*head)
+		(*head)->previous = chunk;
+	*head = chunk;
+	chunks.filled[set] |= BIT(bucket);
+	chunks.sets[set]++;
+}
+
+static void bucket_remove(struct chunk *chunk)
+{
+	struct chunk **head = &chunks.bucket[chunk->set][chunk->bucket];
+
+	if (chunk->next)
+		chunk->next->previous = chunk->previous;
+	if (chunk->previous)
+		chunk->previous->next = chunk->next;
+	else
+		*head = chunk->next;
+	if (!*head)
+		chunks.filled[chunk->set] &= ~BIT(chunk->bucket);
+	chunks.sets[chunk->set]--;
+}
+
+void chunk_unlist(struct chunk *chunk)
+{
+	if (chunk->set == SET_NONE)
+		return;
+	if (chunk->set == SET_OWNED)
+		own_list_remove(chunk);
+	bucket_remove(chunk);
+	chunk->set = SET_NONE;
+}
+
+void chunk_relist(struct chunk *chunk)
+{
+	enum chunk_set set = set_of(chunk);
+	unsigned bucket = chunk->free >> BUCKET_SHIFT;
+
+	if (chunk->set == set && (set == SET_NONE || chunk->bucket == bucket))
+		return;
+	chunk_unlist(chunk);
+	if (set == SET_NONE)
+		return;
+	bucket_add(chunk, set, bucket);
+	if (set == SET_OWNED)
+		own_list_add(chunk);
+}
+
+void chunk_set_kind(struct chunk *chunk, enum chunk_kind kind)
+{
+	bool ragged = chunk->present < PAGES_PER_BLOCK;
+
+	chunk_unlist(chunk);
+	if (chunk->kind != CHUNK_ABSENT)
+		chunks.kinds[chunk->kind]--;
+	if (chunk->kind == CHUNK_KERNEL)
+		chunks.kernel_present -= chunk->present;
+	chunk->kind = (uint8_t)kind;
+	chunks.kinds[kind]++;
+	if (kind == CHUNK_KERNEL)
+		chunks.kernel_present += chunk->present;
+	panic_unless(!ragged || kind == CHUNK_KERNEL);
+}
+
+struct chunk *chunk_fullest(enum chunk_set set)
+{
+	if (!chunks.filled[set])
+		return NULL;
+	return chunks.bucket[set][__builtin_ctzll(chunks.filled[set])];
+}
+
+void chunk_give_back(struct chunk *chunk, unsigned cleared)
+{
+	chunk_set_kind(chunk, CHUNK_FREE);
+	chunk->records = NULL;
+	chunk->owner = OWNER_HOST;
+	chunk->free = PAGES_PER_BLOCK;
+	chunk->cleared = (uint16_t)cleared;
+	chunk->busy = false;
+	chunk_relist(chunk);
+}
+
+/* An empty split or kernel chunk becomes a free one; a split one's records frame goes back to its kernel chunk. */
+static void dissolve(struct chunk *chunk)
+{
+	hpa_t records = HPA_NONE;
+
+	if (chunk->kind == CHUNK_SPLIT)
+		records = direct_address(chunk->records);
+	else
+		chunks.kernel_free -= chunk->free;
+	chunks.dirty_frames -= chunk->dirty;
+	chunk->dirty = 0;
+	chunk_give_back(chunk, 0);
+	mm_count(&mm_counters.chunks_returned, 1);
+	if (!hpa_is_none(records))
+		chunk_return_frame(records, false);
+}
+
+static bool is_empty(const struct chunk *chunk)
+{
+	unsigned self = chunk->kind == CHUNK_KERNEL;
+
+	return chunk->present == PAGES_PER_BLOCK && chunk->free + self == PAGES_PER_BLOCK;
+}
+
+/* The chunk came empty: the first one stays as the spare. A guests' spare belongs to nobody. */
+static void let_go(struct chunk *chunk)
+{
+	struct chunk **spare = chunk->kind == CHUNK_KERNEL ? &chunks.kernel_spare : &chunks.guest_spare;
+
+	if (*spare && *spare != chunk && is_empty(*spare)) {
+		dissolve(chunk);
+		return;
+	}
+	*spare = chunk;
+	if (chunk->owner) {
+		chunk_unlist(chunk);
+		chunk->owner = OWNER_HOST;
+		chunk_relist(chunk);
+	}
+}
+
+void chunk_return_frame(hpa_t frame, bool zero)
+{
+	struct chunk *chunk = chunk_of(frame);
+
+	chunk_push(chunk, frame_index(frame), zero);
+	chunk_relist(chunk);
+	if (unlikely(is_empty(chunk)))
+		let_go(chunk);
+}
+
+/* A spare that was used meanwhile isn't one any more. */
+static bool drop_spare(struct chunk **spare)
+{
+	struct chunk *chunk = *spare;
+
+	*spare = NULL;
+	if (!chunk || !is_empty(chunk))
+		return false;
+	dissolve(chunk);
+	return true;
+}
+
+void chunk_drop_spares(void)
+{
+	drop_spare(&chunks.guest_spare);
+	drop_spare(&chunks.kernel_spare);
+}
+
+struct chunk *chunk_take_free(bool prefer_zero)
+{
+	static const enum chunk_set order[2][2] = { { SET_DIRTY, SET_ZERO }, { SET_ZERO, SET_DIRTY } };
+
+	for (unsigned attempt = 0; attempt < 2; attempt++) {
+		for (unsigned i = 0; i < 2; i++) {
+			struct chunk *chunk = chunk_fullest(order[prefer_zero][i]);
+
+			if (chunk) {
+				chunk_unlist(chunk);
+				return chunk;
+			}
+		}
+		chunk_drop_spares();
+	}
+	return NULL;
+}
+
+/* How many free chunks the kernel will still want for tables and records that machines were promised. */
+static uint64_t kernel_headroom(void)
+{
+	uint64_t used = chunks.kernel_present - chunks.kernel_free;
+	uint64_t grown = used > chunks.kernel_base ? used - chunks.kernel_base : 0;
+	uint64_t at_hand = grown + chunks.kernel_free;
+
+	if (chunks.kernel_promised <= at_hand)
+		return 0;
+	return (chunks.kernel_promised - at_hand + PAGES_PER_BLOCK - 2) / (PAGES_PER_BLOCK - 1);
+}
+
+bool chunk_guest_may_take(uint64_t count)
+{
+	uint64_t wanted = kernel_headroom() + count;
+
+	if (likely(chunks.sets[SET_ZERO] + chunks.sets[SET_DIRTY] >= wanted))
+		return true;
+	drop_spare(&chunks.guest_spare);
+	return chunks.sets[SET_ZERO] + chunks.sets[SET_DIRTY] >= wanted;
+}
+
+struct chunk *chunk_take_for_guest(bool prefer_zero)
+{
+	return chunk_guest_may_take(1) ? chunk_take_free(prefer_zero) : NULL;
+}
+
+bool chunk_look_again(void)
+{
+	return __atomic_load_n(&chunks.busy_free, __ATOMIC_RELAXED) != 0;
+}

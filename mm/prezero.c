@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Clearing ahead of time, one frame per step, for CPUs that have nothing to do. Free chunks come
+ * first (a whole zero chunk saves the most), then single free frames.
+ *
+ * What is being cleared is taken off its set or list, so nobody can be given it meanwhile. A search
+ * that finds no other chunk at that moment looks again (chunk_look_again): it's a matter of one frame.
+ */
+#include "mm/chunk.h"
+#include "mm/counters.h"
+
+/* Chunks looked at for a dirty frame in one step. */
+#define LOOK_AT 64u
+
+static uint64_t cursor; /* where the last step stopped; under chunk_lock */
+
+static bool step_in_free_chunk(void)
+{
+	struct chunk *chunk;
+
+	lock_acquire(&chunk_lock);
+	chunk = chunk_fullest(SET_DIRTY);
+	if (chunk) {
+		chunk_unlist(chunk);
+		chunk->busy = true;
+		__atomic_fetch_add(&chunks.busy_free, 1, __ATOMIC_RELAXED);
+	}
+	lock_release(&chunk_lock);
+	if (!chunk)
+		return false;
+	frame_clear(chunk_frame(chunk, chunk->cleared));
+	lock_acquire(&chunk_lock);
+	chunk->cleared++;
+	chunk->busy = false;
+	chunk_relist(chunk);
+	__atomic_fetch_sub(&chunks.busy_free, 1, __ATOMIC_RELAXED);
+	lock_release(&chunk_lock);
+	return true;
+}
+
+/* A dirty free frame of the next few chunks, HELD; HPA_NONE when none of them has one. Under chunk_lock. */
+static hpa_t next_dirty_frame(void)
+{
+	for (unsigned i = 0; i < LOOK_AT; i++) {
+		struct chunk *chunk = &chunks.table[cursor];
+
+		if ((chunk->kind == CHUNK_SPLIT || chunk->kind == CHUNK_KERNEL) && !chunk->busy && chunk->dirty) {
+			hpa_t frame = chunk_frame(chunk, chunk_pop_dirty(chunk));
+
+			chunk_relist(chunk);
+			return frame;
+		}
+		cursor = cursor + 1 < chunks.count ? cursor + 1 : 0;
+	}
+	return HPA_NONE;
+}
+
+bool frame_prezero_step(void)
+{
+	hpa_t frame = HPA_NONE;
+	bool left;
+
+	if (step_in_free_chunk()) {
+		mm_count(&mm_counters.frames_prezeroed, 1);
+		return true;
+	}
+	lock_acquire(&chunk_lock);
+	left = chunks.dirty_frames != 0;
+	if (left)
+		frame = next_dirty_frame();
+	lock_release(&chunk_lock);
+	if (hpa_is_none(frame))
+		return left;
+	frame_clear(frame);
+	lock_acquire(&chunk_lock);
+	chunk_return_frame(frame, true);
+	lock_release(&chunk_lock);
+	mm_count(&mm_counters.frames_prezeroed, 1);
+	return true;
+}

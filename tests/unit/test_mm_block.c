@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// sources: mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/kernel.c mm/map.c mm/prezero.c mm/split.c mm/start.c mm/totals.c lib/format.c
+/* Whole chunks: given, split, freed, refused; and a GiB of them. */
+#define _GNU_SOURCE
+#include "test_mm_world.h"
+
+#define WORLD (64 * MIB)
+
+static void quiet(void)
+{
+	assert_int_equal(frame_check(print_finding, NULL), 0);
+}
+
+static void test_give_and_take(void **state)
+{
+	struct account *account = open_account(4 * 512, 4, 0);
+	struct frame_totals before = totals_now(), totals;
+	struct frame_info info;
+	hpa_t blocks[4], one;
+	bool zero;
+
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(block_alloc(account, gpa(i * BLOCK_SIZE), &blocks[i], &zero), OK);
+		assert_true(is_aligned(blocks[i].v, BLOCK_SIZE));
+		assert_false(zero);
+		block_zero(blocks[i]);
+		assert_true(is_zero(blocks[i], BLOCK_SIZE));
+	}
+	assert_int_equal(block_alloc(account, gpa(0), &one, &zero), OVER_QUOTA);
+	frame_describe(hpa(blocks[3].v + 5 * PAGE_SIZE), &info);
+	assert_true(info.large);
+	assert_int_equal(info.state, FRAME_PRIVATE);
+	assert_int_equal(info.page.v, 3 * BLOCK_SIZE + 5 * PAGE_SIZE);
+	totals = totals_now();
+	assert_int_equal(totals.large_chunks, 4);
+	assert_int_equal(totals.private_pages, 2048);
+	/* Whole chunks have no frame records. */
+	assert_int_equal(totals.record_bytes, before.record_bytes);
+	quiet();
+	for (unsigned i = 0; i < 4; i++)
+		free_block(account, blocks[i]);
+	close_account(account);
+	assert_int_equal(totals_now().free_chunks, before.free_chunks);
+	quiet();
+}
+
+static void test_split(void **state)
+{
+	struct account *account = open_account(4 * 512, 4, 0);
+	struct frame_totals before = totals_now();
+	struct frame_info info;
+	hpa_t block;
+	bool zero;
+
+	assert_int_equal(block_alloc(account, gpa(6 * BLOCK_SIZE), &block, &zero), OK);
+	block_zero(block);
+	soil(hpa(block.v + 7 * PAGE_SIZE));
+	assert_int_equal(block_split(account, block), OK);
+	assert_int_equal(totals_now().split_chunks, 1);
+	assert_int_equal(*(uint8_t *)frame_map(hpa(block.v + 7 * PAGE_SIZE)), 0xee);
+	for (unsigned i = 0; i < 512; i++) {
+		frame_describe(hpa(block.v + i * PAGE_SIZE), &info);
+		assert_int_equal(info.page.v, 6 * BLOCK_SIZE + i * PAGE_SIZE);
+		assert_int_equal(info.owner, account->owner);
+		assert_int_equal(info.state, FRAME_PRIVATE);
+		assert_false(info.large);
+	}
+	quiet();
+	for (unsigned i = 0; i < 512; i++)
+		free_one(account, hpa(block.v + (i * 37 % 512) * PAGE_SIZE), ACCOUNT_BASE);
+	close_account(account);
+	assert_int_equal(totals_now().free_chunks, before.free_chunks);
+	quiet();
+	account = open_account(512, 0, 0);
+	inject_arm(MM_SITE_TABLE, 0, 1, 0);
+	assert_int_equal(block_alloc(account, gpa(0), &block, &zero), OK);
+	assert_int_equal(block_split(account, block), NO_MEMORY);
+	inject_disarm(MM_SITE_TABLE);
+	assert_int_equal(totals_now().large_chunks, 1);
+	free_block(account, block);
+	close_account(account);
+}
+
+static void test_known_zero(void **state)
+{
+	struct account *account = open_account(4 * 512, 4, 0);
+	hpa_t block, dirty;
+	bool zero;
+
+	while (frame_prezero_step())
+		;
+	assert_int_equal(block_alloc(account, gpa(0), &dirty, &zero), OK);
+	assert_true(zero);
+	assert_true(is_zero(dirty, BLOCK_SIZE));
+	soil(dirty);
+	free_block(account, dirty);
+	/* A known-zero chunk comes before the dirty one. */
+	assert_int_equal(block_alloc(account, gpa(0), &block, &zero), OK);
+	assert_true(zero);
+	assert_int_not_equal(block.v, dirty.v);
+	free_block(account, block);
+	close_account(account);
+}
+
+static void test_none_left(void **state)
+{
+	static hpa_t blocks[64];
+	struct account *account;
+	struct frame_totals before = totals_now();
+	unsigned count = 0;
+	hpa_t frame;
+	bool zero;
+
+	account_policy(OVERCOMMIT_RATIO, 1000);
+	account = open_account(64 * 512, 4, 0);
+	account_policy(OVERCOMMIT_NONE, 0);
+	/* A spare chunk is given up when a block is wanted. */
+	assert_int_equal(frame_alloc(account, ACCOUNT_BASE, gpa(0), &frame), OK);
+	free_one(account, frame, ACCOUNT_BASE);
+	guest_reserve_drain(account);
+	assert_int_equal(totals_now().split_chunks, 1);
+	while (block_alloc(account, gpa(0), &blocks[count], &zero) == OK)
+		count++;
+	assert_int_equal(totals_now().split_chunks, 0);
+	assert_true(count + 2 >= before.free_chunks);
+	assert_int_equal(account->allocated[ACCOUNT_BASE], count * 512);
+	/* Tables that were promised can still be had. */
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(table_alloc(account, &blocks[60 + i]), OK);
+	quiet();
+	for (unsigned i = 0; i < 4; i++)
+		free_one(account, blocks[60 + i], ACCOUNT_TABLE);
+	while (count)
+		free_block(account, blocks[--count]);
+	close_account(account);
+	quiet();
+}
+
+/* Last: adds a GiB of fake memory, every 2 MiB of which is one and the same. */
+static void test_gib(void **state)
+{
+	struct account *account;
+	struct frame_totals before;
+	int file = memfd_create("same", 0);
+	hpa_t huge, none;
+
+	assert_true(file >= 0);
+	assert_int_equal(ftruncate(file, BLOCK_SIZE), 0);
+	for (uint64_t at = GIB; at < 2 * GIB; at += BLOCK_SIZE)
+		assert_true(mmap(direct_map + at, BLOCK_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) != MAP_FAILED);
+	mm_add_range(GIB, GIB);
+	before = totals_now();
+	account = open_account(GIB / PAGE_SIZE, 0, 0);
+	memset(direct_map + GIB, 0xcc, BLOCK_SIZE);
+	assert_int_equal(huge_alloc(account, gpa(4 * GIB), &huge), OK);
+	assert_int_equal(huge.v, GIB);
+	assert_true(is_zero(huge, BLOCK_SIZE));
+	assert_int_equal(account->allocated[ACCOUNT_BASE], GIB / PAGE_SIZE);
+	assert_int_equal(totals_now().free_chunks, before.free_chunks - 512);
+	assert_int_equal(huge_alloc(account, gpa(0), &none), OVER_QUOTA);
+	for (unsigned i = 0; i < 512; i++)
+		free_block(account, hpa(huge.v + i * BLOCK_SIZE));
+	assert_int_equal(block_alloc(account, gpa(0), &none, &(bool){ false }), OK);
+	assert_int_equal(account_resize(account, ACCOUNT_BASE, GIB / PAGE_SIZE + 512), OK);
+	if (none.v >= GIB)
+		assert_int_equal(huge_alloc(account, gpa(0), &huge), NO_MEMORY);
+	free_block(account, none);
+	close_account(account);
+	quiet();
+	close(file);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_give_and_take), cmocka_unit_test(test_split), cmocka_unit_test(test_known_zero),
+		cmocka_unit_test(test_none_left),     cmocka_unit_test(test_gib),
+	};
+
+	/* The table reaches to 2 GiB, memory at first only to 64 MiB. */
+	world_start_below(2 * GIB, WORLD);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

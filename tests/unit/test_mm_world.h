@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A small fake machine for tests of mm: its memory is one mmap, physical address 0 at its start. All of it
+ * is filled with a pattern first, so that a frame handed out without being cleared shows.
+ */
+#ifndef TEST_MM_WORLD_H
+#define TEST_MM_WORLD_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "lib/memory.h"
+#include "mm/chunk.h"
+#include "mm/counters.h"
+#include "mm/gather.h"
+#include "mm/inject.h"
+#include "mm/intake.h"
+
+#define WORLD_PATTERN 0x5a
+
+__attribute__((unused)) static void *world_map(uint64_t size)
+{
+	uint8_t *raw = mmap(NULL, size + BLOCK_SIZE, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	assert_true(raw != MAP_FAILED);
+	return (void *)align_up((uintptr_t)raw, BLOCK_SIZE);
+}
+
+/*
+ * Usable memory 1 MiB .. size, with the page below 3 MiB and the last 5 pages missing, so three chunks are ragged.
+ * The chunk table reaches to top.
+ */
+__attribute__((unused)) static void world_start_below(uint64_t top, uint64_t size)
+{
+	static struct memory_layout layout;
+
+	direct_map = world_map(top);
+	layout.count = 2;
+	layout.usable[0] = (struct memory_range){ MIB, 2 * MIB - PAGE_SIZE };
+	layout.usable[1] = (struct memory_range){ 3 * MIB, size - 3 * MIB - 5 * PAGE_SIZE };
+	layout.top = top;
+	memset(direct_map, WORLD_PATTERN, size);
+	assert_int_equal(mm_start(&layout), OK);
+}
+
+__attribute__((unused)) static void world_start(uint64_t size)
+{
+	world_start_below(size, size);
+}
+
+__attribute__((unused)) static bool is_zero(hpa_t frame, uint64_t size)
+{
+	const uint64_t *words = frame_map(frame);
+
+	for (uint64_t i = 0; i < size / 8; i++) {
+		if (words[i])
+			return false;
+	}
+	return true;
+}
+
+__attribute__((unused)) static void soil(hpa_t frame)
+{
+	memset(frame_map(frame), 0xee, PAGE_SIZE);
+}
+
+__attribute__((unused)) static void print_finding(void *context, const char *line)
+{
+	(void)context;
+	fprintf(stderr, "check: %s\n", line);
+}
+
+__attribute__((unused)) static struct account *open_account(uint64_t base, uint64_t table, uint64_t fixed)
+{
+	struct account *account = malloc(sizeof(*account));
+	struct account_request request = { .pages = { base, table, fixed } };
+	char why[256] = "";
+	enum status status = account_open(account, &request, why, sizeof(why));
+
+	if (status != OK)
+		fprintf(stderr, "admission: %s\n", why);
+	assert_int_equal(status, OK);
+	return account;
+}
+
+__attribute__((unused)) static void close_account(struct account *account)
+{
+	assert_int_equal(account_close(account), OK);
+	free(account);
+}
+
+__attribute__((unused)) static void free_one(struct account *account, hpa_t frame, enum account_kind kind)
+{
+	struct gather gather;
+
+	gather_begin(&gather, NULL, account);
+	gather_frame(&gather, frame, kind);
+	gather_finish(&gather);
+}
+
+__attribute__((unused)) static void free_block(struct account *account, hpa_t block)
+{
+	struct gather gather;
+
+	gather_begin(&gather, NULL, account);
+	gather_block(&gather, block);
+	gather_finish(&gather);
+}
+
+__attribute__((unused)) static struct frame_totals totals_now(void)
+{
+	struct frame_totals totals;
+
+	frame_totals(&totals);
+	return totals;
+}
+
+#endif
