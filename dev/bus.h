@@ -23,8 +23,12 @@
 
 struct bus;
 
-/* size is 1, 2 or 4 (ports), 1, 2, 4 or 8 (MMIO). Port accesses wider than the device are split or answered by it. */
+/*
+ * size is 1, 2 or 4 (ports), 1, 2, 4 or 8 (MMIO). A port access wider than `widest` bytes is split by the table into
+ * bytes, each looked up by itself, as the ISA bus does; 0 means that the device answers every size.
+ */
 struct port_ops {
+	unsigned widest;
 	uint32_t (*read)(void *device, uint16_t port, unsigned size);
 	void (*write)(void *device, uint16_t port, unsigned size, uint32_t value);
 };
@@ -41,11 +45,13 @@ struct dev_timer {
 	bool armed;
 	void (*fire)(void *device, uint64_t now); /* runs under the device lock; may arm again */
 	void *device;
+	uint32_t run, fired; /* the queue's: how often it fired in which call of timer_run() */
 };
 
 /* Sorted singly linked queue; a machine has about ten timers. */
 struct timer_queue {
 	struct dev_timer *first;
+	uint32_t run; /* number of the present call of timer_run() */
 };
 
 void timer_arm(struct timer_queue *queue, struct dev_timer *timer, uint64_t deadline);
@@ -92,6 +98,8 @@ void port_table_destroy(struct bus *bus);
 /* count ports from first; CONFLICT if any is taken, NO_MEMORY. name is kept, not copied. */
 enum status port_register(struct bus *bus, uint16_t first, unsigned count, const struct port_ops *ops,
 			  void *device, const char *name) must_check;
+/* Gives the device's ports back; called by a device's destroy(). */
+void port_unregister(struct bus *bus, uint16_t first, unsigned count, const void *device);
 /* Ports that nobody has registered read all ones and swallow writes. */
 uint32_t port_read(struct bus *bus, uint16_t port, unsigned size);
 void port_write(struct bus *bus, uint16_t port, unsigned size, uint32_t value);

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What connects a machine's local APICs, its IOAPIC and message-signalled interrupts: a message goes to every APIC
+ * that its destination names. Intel SDM vol. 3 section 11.6.2 (destinations), 11.11 (MSI).
+ */
+#ifndef DEV_APIC_BUS_H
+#define DEV_APIC_BUS_H
+
+#include "dev/bus.h"
+
+struct lapic;
+
+/* As encoded in the ICR, in IOAPIC entries and in MSI data. */
+enum delivery_mode {
+	DELIVERY_FIXED, DELIVERY_LOWEST, DELIVERY_SMI, DELIVERY_RESERVED,
+	DELIVERY_NMI, DELIVERY_INIT, DELIVERY_STARTUP, DELIVERY_EXTINT,
+};
+
+enum destination_shorthand { SHORTHAND_NONE, SHORTHAND_SELF, SHORTHAND_ALL, SHORTHAND_OTHERS };
+
+struct apic_message {
+	uint32_t destination;
+	bool wide;          /* 32-bit destination of an x2APIC; else 8 bits */
+	bool logical;
+	bool level;         /* level triggered: its EOI goes to the IOAPIC */
+	uint8_t mode;       /* enum delivery_mode */
+	uint8_t vector;
+	uint8_t shorthand;  /* enum destination_shorthand */
+};
+
+struct apic_bus {
+	struct lapic *first;
+	struct lapic *last_chosen; /* lowest priority delivery goes round among equals */
+	void (*eoi)(void *ioapic, uint8_t vector);
+	void *ioapic;
+};
+
+void apic_bus_attach(struct apic_bus *apic_bus, struct lapic *lapic);
+void apic_bus_detach(struct apic_bus *apic_bus, struct lapic *lapic);
+/* sender may be NULL (IOAPIC, MSI) unless the shorthand needs it. True if any APIC took it. */
+bool apic_bus_deliver(struct apic_bus *apic_bus, const struct apic_message *message, struct lapic *sender);
+/* A write of data to address 0xfeexxxxx. True if any APIC took it. */
+bool apic_bus_msi(struct apic_bus *apic_bus, uint64_t address, uint32_t data);
+/* A level-triggered vector was ended: tells the IOAPIC. */
+void apic_bus_eoi(struct apic_bus *apic_bus, uint8_t vector);
+
+#endif

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The ports of test machines: debug console 0xe9 and exit port 0xf4. Created only when `test_ports = on`. */
+#ifndef DEV_DEBUG_PORTS_H
+#define DEV_DEBUG_PORTS_H
+
+#include "dev/bus.h"
+
+#define DEBUG_CONSOLE_PORT 0xe9
+#define EXIT_PORT 0xf4
+
+struct debug_ports;
+
+/* NO_MEMORY, CONFLICT. */
+enum status debug_ports_create(struct bus *bus, struct debug_ports **out) must_check;
+void debug_ports_destroy(struct debug_ports *ports);
+/* They have no state: nothing changes. */
+void debug_ports_reset(struct debug_ports *ports);
+
+#endif

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine's 65,536 I/O ports: 256 pages of 256 entries. A page that no device has
+ * touched is the table's one open page, whose entries read all ones; so a lookup has no
+ * special case and costs two loads.
+ *
+ * Accesses wider than a device are split here into bytes, each looked up by itself, so
+ * that one OUTW may reach two devices and no 8-bit device needs to think of it.
+ */
+#include "dev/bus.h"
+#include "lib/bits.h"
+#include "lib/memory.h"
+
+#define PAGE_ENTRIES 256u
+#define TABLE_PAGES 256u
+
+struct port_entry {
+	const struct port_ops *ops;
+	void *device;
+	const char *name;
+};
+
+struct port_page {
+	struct port_entry entries[PAGE_ENTRIES];
+};
+
+struct port_table {
+	struct port_page *pages[TABLE_PAGES];
+	struct port_page open;
+};
+
+_Static_assert(PAGE_ENTRIES * TABLE_PAGES == 65536, "every port has one entry");
+
+static uint32_t open_read(void *device, uint16_t port, unsigned size)
+{
+	return UINT32_MAX;
+}
+
+static void open_write(void *device, uint16_t port, unsigned size, uint32_t value)
+{
+}
+
+static const struct port_ops open_ops = { .widest = 1, .read = open_read, .write = open_write };
+
+static void page_clear(struct port_page *page)
+{
+	for (unsigned i = 0; i < PAGE_ENTRIES; i++)
+		page->entries[i] = (struct port_entry){ .ops = &open_ops };
+}
+
+enum status port_table_create(struct bus *bus)
+{
+	struct port_table *table = heap_alloc(sizeof(*table));
+
+	if (!table)
+		return NO_MEMORY;
+	page_clear(&table->open);
+	for (unsigned i = 0; i < TABLE_PAGES; i++)
+		table->pages[i] = &table->open;
+	bus->ports = table;
+	return OK;
+}
+
+void port_table_destroy(struct bus *bus)
+{
+	struct port_table *table = bus->ports;
+
+	if (!table)
+		return;
+	for (unsigned i = 0; i < TABLE_PAGES; i++)
+		if (table->pages[i] != &table->open)
+			heap_free(table->pages[i], sizeof(struct port_page));
+	heap_free(table, sizeof(*table));
+	bus->ports = NULL;
+}
+
+static inline struct port_entry *port_entry(const struct bus *bus, uint16_t port)
+{
+	return &bus->ports->pages[port / PAGE_ENTRIES]->entries[port % PAGE_ENTRIES];
+}
+
+/* Gives the port a page of its own; NO_MEMORY. */
+static enum status own_page(struct port_table *table, uint16_t port)
+{
+	struct port_page **page = &table->pages[port / PAGE_ENTRIES];
+	struct port_page *fresh;
+
+	if (*page != &table->open)
+		return OK;
+	fresh = heap_alloc(sizeof(*fresh));
+	if (!fresh)
+		return NO_MEMORY;
+	page_clear(fresh);
+	*page = fresh;
+	return OK;
+}
+
+enum status port_register(struct bus *bus, uint16_t first, unsigned count, const struct port_ops *ops, void *device,
+			  const char *name)
+{
+	if (!count || count > 65536u - first)
+		return BAD_VALUE;
+	for (unsigned i = 0; i < count; i++)
+		if (port_entry(bus, (uint16_t)(first + i))->ops != &open_ops)
+			return CONFLICT;
+	for (unsigned i = 0; i < count; i++) {
+		enum status status = own_page(bus->ports, (uint16_t)(first + i));
+
+		if (status != OK)
+			return status;
+	}
+	for (unsigned i = 0; i < count; i++)
+		*port_entry(bus, (uint16_t)(first + i)) = (struct port_entry){ ops, device, name };
+	return OK;
+}
+
+/* Gives the ports back; those that belong to another device stay. */
+void port_unregister(struct bus *bus, uint16_t first, unsigned count, const void *device)
+{
+	for (unsigned i = 0; bus->ports && i < count && first + i < 65536u; i++) {
+		struct port_entry *entry = port_entry(bus, (uint16_t)(first + i));
+
+		if (entry->ops != &open_ops && entry->device == device)
+			*entry = (struct port_entry){ .ops = &open_ops };
+	}
+}
+
+uint32_t port_read(struct bus *bus, uint16_t port, unsigned size)
+{
+	const struct port_entry *entry = port_entry(bus, port);
+	uint32_t value = 0;
+
+	if (likely(size == 1 || !entry->ops->widest || size <= entry->ops->widest))
+		return entry->ops->read(entry->device, port, size) & (uint32_t)byte_mask(size);
+	for (unsigned i = 0; i < size; i++) {
+		entry = port_entry(bus, (uint16_t)(port + i));
+		value |= (entry->ops->read(entry->device, (uint16_t)(port + i), 1) & 0xff) << (8 * i);
+	}
+	return value;
+}
+
+void port_write(struct bus *bus, uint16_t port, unsigned size, uint32_t value)
+{
+	const struct port_entry *entry = port_entry(bus, port);
+
+	if (likely(size == 1 || !entry->ops->widest || size <= entry->ops->widest)) {
+		entry->ops->write(entry->device, port, size, value & (uint32_t)byte_mask(size));
+		return;
+	}
+	for (unsigned i = 0; i < size; i++) {
+		entry = port_entry(bus, (uint16_t)(port + i));
+		entry->ops->write(entry->device, (uint16_t)(port + i), 1, value >> (8 * i) & 0xff);
+	}
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A bus for device tests. Linked into every unit test, also those without devices, so it calls
+ * the port table and the timers through weak references.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/fake_bus.h"
+
+#pragma weak port_table_create
+#pragma weak port_table_destroy
+#pragma weak port_read
+#pragma weak port_write
+#pragma weak timer_run
+#pragma weak timer_next
+
+static uint64_t fake_now(void *context)
+{
+	return ((struct fake_bus *)context)->time;
+}
+
+static void fake_set_irq(void *context, unsigned line, bool level)
+{
+	struct fake_bus *fake = context;
+
+	if (line >= 24)
+		abort();
+	fake->edges[line] += level && !fake->level[line];
+	fake->level[line] = level;
+}
+
+static void fake_event(void *context, enum machine_event event, uint32_t value)
+{
+	struct fake_bus *fake = context;
+
+	fake->events++;
+	fake->event = event;
+	fake->value = value;
+}
+
+static void fake_console(void *context, const uint8_t *bytes, size_t length)
+{
+	struct fake_bus *fake = context;
+
+	for (size_t i = 0; i < length; i++)
+		fake->console[fake->console_length++ % sizeof(fake->console)] = bytes[i];
+}
+
+static void fake_debug(void *context, uint8_t byte)
+{
+	struct fake_bus *fake = context;
+
+	fake->debug[fake->debug_length++ % sizeof(fake->debug)] = byte;
+}
+
+static enum status fake_map(void *context, gpa_t where, uint64_t size, const struct mmio_ops *ops, void *device,
+			    const char *name)
+{
+	return OK;
+}
+
+static enum status fake_memory_read(void *context, gpa_t from, void *to, size_t length)
+{
+	return BAD_ADDRESS;
+}
+
+static enum status fake_memory_write(void *context, gpa_t to, const void *from, size_t length)
+{
+	return BAD_ADDRESS;
+}
+
+void fake_bus_open(struct fake_bus *fake)
+{
+	memset(fake, 0, sizeof(*fake));
+	fake->bus.context = fake;
+	fake->bus.now = fake_now;
+	fake->bus.set_irq = fake_set_irq;
+	fake->bus.event = fake_event;
+	fake->bus.console_write = fake_console;
+	fake->bus.debug_write = fake_debug;
+	fake->bus.map_mmio = fake_map;
+	fake->bus.memory_read = fake_memory_read;
+	fake->bus.memory_write = fake_memory_write;
+	if (port_table_create(&fake->bus) != OK)
+		abort();
+}
+
+void fake_bus_close(struct fake_bus *fake)
+{
+	port_table_destroy(&fake->bus);
+}
+
+void fake_bus_advance(struct fake_bus *fake, uint64_t nanoseconds)
+{
+	uint64_t end = fake->time + nanoseconds;
+
+	while (timer_next(&fake->bus.timers) <= end) {
+		if (timer_next(&fake->bus.timers) > fake->time)
+			fake->time = timer_next(&fake->bus.timers);
+		timer_run(&fake->bus.timers, fake->time);
+	}
+	fake->time = end;
+}
+
+uint8_t in8(struct fake_bus *fake, uint16_t port)
+{
+	return (uint8_t)port_read(&fake->bus, port, 1);
+}
+
+void out8(struct fake_bus *fake, uint16_t port, uint8_t value)
+{
+	port_write(&fake->bus, port, 1, value);
+}

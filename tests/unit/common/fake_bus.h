@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A bus for device tests: a clock set by hand, and a record of all that devices say. */
+#ifndef TESTS_FAKE_BUS_H
+#define TESTS_FAKE_BUS_H
+
+#include "dev/bus.h"
+
+struct fake_bus {
+	struct bus bus;
+	uint64_t time;
+	bool level[24];
+	unsigned edges[24]; /* rising ones */
+	unsigned events;
+	enum machine_event event;
+	uint32_t value;     /* of the last event */
+	uint8_t console[4096];
+	size_t console_length;
+	uint8_t debug[256];
+	size_t debug_length;
+};
+
+void fake_bus_open(struct fake_bus *fake);
+void fake_bus_close(struct fake_bus *fake);
+/* Moves the clock forward, stopping at each deadline on the way. */
+void fake_bus_advance(struct fake_bus *fake, uint64_t nanoseconds);
+uint8_t in8(struct fake_bus *fake, uint16_t port);
+void out8(struct fake_bus *fake, uint16_t port, uint8_t value);
+
+#endif
