@@ -89,7 +89,7 @@ static bool fields_agree(const ZydisDecodedInstruction *z, const struct instruct
 	if (i->opcode != z->opcode || i->has_modrm != !!(z->attributes & ZYDIS_ATTRIB_HAS_MODRM))
 		return false;
 	/* MPX ignores 67 in 64-bit mode; no one reads that field of it. */
-	if (i->address_size * 8 != z->address_width && (i->map != MAP_0F || (i->opcode & 0xfe) != 0x1a))
+	if (i->memory && i->address_size * 8 != z->address_width && (i->map != MAP_0F || (i->opcode & 0xfe) != 0x1a))
 		return false;
 	if (z->raw.modrm.offset && i->memory && (z->raw.disp.size ? i->displacement != z->raw.disp.value : i->displacement != 0))
 		return false;
