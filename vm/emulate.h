@@ -30,12 +30,15 @@ struct emulate_env {
 			    struct hv_event *fault, uint64_t *fault_address);
 	enum status (*write)(void *context, gva_t where, const void *from, unsigned size, bool system,
 			     struct hv_event *fault, uint64_t *fault_address);
-	/* One atomic compare-and-exchange for locked instructions; *seen gets the old value. size 1, 2, 4, 8, 16. NULL: read and write are used. */
+	/*
+	 * One atomic compare-and-exchange for locked instructions; *seen gets the old value. size 1, 2, 4, 8, 16.
+	 * NULL, or NOT_SUPPORTED from it (MMIO): read and write are used.
+	 */
 	enum status (*compare_exchange)(void *context, gva_t where, const void *expected, const void *desired,
 					void *seen, unsigned size, struct hv_event *fault, uint64_t *fault_address);
 	uint32_t (*port_in)(void *context, uint16_t port, unsigned size);
 	void (*port_out)(void *context, uint16_t port, unsigned size, uint32_t value);
-	/* May this code (CPL, IOPL, TSS bitmap) touch the port? The emulator asks before each port access. NULL: it checks itself via read(system). */
+	/* The emulator has checked CPL, IOPL and the TSS's bitmap (by read(system)) before it touches a port. */
 
 	/* Filled by the emulator: the instruction as fetched, for messages. */
 	uint8_t bytes[15];

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Operands in memory: segmentation, alignment, the calls into the environment, the stack, and the faults they end in.
+ * Paging is the environment's. Intel SDM vol. 3 sections 5.3 to 5.5 (limit, type), 3.3.7.1 (canonical form),
+ * 6.15 (#AC, #GP, #SS); vol. 1 section 6.2 (stack).
+ */
+#include "vm/emulate_internal.h"
+
+#define TYPE_CODE 0x8u
+#define TYPE_EXPAND_DOWN 0x4u   /* data segments */
+#define TYPE_READ_WRITE 0x2u    /* data: writable, code: readable */
+
+enum emulate_result raise_fault(struct emulation *e, unsigned vector, uint32_t error_code)
+{
+	e->vcpu->inject = (struct hv_event){
+		.kind = EVENT_EXCEPTION, .vector = (uint8_t)vector, .has_error_code = true, .error_code = error_code,
+	};
+	return EMULATE_FAULT;
+}
+
+enum emulate_result raise_undefined(struct emulation *e)
+{
+	e->vcpu->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_UD };
+	return EMULATE_FAULT;
+}
+
+static bool is_canonical(const struct emulation *e, uint64_t address)
+{
+	unsigned unused = e->vcpu->cr4 & CR4_LA57 ? 64 - 57 : 64 - 48;
+
+	return (uint64_t)((int64_t)(address << unused) >> unused) == address;
+}
+
+/* Present, and of a type that allows the access; in protected mode. */
+static bool type_allows(const struct segment *segment, unsigned access)
+{
+	unsigned type = segment->attributes & 0xf;
+
+	if (!(segment->attributes & SEG_ATTR_PRESENT))
+		return false;
+	if (type & TYPE_CODE)
+		return !(access & ACCESS_WRITE) && ((type & TYPE_READ_WRITE) || access == ACCESS_EXECUTE);
+	return !(access & ACCESS_WRITE) || (type & TYPE_READ_WRITE);
+}
+
+static bool limit_allows(const struct emulation *e, const struct segment *segment, uint64_t offset, unsigned size)
+{
+	uint64_t last = offset + size - 1;
+
+	if (e->typed_segments && (segment->attributes & (TYPE_CODE | TYPE_EXPAND_DOWN)) == TYPE_EXPAND_DOWN)
+		return offset > segment->limit && last <= (segment->attributes & SEG_ATTR_DB ? 0xffffffffu : 0xffffu);
+	return last <= segment->limit;
+}
+
+static enum emulate_result segment_fault(struct emulation *e, unsigned segment)
+{
+	return raise_fault(e, segment == SEG_SS ? VECTOR_SS : VECTOR_GP, 0);
+}
+
+static bool misaligned(const struct emulation *e, uint64_t linear, unsigned size)
+{
+	return (linear & (size - 1)) && (e->vcpu->rflags & RFLAGS_AC) && (e->vcpu->cr0 & CR0_AM) && privilege_level(e) == 3;
+}
+
+enum emulate_result linear_address(struct emulation *e, unsigned segment, uint64_t offset, unsigned size,
+				   unsigned access, gva_t *linear)
+{
+	const struct segment *s = &e->vcpu->segment[segment];
+
+	if (likely(e->mode == DECODE_64)) {
+		linear->v = segment == SEG_FS || segment == SEG_GS ? offset + s->base : offset;
+		if (unlikely(!is_canonical(e, linear->v) || !is_canonical(e, linear->v + size - 1)))
+			return segment_fault(e, segment);
+	} else {
+		if (e->typed_segments && !type_allows(s, access))
+			return segment_fault(e, segment);
+		if (!limit_allows(e, s, offset, size))
+			return segment_fault(e, segment);
+		linear->v = (uint32_t)(s->base + offset);
+	}
+	if (unlikely(misaligned(e, linear->v, size)))
+		return raise_fault(e, VECTOR_AC, 0);
+	return EMULATE_DONE;
+}
+
+static enum emulate_result outcome(struct emulation *e, enum status status, const struct hv_event *fault,
+				   const uint64_t *fault_address)
+{
+	if (likely(status == OK))
+		return EMULATE_DONE;
+	if (status != GUEST_FAULT)
+		return EMULATE_STOP;
+	e->vcpu->inject = *fault;
+	if (fault->kind == EVENT_EXCEPTION && fault->vector == VECTOR_PF)
+		e->vcpu->cr2 = *fault_address;
+	return EMULATE_FAULT;
+}
+
+/* Bytes from linear up to the end of the linear address space: outside 64-bit mode it wraps at 4 GiB. */
+static unsigned before_wrap(const struct emulation *e, gva_t linear, unsigned size)
+{
+	uint64_t left = BIT(32) - linear.v;
+
+	return e->mode != DECODE_64 && left < size ? (unsigned)left : size;
+}
+
+enum emulate_result read_linear(struct emulation *e, gva_t linear, void *to, unsigned size, unsigned access)
+{
+	struct hv_event fault;
+	uint64_t address;
+	unsigned part = before_wrap(e, linear, size);
+	enum status status = e->env->read(e->env->context, linear, to, part, access, false, &fault, &address);
+
+	if (unlikely(part < size) && status == OK)
+		status = e->env->read(e->env->context, gva(0), (uint8_t *)to + part, size - part, access, false, &fault, &address);
+	return outcome(e, status, &fault, &address);
+}
+
+enum emulate_result write_linear(struct emulation *e, gva_t linear, const void *from, unsigned size)
+{
+	struct hv_event fault;
+	uint64_t address;
+	unsigned part = before_wrap(e, linear, size);
+	enum status status;
+
+	if (unlikely(part < size)) {
+		/* The second part must not fault once the first is written. */
+		uint8_t old[16];
+		enum emulate_result result = read_linear(e, linear, old, size, ACCESS_READ | ACCESS_WRITE);
+
+		if (result != EMULATE_DONE)
+			return result;
+	}
+	status = e->env->write(e->env->context, linear, from, part, false, &fault, &address);
+	if (unlikely(part < size) && status == OK)
+		status = e->env->write(e->env->context, gva(0), (const uint8_t *)from + part, size - part, false, &fault, &address);
+	return outcome(e, status, &fault, &address);
+}
+
+enum emulate_result read_system(struct emulation *e, uint64_t linear, void *to, unsigned size)
+{
+	struct hv_event fault;
+	uint64_t address;
+	gva_t where = gva(e->vcpu->efer & EFER_LMA ? linear : (uint32_t)linear);
+
+	return outcome(e, e->env->read(e->env->context, where, to, size, ACCESS_READ, true, &fault, &address), &fault, &address);
+}
+
+enum emulate_result rm_address(struct emulation *e, int64_t offset, unsigned size, unsigned access)
+{
+	const struct instruction *i = &e->instruction;
+	uint64_t effective = effective_address(i, e->vcpu->gpr, e->next_rip);
+
+	if (offset)
+		effective = (effective + (uint64_t)offset) & size_mask(i->address_size);
+	return linear_address(e, i->segment, effective, size, access, &e->linear);
+}
+
+enum emulate_result read_rm_at(struct emulation *e, int64_t offset, unsigned size, unsigned access, uint64_t *value)
+{
+	enum emulate_result result;
+
+	if (!e->instruction.memory) {
+		*value = read_gpr(e, e->instruction.rm, size);
+		return EMULATE_DONE;
+	}
+	*value = 0;
+	result = rm_address(e, offset, size, access);
+	if (result == EMULATE_DONE)
+		result = read_linear(e, e->linear, value, size, access);
+	e->seen = *value;
+	return result;
+}
+
+enum emulate_result exchange_linear(struct emulation *e, const uint64_t expected[2], const uint64_t desired[2], unsigned size)
+{
+	uint64_t seen[2] = { 0, 0 }, address;
+	struct hv_event fault;
+	enum status status = NOT_SUPPORTED;
+
+	if (e->locked && e->env->compare_exchange && before_wrap(e, e->linear, size) == size)
+		status = e->env->compare_exchange(e->env->context, e->linear, expected, desired, seen, size, &fault, &address);
+	if (status == NOT_SUPPORTED)
+		return write_linear(e, e->linear, desired, size);
+	if (status == OK && (seen[0] != expected[0] || seen[1] != expected[1]))
+		return EMULATE_RETRY;
+	return outcome(e, status, &fault, &address);
+}
+
+enum emulate_result write_rm(struct emulation *e, unsigned size, uint64_t value)
+{
+	if (!e->instruction.memory) {
+		write_gpr(e, e->instruction.rm, size, value);
+		return EMULATE_DONE;
+	}
+	if (e->locked)
+		return exchange_linear(e, (uint64_t[2]){ e->seen, 0 }, (uint64_t[2]){ value, 0 }, size);
+	return write_linear(e, e->linear, &value, size);
+}
+
+enum emulate_result store_rm(struct emulation *e, unsigned size, uint64_t value)
+{
+	enum emulate_result result;
+
+	if (!e->instruction.memory) {
+		write_gpr(e, e->instruction.rm, size, value);
+		return EMULATE_DONE;
+	}
+	result = rm_address(e, 0, size, ACCESS_WRITE);
+	if (result != EMULATE_DONE)
+		return result;
+	return write_linear(e, e->linear, &value, size);
+}
