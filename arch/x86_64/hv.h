@@ -209,6 +209,7 @@ struct hv_caps {
 	bool slat_2m, slat_1g, slat_execute_only, slat_accessed_dirty;
 	bool pml, tsc_scaling, next_rip, decode_assists, slice_timer, vpid, flush_by_asid;
 	bool misconfig_exit;       /* a reserved pattern in a leaf exits fast (EPT) */
+	bool kick_by_nmi;          /* host_kick() must use an NMI to reach a guest (a quirk of the processor) */
 	uint32_t asid_count;
 };
 
