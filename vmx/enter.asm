@@ -10,12 +10,25 @@ default rel
 section .text
 
 %define VMCS_HOST_RSP 0x6c14
+%define ENTRY_HOST_RSP 0	; struct vmx_entry
+%define ENTRY_LAUNCHED 8
+
+%macro LEAVE_TO_CALLER 0
+	pop	rdi
+	pop	r15
+	pop	r14
+	pop	r13
+	pop	r12
+	pop	rbx
+	pop	rbp
+	ret
+%endmacro
 
 global vmx_enter
 global vmx_exit_point
 
-; unsigned vmx_enter(uint64_t gpr[16], uint64_t *host_rsp, unsigned launched)
-; gpr is numbered as the processor encodes registers; RSP's place is left alone. *host_rsp is what the VMCS holds as
+; unsigned vmx_enter(uint64_t gpr[16], struct vmx_entry *entry)
+; gpr is numbered as the processor encodes registers; RSP's place is left alone. entry->host_rsp is what the VMCS holds as
 ; HOST_RSP: it is written only when the stack stands elsewhere. Returns 0 after an exit, 1 when the entry failed without
 ; a current VMCS, 2 when it failed with an error number in it.
 vmx_enter:
@@ -26,10 +39,10 @@ vmx_enter:
 	push	r14
 	push	r15
 	push	rdi
-	cmp	rsp, [rsi]
+	cmp	rsp, [rsi + ENTRY_HOST_RSP]
 	jne	.write_host_rsp
 .load:
-	test	edx, edx		; MOV leaves the flags as they are
+	cmp	byte [rsi + ENTRY_LAUNCHED], 0	; MOV leaves the flags as they are
 	mov	rax, [rdi + 8 * 0]
 	mov	rcx, [rdi + 8 * 1]
 	mov	rdx, [rdi + 8 * 2]
@@ -45,7 +58,7 @@ vmx_enter:
 	mov	r14, [rdi + 8 * 14]
 	mov	r15, [rdi + 8 * 15]
 	mov	rdi, [rdi + 8 * 7]
-	jz	.launch
+	je	.launch
 	vmresume
 	jmp	.failed
 .launch:
@@ -55,20 +68,13 @@ vmx_enter:
 	jc	.leave
 	mov	eax, 2
 .leave:
-	pop	rdi
-	pop	r15
-	pop	r14
-	pop	r13
-	pop	r12
-	pop	rbx
-	pop	rbp
-	ret
+	LEAVE_TO_CALLER
 
 .write_host_rsp:
 	mov	eax, VMCS_HOST_RSP
 	vmwrite	rax, rsp
 	jbe	.failed
-	mov	[rsi], rsp
+	mov	[rsi + ENTRY_HOST_RSP], rsp
 	jmp	.load
 
 ; HOST_RIP: the guest's registers, and the stack as vmx_enter left it.
@@ -91,4 +97,4 @@ vmx_exit_point:
 	mov	[rdi + 8 * 15], r15
 	pop	qword [rdi + 8 * 7]
 	xor	eax, eax
-	jmp	vmx_enter.leave
+	LEAVE_TO_CALLER

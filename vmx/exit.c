@@ -105,12 +105,13 @@ const struct vmx_exit_rule vmx_exit_rule_other = { EXIT_UNKNOWN, NEED_QUALIFICAT
 #define UNKNOWN { EXIT_UNKNOWN, NEED_QUALIFICATION | NEED_VECTORING, decode_other }
 
 const struct vmx_exit_rule vmx_exit_rules[REASON_COUNT] = {
-	[0 ... REASON_COUNT - 1] = UNKNOWN,
-	[REASON_EXCEPTION_OR_NMI] = { EXIT_EXCEPTION, NEED_EVENT | NEED_QUALIFICATION | NEED_VECTORING, decode_event },
+	[REASON_EXCEPTION_OR_NMI] = { EXIT_EXCEPTION, NEED_EVENT | NEED_LENGTH | NEED_QUALIFICATION | NEED_VECTORING,
+				      decode_event },
 	[REASON_EXTERNAL_INTERRUPT] = { EXIT_HOST_INTERRUPT, NEED_VECTORING, NULL },
 	[REASON_TRIPLE_FAULT] = { EXIT_TRIPLE_FAULT, NEED_VECTORING, NULL },
 	[REASON_INIT] = { EXIT_INIT, NEED_VECTORING, NULL },
 	[REASON_SIPI] = { EXIT_SIPI, NEED_QUALIFICATION, decode_sipi },
+	[5 ... 6] = UNKNOWN,
 	[REASON_INTERRUPT_WINDOW] = { EXIT_INTERRUPT_WINDOW, NEED_VECTORING, NULL },
 	[REASON_NMI_WINDOW] = { EXIT_NMI_WINDOW, NEED_VECTORING, NULL },
 	[REASON_TASK_SWITCH] = { EXIT_TASK_SWITCH, NEED_LENGTH | NEED_VECTORING, NULL },
@@ -119,7 +120,7 @@ const struct vmx_exit_rule vmx_exit_rules[REASON_COUNT] = {
 	[REASON_HLT] = { EXIT_HLT, NEED_LENGTH, NULL },
 	[REASON_INVD] = { EXIT_CACHE, NEED_LENGTH, NULL },
 	[REASON_INVLPG] = { EXIT_INVLPG, NEED_LENGTH, NULL },
-	[REASON_RDPMC] = UNDEFINED,
+	[REASON_RDPMC] = { EXIT_NOTHING, NEED_LENGTH | NEED_QUALIFICATION, NULL },
 	[REASON_RDTSC] = { EXIT_RDTSC, NEED_LENGTH, NULL },
 	[REASON_RSM] = UNDEFINED,
 	[REASON_VMCALL] = { EXIT_HYPERCALL, NEED_LENGTH, NULL },
@@ -137,9 +138,12 @@ const struct vmx_exit_rule vmx_exit_rules[REASON_COUNT] = {
 	[REASON_IO] = { EXIT_IO, NEED_LENGTH | NEED_QUALIFICATION, decode_io },
 	[REASON_RDMSR] = { EXIT_MSR_READ, NEED_LENGTH, NULL },
 	[REASON_WRMSR] = { EXIT_MSR_WRITE, NEED_LENGTH, NULL },
+	[REASON_INVALID_GUEST_STATE ... 35] = UNKNOWN,
 	[REASON_MWAIT] = UNDEFINED,
+	[37 ... 38] = UNKNOWN,
 	[REASON_MONITOR] = UNDEFINED,
 	[REASON_PAUSE] = { EXIT_PAUSE, NEED_LENGTH, NULL },
+	[REASON_MACHINE_CHECK ... 47] = UNKNOWN,
 	[REASON_EPT_VIOLATION] = { EXIT_SLAT_FAULT, NEED_QUALIFICATION | NEED_VECTORING | NEED_GPA, decode_violation },
 	[REASON_EPT_MISCONFIG] = { EXIT_SLAT_MISCONFIG, NEED_VECTORING | NEED_GPA, decode_misconfig },
 	[REASON_INVEPT] = UNDEFINED,
@@ -148,9 +152,11 @@ const struct vmx_exit_rule vmx_exit_rules[REASON_COUNT] = {
 	[REASON_INVVPID] = UNDEFINED,
 	[REASON_WBINVD] = { EXIT_CACHE, NEED_LENGTH, NULL },
 	[REASON_XSETBV] = { EXIT_XSETBV, NEED_LENGTH, NULL },
+	[56 ... 57] = UNKNOWN,
 	[REASON_INVPCID] = UNDEFINED,
 	[REASON_VMFUNC] = UNDEFINED,
 	[REASON_ENCLS] = UNDEFINED,
+	[61 ... 62] = UNKNOWN,
 	[REASON_XSAVES] = UNDEFINED,
 	[REASON_XRSTORS] = UNDEFINED,
 };
@@ -177,4 +183,16 @@ bool vmx_exit_undoes_iret(const struct vmx_raw_exit *raw, const struct hv_exit *
 		return raw->qualification & VIOLATION_NMI_UNBLOCKED;
 	return raw->reason == REASON_EXCEPTION_OR_NMI && EVENT_TYPE(raw->event) == EVENT_TYPE_HARDWARE_EXCEPTION &&
 	       EVENT_VECTOR(raw->event) != VECTOR_DF && (raw->event & EVENT_NMI_UNBLOCKED);
+}
+
+bool vmx_exit_reflects(const struct vmx_raw_exit *raw, struct hv_event *event)
+{
+	if (raw->reason == REASON_RDPMC) {
+		*event = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_GP, .has_error_code = true };
+		return true;
+	}
+	if (raw->reason != REASON_EXCEPTION_OR_NMI || EVENT_TYPE(raw->event) != EVENT_TYPE_PRIVILEGED_SOFT_EXCEPTION)
+		return false;
+	*event = vmx_event_from_word(raw->event, raw->event_error, raw->length);
+	return true;
 }

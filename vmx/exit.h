@@ -49,6 +49,12 @@ void vmx_exit_decode(const struct vmx_raw_exit *raw, struct hv_exit *exit);
  */
 bool vmx_exit_undoes_iret(const struct vmx_raw_exit *raw, const struct hv_exit *exit);
 
+/*
+ * Exits that need no one's decision: the guest gets this event. INT1, which the exception bitmap's #DB catches
+ * along; RDPMC, which faults for every counter of a processor that has none (SDM vol. 2, RDPMC).
+ */
+bool vmx_exit_reflects(const struct vmx_raw_exit *raw, struct hv_event *event);
+
 /* A failed VM instruction or entry in words; NULL when the manual knows no such number. */
 const char *vmx_instruction_error_text(uint32_t number);            /* section 31.4 */
 const char *vmx_entry_failure_text(uint32_t reason, uint64_t qualification); /* section 27.8 */
