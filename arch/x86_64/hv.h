@@ -174,7 +174,12 @@ struct hv_exit {
 struct hv_vcpu {
 	uint64_t gpr[GPR_COUNT];
 	uint64_t rip;
-	uint32_t valid, changed; /* REGS_* */
+	/* What makes an entry more than a bare one stands together, so that a backend can tell by one comparison. */
+	uint32_t changed;        /* REGS_* */
+	bool want_interrupt_window, want_nmi_window;
+	bool tsc_changed;
+	bool flush_pending;      /* everything cached for this vcpu is flushed before the next entry */
+	uint32_t valid;          /* REGS_* */
 	uint64_t rflags;
 	uint64_t cr0, cr2, cr3, cr4, efer;
 	uint64_t pdpte[4];       /* PAE: what the processor holds */
@@ -188,11 +193,8 @@ struct hv_vcpu {
 	bool interrupt_shadow, nmi_blocked;
 
 	struct hv_event inject;      /* taken at the next entry, then EVENT_NONE again */
-	bool want_interrupt_window, want_nmi_window;
 	uint64_t tsc_offset;         /* guest TSC = host TSC + this; after changing it set tsc_changed */
-	bool tsc_changed;
 	uint64_t slice_ticks;        /* host TSC ticks until EXIT_SLICE where the backend can; 0: no limit */
-	bool flush_pending;          /* everything cached for this vcpu is flushed before the next entry */
 	hpa_t slat_root;
 	uint32_t pass_cr4_mask;      /* reserved for the backend's own use */
 
@@ -210,6 +212,7 @@ struct hv_caps {
 	bool pml, tsc_scaling, next_rip, decode_assists, slice_timer, vpid, flush_by_asid;
 	bool kick_by_nmi;          /* an interrupt may not get a guest out: use NMI (vmx/quirks.h) */
 	bool misconfig_exit;       /* a reserved pattern in a leaf exits fast (EPT) */
+	bool kick_by_nmi;          /* host_kick() must use an NMI to reach a guest (a quirk of the processor) */
 	uint32_t asid_count;
 };
 

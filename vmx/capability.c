@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Judges the capability MSRs: which controls are needed, which are taken when offered, and in what
+ * words a person is told that one is missing. See capability.h.
+ */
+#include "vmx/capability.h"
+
+#include "lib/format.h"
+#include "vmx/quirks.h"
+#include "vmx/vmcs.h"
+
+/* A control bit and what it is called in the manual; needed ones refuse the machine when missing. */
+struct control {
+	uint64_t bit;
+	bool needed;
+	const char *name;
+};
+
+static const struct control pin_list[] = {
+	{ PIN_EXTERNAL_INTERRUPT, true, "external-interrupt exiting" },
+	{ PIN_NMI, true, "NMI exiting" },
+	{ PIN_VIRTUAL_NMIS, true, "virtual NMIs" },
+	{ PIN_PREEMPTION_TIMER, false, "VMX-preemption timer" },
+	{ 0 },
+};
+
+static const struct control primary_list[] = {
+	{ PRIMARY_INTERRUPT_WINDOW, true, "interrupt-window exiting" },
+	{ PRIMARY_NMI_WINDOW, true, "NMI-window exiting" },
+	{ PRIMARY_TSC_OFFSET, true, "TSC offsetting" },
+	{ PRIMARY_HLT, true, "HLT exiting" },
+	{ PRIMARY_MWAIT, true, "MWAIT exiting" },
+	{ PRIMARY_MONITOR, true, "MONITOR exiting" },
+	{ PRIMARY_RDPMC, true, "RDPMC exiting" },
+	{ PRIMARY_CR8_LOAD, true, "CR8-load exiting" },
+	{ PRIMARY_CR8_STORE, true, "CR8-store exiting" },
+	{ PRIMARY_UNCONDITIONAL_IO, true, "unconditional I/O exiting" },
+	{ PRIMARY_MSR_BITMAP, true, "MSR bitmaps" },
+	{ PRIMARY_SECONDARY, true, "secondary controls" },
+	{ 0 },
+};
+
+static const struct control secondary_list[] = {
+	{ SECONDARY_EPT, true, "extended page tables (EPT)" },
+	{ SECONDARY_UNRESTRICTED, true, "unrestricted guest" },
+	{ SECONDARY_VPID, false, "VPID" },
+	{ SECONDARY_RDTSCP, false, "RDTSCP" },
+	{ SECONDARY_INVPCID, false, "INVPCID" },
+	{ SECONDARY_WBINVD, false, "WBINVD exiting" },
+	{ SECONDARY_XSAVES, false, "XSAVES" },
+	{ 0 },
+};
+
+static const struct control exit_list[] = {
+	{ EXITC_SAVE_DEBUG, true, "saving of debug controls" },
+	{ EXITC_HOST_64, true, "64-bit host" },
+	{ EXITC_SAVE_EFER, true, "saving of EFER" },
+	{ EXITC_LOAD_EFER, true, "loading of EFER at exits" },
+	{ EXITC_SAVE_PAT, false, "saving of PAT" },
+	{ EXITC_LOAD_PAT, false, "loading of PAT at exits" },
+	{ 0 },
+};
+
+static const struct control entry_list[] = {
+	{ ENTRYC_LOAD_DEBUG, true, "loading of debug controls" },
+	{ ENTRYC_LOAD_EFER, true, "loading of EFER at entries" },
+	{ ENTRYC_LOAD_PAT, false, "loading of PAT at entries" },
+	{ 0 },
+};
+
+/* Needed only to be possible: the entry that turns it on is made per guest. */
+static const struct control entry_later_list[] = {
+	{ ENTRYC_IA32E, true, "64-bit guests" },
+	{ 0 },
+};
+
+static const struct control ept_list[] = {
+	{ EPT_4_LEVELS, true, "4-level EPT" },
+	{ EPT_WB, true, "write-back EPT structures" },
+	{ EPT_INVEPT, true, "INVEPT" },
+	{ 0 },
+};
+
+static const char locked_off[] =
+	"Intel VT-x is switched off and locked by the firmware. In its setup enable \"Intel Virtualization "
+	"Technology\" (VMX), then turn the machine off and on";
+
+uint32_t vmx_adjust_controls(uint64_t msr, uint64_t required, uint64_t wanted, uint32_t *value)
+{
+	uint32_t must = (uint32_t)msr, may = (uint32_t)(msr >> 32);
+
+	*value = ((uint32_t)(required | wanted) & may) | must;
+	return (uint32_t)required & ~may;
+}
+
+static enum status refuse(struct hv_refusal *why, const char *name)
+{
+	(void)format_string(why->text, sizeof(why->text), "this processor's VT-x lacks what Quire needs: %s", name);
+	return NOT_SUPPORTED;
+}
+
+/* Builds one control word out of its list. */
+static enum status choose(const struct control *list, uint64_t msr, uint32_t *value, struct hv_refusal *why)
+{
+	uint64_t required = 0, wanted = 0;
+	uint32_t missing;
+
+	for (const struct control *c = list; c->bit; c++)
+		*(c->needed ? &required : &wanted) |= c->bit;
+	missing = vmx_adjust_controls(msr, required, wanted, value);
+	for (const struct control *c = list; c->bit; c++)
+		if (missing & c->bit)
+			return refuse(why, c->name);
+	return OK;
+}
+
+/* A needed feature of a plain capability word, such as EPT's, is a control that may be 1. */
+static enum status demand(const struct control *list, uint64_t word, struct hv_refusal *why)
+{
+	uint32_t unused;
+
+	return choose(list, word << 32, &unused, why);
+}
+
+static enum status choose_all(const struct vmx_msrs *msrs, struct vmx_capability *out, struct hv_refusal *why)
+{
+	const struct {
+		const struct control *list;
+		uint64_t msr;
+		uint32_t *value;
+	} words[] = {
+		{ pin_list, msrs->pin, &out->pin },
+		{ primary_list, msrs->primary, &out->primary },
+		{ secondary_list, msrs->secondary, &out->secondary },
+		{ exit_list, msrs->exit, &out->exit },
+		{ entry_list, msrs->entry, &out->entry },
+	};
+	enum status status = OK;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(words) && status == OK; i++)
+		status = choose(words[i].list, words[i].msr, words[i].value, why);
+	if (status == OK)
+		status = demand(entry_later_list, msrs->entry >> 32, why);
+	if (status == OK)
+		status = demand(ept_list, msrs->ept_vpid, why);
+	if (status == OK && !(msrs->ept_vpid & (EPT_INVEPT_SINGLE | EPT_INVEPT_ALL)))
+		status = refuse(why, "an INVEPT type");
+	return status;
+}
+
+/* What must be there or not at all: half of a feature is none. */
+static void settle(const struct vmx_msrs *msrs, struct vmx_capability *out)
+{
+	const uint32_t exit_pat = EXITC_SAVE_PAT | EXITC_LOAD_PAT;
+
+	out->pat = (out->exit & exit_pat) == exit_pat && (out->entry & ENTRYC_LOAD_PAT);
+	if (!out->pat) {
+		out->exit &= ~exit_pat;
+		out->entry &= ~(uint32_t)ENTRYC_LOAD_PAT;
+	}
+	out->vpid = (out->secondary & SECONDARY_VPID) && (msrs->ept_vpid & EPT_INVVPID) &&
+		    (msrs->ept_vpid & (EPT_INVVPID_SINGLE | EPT_INVVPID_ALL));
+	if (!out->vpid)
+		out->secondary &= ~(uint32_t)SECONDARY_VPID;
+	out->xsaves = out->secondary & SECONDARY_XSAVES;
+	out->timer = out->pin & PIN_PREEMPTION_TIMER;
+	out->timer_shift = msrs->misc & 0x1f;
+	/* Windows are opened entry by entry, in vmx/run.c; long mode in vmx/control.c. */
+	out->primary &= ~(uint32_t)(PRIMARY_INTERRUPT_WINDOW | PRIMARY_NMI_WINDOW);
+	out->revision = msrs->basic & BASIC_REVISION;
+	out->cr0_fixed0 = msrs->cr0_fixed0;
+	out->cr0_fixed1 = msrs->cr0_fixed1;
+	out->cr4_fixed0 = msrs->cr4_fixed0;
+	out->cr4_fixed1 = msrs->cr4_fixed1;
+	out->ept_vpid = msrs->ept_vpid;
+	out->kick_by_nmi = quirk_kick_by_nmi(msrs->basic);
+}
+
+static void describe(const struct vmx_msrs *msrs, const struct vmx_capability *in, struct hv_caps *caps)
+{
+	uint32_t secondary = (uint32_t)(msrs->secondary >> 32);
+
+	*caps = (struct hv_caps){
+		.slat = SLAT_EPT,
+		.slat_levels = 4,
+		.slat_2m = in->ept_vpid & EPT_2M,
+		.slat_1g = in->ept_vpid & EPT_1G,
+		.slat_execute_only = in->ept_vpid & EPT_EXECUTE_ONLY,
+		.slat_accessed_dirty = in->ept_vpid & EPT_ACCESSED_DIRTY,
+		.pml = secondary & SECONDARY_PML,
+		.tsc_scaling = secondary & SECONDARY_TSC_SCALING,
+		.next_rip = true,
+		.decode_assists = true,
+		.slice_timer = in->timer,
+		.vpid = in->vpid,
+		.flush_by_asid = true,
+		.misconfig_exit = true,
+		.kick_by_nmi = in->kick_by_nmi,
+		.asid_count = in->vpid ? 65536 : 0,
+	};
+}
+
+enum status vmx_capability_parse(const struct vmx_msrs *msrs, struct vmx_capability *capability,
+				 struct hv_caps *caps, struct hv_refusal *why)
+{
+	enum status status;
+
+	*capability = (struct vmx_capability){ 0 };
+	if (!msrs->cpuid_vmx) {
+		(void)format_string(why->text, sizeof(why->text),
+				    "this processor has no Intel VT-x (CPUID leaf 1, ECX bit 5 is clear)");
+		return NOT_SUPPORTED;
+	}
+	if ((msrs->feature_control & FEATURE_CONTROL_LOCK) && !(msrs->feature_control & FEATURE_CONTROL_VMX)) {
+		(void)format_string(why->text, sizeof(why->text), "%s", locked_off);
+		return DENIED;
+	}
+	status = choose_all(msrs, capability, why);
+	if (status != OK)
+		return status;
+	settle(msrs, capability);
+	describe(msrs, capability, caps);
+	return OK;
+}
+
+bool vmx_capability_equal(const struct vmx_capability *a, const struct vmx_capability *b)
+{
+	return a->revision == b->revision && a->pin == b->pin && a->primary == b->primary &&
+	       a->secondary == b->secondary && a->exit == b->exit && a->entry == b->entry &&
+	       a->timer_shift == b->timer_shift && a->cr0_fixed0 == b->cr0_fixed0 &&
+	       a->cr0_fixed1 == b->cr0_fixed1 && a->cr4_fixed0 == b->cr4_fixed0 &&
+	       a->cr4_fixed1 == b->cr4_fixed1 && a->ept_vpid == b->ept_vpid;
+}

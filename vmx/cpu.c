@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * VMX of one CPU: can it, on, off. Intel SDM vol. 3 sections 24.6 to 24.8 and appendix A. The first CPU probed
+ * settles the capability; every other must come to the same one, since a vcpu may run on any.
+ */
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/host.h"
+#include "arch/x86_64/log.h"
+#include "arch/x86_64/spinlock.h"
+#include "lib/format.h"
+#include "mm/map.h"
+#include "vmx/instructions.h"
+#include "vmx/vmx.h"
+
+#define CPUID_1_ECX_VMX BIT(5)
+
+struct vmx_capability vmx_capability;
+struct vmx_cpu vmx_cpus[MAX_CPUS];
+
+static struct spinlock probe_lock = SPINLOCK(RANK_LEAF, "vmx probe");
+static bool probed;
+
+const struct hv_ops vmx_ops = {
+	.name = "VMX",
+	.probe = vmx_probe,
+	.enable_cpu = vmx_enable_cpu,
+	.disable_cpu = vmx_disable_cpu,
+	.create = vmx_create,
+	.destroy = vmx_destroy,
+	.reset = vmx_reset,
+	.run = vmx_run,
+	.unload = vmx_unload,
+	.load = vmx_load,
+	.set_slat = vmx_set_slat,
+	.pass_msr = vmx_pass_msr,
+};
+
+_Noreturn void vmx_field_failed(enum vmcs_field field, const char *what)
+{
+	panic("%s of VMCS field 0x%x failed", what, (unsigned)field);
+}
+
+/* The high half of a control MSR: bits that may be 1. */
+static bool may_be_1(uint64_t msr, uint64_t bit)
+{
+	return (msr >> 32) & bit;
+}
+
+/* An MSR is read only where those before it say that it exists. */
+static void read_msrs(struct vmx_msrs *msrs)
+{
+	bool true_controls;
+
+	*msrs = (struct vmx_msrs){ .cpuid_vmx = cpuid(1, 0).ecx & CPUID_1_ECX_VMX };
+	if (!msrs->cpuid_vmx)
+		return;
+	msrs->feature_control = rdmsr(MSR_FEATURE_CONTROL);
+	msrs->basic = rdmsr(MSR_VMX_BASIC);
+	true_controls = msrs->basic & BASIC_TRUE_CONTROLS;
+	msrs->pin = rdmsr(true_controls ? MSR_VMX_TRUE_PIN : MSR_VMX_PIN);
+	msrs->primary = rdmsr(true_controls ? MSR_VMX_TRUE_PRIMARY : MSR_VMX_PRIMARY);
+	msrs->exit = rdmsr(true_controls ? MSR_VMX_TRUE_EXIT : MSR_VMX_EXIT);
+	msrs->entry = rdmsr(true_controls ? MSR_VMX_TRUE_ENTRY : MSR_VMX_ENTRY);
+	msrs->misc = rdmsr(MSR_VMX_MISC);
+	msrs->cr0_fixed0 = rdmsr(MSR_VMX_CR0_FIXED0);
+	msrs->cr0_fixed1 = rdmsr(MSR_VMX_CR0_FIXED1);
+	msrs->cr4_fixed0 = rdmsr(MSR_VMX_CR4_FIXED0);
+	msrs->cr4_fixed1 = rdmsr(MSR_VMX_CR4_FIXED1);
+	if (may_be_1(msrs->primary, PRIMARY_SECONDARY))
+		msrs->secondary = rdmsr(MSR_VMX_SECONDARY);
+	if (may_be_1(msrs->secondary, SECONDARY_EPT) || may_be_1(msrs->secondary, SECONDARY_VPID))
+		msrs->ept_vpid = rdmsr(MSR_VMX_EPT_VPID);
+}
+
+enum status vmx_probe(struct hv_caps *caps, struct hv_refusal *why)
+{
+	struct vmx_msrs msrs;
+	struct vmx_capability found;
+	enum status status;
+
+	read_msrs(&msrs);
+	status = vmx_capability_parse(&msrs, &found, caps, why);
+	if (status != OK)
+		return status;
+	lock_acquire(&probe_lock);
+	if (!probed) {
+		vmx_capability = found;
+		probed = true;
+	} else if (!vmx_capability_equal(&vmx_capability, &found)) {
+		(void)format_string(why->text, sizeof(why->text),
+				    "CPU %u offers other VMX features than the first one; a firmware update may help",
+				    cpu_index());
+		status = CONFLICT;
+	}
+	lock_release(&probe_lock);
+	return status;
+}
+
+/* CR0 and CR4 must have certain bits in VMX operation, section 24.8. */
+static enum status fix_control_registers(struct hv_refusal *why)
+{
+	uint64_t cr0 = read_cr0() | vmx_capability.cr0_fixed0;
+	uint64_t cr4 = read_cr4() | vmx_capability.cr4_fixed0 | CR4_VMXE;
+
+	if ((cr0 & ~vmx_capability.cr0_fixed1) || (cr4 & ~vmx_capability.cr4_fixed1)) {
+		(void)format_string(why->text, sizeof(why->text), "VMX forbids bits of CR0 or CR4 that the host uses: %llx, %llx",
+				    (unsigned long long)(cr0 & ~vmx_capability.cr0_fixed1),
+				    (unsigned long long)(cr4 & ~vmx_capability.cr4_fixed1));
+		return NOT_SUPPORTED;
+	}
+	write_cr0(cr0);
+	write_cr4(cr4);
+	return OK;
+}
+
+enum status vmx_enable_cpu(struct hv_refusal *why)
+{
+	uint64_t feature_control = rdmsr(MSR_FEATURE_CONTROL);
+	hpa_t region = host_vendor_page(cpu_index());
+	enum status status;
+
+	if (!(feature_control & FEATURE_CONTROL_LOCK))
+		wrmsr(MSR_FEATURE_CONTROL, feature_control | FEATURE_CONTROL_VMX | FEATURE_CONTROL_LOCK);
+	status = fix_control_registers(why);
+	if (status != OK)
+		return status;
+	*(uint32_t *)direct_pointer(region) = vmx_capability.revision;
+	if (!vmxon(region)) {
+		write_cr4(read_cr4() & ~CR4_VMXE);
+		(void)format_string(why->text, sizeof(why->text), "VMXON failed on CPU %u", cpu_index());
+		return BAD_STATE;
+	}
+	vmx_cpus[cpu_index()] = (struct vmx_cpu){ .on = true };
+	vmx_flush_everything();
+	return OK;
+}
+
+void vmx_disable_cpu(void)
+{
+	struct vmx_cpu *cpu = &vmx_cpus[cpu_index()];
+
+	if (!cpu->on)
+		return;
+	if (cpu->lazy_owner)
+		vmx_lazy_release(cpu->lazy_owner);
+	if (cpu->current)
+		vmx_unload(&cpu->current->hv);
+	vmxoff();
+	write_cr4(read_cr4() & ~CR4_VMXE);
+	*cpu = (struct vmx_cpu){ .on = false };
+	host_reload_table_limits(); /* every exit left them at 0xffff */
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a VMX exit to the neutral one. One table says for each basic reason what it is, which further fields
+ * must be read, and who takes them apart. Pure: run.c reads the fields into a struct vmx_raw_exit, unit tests make
+ * theirs up.
+ */
+#ifndef VMX_EXIT_H
+#define VMX_EXIT_H
+
+#include "arch/x86_64/hv.h"
+#include "vmx/vmcs.h"
+
+/* Fields that an exit reason makes meaningful. An instruction's exit never breaks off an event, so it asks for no vectoring. */
+#define NEED_LENGTH 0x01u
+#define NEED_QUALIFICATION 0x02u
+#define NEED_VECTORING 0x04u
+#define NEED_EVENT 0x08u
+#define NEED_GPA 0x10u
+
+struct vmx_raw_exit {
+	uint32_t reason, length;
+	uint32_t event, event_error;         /* the exit's own event */
+	uint32_t vectoring, vectoring_error; /* the one it broke off */
+	uint64_t qualification, gpa, gva;
+};
+
+struct vmx_exit_rule {
+	uint8_t kind;  /* enum hv_exit_kind */
+	uint8_t needs; /* NEED_* */
+	/* Fills the kind's own part; may change the kind. NULL: there is none. */
+	void (*decode)(const struct vmx_raw_exit *raw, struct hv_exit *exit);
+};
+
+extern const struct vmx_exit_rule vmx_exit_rules[REASON_COUNT];
+/* For reasons not in the table; bit 31 (failed entry) counts as one. */
+extern const struct vmx_exit_rule vmx_exit_rule_other;
+
+static inline const struct vmx_exit_rule *vmx_exit_rule(uint32_t reason)
+{
+	return reason < REASON_COUNT ? &vmx_exit_rules[reason] : &vmx_exit_rule_other;
+}
+
+/* All of exit but bytes[]. What raw holds beyond the rule's needs is not looked at. */
+void vmx_exit_decode(const struct vmx_raw_exit *raw, struct hv_exit *exit);
+
+/*
+ * Did an IRET unblock NMIs and then fail for this exit, so that they must be blocked again before the guest
+ * goes on? Intel SDM vol. 3 section 28.2.3.
+ */
+bool vmx_exit_undoes_iret(const struct vmx_raw_exit *raw, const struct hv_exit *exit);
+
+/*
+ * Exits that need no one's decision: the guest gets this event. INT1, which the exception bitmap's #DB catches
+ * along; RDPMC, which faults for every counter of a processor that has none (SDM vol. 2, RDPMC).
+ */
+bool vmx_exit_reflects(const struct vmx_raw_exit *raw, struct hv_event *event);
+
+/* A failed VM instruction or entry in words; NULL when the manual knows no such number. */
+const char *vmx_instruction_error_text(uint32_t number);            /* section 31.4 */
+const char *vmx_entry_failure_text(uint32_t reason, uint64_t qualification); /* section 27.8 */
+
+#endif

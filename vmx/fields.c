@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a VMCS is given once: its controls, the state of the host it exits to, and the guest's state after reset. */
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/host.h"
+#include "vmx/instructions.h"
+#include "vmx/vmx.h"
+
+/*
+ * Exceptions that must exit: #MC is the host's; #DB and #AC can be made to come again during their own
+ * delivery, without end, and no interrupt would get in.
+ */
+#define EXCEPTIONS (BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC))
+
+struct field_value {
+	enum vmcs_field field;
+	uint64_t value;
+};
+
+static void write_fields(const struct field_value *list, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		vmcs_write(list[i].field, list[i].value);
+}
+
+void vmx_write_controls(const struct vmx_vcpu *v)
+{
+	uint32_t secondary = vmx_capability.secondary;
+
+	if (!v->vpid)
+		secondary &= ~(uint32_t)SECONDARY_VPID;
+	const struct field_value fields[] = {
+		{ VMCS_PIN_CONTROLS, vmx_capability.pin },
+		{ VMCS_PRIMARY_CONTROLS, vmx_capability.primary },
+		{ VMCS_SECONDARY_CONTROLS, secondary },
+		{ VMCS_EXIT_CONTROLS, vmx_capability.exit },
+		{ VMCS_ENTRY_CONTROLS, vmx_capability.entry },
+		{ VMCS_EXCEPTION_BITMAP, EXCEPTIONS },
+		{ VMCS_PAGE_FAULT_MASK, 0 },
+		{ VMCS_PAGE_FAULT_MATCH, 0 },
+		{ VMCS_CR3_TARGET_COUNT, 0 },
+		{ VMCS_EXIT_MSR_STORE_COUNT, 0 },
+		{ VMCS_EXIT_MSR_LOAD_COUNT, 0 },
+		{ VMCS_ENTRY_MSR_LOAD_COUNT, 0 },
+		{ VMCS_ENTRY_EVENT, 0 },
+		{ VMCS_MSR_BITMAP, v->msr_bitmap.v },
+		{ VMCS_CR0_MASK, vmx_cr0_mask() },
+		{ VMCS_CR4_MASK, vmx_cr4_mask() },
+		{ VMCS_LINK_POINTER, ~UINT64_C(0) },
+		{ VMCS_GUEST_ACTIVITY, 0 }, /* active; HLT is always an exit */
+		{ VMCS_GUEST_SMBASE, 0 },
+		{ VMCS_GUEST_PENDING_DEBUG, 0 },
+	};
+
+	write_fields(fields, ARRAY_SIZE(fields));
+	if (vmx_capability.vpid && v->vpid)
+		vmcs_write(VMCS_VPID, v->vpid);
+	if (vmx_capability.xsaves)
+		vmcs_write(VMCS_XSS_EXITING_BITMAP, 0);
+}
+
+void vmx_write_host_state(void)
+{
+	struct host_descriptor_tables tables;
+
+	host_descriptor_tables(&tables);
+	const struct field_value fields[] = {
+		{ VMCS_HOST_CR0, read_cr0() },
+		{ VMCS_HOST_CR3, read_cr3() },
+		{ VMCS_HOST_CR4, read_cr4() },
+		{ VMCS_HOST_EFER, rdmsr(MSR_EFER) },
+		{ VMCS_HOST_CS_SELECTOR, tables.cs },
+		{ VMCS_HOST_SS_SELECTOR, tables.ss },
+		{ VMCS_HOST_TR_SELECTOR, tables.tr },
+		{ VMCS_HOST_DS_SELECTOR, 0 },
+		{ VMCS_HOST_ES_SELECTOR, 0 },
+		{ VMCS_HOST_FS_SELECTOR, 0 },
+		{ VMCS_HOST_GS_SELECTOR, 0 },
+		{ VMCS_HOST_FS_BASE, 0 },
+		{ VMCS_HOST_GS_BASE, tables.gs_base },
+		{ VMCS_HOST_TR_BASE, tables.tss_base },
+		{ VMCS_HOST_GDTR_BASE, tables.gdt_base },
+		{ VMCS_HOST_IDTR_BASE, tables.idt_base },
+		{ VMCS_HOST_SYSENTER_CS, 0 },
+		{ VMCS_HOST_SYSENTER_ESP, 0 },
+		{ VMCS_HOST_SYSENTER_EIP, 0 },
+		{ VMCS_HOST_RIP, (uint64_t)vmx_exit_point },
+	};
+
+	write_fields(fields, ARRAY_SIZE(fields));
+	if (vmx_capability.pat)
+		vmcs_write(VMCS_HOST_PAT, rdmsr(MSR_PAT));
+}
+
+/* Attributes after reset, table 9-1: read/write data (CS too), LDT, busy 32-bit TSS. */
+#define RESET_DATA 0x0093u
+#define RESET_LDT 0x0082u
+#define RESET_TSS 0x008bu
+#define RESET_PAT UINT64_C(0x0007040600070406)
+#define RESET_DR6 UINT64_C(0xffff0ff0)
+#define RESET_DR7 UINT64_C(0x400)
+/* EDX holds the processor's signature; family 6 is what any of them has. */
+#define RESET_EDX UINT64_C(0x600)
+
+/* Intel SDM vol. 3 table 9-1, "power up". */
+void vmx_reset(struct hv_vcpu *vcpu)
+{
+	for (unsigned i = 0; i < GPR_COUNT; i++)
+		vcpu->gpr[i] = 0;
+	for (unsigned i = 0; i < SEG_COUNT; i++)
+		vcpu->segment[i] = (struct segment){ 0, 0xffff, 0, RESET_DATA };
+	vcpu->segment[SEG_CS].base = 0xffff0000;
+	vcpu->segment[SEG_CS].selector = 0xf000;
+	vcpu->segment[SEG_LDTR].attributes = RESET_LDT;
+	vcpu->segment[SEG_TR].attributes = RESET_TSS;
+	vcpu->gdtr = vcpu->idtr = (struct table_register){ 0, 0xffff };
+	vcpu->gpr[GPR_RDX] = RESET_EDX;
+	vcpu->rip = 0xfff0;
+	vmx_of(vcpu)->rip_seen = ~vcpu->rip; /* so that it is written */
+	vcpu->rflags = 2;
+	vcpu->cr0 = CR0_CD | CR0_NW | CR0_ET;
+	vcpu->cr2 = vcpu->cr3 = vcpu->cr4 = vcpu->efer = 0;
+	vcpu->xcr0 = 1;
+	for (unsigned i = 0; i < 8; i++)
+		vcpu->dr[i] = 0;
+	vcpu->dr[6] = RESET_DR6;
+	vcpu->dr[7] = RESET_DR7;
+	vcpu->debugctl = 0;
+	for (unsigned i = 0; i < 4; i++)
+		vcpu->pdpte[i] = 0;
+	vcpu->sysenter_cs = vcpu->sysenter_esp = vcpu->sysenter_eip = 0;
+	vcpu->pat = RESET_PAT;
+	vcpu->star = vcpu->lstar = vcpu->cstar = vcpu->sfmask = vcpu->kernel_gs_base = 0;
+	vcpu->interrupt_shadow = vcpu->nmi_blocked = false;
+	vmx_of(vcpu)->blocking = 0;
+	vcpu->inject = vcpu->exit.interrupted = (struct hv_event){ .kind = EVENT_NONE };
+	vcpu->want_interrupt_window = vcpu->want_nmi_window = false;
+	vcpu->tsc_changed = true;
+	vcpu->flush_pending = true;
+	hv_changed(vcpu, REGS_ALL);
+}

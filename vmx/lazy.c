@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Registers that a guest leaves in the processor: the SYSCALL MSRs, KERNEL_GS_BASE, DR0 to DR3 and DR6. The host kernel
+ * uses none of them, and outside a guest with its DR7 they do nothing, so they are exchanged only when another vcpu
+ * comes to run on this CPU. cpu->lazy_owner says whose they are.
+ *
+ * And the MSR bitmap (Intel SDM vol. 3 section 25.6.9), which lets the guest touch only what an entry, or this file,
+ * switches.
+ */
+#include "arch/x86_64/cpu.h"
+#include "mm/map.h"
+#include "vmx/instructions.h"
+#include "vmx/vmx.h"
+
+/* canonical: the processor faults on any other value. width: bits that WRMSR takes. */
+static const struct {
+	uint32_t msr;
+	uint16_t offset;
+	bool canonical;
+	uint64_t mask;
+} lazy_msrs[] = {
+	{ MSR_STAR, offsetof(struct hv_vcpu, star), false, ~UINT64_C(0) },
+	{ MSR_LSTAR, offsetof(struct hv_vcpu, lstar), true, ~UINT64_C(0) },
+	{ MSR_CSTAR, offsetof(struct hv_vcpu, cstar), true, ~UINT64_C(0) },
+	{ MSR_SFMASK, offsetof(struct hv_vcpu, sfmask), false, BITS(31, 0) },
+	{ MSR_KERNEL_GS_BASE, offsetof(struct hv_vcpu, kernel_gs_base), true, ~UINT64_C(0) },
+};
+
+static bool owns(const struct vmx_vcpu *v)
+{
+	return vmx_cpus[cpu_index()].lazy_owner == v;
+}
+
+/* What the struct holds is newer than the processor's while its group is marked as changed. */
+void vmx_lazy_read_msrs(struct vmx_vcpu *v)
+{
+	if (!owns(v) || (v->hv.changed & REGS_SYSTEM))
+		return;
+	for (unsigned i = 0; i < ARRAY_SIZE(lazy_msrs); i++)
+		*(uint64_t *)((char *)&v->hv + lazy_msrs[i].offset) = rdmsr(lazy_msrs[i].msr);
+}
+
+void vmx_lazy_read_debug(struct vmx_vcpu *v)
+{
+	if (owns(v) && !(v->hv.changed & REGS_DEBUG))
+		debug_registers_read(v->hv.dr);
+}
+
+void vmx_lazy_write_msrs(const struct vmx_vcpu *v)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(lazy_msrs); i++) {
+		uint64_t value = *(const uint64_t *)((const char *)&v->hv + lazy_msrs[i].offset) & lazy_msrs[i].mask;
+
+		/* The rooms above let nothing else through; should they, it is the guest that is surprised. */
+		wrmsr(lazy_msrs[i].msr, lazy_msrs[i].canonical ? sign_extend(value, 48) : value);
+	}
+}
+
+void vmx_lazy_write_debug(const struct vmx_vcpu *v)
+{
+	debug_registers_write(v->hv.dr);
+}
+
+void vmx_lazy_release(struct vmx_vcpu *v)
+{
+	vmx_lazy_read_msrs(v);
+	vmx_lazy_read_debug(v);
+	vmx_cpus[cpu_index()].lazy_owner = NULL;
+	vmx_not_ready(v);
+}
+
+void vmx_lazy_acquire(struct vmx_vcpu *v)
+{
+	struct vmx_cpu *cpu = &vmx_cpus[cpu_index()];
+
+	if (cpu->lazy_owner == v)
+		return;
+	if (cpu->lazy_owner)
+		vmx_lazy_release(cpu->lazy_owner);
+	cpu->lazy_owner = v;
+	vmx_lazy_write_msrs(v);
+	vmx_lazy_write_debug(v);
+}
+
+/* MSRs whose guest value is in the processor while the guest runs. */
+static const struct {
+	uint32_t msr;
+	bool read, write;
+	bool at_once; /* open from the start, not only when asked for */
+} switched_msrs[] = {
+	{ MSR_STAR, true, true, true },
+	{ MSR_LSTAR, true, true, true },
+	{ MSR_CSTAR, true, true, true },
+	{ MSR_SFMASK, true, true, true },
+	{ MSR_KERNEL_GS_BASE, true, true, true },
+	{ MSR_FS_BASE, true, true, true },
+	{ MSR_GS_BASE, true, true, true },
+	{ MSR_SYSENTER_CS, true, true, true },
+	{ MSR_SYSENTER_ESP, true, true, true },
+	{ MSR_SYSENTER_EIP, true, true, true },
+	{ MSR_EFER, true, false, false },
+	{ MSR_PAT, true, true, false },
+};
+
+#define MSR_HIGH_FIRST 0xc0000000u
+#define MSR_BITMAP_RANGE 0x2000u /* MSRs of each range */
+#define MSR_BITMAP_HIGH 0x400u   /* byte offsets in the page */
+#define MSR_BITMAP_WRITE 0x800u
+
+/* One bit: 1 exits. Only for MSRs in one of the two ranges. */
+static void set_exit(uint8_t *bitmap, uint32_t msr, unsigned offset, bool exits)
+{
+	uint32_t index = msr % MSR_BITMAP_RANGE;
+	uint8_t *byte = bitmap + offset + (msr >= MSR_HIGH_FIRST ? MSR_BITMAP_HIGH : 0) + index / 8;
+	uint8_t bit = (uint8_t)(1u << index % 8);
+
+	*byte = exits ? *byte | bit : *byte & (uint8_t)~bit;
+}
+
+void vmx_pass_msr(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write)
+{
+	uint8_t *bitmap = direct_pointer(vmx_of(vcpu)->msr_bitmap);
+
+	if (msr == MSR_PAT && !vmx_capability.pat)
+		return;
+	for (unsigned i = 0; i < ARRAY_SIZE(switched_msrs); i++) {
+		if (switched_msrs[i].msr != msr)
+			continue;
+		set_exit(bitmap, msr, 0, !(read && switched_msrs[i].read));
+		set_exit(bitmap, msr, MSR_BITMAP_WRITE, !(write && switched_msrs[i].write));
+	}
+}
+
+void vmx_msr_bitmap_init(const struct vmx_vcpu *v)
+{
+	uint64_t *bitmap = direct_pointer(v->msr_bitmap);
+
+	for (unsigned i = 0; i < PAGE_SIZE / sizeof(*bitmap); i++)
+		bitmap[i] = ~UINT64_C(0);
+	for (unsigned i = 0; i < ARRAY_SIZE(switched_msrs); i++) {
+		if (!switched_msrs[i].at_once)
+			continue;
+		set_exit((uint8_t *)bitmap, switched_msrs[i].msr, 0, false);
+		set_exit((uint8_t *)bitmap, switched_msrs[i].msr, MSR_BITMAP_WRITE, false);
+	}
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Register groups: fetched from the VMCS when someone needs them, written back when someone changed them. */
+#include "arch/x86_64/cpu.h"
+#include "vmx/convert.h"
+#include "vmx/instructions.h"
+#include "vmx/vmx.h"
+
+/* RFLAGS that an entry accepts, section 27.3.1.4: bit 1 set, the reserved ones clear. */
+#define RFLAGS_DEFINED UINT64_C(0x3f7fd5)
+#define RFLAGS_FIXED UINT64_C(2)
+/* Of DEBUGCTL a guest gets LBR and BTF; the rest traces into memory or freezes counters. */
+#define DEBUGCTL_BTF BIT(1)
+#define DEBUGCTL_GUEST BITS(1, 0)
+#define BLOCKING_SHADOW ((uint32_t)(BLOCKING_STI | BLOCKING_MOV_SS))
+
+static void load_rflags(struct vmx_vcpu *v)
+{
+	v->hv.rflags = vmcs_read(VMCS_GUEST_RFLAGS);
+}
+
+static void write_rflags(struct vmx_vcpu *v)
+{
+	vmcs_write(VMCS_GUEST_RFLAGS, (v->hv.rflags & RFLAGS_DEFINED) | RFLAGS_FIXED);
+}
+
+static void load_rsp(struct vmx_vcpu *v)
+{
+	v->hv.gpr[GPR_RSP] = vmcs_read(VMCS_GUEST_RSP);
+}
+
+static void write_rsp(struct vmx_vcpu *v)
+{
+	vmcs_write(VMCS_GUEST_RSP, v->hv.gpr[GPR_RSP]);
+}
+
+static void load_control(struct vmx_vcpu *v)
+{
+	vmx_load_control(&v->hv);
+}
+
+static void load_segments(struct vmx_vcpu *v)
+{
+	for (unsigned i = 0; i < SEG_COUNT; i++) {
+		const struct vmx_segment raw = {
+			.base = vmcs_read(VMCS_SEGMENT(VMCS_GUEST_ES_BASE, i)),
+			.limit = (uint32_t)vmcs_read(VMCS_SEGMENT(VMCS_GUEST_ES_LIMIT, i)),
+			.rights = (uint32_t)vmcs_read(VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, i)),
+			.selector = (uint16_t)vmcs_read(VMCS_SEGMENT(VMCS_GUEST_ES_SELECTOR, i)),
+		};
+
+		v->hv.segment[i] = vmx_segment_unpack(&raw);
+	}
+	v->hv.gdtr.base = vmcs_read(VMCS_GUEST_GDTR_BASE);
+	v->hv.gdtr.limit = (uint16_t)vmcs_read(VMCS_GUEST_GDTR_LIMIT);
+	v->hv.idtr.base = vmcs_read(VMCS_GUEST_IDTR_BASE);
+	v->hv.idtr.limit = (uint16_t)vmcs_read(VMCS_GUEST_IDTR_LIMIT);
+}
+
+static void write_segments(struct vmx_vcpu *v)
+{
+	bool long_mode = v->hv.efer & EFER_LMA;
+
+	for (unsigned i = 0; i < SEG_COUNT; i++) {
+		struct vmx_segment raw = vmx_segment_pack((enum segment_name)i, &v->hv.segment[i], long_mode);
+
+		vmcs_write(VMCS_SEGMENT(VMCS_GUEST_ES_BASE, i), raw.base);
+		vmcs_write(VMCS_SEGMENT(VMCS_GUEST_ES_LIMIT, i), raw.limit);
+		vmcs_write(VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, i), raw.rights);
+		vmcs_write(VMCS_SEGMENT(VMCS_GUEST_ES_SELECTOR, i), raw.selector);
+	}
+	vmcs_write(VMCS_GUEST_GDTR_BASE, v->hv.gdtr.base);
+	vmcs_write(VMCS_GUEST_GDTR_LIMIT, v->hv.gdtr.limit);
+	vmcs_write(VMCS_GUEST_IDTR_BASE, v->hv.idtr.base);
+	vmcs_write(VMCS_GUEST_IDTR_LIMIT, v->hv.idtr.limit);
+}
+
+static void load_debug(struct vmx_vcpu *v)
+{
+	vmx_lazy_read_debug(v);
+	v->hv.dr[7] = vmcs_read(VMCS_GUEST_DR7);
+	v->hv.debugctl = vmcs_read(VMCS_GUEST_DEBUGCTL);
+}
+
+static void write_debug(struct vmx_vcpu *v)
+{
+	vmx_lazy_write_debug(v);
+	vmcs_write(VMCS_GUEST_DR7, v->hv.dr[7] & BITS(31, 0));
+	vmcs_write(VMCS_GUEST_DEBUGCTL, v->hv.debugctl & DEBUGCTL_GUEST);
+}
+
+static void load_system(struct vmx_vcpu *v)
+{
+	vmx_lazy_read_msrs(v);
+	v->hv.sysenter_cs = vmcs_read(VMCS_GUEST_SYSENTER_CS);
+	v->hv.sysenter_esp = vmcs_read(VMCS_GUEST_SYSENTER_ESP);
+	v->hv.sysenter_eip = vmcs_read(VMCS_GUEST_SYSENTER_EIP);
+	if (vmx_capability.pat)
+		v->hv.pat = vmcs_read(VMCS_GUEST_PAT);
+}
+
+static void write_system(struct vmx_vcpu *v)
+{
+	vmx_lazy_write_msrs(v);
+	vmcs_write(VMCS_GUEST_SYSENTER_CS, v->hv.sysenter_cs);
+	vmcs_write(VMCS_GUEST_SYSENTER_ESP, v->hv.sysenter_esp);
+	vmcs_write(VMCS_GUEST_SYSENTER_EIP, v->hv.sysenter_eip);
+	if (vmx_capability.pat)
+		vmcs_write(VMCS_GUEST_PAT, v->hv.pat);
+}
+
+static void load_shadow(struct vmx_vcpu *v)
+{
+	v->blocking = (uint32_t)vmcs_read(VMCS_GUEST_INTERRUPTIBILITY);
+	v->hv.interrupt_shadow = v->blocking & BLOCKING_SHADOW;
+	v->hv.nmi_blocked = v->blocking & BLOCKING_NMI;
+}
+
+/*
+ * Which of the two shadows it was is kept where it still can be: that of STI needs IF set (section 27.3.1.5).
+ * Under a shadow a single step must already be pending, and without TF none may be. Blocking by SMI is never kept.
+ */
+static void write_shadow(struct vmx_vcpu *v)
+{
+	uint64_t rflags = vmcs_read(VMCS_GUEST_RFLAGS), pending;
+	uint32_t blocking = v->hv.nmi_blocked ? BLOCKING_NMI : 0;
+
+	if (!v->hv.interrupt_shadow) {
+		vmcs_write(VMCS_GUEST_INTERRUPTIBILITY, blocking);
+		return;
+	}
+	if ((rflags & RFLAGS_IF) && !(v->blocking & BLOCKING_MOV_SS))
+		blocking |= BLOCKING_STI;
+	else
+		blocking |= BLOCKING_MOV_SS;
+	vmcs_write(VMCS_GUEST_INTERRUPTIBILITY, blocking);
+	pending = vmcs_read(VMCS_GUEST_PENDING_DEBUG) & ~PENDING_DEBUG_BS;
+	if ((rflags & RFLAGS_TF) && !(vmcs_read(VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF))
+		pending |= PENDING_DEBUG_BS;
+	vmcs_write(VMCS_GUEST_PENDING_DEBUG, pending);
+}
+
+/* In the order of writing: the shadow depends on RFLAGS and DEBUGCTL, segments on EFER (which is always there). */
+static const struct {
+	uint32_t group;
+	void (*load)(struct vmx_vcpu *v);
+	void (*write)(struct vmx_vcpu *v);
+} groups_list[] = {
+	{ REGS_RFLAGS, load_rflags, write_rflags },
+	{ REGS_RSP, load_rsp, write_rsp },
+	{ REGS_CONTROL, load_control, vmx_write_control },
+	{ REGS_SEGMENTS, load_segments, write_segments },
+	{ REGS_DEBUG, load_debug, write_debug },
+	{ REGS_SYSTEM, load_system, write_system },
+	{ REGS_SHADOW, load_shadow, write_shadow },
+};
+
+void vmx_load(struct hv_vcpu *vcpu, uint32_t groups)
+{
+	uint32_t missing = groups & ~vcpu->valid;
+
+	if (!missing)
+		return;
+	vmx_make_current(vmx_of(vcpu));
+	for (unsigned i = 0; i < ARRAY_SIZE(groups_list); i++)
+		if (missing & groups_list[i].group)
+			groups_list[i].load(vmx_of(vcpu));
+	vcpu->valid |= missing;
+}
+
+void vmx_write_back(struct vmx_vcpu *v)
+{
+	uint32_t changed = v->hv.changed;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(groups_list); i++)
+		if (changed & groups_list[i].group)
+			groups_list[i].write(v);
+	if (changed & CHANGED_SLAT)
+		vmcs_write(VMCS_EPT_POINTER, vmx_ept_pointer(v->hv.slat_root));
+	v->hv.changed = 0;
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Into the guest and back. This is the path whose instructions count: an exit like CPUID's costs three
+ * VMREADs, and the entry after it no VMWRITE but RIP's, since a field is written only when its value differs from
+ * what the VMCS holds. Everything rarer stands in a function of its own.
+ *
+ * CR2 is not in the VMCS. The host takes no page faults, so a guest's stays in the processor; it is written with an
+ * injected event, with a changed register group, and when another vcpu was here.
+ */
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/host.h"
+#include "vmx/convert.h"
+#include "vmx/exit.h"
+#include "vmx/instructions.h"
+#include "vmx/quirks.h"
+#include "vmx/vmx.h"
+
+#define RARE __attribute__((noinline, cold))
+
+static RARE void write_event(struct hv_vcpu *vcpu)
+{
+	uint32_t word = vmx_event_word(&vcpu->inject, vcpu->cr0 & CR0_PE);
+
+	if (word & EVENT_HAS_ERROR)
+		vmcs_write(VMCS_ENTRY_ERROR_CODE, vcpu->inject.error_code);
+	if (vmx_event_has_length(word))
+		vmcs_write(VMCS_ENTRY_INSTRUCTION_LENGTH, vcpu->inject.length);
+	vmcs_write(VMCS_ENTRY_EVENT, word);
+	vcpu->inject.kind = EVENT_NONE;
+	write_cr2(vcpu->cr2); /* a page fault comes with a new one */
+}
+
+/* The timer counts in the guest from each entry; 0 would exit before the first instruction. */
+static RARE void write_slice(struct vmx_vcpu *v)
+{
+	uint64_t ticks = v->hv.slice_ticks;
+
+	v->slice_written = ticks;
+	if (!vmx_capability.timer)
+		return;
+	if (!ticks)
+		ticks = ~UINT64_C(0);
+	if (vmx_capability.kick_by_nmi)
+		ticks = min_u64(ticks, QUIRK_LONGEST_SLICE);
+	ticks >>= vmx_capability.timer_shift;
+	vmcs_write(VMCS_PREEMPTION_TIMER, min_u64(max_u64(ticks, 1), UINT32_MAX));
+}
+
+/* Windows are bits of the primary controls, written together whichever changed. */
+static void write_windows(struct hv_vcpu *vcpu)
+{
+	uint32_t primary = vmx_capability.primary;
+
+	if (vcpu->want_interrupt_window)
+		primary |= PRIMARY_INTERRUPT_WINDOW;
+	if (vcpu->want_nmi_window)
+		primary |= PRIMARY_NMI_WINDOW;
+	vmcs_write(VMCS_PRIMARY_CONTROLS, primary);
+}
+
+/* Brings the VMCS and the processor to what vcpu says. */
+static RARE void prepare(struct vmx_vcpu *v)
+{
+	struct hv_vcpu *vcpu = &v->hv;
+
+	if (!v->ready)
+		vmx_make_ready(v);
+	if (vcpu->changed)
+		vmx_write_back(v);
+	write_windows(vcpu);
+	if (vcpu->tsc_changed) {
+		vmcs_write(VMCS_TSC_OFFSET, vcpu->tsc_offset);
+		vcpu->tsc_changed = false;
+	}
+	if (vcpu->flush_pending)
+		vmx_flush(vcpu);
+	write_cr2(vcpu->cr2);
+	v->quiet = vmx_agenda(vcpu);
+}
+
+/*
+ * The entry did not happen; the guest's state is as it was. failed: as vmx_enter() returned it. VMCLEAR leaves no doubt
+ * whether the next entry is a launch.
+ */
+static RARE void refused(struct vmx_vcpu *v, unsigned failed)
+{
+	struct hv_exit *exit = &v->hv.exit;
+	uint32_t number = failed == 2 ? (uint32_t)vmcs_read(VMCS_INSTRUCTION_ERROR) : 0;
+
+	exit->kind = EXIT_INVALID_STATE;
+	exit->raw_reason = 0;
+	exit->length = 0;
+	exit->interrupted.kind = EVENT_NONE;
+	exit->failure.code = number;
+	exit->failure.text = failed == 2 ? vmx_instruction_error_text(number) : "VM entry without a current VMCS";
+	v->rip_seen = ~v->hv.rip; /* written or not: write it again */
+	vmx_unload(&v->hv);
+}
+
+static void read_raw(struct vmx_raw_exit *raw, unsigned needs)
+{
+	*raw = (struct vmx_raw_exit){ .reason = raw->reason };
+	if (needs & NEED_LENGTH)
+		raw->length = (uint32_t)vmcs_read(VMCS_EXIT_INSTRUCTION_LENGTH);
+	if (needs & NEED_QUALIFICATION)
+		raw->qualification = vmcs_read(VMCS_EXIT_QUALIFICATION);
+	if (needs & NEED_GPA) {
+		raw->gpa = vmcs_read(VMCS_GUEST_PHYSICAL_ADDRESS);
+		raw->gva = vmcs_read(VMCS_GUEST_LINEAR_ADDRESS);
+	}
+	if (needs & NEED_EVENT) {
+		raw->event = (uint32_t)vmcs_read(VMCS_EXIT_EVENT);
+		raw->event_error = (uint32_t)vmcs_read(VMCS_EXIT_ERROR_CODE);
+	}
+	if (needs & NEED_VECTORING)
+		raw->vectoring = (uint32_t)vmcs_read(VMCS_VECTORING_EVENT);
+	if (likely(!(raw->vectoring & EVENT_VALID)))
+		return;
+	raw->vectoring_error = (uint32_t)vmcs_read(VMCS_VECTORING_ERROR_CODE);
+	if (vmx_event_has_length(raw->vectoring))
+		raw->length = (uint32_t)vmcs_read(VMCS_EXIT_INSTRUCTION_LENGTH);
+}
+
+static void set_nmi_blocking(struct hv_vcpu *vcpu, bool blocked)
+{
+	vmx_load(vcpu, REGS_SHADOW);
+	vcpu->nmi_blocked = blocked;
+	hv_changed(vcpu, REGS_SHADOW);
+}
+
+/* What must be done before anyone looks at the exit. */
+static void settle(struct hv_vcpu *vcpu, const struct vmx_raw_exit *raw)
+{
+	struct hv_exit *exit = &vcpu->exit;
+	struct hv_event event;
+
+	if (exit->kind == EXIT_HOST_INTERRUPT) {
+		if (raw->reason == REASON_EXTERNAL_INTERRUPT)
+			interrupts_window(); /* still pending: not acknowledged by the exit */
+		else
+			host_take_nmi();
+	}
+	/* An entry that injects an NMI refuses to do so while they are blocked (section 27.3.1.5). */
+	if (exit->interrupted.kind == EVENT_NMI)
+		set_nmi_blocking(vcpu, false);
+	else if (vmx_exit_undoes_iret(raw, exit))
+		set_nmi_blocking(vcpu, true);
+	if (quirk_sipi_blocks_smi(raw->reason)) {
+		vmx_load(vcpu, REGS_SHADOW);
+		hv_changed(vcpu, REGS_SHADOW);
+	}
+	if (vmx_exit_reflects(raw, &event)) {
+		vcpu->inject = event;
+		exit->kind = EXIT_NOTHING;
+	}
+}
+
+/* Exits that are more than an instruction and its length. */
+static __attribute__((noinline)) void take_exit(struct hv_vcpu *vcpu, uint32_t reason)
+{
+	struct vmx_raw_exit raw = { .reason = reason };
+
+	read_raw(&raw, vmx_exit_rule(reason)->needs);
+	vmx_exit_decode(&raw, &vcpu->exit);
+	settle(vcpu, &raw);
+	if (reason & REASON_ENTRY_FAILED)
+		vmx_unload(vcpu); /* as in refused() */
+}
+
+void vmx_run(struct hv_vcpu *vcpu)
+{
+	struct vmx_vcpu *v = vmx_of(vcpu);
+	uint64_t reason;
+	unsigned failed;
+
+	if (unlikely(vmx_agenda(vcpu) != v->quiet))
+		prepare(v);
+	if (vcpu->rip != v->rip_seen)
+		vmcs_write_hot(VMCS_GUEST_RIP, vcpu->rip);
+	if (unlikely(vcpu->inject.kind != EVENT_NONE))
+		write_event(vcpu);
+	if (unlikely(vcpu->slice_ticks != v->slice_written))
+		write_slice(v);
+	failed = vmx_enter(vcpu->gpr, &v->entry);
+	vcpu->cr2 = read_cr2();
+	if (unlikely(failed)) {
+		refused(v, failed);
+		return;
+	}
+	v->entry.launched = true;
+	vcpu->valid = 0;
+	vcpu->rip = v->rip_seen = vmcs_read_hot(VMCS_GUEST_RIP);
+	reason = vmcs_read_hot(VMCS_EXIT_REASON);
+	if (unlikely(reason >= REASON_COUNT || vmx_exit_rules[reason].needs != NEED_LENGTH)) {
+		take_exit(vcpu, (uint32_t)reason);
+		return;
+	}
+	vcpu->exit.kind = vmx_exit_rules[reason].kind;
+	vcpu->exit.length = (uint8_t)vmcs_read_hot(VMCS_EXIT_INSTRUCTION_LENGTH);
+	vcpu->exit.raw_reason = reason;
+	vcpu->exit.interrupted.kind = EVENT_NONE;
+}

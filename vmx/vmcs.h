@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The VMCS as the manual numbers it: field encodings (Intel SDM vol. 3 appendix B), control bits (sections
+ * 25.6 to 25.8), basic exit reasons (appendix C), the formats of event words (25.8.3, 25.9.2) and the EPT pointer
+ * (25.6.11). Pure constants: unit tests include it too. Only vmx/ may.
+ */
+#ifndef VMX_VMCS_H
+#define VMX_VMCS_H
+
+#include "lib/bits.h"
+
+/* An encoding says its own width (bits 14:13) and kind (11:10); the lists below are ordered by it. */
+enum vmcs_field {
+	/* 16 bit: control, guest, host */
+	VMCS_VPID = 0x0000,
+	VMCS_GUEST_ES_SELECTOR = 0x0800, /* CS SS DS FS GS LDTR TR follow, two apart */
+	VMCS_HOST_ES_SELECTOR = 0x0c00,
+	VMCS_HOST_CS_SELECTOR = 0x0c02,
+	VMCS_HOST_SS_SELECTOR = 0x0c04,
+	VMCS_HOST_DS_SELECTOR = 0x0c06,
+	VMCS_HOST_FS_SELECTOR = 0x0c08,
+	VMCS_HOST_GS_SELECTOR = 0x0c0a,
+	VMCS_HOST_TR_SELECTOR = 0x0c0c,
+
+	/* 64 bit: control, read-only, guest, host */
+	VMCS_MSR_BITMAP = 0x2004,
+	VMCS_TSC_OFFSET = 0x2010,
+	VMCS_EPT_POINTER = 0x201a,
+	VMCS_XSS_EXITING_BITMAP = 0x202c,
+	VMCS_GUEST_PHYSICAL_ADDRESS = 0x2400,
+	VMCS_LINK_POINTER = 0x2800,
+	VMCS_GUEST_DEBUGCTL = 0x2802,
+	VMCS_GUEST_PAT = 0x2804,
+	VMCS_GUEST_EFER = 0x2806,
+	VMCS_GUEST_PDPTE0 = 0x280a, /* the other three follow, two apart */
+	VMCS_HOST_PAT = 0x2c00,
+	VMCS_HOST_EFER = 0x2c02,
+
+	/* 32 bit: control, read-only, guest, host */
+	VMCS_PIN_CONTROLS = 0x4000,
+	VMCS_PRIMARY_CONTROLS = 0x4002,
+	VMCS_EXCEPTION_BITMAP = 0x4004,
+	VMCS_PAGE_FAULT_MASK = 0x4006,
+	VMCS_PAGE_FAULT_MATCH = 0x4008,
+	VMCS_CR3_TARGET_COUNT = 0x400a,
+	VMCS_EXIT_CONTROLS = 0x400c,
+	VMCS_EXIT_MSR_STORE_COUNT = 0x400e,
+	VMCS_EXIT_MSR_LOAD_COUNT = 0x4010,
+	VMCS_ENTRY_CONTROLS = 0x4012,
+	VMCS_ENTRY_MSR_LOAD_COUNT = 0x4014,
+	VMCS_ENTRY_EVENT = 0x4016,
+	VMCS_ENTRY_ERROR_CODE = 0x4018,
+	VMCS_ENTRY_INSTRUCTION_LENGTH = 0x401a,
+	VMCS_SECONDARY_CONTROLS = 0x401e,
+	VMCS_INSTRUCTION_ERROR = 0x4400,
+	VMCS_EXIT_REASON = 0x4402,
+	VMCS_EXIT_EVENT = 0x4404,
+	VMCS_EXIT_ERROR_CODE = 0x4406,
+	VMCS_VECTORING_EVENT = 0x4408,
+	VMCS_VECTORING_ERROR_CODE = 0x440a,
+	VMCS_EXIT_INSTRUCTION_LENGTH = 0x440c,
+	VMCS_GUEST_ES_LIMIT = 0x4800, /* as with the selectors */
+	VMCS_GUEST_GDTR_LIMIT = 0x4810,
+	VMCS_GUEST_IDTR_LIMIT = 0x4812,
+	VMCS_GUEST_ES_RIGHTS = 0x4814, /* as with the selectors */
+	VMCS_GUEST_INTERRUPTIBILITY = 0x4824,
+	VMCS_GUEST_ACTIVITY = 0x4826,
+	VMCS_GUEST_SMBASE = 0x4828,
+	VMCS_GUEST_SYSENTER_CS = 0x482a,
+	VMCS_PREEMPTION_TIMER = 0x482e,
+	VMCS_HOST_SYSENTER_CS = 0x4c00,
+
+	/* natural width: control, read-only, guest, host */
+	VMCS_CR0_MASK = 0x6000,
+	VMCS_CR4_MASK = 0x6002,
+	VMCS_CR0_SHADOW = 0x6004,
+	VMCS_CR4_SHADOW = 0x6006,
+	VMCS_EXIT_QUALIFICATION = 0x6400,
+	VMCS_GUEST_LINEAR_ADDRESS = 0x640a,
+	VMCS_GUEST_CR0 = 0x6800,
+	VMCS_GUEST_CR3 = 0x6802,
+	VMCS_GUEST_CR4 = 0x6804,
+	VMCS_GUEST_ES_BASE = 0x6806, /* as with the selectors */
+	VMCS_GUEST_GDTR_BASE = 0x6816,
+	VMCS_GUEST_IDTR_BASE = 0x6818,
+	VMCS_GUEST_DR7 = 0x681a,
+	VMCS_GUEST_RSP = 0x681c,
+	VMCS_GUEST_RIP = 0x681e,
+	VMCS_GUEST_RFLAGS = 0x6820,
+	VMCS_GUEST_PENDING_DEBUG = 0x6822,
+	VMCS_GUEST_SYSENTER_ESP = 0x6824,
+	VMCS_GUEST_SYSENTER_EIP = 0x6826,
+	VMCS_HOST_CR0 = 0x6c00,
+	VMCS_HOST_CR3 = 0x6c02,
+	VMCS_HOST_CR4 = 0x6c04,
+	VMCS_HOST_FS_BASE = 0x6c06,
+	VMCS_HOST_GS_BASE = 0x6c08,
+	VMCS_HOST_TR_BASE = 0x6c0a,
+	VMCS_HOST_GDTR_BASE = 0x6c0c,
+	VMCS_HOST_IDTR_BASE = 0x6c0e,
+	VMCS_HOST_SYSENTER_ESP = 0x6c10,
+	VMCS_HOST_SYSENTER_EIP = 0x6c12,
+	VMCS_HOST_RSP = 0x6c14, /* vmx/enter.asm knows this number */
+	VMCS_HOST_RIP = 0x6c16,
+};
+
+/* The n-th of eight guest segments, numbered as enum segment_name is. */
+#define VMCS_SEGMENT(first, n) ((enum vmcs_field)((first) + 2u * (n)))
+
+/* Pin-based controls, table 25-5. */
+#define PIN_EXTERNAL_INTERRUPT BIT(0)
+#define PIN_NMI BIT(3)
+#define PIN_VIRTUAL_NMIS BIT(5)
+#define PIN_PREEMPTION_TIMER BIT(6)
+
+/* Primary processor-based controls, table 25-6. */
+#define PRIMARY_INTERRUPT_WINDOW BIT(2)
+#define PRIMARY_TSC_OFFSET BIT(3)
+#define PRIMARY_HLT BIT(7)
+#define PRIMARY_INVLPG BIT(9)
+#define PRIMARY_MWAIT BIT(10)
+#define PRIMARY_RDPMC BIT(11)
+#define PRIMARY_CR3_LOAD BIT(15)
+#define PRIMARY_CR3_STORE BIT(16)
+#define PRIMARY_CR8_LOAD BIT(19)
+#define PRIMARY_CR8_STORE BIT(20)
+#define PRIMARY_NMI_WINDOW BIT(22)
+#define PRIMARY_UNCONDITIONAL_IO BIT(24)
+#define PRIMARY_MSR_BITMAP BIT(28)
+#define PRIMARY_MONITOR BIT(29)
+#define PRIMARY_SECONDARY BIT(31)
+
+/* Secondary processor-based controls, table 25-7. */
+#define SECONDARY_EPT BIT(1)
+#define SECONDARY_RDTSCP BIT(3)
+#define SECONDARY_VPID BIT(5)
+#define SECONDARY_WBINVD BIT(6)
+#define SECONDARY_UNRESTRICTED BIT(7)
+#define SECONDARY_INVPCID BIT(12)
+#define SECONDARY_PML BIT(17)
+#define SECONDARY_XSAVES BIT(20)
+#define SECONDARY_TSC_SCALING BIT(25)
+
+/* Exit controls, table 25-13. */
+#define EXITC_SAVE_DEBUG BIT(2)
+#define EXITC_HOST_64 BIT(9)
+#define EXITC_SAVE_PAT BIT(18)
+#define EXITC_LOAD_PAT BIT(19)
+#define EXITC_SAVE_EFER BIT(20)
+#define EXITC_LOAD_EFER BIT(21)
+
+/* Entry controls, table 25-15. */
+#define ENTRYC_LOAD_DEBUG BIT(2)
+#define ENTRYC_IA32E BIT(9)
+#define ENTRYC_LOAD_PAT BIT(14)
+#define ENTRYC_LOAD_EFER BIT(15)
+
+/* The word of an event: for injection (25.8.3), of an exit (25.9.2), of vectoring (25.9.3). */
+#define EVENT_VECTOR(word) ((word) & 0xffu)
+#define EVENT_TYPE(word) (((word) >> 8) & 7u)
+#define EVENT_TYPE_SHIFT 8
+#define EVENT_HAS_ERROR BIT(11)
+#define EVENT_NMI_UNBLOCKED BIT(12) /* in exits only: an IRET had just unblocked NMIs */
+#define EVENT_VALID BIT(31)
+enum event_type {
+	EVENT_TYPE_INTERRUPT = 0,
+	EVENT_TYPE_NMI = 2,
+	EVENT_TYPE_HARDWARE_EXCEPTION = 3,
+	EVENT_TYPE_SOFT_INTERRUPT = 4,
+	EVENT_TYPE_PRIVILEGED_SOFT_EXCEPTION = 5, /* INT1 */
+	EVENT_TYPE_SOFT_EXCEPTION = 6,            /* INT3, INTO */
+};
+
+/* Guest interruptibility, table 25-3. */
+#define BLOCKING_STI BIT(0)
+#define BLOCKING_MOV_SS BIT(1)
+#define BLOCKING_SMI BIT(2)
+#define BLOCKING_NMI BIT(3)
+
+/* Pending debug exceptions, table 25-4. */
+#define PENDING_DEBUG_BS BIT(14)
+
+/* Access rights of a guest segment, table 25-2: low 16 bits as in struct segment. */
+#define RIGHTS_UNUSABLE BIT(16)
+
+/* EPT pointer, table 25-9. */
+#define EPT_POINTER_WB UINT64_C(6)
+#define EPT_POINTER_LEVELS(n) ((uint64_t)((n) - 1) << 3)
+#define EPT_POINTER_ACCESSED_DIRTY BIT(6)
+
+/* Qualification of an EPT violation, table 28-7. */
+#define VIOLATION_ACCESS(q) ((q) & 7u)
+#define VIOLATION_RIGHTS(q) (((q) >> 3) & 7u)
+#define VIOLATION_LINEAR_VALID BIT(7)
+#define VIOLATION_FINAL BIT(8) /* the access itself; clear: a walk of, or an update to, the guest's tables */
+#define VIOLATION_NMI_UNBLOCKED BIT(12)
+
+#define REASON_ENTRY_FAILED BIT(31)
+
+/* Basic exit reasons, appendix C. */
+enum exit_reason {
+	REASON_EXCEPTION_OR_NMI = 0,
+	REASON_EXTERNAL_INTERRUPT = 1,
+	REASON_TRIPLE_FAULT = 2,
+	REASON_INIT = 3,
+	REASON_SIPI = 4,
+	REASON_INTERRUPT_WINDOW = 7,
+	REASON_NMI_WINDOW = 8,
+	REASON_TASK_SWITCH = 9,
+	REASON_CPUID = 10,
+	REASON_GETSEC = 11,
+	REASON_HLT = 12,
+	REASON_INVD = 13,
+	REASON_INVLPG = 14,
+	REASON_RDPMC = 15,
+	REASON_RDTSC = 16,
+	REASON_RSM = 17,
+	REASON_VMCALL = 18,
+	REASON_VMCLEAR = 19,
+	REASON_VMLAUNCH = 20,
+	REASON_VMPTRLD = 21,
+	REASON_VMPTRST = 22,
+	REASON_VMREAD = 23,
+	REASON_VMRESUME = 24,
+	REASON_VMWRITE = 25,
+	REASON_VMXOFF = 26,
+	REASON_VMXON = 27,
+	REASON_CR_ACCESS = 28,
+	REASON_DR_ACCESS = 29,
+	REASON_IO = 30,
+	REASON_RDMSR = 31,
+	REASON_WRMSR = 32,
+	REASON_INVALID_GUEST_STATE = 33,
+	REASON_MSR_LOADING = 34,
+	REASON_MWAIT = 36,
+	REASON_MONITOR = 39,
+	REASON_PAUSE = 40,
+	REASON_MACHINE_CHECK = 41,
+	REASON_EPT_VIOLATION = 48,
+	REASON_EPT_MISCONFIG = 49,
+	REASON_INVEPT = 50,
+	REASON_RDTSCP = 51,
+	REASON_PREEMPTION_TIMER = 52,
+	REASON_INVVPID = 53,
+	REASON_WBINVD = 54,
+	REASON_XSETBV = 55,
+	REASON_INVPCID = 58,
+	REASON_VMFUNC = 59,
+	REASON_ENCLS = 60,
+	REASON_XSAVES = 63,
+	REASON_XRSTORS = 64,
+	REASON_COUNT = 65,
+};
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of vmx/ share: a vcpu with its VMCS, the state of each CPU, and who does what.
+ *
+ *   cpu.c        probe, VMXON and VMXOFF; the capability all CPUs have in common
+ *   vcpu.c       a vcpu's life, and which CPU holds its VMCS
+ *   fields.c     what is written into a VMCS once: controls, host state, the state after reset
+ *   registers.c  register groups from and to the VMCS
+ *   control.c    CR0, CR3, CR4, EFER: the guest's view against the processor's
+ *   lazy.c       registers that stay in the processor between exits; the MSR bitmap
+ *   flush.c      EPT pointer, VPIDs, INVEPT, INVVPID
+ *   run.c        entry and exit
+ *   capability.c convert.c exit.c failure.c   pure
+ *
+ * Invariant of the three stages of a vcpu on a CPU: `cpu` names the one CPU on which its VMCS is active, or NO_CPU;
+ * cpu->current says which VMCS VMREAD works on there; `ready` only if it is current, the host's state in
+ * it is this CPU's, and its lazy registers are in the processor, so that run() may enter at once.
+ */
+#ifndef VMX_VMX_H
+#define VMX_VMX_H
+
+#include "arch/x86_64/hv.h"
+#include "arch/x86_64/percpu.h"
+#include "vmx/capability.h"
+
+#define NO_CPU (~0u)
+
+/* In hv_vcpu.changed, above the register groups: the EPT pointer is to be written. */
+#define CHANGED_SLAT BIT(31)
+_Static_assert((CHANGED_SLAT & REGS_ALL) == 0, "our own mark is no register group");
+
+struct vmx_vcpu {
+	struct hv_vcpu hv; /* first */
+	struct vmx_entry {
+		uint64_t host_rsp;   /* HOST_RSP in the VMCS */
+		uint8_t launched;    /* VMRESUME, not VMLAUNCH */
+	} entry;                     /* vmx/enter.asm knows its layout */
+	uint64_t quiet;              /* what vmx_agenda() gives when nothing but RIP may need writing; VMX_NEVER_QUIET */
+	bool ready, initialised;
+	uint16_t vpid;               /* 0: none, each entry and exit flushes */
+	uint32_t blocking;           /* interruptibility as last read */
+	unsigned cpu, last_cpu;
+	uint64_t rip_seen;           /* what the VMCS holds */
+	uint64_t slice_written;      /* the slice_ticks that the timer field was made from */
+	hpa_t vmcs, msr_bitmap;
+};
+
+_Static_assert(offsetof(struct vmx_vcpu, hv) == 0, "a vcpu is cast to and from its neutral part");
+
+_Static_assert(offsetof(struct vmx_entry, host_rsp) == 0 && offsetof(struct vmx_entry, launched) == 8,
+	       "as in vmx/enter.asm");
+
+#define VMX_NEVER_QUIET (~UINT64_C(0))
+
+/* All of hv_vcpu that asks for work before an entry, but the event, the slice and RIP, as one number. */
+static inline uint64_t vmx_agenda(const struct hv_vcpu *vcpu)
+{
+	uint64_t agenda;
+
+	_Static_assert(offsetof(struct hv_vcpu, flush_pending) + 1 == offsetof(struct hv_vcpu, changed) + sizeof(agenda),
+		       "the fields stand together");
+	__builtin_memcpy(&agenda, &vcpu->changed, sizeof(agenda));
+	return agenda;
+}
+
+struct vmx_cpu {
+	bool on;
+	struct vmx_vcpu *current;    /* whose VMCS VMREAD works on */
+	struct vmx_vcpu *lazy_owner; /* whose lazy registers the processor holds */
+};
+
+extern struct vmx_capability vmx_capability; /* constant after the first probe */
+extern struct vmx_cpu vmx_cpus[MAX_CPUS];
+
+static inline struct vmx_vcpu *vmx_of(struct hv_vcpu *vcpu)
+{
+	return (struct vmx_vcpu *)vcpu;
+}
+
+/* cpu.c */
+enum status vmx_probe(struct hv_caps *caps, struct hv_refusal *why) must_check;
+enum status vmx_enable_cpu(struct hv_refusal *why) must_check;
+void vmx_disable_cpu(void);
+
+static inline void vmx_not_ready(struct vmx_vcpu *v)
+{
+	v->ready = false;
+	v->quiet = VMX_NEVER_QUIET;
+}
+
+/* vcpu.c */
+enum status vmx_create(struct hv_vcpu **vcpu) must_check;
+void vmx_destroy(struct hv_vcpu *vcpu);
+void vmx_unload(struct hv_vcpu *vcpu);
+/* VMREAD and VMWRITE are this vcpu's from here on, on this CPU. */
+void vmx_make_current(struct vmx_vcpu *v);
+void vmx_make_ready(struct vmx_vcpu *v);
+
+/* fields.c */
+void vmx_write_controls(const struct vmx_vcpu *v);
+void vmx_write_host_state(void);
+void vmx_reset(struct hv_vcpu *vcpu);
+
+/* registers.c */
+void vmx_load(struct hv_vcpu *vcpu, uint32_t groups);
+/* Writes every changed group; the vcpu is current. */
+void vmx_write_back(struct vmx_vcpu *v);
+
+/* control.c */
+uint64_t vmx_cr0_mask(void); /* bits that the host owns */
+uint64_t vmx_cr4_mask(void);
+void vmx_load_control(struct hv_vcpu *vcpu);
+void vmx_write_control(struct vmx_vcpu *v);
+
+/* lazy.c */
+void vmx_lazy_acquire(struct vmx_vcpu *v); /* on the calling CPU; the former owner's are saved */
+void vmx_lazy_release(struct vmx_vcpu *v);
+void vmx_lazy_read_msrs(struct vmx_vcpu *v);  /* into hv, if they are in this processor */
+void vmx_lazy_read_debug(struct vmx_vcpu *v);
+void vmx_lazy_write_msrs(const struct vmx_vcpu *v);
+void vmx_lazy_write_debug(const struct vmx_vcpu *v);
+void vmx_msr_bitmap_init(const struct vmx_vcpu *v);
+void vmx_pass_msr(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write);
+
+/* flush.c */
+void vmx_set_slat(struct hv_vcpu *vcpu, hpa_t root);
+uint64_t vmx_ept_pointer(hpa_t root);
+void vmx_flush(struct hv_vcpu *vcpu);         /* all that is cached for it on this CPU */
+void vmx_flush_linear(const struct vmx_vcpu *v); /* what depends on the guest's own tables */
+void vmx_flush_everything(void);              /* of every vcpu, on this CPU */
+uint16_t vmx_vpid_take(void);                 /* 0: none left, which is no error */
+void vmx_vpid_give(uint16_t vpid);
+
+/* run.c */
+void vmx_run(struct hv_vcpu *vcpu);
+
+/* enter.asm */
+unsigned vmx_enter(uint64_t gpr[GPR_COUNT], struct vmx_entry *entry);
+void vmx_exit_point(void);
+
+#endif
