@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Address space identifiers of one CPU. ASID 0 is the host's; guests get 1..count-1 in order. When they run out, a new
+ * generation begins: all that were given out before are void, and the one who starts it flushes the whole TLB on entry.
+ * A vcpu that gets a fresh ASID needs no other flush. AMD APM vol. 2 section 15.16.
+ *
+ * Pure; used by the CPU that owns the space, so nothing is locked.
+ */
+#ifndef SVM_ASID_H
+#define SVM_ASID_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct asid_space {
+	uint64_t generation; /* CPU number in the low bits, so that no two CPUs ever have the same */
+	uint32_t next, count;
+};
+
+struct asid {
+	uint64_t generation; /* of the space it was taken from; 0: none */
+	uint32_t number;
+};
+
+#define ASID_CPU_BITS 16
+
+/* count: ASIDs of the processor, the host's included; at least 2. The first one taken flushes all. */
+static inline void asid_open(struct asid_space *space, unsigned cpu, uint32_t count)
+{
+	space->generation = cpu;
+	space->count = count;
+	space->next = count;
+}
+
+static inline bool asid_valid(const struct asid_space *space, const struct asid *asid)
+{
+	return asid->generation == space->generation;
+}
+
+/* Gives a fresh one; true: the whole TLB must be flushed with the next entry. */
+static inline bool asid_take(struct asid_space *space, struct asid *asid)
+{
+	bool flush = space->next >= space->count;
+
+	if (flush) {
+		space->generation += UINT64_C(1) << ASID_CPU_BITS;
+		space->next = 1;
+	}
+	asid->generation = space->generation;
+	asid->number = space->next++;
+	return flush;
+}
+
+#endif

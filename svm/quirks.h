@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What processors and emulators do otherwise than the manual says, and what this room does about it: the only place.
+ *
+ * Worked around when the machine is known to have it (svm_quirks, chosen once at start from CPUID's hypervisor leaf):
+ * each member names one deviation. Anything that is right on every machine is done always and only told here:
+ *
+ *  - MOV to CR8 while V_IRQ is pending aborts QEMU: CR8 accesses are always intercepted (the APIC model needs them
+ *    anyway), and V_IRQ is set with V_IGN_TPR.
+ *  - Reserved bits in a write of CR4 end in VMEXIT_INVALID on QEMU where #GP is due: CR4 writes are always
+ *    intercepted, and vm/ checks them. The same for CR3 is left alone: it hurts only the guest that does it, which
+ *    is stopped with EXIT_INVALID_STATE, and interception would cost every address space switch.
+ *  - VMEXIT_INVALID reads 0x00000000ffffffff on QEMU: the low half is tested. The save area may then hold the
+ *    host's state: nothing of it is ever copied to the vcpu.
+ *  - INT3 is reported as type 4 (QEMU), a virtual interrupt as type 3: event.c takes both spellings.
+ *  - Soft events push RIP as it is where next-RIP saving is absent: RIP is moved ahead before the entry and back if the
+ *    delivery is broken off.
+ *  - An injected NMI doesn't block NMIs on QEMU: blocking is kept in software and ended by the IRET intercept on
+ *    every machine, as processors without virtual NMI need it.
+ *  - V_IRQ set at entry with IF already 1 isn't noticed on Bochs: a window that is open already is reported without
+ *    an entry.
+ *  - A guest's write of PAT reaches the host's on QEMU, VMLOAD and VMSAVE touch host-physical memory: always intercepted.
+ *  - Fields of a VMCB that the guest never set are not given values by INIT: reset sets all of them.
+ *  - ASID range, nested CR3, PAT and TLB_CONTROL go unchecked on QEMU: they are made right here by construction.
+ */
+#ifndef SVM_QUIRKS_H
+#define SVM_QUIRKS_H
+
+#include <stdbool.h>
+
+struct svm_quirks {
+	const char *machine;
+	/* VMRUN enters without the interrupt shadow that the VMCB holds: no window may be opened while there is one. */
+	bool entry_drops_shadow;
+	/* Breakpoints that a guest sets stay armed in the host: accesses that set them must exit. */
+	bool breakpoints_leak;
+	/* XSETBV never exits: XCR0 is read back after each run. */
+	bool xsetbv_silent;
+	/* Save area holds host state after VMEXIT_INVALID: not even good for finding out what was wrong. */
+	bool invalid_shows_host;
+};
+
+extern struct svm_quirks svm_quirks;
+
+/* Reads CPUID's hypervisor leaf and sets svm_quirks; once, from the boot CPU. */
+void svm_quirks_detect(void);
+
+#endif

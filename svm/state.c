@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Register groups between hv_vcpu and the VMCB's save area, both ways, and the state after power-on. Pure: whoever calls
+ * decides when. A store marks exactly the VMCB groups that it touched as not clean. EFER.SVME is always set in the VMCB
+ * (VMRUN demands it) and never seen in hv_vcpu. AMD APM vol. 2 sections 15.5.1, 15.15, 14.1.3.
+ */
+#include "svm/svm.h"
+
+#include "arch/x86_64/registers.h"
+
+#define ATTRIBUTES_LOW 0x00ffu  /* type, S, DPL, P: the same place on both sides */
+#define ATTRIBUTES_HIGH 0xf000u /* AVL, L, D/B, G: bits 11:8 in the VMCB */
+#define ATTRIBUTES_SHIFT 4
+
+_Static_assert((SEG_ATTR_L | SEG_ATTR_DB | SEG_ATTR_G | ATTRIBUTES_HIGH) == ATTRIBUTES_HIGH, "attribute places");
+_Static_assert((SEG_ATTR_PRESENT | SEG_ATTR_S | ATTRIBUTES_LOW) == ATTRIBUTES_LOW, "attribute places");
+
+#define TSS_BUSY 0x02u
+#define PAT_AFTER_RESET UINT64_C(0x0007040600070406)
+#define DR6_AFTER_RESET UINT64_C(0xffff0ff0)
+#define DR7_AFTER_RESET UINT64_C(0x400)
+
+uint16_t svm_attributes_to_vmcb(uint16_t attributes)
+{
+	return (uint16_t)((attributes & ATTRIBUTES_LOW) | (attributes & ATTRIBUTES_HIGH) >> ATTRIBUTES_SHIFT);
+}
+
+uint16_t svm_attributes_from_vmcb(uint16_t attributes)
+{
+	return (uint16_t)((attributes & ATTRIBUTES_LOW) | (attributes << ATTRIBUTES_SHIFT & ATTRIBUTES_HIGH));
+}
+
+/* Where each segment of enum segment_name stands in the save area, in units of one segment. */
+static const uint8_t places[SEG_COUNT] = {
+	[SEG_ES] = 0, [SEG_CS] = 1, [SEG_SS] = 2, [SEG_DS] = 3, [SEG_FS] = 4, [SEG_GS] = 5, [SEG_LDTR] = 7, [SEG_TR] = 9,
+};
+_Static_assert(offsetof(struct vmcb_save, tr) == 9 * sizeof(struct vmcb_segment), "places[]");
+_Static_assert(offsetof(struct vmcb_save, ldtr) == 7 * sizeof(struct vmcb_segment), "places[]");
+
+static void fetch_segments(struct hv_vcpu *vcpu, const struct vmcb_save *save)
+{
+	for (unsigned i = 0; i < SEG_COUNT; i++) {
+		const struct vmcb_segment *from = &save->es + places[i];
+
+		vcpu->segment[i] = (struct segment){
+			.base = from->base,
+			.limit = from->limit,
+			.selector = from->selector,
+			.attributes = svm_attributes_from_vmcb(from->attributes),
+		};
+	}
+	/* The privilege level proper is CPL's; a SYSRET or a null SS leaves another DPL behind (15.5.1). */
+	vcpu->segment[SEG_SS].attributes = (uint16_t)((vcpu->segment[SEG_SS].attributes & ~0x60u) | (save->cpl & 3u) << 5);
+	/* Some processors don't show the busy bit of the task that runs, which by definition is set. */
+	vcpu->segment[SEG_TR].attributes |= TSS_BUSY;
+	vcpu->gdtr = (struct table_register){ .base = save->gdtr.base, .limit = (uint16_t)save->gdtr.limit };
+	vcpu->idtr = (struct table_register){ .base = save->idtr.base, .limit = (uint16_t)save->idtr.limit };
+}
+
+static void store_segments(const struct hv_vcpu *vcpu, struct vmcb_save *save)
+{
+	for (unsigned i = 0; i < SEG_COUNT; i++) {
+		const struct segment *from = &vcpu->segment[i];
+
+		(&save->es)[places[i]] = (struct vmcb_segment){
+			.selector = from->selector,
+			.attributes = svm_attributes_to_vmcb(from->attributes),
+			.limit = from->limit,
+			.base = from->base,
+		};
+	}
+	save->cpl = SEG_ATTR_DPL(vcpu->segment[SEG_SS].attributes);
+	save->gdtr = (struct vmcb_segment){ .base = vcpu->gdtr.base, .limit = vcpu->gdtr.limit };
+	save->idtr = (struct vmcb_segment){ .base = vcpu->idtr.base, .limit = vcpu->idtr.limit };
+}
+
+static void fetch_system(struct hv_vcpu *vcpu, const struct vmcb_save *save)
+{
+	vcpu->sysenter_cs = save->sysenter_cs;
+	vcpu->sysenter_esp = save->sysenter_esp;
+	vcpu->sysenter_eip = save->sysenter_eip;
+	vcpu->pat = save->pat;
+	vcpu->star = save->star;
+	vcpu->lstar = save->lstar;
+	vcpu->cstar = save->cstar;
+	vcpu->sfmask = save->sfmask;
+	vcpu->kernel_gs_base = save->kernel_gs_base;
+}
+
+static void store_system(const struct hv_vcpu *vcpu, struct vmcb_save *save)
+{
+	save->sysenter_cs = vcpu->sysenter_cs;
+	save->sysenter_esp = vcpu->sysenter_esp;
+	save->sysenter_eip = vcpu->sysenter_eip;
+	save->pat = vcpu->pat;
+	save->star = vcpu->star;
+	save->lstar = vcpu->lstar;
+	save->cstar = vcpu->cstar;
+	save->sfmask = vcpu->sfmask;
+	save->kernel_gs_base = vcpu->kernel_gs_base;
+}
+
+void svm_fetch_groups(struct hv_vcpu *vcpu, const struct vmcb *vmcb, uint32_t groups)
+{
+	const struct vmcb_save *save = &vmcb->save;
+
+	if (groups & REGS_RFLAGS)
+		vcpu->rflags = save->rflags;
+	if (groups & REGS_RSP)
+		vcpu->gpr[GPR_RSP] = save->rsp;
+	if (groups & REGS_CONTROL) {
+		vcpu->cr0 = save->cr0;
+		vcpu->cr3 = save->cr3;
+		vcpu->cr4 = save->cr4;
+		vcpu->efer = save->efer & ~EFER_SVME;
+	}
+	if (groups & REGS_SEGMENTS)
+		fetch_segments(vcpu, save);
+	if (groups & REGS_DEBUG) {
+		vcpu->dr[6] = save->dr6;
+		vcpu->dr[7] = save->dr7;
+	}
+	if (groups & REGS_SYSTEM)
+		fetch_system(vcpu, save);
+	if (groups & REGS_SHADOW)
+		vcpu->interrupt_shadow = vmcb->control.interrupt_state & INTERRUPT_SHADOW;
+}
+
+void svm_store_groups(const struct hv_vcpu *vcpu, struct vmcb *vmcb, uint32_t groups)
+{
+	struct vmcb_save *save = &vmcb->save;
+	uint64_t dirty = 0;
+
+	if (groups & REGS_RFLAGS)
+		save->rflags = vcpu->rflags;
+	if (groups & REGS_RSP)
+		save->rsp = vcpu->gpr[GPR_RSP];
+	if (groups & REGS_CONTROL) {
+		save->cr0 = vcpu->cr0;
+		save->cr3 = vcpu->cr3;
+		save->cr4 = vcpu->cr4;
+		save->efer = vcpu->efer | EFER_SVME;
+		dirty |= CLEAN_CONTROL;
+	}
+	if (groups & REGS_SEGMENTS) {
+		store_segments(vcpu, save);
+		dirty |= CLEAN_SEGMENTS | CLEAN_TABLES;
+	}
+	if (groups & REGS_DEBUG) {
+		save->dr6 = vcpu->dr[6];
+		save->dr7 = vcpu->dr[7];
+		dirty |= CLEAN_DEBUG;
+	}
+	if (groups & REGS_SYSTEM) {
+		store_system(vcpu, save);
+		dirty |= CLEAN_NESTED; /* holds PAT */
+	}
+	if (groups & REGS_SHADOW)
+		vmcb->control.interrupt_state = vcpu->interrupt_shadow ? INTERRUPT_SHADOW : 0;
+	svm_dirty(vmcb, dirty);
+}
+
+static void power_on_segments(struct hv_vcpu *vcpu)
+{
+	const struct segment data = { .limit = 0xffff, .attributes = 0x93 };
+
+	for (unsigned i = SEG_ES; i <= SEG_GS; i++)
+		vcpu->segment[i] = data;
+	vcpu->segment[SEG_CS] = (struct segment){ .base = 0xffff0000, .limit = 0xffff, .selector = 0xf000, .attributes = 0x9b };
+	vcpu->segment[SEG_LDTR] = (struct segment){ .limit = 0xffff, .attributes = 0x82 };
+	vcpu->segment[SEG_TR] = (struct segment){ .limit = 0xffff, .attributes = 0x8b };
+	vcpu->gdtr = vcpu->idtr = (struct table_register){ .limit = 0xffff };
+}
+
+void svm_power_on_state(struct hv_vcpu *vcpu)
+{
+	for (unsigned i = 0; i < GPR_COUNT; i++)
+		vcpu->gpr[i] = 0;
+	vcpu->rip = 0xfff0;
+	vcpu->rflags = BIT(1);
+	vcpu->cr0 = CR0_CD | CR0_NW | CR0_ET;
+	vcpu->cr2 = vcpu->cr3 = vcpu->cr4 = vcpu->efer = 0;
+	vcpu->xcr0 = 1;
+	for (unsigned i = 0; i < 4; i++)
+		vcpu->dr[i] = vcpu->pdpte[i] = 0;
+	vcpu->dr[6] = DR6_AFTER_RESET;
+	vcpu->dr[7] = DR7_AFTER_RESET;
+	vcpu->debugctl = 0;
+	power_on_segments(vcpu);
+	vcpu->sysenter_cs = vcpu->sysenter_esp = vcpu->sysenter_eip = 0;
+	vcpu->pat = PAT_AFTER_RESET;
+	vcpu->star = vcpu->lstar = vcpu->cstar = vcpu->sfmask = vcpu->kernel_gs_base = 0;
+	vcpu->interrupt_shadow = vcpu->nmi_blocked = false;
+	vcpu->inject = (struct hv_event){ .kind = EVENT_NONE };
+	vcpu->want_interrupt_window = vcpu->want_nmi_window = false;
+	vcpu->exit = (struct hv_exit){ .kind = EXIT_NOTHING };
+	vcpu->valid = vcpu->changed = REGS_ALL;
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The room's own types: one vcpu's VMCB with what belongs to it, one CPU's host side, and what its files offer each
+ * other. Nobody outside svm/ includes this; vm/ knows svm_ops.
+ *
+ * Where guest state is: RAX and RIP are copied at every exit and entry; the other general registers go straight
+ * between the processor and hv_vcpu.gpr (enter.asm); all else stays in the VMCB and is copied group by group
+ * (state.c). DR0-3 stay in the processor while the vcpu is the last one that ran there (svm_cpu.loaded).
+ */
+#ifndef SVM_SVM_H
+#define SVM_SVM_H
+
+#include "arch/x86_64/hv.h"
+#include "arch/x86_64/percpu.h"
+#include "svm/asid.h"
+#include "svm/vmcb.h"
+
+/* What matters to this room of CPUID 8000_000A; the same on every CPU. */
+struct svm_features {
+	bool next_rip, decode_assists, flush_asid, pause_filter, pause_threshold;
+	bool invlpgb, mcommit, rdpru;
+	uint32_t asid_count;
+	uint32_t clean_mask; /* what control.clean is set to after a run: CLEAN_ALL or 0 */
+};
+
+extern struct svm_features svm_features;
+/* XCR0 must be read back after each run: see quirks.h. */
+extern bool svm_read_xcr0;
+
+/* Armed for the run in progress; finish_special() takes care of each. */
+#define ARMED_EVENT 0x01u      /* event_inject is filled */
+#define ARMED_WINDOW 0x02u     /* V_IRQ and its intercept are on */
+#define ARMED_IRET 0x04u       /* IRET exits: NMIs are blocked */
+#define ARMED_UNBLOCK 0x08u    /* an IRET was about to run at iret_rip: NMIs are free once it has */
+#define ARMED_FLUSH 0x10u      /* tlb_control is not TLB_KEEP */
+
+struct svm_vcpu {
+	struct hv_vcpu hv; /* first */
+	struct vmcb *vmcb;
+	hpa_t vmcb_address;
+	uint8_t *msr_map;
+	struct asid asid;
+	uint32_t armed; /* ARMED_* */
+	bool nmi_blocked;
+	bool rip_advanced; /* rip in the VMCB stands behind the soft event's instruction */
+	uint64_t entry_rip; /* of the entry that injected */
+	uint64_t iret_rip;
+	struct hv_event injected; /* what event_inject was made from */
+};
+
+_Static_assert(offsetof(struct svm_vcpu, hv) == 0, "a hv_vcpu pointer is a svm_vcpu pointer");
+
+static inline struct svm_vcpu *svm_of(struct hv_vcpu *vcpu)
+{
+	return (struct svm_vcpu *)vcpu;
+}
+
+/* The host side of one CPU. */
+struct svm_cpu {
+	hpa_t host_vmcb_address;
+	void *host_vmcb;         /* what VMLOAD brings back: FS, GS, TR, LDTR and the syscall MSRs */
+	struct svm_vcpu *loaded; /* whose DR0-3 are in the processor and whose ASID is known to be good */
+	struct asid_space asids;
+};
+
+extern struct svm_cpu svm_cpus[MAX_CPUS];
+
+static inline void svm_dirty(struct vmcb *vmcb, uint64_t groups)
+{
+	vmcb->control.clean &= (uint32_t)~groups;
+}
+
+/* ---- cpu.c ---- */
+enum status svm_probe(struct hv_caps *caps, struct hv_refusal *why) must_check;
+enum status svm_enable_cpu(struct hv_refusal *why) must_check;
+void svm_disable_cpu(void);
+
+/* ---- vcpu.c ---- */
+enum status svm_create(struct hv_vcpu **vcpu) must_check;
+void svm_destroy(struct hv_vcpu *vcpu);
+void svm_reset(struct hv_vcpu *vcpu);
+void svm_set_slat(struct hv_vcpu *vcpu, hpa_t root);
+void svm_pass_msr(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write);
+
+/* ---- state.c, pure: register groups between hv_vcpu and VMCB (not DR0-3) ---- */
+void svm_fetch_groups(struct hv_vcpu *vcpu, const struct vmcb *vmcb, uint32_t groups);
+void svm_store_groups(const struct hv_vcpu *vcpu, struct vmcb *vmcb, uint32_t groups);
+/* Everything in hv_vcpu as after power-on. APM vol. 2 table 14-1. */
+void svm_power_on_state(struct hv_vcpu *vcpu);
+uint16_t svm_attributes_to_vmcb(uint16_t attributes);
+uint16_t svm_attributes_from_vmcb(uint16_t attributes);
+
+/* ---- event.c, pure ---- */
+/* The text says why the processor would refuse this event; NULL: it takes it. */
+const char *svm_event_refused(const struct hv_event *event);
+uint64_t svm_event_encode(const struct hv_event *event);
+/* From exit_interrupt_info; *soft: it came from INT n, INT3 or INTO. */
+void svm_event_decode(uint64_t info, struct hv_event *event, bool *soft);
+
+/* ---- exit.c, pure ---- */
+/* Fills all of exit but `interrupted`. Not for VMEXIT_INVALID. */
+void svm_decode_exit(const struct vmcb *vmcb, const struct svm_features *features, struct hv_exit *exit);
+
+/* ---- msr_map.c, pure ---- */
+#define MSR_MAP_SIZE 8192u
+/* Is this one of the MSRs that VMLOAD and VMSAVE exchange, so that a guest may have it without an exit? */
+bool svm_msr_switched(uint32_t msr);
+/* False: the map doesn't cover this MSR, it always exits. */
+bool svm_msr_map_set(uint8_t *map, uint32_t msr, bool exit_on_read, bool exit_on_write);
+
+/* ---- explain.c, pure ---- */
+/* Why VMRUN refused: the first rule of APM vol. 2 section 15.5.1 that is broken; NULL when none is found. */
+const char *svm_explain_refusal(const struct vmcb *vmcb, uint32_t asid_count, bool save_area_is_guest);
+
+/* ---- run.c ---- */
+void svm_run(struct hv_vcpu *vcpu);
+void svm_unload(struct hv_vcpu *vcpu);
+void svm_load(struct hv_vcpu *vcpu, uint32_t groups);
+
+/* ---- enter.asm ---- */
+/* One entry and exit: general registers from and to gpr[], but RAX and RSP, which the VMCB holds. Interrupts stay off. */
+void svm_enter(uint64_t *gpr, uint64_t guest_vmcb, uint64_t host_vmcb);
+void svm_vmsave(uint64_t vmcb);
+/* DR0-3 of the processor. */
+void svm_read_breakpoints(uint64_t *dr);
+void svm_write_breakpoints(const uint64_t *dr);
+
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Birth, reset and end of a vcpu, and what it is asked to exit for. AMD APM vol. 2 sections 15.5, 15.9 - 15.14, 14.1.3.
+ *
+ * The VMCB and the MSR map come from the heap: page-aligned, in the direct map, charged to the host. All vcpus share
+ * one I/O map that lets every port exit; it is made with the first of them and stays.
+ */
+#include "svm/svm.h"
+
+#include "arch/x86_64/registers.h"
+#include "lib/memory.h"
+#include "mm/map.h"
+#include "svm/codes.h"
+#include "svm/quirks.h"
+
+#define IO_MAP_SIZE 12288u
+/* Spinning: an exit after this many PAUSEs closer together than the threshold, in cycles. 15.14.4. */
+#define PAUSE_COUNT 3000u
+#define PAUSE_THRESHOLD 128u
+
+#define ALWAYS1 (INTERCEPT1_INTR | INTERCEPT1_NMI | INTERCEPT1_SMI | INTERCEPT1_INIT | INTERCEPT1_RDPMC | \
+		 INTERCEPT1_CPUID | INTERCEPT1_RSM | INTERCEPT1_INVD | INTERCEPT1_HLT | INTERCEPT1_INVLPGA | \
+		 INTERCEPT1_IOIO | INTERCEPT1_MSR | INTERCEPT1_SHUTDOWN)
+#define ALWAYS2 (INTERCEPT2_VMRUN | INTERCEPT2_VMMCALL | INTERCEPT2_VMLOAD | INTERCEPT2_VMSAVE | INTERCEPT2_STGI | \
+		 INTERCEPT2_CLGI | INTERCEPT2_SKINIT | INTERCEPT2_WBINVD | INTERCEPT2_MONITOR | INTERCEPT2_MWAIT | \
+		 INTERCEPT2_XSETBV)
+#define CR8_BIT BIT(8)
+#define CR4_BIT BIT(4)
+#define DR_ALL BITS(7, 0)
+
+static void *io_map;
+
+/* NULL: no memory. */
+static void *shared_io_map(void)
+{
+	void *map = __atomic_load_n(&io_map, __ATOMIC_ACQUIRE), *none = NULL;
+
+	if (map)
+		return map;
+	map = heap_alloc(IO_MAP_SIZE);
+	if (!map)
+		return NULL;
+	__builtin_memset(map, 0xff, IO_MAP_SIZE);
+	if (__atomic_compare_exchange_n(&io_map, &none, map, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		return map;
+	heap_free(map, IO_MAP_SIZE);
+	return none;
+}
+
+static void set_intercepts(struct vmcb_control *control)
+{
+	control->cr_read = CR8_BIT;
+	control->cr_write = CR8_BIT | CR4_BIT;
+	control->dr_read = 0;
+	control->dr_write = svm_quirks.breakpoints_leak ? DR_ALL : 0;
+	/* #DB and #AC: delivered by the processor itself, a guest can make them loop forever within one instruction. */
+	control->exceptions = BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC);
+	control->intercept[0] = ALWAYS1 | (svm_features.pause_filter ? INTERCEPT1_PAUSE : 0);
+	control->intercept[1] = ALWAYS2 | (svm_features.rdpru ? INTERCEPT2_RDPRU : 0);
+	control->intercept[2] = (svm_features.invlpgb ? INTERCEPT3_INVLPGB | INTERCEPT3_TLBSYNC : 0) |
+				(svm_features.mcommit ? INTERCEPT3_MCOMMIT : 0);
+	control->pause_filter_count = svm_features.pause_filter ? PAUSE_COUNT : 0;
+	control->pause_filter_threshold = svm_features.pause_threshold ? PAUSE_THRESHOLD : 0;
+}
+
+enum status svm_create(struct hv_vcpu **vcpu)
+{
+	void *ports = shared_io_map();
+	struct svm_vcpu *svm = ports ? heap_alloc(sizeof(*svm)) : NULL;
+
+	if (!svm)
+		return NO_MEMORY;
+	svm->vmcb = heap_alloc(sizeof(struct vmcb));
+	svm->msr_map = heap_alloc(MSR_MAP_SIZE);
+	if (!svm->vmcb || !svm->msr_map) {
+		if (svm->vmcb)
+			heap_free(svm->vmcb, sizeof(struct vmcb));
+		if (svm->msr_map)
+			heap_free(svm->msr_map, MSR_MAP_SIZE);
+		heap_free(svm, sizeof(*svm));
+		return NO_MEMORY;
+	}
+	__builtin_memset(svm->msr_map, 0xff, MSR_MAP_SIZE);
+	svm->vmcb_address = direct_address(svm->vmcb);
+	svm->vmcb->control.iopm_base = direct_address(ports).v;
+	svm->vmcb->control.msrpm_base = direct_address(svm->msr_map).v;
+	svm->vmcb->control.nested_control = NESTED_PAGING;
+	svm->hv.slat_root = HPA_NONE;
+	svm_reset(&svm->hv);
+	*vcpu = &svm->hv;
+	return OK;
+}
+
+void svm_destroy(struct hv_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+
+	svm_unload(vcpu);
+	heap_free(svm->vmcb, sizeof(struct vmcb));
+	heap_free(svm->msr_map, MSR_MAP_SIZE);
+	heap_free(svm, sizeof(*svm));
+}
+
+void svm_reset(struct hv_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+	struct vmcb_control *control = &svm->vmcb->control;
+
+	svm_power_on_state(vcpu);
+	set_intercepts(control);
+	control->interrupt_control = V_INTR_MASKING;
+	control->interrupt_state = 0;
+	control->event_inject = 0;
+	control->clean = 0;
+	svm->armed &= ARMED_FLUSH;
+	svm->nmi_blocked = svm->rip_advanced = false;
+	vcpu->tsc_changed = true;
+	vcpu->flush_pending = true;
+}
+
+void svm_set_slat(struct hv_vcpu *vcpu, hpa_t root)
+{
+	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
+
+	vcpu->slat_root = root;
+	vmcb->control.nested_cr3 = root.v;
+	svm_dirty(vmcb, CLEAN_NESTED);
+	vcpu->flush_pending = true;
+}
+
+void svm_pass_msr(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+
+	/* Any other would reach the host's own; it keeps its exit. */
+	if (!svm_msr_switched(msr))
+		return;
+	if (svm_msr_map_set(svm->msr_map, msr, !read, !write))
+		svm_dirty(svm->vmcb, CLEAN_PERMISSIONS);
+}
+
+const struct hv_ops svm_ops = {
+	.name = "SVM",
+	.probe = svm_probe,
+	.enable_cpu = svm_enable_cpu,
+	.disable_cpu = svm_disable_cpu,
+	.create = svm_create,
+	.destroy = svm_destroy,
+	.reset = svm_reset,
+	.run = svm_run,
+	.unload = svm_unload,
+	.load = svm_load,
+	.set_slat = svm_set_slat,
+	.pass_msr = svm_pass_msr,
+};
