@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The host's local APIC. Registers are named by their xAPIC offset; in x2APIC mode the same
+ * register is MSR 0x800 + offset / 16. All local interrupt sources are masked but the timer.
+ */
+#include "arch/x86_64/apic.h"
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/cpu_local.h"
+#include "arch/x86_64/features.h"
+#include "arch/x86_64/host.h"
+#include "arch/x86_64/log.h"
+#include "arch/x86_64/paging.h"
+#include "arch/x86_64/time.h"
+#include "arch/x86_64/traps.h"
+
+/* Intel SDM vol. 3 table 11-1. */
+enum apic_register {
+	APIC_ID = 0x20, APIC_VERSION = 0x30, APIC_TPR = 0x80, APIC_EOI = 0xb0, APIC_SPURIOUS = 0xf0, APIC_ISR = 0x100,
+	APIC_ESR = 0x280, APIC_LVT_CMCI = 0x2f0, APIC_ICR = 0x300, APIC_ICR_HIGH = 0x310, APIC_LVT_TIMER = 0x320,
+	APIC_LVT_THERMAL = 0x330, APIC_LVT_PERFORMANCE = 0x340, APIC_LVT_LINT0 = 0x350, APIC_LVT_LINT1 = 0x360,
+	APIC_LVT_ERROR = 0x370, APIC_TIMER_INITIAL = 0x380, APIC_TIMER_CURRENT = 0x390, APIC_TIMER_DIVIDE = 0x3e0,
+};
+
+#define X2APIC_MSR 0x800u
+#define APIC_BASE_X2 BIT(10)
+#define APIC_BASE_ENABLE BIT(11)
+#define APIC_SOFTWARE_ENABLE 0x100u
+#define LVT_MASKED 0x10000u
+#define LVT_TSC_DEADLINE 0x40000u
+#define MSR_TSC_DEADLINE 0x6e0u
+#define ICR_NMI 0x400u
+#define ICR_INIT 0x500u
+#define ICR_STARTUP 0x600u
+#define ICR_PENDING 0x1000u
+#define ICR_ASSERT 0x4000u
+#define ICR_ALL_BUT_SELF 0xc0000u
+#define ICR_SPINS 1000000u
+#define DIVIDE_BY_16 3u
+#define CALIBRATE_NS 2000000u
+
+static bool x2apic;
+static volatile uint32_t *registers; /* xAPIC mode */
+/* Timer ticks per 2^32 TSC ticks; 0: not calibrated. */
+static uint64_t timer_ratio;
+
+static uint32_t apic_read(enum apic_register r)
+{
+	return x2apic ? (uint32_t)rdmsr(X2APIC_MSR + r / 16) : registers[r / 4];
+}
+
+static void apic_write(enum apic_register r, uint32_t value)
+{
+	if (x2apic)
+		wrmsr(X2APIC_MSR + r / 16, value);
+	else
+		registers[r / 4] = value;
+}
+
+enum status apic_init(void)
+{
+	uint64_t base = rdmsr(MSR_APIC_BASE);
+
+	if (!(cpuid(1, 0).edx >> 9 & 1) && !(base & APIC_BASE_ENABLE))
+		return NOT_SUPPORTED;
+	if (features.x2apic) {
+		x2apic = true;
+		return OK;
+	}
+	registers = host_map_device(hpa(base & BITS(51, 12)), PAGE_SIZE, MEMORY_TYPE_UC);
+	return registers ? OK : NO_MEMORY;
+}
+
+bool apic_is_x2(void)
+{
+	return x2apic;
+}
+
+static void mask_local_sources(void)
+{
+	unsigned last = apic_read(APIC_VERSION) >> 16 & 0xff; /* LVT entries - 1 */
+
+	apic_write(APIC_LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
+	apic_write(APIC_LVT_LINT0, LVT_MASKED);
+	apic_write(APIC_LVT_LINT1, LVT_MASKED);
+	apic_write(APIC_LVT_ERROR, LVT_MASKED | VECTOR_SPURIOUS);
+	if (last >= 4)
+		apic_write(APIC_LVT_PERFORMANCE, LVT_MASKED);
+	if (last >= 5)
+		apic_write(APIC_LVT_THERMAL, LVT_MASKED);
+	if (last >= 6)
+		apic_write(APIC_LVT_CMCI, LVT_MASKED);
+}
+
+/* What the firmware left in service would block ours for ever. One EOI clears one; at most 256 are there. */
+static void drop_in_service(void)
+{
+	for (unsigned i = 0; i < 256; i++) {
+		uint32_t any = 0;
+
+		for (unsigned r = 0; r < 8; r++)
+			any |= apic_read(APIC_ISR + r * 0x10);
+		if (!any)
+			return;
+		apic_end_of_interrupt();
+	}
+}
+
+uint32_t apic_enable(void)
+{
+	uint64_t base = rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE;
+	uint32_t id;
+
+	wrmsr(MSR_APIC_BASE, base); /* through xAPIC mode: SDM vol. 3 section 11.12.5 */
+	if (x2apic)
+		wrmsr(MSR_APIC_BASE, base | APIC_BASE_X2);
+	apic_write(APIC_SPURIOUS, APIC_SOFTWARE_ENABLE | VECTOR_SPURIOUS);
+	mask_local_sources();
+	apic_write(APIC_TPR, 0);
+	apic_write(APIC_ESR, 0);
+	apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_16);
+	drop_in_service();
+	id = apic_read(APIC_ID);
+	this_cpu()->apic_id = x2apic ? id : id >> 24;
+	if (timer_ratio || features.tsc_deadline)
+		apic_timer_disarm();
+	return this_cpu()->apic_id;
+}
+
+void apic_end_of_interrupt(void)
+{
+	apic_write(APIC_EOI, 0);
+}
+
+bool apic_in_service(unsigned vector)
+{
+	if (!x2apic && !registers)
+		return false;
+	return apic_read(APIC_ISR + (vector / 32) * 0x10) >> (vector % 32) & 1;
+}
+
+/* ---- interrupts between CPUs ---- */
+
+static void send(uint32_t apic_id, uint32_t command)
+{
+	if (x2apic) {
+		/* The MSR write doesn't wait for earlier stores: SDM vol. 3 section 11.12.3. */
+		__asm__ volatile("mfence; lfence" : : : "memory");
+		wrmsr(X2APIC_MSR + APIC_ICR / 16, (uint64_t)apic_id << 32 | command);
+		return;
+	}
+	for (unsigned i = 0; i < ICR_SPINS && apic_read(APIC_ICR) & ICR_PENDING; i++)
+		__builtin_ia32_pause();
+	apic_write(APIC_ICR_HIGH, apic_id << 24);
+	apic_write(APIC_ICR, command);
+}
+
+void apic_send_init(uint32_t apic_id)
+{
+	send(apic_id, ICR_INIT | ICR_ASSERT);
+}
+
+void apic_send_startup(uint32_t apic_id, uint8_t page)
+{
+	send(apic_id, ICR_STARTUP | ICR_ASSERT | page);
+}
+
+void apic_stop_others(void)
+{
+	if (x2apic || registers)
+		send(0, ICR_NMI | ICR_ASSERT | ICR_ALL_BUT_SELF);
+}
+
+void host_kick(unsigned cpu, bool nmi)
+{
+	send(host_apic_id(cpu), nmi ? ICR_NMI | ICR_ASSERT : ICR_ASSERT | VECTOR_KICK);
+}
+
+/* ---- timer ---- */
+
+void apic_timer_calibrate(void)
+{
+	uint64_t wanted = host_ns_to_tsc(CALIBRATE_NS), start, ticks;
+	uint32_t count;
+
+	if (features.tsc_deadline)
+		return;
+	apic_write(APIC_LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
+	apic_write(APIC_TIMER_INITIAL, UINT32_MAX);
+	start = rdtsc();
+	do {
+		ticks = rdtsc() - start;
+	} while (ticks < wanted);
+	count = UINT32_MAX - apic_read(APIC_TIMER_CURRENT);
+	ticks = rdtsc() - start;
+	apic_write(APIC_TIMER_INITIAL, 0);
+	timer_ratio = ((uint64_t)count << 32) / ticks;
+	if (!timer_ratio) {
+		log_line("apic: the timer does not count; time slices end late");
+		timer_ratio = BIT(32) / 16;
+	}
+	log_line("apic: timer at %lu kHz", host_tsc_hz() / 1000 * timer_ratio >> 32);
+}
+
+void apic_timer_arm(uint64_t when, uint64_t ticks)
+{
+	uint64_t count;
+
+	if (features.tsc_deadline) {
+		apic_write(APIC_LVT_TIMER, LVT_TSC_DEADLINE | VECTOR_TIMER);
+		/* An xAPIC register write must be seen before the MSR's: SDM vol. 3 section 11.5.4.1. */
+		__asm__ volatile("mfence; lfence" : : : "memory");
+		wrmsr(MSR_TSC_DEADLINE, when ? when : 1);
+		return;
+	}
+	/* Rounded up: never early. What doesn't fit is armed again by time_timer_fired(). */
+	count = (uint64_t)((unsigned __int128)ticks * timer_ratio >> 32) + 1;
+	apic_write(APIC_LVT_TIMER, VECTOR_TIMER);
+	apic_write(APIC_TIMER_INITIAL, (uint32_t)min_u64(count, UINT32_MAX));
+}
+
+void apic_timer_disarm(void)
+{
+	if (features.tsc_deadline)
+		wrmsr(MSR_TSC_DEADLINE, 0);
+	else
+		apic_write(APIC_TIMER_INITIAL, 0);
+	apic_write(APIC_LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CPUID once, as named truth values; and CR0, CR4, EFER, PAT, XCR0 made from them. Intel SDM vol. 2 CPUID, vol. 3 section 2.5. */
+#include "arch/x86_64/features.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/host.h"
+
+struct features features;
+
+enum cpuid_register { IN_EAX, IN_EBX, IN_ECX, IN_EDX };
+
+struct feature_bit {
+	uint32_t leaf;
+	uint8_t where, bit;
+	uint16_t field; /* offset of a bool in struct features */
+};
+
+#define FEATURE(leaf, where, bit, name) { leaf, where, bit, offsetof(struct features, name) }
+
+static const struct feature_bit bits[] = {
+	FEATURE(1, IN_ECX, 17, pcid),
+	FEATURE(1, IN_ECX, 21, x2apic),
+	FEATURE(1, IN_ECX, 24, tsc_deadline),
+	FEATURE(1, IN_ECX, 26, xsave),
+	FEATURE(1, IN_ECX, 31, hypervisor),
+	FEATURE(1, IN_EDX, 12, mtrr),
+	FEATURE(1, IN_EDX, 13, global_pages),
+	FEATURE(1, IN_EDX, 7, machine_check),
+	FEATURE(1, IN_EDX, 16, pat),
+	FEATURE(1, IN_EDX, 24, fxsave),
+	FEATURE(6, IN_EAX, 2, arat),
+	FEATURE(7, IN_EBX, 0, fsgsbase),
+	FEATURE(7, IN_EBX, 7, smep),
+	FEATURE(7, IN_EBX, 20, smap),
+	FEATURE(7, IN_ECX, 2, umip),
+	FEATURE(7, IN_ECX, 16, la57),
+	FEATURE(0x80000001, IN_EDX, 20, nx),
+	FEATURE(0x80000001, IN_EDX, 26, gigabyte_pages),
+	FEATURE(0x80000001, IN_EDX, 27, rdtscp),
+	FEATURE(0x80000007, IN_EDX, 8, invariant_tsc),
+};
+
+static bool leaf_there(uint32_t leaf)
+{
+	return leaf <= (leaf >= 0x80000000 ? features.max_extended : features.max_leaf);
+}
+
+static uint32_t pick(struct cpuid_result r, unsigned where)
+{
+	return where == IN_EAX ? r.eax : where == IN_EBX ? r.ebx : where == IN_ECX ? r.ecx : r.edx;
+}
+
+static void read_names(void)
+{
+	struct cpuid_result r = cpuid(0, 0);
+
+	memcpy(features.vendor, &r.ebx, 4);
+	memcpy(features.vendor + 4, &r.edx, 4);
+	memcpy(features.vendor + 8, &r.ecx, 4);
+	features.amd = !strcmp(features.vendor, "AuthenticAMD") || !strcmp(features.vendor, "HygonGenuine");
+	for (uint32_t i = 0; i < 3 && leaf_there(0x80000004); i++) {
+		r = cpuid(0x80000002 + i, 0);
+		memcpy(features.brand + 16 * i, &r, 16);
+	}
+}
+
+static void read_widths(void)
+{
+	features.physical_bits = 36;
+	features.linear_bits = 48;
+	if (leaf_there(0x80000008)) {
+		struct cpuid_result r = cpuid(0x80000008, 0);
+
+		features.physical_bits = (uint8_t)r.eax;
+		features.linear_bits = (uint8_t)(r.eax >> 8);
+	}
+	if (features.physical_bits < 36 || features.physical_bits > 52)
+		features.physical_bits = 36;
+}
+
+const char *features_init(void)
+{
+	features.max_leaf = cpuid(0, 0).eax;
+	features.max_extended = cpuid(0x80000000, 0).eax;
+	if (features.max_extended < 0x80000000)
+		features.max_extended = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(bits); i++)
+		if (leaf_there(bits[i].leaf))
+			*(bool *)((char *)&features + bits[i].field) =
+				pick(cpuid(bits[i].leaf, 0), bits[i].where) >> bits[i].bit & 1;
+	features.xsaveopt = features.xsave && leaf_there(0xd) && cpuid(0xd, 1).eax & 1;
+	features.xsave &= leaf_there(0xd);
+	read_names();
+	read_widths();
+	if (!features.nx)
+		return "the processor has no execute-disable (NX), or the firmware setup turned it off: enable it there";
+	if (!features.pat)
+		return "the processor has no page attribute table (PAT)";
+	if (!features.fxsave)
+		return "the processor has no FXSAVE";
+	return NULL;
+}
+
+void processor_before_paging(void)
+{
+	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_NXE);
+	wrmsr(MSR_PAT, HOST_PAT);
+}
+
+void processor_control_registers(void)
+{
+	uint64_t cr4 = CR4_DE | CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+
+	cr4 |= features.global_pages ? CR4_PGE : 0;
+	cr4 |= features.machine_check ? CR4_MCE : 0;
+	cr4 |= features.xsave ? CR4_OSXSAVE : 0;
+	cr4 |= features.smep ? CR4_SMEP : 0;
+	cr4 |= features.smap ? CR4_SMAP : 0;
+	cr4 |= features.umip ? CR4_UMIP : 0;
+	write_cr4(cr4);
+	write_cr0(CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG);
+	if (features.xsave)
+		xsetbv(0, host_xcr0());
+}

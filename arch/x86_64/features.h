@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the host processor offers, read once on the boot CPU, and the control registers that
+ * follow from it, set alike on every CPU. Nothing that CPUID doesn't offer is ever tried: some
+ * emulators triple-fault on a reserved bit.
+ */
+#ifndef ARCH_FEATURES_H
+#define ARCH_FEATURES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct features {
+	char vendor[13], brand[49];
+	uint32_t max_leaf, max_extended;
+	uint8_t physical_bits, linear_bits;
+	bool amd; /* AuthenticAMD or HygonGenuine: the MSRs of that family are there */
+	bool nx, gigabyte_pages, global_pages, pat, mtrr, machine_check;
+	bool x2apic, tsc_deadline, invariant_tsc, rdtscp, arat;
+	bool xsave, xsaveopt, fxsave;
+	bool smep, smap, umip, fsgsbase, pcid, la57;
+	bool hypervisor; /* runs under another hypervisor */
+};
+
+/* Zero until features_init(); constant afterwards. */
+extern struct features features;
+
+/* The text names what the kernel can't do without; NULL: all is there. */
+const char *features_init(void);
+
+/* PAT entries 0-4, 6, 7 as after reset; entry 5 is write combining. Intel SDM vol. 3 section 12.12. */
+#define HOST_PAT UINT64_C(0x0007010600070406)
+
+/* EFER.NXE and PAT, before the switch to our page tables. */
+void processor_before_paging(void);
+/* CR0, CR4, XCR0 on the calling CPU, on our page tables. */
+void processor_control_registers(void);
+
+#endif

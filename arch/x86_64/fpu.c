@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A guest's FPU state: saved and restored whole with XSAVE in its standard form (or FXSAVE on a machine without it).
+ * The host's XCR0 is the set of states that guests may have. Intel SDM vol. 1 chapter 13.
+ */
+#include <string.h>
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/features.h"
+#include "arch/x86_64/host.h"
+#include "arch/x86_64/log.h"
+
+#define XSTATE_X87 BIT(0)
+#define XSTATE_SSE BIT(1)
+#define XSTATE_AVX BIT(2)
+#define XSTATE_AVX512 BITS(7, 5)
+#define XSTATE_PKRU BIT(9)
+
+#define FXSAVE_SIZE 512u
+#define XSAVE_HEADER 64u
+#define OFFSET_FCW 0u
+#define OFFSET_MXCSR 24u
+#define FCW_RESET 0x37fu
+#define MXCSR_RESET 0x1f80u
+
+uint64_t host_xcr0(void)
+{
+	static uint64_t known;
+	struct cpuid_result r;
+	uint64_t offered, wanted;
+
+	if (known || !features.xsave)
+		return known;
+	r = cpuid(0xd, 0);
+	offered = (uint64_t)r.edx << 32 | r.eax;
+	wanted = offered & (XSTATE_X87 | XSTATE_SSE | XSTATE_AVX | XSTATE_PKRU);
+	/* The three AVX-512 states go together, and only with AVX: SDM vol. 1 section 13.3. */
+	if ((offered & XSTATE_AVX512) == XSTATE_AVX512 && wanted & XSTATE_AVX)
+		wanted |= XSTATE_AVX512;
+	known = wanted | XSTATE_X87;
+	return known;
+}
+
+/* End of the furthest component, from its own sub-leaf: leaf 0xd's EBX follows the XCR0 of the moment. */
+size_t host_fpu_size(void)
+{
+	size_t size = FXSAVE_SIZE + (features.xsave ? XSAVE_HEADER : 0);
+
+	for (uint32_t i = 2; i < 63; i++)
+		if (host_xcr0() >> i & 1) {
+			struct cpuid_result r = cpuid(0xd, i);
+			size_t end = (size_t)r.eax + r.ebx;
+
+			size = end > size ? end : size;
+		}
+	return size;
+}
+
+void host_fpu_init(void *area)
+{
+	const uint16_t fcw = FCW_RESET;
+	const uint32_t mxcsr = MXCSR_RESET;
+
+	/* A header of zeros means: every component in its initial state. */
+	memset(area, 0, host_fpu_size());
+	memcpy((char *)area + OFFSET_FCW, &fcw, sizeof(fcw));
+	memcpy((char *)area + OFFSET_MXCSR, &mxcsr, sizeof(mxcsr));
+}
+
+void host_fpu_save(void *area)
+{
+	uint64_t mask = host_xcr0();
+
+	if (mask)
+		__asm__ volatile("xsave64 (%0)" : : "r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32)) : "memory");
+	else
+		__asm__ volatile("fxsave64 (%0)" : : "r"(area) : "memory");
+}
+
+void host_fpu_restore(const void *area)
+{
+	uint64_t mask = host_xcr0();
+
+	if (mask)
+		__asm__ volatile("xrstor64 (%0)" : : "r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32)) : "memory");
+	else
+		__asm__ volatile("fxrstor64 (%0)" : : "r"(area) : "memory");
+}

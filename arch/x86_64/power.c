@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The ways to turn the machine off and to restart it, best first, each tried in turn; only when the last has done
+ * nothing does the CPU stop. ACPI 6.5 sections 4.8.3.2, 4.8.3.6, 7.4.
+ */
+#include "arch/x86_64/acpi.h"
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/host.h"
+#include "arch/x86_64/log.h"
+#include "arch/x86_64/panic.h"
+#include "arch/x86_64/time.h"
+#include "arch/x86_64/traps.h"
+
+#define PM1_SCI_ENABLE 0x0001u
+#define PM1_SLEEP_TYPE_SHIFT 10
+#define PM1_SLEEP_TYPE_MASK 0x1c00u
+#define PM1_SLEEP_ENABLE 0x2000u
+#define REDUCED_SLEEP_TYPE_SHIFT 2
+#define REDUCED_SLEEP_ENABLE 0x20u
+#define SETTLE_NS UINT64_C(200000000)
+#define ENABLE_STEP_NS UINT64_C(1000000)
+#define ENABLE_STEPS 300u
+
+static void pm1_sleep(uint16_t port, uint8_t type)
+{
+	uint16_t value;
+
+	if (!port)
+		return;
+	value = (uint16_t)((in16(port) & ~(PM1_SLEEP_TYPE_MASK | PM1_SLEEP_ENABLE)) | type << PM1_SLEEP_TYPE_SHIFT);
+	out16(port, value);
+	out16(port, value | PM1_SLEEP_ENABLE);
+}
+
+/* Some chipsets ignore the sleep bits until firmware has been asked for ACPI mode. */
+static void enter_acpi_mode(const struct acpi_power *power)
+{
+	if (!power->pm1a_control || !power->smi_command || !power->acpi_enable || in16(power->pm1a_control) & PM1_SCI_ENABLE)
+		return;
+	out8(power->smi_command, power->acpi_enable);
+	for (unsigned i = 0; i < ENABLE_STEPS && !(in16(power->pm1a_control) & PM1_SCI_ENABLE); i++)
+		time_wait_ns(ENABLE_STEP_NS);
+}
+
+static void acpi_s5(void)
+{
+	const struct acpi_power *power = acpi_power();
+
+	if (!power->has_s5)
+		return;
+	if (power->hardware_reduced) {
+		if (!acpi_write8(&power->sleep_control,
+				 (uint8_t)(power->s5_type_a << REDUCED_SLEEP_TYPE_SHIFT | REDUCED_SLEEP_ENABLE)))
+			log_line("power: the sleep register can't be reached");
+	} else {
+		enter_acpi_mode(power);
+		pm1_sleep(power->pm1a_control, power->s5_type_a & 7);
+		pm1_sleep(power->pm1b_control, power->s5_type_b & 7);
+	}
+	time_wait_ns(SETTLE_NS);
+}
+
+/*
+ * Quirks of emulators that come without ACPI tables. The ports belong to nothing else there; on real hardware this is reached
+ * only when S5 isn't known or has done nothing.
+ */
+static const struct emulator_port {
+	const char *name;
+	uint16_t port, value;
+} emulator_ports[] = {
+	{ "QEMU q35", 0x604, 0x2000 },
+	{ "QEMU i440fx and Bochs", 0xb004, 0x2000 },
+};
+
+#define BOCHS_PORT 0x8900u
+
+void host_poweroff(void)
+{
+	static const char shutdown[] = "Shutdown";
+
+	log_line("power: off");
+	log_drain();
+	interrupts_off();
+	acpi_s5();
+	for (unsigned i = 0; i < ARRAY_SIZE(emulator_ports); i++)
+		out16(emulator_ports[i].port, emulator_ports[i].value);
+	for (unsigned i = 0; i < sizeof(shutdown) - 1; i++)
+		out8(BOCHS_PORT, (uint8_t)shutdown[i]);
+	time_wait_ns(SETTLE_NS);
+	log_line("power: this machine can't turn itself off; it is safe to do so by hand");
+	log_drain();
+	panic_stop_here();
+}
+
+#define RESET_PORT 0xcf9u
+#define KEYBOARD_PORT 0x64u
+#define KEYBOARD_BUSY 0x02u
+#define KEYBOARD_PULSE_RESET 0xfeu
+#define KEYBOARD_READS 100000u
+
+static void keyboard_reset(void)
+{
+	for (unsigned i = 0; i < KEYBOARD_READS && in8(KEYBOARD_PORT) & KEYBOARD_BUSY; i++)
+		__builtin_ia32_pause();
+	out8(KEYBOARD_PORT, KEYBOARD_PULSE_RESET);
+	time_wait_ns(SETTLE_NS / 4);
+}
+
+void host_reboot(void)
+{
+	const struct table_pointer no_table = { 0, 0 };
+	const struct acpi_power *power = acpi_power();
+
+	log_line("power: restart");
+	log_drain();
+	interrupts_off();
+	if (power->has_reset && acpi_write8(&power->reset, power->reset_value))
+		time_wait_ns(SETTLE_NS / 4);
+	out8(RESET_PORT, 0x02); /* hard reset chosen, then asked for */
+	out8(RESET_PORT, 0x06);
+	time_wait_ns(SETTLE_NS / 4);
+	keyboard_reset();
+	/* An interrupt without a table: triple fault. */
+	__asm__ volatile("lidt %0; int3" : : "m"(no_table));
+	panic_stop_here();
+}

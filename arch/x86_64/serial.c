@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The serial console: a 16550 at a port or in memory, polled. A port that isn't there reads all ones: its
+ * scratch register doesn't hold a value. One that stops sending is given up after a few bounded waits.
+ */
+#include <linux/serial_reg.h>
+#include <string.h>
+
+#include "arch/x86_64/acpi.h"
+#include "arch/x86_64/console.h"
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/host.h"
+#include "arch/x86_64/paging.h"
+
+#define FIFO_DEPTH 16u
+#define SEND_SPINS 200000u /* far longer than 16 bytes at 115200 */
+#define STUCK_LIMIT 4u
+
+static struct {
+	bool present, fifo;
+	uint16_t port;          /* 0: in memory */
+	volatile uint8_t *base;
+	unsigned stride;        /* bytes between registers in memory */
+	unsigned room;          /* bytes that the FIFO still takes */
+	unsigned stuck;
+} serial;
+
+static uint8_t get(unsigned r)
+{
+	if (serial.port)
+		return in8((uint16_t)(serial.port + r));
+	return serial.stride == 4 ? (uint8_t)((volatile uint32_t *)serial.base)[r] : serial.base[r * serial.stride];
+}
+
+static void set(unsigned r, uint8_t value)
+{
+	if (serial.port)
+		out8((uint16_t)(serial.port + r), value);
+	else if (serial.stride == 4)
+		((volatile uint32_t *)serial.base)[r] = value;
+	else
+		serial.base[r * serial.stride] = value;
+}
+
+static bool holds(uint8_t value)
+{
+	set(UART_SCR, value);
+	return get(UART_SCR) == value;
+}
+
+/* set_speed: 115200 8n1 by the PC's clock of 1.8432 MHz; else the firmware's setting stays. */
+static void start(bool set_speed)
+{
+	serial.present = holds(0x5a) && holds(0xa5);
+	serial.room = serial.stuck = 0;
+	if (!serial.present)
+		return;
+	set(UART_IER, 0);
+	if (set_speed) {
+		set(UART_LCR, UART_LCR_DLAB);
+		set(UART_DLL, 1);
+		set(UART_DLM, 0);
+		set(UART_LCR, UART_LCR_WLEN8);
+	}
+	set(UART_FCR, UART_FCR_ENABLE_FIFO | UART_FCR_CLEAR_RCVR | UART_FCR_CLEAR_XMIT);
+	serial.fifo = (get(UART_IIR) & 0xc0) == 0xc0;
+	set(UART_MCR, UART_MCR_DTR | UART_MCR_RTS | UART_MCR_OUT2);
+}
+
+void serial_init_port(uint16_t port)
+{
+	memset(&serial, 0, sizeof(serial));
+	serial.port = port;
+	start(true);
+}
+
+/* Serial port console redirection table, revision 2: header, type, 3 reserved bytes, address at 40, speed at 58. */
+#define SPCR_TYPE 36u
+#define SPCR_ADDRESS 40u
+#define SPCR_SPEED 58u
+#define SPCR_SPEED_115200 7u
+#define SPCR_16550 0u
+#define SPCR_16550_SUBSET 1u
+#define SPCR_16550_ADDRESSED 0x12u
+#define ACCESS_32_BITS 3u
+
+void serial_init_acpi(void)
+{
+	const uint8_t *spcr = host_acpi_table("SPCR");
+	struct acpi_address address;
+	uint8_t type;
+
+	if (!spcr || ((const struct acpi_header *)spcr)->length <= SPCR_SPEED)
+		return;
+	type = spcr[SPCR_TYPE];
+	memcpy(&address, spcr + SPCR_ADDRESS, sizeof(address));
+	if ((type != SPCR_16550 && type != SPCR_16550_SUBSET && type != SPCR_16550_ADDRESSED) || !address.address)
+		return;
+	if (address.space == ACPI_SPACE_IO && address.address <= UINT16_MAX - 8) {
+		if (serial.present && serial.port == address.address)
+			return;
+		serial_init_port((uint16_t)address.address);
+	} else if (address.space == ACPI_SPACE_MEMORY) {
+		memset(&serial, 0, sizeof(serial));
+		serial.stride = address.access == ACCESS_32_BITS || address.bits == 32 ? 4 : 1;
+		serial.base = host_map_device(hpa(address.address), 8 * (uint64_t)serial.stride, MEMORY_TYPE_UC);
+		if (serial.base)
+			start(spcr[SPCR_SPEED] == SPCR_SPEED_115200 && type != SPCR_16550_ADDRESSED);
+	}
+}
+
+bool serial_present(void)
+{
+	return serial.present;
+}
+
+static void send(uint8_t byte)
+{
+	for (unsigned i = 0; !serial.room && i < SEND_SPINS; i++) {
+		if (get(UART_LSR) & UART_LSR_THRE)
+			serial.room = serial.fifo ? FIFO_DEPTH : 1;
+		else
+			__builtin_ia32_pause();
+	}
+	if (!serial.room) {
+		serial.present = ++serial.stuck < STUCK_LIMIT;
+		return;
+	}
+	serial.stuck = 0;
+	serial.room--;
+	set(UART_TX, byte);
+}
+
+void serial_write(const char *bytes, size_t length)
+{
+	for (size_t i = 0; i < length && serial.present; i++)
+		send((uint8_t)bytes[i]);
+}
+
+int serial_read(void)
+{
+	uint8_t status;
+
+	if (!serial.present)
+		return -1;
+	status = get(UART_LSR);
+	if (status == 0xff || !(status & UART_LSR_DR))
+		return -1;
+	return get(UART_RX);
+}

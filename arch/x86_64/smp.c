@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Start of the other CPUs. All are sent INIT and start-up at once and come up in any order; each finds its slot by its
+ * own APIC id and takes it by compare-and-exchange, so that one given up on, or started twice, stops
+ * instead of running on somebody's stack.
+ */
+#include "arch/x86_64/smp.h"
+
+#include "arch/x86_64/acpi.h"
+#include "arch/x86_64/apic.h"
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/cpu_local.h"
+#include "arch/x86_64/features.h"
+#include "arch/x86_64/host.h"
+#include "arch/x86_64/log.h"
+#include "arch/x86_64/mtrr.h"
+#include "arch/x86_64/paging.h"
+#include "arch/x86_64/time.h"
+#include "arch/x86_64/trampoline.h"
+#include "boot/boot_info.h"
+
+enum slot_state { SLOT_FREE, SLOT_WAITING, SLOT_ARRIVED, SLOT_READY, SLOT_ABANDONED };
+
+/* entry.asm knows the layout and the first three states. */
+struct smp_slot {
+	uint32_t apic_id;
+	uint32_t state; /* atomic */
+	uint64_t stack_top;
+	struct cpu *cpu;
+	uint8_t *area;
+};
+_Static_assert(sizeof(struct smp_slot) == 32, "SLOT_SIZE of entry.asm");
+
+struct smp_slot smp_slots[MAX_CPUS];
+uint32_t smp_slot_count;
+_Static_assert(SLOT_WAITING == 1 && SLOT_ARRIVED == 2, "entry.asm compares and sets these");
+
+static void (*application_main)(void);
+static bool out_of_memory;
+
+_Noreturn void ap_start(struct cpu *cpu);
+
+/* ---- the application processor's side ---- */
+
+static struct smp_slot *slot_of(const struct cpu *cpu)
+{
+	for (uint32_t i = 0; i < smp_slot_count; i++)
+		if (smp_slots[i].cpu == cpu)
+			return &smp_slots[i];
+	panic("a CPU without a slot");
+}
+
+void ap_start(struct cpu *cpu)
+{
+	struct smp_slot *slot = slot_of(cpu);
+
+	cpu_load_tables(cpu, slot->area);
+	processor_before_paging();
+	processor_control_registers();
+	if (apic_enable() != slot->apic_id)
+		log_line("cpu: APIC id %u calls itself %u", slot->apic_id, cpu->apic_id);
+	mtrr_compare();
+	panic_unless(cpu_register(cpu));
+	__atomic_store_n(&slot->state, SLOT_READY, __ATOMIC_RELEASE);
+	application_main();
+	panic("the main function of a CPU has returned");
+}
+
+/* ---- the boot processor's side ---- */
+
+static enum status map_pages(uint64_t where, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		hpa_t page = paging_take_page();
+		enum status status;
+
+		if (hpa_is_none(page))
+			return NO_MEMORY;
+		status = paging_map(where + i * PAGE_SIZE, page, PAGE_SIZE, MAP_WRITE, MEMORY_TYPE_WB);
+		if (status != OK)
+			return status;
+	}
+	return OK;
+}
+
+/* Stacks and record; the pages between stay holes. */
+static enum status map_area(uint64_t area)
+{
+	enum status status = map_pages(area + AREA_MAIN_STACK * PAGE_SIZE, AREA_MAIN_PAGES);
+
+	for (unsigned i = 0; i < IST_COUNT && status == OK; i++)
+		status = map_pages(area + AREA_IST_STACK(i) * PAGE_SIZE, AREA_IST_PAGES);
+	return status == OK ? map_pages(area + AREA_CPU * PAGE_SIZE, 1) : status;
+}
+
+static void add_cpu(void *context, uint32_t apic_id)
+{
+	uint64_t area = CPU_AREA_BASE + (uint64_t)smp_slot_count * AREA_PAGES * PAGE_SIZE;
+	struct smp_slot *slot = &smp_slots[smp_slot_count];
+	hpa_t vendor_page;
+
+	if (apic_id == this_cpu()->apic_id || (!apic_is_x2() && apic_id >= 255))
+		return;
+	for (uint32_t i = 0; i < smp_slot_count; i++)
+		if (smp_slots[i].apic_id == apic_id)
+			return;
+	if (out_of_memory || smp_slot_count == MAX_CPUS - 1) {
+		log_line("cpu: no room for the one with APIC id %u; left out", apic_id);
+		return;
+	}
+	vendor_page = paging_take_page();
+	if (hpa_is_none(vendor_page) || map_area(area) != OK) {
+		log_line("cpu: no memory for the one with APIC id %u; left out", apic_id);
+		out_of_memory = true;
+		return;
+	}
+	*slot = (struct smp_slot){ .apic_id = apic_id, .state = SLOT_WAITING, .area = (uint8_t *)area };
+	slot->stack_top = area + (AREA_MAIN_STACK + AREA_MAIN_PAGES) * PAGE_SIZE;
+	slot->cpu = (struct cpu *)(area + AREA_CPU * PAGE_SIZE);
+	slot->cpu->vendor_page = vendor_page;
+	smp_slot_count++;
+}
+
+#define MP_USABLE 6u /* enabled and healthy */
+
+static void list_cpus(const struct boot_info *info)
+{
+	if (info->cpu_count <= 1) {
+		acpi_each_processor(add_cpu, NULL);
+		return;
+	}
+	for (uint32_t i = 0; i < info->cpu_count && i < BOOT_MAX_CPUS; i++)
+		if ((info->cpus[i].flags & MP_USABLE) == MP_USABLE)
+			add_cpu(NULL, info->cpus[i].apic_id);
+}
+
+static uint32_t count_in(enum slot_state state)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < smp_slot_count; i++)
+		count += __atomic_load_n(&smp_slots[i].state, __ATOMIC_ACQUIRE) == state;
+	return count;
+}
+
+static void wait_while_any(enum slot_state state, uint64_t most_ns)
+{
+	const uint64_t step_ns = 50000;
+
+	for (uint64_t waited = 0; waited < most_ns && count_in(state); waited += step_ns)
+		time_wait_ns(step_ns);
+}
+
+#define INIT_NS UINT64_C(10000000)
+#define STARTUP_NS UINT64_C(200000)
+#define ARRIVE_NS UINT64_C(1000000000)
+
+static void startup_waiting(hpa_t trampoline)
+{
+	for (uint32_t i = 0; i < smp_slot_count; i++)
+		if (__atomic_load_n(&smp_slots[i].state, __ATOMIC_ACQUIRE) == SLOT_WAITING)
+			apic_send_startup(smp_slots[i].apic_id, (uint8_t)(trampoline.v >> PAGE_SHIFT));
+}
+
+static void give_up(struct smp_slot *slot)
+{
+	uint32_t waiting = SLOT_WAITING;
+
+	if (__atomic_compare_exchange_n(&slot->state, &waiting, SLOT_ABANDONED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		log_line("cpu: the one with APIC id %u does not start; left out", slot->apic_id);
+	else if (waiting == SLOT_ARRIVED)
+		log_line("cpu: the one with APIC id %u started, but is late", slot->apic_id);
+}
+
+enum status smp_start(const struct boot_info *info, void (*ap_main)(void))
+{
+	hpa_t trampoline = trampoline_place();
+
+	if (hpa_is_none(trampoline)) {
+		log_line("cpu: no memory below 640 KiB for the start of other CPUs");
+		return NOT_FOUND;
+	}
+	application_main = ap_main;
+	list_cpus(info);
+	trampoline_prepare(paging_root());
+	for (uint32_t i = 0; i < smp_slot_count; i++)
+		apic_send_init(smp_slots[i].apic_id);
+	if (smp_slot_count)
+		time_wait_ns(INIT_NS);
+	startup_waiting(trampoline);
+	wait_while_any(SLOT_WAITING, STARTUP_NS);
+	startup_waiting(trampoline);
+	wait_while_any(SLOT_WAITING, ARRIVE_NS);
+	wait_while_any(SLOT_ARRIVED, ARRIVE_NS);
+	for (uint32_t i = 0; i < smp_slot_count; i++)
+		give_up(&smp_slots[i]);
+	log_line("cpu: %u of %u are up", cpu_count(), smp_slot_count + 1);
+	return out_of_memory ? NO_MEMORY : OK;
+}
