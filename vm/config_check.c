@@ -125,7 +125,7 @@ const char *config_check_machine(struct config_machine *machine, unsigned *key)
 const char *config_check_host(const struct config_host *host, unsigned *key)
 {
 	*key = KEY_OVERCOMMIT_RATIO;
-	if (host->key_lines[KEY_OVERCOMMIT_RATIO] && host->overcommit != OVERCOMMIT_RATIO)
+	if (host->key_lines[KEY_OVERCOMMIT_RATIO] && host->overcommit != CONFIG_OVERCOMMIT_RATIO)
 		return "used with overcommit = ratio only";
 	*key = KEY_MAX_MAPPED_CHUNKS;
 	if (host->key_lines[KEY_MAX_MAPPED_CHUNKS] && host->mapping != MAPPING_SECRET_FREE)

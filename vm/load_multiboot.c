@@ -189,8 +189,8 @@ static enum status load_modules(struct loader *l, struct info_page *page, uint64
 	uint64_t at = align_up(top, PAGE_SIZE);
 	enum status status = OK;
 
-	for (unsigned i = 0; i < l->config->module_count && status == OK; i++) {
-		const struct config_module *m = &l->config->modules[i];
+	for (unsigned i = 0; i < l->config->modules.count && status == OK; i++) {
+		const struct config_module *m = &l->config->modules.list[i];
 		const struct guest_file *file;
 
 		status = loader_file(l, m->name, &file);
@@ -215,7 +215,7 @@ static void fill_info(const struct loader *l, struct info_page *page)
 	info->flags = INFO_MEMORY | INFO_COMMAND_LINE | INFO_MODULES | INFO_MAP | INFO_LOADER;
 	info->mem_lower = (uint32_t)(LOAD_EBDA / KIB);
 	info->mem_upper = (uint32_t)((l->low_end - LOAD_HIGH) / KIB);
-	info->mods_count = (uint32_t)l->config->module_count;
+	info->mods_count = (uint32_t)l->config->modules.count;
 	info->mods_addr = AT(module);
 	info->mmap_addr = AT(map);
 	info->mmap_length = l->map_count * (uint32_t)sizeof(page->map[0]);

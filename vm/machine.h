@@ -15,6 +15,7 @@
 #include "arch/x86_64/hv.h"
 #include "arch/x86_64/spinlock.h"
 #include "dev/bus.h"
+#include "lib/memory.h"
 #include "pgm/pgm.h"
 #include "vm/config.h"
 

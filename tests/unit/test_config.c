@@ -23,12 +23,12 @@ static void test_defaults(void **state)
 	assert_false(m->test_ports || m->ram_preallocate || m->page_fusion || m->balloon || m->nested);
 	assert_int_equal(m->ram_hole, 512 * MIB);
 	assert_int_equal(m->max_access_handlers, 6144);
-	assert_int_equal(m->priority, PRIORITY_NORMAL);
+	assert_int_equal(m->priority, CONFIG_PRIORITY_NORMAL);
 	assert_true(m->pool_max_tables == CONFIG_AUTO);
 	assert_int_equal(m->load_address, 0x7c00);
 	assert_int_equal(m->entry, 0x7c00);
 	assert_int_equal(config.host.when_idle, IDLE_MONITOR);
-	assert_int_equal(config.host.overcommit, OVERCOMMIT_NONE);
+	assert_int_equal(config.host.overcommit, CONFIG_OVERCOMMIT_NONE);
 	assert_int_equal(config.host.mapping, MAPPING_DIRECT);
 	assert_int_equal(config.host.log_level, LOG_LEVEL_INFO);
 	assert_int_equal(config.host.console, CONSOLE_BOTH);
@@ -93,7 +93,7 @@ static void test_values(void **state)
 	assert_int_equal(good("test_ports = on")->test_ports, 1);
 	assert_int_equal(good("autostart = off")->autostart, 0);
 	assert_int_equal(good("max_access_handlers = 32")->max_access_handlers, 32);
-	assert_int_equal(good("priority = low")->priority, PRIORITY_LOW);
+	assert_int_equal(good("priority = low")->priority, CONFIG_PRIORITY_LOW);
 	assert_int_equal(good("ram_preallocate = on")->ram_preallocate, 1);
 	assert_string_equal(good("share_group = g-1")->share_group, "g-1");
 	assert_string_equal(good("cmdline = \"a # b\" # c")->cmdline, "a # b");

@@ -111,7 +111,7 @@ static void test_host(void **state)
 			       "debug\nconsole = serial\n"),
 			 OK);
 	assert_int_equal(config.host.when_idle, IDLE_POWEROFF);
-	assert_int_equal(config.host.overcommit, OVERCOMMIT_RATIO);
+	assert_int_equal(config.host.overcommit, CONFIG_OVERCOMMIT_RATIO);
 	assert_int_equal(config.host.overcommit_ratio, 200);
 	assert_int_equal(config.host.mapping, MAPPING_SECRET_FREE);
 	assert_int_equal(config.host.max_mapped_chunks, 16);
