@@ -9,39 +9,26 @@
  */
 #include "dev/rtc.h"
 #include "dev/clock.h"
+#include "dev/rtc_cmos.h"
 #include "dev/rtc_time.h"
 #include "lib/bits.h"
 #include "lib/memory.h"
 
 #define INDEX_PORT 0x70
-#define CMOS_SIZE 128u
 #define CRYSTAL_HZ 32768u
 #define UPDATE_WARNING UINT64_C(244000) /* UIP rises this long before the update */
-#define NEVER UINT64_MAX
-#define DAY_SECONDS 86400u
-#define CENTURY 0x32u
-
-enum rtc_register {
-	SECONDS, SECONDS_ALARM, MINUTES, MINUTES_ALARM, HOURS, HOURS_ALARM, WEEKDAY, DAY, MONTH, YEAR,
-	REGISTER_A, REGISTER_B, REGISTER_C, REGISTER_D,
-};
 
 #define A_UPDATING 0x80u
 #define A_DIVIDER 0x70u
 #define A_DIVIDER_NORMAL 0x20u
 #define A_RATE 0x0fu
 #define B_SET 0x80u
-#define B_BINARY 0x04u
-#define B_24_HOURS 0x02u
 #define C_REQUEST 0x80u
 #define C_PERIODIC 0x40u /* the enable bits in register B lie at the same places */
 #define C_ALARM 0x20u
 #define C_UPDATE 0x10u
 #define C_FLAGS (C_PERIODIC | C_ALARM | C_UPDATE)
 #define D_VALID 0x80u
-#define HOUR_PM 0x80u
-#define ALARM_ANY 0xc0u
-#define ALARM_MATCHES_ANY UINT32_MAX
 
 struct rtc {
 	struct bus *bus;
@@ -73,63 +60,31 @@ static uint64_t seconds_at(const struct rtc *rtc, uint64_t time)
 	return rtc->base_seconds + (time - rtc->base_time) / NANOSECONDS;
 }
 
-/* ---- the form of numbers ---- */
-
-static uint8_t encode(const struct rtc *rtc, unsigned value)
-{
-	return (uint8_t)(rtc->cmos[REGISTER_B] & B_BINARY ? value : value / 10 << 4 | value % 10);
-}
-
-/* 0xff for what is no number. */
-static unsigned decode(const struct rtc *rtc, uint8_t value)
-{
-	if (rtc->cmos[REGISTER_B] & B_BINARY)
-		return value;
-	return (value & 15) > 9 || value >> 4 > 9 ? 0xff : (value >> 4) * 10u + (value & 15);
-}
-
-static uint8_t encode_hour(const struct rtc *rtc, unsigned hour)
-{
-	if (rtc->cmos[REGISTER_B] & B_24_HOURS)
-		return encode(rtc, hour);
-	return encode(rtc, (hour + 11) % 12 + 1) | (hour >= 12 ? HOUR_PM : 0);
-}
-
-static unsigned decode_hour(const struct rtc *rtc, uint8_t value)
-{
-	unsigned hour;
-
-	if (rtc->cmos[REGISTER_B] & B_24_HOURS)
-		return decode(rtc, value);
-	hour = decode(rtc, value & (uint8_t)~HOUR_PM);
-	return hour < 1 || hour > 12 ? 0xff : hour % 12 + (value & HOUR_PM ? 12 : 0);
-}
-
 /* Puts the time as it is now into the registers. */
 static void store_time(struct rtc *rtc)
 {
 	struct rtc_time time = rtc_time_split(seconds_at(rtc, now(rtc)));
 
-	rtc->cmos[SECONDS] = encode(rtc, time.second);
-	rtc->cmos[MINUTES] = encode(rtc, time.minute);
-	rtc->cmos[HOURS] = encode_hour(rtc, time.hour);
-	rtc->cmos[WEEKDAY] = encode(rtc, time.weekday);
-	rtc->cmos[DAY] = encode(rtc, time.day);
-	rtc->cmos[MONTH] = encode(rtc, time.month);
-	rtc->cmos[YEAR] = encode(rtc, time.year % 100);
-	rtc->cmos[CENTURY] = encode(rtc, time.year / 100);
+	rtc->cmos[SECONDS] = rtc_encode(rtc->cmos, time.second);
+	rtc->cmos[MINUTES] = rtc_encode(rtc->cmos, time.minute);
+	rtc->cmos[HOURS] = rtc_encode_hour(rtc->cmos, time.hour);
+	rtc->cmos[WEEKDAY] = rtc_encode(rtc->cmos, time.weekday);
+	rtc->cmos[DAY] = rtc_encode(rtc->cmos, time.day);
+	rtc->cmos[MONTH] = rtc_encode(rtc->cmos, time.month);
+	rtc->cmos[YEAR] = rtc_encode(rtc->cmos, time.year % 100);
+	rtc->cmos[CENTURY] = rtc_encode(rtc->cmos, time.year / 100);
 }
 
 /* Takes the time from the registers; the phase of the second stays. */
 static void load_time(struct rtc *rtc)
 {
 	struct rtc_time time = {
-		.second = decode(rtc, rtc->cmos[SECONDS]),
-		.minute = decode(rtc, rtc->cmos[MINUTES]),
-		.hour = decode_hour(rtc, rtc->cmos[HOURS]),
-		.day = decode(rtc, rtc->cmos[DAY]),
-		.month = decode(rtc, rtc->cmos[MONTH]),
-		.year = decode(rtc, rtc->cmos[CENTURY]) * 100 + decode(rtc, rtc->cmos[YEAR]) % 100,
+		.second = rtc_decode(rtc->cmos, rtc->cmos[SECONDS]),
+		.minute = rtc_decode(rtc->cmos, rtc->cmos[MINUTES]),
+		.hour = rtc_decode_hour(rtc->cmos, rtc->cmos[HOURS]),
+		.day = rtc_decode(rtc->cmos, rtc->cmos[DAY]),
+		.month = rtc_decode(rtc->cmos, rtc->cmos[MONTH]),
+		.year = rtc_decode(rtc->cmos, rtc->cmos[CENTURY]) * 100 + rtc_decode(rtc->cmos, rtc->cmos[YEAR]) % 100,
 	};
 
 	rtc->base_time += (now(rtc) - rtc->base_time) / NANOSECONDS * NANOSECONDS;
@@ -148,47 +103,6 @@ static uint64_t period_ticks(const struct rtc *rtc)
 	return UINT64_C(1) << ((rate < 3 ? rate + 7 : rate) - 1);
 }
 
-static bool alarm_matches(unsigned alarm, unsigned value)
-{
-	return alarm == ALARM_MATCHES_ANY || alarm == value;
-}
-
-/* One alarm register as a number below limit, ALARM_MATCHES_ANY for "don't care"; false if it can't match. */
-static bool alarm_value(const struct rtc *rtc, enum rtc_register which, unsigned limit, unsigned *value)
-{
-	uint8_t raw = rtc->cmos[which];
-
-	if ((raw & ALARM_ANY) == ALARM_ANY) {
-		*value = ALARM_MATCHES_ANY;
-		return true;
-	}
-	*value = which == HOURS_ALARM ? decode_hour(rtc, raw) : decode(rtc, raw);
-	return *value < limit;
-}
-
-/* The first second after `after` at which the alarm goes off, or NEVER. Looks at less than 150 candidates. */
-static uint64_t next_alarm(const struct rtc *rtc, uint64_t after)
-{
-	uint64_t start = after + 1, midnight = start / DAY_SECONDS * DAY_SECONDS;
-	unsigned from = (unsigned)(start % DAY_SECONDS), second, minute, hour;
-
-	if (!alarm_value(rtc, SECONDS_ALARM, 60, &second) || !alarm_value(rtc, MINUTES_ALARM, 60, &minute) ||
-	    !alarm_value(rtc, HOURS_ALARM, 24, &hour))
-		return NEVER;
-	for (unsigned h = from / 3600; h <= from / 3600 + 24; h++) {
-		if (!alarm_matches(hour, h % 24))
-			continue;
-		for (unsigned m = h * 60 < from / 60 ? from / 60 : h * 60; m < (h + 1) * 60; m++) {
-			if (!alarm_matches(minute, m % 60))
-				continue;
-			for (unsigned s = m * 60 < from ? from : m * 60; s < (m + 1) * 60; s++)
-				if (alarm_matches(second, s % 60))
-					return midnight + s;
-		}
-	}
-	return NEVER;
-}
-
 /* When the next flag that is enabled will be set. */
 static uint64_t next_event(const struct rtc *rtc, uint64_t time)
 {
@@ -201,7 +115,7 @@ static uint64_t next_event(const struct rtc *rtc, uint64_t time)
 		return next;
 	if (wanted & C_UPDATE)
 		next = min_u64(next, rtc->base_time + (second + 1 - rtc->base_seconds) * NANOSECONDS);
-	if (wanted & C_ALARM && (alarm = next_alarm(rtc, second)) != NEVER)
+	if (wanted & C_ALARM && (alarm = rtc_next_alarm(rtc->cmos, second)) != NEVER)
 		next = min_u64(next, rtc->base_time + (alarm - rtc->base_seconds) * NANOSECONDS);
 	return next;
 }
@@ -236,7 +150,7 @@ static void sync(struct rtc *rtc)
 	if (!running(rtc) || seconds_at(rtc, time) == seconds_at(rtc, since))
 		return;
 	*c |= C_UPDATE;
-	if (!(*c & C_ALARM) && next_alarm(rtc, seconds_at(rtc, since)) <= seconds_at(rtc, time))
+	if (!(*c & C_ALARM) && rtc_next_alarm(rtc->cmos, seconds_at(rtc, since)) <= seconds_at(rtc, time))
 		*c |= C_ALARM;
 }
 
@@ -341,34 +255,6 @@ static const struct port_ops rtc_ops = { .widest = 1, .read = rtc_read, .write =
 
 /* ---- life ---- */
 
-static void store_word(struct rtc *rtc, unsigned low, unsigned high, uint64_t value)
-{
-	value = min_u64(value, 0xffff);
-	rtc->cmos[low] = (uint8_t)value;
-	rtc->cmos[high] = (uint8_t)(value >> 8);
-}
-
-/* The bytes in which PC firmware leaves the memory's size, and the checksum over 0x10..0x2d. */
-static void store_memory(struct rtc *rtc, uint64_t below_4g, uint64_t above_4g)
-{
-	uint64_t extended = below_4g > MIB ? (below_4g - MIB) / KIB : 0;
-	uint64_t high = below_4g > 16 * MIB ? (below_4g - 16 * MIB) / (64 * KIB) : 0;
-	unsigned sum = 0;
-
-	store_word(rtc, 0x15, 0x16, min_u64(below_4g / KIB, 640));
-	store_word(rtc, 0x17, 0x18, extended);
-	store_word(rtc, 0x30, 0x31, extended);
-	store_word(rtc, 0x34, 0x35, high);
-	above_4g = min_u64(above_4g / (64 * KIB), 0xffffff);
-	for (unsigned i = 0; i < 3; i++)
-		rtc->cmos[0x5b + i] = (uint8_t)(above_4g >> (8 * i));
-	rtc->cmos[0x14] = 0x02; /* equipment: a floating-point unit */
-	for (unsigned i = 0x10; i <= 0x2d; i++)
-		sum += rtc->cmos[i];
-	rtc->cmos[0x2e] = (uint8_t)(sum >> 8);
-	rtc->cmos[0x2f] = (uint8_t)sum;
-}
-
 void rtc_reset(struct rtc *rtc)
 {
 	rtc->index = 0;
@@ -391,7 +277,7 @@ enum status rtc_create(struct bus *bus, uint64_t seconds, uint64_t below_4g, uin
 	rtc->base_time = now(rtc);
 	rtc->cmos[REGISTER_A] = A_DIVIDER_NORMAL | 6; /* 1024 Hz, as firmware leaves it */
 	rtc->cmos[REGISTER_B] = B_24_HOURS;
-	store_memory(rtc, below_4g, above_4g);
+	rtc_store_memory(rtc->cmos, below_4g, above_4g);
 	store_time(rtc);
 	rtc_reset(rtc);
 	status = port_register(bus, INDEX_PORT, 2, &rtc_ops, rtc, "rtc");

@@ -29,6 +29,7 @@ enum immediate_kind {
 #define OPCODE_UNDEFINED 0x100u
 #define OPCODE_NOT64 0x200u     /* undefined in 64-bit mode */
 #define OPCODE_REGISTER 0x400u  /* r/m is a register whatever mod says */
+#define OPCODE_ENCODING 0x800u  /* may begin VEX, EVEX or XOP */
 
 extern const uint16_t decode_one_byte[256];
 extern const uint16_t decode_0f[256];
@@ -51,6 +52,8 @@ static inline enum status out_of_bytes(const struct cursor *c)
 			return out_of_bytes(c); \
 	} while (0)
 
+/* decode() without its short way: any instruction in any mode. */
+enum status decode_any(const uint8_t *bytes, unsigned count, enum decode_mode mode, struct instruction *instruction) must_check;
 /* The byte behind c4, c5, 62 or 8f tells the newer encodings from LES, LDS, BOUND and POP. */
 enum encoding vector_encoding(const struct cursor *c, uint8_t byte, uint8_t next);
 /* Takes payload and opcode; instruction->encoding is set, the cursor stands at c4, c5, 62 or 8f. */

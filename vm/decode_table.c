@@ -21,6 +21,9 @@
 #define X OPCODE_NOT64
 #define XB (X | B)
 #define XM (X | M)
+#define Y OPCODE_ENCODING
+#define XY (XM | Y)
+#define DY (DM | Y)
 #define XF (X | IMM(FAR))
 #define D OPCODE_DEFAULT64
 #define DB (D | B)
@@ -44,13 +47,13 @@ const uint16_t decode_one_byte[256] = {
 	/* 3 */    M,  M,  M,  M,  B,  Z,  P,  X,  M,  M,  M,  M,  B,  Z,  P,  X,
 	/* 4 */    N,  N,  N,  N,  N,  N,  N,  N,  N,  N,  N,  N,  N,  N,  N,  N,
 	/* 5 */    D,  D,  D,  D,  D,  D,  D,  D,  D,  D,  D,  D,  D,  D,  D,  D,
-	/* 6 */    X,  X, XM,  M,  P,  P,  P,  P, DZ, MZ, DB, MB,  N,  N,  N,  N,
+	/* 6 */    X,  X, XY,  M,  P,  P,  P,  P, DZ, MZ, DB, MB,  N,  N,  N,  N,
 	/* 7 */   FB, FB, FB, FB, FB, FB, FB, FB, FB, FB, FB, FB, FB, FB, FB, FB,
-	/* 8 */   MB, MZ, XM | B, MB, M, M,  M,  M,  M,  M,  M,  M,  M,  M,  M, DM,
+	/* 8 */   MB, MZ, XM | B, MB, M, M,  M,  M,  M,  M,  M,  M,  M,  M,  M, DY,
 	/* 9 */    N,  N,  N,  N,  N,  N,  N,  N,  N,  N, XF,  N,  D,  D,  N,  N,
 	/* a */    O,  O,  O,  O,  N,  N,  N,  N,  B,  Z,  N,  N,  N,  N,  N,  N,
 	/* b */    B,  B,  B,  B,  B,  B,  B,  B,  V,  V,  V,  V,  V,  V,  V,  V,
-	/* c */   MB, MB, FW,  F, XM, XM, MB, MZ,  E,  D,  W,  N,  N,  B,  X,  N,
+	/* c */   MB, MB, FW,  F, XY, XY, MB, MZ,  E,  D,  W,  N,  N,  B,  X,  N,
 	/* d */    M,  M,  M,  M, XB, XB,  X,  N,  M,  M,  M,  M,  M,  M,  M,  M,
 	/* e */   FB, FB, FB, FB,  B,  B,  B,  B, FR, FR, XF, FB,  N,  N,  N,  N,
 	/* f */    P,  N,  P,  P,  N,  N, T8, TZ,  N,  N,  N,  N,  N,  N,  M,  M,

@@ -14,7 +14,7 @@
 
 #define DR6_SINGLE_STEP BIT(14)
 
-static void begin(struct emulation *e, struct hv_vcpu *vcpu, struct emulate_env *env)
+static inline void begin(struct emulation *e, struct hv_vcpu *vcpu, struct emulate_env *env)
 {
 	uint16_t code;
 	bool is_protected;
@@ -41,7 +41,7 @@ static void begin(struct emulation *e, struct hv_vcpu *vcpu, struct emulate_env 
  * Fetches up to `wanted` bytes of the instruction into env->bytes: `have` of them are there. Stops at the limit of CS;
  * *got says how many there are now.
  */
-static enum emulate_result fetch(struct emulation *e, unsigned have, unsigned wanted, unsigned *got)
+static inline enum emulate_result fetch(struct emulation *e, unsigned have, unsigned wanted, unsigned *got)
 {
 	const struct segment *code = &e->vcpu->segment[SEG_CS];
 	uint64_t offset = e->vcpu->rip + have;
@@ -117,7 +117,6 @@ static const struct operation *find_operation(const struct instruction *i)
 	return i->map == MAP_0F38 && (i->opcode & 0xfe) == 0xf0 ? &emulate_swapped : NULL;
 }
 
-/* Instructions whose 0F opcode means something else, or nothing, with 66, F2 or F3 stay with their plain form. */
 static bool lock_allowed(const struct emulation *e)
 {
 	return e->instruction.memory && e->instruction.has_modrm &&

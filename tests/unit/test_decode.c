@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/decode.c vm/decode_vector.c vm/decode_table.c
+// sources: vm/decode.c vm/decode_steps.c vm/decode_vector.c vm/decode_table.c
 /*
  * The decoder against Zydis: random byte strings that Zydis accepts, and the code of /bin/busybox. Zydis is loaded at
  * run time (libzydis4.0), so the build needs only its headers. QUIRE_DECODE_CASES sets the number of valid random

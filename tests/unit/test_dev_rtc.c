@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/rtc.c dev/rtc_time.c dev/ports.c dev/timer.c
+// sources: dev/rtc.c dev/rtc_cmos.c dev/rtc_time.c dev/ports.c dev/timer.c
 /* The MC146818: calendar, number forms, update cycle, interrupts. */
 #include <setjmp.h>
 #include <stdarg.h>
