@@ -9,8 +9,9 @@
 ; From CLGI to STGI nothing can interrupt, not even an NMI, so nobody sees half of a switch. STI within it lets physical
 ; interrupts end the guest (V_INTR_MASKING: the host's IF decides); CLI before STGI keeps them out of this function: an
 ; interrupt or NMI that ended the guest is still pending. The NMI is taken at STGI, the interrupt when the caller opens
-; interrupts. An order that serves real processors, QEMU and Bochs alike.
-
+; interrupts. An order that serves real processors, QEMU and Bochs alike. STI stands well before VMRUN: entered right
+; behind it, the guest could inherit STI's interrupt shadow.
+;
 ; VMLOAD, VMRUN and VMSAVE take the VMCB in RAX.
 
 bits 64

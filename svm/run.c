@@ -113,8 +113,10 @@ static void arm_event(struct svm_vcpu *svm)
 	vcpu->inject.kind = EVENT_NONE;
 	control->event_inject = svm_event_encode(&svm->injected);
 	svm->armed |= ARMED_EVENT;
-	if (svm->injected.kind == EVENT_NMI)
+	if (svm->injected.kind == EVENT_NMI) {
+		svm->injected.vector = VECTOR_NMI;
 		svm->nmi_blocked = true;
+	}
 	if (soft && svm_features.next_rip) {
 		control->next_rip = vcpu->rip + svm->injected.length;
 	} else if (soft) {
@@ -171,8 +173,12 @@ static void finish_event(struct svm_vcpu *svm)
 			vcpu->rip -= svm->injected.length;
 		if (interrupted->kind == EVENT_NMI)
 			svm->nmi_blocked = false;
-	} else if (soft) {
-		interrupted->kind = EVENT_NONE; /* the guest's own: RIP stands at it */
+	} else if (soft || interrupted->kind == EVENT_INTERRUPT || interrupted->kind == EVENT_NMI) {
+		/*
+		 * Soft: the guest's own, RIP stands at it. The others reach a guest by injection alone, so one that was not
+		 * injected just now is a leftover (quirk of Bochs).
+		 */
+		interrupted->kind = EVENT_NONE;
 	}
 	svm->vmcb->control.event_inject = 0;
 	svm->rip_advanced = false;
