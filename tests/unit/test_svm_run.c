@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // sources: svm/run.c svm/vcpu.c svm/state.c svm/event.c svm/exit.c svm/msr_map.c svm/explain.c
 /*
- * The way in and out, with a processor played by the test: svm_enter() is a script that looks at the VMCB as VMRUN would
- * find it and writes what #VMEXIT would. Checked: what is armed for an entry, what is undone after it, lazy groups,
+ * The way in and out, with a processor played by the test: svm_enter() is a script that looks at the VMCB as VMRUN
+ * would find it and writes what #VMEXIT would. Checked: what is armed for an entry, what is undone after it, lazy groups,
  * ASIDs and flushes, breakpoints of two vcpus on one CPU, NMI blocking, windows, broken-off events, refused VMCBs.
  */
 #include <setjmp.h>
@@ -215,7 +215,8 @@ static void windows(void **state)
 	vcpu->want_interrupt_window = false;
 	vcpu->inject = (struct hv_event){ .kind = EVENT_INTERRUPT, .vector = 0x40 };
 	run_until(vcpu, SVM_EXIT_CPUID, 0);
-	assert_true(seen.control.interrupt_control == V_INTR_MASKING && !(seen.control.intercept[0] & INTERCEPT1_VINTR));
+	assert_int_equal(seen.control.interrupt_control, V_INTR_MASKING);
+	assert_false(seen.control.intercept[0] & INTERCEPT1_VINTR);
 	assert_true(seen.control.event_inject == 0x80000040 && vcpu->inject.kind == EVENT_NONE);
 	run_until(vcpu, SVM_EXIT_CPUID, 0);
 	assert_true(seen.control.event_inject == 0);
@@ -266,7 +267,9 @@ static void nmi_blocking(void **state)
 static void broken_off_events_come_again(void **state)
 {
 	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
-	vcpu->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = 14, .has_error_code = true, .error_code = 2 };
+	vcpu->inject = (struct hv_event){
+		.kind = EVENT_EXCEPTION, .vector = 14, .has_error_code = true, .error_code = 2,
+	};
 	script.interrupted = UINT64_C(0x280000b0e);
 	run_until(vcpu, SVM_EXIT_NPF, 0x100);
 	assert_true(vcpu->exit.interrupted.kind == EVENT_EXCEPTION && vcpu->exit.interrupted.vector == 14);
