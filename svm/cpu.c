@@ -46,7 +46,8 @@ static enum status check_allowed(struct hv_refusal *why)
 		return OK;
 	if (cpuid(CPUID_SVM, 0).edx & CPUID_SVM_LOCK)
 		return refuse(why, "the firmware has switched AMD-V off and locked it with a key. Enable "
-				   "\"SVM Mode\" (\"AMD-V\", \"Virtualization\") in the firmware setup, then switch off and on");
+				   "\"SVM Mode\" (\"AMD-V\", \"Virtualization\") in the firmware "
+				   "setup, then switch off and on");
 	return refuse(why, "the firmware has switched AMD-V off and locked it. Enable \"SVM Mode\" (\"AMD-V\", "
 			   "\"Virtualization\") in the firmware setup, then switch off and on");
 }

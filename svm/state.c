@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Register groups between hv_vcpu and the VMCB's save area, both ways, and the state after power-on. Pure: whoever
- * calls decides when. A store marks exactly the VMCB groups that it touched as not clean. EFER.SVME is always set in the VMCB
- * (VMRUN demands it) and never seen in hv_vcpu. AMD APM vol. 2 sections 15.5.1, 15.15, 14.1.3.
+ * calls decides when. A store marks exactly the VMCB groups that it touched as not clean. EFER.SVME is always set in
+ * the VMCB (VMRUN demands it) and never seen in hv_vcpu. AMD APM vol. 2 sections 15.5.1, 15.15, 14.1.3.
  */
 #include "svm/svm.h"
 

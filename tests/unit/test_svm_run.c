@@ -2,8 +2,8 @@
 // sources: svm/run.c svm/vcpu.c svm/state.c svm/event.c svm/exit.c svm/msr_map.c svm/explain.c
 /*
  * The way in and out, with a processor played by the test: svm_enter() is a script that looks at the VMCB as VMRUN
- * would find it and writes what #VMEXIT would. Checked: what is armed for an entry, what is undone after it, lazy groups,
- * ASIDs and flushes, breakpoints of two vcpus on one CPU, NMI blocking, windows, broken-off events, refused VMCBs.
+ * would find it and writes what #VMEXIT would. Checked: what is armed for an entry, what is undone after it, lazy
+ * groups, ASIDs and flushes, breakpoints of two vcpus on one CPU, NMI blocking, windows, broken-off events, refusals.
  */
 #include <setjmp.h>
 #include <stdarg.h>
