@@ -97,11 +97,10 @@ static RARE void refused(struct vmx_vcpu *v, unsigned failed)
 	vmx_unload(&v->hv);
 }
 
+/* Only what the rule asks for: vmx_exit_decode() looks at nothing else. */
 static void read_raw(struct vmx_raw_exit *raw, unsigned needs)
 {
-	*raw = (struct vmx_raw_exit){ .reason = raw->reason };
-	if (needs & NEED_LENGTH)
-		raw->length = (uint32_t)vmcs_read(VMCS_EXIT_INSTRUCTION_LENGTH);
+	raw->vectoring = (uint32_t)vmcs_read(VMCS_VECTORING_EVENT);
 	if (needs & NEED_QUALIFICATION)
 		raw->qualification = vmcs_read(VMCS_EXIT_QUALIFICATION);
 	if (needs & NEED_GPA) {
@@ -112,13 +111,10 @@ static void read_raw(struct vmx_raw_exit *raw, unsigned needs)
 		raw->event = (uint32_t)vmcs_read(VMCS_EXIT_EVENT);
 		raw->event_error = (uint32_t)vmcs_read(VMCS_EXIT_ERROR_CODE);
 	}
-	if (needs & NEED_VECTORING)
-		raw->vectoring = (uint32_t)vmcs_read(VMCS_VECTORING_EVENT);
-	if (likely(!(raw->vectoring & EVENT_VALID)))
-		return;
-	raw->vectoring_error = (uint32_t)vmcs_read(VMCS_VECTORING_ERROR_CODE);
-	if (vmx_event_has_length(raw->vectoring))
+	if ((needs & NEED_LENGTH) || (raw->vectoring & EVENT_VALID))
 		raw->length = (uint32_t)vmcs_read(VMCS_EXIT_INSTRUCTION_LENGTH);
+	if (raw->vectoring & EVENT_VALID)
+		raw->vectoring_error = (uint32_t)vmcs_read(VMCS_VECTORING_ERROR_CODE);
 }
 
 static void set_nmi_blocking(struct hv_vcpu *vcpu, bool blocked)
@@ -155,21 +151,33 @@ static void settle(struct hv_vcpu *vcpu, const struct vmx_raw_exit *raw)
 	}
 }
 
-/* Exits that are more than an instruction and its length. */
+/* Exits that are no instruction's: they may have broken off an event, and may be the host's business. */
 static __attribute__((noinline)) void take_exit(struct hv_vcpu *vcpu, uint32_t reason)
 {
-	struct vmx_raw_exit raw = { .reason = reason };
+	struct vmx_raw_exit raw;
 
+	raw.reason = reason;
 	read_raw(&raw, vmx_exit_rule(reason)->needs);
 	vmx_exit_decode(&raw, &vcpu->exit);
-	settle(vcpu, &raw);
+	if (vcpu->exit.kind != EXIT_SLAT_MISCONFIG || vcpu->exit.interrupted.kind != EVENT_NONE)
+		settle(vcpu, &raw);
 	if (reason & REASON_ENTRY_FAILED)
 		vmx_unload(vcpu); /* as in refused() */
+}
+
+/* The exit's own part, from the qualification. Apart, so that vmx_run() needs no stack guard. */
+static __attribute__((noinline)) void take_qualified(struct hv_exit *exit, const struct vmx_exit_rule *rule)
+{
+	struct vmx_raw_exit raw;
+
+	raw.qualification = vmcs_read_hot(VMCS_EXIT_QUALIFICATION);
+	rule->decode(&raw, exit);
 }
 
 void vmx_run(struct hv_vcpu *vcpu)
 {
 	struct vmx_vcpu *v = vmx_of(vcpu);
+	const struct vmx_exit_rule *rule;
 	uint64_t reason;
 	unsigned failed;
 
@@ -191,12 +199,15 @@ void vmx_run(struct hv_vcpu *vcpu)
 	vcpu->valid = 0;
 	vcpu->rip = v->rip_seen = vmcs_read_hot(VMCS_GUEST_RIP);
 	reason = vmcs_read_hot(VMCS_EXIT_REASON);
-	if (unlikely(reason >= REASON_COUNT || vmx_exit_rules[reason].needs != NEED_LENGTH)) {
+	if (unlikely(reason >= REASON_COUNT || (vmx_exit_rules[reason].needs & NEED_VECTORING))) {
 		take_exit(vcpu, (uint32_t)reason);
 		return;
 	}
-	vcpu->exit.kind = vmx_exit_rules[reason].kind;
+	rule = &vmx_exit_rules[reason];
+	vcpu->exit.kind = rule->kind;
 	vcpu->exit.length = (uint8_t)vmcs_read_hot(VMCS_EXIT_INSTRUCTION_LENGTH);
 	vcpu->exit.raw_reason = reason;
 	vcpu->exit.interrupted.kind = EVENT_NONE;
+	if (rule->decode)
+		take_qualified(&vcpu->exit, rule);
 }
