@@ -165,19 +165,28 @@ static __attribute__((noinline)) void take_exit(struct hv_vcpu *vcpu, uint32_t r
 		vmx_unload(vcpu); /* as in refused() */
 }
 
-/* The exit's own part, from the qualification. Apart, so that vmx_run() needs no stack guard. */
-static __attribute__((noinline)) void take_qualified(struct hv_exit *exit, const struct vmx_exit_rule *rule)
+/* Whatever needs more than a length. */
+static __attribute__((noinline)) void take_more(struct hv_vcpu *vcpu, uint64_t reason)
 {
+	const struct vmx_exit_rule *rule = vmx_exit_rule((uint32_t)reason);
+	struct hv_exit *exit = &vcpu->exit;
 	struct vmx_raw_exit raw;
 
+	if (rule->needs & NEED_VECTORING) {
+		take_exit(vcpu, (uint32_t)reason);
+		return;
+	}
 	raw.qualification = vmcs_read_hot(VMCS_EXIT_QUALIFICATION);
+	exit->kind = rule->kind;
+	exit->length = (uint8_t)vmcs_read_hot(VMCS_EXIT_INSTRUCTION_LENGTH);
+	exit->raw_reason = reason;
+	exit->interrupted.kind = EVENT_NONE;
 	rule->decode(&raw, exit);
 }
 
 void vmx_run(struct hv_vcpu *vcpu)
 {
 	struct vmx_vcpu *v = vmx_of(vcpu);
-	const struct vmx_exit_rule *rule;
 	uint64_t reason;
 	unsigned failed;
 
@@ -199,15 +208,12 @@ void vmx_run(struct hv_vcpu *vcpu)
 	vcpu->valid = 0;
 	vcpu->rip = v->rip_seen = vmcs_read_hot(VMCS_GUEST_RIP);
 	reason = vmcs_read_hot(VMCS_EXIT_REASON);
-	if (unlikely(reason >= REASON_COUNT || (vmx_exit_rules[reason].needs & NEED_VECTORING))) {
-		take_exit(vcpu, (uint32_t)reason);
+	if (unlikely(reason >= REASON_COUNT || vmx_exit_rules[reason].needs != NEED_LENGTH)) {
+		take_more(vcpu, reason);
 		return;
 	}
-	rule = &vmx_exit_rules[reason];
-	vcpu->exit.kind = rule->kind;
+	vcpu->exit.kind = vmx_exit_rules[reason].kind;
 	vcpu->exit.length = (uint8_t)vmcs_read_hot(VMCS_EXIT_INSTRUCTION_LENGTH);
 	vcpu->exit.raw_reason = reason;
 	vcpu->exit.interrupted.kind = EVENT_NONE;
-	if (rule->decode)
-		take_qualified(&vcpu->exit, rule);
 }
