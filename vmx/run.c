@@ -30,20 +30,21 @@ static RARE void write_event(struct hv_vcpu *vcpu)
 	write_cr2(vcpu->cr2); /* a page fault comes with a new one */
 }
 
-/* The timer counts in the guest from each entry; 0 would exit before the first instruction. */
-static RARE void write_slice(struct vmx_vcpu *v)
+/*
+ * The timer counts in the guest from each entry. 0 ticks are no limit, which is the longest one; a count of 0 would
+ * exit before the first instruction. vm/ sets another slice at most entries, so this is not rare.
+ */
+static inline void write_slice(struct vmx_vcpu *v)
 {
 	uint64_t ticks = v->hv.slice_ticks;
 
 	v->slice_written = ticks;
 	if (!vmx_capability.timer)
 		return;
-	if (!ticks)
-		ticks = ~UINT64_C(0);
-	if (vmx_capability.kick_by_nmi)
-		ticks = min_u64(ticks, QUIRK_LONGEST_SLICE);
+	if (ticks - 1 >= vmx_capability.longest_slice)
+		ticks = vmx_capability.longest_slice;
 	ticks >>= vmx_capability.timer_shift;
-	vmcs_write(VMCS_PREEMPTION_TIMER, min_u64(max_u64(ticks, 1), UINT32_MAX));
+	vmcs_write_hot(VMCS_PREEMPTION_TIMER, ticks | !ticks);
 }
 
 /* Windows are bits of the primary controls, written together whichever changed. */
@@ -196,7 +197,7 @@ void vmx_run(struct hv_vcpu *vcpu)
 		vmcs_write_hot(VMCS_GUEST_RIP, vcpu->rip);
 	if (unlikely(vcpu->inject.kind != EVENT_NONE))
 		write_event(vcpu);
-	if (unlikely(vcpu->slice_ticks != v->slice_written))
+	if (vcpu->slice_ticks != v->slice_written)
 		write_slice(v);
 	failed = vmx_enter(vcpu->gpr, &v->entry);
 	vcpu->cr2 = read_cr2();
