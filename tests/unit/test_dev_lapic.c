@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/lapic.c dev/lapic_timer.c dev/lapic_access.c dev/apic_bus.c dev/ioapic.c dev/irq.c dev/pic.c dev/ports.c dev/timer.c
+// sources: dev/lapic.c dev/lapic_timer.c dev/lapic_access.c dev/apic_bus.c dev/ioapic.c dev/irq.c dev/pic.c dev/pic_chip.c dev/ports.c dev/timer.c
 /* Local APICs, IOAPIC and the messages between them, by the manual. */
 #include <setjmp.h>
 #include <stdarg.h>

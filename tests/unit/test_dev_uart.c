@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/uart.c dev/ports.c dev/timer.c
+// sources: dev/uart.c dev/uart_receive.c dev/ports.c dev/timer.c
 /* The 16550A, as its data sheet and Linux's probe expect it. */
 #include <setjmp.h>
 #include <stdarg.h>
