@@ -51,7 +51,7 @@
 #define EPT_INVVPID_SINGLE BIT(41)
 #define EPT_INVVPID_ALL BIT(42)
 
-/* The MSRs as they were read; those that this processor doesn't have are 0. true controls stand in for the plain ones. */
+/* The MSRs as they were read; those that this processor doesn't have are 0. True controls stand in for plain ones. */
 struct vmx_msrs {
 	bool cpuid_vmx; /* CPUID.1:ECX[5] */
 	uint64_t feature_control, basic, misc;
