@@ -14,7 +14,10 @@ struct boot_framebuffer;
 
 /* COM1, and the framebuffer where the loader's identity map reaches it. */
 void console_early(const struct boot_framebuffer *framebuffer);
-/* After paging_switch() and acpi_init(): SPCR's port instead of COM1, the framebuffer through a write-combining mapping. */
+/*
+ * After paging_switch() and acpi_init(): SPCR's port instead of COM1, the framebuffer through a write-combining
+ * mapping.
+ */
 void console_late(const struct boot_framebuffer *framebuffer);
 /* Before paging_switch(): the framebuffer's identity mapping is about to go. */
 void console_forget_identity(void);
@@ -26,6 +29,8 @@ void serial_init_acpi(void);
 bool serial_present(void);
 void serial_write(const char *bytes, size_t length);
 int serial_read(void);
+/* Waits, bounded, until the last byte has left the wire: before the machine goes off. */
+void serial_flush(void);
 
 /* ---- framebuffer.c ---- */
 /* pixels: mapped, write-combining preferably. NULL: off. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The MTRRs, read once and never written: memory types for guests' direct mappings follow from them. A
+ * The MTRRs as the boot CPU has them, read once and set alike on the others: memory types for guests' direct
+ * mappings follow from them. A
  * question about a range walks from border to border of uniform pieces, a bounded number of steps.
  */
 #include "arch/x86_64/mtrr.h"
@@ -25,8 +26,7 @@
 /* AMD APM vol. 2 section 7.9.4: memory between 4 GiB and TOM2 is write-back whatever the default is. */
 #define MSR_AMD_SYSCFG 0xc0010010u
 #define MSR_AMD_TOM2 0xc001001du
-#define AMD_TOM2_ENABLE BIT(21)
-#define AMD_TOM2_FORCE_WB BIT(22)
+#define AMD_TOM2_WB (BIT(21) | BIT(22)) /* TOM2 counts, and forces write-back */
 
 #define VARIABLE_MAX 32u
 #define STEPS_MAX 4096u
@@ -54,7 +54,7 @@ static void read_tom2(struct mtrrs *m)
 {
 	uint64_t config, top;
 
-	if (features.amd && rdmsr_safe(MSR_AMD_SYSCFG, &config) && config & AMD_TOM2_ENABLE && config & AMD_TOM2_FORCE_WB &&
+	if (features.amd && rdmsr_safe(MSR_AMD_SYSCFG, &config) && (config & AMD_TOM2_WB) == AMD_TOM2_WB &&
 	    rdmsr_safe(MSR_AMD_TOM2, &top))
 		m->tom2 = top & BITS(51, 23);
 }
@@ -86,13 +86,41 @@ void mtrr_init(void)
 		log_line("mtrr: the firmware left them off: all memory is uncached and slow");
 }
 
-void mtrr_compare(void)
+static void write_all(const struct mtrrs *m, const struct mtrrs *now)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(fixed_msrs); i++)
+		if (m->fixed[i] != now->fixed[i])
+			wrmsr(fixed_msrs[i].msr, m->fixed[i]);
+	for (unsigned i = 0; i < m->variable_count; i++)
+		if (m->base[i] != now->base[i] || m->mask[i] != now->mask[i]) {
+			wrmsr(MSR_MTRR_BASE(i), m->base[i]);
+			wrmsr(MSR_MTRR_MASK(i), m->mask[i]);
+		}
+}
+
+/* Section 12.11.7.2: caches off and empty, TLB empty, MTRRs off while they change. */
+bool mtrr_adopt(void)
 {
 	struct mtrrs own;
+	uint64_t cr0 = read_cr0(), cr4 = read_cr4();
 
 	read_all(&own);
-	if (memcmp(&own, &boot, sizeof(own)))
-		log_line("mtrr: a CPU's memory types differ from the boot CPU's: a firmware bug");
+	if (!memcmp(&own, &boot, sizeof(own)))
+		return false;
+	if (own.variable_count != boot.variable_count)
+		return true; /* another kind of processor: nothing to copy */
+	write_cr0((cr0 | CR0_CD) & ~CR0_NW);
+	__asm__ volatile("wbinvd" : : : "memory");
+	write_cr4(cr4 & ~CR4_PGE);
+	write_cr3(read_cr3());
+	wrmsr(MSR_MTRR_DEFAULT, own.defaults & ~MTRR_ENABLE);
+	write_all(&boot, &own);
+	wrmsr(MSR_MTRR_DEFAULT, boot.defaults);
+	__asm__ volatile("wbinvd" : : : "memory");
+	write_cr3(read_cr3());
+	write_cr0(cr0);
+	write_cr4(cr4);
+	return true;
 }
 
 static unsigned fixed_type(uint64_t where, uint64_t *border)

@@ -4,6 +4,7 @@
  * nothing does the CPU stop. ACPI 6.5 sections 4.8.3.2, 4.8.3.6, 7.4.
  */
 #include "arch/x86_64/acpi.h"
+#include "arch/x86_64/console.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
@@ -21,6 +22,13 @@
 #define ENABLE_STEP_NS UINT64_C(1000000)
 #define ENABLE_STEPS 300u
 
+static void last_words(void)
+{
+	log_drain();
+	serial_flush();
+	interrupts_off();
+}
+
 static void pm1_sleep(uint16_t port, uint8_t type)
 {
 	uint16_t value;
@@ -35,7 +43,9 @@ static void pm1_sleep(uint16_t port, uint8_t type)
 /* Some chipsets ignore the sleep bits until firmware has been asked for ACPI mode. */
 static void enter_acpi_mode(const struct acpi_power *power)
 {
-	if (!power->pm1a_control || !power->smi_command || !power->acpi_enable || in16(power->pm1a_control) & PM1_SCI_ENABLE)
+	if (!power->pm1a_control || !power->smi_command || !power->acpi_enable)
+		return;
+	if (in16(power->pm1a_control) & PM1_SCI_ENABLE)
 		return;
 	out8(power->smi_command, power->acpi_enable);
 	for (unsigned i = 0; i < ENABLE_STEPS && !(in16(power->pm1a_control) & PM1_SCI_ENABLE); i++)
@@ -61,7 +71,8 @@ static void acpi_s5(void)
 }
 
 /*
- * Quirks of emulators that come without ACPI tables. The ports belong to nothing else there; on real hardware this is reached
+ * Quirks of emulators that come without ACPI tables. The ports belong to nothing else there; on real hardware this
+ * is reached
  * only when S5 isn't known or has done nothing.
  */
 static const struct emulator_port {
@@ -79,8 +90,7 @@ void host_poweroff(void)
 	static const char shutdown[] = "Shutdown";
 
 	log_line("power: off");
-	log_drain();
-	interrupts_off();
+	last_words();
 	acpi_s5();
 	for (unsigned i = 0; i < ARRAY_SIZE(emulator_ports); i++)
 		out16(emulator_ports[i].port, emulator_ports[i].value);
@@ -112,8 +122,7 @@ void host_reboot(void)
 	const struct acpi_power *power = acpi_power();
 
 	log_line("power: restart");
-	log_drain();
-	interrupts_off();
+	last_words();
 	if (power->has_reset && acpi_write8(&power->reset, power->reset_value))
 		time_wait_ns(SETTLE_NS / 4);
 	out8(RESET_PORT, 0x02); /* hard reset chosen, then asked for */
