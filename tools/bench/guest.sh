@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # In the benchmark's Linux: the bench guest under KVM, with small pages and with large ones.
-echo 1 >/sys/kernel/mm/transparent_hugepage/khugepaged/defrag 2>/dev/null
+grep . /sys/devices/system/cpu/vulnerabilities/*
 for run in "4k 8" "2m 18"; do
 	echo "bench: begin $run"
 	/kvm /bench.elf $run

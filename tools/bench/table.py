@@ -29,14 +29,17 @@ OPERATIONS = [
 ]
 
 
-def parse(text, shift):
-    """The guests' lines -> {row: {"mode": ..., "mean": ...}} in instructions per operation."""
+def parse(text, shift, side):
+    """The guests' lines -> {row: {"mode": ..., "mean": ...}} in instructions per operation.
+
+    What a block costs without its clearing is told of Quire only: Linux clears page by page, in its own way.
+    """
     raw = {row: (int(mode) >> shift, int(total, 16) / int(count) / (1 << shift))
            for row, mode, total, count in ROW.findall(text)}
     figures = {}
     for operation in OPERATIONS:
         row = operation.row.rstrip("-")
-        if row not in raw or operation.loop not in raw:
+        if row not in raw or operation.loop not in raw or (row != operation.row and side != "quire"):
             continue
         less = raw[operation.loop][0] + (CLEARING if operation.row.endswith("-") else 0)
         figures[operation.row] = {"mode": raw[row][0] - less, "mean": round(raw[row][1] - less, 1)}
