@@ -125,30 +125,48 @@ void port_unregister(struct bus *bus, uint16_t first, unsigned count, const void
 	}
 }
 
-uint32_t port_read(struct bus *bus, uint16_t port, unsigned size)
+static bool takes(const struct port_entry *entry, unsigned size)
 {
-	const struct port_entry *entry = port_entry(bus, port);
+	return likely(size == 1 || !entry->ops->widest || size <= entry->ops->widest);
+}
+
+/* Out of line, so that the common case saves no registers for it. */
+static __attribute__((noinline)) uint32_t split_read(struct bus *bus, uint16_t port, unsigned size)
+{
 	uint32_t value = 0;
 
-	if (likely(size == 1 || !entry->ops->widest || size <= entry->ops->widest))
-		return entry->ops->read(entry->device, port, size) & (uint32_t)byte_mask(size);
 	for (unsigned i = 0; i < size; i++) {
-		entry = port_entry(bus, (uint16_t)(port + i));
+		const struct port_entry *entry = port_entry(bus, (uint16_t)(port + i));
+
 		value |= (entry->ops->read(entry->device, (uint16_t)(port + i), 1) & 0xff) << (8 * i);
 	}
 	return value;
+}
+
+static __attribute__((noinline)) void split_write(struct bus *bus, uint16_t port, unsigned size, uint32_t value)
+{
+	for (unsigned i = 0; i < size; i++) {
+		const struct port_entry *entry = port_entry(bus, (uint16_t)(port + i));
+
+		entry->ops->write(entry->device, (uint16_t)(port + i), 1, value >> (8 * i) & 0xff);
+	}
+}
+
+uint32_t port_read(struct bus *bus, uint16_t port, unsigned size)
+{
+	const struct port_entry *entry = port_entry(bus, port);
+
+	if (!takes(entry, size))
+		return split_read(bus, port, size);
+	return entry->ops->read(entry->device, port, size) & (uint32_t)byte_mask(size);
 }
 
 void port_write(struct bus *bus, uint16_t port, unsigned size, uint32_t value)
 {
 	const struct port_entry *entry = port_entry(bus, port);
 
-	if (likely(size == 1 || !entry->ops->widest || size <= entry->ops->widest)) {
+	if (takes(entry, size))
 		entry->ops->write(entry->device, port, size, value & (uint32_t)byte_mask(size));
-		return;
-	}
-	for (unsigned i = 0; i < size; i++) {
-		entry = port_entry(bus, (uint16_t)(port + i));
-		entry->ops->write(entry->device, (uint16_t)(port + i), 1, value >> (8 * i) & 0xff);
-	}
+	else
+		split_write(bus, port, size, value);
 }

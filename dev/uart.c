@@ -10,40 +10,14 @@
  */
 #include <linux/serial_reg.h>
 
-#include "dev/uart.h"
+#include "dev/uart_internal.h"
 #include "lib/bits.h"
 #include "lib/memory.h"
 
-#define FIFO_SIZE 16u
-#define RING_SIZE 1024u
-#define CLOCK_HZ 1843200u /* the divisor counts sixteenths: 115200 baud at divisor 1 */
-#define BITS_PER_CHARACTER 10u
 #define IER_MASK 0x0fu
 #define MCR_MASK 0x1fu
 #define IIR_FIFO_ENABLED 0xc0u
 #define MSR_ATTACHED (UART_MSR_DCD | UART_MSR_DSR | UART_MSR_CTS)
-
-_Static_assert(!(RING_SIZE & (RING_SIZE - 1)), "the ring's indices wrap by masking");
-
-struct uart {
-	struct bus *bus;
-	uint16_t base;
-	uint8_t line;
-	bool level;          /* what the interrupt line was last set to */
-	uint8_t ier, fcr, lcr, mcr, lsr_errors, msr, scratch;
-	uint16_t divisor;
-	bool transmit_event; /* THRE interrupt is due */
-	bool timeout;        /* characters have waited for four character times */
-	uint8_t fifo[FIFO_SIZE], fifo_first, fifo_count;
-	uint32_t ring_first, ring_count;
-	uint8_t ring[RING_SIZE];
-	struct dev_timer timer;
-};
-
-static unsigned fifo_depth(const struct uart *uart)
-{
-	return uart->fcr & UART_FCR_ENABLE_FIFO ? FIFO_SIZE : 1;
-}
 
 static unsigned trigger_level(const struct uart *uart)
 {
@@ -80,19 +54,6 @@ static void update_line(struct uart *uart)
 	uart->bus->set_irq(uart->bus->context, uart->line, level);
 }
 
-/* Restarts the character timeout: four character times after the last movement of a FIFO that isn't empty. */
-static void restart_timeout(struct uart *uart)
-{
-	uint64_t divisor = uart->divisor ? uart->divisor : 1;
-	uint64_t wait = 4 * BITS_PER_CHARACTER * divisor * 16 * UINT64_C(1000000000) / CLOCK_HZ;
-
-	uart->timeout = false;
-	if (uart->fcr & UART_FCR_ENABLE_FIFO && uart->fifo_count && uart->ier & UART_IER_RDI)
-		timer_arm(&uart->bus->timers, &uart->timer, uart->bus->now(uart->bus->context) + wait);
-	else
-		timer_cancel(&uart->bus->timers, &uart->timer);
-}
-
 static void timeout_fire(void *device, uint64_t now)
 {
 	struct uart *uart = device;
@@ -101,60 +62,13 @@ static void timeout_fire(void *device, uint64_t now)
 	update_line(uart);
 }
 
-static void fifo_push(struct uart *uart, uint8_t byte)
-{
-	uart->fifo[(uart->fifo_first + uart->fifo_count++) % FIFO_SIZE] = byte;
-}
-
-/* Moves waiting input into the receiver as far as there is room; true if anything moved. */
-static bool refill(struct uart *uart)
-{
-	bool moved = false;
-
-	if (uart->mcr & UART_MCR_LOOP)
-		return false;
-	while (uart->ring_count && uart->fifo_count < fifo_depth(uart)) {
-		fifo_push(uart, uart->ring[uart->ring_first]);
-		uart->ring_first = (uart->ring_first + 1) & (RING_SIZE - 1);
-		uart->ring_count--;
-		moved = true;
-	}
-	return moved;
-}
-
-static uint8_t read_receiver(struct uart *uart)
-{
-	uint8_t byte = 0;
-
-	if (uart->fifo_count) {
-		byte = uart->fifo[uart->fifo_first];
-		uart->fifo_first = (uart->fifo_first + 1) % FIFO_SIZE;
-		uart->fifo_count--;
-	}
-	(void)refill(uart);
-	restart_timeout(uart);
-	return byte;
-}
-
-static void loop_back(struct uart *uart, uint8_t byte)
-{
-	if (uart->fifo_count < fifo_depth(uart)) {
-		fifo_push(uart, byte);
-	} else {
-		uart->lsr_errors |= UART_LSR_OE;
-		if (fifo_depth(uart) == 1) /* without FIFOs the new character replaces the old one */
-			uart->fifo[uart->fifo_first] = byte;
-	}
-	restart_timeout(uart);
-}
-
 static void transmit(struct uart *uart, uint8_t value)
 {
 	uint8_t byte = value & (0xff >> (3 - (uart->lcr & UART_LCR_WLEN8)));
 
 	uart->transmit_event = true;
 	if (uart->mcr & UART_MCR_LOOP)
-		loop_back(uart, byte);
+		uart_loop_back(uart, byte);
 	else
 		uart->bus->console_write(uart->bus->context, &byte, 1);
 }
@@ -194,8 +108,8 @@ static void write_fifo_control(struct uart *uart, uint8_t value)
 		uart->fifo_count = 0;
 	if (toggled || (value & UART_FCR_ENABLE_FIFO && value & UART_FCR_CLEAR_XMIT))
 		uart->transmit_event = true;
-	(void)refill(uart);
-	restart_timeout(uart);
+	(void)uart_refill(uart);
+	uart_restart_timeout(uart);
 }
 
 static uint8_t read_register(struct uart *uart, unsigned index)
@@ -205,7 +119,7 @@ static uint8_t read_register(struct uart *uart, unsigned index)
 
 	switch (index) {
 	case UART_RX:
-		return latch ? (uint8_t)uart->divisor : read_receiver(uart);
+		return latch ? (uint8_t)uart->divisor : uart_read_receiver(uart);
 	case UART_IER:
 		return latch ? uart->divisor >> 8 : uart->ier;
 	case UART_IIR:
@@ -236,7 +150,7 @@ static void write_enable(struct uart *uart, uint8_t value)
 	if (value & ~uart->ier & UART_IER_THRI)
 		uart->transmit_event = true;
 	uart->ier = value & IER_MASK;
-	restart_timeout(uart);
+	uart_restart_timeout(uart);
 }
 
 static void write_register(struct uart *uart, unsigned index, uint8_t value)
@@ -265,8 +179,8 @@ static void write_register(struct uart *uart, unsigned index, uint8_t value)
 	case UART_MCR:
 		uart->mcr = value & MCR_MASK;
 		update_modem(uart);
-		if (refill(uart))
-			restart_timeout(uart);
+		if (uart_refill(uart))
+			uart_restart_timeout(uart);
 		break;
 	case UART_SCR:
 		uart->scratch = value;
@@ -299,10 +213,10 @@ size_t uart_input(struct uart *uart, const uint8_t *bytes, size_t length)
 {
 	size_t taken = 0;
 
-	while (taken < length && uart->ring_count < RING_SIZE)
-		uart->ring[(uart->ring_first + uart->ring_count++) & (RING_SIZE - 1)] = bytes[taken++];
-	if (refill(uart))
-		restart_timeout(uart);
+	while (taken < length && uart->ring_count < UART_RING_SIZE)
+		uart->ring[(uart->ring_first + uart->ring_count++) & (UART_RING_SIZE - 1)] = bytes[taken++];
+	if (uart_refill(uart))
+		uart_restart_timeout(uart);
 	update_line(uart);
 	return taken;
 }
@@ -315,7 +229,7 @@ void uart_reset(struct uart *uart)
 	uart->divisor = 1;
 	uart->transmit_event = uart->timeout = false;
 	uart->fifo_first = uart->fifo_count = 0;
-	(void)refill(uart);
+	(void)uart_refill(uart);
 	update_line(uart);
 }
 

@@ -37,8 +37,6 @@ enum status table_alloc(struct account *account, hpa_t *frame) must_check;
  */
 enum status block_alloc(struct account *account, gpa_t block, hpa_t *frame, bool *zero) must_check;
 void block_zero(hpa_t block);
-/* The host's own 2 MiB of zeros, once at boot; never freed. */
-enum status block_alloc_zero(hpa_t *frame) must_check;
 /* 512 adjacent chunks, zeroed. */
 enum status huge_alloc(struct account *account, gpa_t where, hpa_t *frame) must_check;
 

@@ -44,7 +44,12 @@ const struct pgm_counters *pgm_counters(const struct pgm *pgm)
 
 enum status pgm_start(void)
 {
-	return block_alloc_zero(&pgm_zero_block);
+	void *zeros = heap_alloc(BLOCK_SIZE);
+
+	if (!zeros)
+		return NO_MEMORY;
+	pgm_zero_block = direct_address(zeros);
+	return is_aligned(pgm_zero_block.v, BLOCK_SIZE) ? OK : BAD_STATE;
 }
 
 static enum status config_check(struct pgm_config *c, char *why, size_t size)

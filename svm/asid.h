@@ -24,10 +24,13 @@ struct asid {
 
 #define ASID_CPU_BITS 16
 
-/* count: ASIDs of the processor, the host's included; at least 2. The first one taken flushes all. */
+/*
+ * count: ASIDs of the processor, the host's included; at least 2. The first one taken flushes all. space is zero, or
+ * was open before: then no ASID of that time is valid any more. Generation 0 never exists, so that "none" is not valid.
+ */
 static inline void asid_open(struct asid_space *space, unsigned cpu, uint32_t count)
 {
-	space->generation = cpu;
+	space->generation = (space->generation ? space->generation : cpu) + (UINT64_C(1) << ASID_CPU_BITS);
 	space->count = count;
 	space->next = count;
 }

@@ -45,10 +45,11 @@ static enum status check_allowed(struct hv_refusal *why)
 	if (!(vm_cr & VM_CR_SVMDIS) || !(vm_cr & VM_CR_LOCK))
 		return OK;
 	if (cpuid(CPUID_SVM, 0).edx & CPUID_SVM_LOCK)
-		return refuse(why, "the firmware has switched AMD-V off and locked it with a key. Enable \"SVM Mode\" "
-				   "(\"AMD-V\", \"Virtualization\") in the firmware setup, then switch the power off and on");
+		return refuse(why, "the firmware has switched AMD-V off and locked it with a key. Enable "
+				   "\"SVM Mode\" (\"AMD-V\", \"Virtualization\") in the firmware "
+				   "setup, then switch off and on");
 	return refuse(why, "the firmware has switched AMD-V off and locked it. Enable \"SVM Mode\" (\"AMD-V\", "
-			   "\"Virtualization\") in the firmware setup, then switch the power off and on");
+			   "\"Virtualization\") in the firmware setup, then switch off and on");
 }
 
 static enum status check_sufficient(struct hv_refusal *why)

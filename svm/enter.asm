@@ -2,15 +2,16 @@
 ;
 ; The world switch: void svm_enter(uint64_t *gpr, uint64_t guest_vmcb, uint64_t host_vmcb)
 ;
-; VMRUN and #VMEXIT exchange RIP, RSP, RAX, RFLAGS, CR0/3/4, EFER, ES/CS/SS/DS, GDTR and IDTR by themselves; VMLOAD and
-; VMSAVE the rest that the host has of its own (FS, GS, TR, LDTR, syscall and sysenter MSRs). What remains is the general
-; registers. AMD APM vol. 2 sections 15.5, 15.5.2, 15.6, 15.17.
+; VMRUN and #VMEXIT exchange RIP, RSP, RAX, RFLAGS, CR0/3/4, EFER, ES/CS/SS/DS, GDTR and IDTR by themselves; VMLOAD
+; and VMSAVE the rest that the host has of its own (FS, GS, TR, LDTR, syscall and sysenter MSRs). What remains is the
+; general registers. AMD APM vol. 2 sections 15.5, 15.5.2, 15.6, 15.17.
 ;
 ; From CLGI to STGI nothing can interrupt, not even an NMI, so nobody sees half of a switch. STI within it lets physical
 ; interrupts end the guest (V_INTR_MASKING: the host's IF decides); CLI before STGI keeps them out of this function: an
 ; interrupt or NMI that ended the guest is still pending. The NMI is taken at STGI, the interrupt when the caller opens
-; interrupts. An order that serves real processors, QEMU and Bochs alike.
-
+; interrupts. An order that serves real processors, QEMU and Bochs alike. STI stands well before VMRUN: entered right
+; behind it, the guest could inherit STI's interrupt shadow.
+;
 ; VMLOAD, VMRUN and VMSAVE take the VMCB in RAX.
 
 bits 64

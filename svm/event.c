@@ -12,7 +12,7 @@
 
 #define LAST_EXCEPTION 31u
 
-_Static_assert((INJECT_TYPE_MASK & INJECT_ERROR_VALID) == 0 && (INJECT_VALID & INJECT_ERROR_VALID) == 0, "EVENTINJ bits");
+_Static_assert(((INJECT_TYPE_MASK | INJECT_VALID) & INJECT_ERROR_VALID) == 0, "EVENTINJ bits");
 
 static const uint8_t types[] = {
 	[EVENT_INTERRUPT] = INJECT_INTERRUPT,

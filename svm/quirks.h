@@ -19,7 +19,12 @@
  *    every machine, as processors without virtual NMI need it.
  *  - V_IRQ set at entry with IF already 1 isn't noticed on Bochs: a window that is open already is reported without
  *    an entry.
- *  - A guest's write of PAT reaches the host's on QEMU, VMLOAD and VMSAVE touch host-physical memory: always intercepted.
+ *  - EXITINTINFO may still hold an interrupt or NMI of an earlier entry on Bochs when the guest's own INT n breaks off:
+ *    neither can come but by injection, so what this entry didn't inject is dropped.
+ *  - Left alone: Bochs takes no notice of next-RIP when a soft event is injected, and gives no exit for a host
+ *    interrupt while the guest runs with IF clear all the time; VM_CR is not there (run it with ignore_bad_msrs=1).
+ *  - A guest's write of PAT reaches the host's on QEMU, VMLOAD and VMSAVE touch host-physical memory: always
+ *    intercepted.
  *  - Fields of a VMCB that the guest never set are not given values by INIT: reset sets all of them.
  *  - ASID range, nested CR3, PAT and TLB_CONTROL go unchecked on QEMU: they are made right here by construction.
  */

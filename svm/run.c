@@ -107,14 +107,17 @@ static void arm_event(struct svm_vcpu *svm)
 {
 	struct hv_vcpu *vcpu = &svm->hv;
 	struct vmcb_control *control = &svm->vmcb->control;
-	bool soft = vcpu->inject.kind == EVENT_SOFT_INTERRUPT || (vcpu->inject.kind == EVENT_EXCEPTION && vcpu->inject.soft);
+	bool soft = vcpu->inject.kind == EVENT_SOFT_INTERRUPT ||
+		    (vcpu->inject.kind == EVENT_EXCEPTION && vcpu->inject.soft);
 
 	svm->injected = vcpu->inject;
 	vcpu->inject.kind = EVENT_NONE;
 	control->event_inject = svm_event_encode(&svm->injected);
 	svm->armed |= ARMED_EVENT;
-	if (svm->injected.kind == EVENT_NMI)
+	if (svm->injected.kind == EVENT_NMI) {
+		svm->injected.vector = VECTOR_NMI;
 		svm->nmi_blocked = true;
+	}
 	if (soft && svm_features.next_rip) {
 		control->next_rip = vcpu->rip + svm->injected.length;
 	} else if (soft) {
@@ -171,8 +174,12 @@ static void finish_event(struct svm_vcpu *svm)
 			vcpu->rip -= svm->injected.length;
 		if (interrupted->kind == EVENT_NMI)
 			svm->nmi_blocked = false;
-	} else if (soft) {
-		interrupted->kind = EVENT_NONE; /* the guest's own: RIP stands at it */
+	} else if (soft || interrupted->kind == EVENT_INTERRUPT || interrupted->kind == EVENT_NMI) {
+		/*
+		 * Soft: the guest's own, RIP stands at it. The others reach a guest by injection alone, so one that
+		 * was not injected just now is a leftover (quirk of Bochs).
+		 */
+		interrupted->kind = EVENT_NONE;
 	}
 	svm->vmcb->control.event_inject = 0;
 	svm->rip_advanced = false;
@@ -211,7 +218,8 @@ static void __attribute__((noinline)) finish_refused(struct svm_vcpu *svm)
 
 	(void)no_entry(vcpu, EXIT_INVALID_STATE, NULL);
 	vcpu->exit.raw_reason = vcpu->exit.failure.code = control->exit_code;
-	vcpu->exit.failure.text = svm_explain_refusal(svm->vmcb, svm_features.asid_count, !svm_quirks.invalid_shows_host);
+	vcpu->exit.failure.text = svm_explain_refusal(svm->vmcb, svm_features.asid_count,
+						       !svm_quirks.invalid_shows_host);
 	if (svm->rip_advanced)
 		vcpu->rip -= svm->injected.length;
 	control->tlb_control = TLB_KEEP;

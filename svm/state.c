@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Register groups between hv_vcpu and the VMCB's save area, both ways, and the state after power-on. Pure: whoever calls
- * decides when. A store marks exactly the VMCB groups that it touched as not clean. EFER.SVME is always set in the VMCB
- * (VMRUN demands it) and never seen in hv_vcpu. AMD APM vol. 2 sections 15.5.1, 15.15, 14.1.3.
+ * Register groups between hv_vcpu and the VMCB's save area, both ways, and the state after power-on. Pure: whoever
+ * calls decides when. A store marks exactly the VMCB groups that it touched as not clean. EFER.SVME is always set in
+ * the VMCB (VMRUN demands it) and never seen in hv_vcpu. AMD APM vol. 2 sections 15.5.1, 15.15, 14.1.3.
  */
 #include "svm/svm.h"
 
@@ -32,7 +32,8 @@ uint16_t svm_attributes_from_vmcb(uint16_t attributes)
 
 /* Where each segment of enum segment_name stands in the save area, in units of one segment. */
 static const uint8_t places[SEG_COUNT] = {
-	[SEG_ES] = 0, [SEG_CS] = 1, [SEG_SS] = 2, [SEG_DS] = 3, [SEG_FS] = 4, [SEG_GS] = 5, [SEG_LDTR] = 7, [SEG_TR] = 9,
+	[SEG_ES] = 0, [SEG_CS] = 1, [SEG_SS] = 2, [SEG_DS] = 3, [SEG_FS] = 4, [SEG_GS] = 5,
+	[SEG_LDTR] = 7, [SEG_TR] = 9,
 };
 _Static_assert(offsetof(struct vmcb_save, tr) == 9 * sizeof(struct vmcb_segment), "places[]");
 _Static_assert(offsetof(struct vmcb_save, ldtr) == 7 * sizeof(struct vmcb_segment), "places[]");
@@ -50,7 +51,9 @@ static void fetch_segments(struct hv_vcpu *vcpu, const struct vmcb_save *save)
 		};
 	}
 	/* The privilege level proper is CPL's; a SYSRET or a null SS leaves another DPL behind (15.5.1). */
-	vcpu->segment[SEG_SS].attributes = (uint16_t)((vcpu->segment[SEG_SS].attributes & ~0x60u) | (save->cpl & 3u) << 5);
+	uint16_t *stack = &vcpu->segment[SEG_SS].attributes;
+
+	*stack = (uint16_t)((*stack & ~0x60u) | (save->cpl & 3u) << 5);
 	/* Some processors don't show the busy bit of the task that runs, which by definition is set. */
 	vcpu->segment[SEG_TR].attributes |= TSS_BUSY;
 	vcpu->gdtr = (struct table_register){ .base = save->gdtr.base, .limit = (uint16_t)save->gdtr.limit };
@@ -166,7 +169,9 @@ static void power_on_segments(struct hv_vcpu *vcpu)
 
 	for (unsigned i = SEG_ES; i <= SEG_GS; i++)
 		vcpu->segment[i] = data;
-	vcpu->segment[SEG_CS] = (struct segment){ .base = 0xffff0000, .limit = 0xffff, .selector = 0xf000, .attributes = 0x9b };
+	vcpu->segment[SEG_CS] = (struct segment){
+		.base = 0xffff0000, .limit = 0xffff, .selector = 0xf000, .attributes = 0x9b,
+	};
 	vcpu->segment[SEG_LDTR] = (struct segment){ .limit = 0xffff, .attributes = 0x82 };
 	vcpu->segment[SEG_TR] = (struct segment){ .limit = 0xffff, .attributes = 0x8b };
 	vcpu->gdtr = vcpu->idtr = (struct table_register){ .limit = 0xffff };

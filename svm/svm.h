@@ -118,7 +118,7 @@ void svm_unload(struct hv_vcpu *vcpu);
 void svm_load(struct hv_vcpu *vcpu, uint32_t groups);
 
 /* ---- enter.asm ---- */
-/* One entry and exit: general registers from and to gpr[], but RAX and RSP, which the VMCB holds. Interrupts stay off. */
+/* One entry and exit: general registers from and to gpr[], RAX and RSP excepted (VMCB). Interrupts stay off. */
 void svm_enter(uint64_t *gpr, uint64_t guest_vmcb, uint64_t host_vmcb);
 void svm_vmsave(uint64_t vmcb);
 /* DR0-3 of the processor. */

@@ -262,7 +262,7 @@ static enum status create_devices(struct machine *m)
 {
 	struct board *b = m->board;
 	struct bus *bus = &m->bus;
-	uint64_t ram = pgm_ram_bytes(m->pgm);
+	uint64_t ram = pgm_ram_bytes(m->pgm), below = min_u64(ram, 4 * GIB - m->config->ram_hole);
 	enum status status = pgm_handler_type_register(m->pgm, HANDLER_KIND_MMIO, mmio_access, "device", &b->mmio_type);
 
 	a20_init(&b->a20, bus);
@@ -274,7 +274,7 @@ static enum status create_devices(struct machine *m)
 	if (status == OK)
 		status = pit_create(bus, &b->pit);
 	if (status == OK)
-		status = rtc_create(bus, BOARD_EPOCH, ram, &b->rtc);
+		status = rtc_create(bus, BOARD_EPOCH, below, ram - below, &b->rtc);
 	if (status == OK)
 		status = uart_create(bus, UART_COM1_BASE, UART_COM1_LINE, &b->uart);
 	if (status == OK)

@@ -150,17 +150,17 @@ static bool decode_at_rip(struct vcpu *vcpu, struct instruction *in)
 	enum emulate_result result;
 
 	vcpu_emulate_env(vcpu, &env);
-	if (emulate_decode(vcpu->hv, &env, in, &result))
-		return true;
-	if (result != EMULATE_FAULT)
+	result = emulate_decode(vcpu->hv, &env, in);
+	if (result == EMULATE_UNHANDLED)
 		vcpu_inject_ud(vcpu);
-	return false;
+	return result == EMULATE_DONE;
 }
 
-/* CR and DR moves: ModRM.reg names the control register, ModRM.rm the general one; LMSW is 0F 01 /6, CLTS 0F 06. */
+/* CR moves: ModRM.reg names the control register, ModRM.rm the general one; LMSW is 0F 01 /6, CLTS 0F 06. */
 static bool complete_cr(struct vcpu *vcpu)
 {
 	struct hv_exit *exit = &vcpu->hv->exit;
+	struct emulate_env env;
 	struct instruction in;
 
 	if (!decode_at_rip(vcpu, &in))
@@ -168,19 +168,12 @@ static bool complete_cr(struct vcpu *vcpu)
 	exit->length = in.length;
 	exit->cr.clts = in.opcode == 0x06;
 	exit->cr.lmsw = in.opcode == 0x01;
-	exit->cr.gpr = in.rm;
-	if (exit->cr.lmsw && in.mod != 3) {
-		/* The memory form is rare: let the emulator read the operand. */
-		struct emulate_env env;
-		uint64_t value = 0;
-
+	if (exit->cr.lmsw) {
 		vcpu_emulate_env(vcpu, &env);
-		if (emulate_read_operand(vcpu->hv, &env, &in, 2, &value) != EMULATE_DONE)
+		if (emulate_read_word(vcpu->hv, &env, &exit->cr.lmsw_source) != EMULATE_DONE)
 			return false;
-		exit->cr.lmsw_source = (uint16_t)value;
-	} else if (exit->cr.lmsw) {
-		hv_need(vcpu->hv, REGS_RSP);
-		exit->cr.lmsw_source = (uint16_t)vcpu->hv->gpr[in.rm];
+	} else if (!exit->cr.clts) {
+		exit->cr.gpr = (uint8_t)((in.modrm & 7) | (in.rex & REX_B ? 8 : 0));
 	}
 	exit->cr.decoded = true;
 	return true;
@@ -235,7 +228,7 @@ enum exit_action exit_dr_access(struct vcpu *vcpu)
 		if (!decode_at_rip(vcpu, &in))
 			return ACTION_ENTER;
 		exit->length = in.length;
-		exit->dr.gpr = in.rm;
+		exit->dr.gpr = (uint8_t)((in.modrm & 7) | (in.rex & REX_B ? 8 : 0));
 	}
 	number = exit->dr.number;
 	if (number == 4 || number == 5) {

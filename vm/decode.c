@@ -14,15 +14,19 @@
  */
 static inline bool decode_common(const uint8_t *bytes, struct instruction *instruction)
 {
-	static const struct instruction shape = { .map = MAP_ONE_BYTE, .has_modrm = true, .memory = true, .address_size = 8,
-						  .index = OPERAND_NONE };
 	unsigned rex = (bytes[0] & 0xf0) == 0x40 ? bytes[0] : 0, at = rex != 0;
 	unsigned byte = bytes[at], operand = bytes[at + 1], mod = operand >> 6, rm = operand & 7;
 	int32_t displacement = 0;
 
 	if (decode_one_byte[byte] != OPCODE_MODRM || mod == 3 || rm == 4 || (mod == 0 && rm == 5))
 		return false;
-	*instruction = shape;
+	instruction->map = MAP_ONE_BYTE;
+	instruction->encoding = ENCODING_LEGACY;
+	instruction->prefixes = 0;
+	instruction->has_modrm = true;
+	instruction->memory = true;
+	instruction->address_size = 8;
+	instruction->index = OPERAND_NONE;
 	if (mod == 1)
 		displacement = (int8_t)bytes[at + 2];
 	else if (mod == 2)
@@ -39,7 +43,6 @@ static inline bool decode_common(const uint8_t *bytes, struct instruction *instr
 	instruction->length = (uint8_t)(at + 2 + (mod == 2 ? 4 : mod));
 	return true;
 }
-_Static_assert(SEG_ES == 0 && ENCODING_LEGACY == 0, "the common shape leaves the rest at zero");
 
 enum status decode(const uint8_t *bytes, unsigned count, enum decode_mode mode, struct instruction *instruction)
 {

@@ -261,18 +261,14 @@ static unsigned immediate_size(const struct cursor *c, const struct instruction 
 
 static enum status immediate(struct cursor *c, struct instruction *i, uint16_t kind)
 {
-	unsigned size = immediate_size(c, i, kind), size2 = 0;
+	unsigned form = kind & OPCODE_IMMEDIATE, size = immediate_size(c, i, kind);
+	unsigned size2 = form == IMMEDIATE_FAR ? 2 : form == IMMEDIATE_16_8 ? 1 : form == IMMEDIATE_EXTRQ ? size : 0;
 
-	switch (kind & OPCODE_IMMEDIATE) {
-	case IMMEDIATE_FAR: size2 = 2; break;
-	case IMMEDIATE_16_8: size2 = 1; break;
-	case IMMEDIATE_EXTRQ: size2 = size; break;
-	}
 	NEED(c, size + size2);
 	i->immediate = size ? (uint64_t)take(c, size) : 0;
 	if (size2)
 		i->immediate2 = (uint16_t)take(c, size2) & (size2 == 1 ? 0xff : 0xffff);
-	if ((kind & OPCODE_IMMEDIATE) == IMMEDIATE_OFFSET) {
+	if (form == IMMEDIATE_OFFSET) {
 		i->memory = true;
 		i->base = i->index = OPERAND_NONE;
 		i->displacement = (int64_t)i->immediate;

@@ -188,3 +188,32 @@ unsigned emulate_length(struct hv_vcpu *vcpu, struct emulate_env *env, enum emul
 	*result = fetch_and_decode(&e);
 	return *result == EMULATE_DONE ? e.instruction.length : 0;
 }
+
+enum emulate_result emulate_decode(struct hv_vcpu *vcpu, struct emulate_env *env, struct instruction *out)
+{
+	struct emulation e;
+	enum emulate_result result;
+
+	begin(&e, vcpu, env);
+	result = fetch_and_decode(&e);
+	if (result == EMULATE_DONE)
+		*out = e.instruction;
+	return result;
+}
+
+enum emulate_result emulate_read_word(struct hv_vcpu *vcpu, struct emulate_env *env, uint16_t *word)
+{
+	struct emulation e;
+	enum emulate_result result;
+	uint64_t value = 0;
+
+	begin(&e, vcpu, env);
+	result = fetch_and_decode(&e);
+	if (result != EMULATE_DONE)
+		return result;
+	e.next_rip = vcpu->rip + e.instruction.length;
+	e.size = 2;
+	result = read_rm(&e, ACCESS_READ, &value);
+	*word = (uint16_t)value;
+	return result;
+}

@@ -57,4 +57,10 @@ enum emulate_result emulate_instruction(struct hv_vcpu *vcpu, struct emulate_env
  */
 unsigned emulate_length(struct hv_vcpu *vcpu, struct emulate_env *env, enum emulate_result *result);
 
+struct instruction;
+/* Fetches and decodes the instruction at cs:rip for code that acts on it itself (control and debug registers). */
+enum emulate_result emulate_decode(struct hv_vcpu *vcpu, struct emulate_env *env, struct instruction *instruction);
+/* The 16-bit r/m operand of the instruction at cs:rip (LMSW). */
+enum emulate_result emulate_read_word(struct hv_vcpu *vcpu, struct emulate_env *env, uint16_t *word);
+
 #endif

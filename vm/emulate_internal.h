@@ -37,6 +37,8 @@ struct emulation {
 	bool locked;
 	bool shadow;          /* interrupts are held off after this instruction */
 	struct instruction instruction;
+	struct hv_event fault;  /* as the environment gave it */
+	uint64_t fault_address;
 };
 
 /* Internal result: another CPU changed the operand of a locked instruction meanwhile; run the handler again. */

@@ -89,67 +89,77 @@ enum emulate_result linear_address(struct emulation *e, unsigned segment, uint64
 	return EMULATE_DONE;
 }
 
-static enum emulate_result outcome(struct emulation *e, enum status status, const struct hv_event *fault,
-				   const uint64_t *fault_address)
+/* The fault, if it is one, stands in e->fault. */
+static enum emulate_result refused(struct emulation *e, enum status status)
 {
-	if (likely(status == OK))
-		return EMULATE_DONE;
 	if (status != GUEST_FAULT)
 		return EMULATE_STOP;
-	e->vcpu->inject = *fault;
-	if (fault->kind == EVENT_EXCEPTION && fault->vector == VECTOR_PF)
-		e->vcpu->cr2 = *fault_address;
+	e->vcpu->inject = e->fault;
+	if (e->fault.kind == EVENT_EXCEPTION && e->fault.vector == VECTOR_PF)
+		e->vcpu->cr2 = e->fault_address;
 	return EMULATE_FAULT;
 }
 
-/* Bytes from linear up to the end of the linear address space: outside 64-bit mode it wraps at 4 GiB. */
-static unsigned before_wrap(const struct emulation *e, gva_t linear, unsigned size)
+static enum emulate_result outcome(struct emulation *e, enum status status)
 {
-	uint64_t left = BIT(32) - linear.v;
+	return likely(status == OK) ? EMULATE_DONE : refused(e, status);
+}
 
-	return e->mode != DECODE_64 && left < size ? (unsigned)left : size;
+static enum status env_read(struct emulation *e, uint64_t linear, void *to, unsigned size, unsigned access, bool system)
+{
+	return e->env->read(e->env->context, gva(linear), to, size, access, system, &e->fault, &e->fault_address);
+}
+
+static enum status env_write(struct emulation *e, uint64_t linear, const void *from, unsigned size)
+{
+	return e->env->write(e->env->context, gva(linear), from, size, false, &e->fault, &e->fault_address);
+}
+
+/* Outside 64-bit mode the linear address space ends at 4 GiB, and begins again. */
+static bool wraps(const struct emulation *e, gva_t linear, unsigned size)
+{
+	return unlikely(e->mode != DECODE_64) && linear.v + size > BIT(32);
 }
 
 enum emulate_result read_linear(struct emulation *e, gva_t linear, void *to, unsigned size, unsigned access)
 {
-	struct hv_event fault;
-	uint64_t address;
-	unsigned part = before_wrap(e, linear, size);
-	enum status status = e->env->read(e->env->context, linear, to, part, access, false, &fault, &address);
+	unsigned part = size;
+	enum status status;
 
+	if (wraps(e, linear, size))
+		part = (unsigned)(BIT(32) - linear.v);
+	status = env_read(e, linear.v, to, part, access, false);
 	if (unlikely(part < size) && status == OK)
-		status = e->env->read(e->env->context, gva(0), (uint8_t *)to + part, size - part, access, false, &fault, &address);
-	return outcome(e, status, &fault, &address);
+		status = env_read(e, 0, (uint8_t *)to + part, size - part, access, false);
+	return outcome(e, status);
+}
+
+static enum emulate_result write_wrapping(struct emulation *e, gva_t linear, const void *from, unsigned size)
+{
+	uint8_t old[16];
+	unsigned part = (unsigned)(BIT(32) - linear.v);
+	/* The second part must not fault once the first is written. */
+	enum emulate_result result = read_linear(e, linear, old, size, ACCESS_READ | ACCESS_WRITE);
+	enum status status;
+
+	if (result != EMULATE_DONE)
+		return result;
+	status = env_write(e, linear.v, from, part);
+	if (status == OK)
+		status = env_write(e, 0, (const uint8_t *)from + part, size - part);
+	return outcome(e, status);
 }
 
 enum emulate_result write_linear(struct emulation *e, gva_t linear, const void *from, unsigned size)
 {
-	struct hv_event fault;
-	uint64_t address;
-	unsigned part = before_wrap(e, linear, size);
-	enum status status;
-
-	if (unlikely(part < size)) {
-		/* The second part must not fault once the first is written. */
-		uint8_t old[16];
-		enum emulate_result result = read_linear(e, linear, old, size, ACCESS_READ | ACCESS_WRITE);
-
-		if (result != EMULATE_DONE)
-			return result;
-	}
-	status = e->env->write(e->env->context, linear, from, part, false, &fault, &address);
-	if (unlikely(part < size) && status == OK)
-		status = e->env->write(e->env->context, gva(0), (const uint8_t *)from + part, size - part, false, &fault, &address);
-	return outcome(e, status, &fault, &address);
+	if (wraps(e, linear, size))
+		return write_wrapping(e, linear, from, size);
+	return outcome(e, env_write(e, linear.v, from, size));
 }
 
 enum emulate_result read_system(struct emulation *e, uint64_t linear, void *to, unsigned size)
 {
-	struct hv_event fault;
-	uint64_t address;
-	gva_t where = gva(e->vcpu->efer & EFER_LMA ? linear : (uint32_t)linear);
-
-	return outcome(e, e->env->read(e->env->context, where, to, size, ACCESS_READ, true, &fault, &address), &fault, &address);
+	return outcome(e, env_read(e, e->vcpu->efer & EFER_LMA ? linear : (uint32_t)linear, to, size, ACCESS_READ, true));
 }
 
 enum emulate_result rm_address(struct emulation *e, int64_t offset, unsigned size, unsigned access)
@@ -180,17 +190,17 @@ enum emulate_result read_rm_at(struct emulation *e, int64_t offset, unsigned siz
 
 enum emulate_result exchange_linear(struct emulation *e, const uint64_t expected[2], const uint64_t desired[2], unsigned size)
 {
-	uint64_t seen[2] = { 0, 0 }, address;
-	struct hv_event fault;
+	uint64_t seen[2] = { 0, 0 };
 	enum status status = NOT_SUPPORTED;
 
-	if (e->locked && e->env->compare_exchange && before_wrap(e, e->linear, size) == size)
-		status = e->env->compare_exchange(e->env->context, e->linear, expected, desired, seen, size, &fault, &address);
+	if (e->locked && e->env->compare_exchange && !wraps(e, e->linear, size))
+		status = e->env->compare_exchange(e->env->context, e->linear, expected, desired, seen, size, &e->fault,
+						  &e->fault_address);
 	if (status == NOT_SUPPORTED)
 		return write_linear(e, e->linear, desired, size);
 	if (status == OK && (seen[0] != expected[0] || seen[1] != expected[1]))
 		return EMULATE_RETRY;
-	return outcome(e, status, &fault, &address);
+	return outcome(e, status);
 }
 
 enum emulate_result write_rm(struct emulation *e, unsigned size, uint64_t value)

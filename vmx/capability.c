@@ -165,6 +165,7 @@ static void settle(const struct vmx_msrs *msrs, struct vmx_capability *out)
 	out->xsaves = out->secondary & SECONDARY_XSAVES;
 	out->timer = out->pin & PIN_PREEMPTION_TIMER;
 	out->timer_shift = msrs->misc & 0x1f;
+	out->longest_slice = (uint64_t)UINT32_MAX << out->timer_shift;
 	/* Windows are opened entry by entry, in vmx/run.c; long mode in vmx/control.c. */
 	out->primary &= ~(uint32_t)(PRIMARY_INTERRUPT_WINDOW | PRIMARY_NMI_WINDOW);
 	out->revision = msrs->basic & BASIC_REVISION;
@@ -174,6 +175,8 @@ static void settle(const struct vmx_msrs *msrs, struct vmx_capability *out)
 	out->cr4_fixed1 = msrs->cr4_fixed1;
 	out->ept_vpid = msrs->ept_vpid;
 	out->kick_by_nmi = quirk_kick_by_nmi(msrs->basic);
+	if (out->kick_by_nmi)
+		out->longest_slice = QUIRK_LONGEST_SLICE;
 }
 
 static void describe(const struct vmx_msrs *msrs, const struct vmx_capability *in, struct hv_caps *caps)

@@ -110,7 +110,7 @@ const struct vmx_exit_rule vmx_exit_rules[REASON_COUNT] = {
 	[REASON_EXTERNAL_INTERRUPT] = { EXIT_HOST_INTERRUPT, NEED_VECTORING, NULL },
 	[REASON_TRIPLE_FAULT] = { EXIT_TRIPLE_FAULT, NEED_VECTORING, NULL },
 	[REASON_INIT] = { EXIT_INIT, NEED_VECTORING, NULL },
-	[REASON_SIPI] = { EXIT_SIPI, NEED_QUALIFICATION, decode_sipi },
+	[REASON_SIPI] = { EXIT_SIPI, NEED_QUALIFICATION | NEED_VECTORING, decode_sipi },
 	[5 ... 6] = UNKNOWN,
 	[REASON_INTERRUPT_WINDOW] = { EXIT_INTERRUPT_WINDOW, NEED_VECTORING, NULL },
 	[REASON_NMI_WINDOW] = { EXIT_NMI_WINDOW, NEED_VECTORING, NULL },
@@ -120,7 +120,7 @@ const struct vmx_exit_rule vmx_exit_rules[REASON_COUNT] = {
 	[REASON_HLT] = { EXIT_HLT, NEED_LENGTH, NULL },
 	[REASON_INVD] = { EXIT_CACHE, NEED_LENGTH, NULL },
 	[REASON_INVLPG] = { EXIT_INVLPG, NEED_LENGTH, NULL },
-	[REASON_RDPMC] = { EXIT_NOTHING, NEED_LENGTH | NEED_QUALIFICATION, NULL },
+	[REASON_RDPMC] = { EXIT_NOTHING, NEED_LENGTH | NEED_VECTORING, NULL },
 	[REASON_RDTSC] = { EXIT_RDTSC, NEED_LENGTH, NULL },
 	[REASON_RSM] = UNDEFINED,
 	[REASON_VMCALL] = { EXIT_HYPERCALL, NEED_LENGTH, NULL },
@@ -168,8 +168,8 @@ void vmx_exit_decode(const struct vmx_raw_exit *raw, struct hv_exit *exit)
 	exit->kind = rule->kind;
 	exit->raw_reason = raw->reason & 0xffff;
 	exit->length = rule->needs & NEED_LENGTH ? (uint8_t)raw->length : 0;
-	exit->interrupted = (struct hv_event){ .kind = EVENT_NONE };
-	if (rule->needs & NEED_VECTORING)
+	exit->interrupted.kind = EVENT_NONE;
+	if ((rule->needs & NEED_VECTORING) && (raw->vectoring & EVENT_VALID))
 		exit->interrupted = vmx_event_from_word(raw->vectoring, raw->vectoring_error, raw->length);
 	if (rule->decode)
 		rule->decode(raw, exit);

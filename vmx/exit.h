@@ -10,7 +10,10 @@
 #include "arch/x86_64/hv.h"
 #include "vmx/vmcs.h"
 
-/* Fields that an exit reason makes meaningful. An instruction's exit never breaks off an event, so it asks for no vectoring. */
+/*
+ * Fields that an exit reason makes meaningful. A rule without NEED_VECTORING is an instruction's: it breaks off no event
+ * and leaves nothing to settle, so run.c takes it by a short way.
+ */
 #define NEED_LENGTH 0x01u
 #define NEED_QUALIFICATION 0x02u
 #define NEED_VECTORING 0x04u

@@ -137,4 +137,5 @@ void vmx_reset(struct hv_vcpu *vcpu)
 	vcpu->tsc_changed = true;
 	vcpu->flush_pending = true;
 	hv_changed(vcpu, REGS_ALL);
+	vcpu->changed |= CHANGED_RESET;
 }

@@ -171,6 +171,10 @@ void vmx_write_back(struct vmx_vcpu *v)
 {
 	uint32_t changed = v->hv.changed;
 
+	if (changed & CHANGED_RESET) {
+		vmcs_write(VMCS_GUEST_PENDING_DEBUG, 0);
+		vmcs_write(VMCS_ENTRY_EVENT, 0); /* of an entry that failed */
+	}
 	for (unsigned i = 0; i < ARRAY_SIZE(groups_list); i++)
 		if (changed & groups_list[i].group)
 			groups_list[i].write(v);

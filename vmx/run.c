@@ -30,20 +30,21 @@ static RARE void write_event(struct hv_vcpu *vcpu)
 	write_cr2(vcpu->cr2); /* a page fault comes with a new one */
 }
 
-/* The timer counts in the guest from each entry; 0 would exit before the first instruction. */
-static RARE void write_slice(struct vmx_vcpu *v)
+/*
+ * The timer counts in the guest from each entry. 0 ticks are no limit, which is the longest one; a count of 0 would
+ * exit before the first instruction. vm/ sets another slice at most entries, so this is not rare.
+ */
+static inline void write_slice(struct vmx_vcpu *v)
 {
 	uint64_t ticks = v->hv.slice_ticks;
 
 	v->slice_written = ticks;
 	if (!vmx_capability.timer)
 		return;
-	if (!ticks)
-		ticks = ~UINT64_C(0);
-	if (vmx_capability.kick_by_nmi)
-		ticks = min_u64(ticks, QUIRK_LONGEST_SLICE);
+	if (ticks - 1 >= vmx_capability.longest_slice)
+		ticks = vmx_capability.longest_slice;
 	ticks >>= vmx_capability.timer_shift;
-	vmcs_write(VMCS_PREEMPTION_TIMER, min_u64(max_u64(ticks, 1), UINT32_MAX));
+	vmcs_write_hot(VMCS_PREEMPTION_TIMER, ticks | !ticks);
 }
 
 /* Windows are bits of the primary controls, written together whichever changed. */
@@ -97,11 +98,10 @@ static RARE void refused(struct vmx_vcpu *v, unsigned failed)
 	vmx_unload(&v->hv);
 }
 
+/* Only what the rule asks for: vmx_exit_decode() looks at nothing else. */
 static void read_raw(struct vmx_raw_exit *raw, unsigned needs)
 {
-	*raw = (struct vmx_raw_exit){ .reason = raw->reason };
-	if (needs & NEED_LENGTH)
-		raw->length = (uint32_t)vmcs_read(VMCS_EXIT_INSTRUCTION_LENGTH);
+	raw->vectoring = (uint32_t)vmcs_read(VMCS_VECTORING_EVENT);
 	if (needs & NEED_QUALIFICATION)
 		raw->qualification = vmcs_read(VMCS_EXIT_QUALIFICATION);
 	if (needs & NEED_GPA) {
@@ -112,13 +112,10 @@ static void read_raw(struct vmx_raw_exit *raw, unsigned needs)
 		raw->event = (uint32_t)vmcs_read(VMCS_EXIT_EVENT);
 		raw->event_error = (uint32_t)vmcs_read(VMCS_EXIT_ERROR_CODE);
 	}
-	if (needs & NEED_VECTORING)
-		raw->vectoring = (uint32_t)vmcs_read(VMCS_VECTORING_EVENT);
-	if (likely(!(raw->vectoring & EVENT_VALID)))
-		return;
-	raw->vectoring_error = (uint32_t)vmcs_read(VMCS_VECTORING_ERROR_CODE);
-	if (vmx_event_has_length(raw->vectoring))
+	if ((needs & NEED_LENGTH) || (raw->vectoring & EVENT_VALID))
 		raw->length = (uint32_t)vmcs_read(VMCS_EXIT_INSTRUCTION_LENGTH);
+	if (raw->vectoring & EVENT_VALID)
+		raw->vectoring_error = (uint32_t)vmcs_read(VMCS_VECTORING_ERROR_CODE);
 }
 
 static void set_nmi_blocking(struct hv_vcpu *vcpu, bool blocked)
@@ -155,16 +152,37 @@ static void settle(struct hv_vcpu *vcpu, const struct vmx_raw_exit *raw)
 	}
 }
 
-/* Exits that are more than an instruction and its length. */
+/* Exits that are no instruction's: they may have broken off an event, and may be the host's business. */
 static __attribute__((noinline)) void take_exit(struct hv_vcpu *vcpu, uint32_t reason)
 {
-	struct vmx_raw_exit raw = { .reason = reason };
+	struct vmx_raw_exit raw;
 
+	raw.reason = reason;
 	read_raw(&raw, vmx_exit_rule(reason)->needs);
 	vmx_exit_decode(&raw, &vcpu->exit);
-	settle(vcpu, &raw);
+	if (vcpu->exit.kind != EXIT_SLAT_MISCONFIG || vcpu->exit.interrupted.kind != EVENT_NONE)
+		settle(vcpu, &raw);
 	if (reason & REASON_ENTRY_FAILED)
 		vmx_unload(vcpu); /* as in refused() */
+}
+
+/* Whatever needs more than a length. */
+static __attribute__((noinline)) void take_more(struct hv_vcpu *vcpu, uint64_t reason)
+{
+	const struct vmx_exit_rule *rule = vmx_exit_rule((uint32_t)reason);
+	struct hv_exit *exit = &vcpu->exit;
+	struct vmx_raw_exit raw;
+
+	if (rule->needs & NEED_VECTORING) {
+		take_exit(vcpu, (uint32_t)reason);
+		return;
+	}
+	raw.qualification = vmcs_read_hot(VMCS_EXIT_QUALIFICATION);
+	exit->kind = rule->kind;
+	exit->length = (uint8_t)vmcs_read_hot(VMCS_EXIT_INSTRUCTION_LENGTH);
+	exit->raw_reason = reason;
+	exit->interrupted.kind = EVENT_NONE;
+	rule->decode(&raw, exit);
 }
 
 void vmx_run(struct hv_vcpu *vcpu)
@@ -179,7 +197,7 @@ void vmx_run(struct hv_vcpu *vcpu)
 		vmcs_write_hot(VMCS_GUEST_RIP, vcpu->rip);
 	if (unlikely(vcpu->inject.kind != EVENT_NONE))
 		write_event(vcpu);
-	if (unlikely(vcpu->slice_ticks != v->slice_written))
+	if (vcpu->slice_ticks != v->slice_written)
 		write_slice(v);
 	failed = vmx_enter(vcpu->gpr, &v->entry);
 	vcpu->cr2 = read_cr2();
@@ -192,7 +210,7 @@ void vmx_run(struct hv_vcpu *vcpu)
 	vcpu->rip = v->rip_seen = vmcs_read_hot(VMCS_GUEST_RIP);
 	reason = vmcs_read_hot(VMCS_EXIT_REASON);
 	if (unlikely(reason >= REASON_COUNT || vmx_exit_rules[reason].needs != NEED_LENGTH)) {
-		take_exit(vcpu, (uint32_t)reason);
+		take_more(vcpu, reason);
 		return;
 	}
 	vcpu->exit.kind = vmx_exit_rules[reason].kind;

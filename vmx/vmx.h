@@ -25,9 +25,10 @@
 
 #define NO_CPU (~0u)
 
-/* In hv_vcpu.changed, above the register groups: the EPT pointer is to be written. */
-#define CHANGED_SLAT BIT(31)
-_Static_assert((CHANGED_SLAT & REGS_ALL) == 0, "our own mark is no register group");
+/* In hv_vcpu.changed, above the register groups: the EPT pointer is to be written; what is left pending is to be dropped. */
+#define CHANGED_SLAT 0x80000000u
+#define CHANGED_RESET 0x40000000u
+_Static_assert(((CHANGED_SLAT | CHANGED_RESET) & REGS_ALL) == 0, "our own marks are no register groups");
 
 struct vmx_vcpu {
 	struct hv_vcpu hv; /* first */

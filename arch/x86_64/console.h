@@ -26,6 +26,8 @@ void serial_init_acpi(void);
 bool serial_present(void);
 void serial_write(const char *bytes, size_t length);
 int serial_read(void);
+/* Waits, bounded, until the last byte has left the wire: before the machine goes off. */
+void serial_flush(void);
 
 /* ---- framebuffer.c ---- */
 /* pixels: mapped, write-combining preferably. NULL: off. */

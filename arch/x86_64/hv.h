@@ -212,7 +212,6 @@ struct hv_caps {
 	bool pml, tsc_scaling, next_rip, decode_assists, slice_timer, vpid, flush_by_asid;
 	bool kick_by_nmi;          /* an interrupt may not get a guest out: use NMI (vmx/quirks.h) */
 	bool misconfig_exit;       /* a reserved pattern in a leaf exits fast (EPT) */
-	bool kick_by_nmi;          /* host_kick() must use an NMI to reach a guest (a quirk of the processor) */
 	uint32_t asid_count;
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The MTRRs, read once and never written: memory types for guests' direct mappings follow from them. A
+ * The MTRRs as the boot CPU has them, read once and set alike on the others: memory types for guests' direct mappings follow from them. A
  * question about a range walks from border to border of uniform pieces, a bounded number of steps.
  */
 #include "arch/x86_64/mtrr.h"
@@ -86,13 +86,41 @@ void mtrr_init(void)
 		log_line("mtrr: the firmware left them off: all memory is uncached and slow");
 }
 
-void mtrr_compare(void)
+static void write_all(const struct mtrrs *m, const struct mtrrs *now)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(fixed_msrs); i++)
+		if (m->fixed[i] != now->fixed[i])
+			wrmsr(fixed_msrs[i].msr, m->fixed[i]);
+	for (unsigned i = 0; i < m->variable_count; i++)
+		if (m->base[i] != now->base[i] || m->mask[i] != now->mask[i]) {
+			wrmsr(MSR_MTRR_BASE(i), m->base[i]);
+			wrmsr(MSR_MTRR_MASK(i), m->mask[i]);
+		}
+}
+
+/* Section 12.11.7.2: caches off and empty, TLB empty, MTRRs off while they change. */
+bool mtrr_adopt(void)
 {
 	struct mtrrs own;
+	uint64_t cr0 = read_cr0(), cr4 = read_cr4();
 
 	read_all(&own);
-	if (memcmp(&own, &boot, sizeof(own)))
-		log_line("mtrr: a CPU's memory types differ from the boot CPU's: a firmware bug");
+	if (!memcmp(&own, &boot, sizeof(own)))
+		return false;
+	if (own.variable_count != boot.variable_count)
+		return true; /* another kind of processor: nothing to copy */
+	write_cr0((cr0 | CR0_CD) & ~CR0_NW);
+	__asm__ volatile("wbinvd" : : : "memory");
+	write_cr4(cr4 & ~CR4_PGE);
+	write_cr3(read_cr3());
+	wrmsr(MSR_MTRR_DEFAULT, own.defaults & ~MTRR_ENABLE);
+	write_all(&boot, &own);
+	wrmsr(MSR_MTRR_DEFAULT, boot.defaults);
+	__asm__ volatile("wbinvd" : : : "memory");
+	write_cr3(read_cr3());
+	write_cr0(cr0);
+	write_cr4(cr4);
+	return true;
 }
 
 static unsigned fixed_type(uint64_t where, uint64_t *border)

@@ -3,9 +3,14 @@
 #ifndef ARCH_MTRR_H
 #define ARCH_MTRR_H
 
+#include <stdbool.h>
+
 /* Boot CPU, after traps_load(). */
 void mtrr_init(void);
-/* Any other CPU: a line in the log when its MTRRs differ from the boot CPU's. */
-void mtrr_compare(void);
+/*
+ * Any other CPU, before it does anything else: takes over the boot CPU's MTRRs where its own differ (firmware that forgot
+ * it, or an emulator that resets them at INIT). True when they differed.
+ */
+bool mtrr_adopt(void);
 
 #endif

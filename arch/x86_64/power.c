@@ -4,6 +4,7 @@
  * nothing does the CPU stop. ACPI 6.5 sections 4.8.3.2, 4.8.3.6, 7.4.
  */
 #include "arch/x86_64/acpi.h"
+#include "arch/x86_64/console.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
@@ -20,6 +21,13 @@
 #define SETTLE_NS UINT64_C(200000000)
 #define ENABLE_STEP_NS UINT64_C(1000000)
 #define ENABLE_STEPS 300u
+
+static void last_words(void)
+{
+	log_drain();
+	serial_flush();
+	interrupts_off();
+}
 
 static void pm1_sleep(uint16_t port, uint8_t type)
 {
@@ -79,8 +87,7 @@ void host_poweroff(void)
 	static const char shutdown[] = "Shutdown";
 
 	log_line("power: off");
-	log_drain();
-	interrupts_off();
+	last_words();
 	acpi_s5();
 	for (unsigned i = 0; i < ARRAY_SIZE(emulator_ports); i++)
 		out16(emulator_ports[i].port, emulator_ports[i].value);
@@ -112,8 +119,7 @@ void host_reboot(void)
 	const struct acpi_power *power = acpi_power();
 
 	log_line("power: restart");
-	log_drain();
-	interrupts_off();
+	last_words();
 	if (power->has_reset && acpi_write8(&power->reset, power->reset_value))
 		time_wait_ns(SETTLE_NS / 4);
 	out8(RESET_PORT, 0x02); /* hard reset chosen, then asked for */

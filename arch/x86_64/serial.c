@@ -137,6 +137,12 @@ void serial_write(const char *bytes, size_t length)
 		send((uint8_t)bytes[i]);
 }
 
+void serial_flush(void)
+{
+	for (unsigned i = 0; i < SEND_SPINS && serial.present && !(get(UART_LSR) & UART_LSR_TEMT); i++)
+		__builtin_ia32_pause();
+}
+
 int serial_read(void)
 {
 	uint8_t status;

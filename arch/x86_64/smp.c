@@ -37,6 +37,7 @@ _Static_assert(SLOT_WAITING == 1 && SLOT_ARRIVED == 2, "entry.asm compares and s
 
 static void (*application_main)(void);
 static bool out_of_memory;
+static uint32_t mtrrs_differed; /* atomic */
 
 _Noreturn void ap_start(struct cpu *cpu);
 
@@ -59,7 +60,8 @@ void ap_start(struct cpu *cpu)
 	processor_control_registers();
 	if (apic_enable() != slot->apic_id)
 		log_line("cpu: APIC id %u calls itself %u", slot->apic_id, cpu->apic_id);
-	mtrr_compare();
+	if (mtrr_adopt())
+		__atomic_fetch_add(&mtrrs_differed, 1, __ATOMIC_RELAXED);
 	panic_unless(cpu_register(cpu));
 	__atomic_store_n(&slot->state, SLOT_READY, __ATOMIC_RELEASE);
 	application_main();
@@ -194,6 +196,8 @@ enum status smp_start(const struct boot_info *info, void (*ap_main)(void))
 	wait_while_any(SLOT_ARRIVED, ARRIVE_NS);
 	for (uint32_t i = 0; i < smp_slot_count; i++)
 		give_up(&smp_slots[i]);
+	if (mtrrs_differed)
+		log_line("cpu: %u came with MTRRs other than the boot CPU's, and have taken over those", mtrrs_differed);
 	log_line("cpu: %u of %u are up", cpu_count(), smp_slot_count + 1);
 	return out_of_memory ? NO_MEMORY : OK;
 }

@@ -38,9 +38,10 @@ static const char *const names[32] = {
 	NULL, NULL, "#HV hypervisor injection", "#VC VMM communication", "#SX security", NULL,
 };
 
+/* A page fault is always the end, and often of a stack that has run over: it gets a fresh one. */
 static uint8_t ist_of(unsigned vector)
 {
-	return vector == VECTOR_DF ? IST_DOUBLE_FAULT : vector == VECTOR_NMI ? IST_NMI :
+	return vector == VECTOR_DF || vector == VECTOR_PF ? IST_DOUBLE_FAULT : vector == VECTOR_NMI ? IST_NMI :
 	       vector == VECTOR_MC ? IST_MACHINE_CHECK : 0;
 }
 

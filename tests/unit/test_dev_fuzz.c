@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/a20.c dev/apic_bus.c dev/debug_ports.c dev/fw_cfg.c dev/i8042.c dev/ioapic.c dev/irq.c dev/lapic.c dev/lapic_access.c dev/lapic_timer.c dev/pic.c dev/pit.c dev/pit_counter.c dev/pm.c dev/port92.c dev/ports.c dev/reset_port.c dev/rtc.c dev/rtc_cmos.c dev/rtc_time.c dev/timer.c dev/uart.c
+// sources: dev/a20.c dev/apic_bus.c dev/debug_ports.c dev/fw_cfg.c dev/i8042.c dev/ioapic.c dev/irq.c dev/lapic.c dev/lapic_access.c dev/lapic_timer.c dev/pic.c dev/pic_chip.c dev/pit.c dev/pit_counter.c dev/pm.c dev/port92.c dev/ports.c dev/reset_port.c dev/rtc.c dev/rtc_cmos.c dev/rtc_time.c dev/timer.c dev/uart.c dev/uart_receive.c
 /*
  * A whole machine's devices under random accesses, under the sanitizers: nothing may be read or written out of bounds,
  * no call may take unbounded work, and what the APIC says is deliverable must follow from its registers.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/lapic.c dev/lapic_timer.c dev/lapic_access.c dev/apic_bus.c dev/ioapic.c dev/irq.c dev/pic.c dev/ports.c dev/timer.c
+// sources: dev/lapic.c dev/lapic_timer.c dev/lapic_access.c dev/apic_bus.c dev/ioapic.c dev/irq.c dev/pic.c dev/pic_chip.c dev/ports.c dev/timer.c
 /* Local APICs, IOAPIC and the messages between them, by the manual. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -163,6 +163,10 @@ static void priorities(void **state)
 	assert_int_equal(lapic_pending(l0), LAPIC_NOTHING);
 	assert_int_equal(rd(l0, 0xa0), 0x5a);
 	assert_int_equal(lapic_cr8(l0), 5);
+	lapic_set_cr8(l0, 4);
+	assert_int_equal(lapic_pending(l0), 0x50);
+	lapic_set_cr8(l0, 5);
+	assert_int_equal(lapic_pending(l0), LAPIC_NOTHING);
 	lapic_set_cr8(l0, 0);
 	lapic_accept(l0, 0x50);
 	wr(l0, 0xb0, 0); /* ends 50 */

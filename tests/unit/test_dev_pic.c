@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/pic.c dev/ports.c dev/timer.c
+// sources: dev/pic.c dev/pic_chip.c dev/ports.c dev/timer.c
 /* The pair of 8259As, by its data sheet. */
 #include <setjmp.h>
 #include <stdarg.h>

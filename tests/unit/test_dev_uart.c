@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/uart.c dev/ports.c dev/timer.c
+// sources: dev/uart.c dev/uart_receive.c dev/ports.c dev/timer.c
 /* The 16550A, as its data sheet and Linux's probe expect it. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -135,6 +135,8 @@ static void loopback_modem_and_overrun(void **state)
 	assert_int_equal(get(UART_MSR), UART_MSR_RI | UART_MSR_DCTS | UART_MSR_DDSR | UART_MSR_DDCD);
 	put(UART_MCR, UART_MCR_LOOP);
 	assert_int_equal(get(UART_MSR), UART_MSR_TERI);
+	assert_int_equal(uart_input(uart, (const uint8_t *)"z", 1), 1); /* from outside: waits until loopback ends */
+	assert_int_equal(get(UART_LSR) & UART_LSR_DR, 0);
 	put(UART_TX, 1);
 	put(UART_TX, 2);
 	assert_int_equal(fake.console_length, 0);
@@ -145,6 +147,9 @@ static void loopback_modem_and_overrun(void **state)
 	put(UART_LCR, UART_LCR_WLEN5);
 	put(UART_TX, 0xff);
 	assert_int_equal(get(UART_RX), 0x1f);
+	put(UART_MCR, 0);
+	assert_int_equal(get(UART_RX), 'z');
+	(void)get(UART_MSR);
 	assert_false(fake.level[4]);
 }
 

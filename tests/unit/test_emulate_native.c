@@ -319,6 +319,18 @@ static unsigned immediate_bytes(const struct form *form, bool byte, unsigned ope
 	return form->flags & I8 ? 1 : form->flags & IV ? operand : 0;
 }
 
+static void put_prefixes(struct example *x, const struct form *form, unsigned operand, bool address32, bool lock)
+{
+	if (operand == 2)
+		put(x, 0x66, 1);
+	if (address32 && below(8) == 0)
+		put(x, 0x67, 1);
+	if (lock)
+		put(x, 0xf0, 1);
+	if (form->flags & F3 || (form->flags & STRING && below(3)))
+		put(x, form->flags & SCAN && below(2) ? 0xf2 : 0xf3, 1);
+}
+
 static void random_example(struct example *x)
 {
 	const struct form *form = &forms[below(sizeof(forms) / sizeof(forms[0]))];
@@ -357,14 +369,7 @@ static void random_example(struct example *x)
 			x->state.gpr[bases[n]] &= ~UINT64_C(15);
 		scale = 4;
 	}
-	if (operand == 2)
-		put(x, 0x66, 1);
-	if (form->flags & M && memory_form && below(8) == 0 && scale != 5)
-		put(x, 0x67, 1);
-	if (lock)
-		put(x, 0xf0, 1);
-	if (form->flags & F3 || (form->flags & STRING && below(3)))
-		put(x, form->flags & SCAN && below(2) ? 0xf2 : 0xf3, 1);
+	put_prefixes(x, form, operand, form->flags & M && memory_form && scale != 5, lock);
 	if (form->flags & PLUS_REG)
 		rm = random_register(byte && !need_rex), need_rex |= rm > 7;
 	if (byte && need_rex && form->flags & PLUS_REG && rm == GPR_RSP)
@@ -380,11 +385,6 @@ static void random_example(struct example *x)
 	immediate = immediate_bytes(form, byte, operand);
 	if (form->flags & M)
 		put_modrm(x, reg, memory_form, rm, scale, immediate);
-	if (opcode == 0x0fc7 && operand == 8) {
-		/* mod may have brought a displacement: make it a multiple of 16 */
-		unsigned mod = x->bytes[x->length - 1];
-		(void)mod;
-	}
 	put(x, random_value(), immediate);
 }
 

@@ -65,6 +65,7 @@ static void a_full_machine(void **state)
 	assert_true(caps.slat_2m && caps.slat_1g && caps.slat_execute_only && caps.slat_accessed_dirty && caps.pml &&
 		    caps.tsc_scaling && caps.slice_timer && caps.vpid && caps.misconfig_exit);
 	assert_true(caps.kick_by_nmi); /* this is Bochs */
+	assert_in_range(capability.longest_slice, 1, 1000000); /* so that a lost kick is found */
 }
 
 static void poorer_machines(void **state)
@@ -91,6 +92,7 @@ static void half_a_feature_is_none(void **state)
 	assert_int_equal(capability.exit & (EXITC_SAVE_PAT | EXITC_LOAD_PAT), 0);
 	assert_int_equal(capability.secondary & SECONDARY_VPID, 0);
 	assert_int_equal(capability.timer_shift, 5);
+	assert_int_equal(capability.longest_slice, UINT64_C(0xffffffff) << 5);
 	assert_false(caps.vpid || caps.slice_timer || caps.kick_by_nmi);
 	assert_int_equal(caps.asid_count, 0);
 	msrs = skylake_x;

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kernel_main opens the rooms one after another, from the lowest to the highest, and ends in the
+ * scheduler. What can't go on is told on one page that says what is missing and what to change.
+ */
+#include "boot/kernel.h"
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/host.h"
+#include "arch/x86_64/log.h"
+#include "arch/x86_64/mtrr.h"
+#include "arch/x86_64/percpu.h"
+#include "arch/x86_64/start.h"
+#include "lib/format.h"
+#include "lib/memory.h"
+#include "mm/intake.h"
+#include "mm/map.h"
+#include "monitor/monitor.h"
+#include "pgm/pgm.h"
+#include "vm/load.h"
+#include "vm/schedule.h"
+
+#define MINIMUM_MEMORY (64 * MIB)
+#define MONITOR_POLL_NS UINT64_C(10000000)
+#define AP_POLL_NS UINT64_C(1000000000)
+
+const struct hv_ops *hv;
+struct hv_caps hv_capabilities;
+
+static struct memory_layout layout;
+static struct quire_config *config;
+static bool mm_open;
+
+void refuse(const char *missing, const char *change)
+{
+	log_line(" ");
+	log_line("Quire can't start on this machine.");
+	log_line("  What is missing: %s", missing);
+	log_line("  What to change:  %s", change);
+	arch_refuse();
+}
+
+/* Table pages for the host's own tables: the early allocator at first, then mm. */
+static hpa_t page_for_tables(void *context)
+{
+	hpa_t frame;
+
+	(void)context;
+	if (!mm_open)
+		return early_alloc(&layout, PAGE_SIZE, PAGE_SIZE);
+	return table_alloc(&host_account, &frame) == OK ? frame : HPA_NONE;
+}
+
+/* What the loader left that the kernel keeps: its image, the boot information, the configuration, the files. */
+static unsigned keep_list(const struct boot_info *info, hpa_t trampoline, struct memory_range *keep)
+{
+	unsigned n = 0;
+
+	keep[n++] = (struct memory_range){ info->kernel_address, align_up(info->kernel_size, PAGE_SIZE) };
+	keep[n++] = (struct memory_range){ align_down((uint64_t)(uintptr_t)info, PAGE_SIZE),
+					   align_up(sizeof(*info), PAGE_SIZE) + PAGE_SIZE };
+	keep[n++] = (struct memory_range){ align_down(info->map_address, PAGE_SIZE),
+					   align_up(info->map_size, PAGE_SIZE) + PAGE_SIZE };
+	if (!hpa_is_none(trampoline))
+		keep[n++] = (struct memory_range){ trampoline.v, TRAMPOLINE_SIZE };
+	if (info->config_size)
+		keep[n++] = (struct memory_range){ align_down(info->config_address, PAGE_SIZE),
+						   align_up(info->config_size, PAGE_SIZE) + PAGE_SIZE };
+	for (unsigned i = 0; i < info->file_count && i < BOOT_MAX_FILES; i++)
+		if (info->files[i].size)
+			keep[n++] = (struct memory_range){ info->files[i].address,
+							   align_up(info->files[i].size, PAGE_SIZE) };
+	return n;
+}
+
+static void take_memory(const struct boot_info *info, hpa_t trampoline)
+{
+	static struct memory_range keep[BOOT_MAX_FILES + 8];
+	char why[160] = "";
+	enum status status;
+
+	if (info->map_truncated)
+		refuse("the firmware's memory map was cut short", "report this firmware to Quire's makers");
+	status = intake_parse((const void *)(uintptr_t)info->map_address, info->map_size, info->map_descriptor_size, keep,
+			      keep_list(info, trampoline, keep), &layout, why, sizeof(why));
+	if (status != OK)
+		refuse(why[0] ? why : status_text(status), "update the machine's firmware: its memory map is broken");
+	log_line("memory: %llu MiB usable, %llu MiB reserved, up to %#llx", (unsigned long long)(layout.usable_bytes / MIB),
+		 (unsigned long long)(layout.reserved_bytes / MIB), (unsigned long long)layout.top);
+	if (layout.usable_bytes < MINIMUM_MEMORY)
+		refuse("memory: less than 64 MiB is usable", "give the machine at least 128 MiB of memory");
+}
+
+static const struct hv_ops *const backends[] = { &vmx_ops, &svm_ops };
+
+/* The first backend that this processor can carry; else the page, with what each of them said. */
+static void choose_backend(void)
+{
+	struct hv_refusal why[ARRAY_SIZE(backends)] = { 0 };
+	char text[420];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(backends); i++) {
+		if (backends[i]->probe(&hv_capabilities, &why[i]) == OK) {
+			hv = backends[i];
+			return;
+		}
+	}
+	format_string(text, sizeof(text), "hardware virtualisation (VMX: %s; SVM: %s)", why[0].text, why[1].text);
+	refuse(text, "use a processor with VMX and EPT or with SVM and NPT, and switch virtualisation on in the firmware "
+		     "setup (or nesting on in the hypervisor below)");
+}
+
+/* Every CPU must offer what the boot CPU does. */
+static enum status enable_this_cpu(struct hv_refusal *why)
+{
+	struct hv_caps caps;
+	enum status status = hv->probe(&caps, why);
+
+	return status == OK ? hv->enable_cpu(why) : status;
+}
+
+static void ap_main(void)
+{
+	struct hv_refusal why = { 0 };
+
+	if (enable_this_cpu(&why) != OK) {
+		log_line("cpu %u: left out: %s", cpu_index(), why.text);
+		for (;;)
+			interrupts_wait();
+	}
+	schedule_loop(NULL, AP_POLL_NS);
+}
+
+static struct guest_file files[BOOT_MAX_FILES];
+
+static void hand_over_files(const struct boot_info *info)
+{
+	static const char *const errors[] = { "empty", "not found on the boot volume", "could not be read",
+					      "did not fit in memory", "too many files" };
+	unsigned count = info->file_count < BOOT_MAX_FILES ? info->file_count : BOOT_MAX_FILES;
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct boot_file *f = &info->files[i];
+
+		files[i] = (struct guest_file){ .name = f->name, .size = f->size };
+		if (f->size)
+			files[i].data = direct_pointer(hpa(f->address));
+		else
+			files[i].error = errors[f->error < ARRAY_SIZE(errors) ? f->error : 0];
+	}
+	load_set_files(files, count);
+}
+
+static void config_mistake(void *context, unsigned line, const char *text)
+{
+	(void)context;
+	if (line)
+		log_line("quire.conf line %u: %s", line, text);
+	else
+		log_line("quire.conf: %s", text);
+}
+
+static void read_config(const struct boot_info *info)
+{
+	enum status status;
+
+	config = heap_alloc(sizeof(*config));
+	if (!config)
+		refuse("memory for the configuration", "give the machine more memory");
+	status = config_parse(direct_pointer(hpa(info->config_address)), info->config_size, config, config_mistake, NULL);
+	if (status == BAD_FORMAT)
+		refuse("a usable configuration: see the lines above", "correct quire.conf on the boot volume");
+	if (info->config_embedded)
+		log_line("no quire.conf on the boot volume: using the default configuration");
+	account_policy(config->host.overcommit == CONFIG_OVERCOMMIT_RATIO ? OVERCOMMIT_RATIO : OVERCOMMIT_NONE,
+		       (unsigned)config->host.overcommit_ratio);
+}
+
+static void open_memory(const struct boot_info *info)
+{
+	hpa_t trampoline = smp_find_trampoline(info);
+	enum status status;
+
+	take_memory(info, trampoline);
+	status = arch_paging(info, trampoline, page_for_tables, NULL);
+	if (status != OK)
+		refuse(status_text(status), "see the log above");
+	direct_map = (uint8_t *)DIRECT_BASE;
+}
+
+static void open_mm(void)
+{
+	enum status status = mm_start(&layout);
+
+	if (status != OK)
+		refuse("memory for the chunk allocator", "give the machine at least 128 MiB of memory");
+	mm_open = true;
+	if (pgm_start() != OK)
+		refuse("a free 2 MiB chunk", "give the machine more memory");
+}
+
+static void open_processors(const struct boot_info *info)
+{
+	struct hv_refusal why = { 0 };
+
+	choose_backend();
+	if (hv->enable_cpu(&why) != OK)
+		refuse(why.text, "switch virtualisation on in the firmware setup");
+	log_line("%s: nested paging, %u CPUs named by the firmware", hv->name, info->cpu_count);
+	if (smp_start(info, ap_main) != OK)
+		log_line("some CPUs did not start: going on with %u", cpu_count());
+}
+
+_Noreturn void kernel_main(struct boot_info *boot)
+{
+	const struct boot_info *info = boot;
+
+	if (arch_early(info) != OK)
+		arch_refuse();
+	log_line("Quire " QUIRE_VERSION);
+	open_memory(info);
+	info = direct_pointer(hpa((uint64_t)(uintptr_t)boot));
+	if (arch_platform(info) != OK)
+		arch_refuse();
+	open_mm();
+	read_config(info);
+	open_processors(info);
+	hand_over_files(info);
+	if (machines_create(config) != OK)
+		refuse("memory for the machines", "give the machine more memory");
+	log_line("cpus: %u, time stamp counter: %llu kHz", cpu_count(), (unsigned long long)(host_tsc_hz() / 1000));
+	monitor_start(config);
+	schedule_loop(monitor_poll, MONITOR_POLL_NS);
+}

@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// sources: svm/run.c svm/vcpu.c svm/state.c svm/event.c svm/exit.c svm/msr_map.c svm/explain.c
+/*
+ * The way in and out, with a processor played by the test: svm_enter() is a script that looks at the VMCB as VMRUN
+ * would find it and writes what #VMEXIT would. Checked: what is armed for an entry, what is undone after it, lazy
+ * groups, ASIDs and flushes, breakpoints of two vcpus on one CPU, NMI blocking, windows, broken-off events, refusals.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "arch/x86_64/registers.h"
+#include "mm/map.h"
+#include "svm/codes.h"
+#include "svm/quirks.h"
+#include "svm/svm.h"
+
+uint8_t *direct_map;
+struct svm_features svm_features;
+struct svm_cpu svm_cpus[MAX_CPUS];
+struct svm_quirks svm_quirks;
+bool svm_read_xcr0;
+extern __thread unsigned test_cpu;
+
+enum status svm_probe(struct hv_caps *caps, struct hv_refusal *why) { return NOT_SUPPORTED; }
+enum status svm_enable_cpu(struct hv_refusal *why) { return NOT_SUPPORTED; }
+void svm_disable_cpu(void) { }
+
+static uint64_t breakpoints[4]; /* the processor's */
+void svm_read_breakpoints(uint64_t *dr) { memcpy(dr, breakpoints, sizeof(breakpoints)); }
+void svm_write_breakpoints(const uint64_t *dr) { memcpy(breakpoints, dr, sizeof(breakpoints)); }
+
+static struct vmcb seen;      /* as VMRUN found it */
+static unsigned entries;
+static struct {
+	uint64_t code, info1, info2, interrupted, rip, rflags;
+	void (*act)(struct vmcb *vmcb);
+} script;
+
+void svm_enter(uint64_t *gpr, uint64_t guest_vmcb, uint64_t host_vmcb)
+{
+	struct vmcb *vmcb = direct_pointer(hpa(guest_vmcb));
+
+	assert_true(host_vmcb == 0x7000 + test_cpu);
+	seen = *vmcb;
+	entries++;
+	vmcb->control.exit_code = script.code;
+	vmcb->control.exit_info1 = script.info1;
+	vmcb->control.exit_info2 = script.info2;
+	vmcb->control.exit_interrupt_info = script.interrupted;
+	if (script.rip)
+		vmcb->save.rip = script.rip;
+	if (script.rflags)
+		vmcb->save.rflags = script.rflags;
+	if (script.act)
+		script.act(vmcb);
+}
+
+static struct hv_vcpu *vcpu;
+
+static void run_until(struct hv_vcpu *which, uint64_t code, uint64_t rip)
+{
+	unsigned before = entries;
+
+	script.code = code;
+	script.rip = rip;
+	svm_ops.run(which);
+	assert_int_equal(entries, before + 1);
+	memset(&script, 0, sizeof(script));
+}
+
+static int begin(void **state)
+{
+	memset(svm_cpus, 0, sizeof(svm_cpus));
+	memset(&svm_quirks, 0, sizeof(svm_quirks));
+	memset(&script, 0, sizeof(script));
+	svm_features = (struct svm_features){ .asid_count = 16 };
+	for (unsigned i = 0; i < 2; i++) {
+		svm_cpus[i].host_vmcb_address = hpa(0x7000 + i);
+		asid_open(&svm_cpus[i].asids, i, 16);
+	}
+	test_cpu = 0;
+	assert_int_equal(svm_ops.create(&vcpu), OK);
+	svm_ops.set_slat(vcpu, hpa(0x123000));
+	return 0;
+}
+
+static int end(void **state)
+{
+	test_cpu = 0;
+	svm_ops.destroy(vcpu);
+	return 0;
+}
+
+static void first_entry_is_complete(void **state)
+{
+	vcpu->gpr[GPR_RAX] = 0xaa;
+	vcpu->tsc_offset = 0x55;
+	run_until(vcpu, SVM_EXIT_CPUID, 0xfff0);
+	assert_true(seen.save.rip == 0xfff0 && seen.save.rax == 0xaa && seen.save.cs.base == 0xffff0000);
+	assert_true(seen.save.efer == EFER_SVME && seen.save.cr0 == 0x60000010);
+	assert_true(seen.control.nested_control == NESTED_PAGING && seen.control.nested_cr3 == 0x123000);
+	assert_true(seen.control.asid == 1 && seen.control.tlb_control == TLB_FLUSH_ALL && seen.control.clean == 0);
+	assert_true(seen.control.tsc_offset == 0x55 && seen.control.interrupt_control == V_INTR_MASKING);
+	assert_true(seen.control.iopm_base % 4096 == 0 && seen.control.msrpm_base % 4096 == 0);
+	assert_true(seen.control.event_inject == 0 && seen.save.pat == UINT64_C(0x0007040600070406));
+	assert_null(svm_explain_refusal(&seen, 16, true));
+	assert_int_equal(vcpu->exit.kind, EXIT_CPUID);
+	assert_int_equal(vcpu->exit.interrupted.kind, EVENT_NONE);
+	/* The second one carries no flush. */
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_true(seen.control.tlb_control == TLB_KEEP && seen.control.asid == 1);
+}
+
+static void groups_are_lazy_and_written_back(void **state)
+{
+	svm_features.clean_mask = CLEAN_ALL;
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_int_equal(seen.control.clean, CLEAN_ALL);
+	assert_int_equal(vcpu->valid, 0);
+	svm_of(vcpu)->vmcb->save.cr3 = 0x8000;
+	svm_ops.load(vcpu, REGS_CONTROL);
+	assert_true(vcpu->cr3 == 0x8000 && vcpu->efer == 0 && vcpu->valid == REGS_CONTROL);
+	vcpu->cr3 = 0x9000;
+	vcpu->cr2 = 0x77;
+	vcpu->changed |= REGS_CONTROL;
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_true(seen.save.cr3 == 0x9000 && seen.save.cr2 == 0x77 && vcpu->changed == 0);
+	assert_int_equal(seen.control.clean, CLEAN_ALL & ~(CLEAN_CONTROL | CLEAN_CR2));
+	/* A load doesn't overwrite what was changed. */
+	svm_ops.load(vcpu, REGS_CONTROL);
+	vcpu->cr4 = 0x20;
+	svm_ops.load(vcpu, REGS_ALL);
+	assert_true(vcpu->cr4 == 0x20);
+}
+
+static void flushes_take_a_new_asid_or_the_flush(void **state)
+{
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	vcpu->flush_pending = true;
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_true(seen.control.asid == 2 && seen.control.tlb_control == TLB_KEEP && !vcpu->flush_pending);
+	for (unsigned i = 3; i < 16; i++) {
+		vcpu->flush_pending = true;
+		run_until(vcpu, SVM_EXIT_CPUID, 0);
+		assert_int_equal(seen.control.asid, i);
+	}
+	vcpu->flush_pending = true;
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_true(seen.control.asid == 1 && seen.control.tlb_control == TLB_FLUSH_ALL);
+	svm_features.flush_asid = true;
+	vcpu->flush_pending = true;
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_true(seen.control.asid == 1 && seen.control.tlb_control == TLB_FLUSH_ASID);
+}
+
+static void moving_to_another_cpu(void **state)
+{
+	svm_features.clean_mask = CLEAN_ALL;
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	breakpoints[1] = 0x1111; /* the guest wrote DR1 */
+	svm_ops.unload(vcpu);
+	memset(breakpoints, 0, sizeof(breakpoints));
+	test_cpu = 1;
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_true(seen.control.clean == 0 && seen.control.tlb_control == TLB_FLUSH_ALL);
+	assert_true(breakpoints[1] == 0x1111);
+	svm_ops.unload(vcpu);
+	test_cpu = 0;
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_true(seen.control.clean == 0 && seen.control.asid == 2); /* ASID 1 here is stale by now */
+}
+
+static void breakpoints_follow_their_vcpu(void **state)
+{
+	struct hv_vcpu *other;
+
+	assert_int_equal(svm_ops.create(&other), OK);
+	svm_ops.set_slat(other, hpa(0x456000));
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	breakpoints[0] = 0xaaaa;
+	run_until(other, SVM_EXIT_CPUID, 0);
+	assert_true(breakpoints[0] == 0 && seen.control.asid == 2);
+	breakpoints[0] = 0xbbbb;
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_true(breakpoints[0] == 0xaaaa);
+	svm_ops.load(vcpu, REGS_DEBUG);
+	assert_true(vcpu->dr[0] == 0xaaaa);
+	vcpu->dr[0] = 0xcccc;
+	vcpu->changed |= REGS_DEBUG;
+	run_until(other, SVM_EXIT_CPUID, 0); /* must not overwrite the change */
+	assert_true(breakpoints[0] == 0xbbbb);
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_true(breakpoints[0] == 0xcccc);
+	svm_ops.load(vcpu, REGS_DEBUG);
+	vcpu->dr[0] = 0xdddd;
+	vcpu->changed |= REGS_DEBUG;
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_true(breakpoints[0] == 0xdddd);
+	svm_ops.destroy(other);
+}
+
+static void windows(void **state)
+{
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	vcpu->want_interrupt_window = true;
+	run_until(vcpu, SVM_EXIT_VINTR, 0); /* IF is clear: V_IRQ waits */
+	assert_int_equal(seen.control.interrupt_control, V_INTR_MASKING | V_IRQ | V_IGNORE_TPR | V_PRIORITY_HIGHEST);
+	assert_true(seen.control.intercept[0] & INTERCEPT1_VINTR);
+	assert_int_equal(vcpu->exit.kind, EXIT_INTERRUPT_WINDOW);
+	vcpu->want_interrupt_window = false;
+	vcpu->inject = (struct hv_event){ .kind = EVENT_INTERRUPT, .vector = 0x40 };
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_int_equal(seen.control.interrupt_control, V_INTR_MASKING);
+	assert_false(seen.control.intercept[0] & INTERCEPT1_VINTR);
+	assert_true(seen.control.event_inject == 0x80000040 && vcpu->inject.kind == EVENT_NONE);
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_true(seen.control.event_inject == 0);
+
+	/* Open already: told without an entry. */
+	svm_of(vcpu)->vmcb->save.rflags = RFLAGS_IF | 2;
+	vcpu->want_interrupt_window = true;
+	unsigned before = entries;
+
+	svm_ops.run(vcpu);
+	assert_true(entries == before && vcpu->exit.kind == EXIT_INTERRUPT_WINDOW);
+
+	/* A shadow: real processors honour it, the one with the quirk gets no V_IRQ for that entry. */
+	svm_of(vcpu)->vmcb->control.interrupt_state = INTERRUPT_SHADOW;
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_true(seen.control.interrupt_control & V_IRQ);
+	svm_quirks.entry_drops_shadow = true;
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_false(seen.control.interrupt_control & V_IRQ);
+}
+
+static void nmi_blocking(void **state)
+{
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	vcpu->inject = (struct hv_event){ .kind = EVENT_NMI };
+	run_until(vcpu, SVM_EXIT_CPUID, 0x200);
+	assert_true(seen.control.event_inject == 0x80000202 && (seen.control.intercept[0] & INTERCEPT1_IRET));
+	svm_ops.load(vcpu, REGS_SHADOW);
+	assert_true(vcpu->nmi_blocked);
+	vcpu->want_nmi_window = true;
+	run_until(vcpu, SVM_EXIT_IRET, 0x300);
+	assert_int_equal(vcpu->exit.kind, EXIT_NOTHING);
+	run_until(vcpu, SVM_EXIT_NPF, 0x300); /* the IRET faulted on its stack: still blocked */
+	assert_false(seen.control.intercept[0] & INTERCEPT1_IRET);
+	assert_true(seen.control.interrupt_control & V_IRQ);
+	svm_ops.load(vcpu, REGS_SHADOW);
+	assert_true(vcpu->nmi_blocked);
+	run_until(vcpu, SVM_EXIT_VINTR, 0x400);
+	assert_int_equal(vcpu->exit.kind, EXIT_NMI_WINDOW);
+	svm_ops.load(vcpu, REGS_SHADOW);
+	assert_false(vcpu->nmi_blocked);
+	vcpu->want_nmi_window = false;
+	run_until(vcpu, SVM_EXIT_CPUID, 0x400);
+	assert_false(seen.control.interrupt_control & V_IRQ);
+	assert_int_equal(svm_of(vcpu)->armed, 0);
+}
+
+static void broken_off_events_come_again(void **state)
+{
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	vcpu->inject = (struct hv_event){
+		.kind = EVENT_EXCEPTION, .vector = 14, .has_error_code = true, .error_code = 2,
+	};
+	script.interrupted = UINT64_C(0x280000b0e);
+	run_until(vcpu, SVM_EXIT_NPF, 0x100);
+	assert_true(vcpu->exit.interrupted.kind == EVENT_EXCEPTION && vcpu->exit.interrupted.vector == 14);
+	assert_true(vcpu->exit.interrupted.has_error_code && vcpu->exit.interrupted.error_code == 2);
+
+	/* An NMI broken off blocks nothing. */
+	vcpu->inject = (struct hv_event){ .kind = EVENT_NMI };
+	script.interrupted = 0x80000202;
+	run_until(vcpu, SVM_EXIT_NPF, 0x100);
+	assert_int_equal(vcpu->exit.interrupted.kind, EVENT_NMI);
+	svm_ops.load(vcpu, REGS_SHADOW);
+	assert_false(vcpu->nmi_blocked);
+
+	/* The guest's own INT n runs again by itself; its own exception doesn't; leftovers are dropped. */
+	script.interrupted = 0x80000480;
+	run_until(vcpu, SVM_EXIT_NPF, 0x100);
+	assert_int_equal(vcpu->exit.interrupted.kind, EVENT_NONE);
+	script.interrupted = 0x80000306;
+	run_until(vcpu, SVM_EXIT_NPF, 0x100);
+	assert_true(vcpu->exit.interrupted.kind == EVENT_EXCEPTION && vcpu->exit.interrupted.vector == 6);
+	script.interrupted = 0x80000202;
+	run_until(vcpu, SVM_EXIT_NPF, 0x100);
+	assert_int_equal(vcpu->exit.interrupted.kind, EVENT_NONE);
+	script.interrupted = 0x00000306; /* not valid */
+	run_until(vcpu, SVM_EXIT_NPF, 0x100);
+	assert_int_equal(vcpu->exit.interrupted.kind, EVENT_NONE);
+}
+
+static void soft_events_move_rip(void **state)
+{
+	const struct hv_event soft = { .kind = EVENT_SOFT_INTERRUPT, .vector = 0x80, .length = 2 };
+
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	vcpu->inject = soft;
+	script.interrupted = 0x80000480;
+	run_until(vcpu, SVM_EXIT_NPF, 0); /* RIP stays where it was at entry */
+	assert_true(seen.save.rip == 0x102 && vcpu->rip == 0x100);
+	assert_true(vcpu->exit.interrupted.kind == EVENT_SOFT_INTERRUPT && vcpu->exit.interrupted.length == 2);
+	vcpu->inject = vcpu->exit.interrupted;
+	run_until(vcpu, SVM_EXIT_CPUID, 0x900);
+	assert_true(seen.save.rip == 0x102 && vcpu->rip == 0x900);
+
+	svm_features.next_rip = true;
+	vcpu->inject = soft;
+	run_until(vcpu, SVM_EXIT_CPUID, 0x900);
+	assert_true(seen.save.rip == 0x900 && seen.control.next_rip == 0x902 && vcpu->rip == 0x900);
+}
+
+static void host_state(struct vmcb *vmcb)
+{
+	memset(&vmcb->save, 0x5e, sizeof(vmcb->save)); /* secrets of the host */
+}
+
+static void refused_state_shows_nothing(void **state)
+{
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	svm_quirks.invalid_shows_host = true;
+	script.act = host_state;
+	run_until(vcpu, SVM_EXIT_INVALID_LOW, 0);
+	assert_true(vcpu->exit.kind == EXIT_INVALID_STATE && vcpu->exit.failure.code == SVM_EXIT_INVALID_LOW);
+	assert_true(vcpu->rip == 0x100 && vcpu->valid == REGS_ALL);
+	svm_ops.load(vcpu, REGS_ALL);
+	assert_true(vcpu->cr3 == 0 && vcpu->gpr[GPR_RAX] == 0 && vcpu->cr2 == 0 && vcpu->gdtr.base == 0);
+	/* And the next entry brings nothing of it to the guest. */
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	assert_true(seen.save.cr3 == 0 && seen.save.gdtr.base == 0 && seen.save.star == 0 && seen.save.cr2 == 0);
+
+	/* All 64 bits set, as real processors have it; and an event nobody can inject. */
+	run_until(vcpu, ~UINT64_C(0), 0);
+	assert_int_equal(vcpu->exit.kind, EXIT_INVALID_STATE);
+	vcpu->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = 31 };
+	unsigned before = entries;
+
+	svm_ops.run(vcpu);
+	assert_true(entries == before && vcpu->exit.kind == EXIT_INVALID_STATE && vcpu->exit.failure.text);
+}
+
+static void reset_starts_over(void **state)
+{
+	vcpu->inject = (struct hv_event){ .kind = EVENT_NMI };
+	vcpu->want_interrupt_window = true;
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	svm_ops.reset(vcpu);
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	assert_true(seen.save.rip == 0xfff0 && seen.control.event_inject == 0);
+	assert_true(seen.control.interrupt_control == V_INTR_MASKING);
+	assert_false(seen.control.intercept[0] & (INTERCEPT1_IRET | INTERCEPT1_VINTR));
+	assert_true(seen.control.asid == 2);
+	svm_ops.load(vcpu, REGS_SHADOW);
+	assert_false(vcpu->nmi_blocked);
+}
+
+static void only_switched_msrs_pass(void **state)
+{
+	uint8_t *map = svm_of(vcpu)->msr_map;
+
+	svm_ops.pass_msr(vcpu, MSR_LSTAR, true, true);
+	assert_int_equal(map[0x800 + 0x82 / 4], 0xcf);
+	svm_ops.pass_msr(vcpu, MSR_LSTAR, true, false);
+	assert_int_equal(map[0x800 + 0x82 / 4], 0xef);
+	svm_ops.pass_msr(vcpu, MSR_PAT, true, true);
+	svm_ops.pass_msr(vcpu, MSR_APIC_BASE, true, true);
+	assert_true(map[0x277 / 4] == 0xff && map[0x1b / 4] == 0xff);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(first_entry_is_complete, begin, end),
+		cmocka_unit_test_setup_teardown(groups_are_lazy_and_written_back, begin, end),
+		cmocka_unit_test_setup_teardown(flushes_take_a_new_asid_or_the_flush, begin, end),
+		cmocka_unit_test_setup_teardown(moving_to_another_cpu, begin, end),
+		cmocka_unit_test_setup_teardown(breakpoints_follow_their_vcpu, begin, end),
+		cmocka_unit_test_setup_teardown(windows, begin, end),
+		cmocka_unit_test_setup_teardown(nmi_blocking, begin, end),
+		cmocka_unit_test_setup_teardown(broken_off_events_come_again, begin, end),
+		cmocka_unit_test_setup_teardown(soft_events_move_rip, begin, end),
+		cmocka_unit_test_setup_teardown(refused_state_shows_nothing, begin, end),
+		cmocka_unit_test_setup_teardown(reset_starts_over, begin, end),
+		cmocka_unit_test_setup_teardown(only_switched_msrs_pass, begin, end),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
