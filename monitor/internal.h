@@ -12,7 +12,7 @@ struct machine;
 enum monitor_ending { ENDING_NONE, ENDING_POWEROFF, ENDING_REBOOT };
 
 void monitor_attach(struct machine *machine);
-/* Of the answers from the next command on. */
+/* Of the answers of later commands. */
 void monitor_set_mode(enum output_mode mode);
 /* Stops all machines; once they are off, or after ENDING_PATIENCE, the host goes. */
 void monitor_end(enum monitor_ending ending);

@@ -62,13 +62,20 @@ static void put_format_v(struct output *out, const char *format, va_list args)
 }
 
 /* ---- JSON ---- */
+/* The head waits until it is known whether the command succeeded. */
+static void json_open(struct output *out, bool ok)
+{
+	if (out->opened)
+		return;
+	put_text(out, "{\"command\":");
+	json_string(put, out, out->command);
+	put_text(out, ok ? ",\"ok\":true" : ",\"ok\":false");
+	out->opened = out->comma = true;
+}
+
 static void json_separate(struct output *out)
 {
-	if (!out->opened) {
-		out->opened = true;
-		put_text(out, ",\"ok\":true");
-		out->comma = true;
-	}
+	json_open(out, true);
 	if (out->comma)
 		put(out, ",", 1);
 	out->comma = true;
@@ -85,17 +92,12 @@ static void json_key(struct output *out, const char *key)
 void output_begin(struct output *out, enum output_mode mode, output_sink sink, void *context, const char *command)
 {
 	*out = (struct output){ .mode = mode, .sink = sink, .context = context, .command = command };
-	if (mode == OUTPUT_JSON) {
-		put_text(out, "{\"command\":");
-		json_string(put, out, command);
-	}
 }
 
 bool output_end(struct output *out)
 {
 	if (out->mode == OUTPUT_JSON) {
-		if (!out->opened)
-			put_text(out, ",\"ok\":true");
+		json_open(out, true);
 		put_text(out, "}" LINE_END);
 	}
 	flush(out);
@@ -118,9 +120,7 @@ void output_error(struct output *out, const char *format, ...)
 		put_text(out, LINE_END);
 		return;
 	}
-	if (!out->opened)
-		put_text(out, ",\"ok\":false");
-	out->opened = out->comma = true;
+	json_open(out, false);
 	json_key(out, "error");
 	json_string(put, out, text);
 }

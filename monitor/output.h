@@ -35,7 +35,7 @@ struct output {
 	output_sink sink;
 	void *context;
 	const char *command;
-	bool opened;   /* JSON: "ok":true is out */
+	bool opened;   /* JSON: "ok" is out */
 	bool failed;
 	bool comma;    /* JSON: the next element follows another */
 	const struct output_column *columns;
@@ -45,7 +45,7 @@ struct output {
 	char buffer[256];
 };
 
-/* command: what JSON names the answer by; it must live until output_end. */
+/* command: what JSON names the answer by; it must live until output_end. mode may be changed until data are put out. */
 void output_begin(struct output *out, enum output_mode mode, output_sink sink, void *context, const char *command);
 /* Ends the line; true when there was no error. */
 bool output_end(struct output *out);
