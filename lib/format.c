@@ -48,10 +48,8 @@ static const char *parse_number(const char *p, va_list *args, int *number, bool 
 	*negative = false;
 	if (*p == '*') {
 		n = va_arg(*args, int);
-		if (n < 0) {
-			*negative = true;
-			n = n == INT32_MIN ? 0 : -n;
-		}
+		*negative = n < 0;
+		n = n == INT32_MIN ? 0 : n < 0 ? -n : n;
 		p++;
 	} else {
 		for (; *p >= '0' && *p <= '9'; p++)
@@ -195,9 +193,9 @@ static void put_signed(const struct output *out, struct specification *spec, va_
 static void put_unsigned(const struct output *out, const struct specification *spec, va_list *args)
 {
 	uint64_t value = fetch_unsigned(spec, args);
-	bool hexadecimal = spec->conversion == 'x' || spec->conversion == 'X';
+	const char *prefix = spec->conversion == 'x' ? "0x" : spec->conversion == 'X' ? "0X" : "";
 
-	put_number(out, spec, value, hexadecimal && spec->alternate && value ? spec->conversion == 'x' ? "0x" : "0X" : "");
+	put_number(out, spec, value, spec->alternate && value ? prefix : "");
 }
 
 static void put_string(const struct output *out, const struct specification *spec, const char *text)
@@ -213,14 +211,10 @@ static bool put_conversion(const struct output *out, struct specification *spec,
 	char c;
 
 	switch (spec->conversion) {
-	case 'd':
-	case 'i':
+	case 'd': case 'i':
 		put_signed(out, spec, args);
 		return true;
-	case 'u':
-	case 'x':
-	case 'X':
-	case 'o':
+	case 'u': case 'x': case 'X': case 'o':
 		put_unsigned(out, spec, args);
 		return true;
 	case 'p':

@@ -51,7 +51,7 @@
 #define EPT_INVVPID_SINGLE BIT(41)
 #define EPT_INVVPID_ALL BIT(42)
 
-/* The MSRs as they were read; those that this processor doesn't have are 0. true controls stand in for the plain ones. */
+/* The MSRs as they were read; those that this processor doesn't have are 0. True controls stand in for plain ones. */
 struct vmx_msrs {
 	bool cpuid_vmx; /* CPUID.1:ECX[5] */
 	uint64_t feature_control, basic, misc;
@@ -68,7 +68,7 @@ struct vmx_capability {
 	uint64_t longest_slice;                        /* TSC ticks that it can count, or should */
 	uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
 	uint64_t ept_vpid;
-	bool timer, vpid, pat, xsaves, kick_by_nmi;
+	bool timer, timer_saved, vpid, pat, xsaves, kick_by_nmi;
 };
 
 /*

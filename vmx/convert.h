@@ -17,7 +17,7 @@ uint32_t vmx_event_word(const struct hv_event *event, bool protected_mode);
 /* Does the word refer to the entry's instruction length? */
 bool vmx_event_has_length(uint32_t word);
 
-/* From an exit's or vectoring's word (section 25.9); an invalid word gives EVENT_NONE. length: of the instruction, for soft events. */
+/* From an exit's or vectoring's word (section 25.9); an invalid one gives EVENT_NONE. length: for soft events. */
 struct hv_event vmx_event_from_word(uint32_t word, uint32_t error_code, uint32_t length);
 
 /* A segment as the VMCS holds it. */

@@ -28,8 +28,8 @@ global vmx_enter
 global vmx_exit_point
 
 ; unsigned vmx_enter(uint64_t gpr[16], struct vmx_entry *entry)
-; gpr is numbered as the processor encodes registers; RSP's place is left alone. entry->host_rsp is what the VMCS holds as
-; HOST_RSP: it is written only when the stack stands elsewhere. Returns 0 after an exit, 1 when the entry failed without
+; gpr is numbered as the processor encodes registers; RSP's place is left alone. entry->host_rsp is what the VMCS holds
+; as HOST_RSP: it is written only when the stack stands elsewhere. Returns 0 after an exit, 1 when the entry failed without
 ; a current VMCS, 2 when it failed with an error number in it.
 vmx_enter:
 	push	rbp

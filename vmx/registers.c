@@ -139,45 +139,45 @@ static void write_shadow(struct vmx_vcpu *v)
 	vmcs_write(VMCS_GUEST_PENDING_DEBUG, pending);
 }
 
-/* In the order of writing: the shadow depends on RFLAGS and DEBUGCTL, segments on EFER (which is always there). */
+/*
+ * By bit number of the group, which is also the order of writing: the shadow depends on RFLAGS and DEBUGCTL, segments
+ * on EFER (which is always there).
+ */
 static const struct {
-	uint32_t group;
 	void (*load)(struct vmx_vcpu *v);
 	void (*write)(struct vmx_vcpu *v);
 } groups_list[] = {
-	{ REGS_RFLAGS, load_rflags, write_rflags },
-	{ REGS_RSP, load_rsp, write_rsp },
-	{ REGS_CONTROL, load_control, vmx_write_control },
-	{ REGS_SEGMENTS, load_segments, write_segments },
-	{ REGS_DEBUG, load_debug, write_debug },
-	{ REGS_SYSTEM, load_system, write_system },
-	{ REGS_SHADOW, load_shadow, write_shadow },
+	{ load_rflags, write_rflags },     { load_rsp, write_rsp },
+	{ load_control, vmx_write_control }, { load_segments, write_segments },
+	{ load_debug, write_debug },       { load_system, write_system },
+	{ load_shadow, write_shadow },
 };
+
+_Static_assert(REGS_RFLAGS == BIT(0) && REGS_RSP == BIT(1) && REGS_CONTROL == BIT(2) && REGS_SEGMENTS == BIT(3) &&
+	       REGS_DEBUG == BIT(4) && REGS_SYSTEM == BIT(5) && REGS_SHADOW == BIT(6), "the list's order");
+_Static_assert(REGS_ALL == BIT(ARRAY_SIZE(groups_list)) - 1, "the list has them all");
 
 void vmx_load(struct hv_vcpu *vcpu, uint32_t groups)
 {
-	uint32_t missing = groups & ~vcpu->valid;
+	uint32_t missing = groups & ~vcpu->valid & REGS_ALL;
 
-	if (!missing)
-		return;
-	vmx_make_current(vmx_of(vcpu));
-	for (unsigned i = 0; i < ARRAY_SIZE(groups_list); i++)
-		if (missing & groups_list[i].group)
-			groups_list[i].load(vmx_of(vcpu));
+	if (!vmx_of(vcpu)->ready)
+		vmx_make_current(vmx_of(vcpu));
 	vcpu->valid |= missing;
+	for (; missing; missing &= missing - 1)
+		groups_list[__builtin_ctz(missing)].load(vmx_of(vcpu));
 }
 
 void vmx_write_back(struct vmx_vcpu *v)
 {
-	uint32_t changed = v->hv.changed;
+	uint32_t changed = v->hv.changed, groups = changed & REGS_ALL;
 
 	if (changed & CHANGED_RESET) {
 		vmcs_write(VMCS_GUEST_PENDING_DEBUG, 0);
 		vmcs_write(VMCS_ENTRY_EVENT, 0); /* of an entry that failed */
 	}
-	for (unsigned i = 0; i < ARRAY_SIZE(groups_list); i++)
-		if (changed & groups_list[i].group)
-			groups_list[i].write(v);
+	for (; groups; groups &= groups - 1)
+		groups_list[__builtin_ctz(groups)].write(v);
 	if (changed & CHANGED_SLAT)
 		vmcs_write(VMCS_EPT_POINTER, vmx_ept_pointer(v->hv.slat_root));
 	v->hv.changed = 0;

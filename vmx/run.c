@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Into the guest and back. This is the path whose instructions count: an exit like CPUID's costs three
+ * Into the guest and back. This is the path whose instructions count: an exit like CPUID's costs four
  * VMREADs, and the entry after it no VMWRITE but RIP's, since a field is written only when its value differs from
  * what the VMCS holds. Everything rarer stands in a function of its own.
  *
@@ -31,17 +31,20 @@ static RARE void write_event(struct hv_vcpu *vcpu)
 }
 
 /*
- * The timer counts in the guest from each entry. 0 ticks are no limit, which is the longest one; a count of 0 would
- * exit before the first instruction. vm/ sets another slice at most entries, so this is not rare.
+ * The timer counts in the guest only. Where its value is saved at exits it goes on counting over them, and is written
+ * just when the deadline moves or it has run out: it comes late by the time spent in the host since, but vm/ looks at
+ * the clock at every exit anyway. Elsewhere it is written at each entry. A count of 0 would exit before the
+ * first instruction.
  */
-static inline void write_slice(struct vmx_vcpu *v)
+static RARE void write_slice(struct vmx_vcpu *v)
 {
-	uint64_t ticks = v->hv.slice_ticks;
+	uint64_t now = rdtsc(), deadline = v->hv.slice_deadline;
+	uint64_t ticks = deadline > now ? deadline - now : 1;
 
-	v->slice_written = ticks;
+	v->slice_written = vmx_capability.timer_saved ? deadline : 0;
 	if (!vmx_capability.timer)
 		return;
-	if (ticks - 1 >= vmx_capability.longest_slice)
+	if (ticks > vmx_capability.longest_slice)
 		ticks = vmx_capability.longest_slice;
 	ticks >>= vmx_capability.timer_shift;
 	vmcs_write_hot(VMCS_PREEMPTION_TIMER, ticks | !ticks);
@@ -131,6 +134,8 @@ static void settle(struct hv_vcpu *vcpu, const struct vmx_raw_exit *raw)
 	struct hv_exit *exit = &vcpu->exit;
 	struct hv_event event;
 
+	if (exit->kind == EXIT_SLICE)
+		vmx_of(vcpu)->slice_written = 0; /* it has run out */
 	if (exit->kind == EXIT_HOST_INTERRUPT) {
 		if (raw->reason == REASON_EXTERNAL_INTERRUPT)
 			interrupts_window(); /* still pending: not acknowledged by the exit */
@@ -166,6 +171,17 @@ static __attribute__((noinline)) void take_exit(struct hv_vcpu *vcpu, uint32_t r
 		vmx_unload(vcpu); /* as in refused() */
 }
 
+/* Whoever steps over an instruction asks for its shadow, so that comes along; as a rule there is none. */
+static inline void take_shadow(struct vmx_vcpu *v)
+{
+	v->hv.valid = 0;
+	if (unlikely(vmcs_read_hot(VMCS_GUEST_INTERRUPTIBILITY)))
+		return;
+	v->hv.valid = REGS_SHADOW;
+	v->hv.interrupt_shadow = false;
+	v->hv.nmi_blocked = false;
+}
+
 /* Whatever needs more than a length. */
 static __attribute__((noinline)) void take_more(struct hv_vcpu *vcpu, uint64_t reason)
 {
@@ -197,7 +213,7 @@ void vmx_run(struct hv_vcpu *vcpu)
 		vmcs_write_hot(VMCS_GUEST_RIP, vcpu->rip);
 	if (unlikely(vcpu->inject.kind != EVENT_NONE))
 		write_event(vcpu);
-	if (vcpu->slice_ticks != v->slice_written)
+	if (unlikely(vcpu->slice_deadline != v->slice_written))
 		write_slice(v);
 	failed = vmx_enter(vcpu->gpr, &v->entry);
 	vcpu->cr2 = read_cr2();
@@ -206,7 +222,7 @@ void vmx_run(struct hv_vcpu *vcpu)
 		return;
 	}
 	v->entry.launched = true;
-	vcpu->valid = 0;
+	take_shadow(v);
 	vcpu->rip = v->rip_seen = vmcs_read_hot(VMCS_GUEST_RIP);
 	reason = vmcs_read_hot(VMCS_EXIT_REASON);
 	if (unlikely(reason >= REASON_COUNT || vmx_exit_rules[reason].needs != NEED_LENGTH)) {

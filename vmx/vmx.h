@@ -25,7 +25,7 @@
 
 #define NO_CPU (~0u)
 
-/* In hv_vcpu.changed, above the register groups: the EPT pointer is to be written; what is left pending is to be dropped. */
+/* In hv_vcpu.changed, above the register groups: the EPT pointer is to be written; what is pending is to be dropped. */
 #define CHANGED_SLAT 0x80000000u
 #define CHANGED_RESET 0x40000000u
 _Static_assert(((CHANGED_SLAT | CHANGED_RESET) & REGS_ALL) == 0, "our own marks are no register groups");
@@ -42,7 +42,7 @@ struct vmx_vcpu {
 	uint32_t blocking;           /* interruptibility as last read */
 	unsigned cpu, last_cpu;
 	uint64_t rip_seen;           /* what the VMCS holds */
-	uint64_t slice_written;      /* the slice_ticks that the timer field was made from */
+	uint64_t slice_written;      /* the slice_deadline that the timer field was made from; 0: make it anew */
 	hpa_t vmcs, msr_bitmap;
 };
 

@@ -39,7 +39,10 @@ static const struct acpi_header *map_table(uint64_t address)
 	if (length < sizeof(*header) || length > ACPI_TABLE_MAX)
 		return NULL;
 	header = paging_view(hpa(address), length);
-	/* The length in use is the one that was checked: firmware's memory doesn't change, but nothing rests on that. */
+	/*
+	 * The length in use is the one that was checked: firmware's memory doesn't change, but nothing rests on
+	 * that.
+	 */
 	if (!header || header->length != length || acpi_sum(header, length))
 		return NULL;
 	return header;

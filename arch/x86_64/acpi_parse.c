@@ -16,8 +16,8 @@ uint8_t acpi_sum(const void *bytes, size_t size)
 
 #define MADT_FIRST 44u
 
-void acpi_each_madt_entry(const struct acpi_header *madt, void (*call)(void *context, const uint8_t *entry, unsigned length),
-			  void *context)
+void acpi_each_madt_entry(const struct acpi_header *madt,
+			  void (*call)(void *context, const uint8_t *entry, unsigned length), void *context)
 {
 	const uint8_t *bytes = (const uint8_t *)madt;
 	uint32_t at = MADT_FIRST, size = madt->length;
@@ -120,7 +120,10 @@ static bool take_small(const uint8_t *aml, size_t size, size_t *at, uint8_t *val
 	return true;
 }
 
-/* at stands behind the name: PackageOp, PkgLength (its top two bits tell how many bytes follow), the count, the elements. */
+/*
+ * at stands behind the name: PackageOp, PkgLength (its top two bits tell how many bytes follow), the count, the
+ * elements.
+ */
 static bool s5_package(const uint8_t *aml, size_t size, size_t at, uint8_t *type_a, uint8_t *type_b)
 {
 	if (size - at < 4 || aml[at] != AML_PACKAGE)

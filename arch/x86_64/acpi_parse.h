@@ -21,8 +21,8 @@
 /* Sum of all bytes modulo 256; 0 in a good table. */
 uint8_t acpi_sum(const void *bytes, size_t size);
 /* Calls for each entry whose length stays inside; stops at the first that doesn't. */
-void acpi_each_madt_entry(const struct acpi_header *madt, void (*call)(void *context, const uint8_t *entry, unsigned length),
-			  void *context);
+void acpi_each_madt_entry(const struct acpi_header *madt,
+			  void (*call)(void *context, const uint8_t *entry, unsigned length), void *context);
 /* Fills what FADT says; fields beyond its length count as zero. */
 void acpi_parse_fadt(const struct acpi_header *fadt, struct acpi_power *power);
 uint64_t acpi_dsdt_address(const struct acpi_header *fadt);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The host's own local APIC, x2APIC where offered; and the silencing of PICs and I/O APICs. Intel SDM vol. 3 chapter 11. */
+/*
+ * The host's own local APIC, x2APIC where offered; and the silencing of PICs and I/O APICs. Intel SDM vol. 3
+ * chapter 11.
+ */
 #ifndef ARCH_APIC_H
 #define ARCH_APIC_H
 

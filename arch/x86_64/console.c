@@ -8,11 +8,16 @@
 
 #define COM1 0x3f8u
 
+static void open_framebuffer(const struct boot_framebuffer *f)
+{
+	if (f->address)
+		framebuffer_init(f, host_map_device(hpa(f->address), f->size, MEMORY_TYPE_WC));
+}
+
 void console_early(const struct boot_framebuffer *framebuffer)
 {
 	serial_init_port(COM1);
-	if (framebuffer->address)
-		framebuffer_init(framebuffer, host_map_device(hpa(framebuffer->address), framebuffer->size, MEMORY_TYPE_WC));
+	open_framebuffer(framebuffer);
 }
 
 void console_forget_identity(void)
@@ -23,8 +28,7 @@ void console_forget_identity(void)
 void console_late(const struct boot_framebuffer *framebuffer)
 {
 	serial_init_acpi();
-	if (framebuffer->address)
-		framebuffer_init(framebuffer, host_map_device(hpa(framebuffer->address), framebuffer->size, MEMORY_TYPE_WC));
+	open_framebuffer(framebuffer);
 }
 
 void console_write(const char *bytes, size_t length)

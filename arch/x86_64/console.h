@@ -14,7 +14,10 @@ struct boot_framebuffer;
 
 /* COM1, and the framebuffer where the loader's identity map reaches it. */
 void console_early(const struct boot_framebuffer *framebuffer);
-/* After paging_switch() and acpi_init(): SPCR's port instead of COM1, the framebuffer through a write-combining mapping. */
+/*
+ * After paging_switch() and acpi_init(): SPCR's port instead of COM1, the framebuffer through a write-combining
+ * mapping.
+ */
 void console_late(const struct boot_framebuffer *framebuffer);
 /* Before paging_switch(): the framebuffer's identity mapping is about to go. */
 void console_forget_identity(void);

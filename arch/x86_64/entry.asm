@@ -129,7 +129,8 @@ ap_entry:
 	hlt
 	jmp .stop
 
-; void trampoline_call(uint64_t base, uint64_t code): runs the trampoline's way out of 5-level paging. It comes back with
+; void trampoline_call(uint64_t base, uint64_t code): runs the trampoline's way out of 5-level paging. It comes
+; back with
 ; RAX = root of the kernel's tables, the trampoline's segments, and nothing but RSP and RAX preserved.
 global trampoline_call
 trampoline_call:

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CPUID once, as named truth values; and CR0, CR4, EFER, PAT, XCR0 made from them. Intel SDM vol. 2 CPUID, vol. 3 section 2.5. */
+/*
+ * CPUID once, as named truth values; and CR0, CR4, EFER, PAT, XCR0 made from them. Intel SDM vol. 2 CPUID, vol. 3
+ * section 2.5.
+ */
 #include "arch/x86_64/features.h"
 
 #include <stddef.h>
@@ -7,6 +10,8 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
+
+#define DR7_RESET UINT64_C(0x400)
 
 struct features features;
 
@@ -96,7 +101,7 @@ const char *features_init(void)
 	read_names();
 	read_widths();
 	if (!features.nx)
-		return "the processor has no execute-disable (NX), or the firmware setup turned it off: enable it there";
+		return "the processor has no execute-disable (NX), or the firmware setup turned it off";
 	if (!features.pat)
 		return "the processor has no page attribute table (PAT)";
 	if (!features.fxsave)
@@ -121,6 +126,7 @@ void processor_control_registers(void)
 	cr4 |= features.smap ? CR4_SMAP : 0;
 	cr4 |= features.umip ? CR4_UMIP : 0;
 	write_cr4(cr4);
+	__asm__ volatile("mov %0, %%dr7" : : "r"(DR7_RESET)); /* breakpoints of the firmware's debugger */
 	write_cr0(CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG);
 	if (features.xsave)
 		xsetbv(0, host_xcr0());

@@ -70,9 +70,10 @@ void host_fpu_init(void *area)
 void host_fpu_save(void *area)
 {
 	uint64_t mask = host_xcr0();
+	uint32_t low = (uint32_t)mask, high = (uint32_t)(mask >> 32);
 
 	if (mask)
-		__asm__ volatile("xsave64 (%0)" : : "r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32)) : "memory");
+		__asm__ volatile("xsave64 (%0)" : : "r"(area), "a"(low), "d"(high) : "memory");
 	else
 		__asm__ volatile("fxsave64 (%0)" : : "r"(area) : "memory");
 }
@@ -80,9 +81,10 @@ void host_fpu_save(void *area)
 void host_fpu_restore(const void *area)
 {
 	uint64_t mask = host_xcr0();
+	uint32_t low = (uint32_t)mask, high = (uint32_t)(mask >> 32);
 
 	if (mask)
-		__asm__ volatile("xrstor64 (%0)" : : "r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32)) : "memory");
+		__asm__ volatile("xrstor64 (%0)" : : "r"(area), "a"(low), "d"(high) : "memory");
 	else
 		__asm__ volatile("fxrstor64 (%0)" : : "r"(area) : "memory");
 }

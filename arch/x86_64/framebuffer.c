@@ -31,7 +31,8 @@ static char text[ROWS_MAX][COLUMNS_MAX];
 
 static void draw(unsigned row, unsigned column, char c)
 {
-	const uint8_t *glyph = font[(uint8_t)c >= FONT_FIRST && (uint8_t)c <= FONT_LAST ? (uint8_t)c - FONT_FIRST : '?' - FONT_FIRST];
+	uint8_t letter = (uint8_t)c >= FONT_FIRST && (uint8_t)c <= FONT_LAST ? (uint8_t)c : '?';
+	const uint8_t *glyph = font[letter - FONT_FIRST];
 	volatile uint32_t *corner = screen.pixels + (size_t)row * CELL_HEIGHT * screen.pitch + column * CELL_WIDTH;
 
 	for (unsigned y = 0; y < CELL_HEIGHT; y++, corner += screen.pitch)
@@ -105,14 +106,19 @@ static void clear(const struct boot_framebuffer *f)
 	screen.row = screen.column = 0;
 }
 
+static bool usable(const struct boot_framebuffer *f)
+{
+	return f->format <= 1 && f->width >= CELL_WIDTH && f->height >= CELL_HEIGHT && f->pixels_per_line >= f->width &&
+	       f->pixels_per_line <= UINT16_MAX && f->height <= UINT16_MAX &&
+	       (uint64_t)f->pixels_per_line * f->height * 4 <= f->size;
+}
+
 void framebuffer_init(const struct boot_framebuffer *f, volatile void *pixels)
 {
 	static bool cleared;
 
 	screen.pixels = NULL;
-	if (!f || !pixels || f->format > 1 || f->pixels_per_line < f->width || f->width < CELL_WIDTH || f->height < CELL_HEIGHT ||
-	    f->pixels_per_line > UINT16_MAX || f->height > UINT16_MAX ||
-	    (uint64_t)f->pixels_per_line * f->height * 4 > f->size)
+	if (!f || !pixels || !usable(f))
 		return;
 	screen.pixels = pixels;
 	screen.pitch = f->pixels_per_line;

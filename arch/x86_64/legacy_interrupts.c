@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The host takes no device interrupt: its consoles are polled, guests' devices are emulated. So the two PICs are moved
- * away from the exception vectors and masked (they can still raise a spurious one), and each input of each I/O APIC is masked.
+ * away from the exception vectors and masked (they can still raise a spurious one), and each input of each I/O
+ * APIC is masked.
  */
 #include "arch/x86_64/acpi.h"
 #include "arch/x86_64/apic.h"

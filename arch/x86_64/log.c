@@ -43,9 +43,10 @@ static void write_slot(uint64_t number, const char *text, size_t length)
 {
 	struct slot *slot = &ring[number % LINES];
 	uint64_t seen = __atomic_load_n(&slot->sequence, __ATOMIC_RELAXED);
+	bool taken = seen & 1 || seen > 2 * number;
 
-	if (seen & 1 || seen > 2 * number ||
-	    !__atomic_compare_exchange_n(&slot->sequence, &seen, 2 * number + 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+	if (taken || !__atomic_compare_exchange_n(&slot->sequence, &seen, 2 * number + 1, false, __ATOMIC_ACQUIRE,
+						  __ATOMIC_RELAXED)) {
 		__atomic_fetch_add(&dropped, 1, __ATOMIC_RELAXED);
 		return;
 	}

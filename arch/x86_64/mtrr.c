@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The MTRRs as the boot CPU has them, read once and set alike on the others: memory types for guests' direct mappings follow from them. A
+ * The MTRRs as the boot CPU has them, read once and set alike on the others: memory types for guests' direct
+ * mappings follow from them. A
  * question about a range walks from border to border of uniform pieces, a bounded number of steps.
  */
 #include "arch/x86_64/mtrr.h"
@@ -25,8 +26,7 @@
 /* AMD APM vol. 2 section 7.9.4: memory between 4 GiB and TOM2 is write-back whatever the default is. */
 #define MSR_AMD_SYSCFG 0xc0010010u
 #define MSR_AMD_TOM2 0xc001001du
-#define AMD_TOM2_ENABLE BIT(21)
-#define AMD_TOM2_FORCE_WB BIT(22)
+#define AMD_TOM2_WB (BIT(21) | BIT(22)) /* TOM2 counts, and forces write-back */
 
 #define VARIABLE_MAX 32u
 #define STEPS_MAX 4096u
@@ -54,7 +54,7 @@ static void read_tom2(struct mtrrs *m)
 {
 	uint64_t config, top;
 
-	if (features.amd && rdmsr_safe(MSR_AMD_SYSCFG, &config) && config & AMD_TOM2_ENABLE && config & AMD_TOM2_FORCE_WB &&
+	if (features.amd && rdmsr_safe(MSR_AMD_SYSCFG, &config) && (config & AMD_TOM2_WB) == AMD_TOM2_WB &&
 	    rdmsr_safe(MSR_AMD_TOM2, &top))
 		m->tom2 = top & BITS(51, 23);
 }

@@ -57,7 +57,10 @@ void paging_use(hpa_t new_root, uint64_t new_direct_base)
 	direct_base = new_direct_base;
 }
 
-/* Enters with the lock free, leaves with it held and at least RESERVE_WANTED pages in reserve; or NO_MEMORY, lock free. */
+/*
+ * Enters with the lock free, leaves with it held and at least RESERVE_WANTED pages in reserve; or NO_MEMORY, lock
+ * free.
+ */
 static enum status lock_with_reserve(void)
 {
 	for (;;) {
@@ -218,8 +221,9 @@ static enum status change(uint64_t where, uint64_t size, uint64_t keep, uint64_t
 			return NOT_FOUND;
 		}
 		if (!is_aligned(where, level_size(level)) || size < level_size(level)) {
-			level = level == LEVEL_1G && is_aligned(where, level_size(LEVEL_2M)) && size >= level_size(LEVEL_2M) ?
-				LEVEL_2M : LEVEL_4K;
+			bool block = is_aligned(where, BLOCK_SIZE) && size >= BLOCK_SIZE;
+
+			level = level == LEVEL_1G && block ? LEVEL_2M : LEVEL_4K;
 			entry = entry_make(where, level);
 		}
 		*entry = (*entry & keep) | set;
@@ -238,7 +242,9 @@ enum status paging_unmap(uint64_t where, uint64_t size)
 
 enum status paging_protect(uint64_t where, uint64_t size, unsigned rights)
 {
-	return change(where, size, ~(ENTRY_WRITE | ENTRY_NX), leaf_bits(rights, MEMORY_TYPE_WB) & (ENTRY_WRITE | ENTRY_NX));
+	const uint64_t permissions = ENTRY_WRITE | ENTRY_NX;
+
+	return change(where, size, ~permissions, leaf_bits(rights, MEMORY_TYPE_WB) & permissions);
 }
 
 bool paging_translate(uint64_t where, hpa_t *to)

@@ -29,7 +29,10 @@
 _Static_assert(DIRECT_BASE + DIRECT_SIZE <= WINDOW_BASE && WINDOW_BASE < CPU_AREA_BASE && CPU_AREA_BASE < DEVICE_BASE &&
 	       DEVICE_END <= KERNEL_BASE, "the regions are disjoint and in order");
 
-/* One zeroed 4 KiB page for a table, that stands in the direct map (or is identity-mapped still); HPA_NONE. No lock is held. */
+/*
+ * One zeroed 4 KiB page for a table, that stands in the direct map (or is identity-mapped still); HPA_NONE. No
+ * lock is held.
+ */
 typedef hpa_t (*page_source)(void *context);
 void paging_set_source(page_source source, void *context);
 /* A page from the source. */
@@ -51,11 +54,17 @@ enum status paging_map(uint64_t where, hpa_t to, uint64_t size, unsigned rights,
 enum status paging_unmap(uint64_t where, uint64_t size) must_check;
 enum status paging_protect(uint64_t where, uint64_t size, unsigned rights) must_check;
 
-/* Looks in the tables that are in use; false for anything not mapped. On success with to != NULL: the host-physical address. */
+/*
+ * Looks in the tables that are in use; false for anything not mapped. On success with to != NULL: the host-
+ * physical address.
+ */
 bool paging_translate(uint64_t where, hpa_t *to);
 bool paging_is_mapped(uint64_t where);
 
-/* A device's registers or a firmware table: a pointer to hpa, NULL when there is no room. Not undone, never executable. */
+/*
+ * A device's registers or a firmware table: a pointer to hpa, NULL when there is no room. Not undone, never
+ * executable.
+ */
 void *host_map_device(hpa_t where, uint64_t size, unsigned type);
 /* A byte range that may be memory: through the direct map where that has all of it, else by host_map_device WB. */
 const void *paging_view(hpa_t where, uint64_t size);

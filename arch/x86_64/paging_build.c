@@ -26,7 +26,10 @@ struct memory_descriptor {
 	uint64_t physical_start, virtual_start, pages, attribute;
 };
 
-/* Types that are memory: 1-7 loader, boot services, runtime, conventional; 9 and 10 ACPI. Not 8 broken, 11-13 I/O, 14 persistent, 15 unaccepted. */
+/*
+ * Types that are memory: 1-7 loader, boot services, runtime, conventional; 9 and 10 ACPI. Not 8 broken, 11-13 I/O,
+ * 14 persistent, 15 unaccepted.
+ */
 #define MEMORY_TYPES (BITS(7, 1) | BIT(9) | BIT(10))
 
 static hpa_t image_base;
@@ -131,8 +134,8 @@ enum status paging_build(const struct boot_info *info)
 
 	if (hpa_is_none(root))
 		return NO_MEMORY;
-	if (!is_aligned(info->kernel_address, PAGE_SIZE) || info->map_descriptor_size < sizeof(struct memory_descriptor) ||
-	    info->map_truncated)
+	if (!is_aligned(info->kernel_address, PAGE_SIZE) || info->map_truncated ||
+	    info->map_descriptor_size < sizeof(struct memory_descriptor))
 		return BAD_FORMAT;
 	image_base = hpa(info->kernel_address);
 	paging_use(root, 0);

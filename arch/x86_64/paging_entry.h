@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bits of the host's page-table entries, 4 levels. Intel SDM vol. 3 section 4.5, tables 4-15 to 4-20. Private to paging*.c and smp.c. */
+/*
+ * Bits of the host's page-table entries, 4 levels. Intel SDM vol. 3 section 4.5, tables 4-15 to 4-20. Private to
+ * paging*.c and smp.c.
+ */
 #ifndef ARCH_PAGING_ENTRY_H
 #define ARCH_PAGING_ENTRY_H
 
@@ -21,7 +24,8 @@
 /* Upper levels grant everything; the leaf decides. */
 #define ENTRY_TABLE (ENTRY_PRESENT | ENTRY_WRITE | ENTRY_ACCESSED)
 
-_Static_assert((ENTRY_ADDRESS & (ENTRY_TABLE | ENTRY_NX | ENTRY_PAT_4K | ENTRY_GLOBAL)) == 0, "no flag lies in the address");
+_Static_assert((ENTRY_ADDRESS & (ENTRY_TABLE | ENTRY_NX | ENTRY_PAT_4K | ENTRY_GLOBAL)) == 0,
+	       "no flag lies in the address");
 
 #define LEVEL_4K 1u
 #define LEVEL_2M 2u

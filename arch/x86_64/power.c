@@ -43,7 +43,9 @@ static void pm1_sleep(uint16_t port, uint8_t type)
 /* Some chipsets ignore the sleep bits until firmware has been asked for ACPI mode. */
 static void enter_acpi_mode(const struct acpi_power *power)
 {
-	if (!power->pm1a_control || !power->smi_command || !power->acpi_enable || in16(power->pm1a_control) & PM1_SCI_ENABLE)
+	if (!power->pm1a_control || !power->smi_command || !power->acpi_enable)
+		return;
+	if (in16(power->pm1a_control) & PM1_SCI_ENABLE)
 		return;
 	out8(power->smi_command, power->acpi_enable);
 	for (unsigned i = 0; i < ENABLE_STEPS && !(in16(power->pm1a_control) & PM1_SCI_ENABLE); i++)
@@ -69,7 +71,8 @@ static void acpi_s5(void)
 }
 
 /*
- * Quirks of emulators that come without ACPI tables. The ports belong to nothing else there; on real hardware this is reached
+ * Quirks of emulators that come without ACPI tables. The ports belong to nothing else there; on real hardware this
+ * is reached
  * only when S5 isn't known or has done nothing.
  */
 static const struct emulator_port {

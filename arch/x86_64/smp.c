@@ -168,7 +168,8 @@ static void give_up(struct smp_slot *slot)
 {
 	uint32_t waiting = SLOT_WAITING;
 
-	if (__atomic_compare_exchange_n(&slot->state, &waiting, SLOT_ABANDONED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+	if (__atomic_compare_exchange_n(&slot->state, &waiting, SLOT_ABANDONED, false, __ATOMIC_ACQ_REL,
+					__ATOMIC_ACQUIRE))
 		log_line("cpu: the one with APIC id %u does not start; left out", slot->apic_id);
 	else if (waiting == SLOT_ARRIVED)
 		log_line("cpu: the one with APIC id %u started, but is late", slot->apic_id);
@@ -197,7 +198,7 @@ enum status smp_start(const struct boot_info *info, void (*ap_main)(void))
 	for (uint32_t i = 0; i < smp_slot_count; i++)
 		give_up(&smp_slots[i]);
 	if (mtrrs_differed)
-		log_line("cpu: %u came with MTRRs other than the boot CPU's, and have taken over those", mtrrs_differed);
+		log_line("cpu: %u had MTRRs other than the boot CPU's, and have taken over those", mtrrs_differed);
 	log_line("cpu: %u of %u are up", cpu_count(), smp_slot_count + 1);
 	return out_of_memory ? NO_MEMORY : OK;
 }

@@ -14,15 +14,20 @@ struct boot_info;
 #define TRAMPOLINE_SIZE (TRAMPOLINE_PAGES * PAGE_SIZE)
 
 /*
- * A place for the trampoline in the firmware's map: TRAMPOLINE_SIZE bytes of usable memory in [64 KiB, 640 KiB), else in
+ * A place for the trampoline in the firmware's map: TRAMPOLINE_SIZE bytes of usable memory in [64 KiB, 640 KiB),
+ * else in
  * [4 KiB, 64 KiB). HPA_NONE: no such place. The caller keeps it from other use as long as CPUs are started.
  */
 hpa_t smp_find_trampoline(const struct boot_info *info);
-/* Must be called before paging_switch() (5-level firmware needs it) and smp_start(). Pages below 640 KiB, or HPA_NONE. */
+/*
+ * Must be called before paging_switch() (5-level firmware needs it) and smp_start(). Pages below 640 KiB, or
+ * HPA_NONE.
+ */
 void smp_set_trampoline(hpa_t where);
 
 /*
- * Starts every CPU that the firmware names (MP services' list, else the MADT) and waits until each has called ap_main or is
+ * Starts every CPU that the firmware names (MP services' list, else the MADT) and waits until each has called
+ * ap_main or is
  * given up on: bounded, about 2 s at worst. ap_main never returns. A CPU that doesn't arrive is logged and left out.
  * NOT_FOUND: no trampoline; NO_MEMORY: some CPUs were left out. In both cases the machine works with the CPUs it has.
  */

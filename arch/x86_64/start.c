@@ -82,7 +82,8 @@ enum status arch_platform(const struct boot_info *info)
 	apic_timer_disarm();
 	mtrr_init();
 	log_line("host: boot CPU has APIC id %u, %s%s; FPU state is %lu bytes", boot_cpu.apic_id,
-		 apic_is_x2() ? "x2APIC" : "xAPIC", features.tsc_deadline ? ", TSC deadline timer" : "", host_fpu_size());
+		 apic_is_x2() ? "x2APIC" : "xAPIC", features.tsc_deadline ? ", TSC deadline timer" : "",
+		 host_fpu_size());
 	log_drain();
 	return OK;
 }

@@ -2,7 +2,8 @@
 /*
  * The order in which kernel_main opens the host processor's room. Boot CPU, interrupts off throughout.
  *
- *  1. arch_early(info)             consoles, features, descriptor tables and traps. From here on log_line, panic, exceptions
+ *  1. arch_early(info)             consoles, features, descriptor tables and traps. From here on log_line, panic,
+ * exceptions
  *                                  and log_drain work. info is still at its host-physical address.
  *  2. (the caller reads the memory map, finds a place for the trampoline, opens its early allocator)
  *  3. arch_paging(info, trampoline, source, context)
@@ -13,7 +14,8 @@
  *  5. (the caller opens mm and calls paging_set_source() with a source that serves from then on)
  *  6. smp_start(info, ap_main)     smp.h; any time after 4.
  *
- * A refusal is a status and a line in the log that says what is missing; the caller prints the page and calls arch_refuse().
+ * A refusal is a status and a line in the log that says what is missing; the caller prints the page and calls
+ * arch_refuse().
  */
 #ifndef ARCH_START_H
 #define ARCH_START_H

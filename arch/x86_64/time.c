@@ -83,7 +83,8 @@ static uint64_t choose_hz(const char **source)
 		measured = time_measure_pit();
 	}
 	if (measured && by_cpuid && !agree(measured, by_cpuid))
-		log_line("time: CPUID says %lu kHz, measured %lu kHz: measured counts", by_cpuid / 1000, measured / 1000);
+		log_line("time: CPUID says %lu kHz, measured %lu kHz: measured counts", by_cpuid / 1000,
+			 measured / 1000);
 	if (by_cpuid && (!measured || agree(measured, by_cpuid))) {
 		*source = "CPUID";
 		return by_cpuid;

@@ -31,8 +31,9 @@ extern const uint64_t trap_stubs[256];
 extern const char rdmsr_safe_instruction[], wrmsr_safe_instruction[], msr_safe_fault[];
 
 static const char *const names[32] = {
-	"#DE divide error", "#DB debug", "NMI", "#BP breakpoint", "#OF overflow", "#BR bound range", "#UD invalid opcode",
-	"#NM no coprocessor", "#DF double fault", "coprocessor overrun", "#TS invalid TSS", "#NP segment not present",
+	"#DE divide error", "#DB debug", "NMI", "#BP breakpoint", "#OF overflow", "#BR bound range",
+	"#UD invalid opcode", "#NM no coprocessor", "#DF double fault", "coprocessor overrun", "#TS invalid TSS",
+	"#NP segment not present",
 	"#SS stack fault", "#GP general protection", "#PF page fault", NULL, "#MF x87 error", "#AC alignment check",
 	"#MC machine check", "#XM SIMD error", "#VE virtualisation", "#CP control protection", NULL, NULL, NULL, NULL,
 	NULL, NULL, "#HV hypervisor injection", "#VC VMM communication", "#SX security", NULL,

@@ -62,7 +62,8 @@ static void check_long(const char *format, uint64_t value)
 static void integers(void **state)
 {
 	static const char *const narrow[] = { "d", "i", "u", "x", "X", "o", "hd", "hu", "hx", "hhd", "hhu", "hhX" };
-	static const char *const wide[] = { "ld", "lu", "lx", "lX", "lo", "lld", "llu", "llx", "zd", "zu", "zx", "jd", "ju" };
+	static const char *const wide[] = { "ld", "lu", "lx", "lX", "lo", "lld", "llu", "llx", "zd", "zu", "zx", "jd",
+					    "ju" };
 
 	for (size_t i = 0; i < sizeof(narrow) / sizeof(*narrow); i++)
 		each_shape(narrow[i], check_int);

@@ -15,16 +15,16 @@ static enum status try(struct account *account, uint64_t base, uint64_t table, c
 /* The largest admitted request really can be had, to the last page, and one chunk more can't be promised. */
 static void test_a_promise_is_kept(void **state)
 {
-	static hpa_t frames[32 * 512], tables[600];
+	static hpa_t frames[32 * 512], tables[4000];
 	struct account account;
 	char why[256] = "";
-	uint64_t base = WORLD / PAGE_SIZE, tables_wanted = 600, got = 0, got_tables = 0;
+	uint64_t base = WORLD / PAGE_SIZE, tables_wanted = 4000, got = 0, got_tables = 0;
 
 	while (try(&account, base, tables_wanted, why) != OK) {
 		assert_non_null(strstr(why, "short"));
 		base--;
 	}
-	assert_true(base > (WORLD - 16 * MIB) / PAGE_SIZE);
+	assert_true(base > (WORLD - 28 * MIB) / PAGE_SIZE);
 	while (got < base) {
 		assert_int_equal(frame_alloc(&account, ACCOUNT_BASE, gpa(got << PAGE_SHIFT), &frames[got]), OK);
 		got++;
@@ -44,18 +44,18 @@ static void test_a_promise_is_kept(void **state)
 static void test_many_machines(void **state)
 {
 	static struct account small[200];
-	static hpa_t frame[200][30], table[200][4];
+	static hpa_t frame[200][30], table[200][12];
 	unsigned count = 0;
 	char why[256];
 
-	while (count < 200 && try(&small[count], 30, 4, why) == OK)
+	while (count < 200 && try(&small[count], 30, 12, why) == OK)
 		count++;
 	assert_int_equal(count, 200);
 	for (unsigned i = 0; i < 30; i++) {
 		for (unsigned j = 0; j < count; j++)
 			assert_int_equal(frame_alloc(&small[j], ACCOUNT_BASE, gpa(i << PAGE_SHIFT), &frame[j][i]), OK);
 	}
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < 12; i++) {
 		for (unsigned j = 0; j < count; j++)
 			assert_int_equal(table_alloc(&small[j], &table[j][i]), OK);
 	}
@@ -63,7 +63,7 @@ static void test_many_machines(void **state)
 	for (unsigned j = 0; j < count; j++) {
 		for (unsigned i = 0; i < 30; i++)
 			free_one(&small[j], frame[j][i], ACCOUNT_BASE);
-		for (unsigned i = 0; i < 4; i++)
+		for (unsigned i = 0; i < 12; i++)
 			free_one(&small[j], table[j][i], ACCOUNT_TABLE);
 		assert_int_equal(account_close(&small[j]), OK);
 		assert_int_equal(frame_check(print_finding, NULL), 0);
