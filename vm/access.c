@@ -103,6 +103,7 @@ static uint32_t env_port_in(void *context, uint16_t port, unsigned size)
 
 	lock_acquire(&m->lock);
 	value = port_read(&m->bus, port, size);
+	machine_look_at_timers(m);
 	lock_release(&m->lock);
 	return value;
 }
@@ -113,6 +114,7 @@ static void env_port_out(void *context, uint16_t port, unsigned size, uint32_t v
 
 	lock_acquire(&m->lock);
 	port_write(&m->bus, port, size, value);
+	machine_look_at_timers(m);
 	lock_release(&m->lock);
 }
 
@@ -200,12 +202,13 @@ enum exit_action exit_emulate(struct vcpu *vcpu)
 	}
 }
 
-bool vcpu_skip(struct vcpu *vcpu)
+bool vcpu_skip_slowly(struct vcpu *vcpu)
 {
 	struct hv_vcpu *h = vcpu->hv;
 	unsigned length = h->exit.length;
+	uint64_t next;
 
-	if (unlikely(!length)) {
+	if (!length) {
 		struct emulate_env env;
 		enum emulate_result result;
 
@@ -218,12 +221,13 @@ bool vcpu_skip(struct vcpu *vcpu)
 		}
 	}
 	hv_need(h, REGS_SHADOW);
-	h->rip += length;
-	if (unlikely(h->rip >> 32)) {
+	next = h->rip + length;
+	if ((next ^ h->rip) >> 32) {
 		hv_need(h, REGS_CONTROL | REGS_SEGMENTS);
 		if (!(h->efer & EFER_LMA) || !(h->segment[SEG_CS].attributes & SEG_ATTR_L))
-			h->rip &= BITS(31, 0);
+			next &= BITS(31, 0);
 	}
+	h->rip = next;
 	if (h->interrupt_shadow) {
 		h->interrupt_shadow = false;
 		hv_changed(h, REGS_SHADOW);

@@ -121,6 +121,7 @@ static enum status mmio_access(void *user, struct pgm_access *access)
 		w->ops->write(w->device, offset, access->size, access->value & byte_mask(access->size));
 	else
 		access->value = w->ops->read(w->device, offset, access->size);
+	machine_look_at_timers(w->machine);
 	lock_release(&w->machine->lock);
 	return OK;
 }

@@ -265,6 +265,11 @@ uint64_t cpuid_xcr0_mask(const struct cpuid_policy *policy)
 	return policy->xcr0_mask;
 }
 
+bool cpuid_has_tsc_aux(const struct cpuid_policy *policy)
+{
+	return (policy->extended[1].edx & BIT(27)) != 0 || (policy->leaf7[0].ecx & BIT(22)) != 0;
+}
+
 /* Level 0: one thread a core; level 1: the cores. x2APIC id in EDX. */
 static struct cpuid_result topology(const struct vcpu *vcpu, uint32_t subleaf)
 {
@@ -285,15 +290,23 @@ static struct cpuid_result topology(const struct vcpu *vcpu, uint32_t subleaf)
 	return r;
 }
 
-/* The size of the area for what XCR0 holds now. */
-static uint32_t xsave_size(const struct vcpu *vcpu)
+/* The size of the area for what XCR0 holds now, in the standard or the compacted form (SDM vol. 1 section 13.4.3). */
+static uint32_t xsave_size(const struct vcpu *vcpu, bool compacted)
 {
 	const struct cpuid_policy *p = vcpu->machine->cpuid;
+	uint64_t xcr0 = host_xcr0() && vcpu->loaded ? xgetbv(0) : vcpu->hv->xcr0;
 	uint32_t size = 576;
 
-	for (unsigned i = 2; i < XSAVE_SUBLEAVES; i++)
-		if (vcpu->hv->xcr0 >> i & 1 && p->xsave[i].ebx + p->xsave[i].eax > size)
-			size = p->xsave[i].ebx + p->xsave[i].eax;
+	for (unsigned i = 2; i < XSAVE_SUBLEAVES; i++) {
+		const struct cpuid_result *r = &p->xsave[i];
+
+		if (!(xcr0 >> i & 1))
+			continue;
+		if (compacted)
+			size = (uint32_t)(r->ecx & 2 ? align_up(size, 64) : size) + r->eax;
+		else if (r->ebx + r->eax > size)
+			size = r->ebx + r->eax;
+	}
 	return size;
 }
 
@@ -318,7 +331,7 @@ static struct cpuid_result basic(struct vcpu *vcpu, uint32_t leaf, uint32_t subl
 	case 0xd:
 		r = subleaf < XSAVE_SUBLEAVES ? p->xsave[subleaf] : (struct cpuid_result){ 0 };
 		if (subleaf < 2 && r.eax)
-			r.ebx = xsave_size(vcpu);
+			r.ebx = xsave_size(vcpu, subleaf == 1);
 		return r;
 	default:
 		return r;
@@ -345,16 +358,35 @@ static struct cpuid_result answer(struct vcpu *vcpu, uint32_t leaf, uint32_t sub
 	return (struct cpuid_result){ 0 };
 }
 
-enum exit_action exit_cpuid(struct vcpu *vcpu)
+static inline enum exit_action give(struct vcpu *vcpu, const struct cpuid_result *r)
 {
 	struct hv_vcpu *h = vcpu->hv;
-	struct cpuid_result r = answer(vcpu, (uint32_t)h->gpr[GPR_RAX], (uint32_t)h->gpr[GPR_RCX]);
 
 	if (!vcpu_skip(vcpu))
 		return ACTION_ENTER;
-	h->gpr[GPR_RAX] = r.eax;
-	h->gpr[GPR_RBX] = r.ebx;
-	h->gpr[GPR_RCX] = r.ecx;
-	h->gpr[GPR_RDX] = r.edx;
+	h->gpr[GPR_RAX] = r->eax;
+	h->gpr[GPR_RBX] = r->ebx;
+	h->gpr[GPR_RCX] = r->ecx;
+	h->gpr[GPR_RDX] = r->edx;
 	return ACTION_ENTER;
+}
+
+static __attribute__((noinline)) enum exit_action give_made_up(struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf)
+{
+	struct cpuid_result r = answer(vcpu, leaf, subleaf);
+
+	return give(vcpu, &r);
+}
+
+/* Basic leaves whose answer depends on the vcpu, its registers or the subleaf. */
+#define VARYING (BIT(1) | BIT(4) | BIT(7) | BIT(0xb) | BIT(0xd))
+
+enum exit_action exit_cpuid(struct vcpu *vcpu)
+{
+	const struct cpuid_policy *p = vcpu->machine->cpuid;
+	uint32_t leaf = (uint32_t)vcpu->hv->gpr[GPR_RAX];
+
+	if (leaf <= p->basic_max && !(VARYING >> leaf & 1))
+		return give(vcpu, &p->basic[leaf]);
+	return give_made_up(vcpu, leaf, (uint32_t)vcpu->hv->gpr[GPR_RCX]);
 }

@@ -48,7 +48,8 @@ struct vcpu {
 	uint32_t requests;             /* atomic */
 	uint32_t in_guest;             /* atomic: 1 between the check of requests and the exit */
 	uint64_t flush_seen;           /* atomic: generation flushed up to */
-	uint64_t deadline;             /* host TSC: leave the guest then */
+	uint64_t wakeup;               /* host TSC of the next device timer; UINT64_MAX: none */
+	uint64_t wakeup_ns;            /* the same moment by the machine's clock */
 	struct hv_vcpu *hv;
 	struct machine *machine;
 	struct lapic *lapic;

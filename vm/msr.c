@@ -69,8 +69,8 @@ static enum status write_apic(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 
 	lock_acquire(&vcpu->machine->lock);
 	status = lapic_msr_write(vcpu->lapic, msr, *value);
+	machine_look_at_timers(vcpu->machine);
 	lock_release(&vcpu->machine->lock);
-	vcpu->deadline = 0; /* its timer may have been set: look again before the entry */
 	return status;
 }
 

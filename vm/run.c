@@ -12,6 +12,7 @@
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/percpu.h"
+#include "arch/x86_64/registers.h"
 #include "dev/lapic.h"
 #include "vm/board.h"
 #include "vm/vcpu.h"
@@ -19,6 +20,12 @@
 static enum exit_action exit_again(struct vcpu *vcpu)
 {
 	(void)vcpu;
+	return ACTION_ENTER;
+}
+
+static enum exit_action exit_window(struct vcpu *vcpu)
+{
+	vcpu_deliver(vcpu);
 	return ACTION_ENTER;
 }
 
@@ -54,6 +61,8 @@ static enum exit_action exit_exception(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
+	if (exit->exception.vector == VECTOR_MC)
+		panic("machine check in vm %s at rip %#llx", vcpu->machine->name, (unsigned long long)vcpu->hv->rip);
 	if (exit->exception.vector == VECTOR_DB) {
 		hv_need(vcpu->hv, REGS_DEBUG);
 		vcpu->hv->dr[6] |= exit->exception.detail;
@@ -116,8 +125,8 @@ static const exit_handler handlers[EXIT_KIND_COUNT] = {
 	[EXIT_SLAT_FAULT] = exit_slat_fault,
 	[EXIT_SLAT_MISCONFIG] = exit_emulate,
 	[EXIT_EXCEPTION] = exit_exception,
-	[EXIT_INTERRUPT_WINDOW] = exit_again,
-	[EXIT_NMI_WINDOW] = exit_again,
+	[EXIT_INTERRUPT_WINDOW] = exit_window,
+	[EXIT_NMI_WINDOW] = exit_window,
 	[EXIT_TRIPLE_FAULT] = exit_triple_fault,
 	[EXIT_INIT] = exit_unknown,
 	[EXIT_SIPI] = exit_unknown,
@@ -133,12 +142,23 @@ void vcpu_request(struct vcpu *vcpu, uint32_t requests)
 		host_kick(vcpu->cpu, __atomic_load_n(&vcpu->in_guest, __ATOMIC_SEQ_CST) && hv_capabilities.kick_by_nmi);
 }
 
+void machine_timer_moved(struct machine *m)
+{
+	struct vcpu *first = m->vcpu[0];
+
+	if (first->cpu == cpu_index())
+		first->hv->slice_deadline = 0;
+	else
+		vcpu_request(first, REQUEST_TIMER);
+}
+
 /* Timers that are due, and the moment at which to look again. */
 static void run_timers(struct vcpu *vcpu, uint64_t slice_end)
 {
 	struct machine *m = vcpu->machine;
 	uint64_t next = UINT64_MAX;
 
+	vcpu->wakeup_ns = UINT64_MAX;
 	if (vcpu->id == 0) {
 		uint64_t now = machine_now(m);
 
@@ -146,11 +166,22 @@ static void run_timers(struct vcpu *vcpu, uint64_t slice_end)
 		if (timer_next(&m->bus.timers) <= now)
 			timer_run(&m->bus.timers, now);
 		next = timer_next(&m->bus.timers);
+		vcpu->wakeup_ns = next;
 		lock_release(&m->lock);
 		if (next != UINT64_MAX)
 			next = rdtsc() + host_ns_to_tsc(next > now ? next - now : 0);
 	}
-	vcpu->deadline = next < slice_end ? next : slice_end;
+	vcpu->wakeup = next;
+	vcpu->hv->slice_deadline = next < slice_end ? next : slice_end;
+}
+
+/* Where no backend's timer ends the slice, the host's does. */
+static void set_host_timer(struct vcpu *vcpu)
+{
+	uint64_t now = rdtsc(), deadline = vcpu->hv->slice_deadline;
+
+	if (!hv_capabilities.slice_timer)
+		host_timer_set(host_now_ns() + host_tsc_to_ns(deadline > now ? deadline - now : 0));
 }
 
 static void handle_flush(struct vcpu *vcpu)
@@ -171,8 +202,10 @@ static bool take_requests(struct vcpu *vcpu, uint64_t slice_end)
 
 	if (requests & REQUEST_FLUSH)
 		handle_flush(vcpu);
-	if (requests & REQUEST_TIMER)
+	if (requests & REQUEST_TIMER) {
 		run_timers(vcpu, slice_end);
+		set_host_timer(vcpu);
+	}
 	return (requests & REQUEST_LEAVE) != 0;
 }
 
@@ -183,11 +216,13 @@ static void load_on_cpu(struct vcpu *vcpu)
 	host_fpu_restore(vcpu->fpu);
 	if (host_xcr0())
 		xsetbv(0, vcpu->hv->xcr0);
+	if (cpuid_has_tsc_aux(vcpu->machine->cpuid))
+		wrmsr(MSR_TSC_AUX, vcpu->msr.tsc_aux);
 	vcpu->loaded = true;
 	handle_flush(vcpu);
 }
 
-void vcpu_unload(struct vcpu *vcpu)
+void vcpu_switch_out(struct vcpu *vcpu)
 {
 	if (!vcpu->loaded)
 		return;
@@ -196,28 +231,47 @@ void vcpu_unload(struct vcpu *vcpu)
 		xsetbv(0, host_xcr0());
 	}
 	host_fpu_save(vcpu->fpu);
-	hv->unload(vcpu->hv);
 	vcpu->loaded = false;
 }
 
-/* One entry and its exit. */
-static enum exit_action enter_once(struct vcpu *vcpu, uint64_t slice_end)
+void vcpu_unload(struct vcpu *vcpu)
 {
-	struct hv_vcpu *h = vcpu->hv;
+	vcpu_switch_out(vcpu);
+	hv->unload(vcpu->hv);
+}
+
+/* The deadline has come: timers, and perhaps the slice's end. */
+static __attribute__((noinline)) bool slice_is_over(struct vcpu *vcpu, uint64_t slice_end)
+{
 	uint64_t now = rdtsc();
 
-	if (unlikely(now >= vcpu->deadline)) {
-		run_timers(vcpu, slice_end);
-		if (now >= slice_end)
-			return ACTION_YIELD;
-	}
+	run_timers(vcpu, slice_end);
+	set_host_timer(vcpu);
+	return now >= slice_end;
+}
+
+/* Events and windows; whoever raises an interrupt later than this look also sets a request. */
+static inline void deliver(struct vcpu *vcpu)
+{
+	struct hv_vcpu *h = vcpu->hv;
+
+	if (unlikely(vcpu->nmi_pending || lapic_pending(vcpu->lapic) != LAPIC_NOTHING || h->want_interrupt_window))
+		vcpu_deliver(vcpu);
+}
+
+/* One entry and its exit. */
+static inline enum exit_action enter_once(struct vcpu *vcpu, uint64_t slice_end)
+{
+	struct hv_vcpu *h = vcpu->hv;
+
+	if (unlikely(rdtsc() >= h->slice_deadline) && slice_is_over(vcpu, slice_end))
+		return ACTION_YIELD;
 	__atomic_store_n(&vcpu->in_guest, 1, __ATOMIC_SEQ_CST);
 	if (unlikely(__atomic_load_n(&vcpu->requests, __ATOMIC_RELAXED))) {
 		__atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
 		return take_requests(vcpu, slice_end) ? ACTION_LEAVE : ACTION_ENTER;
 	}
-	vcpu_deliver(vcpu);
-	h->slice_ticks = vcpu->deadline > now ? vcpu->deadline - now : 1;
+	deliver(vcpu);
 	hv->run(h);
 	__atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
 	vcpu->exits[h->exit.kind]++;
@@ -226,38 +280,44 @@ static enum exit_action enter_once(struct vcpu *vcpu, uint64_t slice_end)
 	return handlers[h->exit.kind](vcpu);
 }
 
+/* A vcpu that was asleep: is there a reason to go on? */
+static bool wake(struct vcpu *vcpu, uint64_t slice_end, enum vcpu_outcome *outcome)
+{
+	if (take_requests(vcpu, slice_end)) {
+		*outcome = VCPU_LEFT;
+		return false;
+	}
+	run_timers(vcpu, slice_end);
+	if (!vcpu_has_wake_event(vcpu)) {
+		*outcome = VCPU_IDLE;
+		return false;
+	}
+	vcpu->activity = VCPU_RUNNABLE;
+	return true;
+}
+
 enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end)
 {
-	if (vcpu->activity != VCPU_RUNNABLE) {
-		if (take_requests(vcpu, slice_end))
-			return VCPU_LEFT;
-		run_timers(vcpu, slice_end);
-		if (!vcpu_has_wake_event(vcpu))
-			return VCPU_IDLE;
-		vcpu->activity = VCPU_RUNNABLE;
-	}
+	enum vcpu_outcome outcome;
+	enum exit_action action;
+
+	if (vcpu->activity != VCPU_RUNNABLE && !wake(vcpu, slice_end, &outcome))
+		return outcome;
 	load_on_cpu(vcpu);
 	run_timers(vcpu, slice_end);
-	if (!hv_capabilities.slice_timer)
-		host_timer_set(host_now_ns() + host_tsc_to_ns(vcpu->deadline - rdtsc()));
+	set_host_timer(vcpu);
 	for (;;) {
-		uint64_t armed = vcpu->deadline;
-
-		switch (enter_once(vcpu, slice_end)) {
-		case ACTION_ENTER:
-			break;
-		case ACTION_YIELD:
-			return VCPU_SLICE_OVER;
-		case ACTION_LEAVE:
+		do
+			action = enter_once(vcpu, slice_end);
+		while (likely(action == ACTION_ENTER));
+		if (action == ACTION_LEAVE)
 			return VCPU_LEFT;
-		case ACTION_HALT:
-			if (!vcpu_has_wake_event(vcpu)) {
+		if (action == ACTION_YIELD)
+			return VCPU_SLICE_OVER;
+		if (!vcpu_has_wake_event(vcpu)) {
+			if (vcpu->activity == VCPU_RUNNABLE)
 				vcpu->activity = VCPU_HALTED;
-				return VCPU_IDLE;
-			}
-			break;
+			return VCPU_IDLE;
 		}
-		if (unlikely(armed != vcpu->deadline) && !hv_capabilities.slice_timer)
-			host_timer_set(host_now_ns() + host_tsc_to_ns(vcpu->deadline - min_u64(rdtsc(), vcpu->deadline)));
 	}
 }

@@ -111,9 +111,17 @@ static bool turn(struct runner *r, struct vcpu ***link)
 	}
 	/* Alone on its CPU it stays loaded: nobody else would use what it leaves in the registers. */
 	if (r->list->next)
-		vcpu_unload(v);
+		vcpu_switch_out(v);
 	*link = &v->next;
 	return outcome == VCPU_SLICE_OVER;
+}
+
+/* A moment of the time stamp counter as one of host_now_ns(). */
+static uint64_t tsc_moment(uint64_t tsc)
+{
+	uint64_t now = rdtsc();
+
+	return host_now_ns() + (tsc > now ? host_tsc_to_ns(tsc - now) : 0);
 }
 
 static uint64_t next_wakeup(const struct runner *r, uint64_t poll_ns)
@@ -121,9 +129,9 @@ static uint64_t next_wakeup(const struct runner *r, uint64_t poll_ns)
 	uint64_t deadline = poll_ns == UINT64_MAX ? UINT64_MAX : host_now_ns() + poll_ns;
 
 	for (const struct vcpu *v = r->list; v; v = v->next) {
-		if (v->deadline == UINT64_MAX || v->activity == VCPU_PARKED)
+		if (v->wakeup == UINT64_MAX || v->activity == VCPU_PARKED)
 			continue;
-		deadline = min_u64(deadline, host_tsc_to_ns(v->deadline));
+		deadline = min_u64(deadline, tsc_moment(v->wakeup));
 	}
 	return deadline;
 }

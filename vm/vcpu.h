@@ -22,8 +22,18 @@ void vcpu_destroy(struct vcpu *vcpu);
 void vcpu_reset(struct vcpu *vcpu);
 /* Runs until the slice ends (host TSC), or there's nothing to run. */
 enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end);
-/* Lets go of the host CPU: FPU state saved, backend unloaded. */
+/* Another vcpu is to run on this CPU: FPU state and XCR0 are saved. */
+void vcpu_switch_out(struct vcpu *vcpu);
+/* Lets go of the host CPU altogether, the backend too. */
 void vcpu_unload(struct vcpu *vcpu);
+/* A device timer comes earlier than vcpu 0, which runs them, knows. */
+void machine_timer_moved(struct machine *machine);
+/* After any access to a device, under the machine's lock. */
+static inline void machine_look_at_timers(struct machine *m)
+{
+	if (unlikely(timer_next(&m->bus.timers) < m->vcpu[0]->wakeup_ns))
+		machine_timer_moved(m);
+}
 /* Sets request bits and makes the vcpu see them soon. Any CPU. */
 void vcpu_request(struct vcpu *vcpu, uint32_t requests);
 
@@ -33,7 +43,17 @@ enum exit_action { ACTION_ENTER, ACTION_YIELD, ACTION_HALT, ACTION_LEAVE };
 typedef enum exit_action (*exit_handler)(struct vcpu *vcpu);
 
 /* Moves rip behind the instruction that exited, decoding it if need be; on a fetch fault that fault is to be injected. */
-bool vcpu_skip(struct vcpu *vcpu);
+bool vcpu_skip_slowly(struct vcpu *vcpu);
+static inline bool vcpu_skip(struct vcpu *vcpu)
+{
+	struct hv_vcpu *h = vcpu->hv;
+	uint64_t next = h->rip + h->exit.length;
+
+	if (unlikely(!h->exit.length || !(h->valid & REGS_SHADOW) || h->interrupt_shadow || (next ^ h->rip) >> 32))
+		return vcpu_skip_slowly(vcpu);
+	h->rip = next;
+	return true;
+}
 void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, uint32_t error);
 void vcpu_inject_gp(struct vcpu *vcpu);
 void vcpu_inject_ud(struct vcpu *vcpu);
@@ -69,6 +89,7 @@ bool cpuid_has_1g(const struct cpuid_policy *policy);
 uint64_t cpuid_cr4_mask(const struct cpuid_policy *policy);
 uint64_t cpuid_efer_mask(const struct cpuid_policy *policy);
 uint64_t cpuid_xcr0_mask(const struct cpuid_policy *policy);
+bool cpuid_has_tsc_aux(const struct cpuid_policy *policy);
 
 /* msr.c */
 void msr_reset(struct vcpu *vcpu);

@@ -58,6 +58,7 @@ static const struct control exit_list[] = {
 	{ EXITC_LOAD_EFER, true, "loading of EFER at exits" },
 	{ EXITC_SAVE_PAT, false, "saving of PAT" },
 	{ EXITC_LOAD_PAT, false, "loading of PAT at exits" },
+	{ EXITC_SAVE_TIMER, false, "saving of the VMX-preemption timer" },
 	{ 0 },
 };
 
@@ -164,6 +165,9 @@ static void settle(const struct vmx_msrs *msrs, struct vmx_capability *out)
 		out->secondary &= ~(uint32_t)SECONDARY_VPID;
 	out->xsaves = out->secondary & SECONDARY_XSAVES;
 	out->timer = out->pin & PIN_PREEMPTION_TIMER;
+	if (!out->timer)
+		out->exit &= ~(uint32_t)EXITC_SAVE_TIMER;
+	out->timer_saved = out->exit & EXITC_SAVE_TIMER;
 	out->timer_shift = msrs->misc & 0x1f;
 	out->longest_slice = (uint64_t)UINT32_MAX << out->timer_shift;
 	/* Windows are opened entry by entry, in vmx/run.c; long mode in vmx/control.c. */

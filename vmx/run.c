@@ -31,17 +31,20 @@ static RARE void write_event(struct hv_vcpu *vcpu)
 }
 
 /*
- * The timer counts in the guest from each entry. 0 ticks are no limit, which is the longest one; a count of 0 would
- * exit before the first instruction. vm/ sets another slice at most entries, so this is not rare.
+ * The timer counts in the guest only. Where its value is saved at exits it goes on counting over them, and is written
+ * just when the deadline moves or it has run out: it comes late by the time spent in the host since, but vm/ looks at
+ * the clock at every exit anyway. Elsewhere it is written at each entry. A count of 0 would exit before the
+ * first instruction.
  */
-static inline void write_slice(struct vmx_vcpu *v)
+static RARE void write_slice(struct vmx_vcpu *v)
 {
-	uint64_t ticks = v->hv.slice_ticks;
+	uint64_t now = rdtsc(), deadline = v->hv.slice_deadline;
+	uint64_t ticks = deadline > now ? deadline - now : 1;
 
-	v->slice_written = ticks;
+	v->slice_written = vmx_capability.timer_saved ? deadline : 0;
 	if (!vmx_capability.timer)
 		return;
-	if (ticks - 1 >= vmx_capability.longest_slice)
+	if (ticks > vmx_capability.longest_slice)
 		ticks = vmx_capability.longest_slice;
 	ticks >>= vmx_capability.timer_shift;
 	vmcs_write_hot(VMCS_PREEMPTION_TIMER, ticks | !ticks);
@@ -131,6 +134,8 @@ static void settle(struct hv_vcpu *vcpu, const struct vmx_raw_exit *raw)
 	struct hv_exit *exit = &vcpu->exit;
 	struct hv_event event;
 
+	if (exit->kind == EXIT_SLICE)
+		vmx_of(vcpu)->slice_written = 0; /* it has run out */
 	if (exit->kind == EXIT_HOST_INTERRUPT) {
 		if (raw->reason == REASON_EXTERNAL_INTERRUPT)
 			interrupts_window(); /* still pending: not acknowledged by the exit */
@@ -208,7 +213,7 @@ void vmx_run(struct hv_vcpu *vcpu)
 		vmcs_write_hot(VMCS_GUEST_RIP, vcpu->rip);
 	if (unlikely(vcpu->inject.kind != EVENT_NONE))
 		write_event(vcpu);
-	if (vcpu->slice_ticks != v->slice_written)
+	if (unlikely(vcpu->slice_deadline != v->slice_written))
 		write_slice(v);
 	failed = vmx_enter(vcpu->gpr, &v->entry);
 	vcpu->cr2 = read_cr2();

@@ -40,7 +40,7 @@ enum status vmx_create(struct hv_vcpu **vcpu)
 	v->msr_bitmap = HPA_NONE;
 	v->cpu = NO_CPU;
 	v->last_cpu = NO_CPU;
-	v->slice_written = ~UINT64_C(0);
+	v->slice_written = 0;
 	vmx_not_ready(v);
 	status = table_alloc(&host_account, &v->vmcs);
 	if (status == OK)

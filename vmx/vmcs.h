@@ -148,6 +148,7 @@ enum vmcs_field {
 #define EXITC_LOAD_PAT BIT(19)
 #define EXITC_SAVE_EFER BIT(20)
 #define EXITC_LOAD_EFER BIT(21)
+#define EXITC_SAVE_TIMER BIT(22)
 
 /* Entry controls, table 25-15. */
 #define ENTRYC_LOAD_DEBUG BIT(2)

@@ -42,7 +42,7 @@ struct vmx_vcpu {
 	uint32_t blocking;           /* interruptibility as last read */
 	unsigned cpu, last_cpu;
 	uint64_t rip_seen;           /* what the VMCS holds */
-	uint64_t slice_written;      /* the slice_ticks that the timer field was made from */
+	uint64_t slice_written;      /* the slice_deadline that the timer field was made from; 0: make it anew */
 	hpa_t vmcs, msr_bitmap;
 };
 

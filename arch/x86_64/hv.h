@@ -90,7 +90,7 @@ struct hv_event {
 enum hv_exit_kind {
 	EXIT_NOTHING,          /* the backend has handled it; just run again */
 	EXIT_HOST_INTERRUPT,   /* a host interrupt or NMI came and has been taken */
-	EXIT_SLICE,            /* the time slice set by slice_ticks is over */
+	EXIT_SLICE,            /* slice_deadline has come, or the backend's longest slice is over */
 	EXIT_HLT,
 	EXIT_PAUSE,
 	EXIT_CPUID,
@@ -194,7 +194,7 @@ struct hv_vcpu {
 
 	struct hv_event inject;      /* taken at the next entry, then EVENT_NONE again */
 	uint64_t tsc_offset;         /* guest TSC = host TSC + this; after changing it set tsc_changed */
-	uint64_t slice_ticks;        /* host TSC ticks until EXIT_SLICE where the backend can; 0: no limit */
+	uint64_t slice_deadline;     /* host TSC at which EXIT_SLICE comes where the backend can; UINT64_MAX: no limit */
 	hpa_t slat_root;
 	uint32_t pass_cr4_mask;      /* reserved for the backend's own use */
 
