@@ -43,6 +43,6 @@ void guest_main(void)
 			check_equal(read32(where & ~3u), 0);
 		check_equal(write_code(where, 0x1000 + i)(), 0x1000 + i);
 	}
-	run_zeros(area + 64 * MIB / 4);
-	run_zeros(48 * MIB);
+	run_zeros(40 * MIB);
+	run_zeros(44 * MIB);
 }

@@ -6,6 +6,8 @@
 #include "guest.h"
 
 #define BOOT_MAGIC 0x2badb002u
+#define LINE_CONTROL 0x3fb
+#define EIGHT_BITS 3
 #define STUBS 64u
 #define STUB_SIZE 16u
 
@@ -140,6 +142,7 @@ static void wait_for_operator(void)
 
 void guest_start(uint32_t magic, const struct boot_info *info)
 {
+	out8(LINE_CONTROL, EIGHT_BITS);
 	if (magic != BOOT_MAGIC) {
 		print("not started by a multiboot loader: 0x%x\n", magic);
 		guest_exit(EXIT_FAILED);
