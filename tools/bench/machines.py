@@ -22,7 +22,7 @@ SEABIOS = "/usr/share/seabios/bios-256k.bin"
 FILLED = {"filled4k": 8, "filled2m": 18}  # modules: MiB that are there before the guest runs
 CONFIG = """\
 [host]
-when_idle = poweroff
+when_idle = monitor
 [vm small]
 kernel = bench.elf
 modules = filled4k
