@@ -54,19 +54,41 @@ static void check_entry(struct check *c, gpa_t where, uint64_t entry, unsigned l
 		finding(c, where, "the table points to another frame", entry);
 }
 
+/* What a closed A20 gate shows at `where`, whose target's record is r. */
+static void check_alias(struct check *c, gpa_t where, page_record r)
+{
+	uint64_t entry = a20_entry(c->pgm, where);
+	hpa_t frame = slat_frame(&c->pgm->slat, 0, entry);
+
+	if (!slat_present(&c->pgm->slat, entry))
+		return;
+	if (slat_rights(&c->pgm->slat, entry) & ~page_rights(r))
+		finding(c, where, "the table for a closed A20 gate grants more than the record", entry);
+	if (page_has_frame(r) ? frame.v != page_frame(r).v : frame.v - pgm_zero_block.v >= BLOCK_SIZE)
+		finding(c, where, "the table for a closed A20 gate points to another frame", entry);
+}
+
 static void check_mapping(struct check *c, gpa_t where, page_record r)
 {
 	unsigned level;
 	uint64_t entry = *slat_find(&c->pgm->slat, where, &level);
 	hpa_t zero = hpa(pgm_zero_block.v + (level ? where.v & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1) : 0));
 
-	if (slat_present(&c->pgm->slat, entry))
+	if (misconfig_is_mark(c->pgm, entry)) {
+		if (misconfig_wrong(c->pgm, where, r))
+			finding(c, where, "marked as MMIO where no handler stands alone", entry);
+	} else if (slat_present(&c->pgm->slat, entry)) {
 		check_entry(c, where, entry, level, page_has_frame(r) ? page_frame(r) : zero, page_rights(r));
+	}
+	if (!(where.v & A20_BIT)) {
+		check_alias(c, where, r);
+		check_alias(c, gpa(where.v | A20_BIT), r);
+	}
 }
 
 static void check_detailed(struct check *c, struct block *b, gpa_t base)
 {
-	unsigned held = 0, special = 0;
+	unsigned held = 0, special = 0, fixed = 0;
 
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
 		gpa_t where = gpa(base.v + i * PAGE_SIZE);
@@ -74,12 +96,13 @@ static void check_detailed(struct check *c, struct block *b, gpa_t base)
 
 		if (page_has_frame(r)) {
 			held++;
+			fixed += page_get_type(r) == PAGE_MMIO2;
 			check_frame(c, where, page_frame(r), false);
 		}
 		special += page_get_handler(r) != HANDLER_NONE;
 		check_mapping(c, where, r);
 	}
-	c->base_pages += held;
+	c->base_pages += held - fixed;
 	if (held != b->held)
 		finding(c, base, "the block's count of held pages is wrong", b->held);
 	if (special != b->special)
@@ -103,11 +126,12 @@ static void check_large(struct check *c, struct block *b, gpa_t base)
 
 static void check_untouched(struct check *c, gpa_t base)
 {
-	unsigned level;
-	uint64_t entry = *slat_find(&c->pgm->slat, base, &level);
+	struct pgm_range range;
+	page_record r = { 0 };
 
-	if (slat_present(&c->pgm->slat, entry))
-		check_entry(c, base, entry, level, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE);
+	if (pgm_range_find(c->pgm, base, &range))
+		page_set_type(&r, range.type);
+	check_mapping(c, base, r);
 }
 
 static void check_block(struct check *c, struct block *b, gpa_t base)

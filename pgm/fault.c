@@ -72,8 +72,10 @@ static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t w
 	if (type == PAGE_INVALID || type == PAGE_MMIO || page_get_handler(*r) == HANDLER_ALL)
 		return PGM_EMULATE;
 	if (access & ACCESS_WRITE) {
-		if (type == PAGE_ROM || page_get_handler(*r) == HANDLER_WRITE)
+		if (type == PAGE_ROM || (r->bits & PAGE_READ_ONLY) || page_get_handler(*r) == HANDLER_WRITE)
 			return PGM_EMULATE;
+		if (type == PAGE_MMIO2)
+			mmio2_written(r);
 		if (!page_has_frame(*r)) {
 			enum status status = page_allocate(pgm, b, where, gather);
 
@@ -129,6 +131,14 @@ static bool nothing_there(struct pgm *pgm, gpa_t where)
 	return !block_find(pgm, where) && !pgm_range_find(pgm, where, &range);
 }
 
+static enum pgm_verdict emulate(struct pgm *pgm, gpa_t where)
+{
+	COUNT(pgm, fault_emulate);
+	if (pgm->config.misconfig_exit)
+		misconfig_install(pgm, where);
+	return PGM_EMULATE;
+}
+
 enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
 {
 	enum pgm_verdict verdict;
@@ -138,7 +148,7 @@ enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
 
 	COUNT(pgm, faults);
 	if (unlikely(nothing_there(pgm, where)))
-		return PGM_EMULATE;
+		return emulate(pgm, where);
 	status = block_get(pgm, where, &b);
 	if (unlikely(status != OK))
 		return out_of(status);
@@ -149,8 +159,8 @@ enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
 	if (gather.flush || gather.count)
 		gather_finish(&gather);
 	if (verdict == PGM_EMULATE)
-		COUNT(pgm, fault_emulate);
-	else if (verdict == PGM_NO_MEMORY)
+		return emulate(pgm, where);
+	if (verdict == PGM_NO_MEMORY)
 		COUNT(pgm, fault_no_memory);
 	return verdict;
 }

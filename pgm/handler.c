@@ -123,8 +123,12 @@ enum status pgm_handler_deregister(struct pgm *pgm, gpa_t first)
 	lock_acquire(&pgm->lock);
 	status = handler_remove(&pgm->handlers, first.v, &removed);
 	lock_release(&pgm->lock);
-	if (status != OK || pgm->handlers.type[removed.type].kind == HANDLER_KIND_MMIO)
+	if (status != OK)
 		return status;
+	if (pgm->handlers.type[removed.type].kind == HANDLER_KIND_MMIO) {
+		misconfig_remove(pgm, removed.first, removed.last);
+		return OK;
+	}
 	return mark_pages(pgm, removed.first, removed.last, HANDLER_NONE);
 }
 

@@ -13,8 +13,13 @@
 #include "lib/memory.h"
 #include "mm/frame.h"
 #include "mm/map.h"
+#include "pgm/a20.h"
 #include "pgm/handler.h"
+#include "pgm/misconfig.h"
+#include "pgm/mmio2.h"
 #include "pgm/pgm.h"
+#include "pgm/reset.h"
+#include "pgm/rom.h"
 #include "pgm/slat.h"
 
 /* The directory: one page of 256 descriptors per 512 MiB of guest-physical space. */
@@ -27,6 +32,7 @@ _Static_assert(BLOCK_SHIFT + 8 == DIRECTORY_SHIFT, "256 blocks are 512 MiB");
 #define HANDY_LOW 32u
 #define HANDY_REFILL 32u
 #define FAULT_AROUND 16u
+#define PGM_ROM_PAGES 64u /* every machine is promised so many beside its RAM */
 
 struct range_table {
 	uint64_t generation; /* atomic; odd while it changes */
@@ -52,6 +58,13 @@ struct pgm {
 	struct handy handy;
 	struct handler_table handlers;
 	struct pgm_counters counters;
+	struct rom *roms;          /* the shadowed ones; rom.c */
+	uint64_t rom_pages;        /* that pgm_add_rom and pgm_add_shadowed_rom have promised */
+	struct mmio2 *mmio2;       /* under the machine's lock; mmio2.c */
+	struct a20_tables a20;
+	uint32_t mark_tables;      /* tables made for misconfig.c's marks; atomic */
+	struct reset_state reset;
+	void (*sync)(struct flush_domain *domain, uint64_t generation); /* the machine's: behind a20_sync */
 	uint64_t destroy_cursor;
 	bool destroying;
 };
@@ -88,5 +101,7 @@ void handy_drain(struct pgm *pgm, struct gather *gather);
 
 /* range.c */
 enum status range_add(struct pgm *pgm, const struct pgm_range *range) must_check;
+/* The range that begins at `base`, if there is one. The records are the caller's business. */
+void range_remove(struct pgm *pgm, gpa_t base);
 
 #endif

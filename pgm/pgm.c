@@ -13,7 +13,6 @@
 
 #define LOW_RAM_END UINT64_C(0xa0000)
 #define HIGH_RAM_START UINT64_C(0x100000)
-#define ROM_PAGES 64u
 #define DEFAULT_HOLE (512 * MIB)
 #define DEFAULT_HANDLERS 6144u
 
@@ -128,10 +127,12 @@ enum status pgm_create(struct pgm **out, const struct pgm_config *config,
 	pgm->config = *config;
 	lock_init(&pgm->lock, RANK_PGM, "pgm");
 	lock_init(&pgm->handy.lock, RANK_RESERVE, "handy");
-	pgm->flush = (struct flush_domain){ .sync = sync, .context = context };
+	pgm->sync = sync;
+	pgm->flush = (struct flush_domain){ .sync = a20_sync, .context = context };
+	a20_init_tables(pgm);
 	status = config_check(&pgm->config, why, why_size);
 	if (status == OK) {
-		request.pages[ACCOUNT_BASE] = (pgm->config.ram >> PAGE_SHIFT) + ROM_PAGES;
+		request.pages[ACCOUNT_BASE] = (pgm->config.ram >> PAGE_SHIFT) + PGM_ROM_PAGES;
 		request.pages[ACCOUNT_TABLE] = table_pages(&pgm->config);
 		status = account_open(&pgm->account, &request, why, why_size);
 	}
@@ -197,6 +198,9 @@ enum status pgm_destroy_step(struct pgm *pgm)
 
 	if (!pgm->destroying) {
 		pgm->destroying = true;
+		mmio2_destroy(pgm);
+		rom_destroy(pgm);
+		a20_destroy(pgm);
 		slat_destroy(&pgm->slat);
 		return BUSY;
 	}

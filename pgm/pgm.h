@@ -147,7 +147,7 @@ struct pgm_counters {
 	uint64_t faults, fault_resumed, fault_emulate, fault_spurious, fault_no_memory, fault_around;
 	uint64_t handy_refills, handy_allocs, tables, tables_freed;
 	uint64_t reads, read_bytes, writes, write_bytes, handler_calls, handler_hits, handler_misses;
-	uint64_t npt_misconfig;
+	uint64_t npt_misconfig, misconfig_marks, rom_write_handled, rom_write_unhandled, mmio2_queries;
 };
 const struct pgm_counters *pgm_counters(const struct pgm *pgm);
 

@@ -98,7 +98,27 @@ enum status range_add(struct pgm *pgm, const struct pgm_range *range)
 	lock_acquire(&pgm->lock);
 	status = range_insert(&pgm->ranges, range);
 	lock_release(&pgm->lock);
+	if (status == OK)
+		misconfig_remove(pgm, range->base, range->base + range->size - 1);
 	return status;
+}
+
+void range_remove(struct pgm *pgm, gpa_t base)
+{
+	struct range_table *t = &pgm->ranges;
+	unsigned at = 0;
+
+	lock_acquire(&pgm->lock);
+	while (at < t->count && t->range[at].base != base.v)
+		at++;
+	if (at < t->count) {
+		__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		t->count--;
+		memmove(&t->range[at], &t->range[at + 1], (t->count - at) * sizeof(t->range[0]));
+		__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
+	}
+	lock_release(&pgm->lock);
 }
 
 static enum status add_typed(struct pgm *pgm, gpa_t base, uint64_t size, const char *name, enum page_type type)
@@ -113,9 +133,4 @@ static enum status add_typed(struct pgm *pgm, gpa_t base, uint64_t size, const c
 enum status pgm_add_ram(struct pgm *pgm, gpa_t base, uint64_t size, const char *name)
 {
 	return add_typed(pgm, base, size, name, PAGE_RAM);
-}
-
-enum status pgm_add_rom(struct pgm *pgm, gpa_t base, uint64_t size, const char *name)
-{
-	return add_typed(pgm, base, size, name, PAGE_ROM);
 }
