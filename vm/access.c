@@ -8,6 +8,8 @@
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/registers.h"
 #include "lib/format.h"
+#include "pgm/a20.h"
+#include "pgm/misconfig.h"
 #include "pgm/walk.h"
 #include "vm/decode.h"
 #include "vm/vcpu.h"
@@ -24,6 +26,7 @@ void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *c)
 	c->rflags = h->rflags;
 	memcpy(c->pdpte, h->pdpte, sizeof(c->pdpte));
 	c->pkru = 0;
+	c->a20_mask = __atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED);
 	c->cpl = !(h->cr0 & CR0_PE) ? 0 : h->rflags & RFLAGS_VM ? 3 : SEG_ATTR_DPL(h->segment[SEG_SS].attributes);
 	c->physical_bits = cpuid_physical_bits(vcpu->machine->cpuid);
 	c->page_1g = cpuid_has_1g(vcpu->machine->cpuid);
@@ -258,11 +261,26 @@ enum exit_action exit_io(struct vcpu *vcpu)
 	return ACTION_ENTER;
 }
 
+enum exit_action exit_slat_misconfig(struct vcpu *vcpu)
+{
+	pgm_count_misconfig(vcpu->machine->pgm);
+	return exit_emulate(vcpu);
+}
+
+static enum pgm_verdict take_fault(struct vcpu *vcpu, gpa_t where, unsigned access)
+{
+	struct pgm *pgm = vcpu->machine->pgm;
+
+	if (unlikely(__atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED)))
+		return pgm_a20_fault(pgm, where, access);
+	return pgm_fault(pgm, where, access);
+}
+
 enum exit_action exit_slat_fault(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
-	switch (pgm_fault(vcpu->machine->pgm, exit->slat.gpa, exit->slat.access)) {
+	switch (take_fault(vcpu, exit->slat.gpa, exit->slat.access)) {
 	case PGM_RESUME:
 		/* The fault may have replaced what this CPU itself still holds. */
 		return ACTION_ENTER;

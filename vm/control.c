@@ -26,7 +26,7 @@ static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer)
 
 static bool load_pdptes(struct vcpu *vcpu, uint64_t cr3)
 {
-	return guest_load_pdptes(vcpu->machine->pgm, cr3, cpuid_physical_bits(vcpu->machine->cpuid),
+	return guest_load_pdptes(vcpu->machine->pgm, cr3 & ~vcpu->a20_mask, cpuid_physical_bits(vcpu->machine->cpuid),
 				 vcpu->hv->pdpte) == OK;
 }
 
