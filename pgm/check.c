@@ -126,12 +126,19 @@ static void check_large(struct check *c, struct block *b, gpa_t base)
 
 static void check_untouched(struct check *c, gpa_t base)
 {
-	struct pgm_range range;
-	page_record r = { 0 };
+	unsigned level, pages;
 
-	if (pgm_range_find(c->pgm, base, &range))
-		page_set_type(&r, range.type);
-	check_mapping(c, base, r);
+	slat_find(&c->pgm->slat, base, &level);
+	pages = level ? 1 : PAGES_PER_BLOCK; /* marks of MMIO may stand in a table of its own */
+	for (unsigned i = 0; i < pages; i++) {
+		gpa_t where = gpa(base.v + i * PAGE_SIZE);
+		struct pgm_range range;
+		page_record r = { 0 };
+
+		if (pgm_range_find(c->pgm, where, &range))
+			page_set_type(&r, range.type);
+		check_mapping(c, where, r);
+	}
 }
 
 static void check_block(struct check *c, struct block *b, gpa_t base)

@@ -34,7 +34,7 @@ def test_a20(boot, pages):
 
 def without_zeroed(lines):
     """info chunks without what only says how many free chunks are cleared already."""
-    return [line for line in lines if "zero_chunks" not in line]
+    return [line for line in lines if not line.startswith("zero")]
 
 
 def resets_of(machine, name):
@@ -47,10 +47,14 @@ def resets_of(machine, name):
                          ids=["zero", "keep", "zero-4k", "keep-4k"])
 def test_reboot_200_times(boot, more, line):
     """A small guest resets itself 200 times; memory is zero, or kept, and no frame is lost."""
-    text = "[host]\nwhen_idle = monitor\n" + section(
-        "r", "reboot", 24, f"{line} times=200 mib=3", "on_reset = restart\nautostart = off\n" + more)
+    more += "on_reset = restart\nautostart = off\n"
+    text = "[host]\nwhen_idle = monitor\n" + section("first", "reboot", 24, f"{line} times=0 mib=3", more) + section(
+        "r", "reboot", 24, f"{line} times=200 mib=3", more)
     machine = boot(text, {"reboot.elf": elf("reboot")})
     monitor = machine.monitor.wait_prompt()
+    machine.send("vm start first\r")  # so that the hypervisor's own heap has grown to what a machine needs
+    assert monitor.wait_stopped("first") == GOOD, monitor.console_of("first")
+    monitor.wait_prompt()
     before = monitor.command("info chunks")
     machine.send("vm start r\r")
     assert monitor.wait_stopped("r") == GOOD, monitor.console_of("r")

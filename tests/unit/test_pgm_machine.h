@@ -23,7 +23,7 @@ static void machine_sync(struct flush_domain *domain, uint64_t generation)
 static void machine_world(uint64_t size)
 {
 	world_start(size);
-	account_policy(OVERCOMMIT_RATIO, 1000);
+	account_policy(OVERCOMMIT_RATIO, 10000);
 	assert_int_equal(pgm_start(), OK);
 }
 
