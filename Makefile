@@ -151,6 +151,10 @@ $(B)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $$(call fuzz_sources,fuzz_$$*)
 	@echo "  FUZZ  $@"
 	@clang $(UNIT_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $(filter %.c,$^)
 
+# ---- style ----
+style: $(B)/kernel.elf ## the tree against its own rules, in figures; LINT=1 adds cppcheck and clang-tidy
+	@tools/style $(if $(LINT),--lint)
+
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
