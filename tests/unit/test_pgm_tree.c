@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: pgm/handler_tree.c lib/format.c
+// sources: pgm/handler_tree.c pgm/handler_check.c lib/format.c
 // threads
 /*
  * The tree of handlers against a sorted array: 65,536 of them in several orders of coming and going, random mixes,
