@@ -226,6 +226,9 @@ enum status handler_remove(struct handler_table *t, uint64_t first, struct handl
 	STORE(t->root, remove_at(t, t->root, first, &removed));
 	copy_node(out, node(t, removed));
 	node(t, removed)->level = 0;
+	/* Covers nothing: a lookup that is just ending may still note it as the recent one. */
+	STORE(node(t, removed)->first, UINT64_MAX);
+	STORE(node(t, removed)->last, 0);
 	STORE(node(t, removed)->right, t->free);
 	t->free = removed;
 	t->used--;
