@@ -194,6 +194,10 @@ bench: ## what exits and first touches cost, beside Linux KVM; BENCH="--only svm
 	@$(MAKE) -j$(JOBS) bench-needs
 	@tools/bench/bench $(BENCH)
 
+# ---- style ----
+style: $(B)/kernel.elf ## the tree against its own rules, in figures; FULL=1 adds cppcheck and clang-tidy
+	@tools/style $(if $(FULL),--lint)
+
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 

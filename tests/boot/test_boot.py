@@ -26,13 +26,13 @@ def test_no_virtualisation(boot):
 @pytest.mark.only_vendor("svm", reason="every model of Bochs with SVM has nested paging")
 def test_no_nested_paging(boot):
     """SVM without NPT."""
-    refused(boot(GOOD, HELLO, cpu="max,-npt"), "(?i)nested paging|NPT", "NPT")
+    refused(boot(GOOD, HELLO, cpu="max,-npt"), "SVM: [^)]*(?:NPT|nested paging)", "NPT")
 
 
 def test_too_little_memory(boot):
     """A machine with less than what the kernel needs, beside the firmware."""
     machine = boot(GOOD, HELLO, memory=64)
-    machine.expect(f"{REFUSED}|(?i)memory")
+    machine.expect(REFUSED)
 
 
 @pytest.mark.parametrize("text, line, words", [
@@ -82,8 +82,7 @@ def test_more_memory_than_there_is(boot):
     machine.wait_end()
 
 
-@pytest.mark.only_vendor("svm", reason="what is not VMX is not seen here")
-def test_no_configuration(boot):
-    """No quire.conf at all: the default one, whose files are missing; the monitor comes up."""
-    machine = boot("", {}, verify=False)
-    machine.monitor.wait_prompt()
+@pytest.mark.only_vendor("svm", reason="the configuration is read before the vendor matters")
+def test_no_good_section(boot):
+    """A configuration without any section is no configuration."""
+    refused(boot("", {}), "a usable configuration", "correct quire.conf")

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: pgm/a20.c pgm/block.c pgm/check.c pgm/fault.c pgm/handler.c pgm/handler_tree.c pgm/info.c pgm/misconfig.c pgm/mmio2.c pgm/page.c pgm/pgm.c pgm/phys.c pgm/range.c pgm/reserve.c pgm/reset.c pgm/rom.c pgm/slat.c pgm/walk.c arch/x86_64/pt_format.c mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/kernel.c mm/map.c mm/prezero.c mm/split.c mm/start.c mm/totals.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
 /*
  * Reset: what reads as zero, what is kept, what is given back, and that a step is bounded. Then many lives of one
  * machine, after which mm holds exactly what it held before the first.
