@@ -195,8 +195,8 @@ bench: ## what exits and first touches cost, beside Linux KVM; BENCH="--only svm
 	@tools/bench/bench $(BENCH)
 
 # ---- style ----
-style: $(B)/kernel.elf ## the tree against its own rules, in figures; LINT=1 adds cppcheck and clang-tidy
-	@tools/style $(if $(LINT),--lint)
+style: $(B)/kernel.elf ## the tree against its own rules, in figures; FULL=1 adds cppcheck and clang-tidy
+	@tools/style $(if $(FULL),--lint)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
