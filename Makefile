@@ -117,7 +117,7 @@ unit-programs: $(UNIT) $(TSAN)
 
 # What the tests run on; built with all cores, then tested two at a time.
 test-needs:
-	@$(MAKE) -j$(JOBS) all unit-programs $(B)/OVMF-slim.fd
+	@$(MAKE) -j$(JOBS) all unit-programs guests $(B)/OVMF-slim.fd
 
 test: test-needs ## unit tests and the main boot tests; TESTS=pattern chooses, TEST_JOBS=n at a time
 	@tools/test -m "not slow" $(if $(TESTS),-k "$(TESTS)")

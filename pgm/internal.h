@@ -57,9 +57,11 @@ struct pgm {
 	struct range_table ranges;
 	struct handy handy;
 	struct handler_table handlers;
+	uint32_t handlers_changing; /* atomic: changes of the tree whose pages aren't all marked yet */
 	struct pgm_counters counters;
 	struct rom *roms;          /* the shadowed ones; rom.c */
 	uint64_t rom_pages;        /* that pgm_add_rom and pgm_add_shadowed_rom have promised */
+	int64_t beside_blocks;     /* BASE pages that no block holds, less pages in blocks that are not BASE; atomic */
 	struct mmio2 *mmio2;       /* under the machine's lock; mmio2.c */
 	struct a20_tables a20;
 	uint32_t mark_tables;      /* tables made for misconfig.c's marks; atomic */
@@ -116,6 +118,9 @@ enum status handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length
 			 size_t *served) must_check;
 enum status handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t length, enum pgm_origin origin,
 			  size_t *served) must_check;
+
+/* check_sums.c: part of pgm_check(). No lock held. */
+unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
 
 /* range.c */
 /* The type at an address, PAGE_INVALID where nothing is: pgm_range_find for those who need no more. */

@@ -116,6 +116,7 @@ static void show_page(struct pgm *pgm, struct block *b, gpa_t where, const page_
 
 	*r = *from;
 	b->held++;
+	__atomic_fetch_sub(&pgm->beside_blocks, 1, __ATOMIC_RELAXED);
 	frame_assign(page_frame(*from), where);
 	slat_drop_page(&pgm->slat, where, gather);
 }
@@ -129,6 +130,7 @@ static void hide_page(struct pgm *pgm, struct block *b, gpa_t where, page_record
 	page_set(r, PAGE_ZERO, hpa(0));
 	page_set_type(r, PAGE_INVALID);
 	b->held--;
+	__atomic_fetch_add(&pgm->beside_blocks, 1, __ATOMIC_RELAXED);
 	slat_drop_page(&pgm->slat, where, gather);
 }
 

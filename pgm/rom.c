@@ -151,12 +151,19 @@ static void mark(page_record *r, enum rom_mode mode)
 		r->bits |= PAGE_READ_ONLY;
 }
 
-static void swap_copies(struct block *b, page_record *r, hpa_t *other)
+/* A frame that only other[] knows: the check counts it. */
+static void count_other(struct pgm *pgm, int change)
+{
+	__atomic_fetch_add(&pgm->beside_blocks, change, __ATOMIC_RELAXED);
+}
+
+static void swap_copies(struct pgm *pgm, struct block *b, page_record *r, hpa_t *other)
 {
 	hpa_t live = page_has_frame(*r) ? page_frame(*r) : HPA_NONE;
 
 	b->held = (uint16_t)(b->held + !hpa_is_none(*other) - !hpa_is_none(live));
 	page_set(r, hpa_is_none(*other) ? PAGE_ZERO : PAGE_ALLOCATED, hpa_is_none(*other) ? hpa(0) : *other);
+	count_other(pgm, !hpa_is_none(live) - !hpa_is_none(*other));
 	*other = live;
 }
 
@@ -169,7 +176,7 @@ static void protect_page(struct pgm *pgm, struct rom *rom, struct block *b, gpa_
 	if (rom->mode[i] == mode)
 		return;
 	if (reads_ram((enum rom_mode)rom->mode[i]) != reads_ram(mode))
-		swap_copies(b, r, &rom->other[i]);
+		swap_copies(pgm, b, r, &rom->other[i]);
 	mark(r, mode);
 	rom->mode[i] = (uint8_t)mode;
 	slat_drop_page(&pgm->slat, where, gather);
@@ -228,8 +235,10 @@ static bool make_other(struct pgm *pgm, struct rom *rom, gpa_t where, enum statu
 {
 	hpa_t *other = &rom->other[index_of(rom, where.v)];
 
-	if (hpa_is_none(*other))
+	if (hpa_is_none(*other)) {
 		*status = handy_take(pgm, gpa(align_down(where.v, PAGE_SIZE)), other);
+		count_other(pgm, *status == OK);
+	}
 	return *status == OK;
 }
 
@@ -325,9 +334,11 @@ static void free_others(struct pgm *pgm, struct rom *rom, struct flush_domain *d
 
 	gather_begin(&gather, domain, &pgm->account);
 	for (uint64_t i = 0; i < rom->size >> PAGE_SHIFT; i++) {
-		if (!hpa_is_none(rom->other[i]))
-			gather_frame(&gather, rom->other[i], ACCOUNT_BASE);
+		if (hpa_is_none(rom->other[i]))
+			continue;
+		gather_frame(&gather, rom->other[i], ACCOUNT_BASE);
 		rom->other[i] = HPA_NONE;
+		count_other(pgm, -1);
 	}
 	gather_finish(&gather);
 }
