@@ -72,11 +72,15 @@ static void check_detailed(struct check *c, struct block *b, gpa_t base)
 		gpa_t where = gpa(base.v + i * PAGE_SIZE);
 		page_record r = *page_of(b, where);
 
-		if (page_has_frame(r)) {
+		const char *wrong = handler_check_page(c->pgm, where, r);
+
+		if (page_owns_frame(r)) {
 			held++;
 			check_frame(c, where, page_frame(r), false);
 		}
-		special += page_get_handler(r) != HANDLER_NONE;
+		if (wrong)
+			finding(c, where, wrong, page_get_handler(r));
+		special += page_is_special(r);
 		check_mapping(c, where, r);
 	}
 	c->base_pages += held;
@@ -110,8 +114,10 @@ static void check_untouched(struct check *c, gpa_t base)
 		check_entry(c, base, entry, level, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE);
 }
 
+/* With the handlers held still, so that marks can be held against them. */
 static void check_block(struct check *c, struct block *b, gpa_t base)
 {
+	lock_acquire(&c->pgm->handlers.lock);
 	block_lock(b);
 	switch (block_kind(b)) {
 	case BLOCK_LARGE: check_large(c, b, base); break;
@@ -119,6 +125,7 @@ static void check_block(struct check *c, struct block *b, gpa_t base)
 	default: check_untouched(c, base); break;
 	}
 	block_unlock(b);
+	lock_release(&c->pgm->handlers.lock);
 }
 
 unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context)
@@ -131,9 +138,7 @@ unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *li
 		for (unsigned i = 0; page && i < DIRECTORY_BLOCKS; i++)
 			check_block(&c, &page[i], gpa(d << DIRECTORY_SHIFT | (uint64_t)i << BLOCK_SHIFT));
 	}
-	lock_acquire(&pgm->lock);
-	c.findings += handler_tree_check(&pgm->handlers, report, context);
-	lock_release(&pgm->lock);
+	c.findings += handlers_check(pgm, report, context);
 	/* While the machine runs, pages may come between the two looks: only a surplus is an error for sure. */
 	if (c.base_pages > __atomic_load_n(&pgm->account.allocated[ACCOUNT_BASE], __ATOMIC_RELAXED))
 		finding(&c, gpa(0), "more pages in the records than in the account", c.base_pages);

@@ -3,8 +3,8 @@
  * Inside PGM: struct pgm and what its files share. Nothing outside pgm/ includes this
  * (the unit tests do).
  *
- * Lock order within: pgm->lock (ranges, handler tree, directory growth) → a block's lock → the
- * reserve's lock → mm. Reading ranges and finding blocks takes no lock.
+ * Lock order within: handlers.lock → pgm->lock (ranges, directory growth) → a block's lock → the
+ * reserve's lock → mm. Reading ranges, finding blocks and handlers takes no lock.
  */
 #ifndef PGM_INTERNAL_H
 #define PGM_INTERNAL_H
@@ -85,6 +85,31 @@ unsigned page_rights(page_record record);
  */
 enum status handy_take(struct pgm *pgm, gpa_t page, hpa_t *frame) must_check;
 void handy_drain(struct pgm *pgm, struct gather *gather);
+
+/* Counted in block.special: what must keep its own record, and its place. */
+static inline bool page_is_special(page_record r)
+{
+	return page_get_handler(r) != HANDLER_NONE;
+}
+
+/* phys.c: within one page, past all handlers. HANDLER: no memory is there. */
+#define WRITE_ROM 1u
+#define WRITE_PAST_HANDLERS 2u
+enum status phys_read_ordinary(struct pgm *pgm, gpa_t from, void *to, size_t length) must_check;
+/* how: WRITE_ROM or 0. */
+enum status phys_write_ordinary(struct pgm *pgm, gpa_t to, const void *from, size_t length, unsigned how) must_check;
+
+/* phys_handler.c: an access within one page that is no memory, or has a handler on it. */
+enum status phys_handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length, enum pgm_origin origin) must_check;
+enum status phys_handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t length, enum pgm_origin origin,
+			       unsigned how) must_check;
+/* Does an armed handler want a write to any of these bytes? */
+bool phys_handler_wants_write(struct pgm *pgm, gpa_t where, size_t length);
+
+/* handler_check.c */
+/* What is wrong with this record's mark, or NULL. handlers.lock and the block's lock held. */
+const char *handler_check_page(struct pgm *pgm, gpa_t page, page_record r);
+unsigned handlers_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
 
 /* range.c */
 enum status range_add(struct pgm *pgm, const struct pgm_range *range) must_check;

@@ -43,12 +43,11 @@ static enum piece read_untouched(struct pgm *pgm, gpa_t from, void *to, size_t l
 	return PIECE_DONE;
 }
 
-static enum piece read_detailed(struct block *b, gpa_t from, void *to, size_t length)
+static enum piece read_detailed(struct block *b, gpa_t from, void *to, size_t length, bool past_handlers)
 {
 	page_record r = *page_of(b, from);
-	enum page_type type = page_get_type(r);
 
-	if (type == PAGE_INVALID || type == PAGE_MMIO || page_get_handler(r) == HANDLER_ALL)
+	if (page_is_device(r) || (page_get_handler(r) == HANDLER_ALL && !past_handlers))
 		return PIECE_HANDLER;
 	if (page_has_frame(r))
 		copy_out(hpa(page_frame(r).v | (from.v & (PAGE_SIZE - 1))), to, length);
@@ -58,7 +57,7 @@ static enum piece read_detailed(struct block *b, gpa_t from, void *to, size_t le
 }
 
 /* Within one page. */
-static enum piece read_piece(struct pgm *pgm, gpa_t from, void *to, size_t length)
+static enum piece read_piece(struct pgm *pgm, gpa_t from, void *to, size_t length, bool past_handlers)
 {
 	struct block *b = block_find(pgm, from);
 	enum piece piece;
@@ -70,7 +69,7 @@ static enum piece read_piece(struct pgm *pgm, gpa_t from, void *to, size_t lengt
 		copy_out(hpa(block_address(b).v | (from.v & (BLOCK_SIZE - 1))), to, length);
 		piece = PIECE_DONE;
 	} else if (block_kind(b) == BLOCK_DETAILED) {
-		piece = read_detailed(b, from, to, length);
+		piece = read_detailed(b, from, to, length, past_handlers);
 	} else {
 		piece = read_untouched(pgm, from, to, length);
 	}
@@ -79,7 +78,7 @@ static enum piece read_piece(struct pgm *pgm, gpa_t from, void *to, size_t lengt
 }
 
 /* The frame behind a page that is to be written, made if need be. Locked. */
-static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, bool rom, hpa_t *frame,
+static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, unsigned how, hpa_t *frame,
 				 struct gather *gather, enum status *status)
 {
 	struct pgm_range range;
@@ -102,10 +101,9 @@ static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, boo
 		return PIECE_DONE;
 	}
 	r = page_of(b, to);
-	if (page_get_type(*r) == PAGE_INVALID || page_get_type(*r) == PAGE_MMIO ||
-	    page_get_handler(*r) >= HANDLER_WRITE)
+	if (page_is_device(*r) || (page_get_handler(*r) >= HANDLER_WRITE && !(how & WRITE_PAST_HANDLERS)))
 		return PIECE_HANDLER;
-	if (page_get_type(*r) == PAGE_ROM && !rom) {
+	if (page_get_type(*r) == PAGE_ROM && !(how & WRITE_ROM)) {
 		*frame = HPA_NONE;
 		return PIECE_DONE;
 	}
@@ -119,8 +117,8 @@ static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, boo
 	return PIECE_DONE;
 }
 
-/* Within one page. rom: writes ROM as well. */
-static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_t length, bool rom,
+/* Within one page. how: WRITE_*. */
+static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_t length, unsigned how,
 			      enum status *status)
 {
 	struct gather gather;
@@ -133,7 +131,7 @@ static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_
 		return *status == BAD_ADDRESS ? PIECE_HANDLER : PIECE_FAILED;
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	block_lock(b);
-	piece = writable_frame(pgm, b, to, rom, &frame, &gather, status);
+	piece = writable_frame(pgm, b, to, how, &frame, &gather, status);
 	if (piece == PIECE_DONE && !hpa_is_none(frame))
 		copy_in(hpa(frame.v | (to.v & (PAGE_SIZE - 1))), from, length);
 	block_unlock(b);
@@ -142,62 +140,17 @@ static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_
 	return piece;
 }
 
-/* Up to eight bytes that don't cross a natural boundary: as a bus would do it. */
-static unsigned handler_size(uint64_t where, size_t length)
+enum status phys_read_ordinary(struct pgm *pgm, gpa_t from, void *to, size_t length)
 {
-	unsigned size = 8;
-
-	while (size > length || (where & (size - 1)))
-		size >>= 1;
-	return size;
+	return read_piece(pgm, from, to, length, true) == PIECE_DONE ? OK : HANDLER;
 }
 
-static enum status call_handler(struct pgm *pgm, struct pgm_access *access)
+enum status phys_write_ordinary(struct pgm *pgm, gpa_t to, const void *from, size_t length, unsigned how)
 {
-	struct handler_node n;
+	enum status status;
+	enum piece piece = write_piece(pgm, to, from, length, how | WRITE_PAST_HANDLERS, &status);
 
-	if (!handler_find(&pgm->handlers, access->where.v, &n)) {
-		COUNT(pgm, handler_misses);
-		access->value = ~UINT64_C(0);
-		return OK;
-	}
-	COUNT(pgm, handler_hits);
-	return pgm->handlers.type[n.type].callback(n.user, access);
-}
-
-static enum status handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length, enum pgm_origin origin)
-{
-	while (length) {
-		unsigned size = handler_size(from.v, length);
-		struct pgm_access access = { .where = from, .size = size, .origin = origin };
-		enum status status = call_handler(pgm, &access);
-
-		if (status != OK)
-			return status;
-		memcpy(to, &access.value, size);
-		from.v += size;
-		to += size;
-		length -= size;
-	}
-	return OK;
-}
-
-static enum status handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t length, enum pgm_origin origin)
-{
-	while (length) {
-		unsigned size = handler_size(to.v, length);
-		struct pgm_access access = { .where = to, .size = size, .write = true, .origin = origin };
-		enum status status;
-
-		memcpy(&access.value, from, size);
-		status = call_handler(pgm, &access);
-		if (status != OK)
-			return status;
-		to.v += size;
-		from += size;
-		length -= size;
-	}
-	return OK;
+	return piece == PIECE_HANDLER ? HANDLER : status;
 }
 
 static size_t to_page_end(gpa_t where, size_t length)
@@ -215,8 +168,8 @@ enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum 
 		gpa_t where = gpa(from.v + at);
 		size_t piece = to_page_end(where, length - at);
 
-		if (read_piece(pgm, where, (uint8_t *)to + at, piece) == PIECE_HANDLER) {
-			status = handler_read(pgm, where, (uint8_t *)to + at, piece, origin);
+		if (read_piece(pgm, where, (uint8_t *)to + at, piece, false) == PIECE_HANDLER) {
+			status = phys_handler_read(pgm, where, (uint8_t *)to + at, piece, origin);
 			if (status != OK)
 				break;
 		}
@@ -229,6 +182,7 @@ enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum 
 
 enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length, enum pgm_origin origin, size_t *done)
 {
+	unsigned how = origin == ORIGIN_DEBUGGER ? WRITE_ROM : 0;
 	enum status status = OK;
 	size_t at = 0;
 
@@ -236,11 +190,10 @@ enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length
 	while (at < length) {
 		gpa_t where = gpa(to.v + at);
 		size_t piece = to_page_end(where, length - at);
-		enum piece what = write_piece(pgm, where, (const uint8_t *)from + at, piece, origin == ORIGIN_DEBUGGER,
-					      &status);
+		enum piece what = write_piece(pgm, where, (const uint8_t *)from + at, piece, how, &status);
 
 		if (what == PIECE_HANDLER)
-			status = handler_write(pgm, where, (const uint8_t *)from + at, piece, origin);
+			status = phys_handler_write(pgm, where, (const uint8_t *)from + at, piece, origin, how);
 		if (status != OK)
 			break;
 		at += piece;
@@ -254,7 +207,7 @@ enum status pgm_read_simple(struct pgm *pgm, gpa_t from, void *to, size_t length
 {
 	if (to_page_end(from, length) != length)
 		return BAD_VALUE;
-	return read_piece(pgm, from, to, length) == PIECE_DONE ? OK : HANDLER;
+	return read_piece(pgm, from, to, length, false) == PIECE_DONE ? OK : HANDLER;
 }
 
 enum status pgm_write_simple(struct pgm *pgm, gpa_t to, const void *from, size_t length)
@@ -264,7 +217,9 @@ enum status pgm_write_simple(struct pgm *pgm, gpa_t to, const void *from, size_t
 
 	if (to_page_end(to, length) != length)
 		return BAD_VALUE;
-	piece = write_piece(pgm, to, from, length, false, &status);
+	piece = write_piece(pgm, to, from, length, 0, &status);
+	if (piece == PIECE_HANDLER && !phys_handler_wants_write(pgm, to, length))
+		return phys_write_ordinary(pgm, to, from, length, 0);
 	return piece == PIECE_HANDLER ? HANDLER : status;
 }
 
@@ -278,8 +233,9 @@ static uint64_t exchange(void *where, uint64_t expected, uint64_t desired, unsig
 	}
 }
 
-enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected, uint64_t desired, unsigned size,
-				 uint64_t *seen)
+/* Within one page. how: WRITE_*. HANDLER when one covers the page, or it can't be written. */
+static enum status exchange_piece(struct pgm *pgm, gpa_t where, uint64_t *value, uint64_t desired, unsigned size,
+				  unsigned how)
 {
 	enum status status;
 	struct gather gather;
@@ -287,25 +243,40 @@ enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected
 	struct block *b;
 	hpa_t frame;
 
-	if ((size != 1 && size != 2 && size != 4 && size != 8) || (where.v & (size - 1)))
-		return BAD_VALUE;
 	status = block_get(pgm, where, &b);
 	if (status != OK)
 		return status;
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	block_lock(b);
-	piece = writable_frame(pgm, b, where, false, &frame, &gather, &status);
+	piece = writable_frame(pgm, b, where, how, &frame, &gather, &status);
 	if (piece == PIECE_DONE && hpa_is_none(frame))
 		piece = PIECE_HANDLER;
 	if (piece == PIECE_DONE) {
 		uint8_t *bytes = frame_map(hpa(frame.v | (where.v & (PAGE_SIZE - 1))));
 
-		*seen = exchange(bytes, expected, desired, size);
+		*value = exchange(bytes, *value, desired, size);
 		frame_unmap(bytes);
 	}
 	block_unlock(b);
 	gather_finish(&gather);
 	return piece == PIECE_HANDLER ? HANDLER : status;
+}
+
+enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected, uint64_t desired, unsigned size,
+				 uint64_t *seen)
+{
+	uint64_t value = expected;
+	enum status status;
+
+	if ((size != 1 && size != 2 && size != 4 && size != 8) || (where.v & (size - 1)))
+		return BAD_VALUE;
+	status = exchange_piece(pgm, where, &value, desired, size, 0);
+	/* Beside the handlers that share the page it is memory like any other. */
+	if (status == HANDLER && !phys_handler_wants_write(pgm, where, size))
+		status = exchange_piece(pgm, where, &value, desired, size, WRITE_PAST_HANDLERS);
+	if (status == OK)
+		*seen = value;
+	return status;
 }
 
 enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_t size)

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Our own accesses to pages that are no memory or that a handler watches: who gets which bytes.
+ *
+ * An access is cut where handlers begin and end, and for them at eight bytes as a bus would do it. What no armed
+ * handler covers, or what one declines (NOT_FOUND), is the ordinary access to what lies below: memory, or nothing,
+ * which reads all ones and drops writes.
+ */
+#include <string.h>
+
+#include "pgm/internal.h"
+#include "pgm/handler_mark.h"
+
+/* Up to eight bytes that don't cross a natural boundary. */
+static unsigned handler_size(uint64_t where, size_t length)
+{
+	unsigned size = 8;
+
+	while (size > length || (where & (size - 1)))
+		size >>= 1;
+	return size;
+}
+
+static bool wants(const struct pgm *pgm, const struct handler_node *n, uint64_t where, bool write)
+{
+	return (write || pgm->handlers.type[n->type].kind != HANDLER_KIND_WRITE) && !handler_edge_is_off(n, where);
+}
+
+/* The lock is taken once, however deep handlers nest. The node may have gone before we got it. */
+static enum status call_locked(struct pgm *pgm, struct pgm_access *access)
+{
+	struct handler_table *t = &pgm->handlers;
+	struct handler_calls *calls = &t->calls[cpu_index()];
+	bool outer = !calls->holds_lock;
+	enum status status = NOT_FOUND;
+	struct handler_node n;
+
+	if (outer)
+		lock_acquire(&t->lock);
+	calls->holds_lock = true;
+	if (handler_find(t, access->where.v, &n) && wants(pgm, &n, access->where.v, access->write))
+		status = t->type[n.type].callback(n.user, access);
+	if (outer) {
+		calls->holds_lock = false;
+		lock_release(&t->lock);
+	}
+	return status;
+}
+
+static enum status call(struct pgm *pgm, const struct handler_node *n, struct pgm_access *access)
+{
+	const struct handler_type_entry *type = &pgm->handlers.type[n->type];
+
+	COUNT(pgm, handler_calls);
+	return type->flags & HANDLER_KEEP_LOCK ? call_locked(pgm, access) : type->callback(n->user, access);
+}
+
+/*
+ * Serves the bytes at access->where, access->size of them at most, which is set to how many it took. NOT_FOUND: no
+ * handler wants these, do the ordinary access.
+ */
+static enum status serve(struct pgm *pgm, struct pgm_access *access, size_t length)
+{
+	struct handler_table *t = &pgm->handlers;
+	uint64_t where = access->where.v;
+	enum status status = NOT_FOUND;
+	struct handler_node n;
+
+	handler_call_begin(t);
+	if (handler_find_recent(t, where, &n)) {
+		length = min_u64(length, n.last - where + 1);
+		if (wants(pgm, &n, where, access->write)) {
+			access->size = handler_size(where, length);
+			if (access->write)
+				access->value &= byte_mask(access->size);
+			status = call(pgm, &n, access);
+			length = access->size;
+		}
+	} else if (handler_next(t, where, &n) && n.first > where) {
+		length = min_u64(length, n.first - where);
+	}
+	handler_call_end(t);
+	access->size = (unsigned)length;
+	return status;
+}
+
+enum status phys_handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length, enum pgm_origin origin)
+{
+	while (length) {
+		struct pgm_access access = { .where = from, .origin = origin };
+		enum status status = serve(pgm, &access, length);
+
+		if (status == OK) {
+			memcpy(to, &access.value, access.size);
+		} else if (status == NOT_FOUND) {
+			status = phys_read_ordinary(pgm, from, to, access.size);
+			if (status == HANDLER)
+				memset(to, 0xff, access.size);
+			else if (status != OK)
+				return status;
+		} else {
+			return status;
+		}
+		from.v += access.size;
+		to += access.size;
+		length -= access.size;
+	}
+	return OK;
+}
+
+enum status phys_handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t length, enum pgm_origin origin,
+			       unsigned how)
+{
+	while (length) {
+		struct pgm_access access = { .where = to, .write = true, .origin = origin };
+		enum status status;
+
+		memcpy(&access.value, from, min_u64(length, sizeof(access.value)));
+		status = serve(pgm, &access, length);
+		if (status == NOT_FOUND) {
+			status = phys_write_ordinary(pgm, to, from, access.size, how);
+			if (status == HANDLER) /* nothing there: the write is lost, as on a bus */
+				status = OK;
+		}
+		if (status != OK)
+			return status;
+		to.v += access.size;
+		from += access.size;
+		length -= access.size;
+	}
+	return OK;
+}
+
+bool phys_handler_wants_write(struct pgm *pgm, gpa_t where, size_t length)
+{
+	uint64_t from = where.v, last = where.v + length - 1;
+	struct handler_node n;
+
+	while (from <= last && handler_next(&pgm->handlers, from, &n) && n.first <= last) {
+		if (wants(pgm, &n, max_u64(n.first, from), true))
+			return true;
+		from = n.last + 1;
+	}
+	return false;
+}
