@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Integrity of the handlers: the tree's order both ways, its balance and its count; the types' users; and that marks and
- * handlers explain one another, page by page (check.c asks here) and handler by handler.
- */
+/* Integrity of the handlers' tree: its order both ways, its balance, its count, and the free nodes. */
+#include "lib/bits.h"
 #include "lib/format.h"
-#include "pgm/handler_mark.h"
+#include "pgm/handler.h"
 
 #define MAX_DEPTH 40u
 
@@ -15,7 +13,6 @@ struct walk_state {
 	unsigned findings, seen;
 	uint64_t end;
 	bool any;
-	uint32_t users[HANDLER_TYPES];
 };
 
 static void finding(struct walk_state *s, const char *what, uint32_t at)
@@ -49,10 +46,6 @@ static void check_node(struct walk_state *s, uint32_t at, unsigned depth)
 	if (node(s, n->left)->level + 1 != n->level || n->level - node(s, n->right)->level > 1 ||
 	    node(s, node(s, n->right)->right)->level >= n->level)
 		finding(s, "out of balance", at);
-	if (n->type >= HANDLER_TYPES || !s->table->type[n->type].tag)
-		finding(s, "of a type that isn't registered", at);
-	else
-		s->users[n->type]++;
 	s->end = n->last;
 	s->any = true;
 	check_node(s, n->right, depth + 1);
@@ -95,73 +88,5 @@ unsigned handler_tree_check(struct handler_table *t, void (*report)(void *contex
 		finding(&s, "nodes in the tree and on the free list don't add up", t->root);
 	if (count_downwards(&s) != t->used)
 		finding(&s, "downwards there are not as many nodes as upwards", t->root);
-	for (unsigned i = 0; i < HANDLER_TYPES; i++)
-		if (s.users[i] != t->type[i].users)
-			finding(&s, "the count of a type's handlers is wrong", i);
 	return s.findings;
-}
-
-const char *handler_check_page(struct pgm *pgm, gpa_t page, page_record r)
-{
-	page_record expected = handler_expected(pgm, page, r, false);
-
-	if (page_get_handler(expected) != page_get_handler(r))
-		return page_get_handler(r) > page_get_handler(expected) ? "no handler explains its mark" :
-									  "its mark is less than its handlers ask for";
-	if ((expected.bits ^ r.bits) & PAGE_HANDLER_SOFTWARE)
-		return "marked for software only, and should not be, or the other way about";
-	return page_is_alias(expected) == page_is_alias(r) ? NULL : "shows another page and has no handler";
-}
-
-/* The first block that a marking handler covers, and that has no records; true: found. */
-static bool unmarked_block(struct pgm *pgm, const struct handler_node *n, uint64_t *where)
-{
-	for (uint64_t a = align_down(n->first, BLOCK_SIZE); a <= n->last; a += BLOCK_SIZE) {
-		struct block *b = block_find(pgm, gpa(a));
-
-		*where = a;
-		if (!b || block_kind(b) != BLOCK_DETAILED)
-			return true;
-	}
-	return false;
-}
-
-static unsigned check_handler(struct pgm *pgm, const struct handler_node *n,
-			      void (*report)(void *context, const char *line), void *context)
-{
-	struct handler_node counted = *n;
-	const char *what = NULL;
-	uint64_t where = n->first;
-	char line[120];
-
-	if (!handler_is_mmio(pgm, n) && unmarked_block(pgm, n, &where))
-		what = "the handler's pages have no marks";
-	if (n->pages_off || n->pages_aliased) {
-		handler_count_exceptions(pgm, &counted);
-		if (counted.pages_off != n->pages_off || counted.pages_aliased != n->pages_aliased)
-			what = "the handler's counts of pages off and aliased are wrong";
-	}
-	if (!what)
-		return 0;
-	format_string(line, sizeof(line), "gpa %#llx: %s", (unsigned long long)where, what);
-	report(context, line);
-	return 1;
-}
-
-unsigned handlers_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context)
-{
-	struct handler_table *t = &pgm->handlers;
-	uint32_t limit = t->capacity;
-	unsigned findings;
-	struct handler_node n;
-	uint64_t from = 0;
-
-	lock_acquire(&t->lock);
-	findings = handler_tree_check(t, report, context);
-	while (!findings && limit-- && handler_next(t, from, &n)) {
-		findings += check_handler(pgm, &n, report, context);
-		from = n.last + 1;
-	}
-	lock_release(&t->lock);
-	return findings;
 }

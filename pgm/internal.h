@@ -65,6 +65,8 @@ extern hpa_t pgm_zero_block;
 /* NULL: above the directory or, without create, in a 512 MiB that nothing touched; create: also out of memory. */
 struct block *block_find(struct pgm *pgm, gpa_t where);
 enum status block_get(struct pgm *pgm, gpa_t where, struct block **out) must_check;
+/* No directory page and no range: a guest that pokes about must not make us keep records of nothing. */
+bool block_nothing(struct pgm *pgm, gpa_t where);
 page_record *block_records(struct block *b);
 /* Untouched → detailed, large → detailed. Locked. NO_MEMORY, OVER_QUOTA leave it as it was. Updates the tables. */
 enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
@@ -92,24 +94,28 @@ static inline bool page_is_special(page_record r)
 	return page_get_handler(r) != HANDLER_NONE;
 }
 
-/* phys.c: within one page, past all handlers. HANDLER: no memory is there. */
-#define WRITE_ROM 1u
-#define WRITE_PAST_HANDLERS 2u
-enum status phys_read_ordinary(struct pgm *pgm, gpa_t from, void *to, size_t length) must_check;
-/* how: WRITE_ROM or 0. */
-enum status phys_write_ordinary(struct pgm *pgm, gpa_t to, const void *from, size_t length, unsigned how) must_check;
+/* phys.c: the ordinary access, past all handlers, within one page; all ones and ignored where no memory is. */
+#define WAY_ROM 1u  /* writes ROM too */
+#define WAY_PAST 2u /* as if no handler were there */
+enum status phys_read_past(struct pgm *pgm, gpa_t from, void *to, size_t length) must_check;
+enum status phys_write_past(struct pgm *pgm, gpa_t to, const void *from, size_t length, unsigned way) must_check;
 
-/* phys_handler.c: an access within one page that is no memory, or has a handler on it. */
-enum status phys_handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length, enum pgm_origin origin) must_check;
-enum status phys_handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t length, enum pgm_origin origin,
-			       unsigned how) must_check;
+/*
+ * phys_handler.c: an access within one page of which a handler may cover some or all. *served tells how many bytes
+ * were done before an error.
+ */
+enum status handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length, enum pgm_origin origin,
+			 size_t *served) must_check;
+enum status handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t length, enum pgm_origin origin,
+			  unsigned way, size_t *served) must_check;
 /* Does an armed handler want a write to any of these bytes? */
-bool phys_handler_wants_write(struct pgm *pgm, gpa_t where, size_t length);
+bool handler_wants_write(struct pgm *pgm, gpa_t where, size_t length);
 
-/* handler_check.c */
+/* handler_mark_check.c */
 /* What is wrong with this record's mark, or NULL. handlers.lock and the block's lock held. */
 const char *handler_check_page(struct pgm *pgm, gpa_t page, page_record r);
 unsigned handlers_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
+
 
 /* range.c */
 enum status range_add(struct pgm *pgm, const struct pgm_range *range) must_check;

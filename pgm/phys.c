@@ -2,16 +2,15 @@
 /*
  * Physical access by the hypervisor itself: devices, loaders, guest-table walks, the emulator.
  *
- * Memory is copied under the block's lock, so no frame can be taken away under the copy. Handlers
- * are called without any PGM lock. An access may cross pages and ranges; it is cut at page ends, and
- * for handlers at eight bytes.
+ * Memory is copied under the block's lock, so no frame can be taken away under the copy. An access may
+ * cross pages and ranges; it is cut at page ends. What a handler covers goes to phys_handler.c.
  */
 #include <string.h>
 
 #include "pgm/internal.h"
 
 /* What one page-sized piece turned out to be. */
-enum piece { PIECE_DONE, PIECE_HANDLER, PIECE_FAILED };
+enum piece { PIECE_DONE, PIECE_HANDLER, PIECE_NOTHING, PIECE_FAILED };
 
 static void copy_out(hpa_t from, void *to, size_t length)
 {
@@ -38,16 +37,18 @@ static enum piece read_untouched(struct pgm *pgm, gpa_t from, void *to, size_t l
 	struct pgm_range range;
 
 	if (!pgm_range_find(pgm, from, &range) || range.type == PAGE_MMIO)
-		return PIECE_HANDLER;
+		return PIECE_NOTHING;
 	memset(to, 0, length);
 	return PIECE_DONE;
 }
 
-static enum piece read_detailed(struct block *b, gpa_t from, void *to, size_t length, bool past_handlers)
+static enum piece read_detailed(struct block *b, gpa_t from, void *to, size_t length, unsigned way)
 {
 	page_record r = *page_of(b, from);
 
-	if (page_is_device(r) || (page_get_handler(r) == HANDLER_ALL && !past_handlers))
+	if (page_is_device(r))
+		return PIECE_NOTHING;
+	if (page_get_handler(r) == HANDLER_ALL && !(way & WAY_PAST))
 		return PIECE_HANDLER;
 	if (page_has_frame(r))
 		copy_out(hpa(page_frame(r).v | (from.v & (PAGE_SIZE - 1))), to, length);
@@ -57,7 +58,7 @@ static enum piece read_detailed(struct block *b, gpa_t from, void *to, size_t le
 }
 
 /* Within one page. */
-static enum piece read_piece(struct pgm *pgm, gpa_t from, void *to, size_t length, bool past_handlers)
+static enum piece read_piece(struct pgm *pgm, gpa_t from, void *to, size_t length, unsigned way)
 {
 	struct block *b = block_find(pgm, from);
 	enum piece piece;
@@ -69,7 +70,7 @@ static enum piece read_piece(struct pgm *pgm, gpa_t from, void *to, size_t lengt
 		copy_out(hpa(block_address(b).v | (from.v & (BLOCK_SIZE - 1))), to, length);
 		piece = PIECE_DONE;
 	} else if (block_kind(b) == BLOCK_DETAILED) {
-		piece = read_detailed(b, from, to, length, past_handlers);
+		piece = read_detailed(b, from, to, length, way);
 	} else {
 		piece = read_untouched(pgm, from, to, length);
 	}
@@ -78,7 +79,7 @@ static enum piece read_piece(struct pgm *pgm, gpa_t from, void *to, size_t lengt
 }
 
 /* The frame behind a page that is to be written, made if need be. Locked. */
-static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, unsigned how, hpa_t *frame,
+static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, unsigned way, hpa_t *frame,
 				 struct gather *gather, enum status *status)
 {
 	struct pgm_range range;
@@ -88,7 +89,7 @@ static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, uns
 		bool plain = block_plain(pgm, to);
 
 		if (!plain && (!pgm_range_find(pgm, to, &range) || range.type == PAGE_MMIO))
-			return PIECE_HANDLER;
+			return PIECE_NOTHING;
 		if (plain && pgm->config.large_pages && block_make_large(pgm, b, to) == OK)
 			slat_drop_block(&pgm->slat, to, gather);
 		else
@@ -101,9 +102,11 @@ static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, uns
 		return PIECE_DONE;
 	}
 	r = page_of(b, to);
-	if (page_is_device(*r) || (page_get_handler(*r) >= HANDLER_WRITE && !(how & WRITE_PAST_HANDLERS)))
+	if (page_is_device(*r))
+		return PIECE_NOTHING;
+	if (page_get_handler(*r) >= HANDLER_WRITE && !(way & WAY_PAST))
 		return PIECE_HANDLER;
-	if (page_get_type(*r) == PAGE_ROM && !(how & WRITE_ROM)) {
+	if (page_get_type(*r) == PAGE_ROM && !(way & WAY_ROM)) {
 		*frame = HPA_NONE;
 		return PIECE_DONE;
 	}
@@ -117,8 +120,8 @@ static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, uns
 	return PIECE_DONE;
 }
 
-/* Within one page. how: WRITE_*. */
-static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_t length, unsigned how,
+/* Within one page. PIECE_FAILED: *status says why. */
+static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_t length, unsigned way,
 			      enum status *status)
 {
 	struct gather gather;
@@ -126,31 +129,21 @@ static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_
 	struct block *b;
 	hpa_t frame;
 
+	*status = OK;
+	if (unlikely(block_nothing(pgm, to)))
+		return PIECE_NOTHING;
 	*status = block_get(pgm, to, &b);
 	if (*status != OK)
-		return *status == BAD_ADDRESS ? PIECE_HANDLER : PIECE_FAILED;
+		return PIECE_FAILED;
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	block_lock(b);
-	piece = writable_frame(pgm, b, to, how, &frame, &gather, status);
+	piece = writable_frame(pgm, b, to, way, &frame, &gather, status);
 	if (piece == PIECE_DONE && !hpa_is_none(frame))
 		copy_in(hpa(frame.v | (to.v & (PAGE_SIZE - 1))), from, length);
 	block_unlock(b);
 	if (gather.flush || gather.count)
 		gather_finish(&gather);
 	return piece;
-}
-
-enum status phys_read_ordinary(struct pgm *pgm, gpa_t from, void *to, size_t length)
-{
-	return read_piece(pgm, from, to, length, true) == PIECE_DONE ? OK : HANDLER;
-}
-
-enum status phys_write_ordinary(struct pgm *pgm, gpa_t to, const void *from, size_t length, unsigned how)
-{
-	enum status status;
-	enum piece piece = write_piece(pgm, to, from, length, how | WRITE_PAST_HANDLERS, &status);
-
-	return piece == PIECE_HANDLER ? HANDLER : status;
 }
 
 static size_t to_page_end(gpa_t where, size_t length)
@@ -168,12 +161,11 @@ enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum 
 		gpa_t where = gpa(from.v + at);
 		size_t piece = to_page_end(where, length - at);
 
-		if (read_piece(pgm, where, (uint8_t *)to + at, piece, false) == PIECE_HANDLER) {
-			status = phys_handler_read(pgm, where, (uint8_t *)to + at, piece, origin);
-			if (status != OK)
-				break;
-		}
+		if (read_piece(pgm, where, (uint8_t *)to + at, piece, 0) != PIECE_DONE)
+			status = handler_read(pgm, where, (uint8_t *)to + at, piece, origin, &piece);
 		at += piece;
+		if (status != OK)
+			break;
 	}
 	if (done)
 		*done = at;
@@ -182,7 +174,7 @@ enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum 
 
 enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length, enum pgm_origin origin, size_t *done)
 {
-	unsigned how = origin == ORIGIN_DEBUGGER ? WRITE_ROM : 0;
+	unsigned way = origin == ORIGIN_DEBUGGER ? WAY_ROM : 0;
 	enum status status = OK;
 	size_t at = 0;
 
@@ -190,24 +182,53 @@ enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length
 	while (at < length) {
 		gpa_t where = gpa(to.v + at);
 		size_t piece = to_page_end(where, length - at);
-		enum piece what = write_piece(pgm, where, (const uint8_t *)from + at, piece, how, &status);
+		enum piece what = write_piece(pgm, where, (const uint8_t *)from + at, piece, way, &status);
 
-		if (what == PIECE_HANDLER)
-			status = phys_handler_write(pgm, where, (const uint8_t *)from + at, piece, origin, how);
+		if (what == PIECE_FAILED)
+			break;
+		if (what != PIECE_DONE)
+			status = handler_write(pgm, where, (const uint8_t *)from + at, piece, origin, way, &piece);
+		at += piece;
 		if (status != OK)
 			break;
-		at += piece;
 	}
 	if (done)
 		*done = at;
 	return status;
 }
 
+enum status phys_read_past(struct pgm *pgm, gpa_t from, void *to, size_t length)
+{
+	if (read_piece(pgm, from, to, length, WAY_PAST) != PIECE_DONE)
+		memset(to, 0xff, length);
+	return OK;
+}
+
+enum status phys_write_past(struct pgm *pgm, gpa_t to, const void *from, size_t length, unsigned way)
+{
+	enum status status;
+
+	return write_piece(pgm, to, from, length, way | WAY_PAST, &status) == PIECE_FAILED ? status : OK;
+}
+
+/* What a simple access answers. */
+static enum status simple_status(struct pgm *pgm, gpa_t where, enum piece piece, enum status failure)
+{
+	struct handler_node n;
+
+	switch (piece) {
+	case PIECE_DONE: return OK;
+	case PIECE_HANDLER: return HANDLER;
+	case PIECE_FAILED: return failure;
+	default: return handler_next(&pgm->handlers, where.v, &n) && n.first <= where.v ? HANDLER : BAD_ADDRESS;
+	}
+}
+
 enum status pgm_read_simple(struct pgm *pgm, gpa_t from, void *to, size_t length)
 {
 	if (to_page_end(from, length) != length)
 		return BAD_VALUE;
-	return read_piece(pgm, from, to, length, false) == PIECE_DONE ? OK : HANDLER;
+	return simple_status(pgm, from, read_piece(pgm, from, to, length, 0), OK);
 }
 
 enum status pgm_write_simple(struct pgm *pgm, gpa_t to, const void *from, size_t length)
@@ -218,9 +239,10 @@ enum status pgm_write_simple(struct pgm *pgm, gpa_t to, const void *from, size_t
 	if (to_page_end(to, length) != length)
 		return BAD_VALUE;
 	piece = write_piece(pgm, to, from, length, 0, &status);
-	if (piece == PIECE_HANDLER && !phys_handler_wants_write(pgm, to, length))
-		return phys_write_ordinary(pgm, to, from, length, 0);
-	return piece == PIECE_HANDLER ? HANDLER : status;
+	/* Beside the handlers that share the page it is memory like any other. */
+	if (piece == PIECE_HANDLER && !handler_wants_write(pgm, to, length))
+		piece = write_piece(pgm, to, from, length, WAY_PAST, &status);
+	return simple_status(pgm, to, piece, status);
 }
 
 static uint64_t exchange(void *where, uint64_t expected, uint64_t desired, unsigned size)
@@ -233,22 +255,21 @@ static uint64_t exchange(void *where, uint64_t expected, uint64_t desired, unsig
 	}
 }
 
-/* Within one page. how: WRITE_*. HANDLER when one covers the page, or it can't be written. */
-static enum status exchange_piece(struct pgm *pgm, gpa_t where, uint64_t *value, uint64_t desired, unsigned size,
-				  unsigned how)
+/* *value: expected, then what was there. */
+static enum piece exchange_piece(struct pgm *pgm, gpa_t where, uint64_t *value, uint64_t desired, unsigned size,
+				 unsigned way, enum status *status)
 {
-	enum status status;
 	struct gather gather;
 	enum piece piece;
 	struct block *b;
 	hpa_t frame;
 
-	status = block_get(pgm, where, &b);
-	if (status != OK)
-		return status;
+	*status = block_get(pgm, where, &b);
+	if (*status != OK)
+		return PIECE_FAILED;
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	block_lock(b);
-	piece = writable_frame(pgm, b, where, how, &frame, &gather, &status);
+	piece = writable_frame(pgm, b, where, way, &frame, &gather, status);
 	if (piece == PIECE_DONE && hpa_is_none(frame))
 		piece = PIECE_HANDLER;
 	if (piece == PIECE_DONE) {
@@ -259,24 +280,26 @@ static enum status exchange_piece(struct pgm *pgm, gpa_t where, uint64_t *value,
 	}
 	block_unlock(b);
 	gather_finish(&gather);
-	return piece == PIECE_HANDLER ? HANDLER : status;
+	return piece;
 }
 
 enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected, uint64_t desired, unsigned size,
 				 uint64_t *seen)
 {
 	uint64_t value = expected;
-	enum status status;
+	enum status status = OK;
+	enum piece piece;
 
 	if ((size != 1 && size != 2 && size != 4 && size != 8) || (where.v & (size - 1)))
 		return BAD_VALUE;
-	status = exchange_piece(pgm, where, &value, desired, size, 0);
-	/* Beside the handlers that share the page it is memory like any other. */
-	if (status == HANDLER && !phys_handler_wants_write(pgm, where, size))
-		status = exchange_piece(pgm, where, &value, desired, size, WRITE_PAST_HANDLERS);
-	if (status == OK)
+	if (unlikely(block_nothing(pgm, where)))
+		return simple_status(pgm, where, PIECE_NOTHING, OK);
+	piece = exchange_piece(pgm, where, &value, desired, size, 0, &status);
+	if (piece == PIECE_HANDLER && !handler_wants_write(pgm, where, size))
+		piece = exchange_piece(pgm, where, &value, desired, size, WAY_PAST, &status);
+	if (piece == PIECE_DONE)
 		*seen = value;
-	return status;
+	return simple_status(pgm, where, piece, status);
 }
 
 enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_t size)
@@ -284,7 +307,7 @@ enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_
 	struct pgm_range range;
 
 	if (!pgm_range_find(pgm, where, &range) || range.type != PAGE_ROM ||
-	    where.v - range.base + size > range.size)
+	    size > range.size - (where.v - range.base))
 		return BAD_ADDRESS;
 	return pgm_write(pgm, where, data, size, ORIGIN_DEBUGGER, NULL);
 }

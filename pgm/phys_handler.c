@@ -84,54 +84,49 @@ static enum status serve(struct pgm *pgm, struct pgm_access *access, size_t leng
 	return status;
 }
 
-enum status phys_handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length, enum pgm_origin origin)
+enum status handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length, enum pgm_origin origin, size_t *served)
 {
-	while (length) {
-		struct pgm_access access = { .where = from, .origin = origin };
-		enum status status = serve(pgm, &access, length);
+	enum status status = OK;
+	size_t at = 0;
 
-		if (status == OK) {
-			memcpy(to, &access.value, access.size);
-		} else if (status == NOT_FOUND) {
-			status = phys_read_ordinary(pgm, from, to, access.size);
-			if (status == HANDLER)
-				memset(to, 0xff, access.size);
-			else if (status != OK)
-				return status;
-		} else {
-			return status;
-		}
-		from.v += access.size;
-		to += access.size;
-		length -= access.size;
-	}
-	return OK;
-}
+	while (at < length) {
+		struct pgm_access access = { .where = gpa(from.v + at), .origin = origin };
 
-enum status phys_handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t length, enum pgm_origin origin,
-			       unsigned how)
-{
-	while (length) {
-		struct pgm_access access = { .where = to, .write = true, .origin = origin };
-		enum status status;
-
-		memcpy(&access.value, from, min_u64(length, sizeof(access.value)));
-		status = serve(pgm, &access, length);
-		if (status == NOT_FOUND) {
-			status = phys_write_ordinary(pgm, to, from, access.size, how);
-			if (status == HANDLER) /* nothing there: the write is lost, as on a bus */
-				status = OK;
-		}
+		status = serve(pgm, &access, length - at);
+		if (status == OK)
+			memcpy(to + at, &access.value, access.size);
+		else if (status == NOT_FOUND)
+			status = phys_read_past(pgm, access.where, to + at, access.size);
 		if (status != OK)
-			return status;
-		to.v += access.size;
-		from += access.size;
-		length -= access.size;
+			break;
+		at += access.size;
 	}
-	return OK;
+	*served = at;
+	return status;
 }
 
-bool phys_handler_wants_write(struct pgm *pgm, gpa_t where, size_t length)
+enum status handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t length, enum pgm_origin origin,
+			  unsigned way, size_t *served)
+{
+	enum status status = OK;
+	size_t at = 0;
+
+	while (at < length) {
+		struct pgm_access access = { .where = gpa(to.v + at), .write = true, .origin = origin };
+
+		memcpy(&access.value, from + at, min_u64(length - at, sizeof(access.value)));
+		status = serve(pgm, &access, length - at);
+		if (status == NOT_FOUND)
+			status = phys_write_past(pgm, access.where, from + at, access.size, way);
+		if (status != OK)
+			break;
+		at += access.size;
+	}
+	*served = at;
+	return status;
+}
+
+bool handler_wants_write(struct pgm *pgm, gpa_t where, size_t length)
 {
 	uint64_t from = where.v, last = where.v + length - 1;
 	struct handler_node n;
