@@ -2,9 +2,11 @@
 /*
  * Integrity of one machine's memory, on a running machine: block by block, each under its lock.
  *
- * What must hold: every frame of a record belongs to this machine and to this page; no second-level
- * entry grants more than the record, or points elsewhere; the pages held add up to the account.
+ * What must hold: every frame of a record belongs to this machine and to this page; the record's type is its range's
+ * and its handler mark the tree's; no second-level entry grants more than the record, points elsewhere, or
+ * is anything but what slat_leaf() makes; what is held adds up to the accounts (check_sums.c).
  */
+#include "arch/x86_64/host.h"
 #include "lib/format.h"
 #include "pgm/internal.h"
 
@@ -13,14 +15,15 @@ struct check {
 	void (*report)(void *context, const char *line);
 	void *context;
 	unsigned findings;
-	uint64_t base_pages;
 };
+
+#define REPORT_AT_MOST 64u
 
 static void finding(struct check *c, gpa_t where, const char *what, uint64_t value)
 {
 	char line[160];
 
-	if (++c->findings > 64)
+	if (++c->findings > REPORT_AT_MOST)
 		return;
 	format_string(line, sizeof(line), "gpa %#llx: %s (%#llx)", (unsigned long long)where.v, what,
 		      (unsigned long long)value);
@@ -52,6 +55,9 @@ static void check_entry(struct check *c, gpa_t where, uint64_t entry, unsigned l
 		finding(c, where, "the table grants more than the record", entry);
 	if (target.v != frame.v)
 		finding(c, where, "the table points to another frame", entry);
+	if ((entry ^ slat_leaf(s, level, slat_frame(s, level, entry), slat_rights(s, entry), MEMORY_TYPE_WB)) &
+	    ~(s->format->accessed | s->format->dirty))
+		finding(c, where, "the table has bits that no leaf should have", entry);
 }
 
 static void check_mapping(struct check *c, gpa_t where, page_record r)
@@ -64,6 +70,18 @@ static void check_mapping(struct check *c, gpa_t where, page_record r)
 		check_entry(c, where, entry, level, page_has_frame(r) ? page_frame(r) : zero, page_rights(r));
 }
 
+static void check_record(struct check *c, gpa_t where, page_record r)
+{
+	const char *wrong = handler_check_page(c->pgm, where, r);
+
+	if (r.bits & ~PAGE_RECORD_BITS)
+		finding(c, where, "the record has bits without a meaning", r.bits);
+	if (range_type(c->pgm, where) != page_get_type(r) && !page_is_alias(r))
+		finding(c, where, "the record's type isn't that of the range", r.bits);
+	if (wrong)
+		finding(c, where, wrong, page_get_handler(r));
+}
+
 static void check_detailed(struct check *c, struct block *b, gpa_t base)
 {
 	unsigned held = 0, special = 0;
@@ -72,22 +90,28 @@ static void check_detailed(struct check *c, struct block *b, gpa_t base)
 		gpa_t where = gpa(base.v + i * PAGE_SIZE);
 		page_record r = *page_of(b, where);
 
-		const char *wrong = handler_check_page(c->pgm, where, r);
-
 		if (page_owns_frame(r)) {
 			held++;
 			check_frame(c, where, page_frame(r), false);
 		}
-		if (wrong)
-			finding(c, where, wrong, page_get_handler(r));
 		special += page_is_special(r);
+		check_record(c, where, r);
 		check_mapping(c, where, r);
 	}
-	c->base_pages += held;
 	if (held != b->held)
 		finding(c, base, "the block's count of held pages is wrong", b->held);
 	if (special != b->special)
 		finding(c, base, "the block's count of special pages is wrong", b->special);
+}
+
+/* Where no records are, one leaf maps the block or nothing does. */
+static void check_no_small(struct check *c, gpa_t base)
+{
+	unsigned level;
+
+	slat_find(&c->pgm->slat, base, &level);
+	if (!level)
+		finding(c, base, "a table of pages under a block without records", block_kind(block_find(c->pgm, base)));
 }
 
 static void check_large(struct check *c, struct block *b, gpa_t base)
@@ -95,6 +119,7 @@ static void check_large(struct check *c, struct block *b, gpa_t base)
 	page_record r = { 0 };
 
 	page_set_type(&r, PAGE_RAM);
+	check_no_small(c, base);
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i += 511) { /* the first and the last say it for all: one leaf, one chunk */
 		gpa_t where = gpa(base.v + i * PAGE_SIZE);
 
@@ -102,7 +127,6 @@ static void check_large(struct check *c, struct block *b, gpa_t base)
 		check_frame(c, where, page_frame(r), true);
 		check_mapping(c, where, r);
 	}
-	c->base_pages += PAGES_PER_BLOCK;
 }
 
 static void check_untouched(struct check *c, gpa_t base)
@@ -110,6 +134,7 @@ static void check_untouched(struct check *c, gpa_t base)
 	unsigned level;
 	uint64_t entry = *slat_find(&c->pgm->slat, base, &level);
 
+	check_no_small(c, base);
 	if (slat_present(&c->pgm->slat, entry))
 		check_entry(c, base, entry, level, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE);
 }
@@ -139,8 +164,6 @@ unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *li
 			check_block(&c, &page[i], gpa(d << DIRECTORY_SHIFT | (uint64_t)i << BLOCK_SHIFT));
 	}
 	c.findings += handlers_check(pgm, report, context);
-	/* While the machine runs, pages may come between the two looks: only a surplus is an error for sure. */
-	if (c.base_pages > __atomic_load_n(&pgm->account.allocated[ACCOUNT_BASE], __ATOMIC_RELAXED))
-		finding(&c, gpa(0), "more pages in the records than in the account", c.base_pages);
+	c.findings += check_sums(pgm, report, context);
 	return c.findings;
 }

@@ -117,7 +117,17 @@ const char *handler_check_page(struct pgm *pgm, gpa_t page, page_record r);
 unsigned handlers_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
 
 
+/* check_sums.c: part of pgm_check(). No lock held. */
+unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
+
 /* range.c */
+/* The type at an address, PAGE_INVALID where nothing is: pgm_range_find for those who need no more. */
+enum page_type range_type(struct pgm *pgm, gpa_t where);
+/* Nobody answers here but a handler, if one. */
+static inline bool type_is_mmio(enum page_type type)
+{
+	return type == PAGE_INVALID || type == PAGE_MMIO;
+}
 enum status range_add(struct pgm *pgm, const struct pgm_range *range) must_check;
 
 #endif
