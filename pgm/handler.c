@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Access handlers: registration, its end, and the questions about it. An operation changes the tree, then the marks, under
- * one lock, then releases it and flushes; when it returns no CPU has the wider translation any more. One that takes something
- * away from a callback waits, after that and with nothing held, until no call that began before is in progress.
+ * Access handlers: registration, its end, and the questions about it. An operation changes the tree, then the
+ * marks, under one lock, then releases it and flushes; when it returns no CPU has the wider translation any more.
+ * One that takes something away from a callback waits, after that and with nothing held, until no call that began
+ * before is in progress.
  */
 #include "pgm/handler_mark.h"
 

@@ -77,7 +77,8 @@ struct handler_table {
 };
 
 /* handler_tree.c. All but create and destroy: table->lock held. */
-enum status handler_table_create(struct handler_table *table, uint32_t capacity, struct pgm_counters *counters) must_check;
+enum status handler_table_create(struct handler_table *table, uint32_t capacity,
+				 struct pgm_counters *counters) must_check;
 void handler_table_destroy(struct handler_table *table);
 /* What happens between the two is seen by lookups at once or not at all. They nest. Keep it short: lookups spin. */
 void handler_change_begin(struct handler_table *table);
@@ -102,10 +103,11 @@ bool handler_next(struct handler_table *table, uint64_t from, struct handler_nod
 void handler_call_begin(struct handler_table *table);
 void handler_call_end(struct handler_table *table);
 bool handler_inside_call(const struct handler_table *table);
-/* Returns when no call is in progress that began before. Not from inside a call, nor with a lock that a handler takes. */
+/* Returns when no call that began before is in progress. Not inside a call, nor with a lock that a handler takes. */
 void handler_wait_quiet(const struct handler_table *table);
 
 /* handler_check.c: order, levels, count, free list, types. table->lock held. Returns findings. */
-unsigned handler_tree_check(struct handler_table *table, void (*report)(void *context, const char *line), void *context);
+unsigned handler_tree_check(struct handler_table *table, void (*report)(void *context, const char *line),
+			    void *context);
 
 #endif

@@ -90,7 +90,8 @@ enum status pgm_handler_split(struct pgm *pgm, gpa_t first, gpa_t at)
 }
 
 /* What stays off at the outer edges; the seam's page is armed. */
-static unsigned joined_edges(const struct handler_node *a, const struct handler_node *b, const struct handler_node *joined)
+static unsigned joined_edges(const struct handler_node *a, const struct handler_node *b,
+			     const struct handler_node *joined)
 {
 	bool through = !is_aligned(b->first, PAGE_SIZE);
 	uint64_t seam = b->first >> PAGE_SHIFT;

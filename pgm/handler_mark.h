@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Between the handlers' tree and the pages: what operations on handlers share. Private to pgm's handler files. Everything here
- * wants handlers.lock held, but for handler_edge_is_off().
+ * Between the handlers' tree and the pages: what operations on handlers share. Private to pgm's handler files.
+ * Everything here wants handlers.lock held, but for handler_edge_is_off().
  */
 #ifndef PGM_HANDLER_MARK_H
 #define PGM_HANDLER_MARK_H
@@ -63,7 +63,10 @@ page_record handler_expected(struct pgm *pgm, gpa_t page, page_record now, bool 
 enum status handler_mark(struct handler_operation *o, uint64_t first, uint64_t last) must_check;
 /* The same where there are records already: never fails. */
 void handler_remark(struct handler_operation *o, uint64_t first, uint64_t last, bool rearm);
-/* The table entry follows a narrowed or replaced record; one that may grant more now is left to the next fault. Block locked. */
+/*
+ * The table entry follows a narrowed or replaced record; one that may grant more now is left to the next fault.
+ * Block locked.
+ */
 void handler_slat_follow(struct pgm *pgm, gpa_t page, page_record r, struct gather *gather);
 /* Counts what is off and aliased from the records, and writes it into the node. */
 void handler_count_exceptions(struct pgm *pgm, struct handler_node *n);

@@ -30,7 +30,7 @@ static bool unmarked_block(struct pgm *pgm, const struct handler_node *n, uint64
 	return false;
 }
 
-/* Every handler is of a type that is there, and each type counts its handlers. Bounded by the slab, whatever the tree is. */
+/* Every handler is of a type that is there, and each type counts its handlers. Bounded by the slab. */
 static const char *check_types(struct handler_table *t)
 {
 	uint32_t users[HANDLER_TYPES] = { 0 }, limit = t->capacity;

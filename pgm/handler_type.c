@@ -35,7 +35,8 @@ enum status pgm_handler_type_register(struct pgm *pgm, enum handler_kind kind, u
 	struct handler_operation o;
 	enum status status;
 
-	if (!callback || (unsigned)kind > HANDLER_KIND_WRITE || (flags & ~(HANDLER_KEEP_LOCK | HANDLER_NOT_IN_HARDWARE)) ||
+	if (!callback || (unsigned)kind > HANDLER_KIND_WRITE ||
+	    (flags & ~(HANDLER_KEEP_LOCK | HANDLER_NOT_IN_HARDWARE)) ||
 	    (kind == HANDLER_KIND_MMIO && (flags & HANDLER_NOT_IN_HARDWARE)))
 		return BAD_VALUE;
 	status = handler_begin(&o, pgm);

@@ -84,7 +84,8 @@ static enum status serve(struct pgm *pgm, struct pgm_access *access, size_t leng
 	return status;
 }
 
-enum status handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length, enum pgm_origin origin, size_t *served)
+enum status handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length, enum pgm_origin origin,
+			 size_t *served)
 {
 	enum status status = OK;
 	size_t at = 0;

@@ -2,9 +2,9 @@
 // sources: mm/*.c pgm/*.c lib/format.c lib/status.c arch/x86_64/pt_format.c
 // threads
 /*
- * Handlers come, change and go on one CPU while two others call them and a fourth has a vcpu's faults. The user value of each is
- * freed the moment deregister returns: a call that came later, or had not ended, is a use after free, which both
- * sanitizers see. What was written where no handler is at any time must be there in the end.
+ * Handlers come, change and go on one CPU while two others call them and a fourth has a vcpu's faults. The user
+ * value of each is freed the moment deregister returns: a call that came later, or had not ended, is a use after
+ * free, which both sanitizers see. What was written where no handler is at any time must be there in the end.
  */
 #include <pthread.h>
 
@@ -139,7 +139,7 @@ static void *run_caller(void *context)
 	return NULL;
 }
 
-/* A thread of Linux can stand between a charge and its link for as long as it likes: sums are left to the check at the end. */
+/* A thread of Linux can stand between a charge and its link at will: sums are left to the check at the end. */
 static void on_finding(void *context, const char *line)
 {
 	(void)context;
