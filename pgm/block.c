@@ -41,6 +41,13 @@ enum status block_get(struct pgm *pgm, gpa_t where, struct block **out)
 	return status;
 }
 
+bool block_nothing(struct pgm *pgm, gpa_t where)
+{
+	struct pgm_range range;
+
+	return !block_find(pgm, where) && !pgm_range_find(pgm, where, &range);
+}
+
 page_record *block_records(struct block *b)
 {
 	return direct_pointer(block_address(b));

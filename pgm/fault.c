@@ -137,14 +137,6 @@ static enum pgm_verdict fault_locked(struct pgm *pgm, struct block *b, gpa_t whe
 	}
 }
 
-/* No directory page and no range: a guest that pokes about must not make us keep records of nothing. */
-static bool nothing_there(struct pgm *pgm, gpa_t where)
-{
-	struct pgm_range range;
-
-	return !block_find(pgm, where) && !pgm_range_find(pgm, where, &range);
-}
-
 enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
 {
 	enum pgm_verdict verdict;
@@ -153,7 +145,7 @@ enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
 	enum status status;
 
 	COUNT(pgm, faults);
-	if (unlikely(nothing_there(pgm, where)))
+	if (unlikely(block_nothing(pgm, where)))
 		return PGM_EMULATE;
 	status = block_get(pgm, where, &b);
 	if (unlikely(status != OK))
