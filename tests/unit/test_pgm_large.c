@@ -198,6 +198,79 @@ static void test_collapse_sees_writes(void **state)
 	}
 }
 
+/* What the processor remembers of each page of the block, until a flush. */
+static struct { hpa_t frame; unsigned rights; } tlb[512];
+
+static void forget(void)
+{
+	memset(tlb, 0, sizeof(tlb));
+}
+
+static void remembered_write(struct pgm *pgm, unsigned page, uint64_t word)
+{
+	uint64_t where = BLOCK_AT + page * PAGE_SIZE;
+
+	if (!(tlb[page].rights & ACCESS_WRITE)) {
+		guest_write(pgm, where + 8, 0);
+		tlb[page].rights = granted(pgm, where, &tlb[page].frame);
+	}
+	((uint64_t *)direct_pointer(tlb[page].frame))[2] = word;
+}
+
+/*
+ * The guest remembers every page writable, and writes three pages around each of three steps on end, wherever these fall.
+ * A flush that was left out, or a page copied while it could be written, loses one of the words.
+ */
+static void test_collapse_against_remembered_translations(void **state)
+{
+	static const unsigned pages[] = { 0, 100, 511 };
+
+	at_flush = forget;
+	for (unsigned begin = 0; begin < 32; begin++) {
+		struct pgm *pgm = make_pgm(RAM);
+
+		forget();
+		make_full(pgm, BLOCK_AT);
+		for (unsigned i = 0; i < 512; i++)
+			remembered_write(pgm, i, i);
+		for (unsigned step = 0; pgm_collapse_step(pgm); step++)
+			for (unsigned i = 0; step >= begin && step < begin + 3 && i < ARRAY_SIZE(pages); i++)
+				remembered_write(pgm, pages[i], 1000 * step + i);
+		for (unsigned i = 0; i < ARRAY_SIZE(pages); i++) {
+			uint64_t word;
+
+			assert_int_equal(pgm_read(pgm, gpa(BLOCK_AT + pages[i] * PAGE_SIZE + 16), &word, 8, ORIGIN_DEVICE, NULL), OK);
+			assert_int_equal(word, 1000 * (begin + 2) + i);
+		}
+		assert_int_equal(pgm->counters.large_collapsed, 1);
+		end_pgm(pgm);
+	}
+	at_flush = NULL;
+}
+
+/* Pinned, written through the pin, and let go between two steps. */
+static void test_collapse_sees_pins(void **state)
+{
+	static const char owner[] = "dma";
+
+	for (unsigned moment = 0; moment < 40; moment++) {
+		struct pgm *pgm = make_pgm(RAM);
+		uint64_t word;
+		hpa_t frame;
+
+		make_full(pgm, BLOCK_AT);
+		for (unsigned step = 0; step < moment; step++)
+			(void)pgm_collapse_step(pgm);
+		assert_int_equal(pgm_pin(pgm, gpa(BLOCK_AT + 16), true, owner, &frame), OK);
+		((uint64_t *)direct_pointer(frame))[2] = 4711;
+		assert_int_equal(pgm_unpin(pgm, gpa(BLOCK_AT), true, owner), OK);
+		collapse_all(pgm);
+		assert_int_equal(pgm_read(pgm, gpa(BLOCK_AT + 16), &word, 8, ORIGIN_DEVICE, NULL), OK);
+		assert_int_equal(word, 4711);
+		end_pgm(pgm);
+	}
+}
+
 static void test_collapse_gives_up(void **state)
 {
 	struct pgm *pgm = make_pgm(RAM);
@@ -412,6 +485,8 @@ int main(void)
 		cmocka_unit_test(test_attack_1_split_keeps_everything),
 		cmocka_unit_test(test_attack_4_split_fails_clean),
 		cmocka_unit_test(test_collapse_sees_writes),
+		cmocka_unit_test(test_collapse_against_remembered_translations),
+		cmocka_unit_test(test_collapse_sees_pins),
 		cmocka_unit_test(test_collapse_gives_up),
 		cmocka_unit_test(test_collapse_refuses),
 		cmocka_unit_test(test_end_in_collapse),

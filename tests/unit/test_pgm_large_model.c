@@ -9,7 +9,7 @@
 
 #define WORLD (64 * MIB)
 #define RAM (12 * MIB)
-#define SEEDS 40u
+#define SEEDS 16u
 #define OPERATIONS 1500u
 #define LOG 24u
 #define PAGES (RAM / PAGE_SIZE)
