@@ -139,20 +139,24 @@ enum status pgm_handler_register(struct pgm *pgm, handler_type type, gpa_t first
 	struct handler_node fresh = { .first = first.v, .last = last.v, .type = (uint16_t)TYPE_INDEX(type), .user = user,
 				      .description = description };
 	enum status status;
+	bool inserted;
 
 	if (!entry)
 		return NOT_FOUND;
 	status = check_bounds(pgm, entry, first.v, last.v);
 	if (status != OK)
 		return status;
+	__atomic_fetch_add(&pgm->handlers_changing, 1, __ATOMIC_SEQ_CST);
 	lock_acquire(&pgm->lock);
 	status = handler_insert(&pgm->handlers, &fresh);
 	lock_release(&pgm->lock);
-	if (status != OK || entry->kind == HANDLER_KIND_MMIO)
-		return status;
-	status = mark_pages(pgm, first.v, last.v);
-	if (status != OK && pgm_handler_deregister(pgm, first) != OK)
-		panic("a handler just registered is gone");
+	inserted = status == OK;
+	if (inserted && entry->kind != HANDLER_KIND_MMIO)
+		status = mark_pages(pgm, first.v, last.v);
+	/* NOT_FOUND: somebody else took it off meanwhile. */
+	if (inserted && status != OK && pgm_handler_deregister(pgm, first) != OK)
+		status = NOT_FOUND;
+	__atomic_fetch_sub(&pgm->handlers_changing, 1, __ATOMIC_SEQ_CST);
 	return status;
 }
 
@@ -161,13 +165,14 @@ enum status pgm_handler_deregister(struct pgm *pgm, gpa_t first)
 	struct handler_node removed;
 	enum status status;
 
+	__atomic_fetch_add(&pgm->handlers_changing, 1, __ATOMIC_SEQ_CST);
 	lock_acquire(&pgm->lock);
 	status = handler_remove(&pgm->handlers, first.v, &removed);
 	lock_release(&pgm->lock);
-	if (status != OK || pgm->handlers.type[removed.type].kind == HANDLER_KIND_MMIO)
-		return status;
-	unmark_pages(pgm, removed.first, removed.last);
-	return OK;
+	if (status == OK && pgm->handlers.type[removed.type].kind != HANDLER_KIND_MMIO)
+		unmark_pages(pgm, removed.first, removed.last);
+	__atomic_fetch_sub(&pgm->handlers_changing, 1, __ATOMIC_SEQ_CST);
+	return status;
 }
 
 bool pgm_handler_next(struct pgm *pgm, gpa_t from, struct pgm_handler_info *out)

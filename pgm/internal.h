@@ -52,6 +52,7 @@ struct pgm {
 	struct range_table ranges;
 	struct handy handy;
 	struct handler_table handlers;
+	uint32_t handlers_changing; /* atomic: changes of the tree whose pages aren't all marked yet */
 	struct pgm_counters counters;
 	uint64_t destroy_cursor;
 	bool destroying;
@@ -110,7 +111,17 @@ enum status handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length
 enum status handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t length, enum pgm_origin origin,
 			  size_t *served) must_check;
 
+/* check_sums.c: part of pgm_check(). No lock held. */
+unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
+
 /* range.c */
+/* The type at an address, PAGE_INVALID where nothing is: pgm_range_find for those who need no more. */
+enum page_type range_type(struct pgm *pgm, gpa_t where);
+/* Nobody answers here but a handler, if one. */
+static inline bool type_is_mmio(enum page_type type)
+{
+	return type == PAGE_INVALID || type == PAGE_MMIO;
+}
 enum status range_add(struct pgm *pgm, const struct pgm_range *range) must_check;
 
 #endif
