@@ -79,7 +79,7 @@ static void check_record(struct check *c, gpa_t where, page_record r)
 		finding(c, where, "the record has bits without a meaning", r.bits);
 	if (!pgm_range_find(c->pgm, where, &range))
 		range.type = PAGE_INVALID;
-	if (range.type != page_get_type(r))
+	if (range.type != page_get_type(r) && !removal_covers(c->pgm, where))
 		finding(c, where, "the record's type isn't that of the range", r.bits);
 	/* A page can't be marked while its block is locked, so a change that is over has been here. */
 	if (mark != page_get_handler(r) && !__atomic_load_n(&c->pgm->handlers_changing, __ATOMIC_ACQUIRE))

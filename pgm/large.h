@@ -72,6 +72,8 @@ void collapse_abandon(struct pgm *pgm);
 /* pin.c */
 void pins_destroy(struct pgm *pgm);
 
+/* remove.c: is this page's range on its way out, so that its record may still be what it was? */
+bool removal_covers(const struct pgm *pgm, gpa_t where);
 /* remove.c: the accounts for RAM that comes and goes while the machine exists. NO_MEMORY: admission refuses. */
 enum status quota_grow(struct pgm *pgm, uint64_t bytes) must_check;
 void quota_shrink(struct pgm *pgm, uint64_t bytes);

@@ -12,6 +12,13 @@
 
 #define EMPTY_BLOCKS 256u /* looked at in one step */
 
+bool removal_covers(const struct pgm *pgm, gpa_t where)
+{
+	const struct removal *m = &pgm->removal;
+
+	return m->active && where.v - m->base < m->size;
+}
+
 static bool has_handler(struct pgm *pgm, const struct pgm_range *range)
 {
 	struct pgm_handler_info info;
@@ -43,9 +50,9 @@ static enum status begin(struct pgm *pgm, gpa_t base)
 		status = has_handler(pgm, &range) ? CONFLICT : OK;
 		if (status != OK)
 			break;
-		table_remove(t, i);
 		pgm->removal = (struct removal){ .active = true, .ram = range.type == PAGE_RAM, .base = range.base,
 						 .size = range.size, .cursor = range.base };
+		table_remove(t, i);
 		if (range.type == PAGE_RAM)
 			(void)__atomic_fetch_sub(&pgm->config.ram, range.size, __ATOMIC_RELAXED);
 	}
