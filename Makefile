@@ -97,18 +97,27 @@ UNIT_CFLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -DQUIRE_DEBUG=1 -Wall -
 # TSan variants: a test whose first lines have "// threads" is built a second time under the thread sanitizer.
 TSAN := $(patsubst tests/unit/%.c,$(B)/unit/%.tsan,$(shell grep -ls '^// threads' tests/unit/test_*.c))
 
+# Each kernel file is compiled once for all the tests that name it, once more for those under TSan.
+$(B)/unit/obj/%.o: %.c
+	@mkdir -p $(@D)
+	@$(CC) $(UNIT_CFLAGS) $(SANITIZE) -MMD -MP -c $< -o $@
+
+$(B)/unit/tsan/%.o: %.c
+	@mkdir -p $(@D)
+	@$(CC) $(UNIT_CFLAGS) -fsanitize=thread -Wno-tsan -MMD -MP -c $< -o $@
+
 .SECONDEXPANSION:
-unit_sources = $(shell sed -n 's|^// sources:||p' tests/unit/$(1).c)
+.SECONDARY:
+unit_sources = tests/unit/$(1).c $(UNIT_COMMON) $(wildcard $(shell sed -n 's|^// sources:||p' tests/unit/$(1).c))
+unit_objects = $(patsubst %.c,$(B)/unit/$(2)/%.o,$(filter %.c,$(call unit_sources,$(1))))
 
-$(B)/unit/test_%.tsan: tests/unit/test_%.c $(UNIT_COMMON) $$(call unit_sources,test_$$*)
-	@mkdir -p $(@D)
+$(B)/unit/test_%.tsan: $$(call unit_objects,test_$$*,tsan)
 	@echo "  UNIT  $@"
-	@$(CC) $(UNIT_CFLAGS) -fsanitize=thread -o $@ $(filter %.c,$^) -lcmocka -lpthread
+	@$(CC) -fsanitize=thread -o $@ $^ -lcmocka -lpthread
 
-$(B)/unit/test_%: tests/unit/test_%.c $(UNIT_COMMON) $$(call unit_sources,test_$$*)
-	@mkdir -p $(@D)
+$(B)/unit/test_%: $$(call unit_objects,test_$$*,obj)
 	@echo "  UNIT  $@"
-	@$(CC) $(UNIT_CFLAGS) $(SANITIZE) -o $@ $(filter %.c,$^) -lcmocka -lpthread
+	@$(CC) $(SANITIZE) -o $@ $^ -lcmocka -lpthread
 
 test-unit: $(UNIT) $(TSAN) ## unit tests only (host build, sanitizers)
 	@for t in $(UNIT) $(TSAN); do echo "== $$t"; ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done

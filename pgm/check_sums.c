@@ -95,6 +95,9 @@ unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *l
 		lock_acquire(&pgm->handy.lock);
 		s.base = pgm->handy.count;
 		lock_release(&pgm->handy.lock);
+		/* Chunks that are on their way to their blocks. */
+		s.base += hpa_is_none(pgm->collapse.chunk) ? 0 : PAGES_PER_BLOCK;
+		s.base += hpa_is_none(pgm->preallocation.chunks) ? 0 : GIB / PAGE_SIZE;
 		count_blocks(pgm, &s);
 		s.base += (uint64_t)__atomic_load_n(&pgm->beside_blocks, __ATOMIC_RELAXED);
 		count_tables(pgm, &s, pgm->slat.root, pgm->slat.format->levels - 1u, 0);

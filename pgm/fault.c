@@ -27,6 +27,21 @@ static enum pgm_verdict map_block(struct pgm *pgm, gpa_t where, hpa_t chunk, uns
 	return PGM_RESUME;
 }
 
+/* The leaf of a large block. Under a 1 GiB leaf, or after another vcpu, it is there already. */
+static enum pgm_verdict map_large(struct pgm *pgm, gpa_t where, struct block *b, struct gather *gather)
+{
+	unsigned rights = ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE;
+	unsigned level;
+	uint64_t entry = *slat_find(&pgm->slat, where, &level);
+
+	if (level && slat_present(&pgm->slat, entry) && slat_rights(&pgm->slat, entry) == rights) {
+		COUNT(pgm, large_valid);
+		return PGM_RESUME;
+	}
+	COUNT(pgm, large_setup);
+	return map_block(pgm, where, block_address(b), rights, gather);
+}
+
 /* Neighbours in the same 64 KiB that are ALLOCATED and unmapped come along. */
 static void map_around(struct pgm *pgm, struct block *b, gpa_t where, uint64_t *entry)
 {
@@ -69,10 +84,12 @@ static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t w
 	enum page_type type = page_get_type(*r);
 	bool fresh = false;
 
-	if (type == PAGE_INVALID || type == PAGE_MMIO || page_get_handler(*r) == HANDLER_ALL)
+	if (type == PAGE_INVALID || type == PAGE_MMIO || page_hardware_handler(*r) == HANDLER_ALL)
 		return PGM_EMULATE;
+	if (unlikely(b->flags & BLOCK_COLLAPSING))
+		collapse_touched(pgm, where);
 	if (access & ACCESS_WRITE) {
-		if (type == PAGE_ROM || (r->bits & PAGE_READ_ONLY) || page_get_handler(*r) == HANDLER_WRITE)
+		if (type == PAGE_ROM || (r->bits & PAGE_READ_ONLY) || page_hardware_handler(*r) == HANDLER_WRITE)
 			return PGM_EMULATE;
 		if (type == PAGE_MMIO2)
 			mmio2_written(r);
@@ -98,8 +115,7 @@ static enum pgm_verdict fault_untouched(struct pgm *pgm, struct block *b, gpa_t 
 			return map_block(pgm, where, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE, gather);
 		}
 		if (pgm->config.large_pages && pgm->config.slat_2m && block_make_large(pgm, b, where) == OK)
-			return map_block(pgm, where, block_address(b), ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE,
-					 gather);
+			return map_large(pgm, where, b, gather);
 	} else if (type_is_mmio(range_type(pgm, where))) {
 		return PGM_EMULATE;
 	}
@@ -112,7 +128,7 @@ static enum pgm_verdict fault_locked(struct pgm *pgm, struct block *b, gpa_t whe
 {
 	switch (block_kind(b)) {
 	case BLOCK_LARGE:
-		return map_block(pgm, where, block_address(b), ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE, gather);
+		return map_large(pgm, where, b, gather);
 	case BLOCK_DETAILED:
 		return fault_detailed(pgm, b, where, access, gather);
 	default:

@@ -13,6 +13,8 @@
 
 #define LOW_RAM_END UINT64_C(0xa0000)
 #define HIGH_RAM_START UINT64_C(0x100000)
+/* Room in the directory for ranges that are added later: 1 KiB. */
+#define DIRECTORY_SLACK (64 * GIB)
 #define DEFAULT_HOLE (512 * MIB)
 #define DEFAULT_HANDLERS 6144u
 
@@ -90,13 +92,21 @@ static uint64_t top_of_memory(const struct pgm_config *c)
 {
 	uint64_t hole_start = 4 * GIB - c->ram_hole;
 
-	return c->ram > hole_start ? 4 * GIB + c->ram - hole_start : 4 * GIB;
+	return (c->ram > hole_start ? 4 * GIB + c->ram - hole_start : 4 * GIB) + DIRECTORY_SLACK;
 }
 
 /* Worst case of tables: a level-0 table and a frame of records per block, an upper table per GiB, a little more. */
 static uint64_t table_pages(const struct pgm_config *c)
 {
 	return c->ram / BLOCK_SIZE * 2 + c->ram / GIB * 3 + 64;
+}
+
+/* A full reserve, and the chunk that a collapse copies to, come on top of the RAM: neither eats the guest's quota. */
+static uint64_t base_pages(const struct pgm_config *c)
+{
+	uint64_t collapse = c->large_pages && c->ram >= 2 * BLOCK_SIZE ? PAGES_PER_BLOCK : 0;
+
+	return (c->ram >> PAGE_SHIFT) + PGM_ROM_PAGES + HANDY_SIZE + collapse;
 }
 
 static enum status build(struct pgm *pgm)
@@ -107,7 +117,7 @@ static enum status build(struct pgm *pgm)
 	pgm->directory = heap_alloc(pgm->directory_count * sizeof(pgm->directory[0]));
 	if (!pgm->directory)
 		return NO_MEMORY;
-	status = handler_table_create(&pgm->handlers, pgm->config.max_access_handlers);
+	status = handler_table_create(&pgm->handlers, pgm->config.max_access_handlers, &pgm->counters);
 	if (status == OK)
 		status = slat_create(&pgm->slat, pgm->config.slat, &pgm->account);
 	if (status == OK)
@@ -128,12 +138,14 @@ enum status pgm_create(struct pgm **out, const struct pgm_config *config,
 	pgm->config = *config;
 	lock_init(&pgm->lock, RANK_PGM, "pgm");
 	lock_init(&pgm->handy.lock, RANK_RESERVE, "handy");
+	lock_init(&pgm->pins.lock, RANK_RESERVE, "pins");
+	pgm->collapse.chunk = pgm->preallocation.chunks = HPA_NONE;
 	pgm->sync = sync;
 	pgm->flush = (struct flush_domain){ .sync = a20_sync, .context = context };
 	a20_init_tables(pgm);
 	status = config_check(&pgm->config, why, why_size);
 	if (status == OK) {
-		request.pages[ACCOUNT_BASE] = (pgm->config.ram >> PAGE_SHIFT) + PGM_ROM_PAGES;
+		request.pages[ACCOUNT_BASE] = base_pages(&pgm->config);
 		request.pages[ACCOUNT_TABLE] = table_pages(&pgm->config);
 		status = account_open(&pgm->account, &request, why, why_size);
 	}
@@ -148,6 +160,7 @@ enum status pgm_create(struct pgm **out, const struct pgm_config *config,
 			;
 		return status;
 	}
+	pgm->built = true;
 	*out = pgm;
 	return OK;
 }
@@ -160,7 +173,7 @@ static void release_block(struct pgm *pgm, struct block *b, struct gather *gathe
 		page_record *records = block_records(b);
 
 		for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
-			if (page_has_frame(records[i]))
+			if (page_owns_frame(records[i]))
 				gather_frame(gather, page_frame(records[i]), ACCOUNT_BASE);
 		gather_frame(gather, block_address(b), ACCOUNT_TABLE);
 	}
@@ -189,6 +202,7 @@ static void release_rest(struct pgm *pgm)
 	gather_begin(&gather, NULL, &pgm->account);
 	handy_drain(pgm, &gather);
 	gather_finish(&gather);
+	pins_destroy(pgm);
 	handler_table_destroy(&pgm->handlers);
 	heap_free(pgm->directory, pgm->directory_count * sizeof(pgm->directory[0]));
 }
@@ -199,6 +213,8 @@ enum status pgm_destroy_step(struct pgm *pgm)
 
 	if (!pgm->destroying) {
 		pgm->destroying = true;
+		collapse_abandon(pgm);
+		preallocation_abandon(pgm);
 		mmio2_destroy(pgm);
 		rom_destroy(pgm);
 		a20_destroy(pgm);

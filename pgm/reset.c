@@ -14,7 +14,7 @@
 
 #define STEP_CLEARED (16 * BLOCK_SIZE)
 #define STEP_BLOCKS 512u
-#define PAGE_FLAGS (PAGE_WRITTEN | PAGE_PINNED | PAGE_SHADOWED | PAGE_READ_ONLY)
+#define PAGE_FLAGS (PAGE_WRITTEN | PAGE_PINNED | PAGE_SHADOWED | PAGE_READ_ONLY | PAGE_HANDLER_SOFTWARE)
 
 static void drop_tables(struct pgm *pgm)
 {
@@ -35,10 +35,10 @@ static void clear_frame(hpa_t frame)
 	frame_unmap(bytes);
 }
 
-/* A pinned page keeps its frame: someone outside knows where it is. Returns bytes cleared. */
+/* A pinned page keeps its frame, since someone outside knows where it is, and so does a preallocated one. Returns bytes cleared. */
 static uint64_t zero_page(struct pgm *pgm, struct block *b, page_record *r, struct gather *gather)
 {
-	if (r->bits & PAGE_PINNED) {
+	if ((r->bits & PAGE_PINNED) || (pgm->preallocation.pages && page_get_state(*r) != PAGE_SHARED)) {
 		clear_frame(page_frame(*r));
 		page_set(r, PAGE_ALLOCATED, page_frame(*r));
 		return PAGE_SIZE;
@@ -49,7 +49,6 @@ static uint64_t zero_page(struct pgm *pgm, struct block *b, page_record *r, stru
 	}
 	page_set(r, PAGE_ZERO, hpa(0));
 	r->bits &= ~PAGE_WRITTEN;
-	(void)pgm;
 	return 0;
 }
 
@@ -136,6 +135,9 @@ enum status pgm_reset_step(struct pgm *pgm, bool zero_ram)
 	enum status status;
 
 	if (!pgm->reset.started) {
+		pgm_collapse_hold(pgm, true);
+		while (__atomic_load_n(&pgm->collapse.block, __ATOMIC_ACQUIRE))
+			(void)pgm_collapse_step(pgm); /* held: it gives up what it has begun */
 		drop_tables(pgm);
 		rom_reset(pgm);
 		pgm->reset = (struct reset_state){ .started = true };
@@ -145,6 +147,7 @@ enum status pgm_reset_step(struct pgm *pgm, bool zero_ram)
 	if (status == OK) {
 		empty_balloon(&pgm->account);
 		pgm->reset.started = false;
+		pgm_collapse_hold(pgm, false);
 	}
 	return status;
 }
