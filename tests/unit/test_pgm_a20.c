@@ -83,7 +83,7 @@ static void test_narrowing(void **state)
 	uint64_t drops;
 
 	(void)state;
-	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, answer, "test", &type), OK);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, 0, answer, "test", &type), OK);
 	gate(false);
 	assert_true(guest_write(pgm, ODD, 1));
 	assert_true(table_rights(pgm, ODD) & ACCESS_WRITE);
@@ -183,7 +183,7 @@ static void life(unsigned n, uint64_t seed)
 	handler_type type;
 
 	memset(content, 0, sizeof(content));
-	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, answer, "test", &type), OK);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, 0, answer, "test", &type), OK);
 	for (unsigned step = 0; step < 4000; step++) {
 		uint64_t page, where;
 

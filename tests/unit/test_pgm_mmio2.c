@@ -83,7 +83,7 @@ static void test_conflicts(void **state)
 	gpa_t base;
 
 	(void)state;
-	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_MMIO, answer, "test", &type), OK);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_MMIO, 0, answer, "test", &type), OK);
 	assert_int_equal(pgm_handler_register(pgm, type, gpa(0xfec00000), gpa(0xfec00fff), NULL, "window"), OK);
 	assert_int_equal(pgm_mmio2_register(pgm, PAGE_SIZE, "other", &other), OK);
 	assert_int_equal(pgm_mmio2_map(pgm, other, gpa(0xf0000000)), OK);
@@ -91,7 +91,7 @@ static void test_conflicts(void **state)
 	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(1 * MIB)), CONFLICT);             /* RAM */
 	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(0xf0001000 - SIZE)), CONFLICT);   /* the other's only page is its last */
 	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(0xfec00000 - SIZE + PAGE_SIZE)), CONFLICT);
-	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(4 * GIB - PAGE_SIZE)), BAD_ADDRESS);
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa((pgm->directory_count << DIRECTORY_SHIFT) - PAGE_SIZE)), BAD_ADDRESS);
 	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(UINT64_MAX - PAGE_SIZE + 1)), BAD_ADDRESS);
 	assert_false(pgm_mmio2_mapped(m, &base));
 	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(0xf0001000)), OK);
@@ -233,7 +233,7 @@ static void test_marks(void **state)
 	uint64_t far = 0xfee00000;
 
 	(void)state;
-	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_MMIO, answer, "test", &type), OK);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_MMIO, 0, answer, "test", &type), OK);
 	assert_int_equal(pgm_handler_register(pgm, type, gpa(far), gpa(far + 0x1fff), NULL, "window"), OK);
 	assert_int_equal(pgm_fault(pgm, gpa(far + 0x30), ACCESS_READ), PGM_EMULATE);
 	assert_true(marked(pgm, far));

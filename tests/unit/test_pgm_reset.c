@@ -65,8 +65,8 @@ static void test_handlers_stay(void **state)
 	struct mmio2 *m;
 
 	(void)state;
-	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, answer, "all", &all), OK);
-	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_MMIO, answer, "mmio", &mmio), OK);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, 0, answer, "all", &all), OK);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_MMIO, 0, answer, "mmio", &mmio), OK);
 	assert_int_equal(pgm_handler_register(pgm, all, gpa(8 * MIB), gpa(8 * MIB + 0xfff), NULL, "all"), OK);
 	assert_int_equal(pgm_handler_register(pgm, mmio, gpa(0xfee00000), gpa(0xfee00fff), NULL, "mmio"), OK);
 	assert_int_equal(pgm_mmio2_register(pgm, 8 * PAGE_SIZE, "vram", &m), OK);
