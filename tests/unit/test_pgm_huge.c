@@ -66,7 +66,7 @@ static void test_attack_1_huge_split(void **state)
 	assert_int_equal(pgm_fault(pgm, gpa(at), ACCESS_WRITE), PGM_RESUME); /* another vcpu was first: never an error */
 	assert_int_equal(pgm->counters.large_valid, 1);
 	check_silent(pgm);
-	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, pass, "pass", &type), OK);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, 0, pass, "pass", &type), OK);
 	for (unsigned after = 0;; after++) {
 		enum status status;
 

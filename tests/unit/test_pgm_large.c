@@ -77,7 +77,7 @@ static handler_type write_type(struct pgm *pgm)
 {
 	handler_type type;
 
-	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, pass, "pass", &type), OK);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, 0, pass, "pass", &type), OK);
 	return type;
 }
 

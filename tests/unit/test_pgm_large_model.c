@@ -278,7 +278,7 @@ static void one_seed(void)
 	pgm = make_pgm(RAM);
 	memset(model, 0, sizeof(model));
 	forget();
-	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, pass, "pass", &type), OK);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, 0, pass, "pass", &type), OK);
 	logged = 0;
 	for (unsigned i = 0; i < OPERATIONS; i++) {
 		operation(type);

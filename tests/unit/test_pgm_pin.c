@@ -86,8 +86,8 @@ static void test_refused(void **state)
 	assert_int_equal(pgm_pin(pgm, gpa(0xf0000), true, disk, &frame), DENIED);
 	assert_int_equal(pgm_pin(pgm, gpa(0xf0000), false, disk, &frame), OK);
 	assert_int_equal(pgm_unpin(pgm, gpa(0xf0000), false, disk), OK);
-	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, deny, "all", &all), OK);
-	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, deny, "write", &write), OK);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, 0, deny, "all", &all), OK);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, 0, deny, "write", &write), OK);
 	assert_int_equal(pgm_handler_register(pgm, all, gpa(AT), gpa(AT + PAGE_SIZE - 1), NULL, "a"), OK);
 	assert_int_equal(pgm_handler_register(pgm, write, gpa(AT + PAGE_SIZE), gpa(AT + 2 * PAGE_SIZE - 1), NULL, "w"), OK);
 	assert_int_equal(pgm_pin(pgm, gpa(AT), false, disk, &frame), HANDLER);
