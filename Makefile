@@ -110,6 +110,9 @@ $(B)/unit/test_%: tests/unit/test_%.c $(UNIT_COMMON) $$(call unit_sources,test_$
 	@echo "  UNIT  $@"
 	@$(CC) $(UNIT_CFLAGS) $(SANITIZE) -o $@ $(filter %.c,$^) -lcmocka -lpthread
 
+# vm/acpi.c includes what iasl makes of the DSDT.
+$(B)/unit/test_load $(B)/fuzz/fuzz_loader: $(B)/vm/dsdt.hex
+
 test-unit: $(UNIT) $(TSAN) ## unit tests only (host build, sanitizers)
 	@for t in $(UNIT) $(TSAN); do echo "== $$t"; ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done
 
