@@ -5,13 +5,14 @@
  */
 #include "boot/kernel.h"
 
+#include <string.h>
+
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/mtrr.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/start.h"
-#include "lib/format.h"
 #include "lib/memory.h"
 #include "mm/intake.h"
 #include "mm/map.h"
@@ -31,12 +32,37 @@ static struct memory_layout layout;
 static struct quire_config *config;
 static bool mm_open;
 
-void refuse(const char *missing, const char *change)
+/* One heading, then the text broken at blanks into lines that fit a screen. */
+static void tell(const char *heading, const char *text)
+{
+	size_t length = strlen(text), width = 88;
+
+	while (length) {
+		size_t take = length;
+
+		if (take > width)
+			for (take = width; take > 1 && text[take] != ' '; take--)
+				;
+		log_line("  %-16s %.*s", heading, (int)take, text);
+		heading = "";
+		while (take < length && text[take] == ' ')
+			take++;
+		text += take;
+		length -= take;
+	}
+}
+
+static void tell_start(void)
 {
 	log_line(" ");
 	log_line("Quire can't start on this machine.");
-	log_line("  What is missing: %s", missing);
-	log_line("  What to change:  %s", change);
+}
+
+void refuse(const char *missing, const char *change)
+{
+	tell_start();
+	tell("What is missing:", missing);
+	tell("What to change:", change);
 	arch_refuse();
 }
 
@@ -97,7 +123,6 @@ static const struct hv_ops *const backends[] = { &vmx_ops, &svm_ops };
 static void choose_backend(void)
 {
 	struct hv_refusal why[ARRAY_SIZE(backends)] = { 0 };
-	char text[420];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(backends); i++) {
 		if (backends[i]->probe(&hv_capabilities, &why[i]) == OK) {
@@ -105,9 +130,13 @@ static void choose_backend(void)
 			return;
 		}
 	}
-	format_string(text, sizeof(text), "hardware virtualisation (VMX: %s; SVM: %s)", why[0].text, why[1].text);
-	refuse(text, "use a processor with VMX and EPT or with SVM and NPT, and switch virtualisation on in the firmware "
-		     "setup (or nesting on in the hypervisor below)");
+	tell_start();
+	tell("What is missing:", "hardware virtualisation with nested paging");
+	for (unsigned i = 0; i < ARRAY_SIZE(backends); i++)
+		tell(backends[i]->name, why[i].text);
+	tell("What to change:", "use a processor with VMX and EPT or with SVM and NPT, and switch virtualisation on in the "
+				"firmware setup (or nesting on in the hypervisor below)");
+	arch_refuse();
 }
 
 /* Every CPU must offer what the boot CPU does. */
@@ -188,9 +217,50 @@ static void open_memory(const struct boot_info *info)
 	direct_map = (uint8_t *)DIRECT_BASE;
 }
 
+#define TYPE_LIMIT 64u /* pieces that are not write-back: more of them, and the MTRRs are beyond belief */
+
+/*
+ * Guests' memory is mapped write-back, so only what the MTRRs call write-back is taken in: under EPT the table's type
+ * would win over the MTRRs'. A range of mixed type is halved until its parts are of one.
+ */
+static unsigned find_uncached(uint64_t base, uint64_t size, struct memory_range *found, unsigned count)
+{
+	unsigned type = host_memory_type(hpa(base), size);
+	uint64_t half = align_down(size / 2, PAGE_SIZE);
+
+	if (type == MEMORY_TYPE_WB || count == TYPE_LIMIT)
+		return count;
+	if (type == MEMORY_TYPE_MIXED && half) {
+		count = find_uncached(base, half, found, count);
+		return find_uncached(base + half, size - half, found, count);
+	}
+	found[count] = (struct memory_range){ base, size };
+	return count + 1;
+}
+
+static void leave_out_uncached(void)
+{
+	static struct memory_range found[TYPE_LIMIT];
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < layout.count; i++)
+		count = find_uncached(layout.usable[i].base, layout.usable[i].size, found, count);
+	for (unsigned i = 0; i < count; i++) {
+		log_line("memory: %#llx, %llu KiB: not write-back by the MTRRs: left out", (unsigned long long)found[i].base,
+			 (unsigned long long)(found[i].size / KIB));
+		if (intake_exclude(&layout, found[i].base, found[i].size) != OK)
+			refuse("a sane memory map: too many pieces", "update the machine's firmware");
+	}
+	if (count == TYPE_LIMIT)
+		refuse("sane MTRRs: usable memory is cut into too many memory types", "update the machine's firmware");
+}
+
 static void open_mm(void)
 {
-	enum status status = mm_start(&layout);
+	enum status status;
+
+	leave_out_uncached();
+	status = mm_start(&layout);
 
 	if (status != OK)
 		refuse("memory for the chunk allocator", "give the machine at least 128 MiB of memory");

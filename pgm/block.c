@@ -43,9 +43,7 @@ enum status block_get(struct pgm *pgm, gpa_t where, struct block **out)
 
 bool block_nothing(struct pgm *pgm, gpa_t where)
 {
-	struct pgm_range range;
-
-	return !block_find(pgm, where) && !pgm_range_find(pgm, where, &range);
+	return !block_find(pgm, where) && type_is_mmio(range_type(pgm, where));
 }
 
 page_record *block_records(struct block *b)

@@ -109,6 +109,13 @@ enum status handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t
 unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
 
 /* range.c */
+/* The type at an address, PAGE_INVALID where nothing is: pgm_range_find for those who need no more. */
+enum page_type range_type(struct pgm *pgm, gpa_t where);
+/* Nobody answers here but a handler, if one. */
+static inline bool type_is_mmio(enum page_type type)
+{
+	return type == PAGE_INVALID || type == PAGE_MMIO;
+}
 enum status range_add(struct pgm *pgm, const struct pgm_range *range) must_check;
 
 #endif

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* All counters there are: names after memory.md section 9, as far as something counts them. */
+#include "lib/bits.h"
+#include "mm/counters.h"
+#include "mm/frame.h"
+#include "monitor/stats.h"
+#include "vm/machine.h"
+
+#define ROW(source, type, member, path, unit, description) { source, offsetof(type, member), path, unit, description }
+#define TOTALS(member, ...) ROW(STATS_TOTALS, struct frame_totals, member, __VA_ARGS__)
+#define MM(member, ...) ROW(STATS_MM, struct mm_counters, member, __VA_ARGS__)
+#define USAGE(member, ...) ROW(STATS_USAGE, struct pgm_usage, member, __VA_ARGS__)
+#define PGM(member, ...) ROW(STATS_PGM, struct pgm_counters, member, __VA_ARGS__)
+#define ACCOUNT(member, ...) ROW(STATS_ACCOUNT, struct account, member, __VA_ARGS__)
+#define MACHINE(member, ...) ROW(STATS_MACHINE, struct machine, member, __VA_ARGS__)
+#define VCPU(member, ...) ROW(STATS_VCPU, struct vcpu, member, __VA_ARGS__)
+#define EXIT(kind, path, description) { STATS_EXIT, (kind) * sizeof(uint64_t), path, "count", description }
+
+_Static_assert(sizeof(((struct vcpu *)0)->exits[0]) == sizeof(uint64_t), "rows of exits are found by number");
+_Static_assert(sizeof(((struct account *)0)->reserved[0]) == sizeof(uint64_t), "counters are 64 bits wide");
+_Static_assert(sizeof(struct mm_counters) % sizeof(uint64_t) == 0, "counters are 64 bits wide");
+_Static_assert(sizeof(struct pgm_counters) % sizeof(uint64_t) == 0, "counters are 64 bits wide");
+_Static_assert(sizeof(struct frame_totals) % sizeof(uint64_t) == 0, "counters are 64 bits wide");
+
+const struct stats_row stats_rows[] = {
+	TOTALS(pages, "/GMM/cPages", "pages", "host memory that mm owns"),
+	TOTALS(free_pages, "/GMM/cFreePages", "pages", "of these, free"),
+	TOTALS(private_pages, "/GMM/cPrivatePages", "pages", "held by one machine"),
+	TOTALS(shared_pages, "/GMM/cSharedPages", "pages", "shared, copy on write"),
+	TOTALS(table_pages, "/GMM/cTablePages", "pages", "second-level tables and page records"),
+	TOTALS(kernel_pages, "/GMM/cKernelPages", "pages", "the hypervisor's own"),
+	TOTALS(reserved_pages, "/GMM/cReservedPages", "pages", "promised to machines"),
+	TOTALS(chunks, "/GMM/cChunks", "chunks", "2 MiB chunks in all"),
+	TOTALS(free_chunks, "/GMM/cFreeChunks", "chunks", "wholly free"),
+	TOTALS(zero_chunks, "/GMM/cZeroChunks", "chunks", "of the free ones, cleared already"),
+	TOTALS(large_chunks, "/GMM/cLargeChunks", "chunks", "behind large pages"),
+	TOTALS(split_chunks, "/GMM/cSplitChunks", "chunks", "cut into frames"),
+	TOTALS(record_bytes, "/GMM/cbRecords", "bytes", "chunk and frame records"),
+	MM(duplicates, "/GMM/cDuplicatePages", "count", "pages found equal to another"),
+	MM(moved, "/GMM/cMovedPages", "count", "pages moved by compaction"),
+	MM(chunks_split, "/GMM/ChunksSplit", "count", "free chunks cut into frames"),
+	MM(chunks_returned, "/GMM/ChunksReturned", "count", "chunks that came whole again"),
+	MM(blocks_given, "/GMM/BlocksGiven", "count", "whole chunks given to large pages"),
+	MM(blocks_split, "/GMM/BlocksSplit", "count", "of these, cut into pages later"),
+	MM(blocks_refused, "/GMM/BlocksRefused", "count", "no whole chunk was free"),
+	MM(frames_refused, "/GMM/FramesRefused", "count", "no frame was free"),
+	MM(reserve_refills, "/GMM/ReserveRefills", "count", "guest frames fetched in a batch"),
+	MM(reserve_drains, "/GMM/ReserveDrains", "count", "all reserves called in for want of memory"),
+	MM(magazine_refills, "/GMM/MagazineRefills", "count", "per-CPU magazines refilled"),
+	MM(magazine_spills, "/GMM/MagazineSpills", "count", "per-CPU magazines emptied"),
+	MM(frames_mixed, "/GMM/FramesMixed", "count", "frames taken out of another machine's chunk"),
+	MM(frames_cleared, "/GMM/FramesCleared", "count", "frames cleared when handed out"),
+	MM(frames_prezeroed, "/GMM/FramesPrezeroed", "count", "frames cleared by idle CPUs"),
+	MM(gather_flushes, "/GMM/GatherFlushes", "count", "flushes before memory was given back"),
+	MM(gather_frees, "/GMM/GatherFrees", "count", "frames and chunks given back after a flush"),
+	MM(admissions, "/GMM/Admissions", "count", "machines admitted"),
+	MM(refusals, "/GMM/Refusals", "count", "machines refused for want of memory"),
+
+	USAGE(ram_pages, "/PGM/Page/cAllPages", "pages", "RAM of the machine"),
+	USAGE(private_pages, "/PGM/Page/cPrivatePages", "pages", "RAM with a frame of its own"),
+	USAGE(zero_pages, "/PGM/Page/cZeroPages", "pages", "RAM that reads as zero and holds nothing"),
+	USAGE(shared_pages, "/PGM/Page/cSharedPages", "pages", "RAM shared with other pages"),
+	USAGE(ballooned_pages, "/PGM/Page/cBalloonedPages", "pages", "RAM given back by the guest"),
+	USAGE(handy_pages, "/PGM/Page/cHandyPages", "pages", "frames kept ready for faults"),
+	USAGE(large_blocks, "/PGM/Page/cLargePages", "blocks", "2 MiB large pages"),
+	USAGE(detailed_blocks, "/PGM/Page/cDetailedBlocks", "blocks", "2 MiB blocks with page records"),
+	USAGE(rom_pages, "/PGM/Page/cRomPages", "pages", "ROM"),
+	USAGE(table_pages, "/PGM/Page/cTablePages", "pages", "second-level tables"),
+	USAGE(record_bytes, "/PGM/Page/cbRecords", "bytes", "page records and block descriptors"),
+	PGM(handy_allocs, "/PGM/Page/HandyAllocs", "count", "pages allocated out of the reserve"),
+	PGM(handy_refills, "/PGM/Page/HandyRefills", "count", "refills of the reserve"),
+	PGM(zero_mapped, "/PGM/Page/ZeroMapped", "count", "mappings of the zero page"),
+	PGM(allocated, "/PGM/Page/Allocated", "count", "pages that got a frame"),
+	PGM(large_alloc, "/PGM/LargePage/Alloc", "count", "large pages allocated"),
+	PGM(large_alloc_failed, "/PGM/LargePage/AllocFailed", "count", "no whole chunk was free"),
+	PGM(large_refused, "/PGM/LargePage/Refused", "count", "blocks that could not be large"),
+	PGM(split, "/PGM/LargePage/Split", "count", "large pages split into pages"),
+	PGM(detailed, "/PGM/LargePage/Detailed", "count", "blocks that got page records"),
+	PGM(reads, "/PGM/Phys/Read", "count", "physical reads by devices and emulation"),
+	PGM(read_bytes, "/PGM/Phys/Read/Bytes", "bytes", "read by them"),
+	PGM(writes, "/PGM/Phys/Write", "count", "physical writes by devices and emulation"),
+	PGM(write_bytes, "/PGM/Phys/Write/Bytes", "bytes", "written by them"),
+	PGM(handler_hits, "/PGM/PhysHandler/LookupHits", "count", "handlers found without the tree"),
+	PGM(handler_misses, "/PGM/PhysHandler/LookupMisses", "count", "handlers looked up in the tree"),
+	PGM(handler_calls, "/PGM/PhysHandler/Calls", "count", "handlers called"),
+	PGM(faults, "/PGM/Fault", "count", "second-level faults"),
+	PGM(fault_resumed, "/PGM/Fault/Resumed", "count", "settled in the tables"),
+	PGM(fault_emulate, "/PGM/Fault/Emulated", "count", "handed to the emulator"),
+	PGM(fault_spurious, "/PGM/Fault/Spurious", "count", "the entry was right already"),
+	PGM(fault_no_memory, "/PGM/Fault/NoMemory", "count", "no frame or table to be had"),
+	PGM(fault_around, "/PGM/Fault/Around", "pages", "neighbours mapped along"),
+	PGM(npt_misconfig, "/PGM/NpMiscfg", "count", "faults on entries that always misconfigure"),
+	PGM(tables, "/PGM/Tables/Allocated", "count", "second-level tables made"),
+	PGM(tables_freed, "/PGM/Tables/Freed", "count", "second-level tables given back"),
+	ACCOUNT(reserved[ACCOUNT_BASE], "/GMM/Base/cReserved", "pages", "reserved for RAM and ROM"),
+	ACCOUNT(allocated[ACCOUNT_BASE], "/GMM/Base/cAllocated", "pages", "of these, allocated"),
+	ACCOUNT(reserved[ACCOUNT_TABLE], "/GMM/Table/cReserved", "pages", "reserved for tables and records"),
+	ACCOUNT(allocated[ACCOUNT_TABLE], "/GMM/Table/cAllocated", "pages", "of these, allocated"),
+	ACCOUNT(reserved[ACCOUNT_FIXED], "/GMM/Fixed/cReserved", "pages", "reserved for device memory"),
+	ACCOUNT(allocated[ACCOUNT_FIXED], "/GMM/Fixed/cAllocated", "pages", "of these, allocated"),
+	ACCOUNT(ballooned, "/GMM/cBallooned", "pages", "given back through the balloon"),
+	MACHINE(starts, "/VM/Starts", "count", "starts of this machine"),
+
+	VCPU(guest_mode_changes, "cGuestModeChanges", "count", "changes of the paging mode"),
+	VCPU(run_ticks, "RunTicks", "ticks", "time-stamp ticks that it ran"),
+	VCPU(runs, "Runs", "count", "slices that it ran"),
+
+	EXIT(EXIT_NOTHING, "nothing", "settled in the backend"),
+	EXIT(EXIT_HOST_INTERRUPT, "host-interrupt", "interrupt or NMI of the host"),
+	EXIT(EXIT_SLICE, "slice", "time slice over"),
+	EXIT(EXIT_HLT, "hlt", "HLT"),
+	EXIT(EXIT_PAUSE, "pause", "PAUSE in a loop"),
+	EXIT(EXIT_CPUID, "cpuid", "CPUID"),
+	EXIT(EXIT_IO, "io", "port access"),
+	EXIT(EXIT_MSR_READ, "msr-read", "RDMSR"),
+	EXIT(EXIT_MSR_WRITE, "msr-write", "WRMSR"),
+	EXIT(EXIT_CR_ACCESS, "cr-access", "control register"),
+	EXIT(EXIT_DR_ACCESS, "dr-access", "debug register"),
+	EXIT(EXIT_XSETBV, "xsetbv", "XSETBV"),
+	EXIT(EXIT_CACHE, "cache", "INVD, WBINVD"),
+	EXIT(EXIT_INVLPG, "invlpg", "INVLPG"),
+	EXIT(EXIT_RDTSC, "rdtsc", "RDTSC"),
+	EXIT(EXIT_RDTSCP, "rdtscp", "RDTSCP"),
+	EXIT(EXIT_HYPERCALL, "hypercall", "VMCALL, VMMCALL"),
+	EXIT(EXIT_UNDEFINED, "undefined", "instruction that this guest must not have"),
+	EXIT(EXIT_SLAT_FAULT, "slat-fault", "second-level fault"),
+	EXIT(EXIT_SLAT_MISCONFIG, "slat-misconfig", "second-level entry marked for emulation"),
+	EXIT(EXIT_EXCEPTION, "exception", "intercepted exception"),
+	EXIT(EXIT_INTERRUPT_WINDOW, "interrupt-window", "guest can take an interrupt"),
+	EXIT(EXIT_NMI_WINDOW, "nmi-window", "guest can take an NMI"),
+	EXIT(EXIT_TRIPLE_FAULT, "triple-fault", "triple fault"),
+	EXIT(EXIT_INIT, "init", "INIT"),
+	EXIT(EXIT_SIPI, "sipi", "start-up IPI"),
+	EXIT(EXIT_TASK_SWITCH, "task-switch", "hardware task switch"),
+	EXIT(EXIT_INVALID_STATE, "invalid-state", "state that the processor refused"),
+	EXIT(EXIT_UNKNOWN, "unknown", "reason that nobody asked for"),
+};
+
+const unsigned stats_row_count = ARRAY_SIZE(stats_rows);
