@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The hypervisor's own accesses where handlers are: cut as a bus would do it (at most eight bytes, never across a natural
- * boundary) and at the ends of handlers, since those of kind WRITE may cover part of a page. What no handler
+ * The hypervisor's own accesses where handlers are: cut as a bus would do it (at most eight bytes, never across a
+ * natural boundary) and at the ends of handlers, since those of kind WRITE may cover part of a page. What no handler
  * covers, and what a handler says is not its own, goes past them to memory.
  *
  * Handlers are called without any PGM lock.

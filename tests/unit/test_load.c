@@ -134,7 +134,8 @@ static void test_boot_tables(void **state)
 static void test_linux_refused(void **state)
 {
 	static const struct { size_t at, size; uint64_t value; enum status status; } cases[] = {
-#define FIELD(name, value, status) { offsetof(struct setup_header, name), sizeof(((struct setup_header *)0)->name), value, status }
+#define FIELD(name, value, status) \
+	{ offsetof(struct setup_header, name), sizeof(((struct setup_header *)0)->name), value, status }
 		FIELD(header, 0, BAD_FORMAT), FIELD(version, 0x0205, NOT_SUPPORTED), FIELD(loadflags, 0, NOT_SUPPORTED),
 		FIELD(setup_sects, 255, TRUNCATED), FIELD(init_size, 0xffffffff, BAD_ADDRESS),
 		FIELD(init_size, RAM, BAD_ADDRESS), FIELD(init_size, 0, OK), FIELD(pref_address, UINT64_MAX, OK),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A machine as the loaders see it, over a PGM that the test has made: one boot vcpu whose registers are plain memory. For unit tests
- * and fuzz targets alike, so no cmocka here.
+ * A machine as the loaders see it, over a PGM that the test has made: one boot vcpu whose registers are plain memory.
+ * For unit tests and fuzz targets alike, so no cmocka here.
  */
 #ifndef TESTS_LOAD_WORLD_H
 #define TESTS_LOAD_WORLD_H
