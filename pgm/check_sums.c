@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Do the parts add up: pages held by blocks and the reserve against the base account, tables and records against the table
- * account, the tables that can be reached against their count; and no table leads to where no block is.
+ * Do the parts add up: pages held by blocks and the reserve against the base account, tables and records against the
+ * table account, the tables that can be reached against their count; and no table leads to where no block is.
  *
  * On a running machine the sums move under the count. They count for something only if nothing was charged, handed
  * out or linked meanwhile, and since a CPU may stand for long between a charge and its link, only if they fail
