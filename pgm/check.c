@@ -58,10 +58,14 @@ static void check_mapping(struct check *c, gpa_t where, page_record r)
 {
 	unsigned level;
 	uint64_t entry = *slat_find(&c->pgm->slat, where, &level);
+	const char *wrong;
 	hpa_t zero = hpa(pgm_zero_block.v + (level ? where.v & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1) : 0));
 
 	if (slat_present(&c->pgm->slat, entry))
 		check_entry(c, where, entry, level, page_has_frame(r) ? page_frame(r) : zero, page_rights(r));
+	wrong = dirty_check_page(c->pgm, where, r, entry, level);
+	if (wrong)
+		finding(c, where, wrong, entry);
 }
 
 static void check_detailed(struct check *c, struct block *b, gpa_t base)

@@ -80,6 +80,8 @@ static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t w
 			if (status != OK)
 				return PGM_NO_MEMORY;
 			fresh = true;
+		} else if (page_get_state(*r) == PAGE_MONITORED) {
+			dirty_unmonitor(pgm, r, where);
 		}
 	}
 	return map_page(pgm, b, where, *r, !fresh && page_has_frame(*r), gather);
@@ -113,7 +115,11 @@ static enum pgm_verdict fault_locked(struct pgm *pgm, struct block *b, gpa_t whe
 {
 	switch (block_kind(b)) {
 	case BLOCK_LARGE:
-		return map_block(pgm, where, block_address(b), ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE, gather);
+		if (likely(!(access & ACCESS_WRITE) || dirty_mode(pgm) == DIRTY_OFF))
+			return map_block(pgm, where, block_address(b), dirty_large_rights(pgm), gather);
+		if (block_make_detailed(pgm, b, where, gather) != OK)
+			return PGM_NO_MEMORY;
+		return fault_detailed(pgm, b, where, access, gather);
 	case BLOCK_DETAILED:
 		return fault_detailed(pgm, b, where, access, gather);
 	default:
