@@ -33,7 +33,7 @@ EFI_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-zone
 EFI_SHARED := lib/ini.c
 EFI_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard boot/efi*.c)) $(B)/boot/efi_kernel.o $(EFI_SHARED:%.c=$(B)/efi/%.o)
 
-.PHONY: all run test test-all test-unit image style clean help bench compile_commands setup unit-programs test-needs
+.PHONY: all run test test-all test-unit image style clean help bench compile_commands setup unit-programs test-needs guests bench-needs
 
 all: $(B)/BOOTX64.EFI $(B)/compile_commands.json ## build the hypervisor
 
@@ -150,6 +150,53 @@ $(B)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $$(call fuzz_sources,fuzz_$$*)
 	@mkdir -p $(@D)
 	@echo "  FUZZ  $@"
 	@clang $(UNIT_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $(filter %.c,$^)
+
+# ---- small guests: tests/guests/X.c, with X.asm if there is one, is build/guests/X.elf (multiboot 1) ----
+GUESTS := $(patsubst tests/guests/%.c,$(B)/guests/%.elf,$(wildcard tests/guests/*.c))
+GUEST_COMMON := $(patsubst tests/guests/%,$(B)/guests/%.o,$(wildcard tests/guests/common/*.c tests/guests/common/*.asm))
+GUEST_CFLAGS := -m32 -march=i686 -std=gnu11 -O2 -g0 -ffreestanding -fno-pic -fno-pie -mgeneral-regs-only \
+	-fno-strict-aliasing -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none -fno-tree-loop-distribute-patterns \
+	-Wall -Wextra -Werror -Wno-unused-parameter -Itests/guests/common -MMD -MP
+.SECONDARY:
+
+guests: $(GUESTS) ## the small guests of the boot tests, and the benchmark's
+
+$(B)/guests/%.c.o: tests/guests/%.c
+	@mkdir -p $(@D)
+	@$(CC) $(GUEST_CFLAGS) -c $< -o $@
+
+$(B)/guests/%.asm.o: tests/guests/%.asm
+	@mkdir -p $(@D)
+	@$(NASM) -f elf32 -Itests/guests/common/ -o $@ $<
+
+guest_assembly = $(patsubst tests/guests/%,$(B)/guests/%.o,$(wildcard tests/guests/$(1).asm))
+$(B)/guests/%.elf: $(B)/guests/%.c.o $(GUEST_COMMON) tests/guests/common/guest.ld $$(call guest_assembly,$$*)
+	@echo "  GUEST $@"
+	@ld -m elf_i386 -nostdlib -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments -T tests/guests/common/guest.ld \
+		-o $@ $(filter %.o,$^)
+
+# ---- the benchmark: Quire and Linux KVM run the same guest on the same emulators ----
+$(B)/bench/linux_loader.efi: tools/bench/linux_loader.c
+	@mkdir -p $(@D)
+	@$(CC) $(EFI_CFLAGS) -c $< -o $(@:.efi=.o)
+	@ld -nostdlib -znocombreloc -T /usr/lib/elf_x86_64_efi.lds -shared -Bsymbolic -z noexecstack --no-warn-rwx-segments \
+		/usr/lib/crt0-efi-x86_64.o $(@:.efi=.o) -L/usr/lib -lgnuefi -lefi -o $(@:.efi=.so)
+	@objcopy -j .text -j .sdata -j .data -j .rodata -j .dynamic -j .dynsym -j .rel -j .rela -j .rel.* -j .rela.* -j .reloc \
+		--target efi-app-x86_64 --subsystem=10 $(@:.efi=.so) $@
+
+$(B)/bench/kvm: tools/bench/kvm.c
+	@mkdir -p $(@D)
+	@$(CC) -static -O2 -Wall -Wextra -Werror -s -o $@ $<
+
+bench-needs: $(B)/bench/linux_loader.efi $(B)/bench/kvm $(B)/guests/bench.elf $(B)/OVMF-slim.fd all
+
+bench: ## what exits and first touches cost, beside Linux KVM; BENCH="--only svm --keep" (tools/bench/bench --help)
+	@$(MAKE) -j$(JOBS) bench-needs
+	@tools/bench/bench $(BENCH)
+
+# ---- style ----
+style: $(B)/kernel.elf ## the tree against its own rules, in figures; LINT=1 adds cppcheck and clang-tidy
+	@tools/style $(if $(LINT),--lint)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20

@@ -5,13 +5,14 @@
  */
 #include "boot/kernel.h"
 
+#include <string.h>
+
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/mtrr.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/start.h"
-#include "lib/format.h"
 #include "lib/memory.h"
 #include "mm/intake.h"
 #include "mm/map.h"
@@ -31,12 +32,37 @@ static struct memory_layout layout;
 static struct quire_config *config;
 static bool mm_open;
 
-void refuse(const char *missing, const char *change)
+/* One heading, then the text broken at blanks into lines that fit a screen. */
+static void tell(const char *heading, const char *text)
+{
+	size_t length = strlen(text), width = 88;
+
+	while (length) {
+		size_t take = length;
+
+		if (take > width)
+			for (take = width; take > 1 && text[take] != ' '; take--)
+				;
+		log_line("  %-16s %.*s", heading, (int)take, text);
+		heading = "";
+		while (take < length && text[take] == ' ')
+			take++;
+		text += take;
+		length -= take;
+	}
+}
+
+static void tell_start(void)
 {
 	log_line(" ");
 	log_line("Quire can't start on this machine.");
-	log_line("  What is missing: %s", missing);
-	log_line("  What to change:  %s", change);
+}
+
+void refuse(const char *missing, const char *change)
+{
+	tell_start();
+	tell("What is missing:", missing);
+	tell("What to change:", change);
 	arch_refuse();
 }
 
@@ -97,7 +123,6 @@ static const struct hv_ops *const backends[] = { &vmx_ops, &svm_ops };
 static void choose_backend(void)
 {
 	struct hv_refusal why[ARRAY_SIZE(backends)] = { 0 };
-	char text[420];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(backends); i++) {
 		if (backends[i]->probe(&hv_capabilities, &why[i]) == OK) {
@@ -105,9 +130,13 @@ static void choose_backend(void)
 			return;
 		}
 	}
-	format_string(text, sizeof(text), "hardware virtualisation (VMX: %s; SVM: %s)", why[0].text, why[1].text);
-	refuse(text, "use a processor with VMX and EPT or with SVM and NPT, and switch virtualisation on in the firmware "
-		     "setup (or nesting on in the hypervisor below)");
+	tell_start();
+	tell("What is missing:", "hardware virtualisation with nested paging");
+	for (unsigned i = 0; i < ARRAY_SIZE(backends); i++)
+		tell(backends[i]->name, why[i].text);
+	tell("What to change:", "use a processor with VMX and EPT or with SVM and NPT, and switch virtualisation on in the "
+				"firmware setup (or nesting on in the hypervisor below)");
+	arch_refuse();
 }
 
 /* Every CPU must offer what the boot CPU does. */

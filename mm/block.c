@@ -60,8 +60,11 @@ enum status block_alloc(struct account *account, gpa_t block, hpa_t *frame, bool
 
 void block_zero(hpa_t block)
 {
-	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
-		frame_clear(hpa(block.v + i * PAGE_SIZE));
+	void *bytes = frame_map(block);
+
+	/* A constant size, as in clear_page(): one rep stosq. */
+	__builtin_memset(bytes, 0, BLOCK_SIZE);
+	frame_unmap(bytes);
 }
 
 /* All 512 chunks of one GiB if all are free; under chunk_lock. */

@@ -100,11 +100,8 @@ static enum pgm_verdict fault_untouched(struct pgm *pgm, struct block *b, gpa_t 
 		if (pgm->config.large_pages && pgm->config.slat_2m && block_make_large(pgm, b, where) == OK)
 			return map_block(pgm, where, block_address(b), ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE,
 					 gather);
-	} else {
-		struct pgm_range range;
-
-		if (!pgm_range_find(pgm, where, &range) || range.type == PAGE_MMIO)
-			return PGM_EMULATE;
+	} else if (type_is_mmio(range_type(pgm, where))) {
+		return PGM_EMULATE;
 	}
 	status = block_make_detailed(pgm, b, where, gather);
 	return status == OK ? fault_detailed(pgm, b, where, access, gather) : PGM_NO_MEMORY;
@@ -130,9 +127,7 @@ static enum pgm_verdict fault_locked(struct pgm *pgm, struct block *b, gpa_t whe
 /* No directory page and no range: a guest that pokes about must not make us keep records of nothing. */
 static bool nothing_there(struct pgm *pgm, gpa_t where)
 {
-	struct pgm_range range;
-
-	return !block_find(pgm, where) && !pgm_range_find(pgm, where, &range);
+	return !block_find(pgm, where) && type_is_mmio(range_type(pgm, where));
 }
 
 enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)

@@ -101,6 +101,13 @@ enum status handy_take(struct pgm *pgm, gpa_t page, hpa_t *frame) must_check;
 void handy_drain(struct pgm *pgm, struct gather *gather);
 
 /* range.c */
+/* The type at an address, PAGE_INVALID where nothing is: pgm_range_find for those who need no more. */
+enum page_type range_type(struct pgm *pgm, gpa_t where);
+/* Nobody answers here but a handler, if one. */
+static inline bool type_is_mmio(enum page_type type)
+{
+	return type == PAGE_INVALID || type == PAGE_MMIO;
+}
 enum status range_add(struct pgm *pgm, const struct pgm_range *range) must_check;
 
 #endif

@@ -35,9 +35,7 @@ static void copy_in(hpa_t to, const void *from, size_t length)
 /* An untouched block, or none: zero where there is RAM or ROM. */
 static enum piece read_untouched(struct pgm *pgm, gpa_t from, void *to, size_t length)
 {
-	struct pgm_range range;
-
-	if (!pgm_range_find(pgm, from, &range) || range.type == PAGE_MMIO)
+	if (type_is_mmio(range_type(pgm, from)))
 		return PIECE_HANDLER;
 	memset(to, 0, length);
 	return PIECE_DONE;
@@ -82,13 +80,12 @@ static enum piece read_piece(struct pgm *pgm, gpa_t from, void *to, size_t lengt
 static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, bool rom, hpa_t *frame,
 				 struct gather *gather, enum status *status)
 {
-	struct pgm_range range;
 	page_record *r;
 
 	if (block_kind(b) == BLOCK_UNTOUCHED) {
 		bool plain = block_plain(pgm, to);
 
-		if (!plain && (!pgm_range_find(pgm, to, &range) || range.type == PAGE_MMIO))
+		if (!plain && type_is_mmio(range_type(pgm, to)))
 			return PIECE_HANDLER;
 		if (plain && pgm->config.large_pages && block_make_large(pgm, b, to) == OK)
 			slat_drop_block(&pgm->slat, to, gather);
@@ -128,6 +125,9 @@ static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_
 	struct block *b;
 	hpa_t frame;
 
+	*status = OK;
+	if (unlikely(!block_find(pgm, to)) && type_is_mmio(range_type(pgm, to)))
+		return PIECE_HANDLER; /* no records for what isn't there */
 	*status = block_get(pgm, to, &b);
 	if (*status != OK)
 		return *status == BAD_ADDRESS ? PIECE_HANDLER : PIECE_FAILED;

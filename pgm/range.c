@@ -52,6 +52,25 @@ bool pgm_range_find(struct pgm *pgm, gpa_t where, struct pgm_range *out)
 	return found;
 }
 
+enum page_type range_type(struct pgm *pgm, gpa_t where)
+{
+	const struct range_table *t = &pgm->ranges;
+	enum page_type type;
+	uint64_t generation;
+
+	do {
+		unsigned count;
+
+		generation = read_begin(t);
+		count = bounded_count(t);
+		type = PAGE_INVALID;
+		for (unsigned i = 0; i < count; i++)
+			if (where.v - t->range[i].base < t->range[i].size)
+				type = t->range[i].type;
+	} while (unlikely(read_retry(t, generation)));
+	return type;
+}
+
 bool pgm_range_get(struct pgm *pgm, unsigned index, struct pgm_range *out)
 {
 	const struct range_table *t = &pgm->ranges;

@@ -38,41 +38,59 @@ static const uint8_t places[SEG_COUNT] = {
 _Static_assert(offsetof(struct vmcb_save, tr) == 9 * sizeof(struct vmcb_segment), "places[]");
 _Static_assert(offsetof(struct vmcb_save, ldtr) == 7 * sizeof(struct vmcb_segment), "places[]");
 
-static void fetch_segments(struct hv_vcpu *vcpu, const struct vmcb_save *save)
+static void fetch_segment(struct hv_vcpu *vcpu, const struct vmcb_save *save, unsigned i)
 {
-	for (unsigned i = 0; i < SEG_COUNT; i++) {
-		const struct vmcb_segment *from = &save->es + places[i];
+	const struct vmcb_segment *from = &save->es + places[i];
 
-		vcpu->segment[i] = (struct segment){
-			.base = from->base,
-			.limit = from->limit,
-			.selector = from->selector,
-			.attributes = svm_attributes_from_vmcb(from->attributes),
-		};
+	vcpu->segment[i] = (struct segment){
+		.base = from->base,
+		.limit = from->limit,
+		.selector = from->selector,
+		.attributes = svm_attributes_from_vmcb(from->attributes),
+	};
+}
+
+/* groups: those of REGS_SEGMENTS that are wanted. */
+static void fetch_segments(struct hv_vcpu *vcpu, const struct vmcb_save *save, uint32_t groups)
+{
+	for (unsigned i = 0; i < SEG_COUNT; i++)
+		if (groups & REGS_OF_SEGMENT(i))
+			fetch_segment(vcpu, save, i);
+	if (groups & REGS_CODE) {
+		/* The privilege level proper is CPL's; a SYSRET or a null SS leaves another DPL behind (15.5.1). */
+		uint16_t *stack = &vcpu->segment[SEG_SS].attributes;
+
+		*stack = (uint16_t)((*stack & ~0x60u) | (save->cpl & 3u) << 5);
 	}
-	/* The privilege level proper is CPL's; a SYSRET or a null SS leaves another DPL behind (15.5.1). */
-	uint16_t *stack = &vcpu->segment[SEG_SS].attributes;
-
-	*stack = (uint16_t)((*stack & ~0x60u) | (save->cpl & 3u) << 5);
+	if (!(groups & REGS_OTHERS))
+		return;
 	/* Some processors don't show the busy bit of the task that runs, which by definition is set. */
 	vcpu->segment[SEG_TR].attributes |= TSS_BUSY;
 	vcpu->gdtr = (struct table_register){ .base = save->gdtr.base, .limit = (uint16_t)save->gdtr.limit };
 	vcpu->idtr = (struct table_register){ .base = save->idtr.base, .limit = (uint16_t)save->idtr.limit };
 }
 
-static void store_segments(const struct hv_vcpu *vcpu, struct vmcb_save *save)
+static void store_segment(const struct hv_vcpu *vcpu, struct vmcb_save *save, unsigned i)
 {
-	for (unsigned i = 0; i < SEG_COUNT; i++) {
-		const struct segment *from = &vcpu->segment[i];
+	const struct segment *from = &vcpu->segment[i];
 
-		(&save->es)[places[i]] = (struct vmcb_segment){
-			.selector = from->selector,
-			.attributes = svm_attributes_to_vmcb(from->attributes),
-			.limit = from->limit,
-			.base = from->base,
-		};
-	}
-	save->cpl = SEG_ATTR_DPL(vcpu->segment[SEG_SS].attributes);
+	(&save->es)[places[i]] = (struct vmcb_segment){
+		.selector = from->selector,
+		.attributes = svm_attributes_to_vmcb(from->attributes),
+		.limit = from->limit,
+		.base = from->base,
+	};
+}
+
+static void store_segments(const struct hv_vcpu *vcpu, struct vmcb_save *save, uint32_t groups)
+{
+	for (unsigned i = 0; i < SEG_COUNT; i++)
+		if (groups & REGS_OF_SEGMENT(i))
+			store_segment(vcpu, save, i);
+	if (groups & REGS_CODE)
+		save->cpl = SEG_ATTR_DPL(vcpu->segment[SEG_SS].attributes);
+	if (!(groups & REGS_OTHERS))
+		return;
 	save->gdtr = (struct vmcb_segment){ .base = vcpu->gdtr.base, .limit = vcpu->gdtr.limit };
 	save->idtr = (struct vmcb_segment){ .base = vcpu->idtr.base, .limit = vcpu->idtr.limit };
 }
@@ -118,7 +136,7 @@ void svm_fetch_groups(struct hv_vcpu *vcpu, const struct vmcb *vmcb, uint32_t gr
 		vcpu->efer = save->efer & ~EFER_SVME;
 	}
 	if (groups & REGS_SEGMENTS)
-		fetch_segments(vcpu, save);
+		fetch_segments(vcpu, save, groups);
 	if (groups & REGS_DEBUG) {
 		vcpu->dr[6] = save->dr6;
 		vcpu->dr[7] = save->dr7;
@@ -146,7 +164,7 @@ void svm_store_groups(const struct hv_vcpu *vcpu, struct vmcb *vmcb, uint32_t gr
 		dirty |= CLEAN_CONTROL;
 	}
 	if (groups & REGS_SEGMENTS) {
-		store_segments(vcpu, save);
+		store_segments(vcpu, save, groups);
 		dirty |= CLEAN_SEGMENTS | CLEAN_TABLES;
 	}
 	if (groups & REGS_DEBUG) {

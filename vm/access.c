@@ -16,7 +16,7 @@ void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *c)
 {
 	struct hv_vcpu *h = vcpu->hv;
 
-	hv_need(h, REGS_CONTROL | REGS_RFLAGS | REGS_SEGMENTS);
+	hv_need(h, REGS_CONTROL | REGS_RFLAGS | REGS_CODE);
 	c->cr0 = h->cr0;
 	c->cr3 = h->cr3;
 	c->cr4 = h->cr4;
@@ -44,22 +44,39 @@ static enum status walk_fault(enum status status, const struct walk_result *r, g
 	return status;
 }
 
+/* Linear to guest-physical for one access within a page; without paging there's nothing to walk. */
+static enum status translate(struct vcpu *vcpu, gva_t where, unsigned access, gpa_t *to, struct hv_event *fault,
+			     uint64_t *fault_address)
+{
+	struct walk_context c;
+	struct walk_result r;
+	enum status status;
+
+	hv_need(vcpu->hv, REGS_CONTROL);
+	if (!(vcpu->hv->cr0 & CR0_PG)) {
+		*to = gpa(where.v & BITS(31, 0));
+		return OK;
+	}
+	vcpu_walk_context(vcpu, &c);
+	status = guest_walk(vcpu->machine->pgm, &c, where, access, &r);
+	*to = r.gpa;
+	return status == OK ? OK : walk_fault(status, &r, where, fault, fault_address);
+}
+
 static enum status env_read(void *context, gva_t where, void *to, unsigned size, unsigned access, bool system,
 			    struct hv_event *fault, uint64_t *fault_address)
 {
 	struct vcpu *vcpu = context;
-	struct walk_context c;
-	struct walk_result r;
 
-	vcpu_walk_context(vcpu, &c);
 	for (unsigned at = 0; at < size;) {
 		gva_t here = gva(where.v + at);
 		unsigned piece = (unsigned)min_u64(PAGE_SIZE - (here.v & (PAGE_SIZE - 1)), size - at);
-		enum status status = guest_walk(vcpu->machine->pgm, &c, here, access | (system ? WALK_SYSTEM : 0), &r);
+		enum status status;
+		gpa_t from;
 
-		if (status != OK)
-			return walk_fault(status, &r, here, fault, fault_address);
-		status = pgm_read(vcpu->machine->pgm, r.gpa, (uint8_t *)to + at, piece, ORIGIN_GUEST, NULL);
+		status = translate(vcpu, here, access | (system ? WALK_SYSTEM : 0), &from, fault, fault_address);
+		if (status == OK)
+			status = pgm_read(vcpu->machine->pgm, from, (uint8_t *)to + at, piece, ORIGIN_GUEST, NULL);
 		if (status != OK)
 			return status;
 		at += piece;
@@ -75,24 +92,16 @@ static enum status env_write(void *context, gva_t where, const void *from, unsig
 	unsigned access = ACCESS_WRITE | (system ? WALK_SYSTEM : 0);
 	struct vcpu *vcpu = context;
 	struct pgm *pgm = vcpu->machine->pgm;
-	struct walk_result r, second;
-	struct walk_context c;
+	gpa_t to, next;
 	enum status status;
 
-	vcpu_walk_context(vcpu, &c);
-	status = guest_walk(pgm, &c, where, access, &r);
-	if (status != OK)
-		return walk_fault(status, &r, where, fault, fault_address);
-	if (first < size) {
-		gva_t next = gva(where.v + first);
-
-		status = guest_walk(pgm, &c, next, access, &second);
-		if (status != OK)
-			return walk_fault(status, &second, next, fault, fault_address);
-	}
-	status = pgm_write(pgm, r.gpa, from, first, ORIGIN_GUEST, NULL);
+	status = translate(vcpu, where, access, &to, fault, fault_address);
 	if (status == OK && first < size)
-		status = pgm_write(pgm, second.gpa, (const uint8_t *)from + first, size - first, ORIGIN_GUEST, NULL);
+		status = translate(vcpu, gva(where.v + first), access, &next, fault, fault_address);
+	if (status == OK)
+		status = pgm_write(pgm, to, from, first, ORIGIN_GUEST, NULL);
+	if (status == OK && first < size)
+		status = pgm_write(pgm, next, (const uint8_t *)from + first, size - first, ORIGIN_GUEST, NULL);
 	return status;
 }
 
@@ -125,18 +134,15 @@ static enum status env_compare_exchange(void *context, gva_t where, const void *
 	struct vcpu *vcpu = context;
 	struct pgm *pgm = vcpu->machine->pgm;
 	uint64_t want = 0, give = 0, old = 0;
-	struct walk_context c;
-	struct walk_result r;
-	enum status status;
+	gpa_t to;
+	enum status status = translate(vcpu, where, ACCESS_WRITE, &to, fault, fault_address);
 
-	vcpu_walk_context(vcpu, &c);
-	status = guest_walk(pgm, &c, where, ACCESS_WRITE, &r);
 	if (status != OK)
-		return walk_fault(status, &r, where, fault, fault_address);
+		return status;
 	if (size <= 8 && !(where.v & (size - 1))) {
 		memcpy(&want, expected, size);
 		memcpy(&give, desired, size);
-		status = pgm_compare_exchange(pgm, r.gpa, want, give, size, &old);
+		status = pgm_compare_exchange(pgm, to, want, give, size, &old);
 		if (status != HANDLER && status != BAD_ADDRESS) {
 			memcpy(seen, &old, size);
 			return status;

@@ -7,7 +7,7 @@
 #include "vm/emulate_internal.h"
 
 /* All that decoding, addresses, rights and completion may look at. */
-#define GROUPS_NEEDED (REGS_RFLAGS | REGS_RSP | REGS_CONTROL | REGS_SEGMENTS | REGS_SHADOW)
+#define GROUPS_NEEDED (REGS_RFLAGS | REGS_RSP | REGS_CONTROL | REGS_CODE | REGS_SHADOW)
 
 /* A locked instruction that loses against other CPUs this often goes back to the guest and comes again. */
 #define MOST_TRIES 64u

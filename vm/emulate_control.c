@@ -94,6 +94,7 @@ enum emulate_result emulate_push_segment(struct emulation *e)
 
 	if (e->instruction.map == MAP_0F)
 		name = e->instruction.opcode & 8 ? SEG_GS : SEG_FS;
+	hv_need(e->vcpu, REGS_SEGMENTS);
 	selector = e->vcpu->segment[name].selector;
 	if (size != 4)
 		return push_value(e, selector, size);

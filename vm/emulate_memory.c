@@ -73,6 +73,8 @@ enum emulate_result linear_address(struct emulation *e, unsigned segment, uint64
 {
 	const struct segment *s = &e->vcpu->segment[segment];
 
+	if (e->mode != DECODE_64 || segment == SEG_FS || segment == SEG_GS)
+		hv_need(e->vcpu, REGS_OF_SEGMENT(segment));
 	if (likely(e->mode == DECODE_64)) {
 		linear->v = segment == SEG_FS || segment == SEG_GS ? offset + s->base : offset;
 		if (!surely_canonical(linear->v, size) && (!is_canonical(e, linear->v) || !is_canonical(e, linear->v + size - 1)))

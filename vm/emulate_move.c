@@ -175,6 +175,7 @@ enum emulate_result emulate_store_segment(struct emulation *e)
 
 	if (name > SEG_GS)
 		return raise_undefined(e);
+	hv_need(e->vcpu, REGS_SEGMENTS);
 	return store_rm(e, e->instruction.memory ? 2 : e->instruction.operand_size, e->vcpu->segment[name].selector);
 }
 
@@ -191,6 +192,7 @@ enum emulate_result emulate_load_segment(struct emulation *e)
 	result = read_rm_at(e, 0, 2, ACCESS_READ, &selector);
 	if (result != EMULATE_DONE)
 		return result;
+	hv_need(e->vcpu, REGS_SEGMENTS);
 	e->vcpu->segment[name].selector = (uint16_t)selector;
 	e->vcpu->segment[name].base = (selector & 0xffff) << 4;
 	hv_changed(e->vcpu, REGS_SEGMENTS);

@@ -18,6 +18,7 @@ enum emulate_result check_port(struct emulation *e, uint16_t port, unsigned size
 
 	if (!in_v86(e) && privilege_level(e) <= iopl)
 		return EMULATE_DONE;
+	hv_need(e->vcpu, REGS_OTHERS);
 	if (!(tss->attributes & SEG_ATTR_PRESENT) || !(tss->attributes & TSS_TYPE_32) || tss->limit < TSS_MINIMUM_LIMIT)
 		return raise_fault(e, VECTOR_GP, 0);
 	result = read_system(e, tss->base + TSS_BITMAP_OFFSET, &base, 2);

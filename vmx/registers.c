@@ -38,36 +38,66 @@ static void load_control(struct vmx_vcpu *v)
 	vmx_load_control(&v->hv);
 }
 
-static void load_segments(struct vmx_vcpu *v)
+static void load_segment(struct vmx_vcpu *v, enum segment_name i)
 {
-	for (unsigned i = 0; i < SEG_COUNT; i++) {
-		const struct vmx_segment raw = {
-			.base = vmcs_read(VMCS_SEGMENT(VMCS_GUEST_ES_BASE, i)),
-			.limit = (uint32_t)vmcs_read(VMCS_SEGMENT(VMCS_GUEST_ES_LIMIT, i)),
-			.rights = (uint32_t)vmcs_read(VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, i)),
-			.selector = (uint16_t)vmcs_read(VMCS_SEGMENT(VMCS_GUEST_ES_SELECTOR, i)),
-		};
+	const struct vmx_segment raw = {
+		.base = vmcs_read_hot(VMCS_SEGMENT(VMCS_GUEST_ES_BASE, i)),
+		.limit = (uint32_t)vmcs_read_hot(VMCS_SEGMENT(VMCS_GUEST_ES_LIMIT, i)),
+		.rights = (uint32_t)vmcs_read_hot(VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, i)),
+		.selector = (uint16_t)vmcs_read_hot(VMCS_SEGMENT(VMCS_GUEST_ES_SELECTOR, i)),
+	};
 
-		v->hv.segment[i] = vmx_segment_unpack(&raw);
-	}
+	v->hv.segment[i] = vmx_segment_unpack(&raw);
+}
+
+static void write_segment(struct vmx_vcpu *v, enum segment_name i)
+{
+	struct vmx_segment raw = vmx_segment_pack(i, &v->hv.segment[i], v->hv.efer & EFER_LMA);
+
+	vmcs_write(VMCS_SEGMENT(VMCS_GUEST_ES_BASE, i), raw.base);
+	vmcs_write(VMCS_SEGMENT(VMCS_GUEST_ES_LIMIT, i), raw.limit);
+	vmcs_write(VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, i), raw.rights);
+	vmcs_write(VMCS_SEGMENT(VMCS_GUEST_ES_SELECTOR, i), raw.selector);
+}
+
+static void load_code(struct vmx_vcpu *v)
+{
+	load_segment(v, SEG_CS);
+	load_segment(v, SEG_SS);
+}
+
+static void write_code(struct vmx_vcpu *v)
+{
+	write_segment(v, SEG_CS);
+	write_segment(v, SEG_SS);
+}
+
+static void load_data(struct vmx_vcpu *v)
+{
+	load_segment(v, SEG_DS);
+	load_segment(v, SEG_ES);
+}
+
+static void write_data(struct vmx_vcpu *v)
+{
+	write_segment(v, SEG_DS);
+	write_segment(v, SEG_ES);
+}
+
+static void load_others(struct vmx_vcpu *v)
+{
+	for (unsigned i = SEG_FS; i < SEG_COUNT; i++)
+		load_segment(v, (enum segment_name)i);
 	v->hv.gdtr.base = vmcs_read(VMCS_GUEST_GDTR_BASE);
 	v->hv.gdtr.limit = (uint16_t)vmcs_read(VMCS_GUEST_GDTR_LIMIT);
 	v->hv.idtr.base = vmcs_read(VMCS_GUEST_IDTR_BASE);
 	v->hv.idtr.limit = (uint16_t)vmcs_read(VMCS_GUEST_IDTR_LIMIT);
 }
 
-static void write_segments(struct vmx_vcpu *v)
+static void write_others(struct vmx_vcpu *v)
 {
-	bool long_mode = v->hv.efer & EFER_LMA;
-
-	for (unsigned i = 0; i < SEG_COUNT; i++) {
-		struct vmx_segment raw = vmx_segment_pack((enum segment_name)i, &v->hv.segment[i], long_mode);
-
-		vmcs_write(VMCS_SEGMENT(VMCS_GUEST_ES_BASE, i), raw.base);
-		vmcs_write(VMCS_SEGMENT(VMCS_GUEST_ES_LIMIT, i), raw.limit);
-		vmcs_write(VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, i), raw.rights);
-		vmcs_write(VMCS_SEGMENT(VMCS_GUEST_ES_SELECTOR, i), raw.selector);
-	}
+	for (unsigned i = SEG_FS; i < SEG_COUNT; i++)
+		write_segment(v, (enum segment_name)i);
 	vmcs_write(VMCS_GUEST_GDTR_BASE, v->hv.gdtr.base);
 	vmcs_write(VMCS_GUEST_GDTR_LIMIT, v->hv.gdtr.limit);
 	vmcs_write(VMCS_GUEST_IDTR_BASE, v->hv.idtr.base);
@@ -148,13 +178,15 @@ static const struct {
 	void (*write)(struct vmx_vcpu *v);
 } groups_list[] = {
 	{ load_rflags, write_rflags },     { load_rsp, write_rsp },
-	{ load_control, vmx_write_control }, { load_segments, write_segments },
+	{ load_control, vmx_write_control }, { load_others, write_others },
 	{ load_debug, write_debug },       { load_system, write_system },
-	{ load_shadow, write_shadow },
+	{ load_shadow, write_shadow },     { load_code, write_code },
+	{ load_data, write_data },
 };
 
-_Static_assert(REGS_RFLAGS == BIT(0) && REGS_RSP == BIT(1) && REGS_CONTROL == BIT(2) && REGS_SEGMENTS == BIT(3) &&
-	       REGS_DEBUG == BIT(4) && REGS_SYSTEM == BIT(5) && REGS_SHADOW == BIT(6), "the list's order");
+_Static_assert(REGS_RFLAGS == BIT(0) && REGS_RSP == BIT(1) && REGS_CONTROL == BIT(2) && REGS_OTHERS == BIT(3) &&
+	       REGS_DEBUG == BIT(4) && REGS_SYSTEM == BIT(5) && REGS_SHADOW == BIT(6) && REGS_CODE == BIT(7) &&
+	       REGS_DATA == BIT(8), "the list's order");
 _Static_assert(REGS_ALL == BIT(ARRAY_SIZE(groups_list)) - 1, "the list has them all");
 
 void vmx_load(struct hv_vcpu *vcpu, uint32_t groups)

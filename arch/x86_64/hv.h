@@ -64,11 +64,19 @@ struct table_register {
 #define REGS_RFLAGS 0x01u    /* rflags */
 #define REGS_RSP 0x02u       /* gpr[GPR_RSP] */
 #define REGS_CONTROL 0x04u   /* cr0 cr3 cr4 efer pdpte[]; cr2 is plain data on SVM and VMX alike */
-#define REGS_SEGMENTS 0x08u  /* segment[] gdtr idtr */
+#define REGS_OTHERS 0x08u    /* segment[] but CS, SS, DS and ES; gdtr, idtr */
 #define REGS_DEBUG 0x10u     /* dr7 and debugctl (dr0-3, dr6 stand in dr[]) */
 #define REGS_SYSTEM 0x20u    /* sysenter_*, pat, and the syscall MSRs star..kernel_gs_base */
 #define REGS_SHADOW 0x40u    /* interrupt_shadow, nmi_blocked */
-#define REGS_ALL 0x7fu
+#define REGS_CODE 0x80u      /* segment[SEG_CS], segment[SEG_SS] */
+#define REGS_DATA 0x100u     /* segment[SEG_DS], segment[SEG_ES] */
+#define REGS_SEGMENTS (REGS_CODE | REGS_DATA | REGS_OTHERS)
+#define REGS_ALL 0x1ffu
+
+/* The group that a segment register belongs to. */
+#define REGS_OF_SEGMENT(segment)                                                             \
+	((segment) == SEG_CS || (segment) == SEG_SS ? REGS_CODE                              \
+	 : (segment) == SEG_DS || (segment) == SEG_ES ? REGS_DATA : REGS_OTHERS)
 
 enum hv_event_kind {
 	EVENT_NONE,

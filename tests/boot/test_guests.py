@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The small guests of tests/guests, from one list, on each vendor.
+
+Starting the firmware is what costs time, so one boot carries all that can live side by side. Every guest judges by
+itself and says so by the value it ends with; the host's side is judged where memory is the matter.
+"""
+import collections
+import os
+import re
+
+import pytest
+from harness import BUILD
+
+Case = collections.namedtuple("Case", "name guest memory line reason lines", defaults=("", "exit port 0xf4 value 42", ()))
+GOOD = "exit port 0xf4 value 42"
+CASES = [
+    Case("hello", "hello", 16, "a b=c", lines=["hello from a guest, command line: hello.elf a b=c", "hello by port 0xe9"]),
+    Case("exit8", "hello", 16, "value=200", "exit port 0xf4 value 200"),
+    Case("exit32", "hello", 16, "value=4000000000", "exit port 0xf4 value 4000000000"),
+    Case("cpuid", "cpuid", 16, lines=["hypervisor QuireQuireQu"]),
+    Case("ports", "ports", 16, lines=["written by outsb"]),
+    Case("mmio", "mmio", 16),
+    Case("msr", "msr", 16, lines=["apic base 0xfee00900"]),
+    Case("pit", "pit", 16, lines=["20 ticks"]),
+    Case("apic-timer", "apic_timer", 16, lines=["xAPIC periodic", "x2APIC periodic", "xAPIC again deadline"]),
+    Case("hlt", "hlt", 16),
+    Case("modes", "modes", 48, lines=["real mode", "hello from real mode", "32-bit paging", "PAE", "4 levels"]),
+    Case("execdata", "execdata", 48),
+    Case("smc", "smc", 16),
+    Case("touch2m", "touch2m", 128, lines=["touched 56 blocks"]),
+    Case("registers", "registers", 16),
+    Case("triple", "triple", 16, "", "triple fault"),
+    Case("triple-ud2", "triple", 16, "ud2", "triple fault"),
+    Case("reset-cf9", "reset", 16, "cf9", "reset"),
+    Case("reset-i8042", "reset", 16, "i8042", "reset"),
+    Case("reset-port92", "reset", 16, "port92", "reset"),
+    Case("poweroff", "poweroff", 16, "", "poweroff"),
+]
+SMALL_PAGES = [Case(case.name, case.guest, case.memory, case.line, case.reason, case.lines)
+               for case in CASES if case.guest in ("modes", "execdata", "smc", "touch2m", "hello")]
+
+
+def elf(name):
+    return os.path.join(BUILD, f"guests/{name}.elf")
+
+
+def section(name, guest, memory, line="", more=""):
+    return (f"[vm {name}]\nkernel = {guest}.elf\nmemory = {memory}M\ntest_ports = on\n"
+            + (f"cmdline = {line}\n" if line else "") + more)
+
+
+def config(cases, more="", when_idle="poweroff"):
+    return f"[host]\nwhen_idle = {when_idle}\n" + "".join(
+        section(case.name, case.guest, case.memory, case.line, more) for case in cases)
+
+
+def files(cases):
+    return {f"{case.guest}.elf": elf(case.guest) for case in cases}
+
+
+def judge(machine, cases):
+    """Waits until the hypervisor has powered off; every machine must have ended as its case says."""
+    machine.wait_end()
+    found = {match.group(1): match.group(2)
+             for match in re.finditer(r"^vm ([a-z0-9-]+): stopped \(([^\n]*)\)$", machine.text, re.MULTILINE)}
+    wrong = []
+    for case in cases:
+        said = machine.monitor.console_of(case.name)
+        if found.get(case.name) != case.reason:
+            wrong.append(f"{case.name}: {found.get(case.name)}, not {case.reason}; it said {said}")
+        wrong += [f"{case.name} did not say {line!r}; it said {said}" for line in case.lines if line not in said]
+        wrong += [f"{case.name}: {line}" for line in said if "FAILED" in line or "EXCEPTION" in line]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_all(boot):
+    """Every guest, in one boot: triple faults and resets beside machines that go on."""
+    machine = boot(config(CASES), files(CASES), memory=768)
+    judge(machine, CASES)
+
+
+def test_small_pages(boot):
+    """Those that concern memory, with 4 KiB pages only."""
+    machine = boot(config(SMALL_PAGES, "large_pages = off\n"), files(SMALL_PAGES), memory=768)
+    judge(machine, SMALL_PAGES)
+
+
+@pytest.mark.only_vendor("svm", reason="Bochs interleaves its processors in one thread; QEMU runs them at once")
+def test_all_on_two_processors(boot):
+    """The same with two host processors."""
+    machine = boot(config(CASES), files(CASES), memory=768, cpus=2)
+    judge(machine, CASES)
+
+
+def private_pages(monitor, name):
+    """Frames that a machine holds: its private pages, in 4 KiB."""
+    usage = monitor.json(f"info phys {name}")["usage"]
+    return next(row["private_pages"] for row in usage if row["machine"] == name)
+
+
+def test_reading_costs_no_frame(boot):
+    """256 MiB read, and the machine holds no more than its image and what the loader put there."""
+    text = "[host]\nwhen_idle = monitor\n" + section("reader", "read256", 300, "wait") + section(
+        "small", "read256", 100, "mib=64 wait", "large_pages = off\n") + section("toucher", "touch2m", 64, "wait")
+    machine = boot(text, {"read256.elf": elf("read256"), "touch2m.elf": elf("touch2m")}, memory=768)
+    monitor = machine.monitor.wait_prompt()
+    for name in ("reader", "small", "toucher"):
+        monitor.wait_guest_line(name, "waiting") if f"{name}| waiting" not in machine.text else None
+    monitor.command("mode json")
+    held = {name: private_pages(monitor, name) for name in ("reader", "small", "toucher")}
+    assert "reader| read 256 MiB, sum 0" in machine.text
+    # Large pages: the blocks at 0 and at 1 MiB and up, which are one; small pages: page by page.
+    assert held["reader"] <= 2 * 512, held
+    assert held["small"] <= 64, held
+    # 24 blocks of 2 MiB touched by one byte each, and the image's.
+    assert 24 * 512 <= held["toucher"] <= 26 * 512, held
+    assert monitor.json("check")["findings"] == 0
+
+
+@pytest.mark.parametrize("pages", ["on", "off"])
+def test_nothing_leaks(boot, pages):
+    """A machine fills memory and registers; the next one finds zeros and reset values."""
+    more = f"autostart = off\nlarge_pages = {pages}\n"
+    text = "[host]\nwhen_idle = monitor\n" + section("secret", "secret", 300, "", more) + section(
+        "fill", "registers", 16, "fill", more) + section("leak", "leakcheck", 360, "", more) + section(
+        "registers", "registers", 16, "", more)
+    names = ("secret", "leakcheck", "registers")
+    machine = boot(text, {f"{name}.elf": elf(name) for name in names}, memory=512)
+    monitor = machine.monitor.wait_prompt()
+    before = monitor.command("info chunks")
+    for name in ("secret", "leak", "fill", "registers"):
+        machine.send(f"vm start {name}\r")
+        assert monitor.wait_stopped(name) == GOOD, machine.monitor.console_of(name)
+    monitor.wait_prompt()
+    assert monitor.command("check") == ["check: 0 findings"]
+    assert without_zeroed(monitor.command("info chunks")) == without_zeroed(before)
+
+
+def without_zeroed(lines):
+    """info chunks without what only says how many free chunks are cleared already."""
+    return [line for line in lines if "zero_chunks" not in line]
+
+
+def test_operator_stops_a_dead_machine(boot):
+    """HLT with interrupts off for good: the machine idles, others live, and the operator can end it."""
+    text = "[host]\nwhen_idle = poweroff\n" + section("dead", "hlt", 16, "dead") + section("live", "hlt", 16)
+    machine = boot(text, {"hlt.elf": elf("hlt")})
+    monitor = machine.monitor
+    assert monitor.wait_stopped("live") == GOOD
+    machine.send("vm stop dead\r")
+    assert monitor.wait_stopped("dead") == "stopped by the operator"
+    machine.wait_end()

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unmodified Debian kernels as guests: two at once to their shells, work on their consoles, a clean end."""
+import hashlib
+import re
+
+import pytest
+from harness import guests
+
+LINE = "console=ttyS0,115200 quiet cryptomgr.notests"
+# What Bochs needs besides: its time is counted, and mitigations are slow there.
+LINES = {"svm": LINE, "kvm": LINE, "vmx": "console=ttyS0,115200 nokaslr mitigations=off panic=-1 quiet cryptomgr.notests"}
+CHECKSUM_MIB = 64
+SUM = hashlib.md5(b"y\n" * (CHECKSUM_MIB << 19)).hexdigest()
+ESCAPE = "\x1d"
+
+
+def config(vendor, names, memory, when_idle="monitor", autostart="off"):
+    return f"[host]\nwhen_idle = {when_idle}\n" + "".join(
+        f"[vm {name}]\nkernel = vmlinuz\ninitrd = initrd.img\nmemory = {memory}M\nautostart = {autostart}\n"
+        f"cmdline = {LINES[vendor]}\n" for name in names)
+
+
+def attach(machine, name):
+    machine.monitor.command(f"console {name}", prompt=False)
+    machine.send("\r")
+    machine.expect(guests.PROMPT)
+
+
+def shell(machine, command, pattern, timeout=600):
+    """Runs a command on the attached console and waits for a line of its output."""
+    machine.send(command + "\r")
+    machine.expect(re.escape(command))
+    found = machine.expect(pattern, timeout)
+    machine.expect(guests.PROMPT)
+    return found
+
+
+def checksum(machine):
+    """64 MiB written into the guest's memory and summed from there."""
+    shell(machine, f"yes | head -c {CHECKSUM_MIB}M >/tmp/data; md5sum /tmp/data; rm /tmp/data", f"^{SUM}  /tmp/data")
+
+
+def back(machine):
+    """From a guest's console to the prompt: Ctrl-] leads on from console to console, and at last back."""
+    for _ in range(4):
+        machine.send(ESCAPE)
+        try:
+            return machine.monitor.wait_prompt(5)
+        except AssertionError:
+            continue
+    raise AssertionError(f"Ctrl-] doesn't lead to the monitor\n{machine.tail()}")
+
+
+def totals(monitor):
+    """The host's memory by kind of use, without what clearing in idle time changes."""
+    found = {}
+    for line in monitor.command("info chunks"):
+        match = re.match(r"\s*([a-z_]+):?\s+(\d+)", line)
+        if match and match.group(1) != "zero_chunks":
+            found[match.group(1)] = int(match.group(2))
+    assert found
+    return found
+
+
+def start(machine, name):
+    machine.send(f"vm start {name}\r")
+    machine.expect(f"vm {name}: started")
+
+
+def two_linuxes(machine, names):
+    monitor = machine.monitor.wait_prompt()
+    before = totals(monitor)
+    for name in names:
+        start(machine, name)
+    for name in names:
+        if f"{name}| quire-guest: ready" not in machine.text:
+            monitor.wait_guest_line(name, guests.READY, 900)
+    for name in names:
+        attach(machine, name)
+        shell(machine, "echo $((6 * 7)) of $(tty)", "^42 of /dev/ttyS0")
+        checksum(machine)
+        back(machine)
+    assert monitor.command("check")[-1] == "check: 0 findings"
+    for name in names:
+        attach(machine, name)
+        machine.send("poweroff -f\r")
+        assert monitor.wait_stopped(name, 300) == "poweroff"
+        back(machine) if not at_prompt(machine) else None
+    assert totals(monitor) == before
+    assert monitor.command("check")[-1] == "check: 0 findings"
+    monitor.command("poweroff", prompt=False)
+    machine.wait_end()
+
+
+def at_prompt(machine):
+    """Whether the console went back to the prompt when its machine stopped."""
+    try:
+        machine.monitor.wait_prompt(5)
+        return True
+    except AssertionError:
+        return False
+
+
+def test_two_linuxes(boot, vendor, linux):
+    """Two Debian kernels at once on one host processor, from start to poweroff; all frames come back."""
+    names = ("alpha", "beta")
+    machine = boot(config(vendor, names, 256), linux, memory=768)
+    two_linuxes(machine, names)
+
+
+@pytest.mark.only_vendor("svm", reason="QEMU runs its processors at once; Bochs doesn't")
+def test_two_linuxes_on_two_processors(boot, vendor, linux):
+    """The same on two host processors."""
+    names = ("alpha", "beta")
+    machine = boot(config(vendor, names, 256), linux, memory=1024, cpus=2)
+    two_linuxes(machine, names)
+
+
+@pytest.mark.only_vendor("svm", reason="Bochs has not got the memory for a machine of 1 GiB")
+def test_holds_only_what_it_touched(boot, vendor, linux):
+    """A machine of 1 GiB that booted Linux holds a fraction of it."""
+    machine = boot(config(vendor, ("big",), 1024, autostart="on"), linux, memory=1536)
+    monitor = machine.monitor.wait_prompt()
+    monitor.wait_guest_line("big", guests.READY, 600)
+    monitor.command("mode json")
+    usage = monitor.json("info phys big")["usage"][0]
+    assert usage["ram_pages"] == 1 << 18
+    assert 0 < usage["private_pages"] < 64 << 10, usage  # less than 256 MiB: large pages round up
+    assert usage["private_pages"] + usage["zero_pages"] <= usage["ram_pages"]
+
+
+@pytest.mark.slow
+@pytest.mark.only_vendor("svm", reason="one pass takes too long on Bochs")
+def test_memtest(boot, memtest):
+    """memtest86+ makes one pass over 64 MiB."""
+    text = ("[host]\nwhen_idle = monitor\n[vm memtest]\nkernel = memtest86plus\nmemory = 64M\n"
+            "cmdline = console=ttyS0,115200 nosmp onepass\n")
+    machine = boot(text, {"memtest86plus": memtest}, memory=512)
+    monitor = machine.monitor.wait_prompt()
+    monitor.command("console memtest", prompt=False)
+    machine.expect(r"Pass:?\s*1|PASS|Pass complete", 1500, refuse="Errors: *[1-9]|FAIL")

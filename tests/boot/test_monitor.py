@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The monitor: every command that `help` lists answers, in words and in JSON, while a guest runs."""
+import os
+import re
+
+from harness import BUILD
+
+CONFIG = """\
+[vm a]
+kernel = hlt.elf
+memory = 32M
+cmdline = dead
+test_ports = on
+[vm b]
+kernel = hello.elf
+memory = 32M
+autostart = off
+test_ports = on
+"""
+FILES = {f"{name}.elf": os.path.join(BUILD, f"guests/{name}.elf") for name in ("hlt", "hello")}
+# What a command is given where `help` says that it needs something.
+ARGUMENTS = {"NAME": "a", "GPA": "0x100000", "GVA": "0x100000", "ADDRESS": "0x100000", "json|text": "json", "VCPU": "0",
+             "COMMAND": "check"}
+APART = {"echo", "poweroff", "reboot", "console", "mode", "vm stop", "vm start", "vm reset", "vm pause", "vm resume"}
+
+
+def line_of(entry):
+    """A line to type for an entry of help: "walk NAME GVA" -> "walk a 0x100000"; what is in brackets is left out."""
+    words = re.sub(r"\[[^]]*\]", "", entry).split()
+    return " ".join(ARGUMENTS.get(word, word) for word in words)
+
+
+def commands(monitor):
+    entries = [row["command"] for row in monitor.json("help")["commands"]]
+    assert len(entries) >= 15, entries
+    return [entry for entry in entries if not any(re.match(rf"{name}\b", entry) for name in APART)]
+
+
+def test_every_command(boot):
+    """Each answers without an error in both modes; JSON parses; wrong ones are told apart."""
+    machine = boot(CONFIG, FILES)
+    monitor = machine.monitor.wait_prompt()
+    monitor.command("mode json")
+    assert monitor.json("vm pause a")["done"] == "paused"
+    assert monitor.json("vm resume a")["done"] == "resumed"
+    listed = commands(monitor)
+    for entry in listed:
+        answer = monitor.json(line_of(entry))
+        assert "error" not in answer, (entry, answer)
+    for wrong in ("nonsense", "vm info nobody", "page a", "page a zzz", "vm start a", "info nothing"):
+        assert "error" in monitor.json(wrong), wrong
+    monitor.command("mode text")
+    for entry in listed:
+        assert monitor.command(line_of(entry)), entry
+    assert monitor.command("check")[-1] == "check: 0 findings"
+
+
+def test_life_of_a_machine(boot):
+    """Start, stop, start again, reset; the states are seen; poweroff ends the emulator."""
+    machine = boot(CONFIG, FILES)
+    monitor = machine.monitor.wait_prompt()
+    monitor.command("mode json")
+
+    def state(name):
+        return next(row["state"] for row in monitor.json("vm list")["machines"] if row["name"] == name)
+
+    assert (state("a"), state("b")) == ("running", "off")
+    machine.send("vm start b\r")
+    assert monitor.wait_stopped("b") == "exit port 0xf4 value 42"
+    machine.send("vm reset a\r")
+    machine.expect("a: started")
+    machine.send("vm stop a\r")
+    assert monitor.wait_stopped("a") == "stopped by the operator"
+    monitor.wait_prompt()
+    assert state("a") == "off"
+    monitor.command("poweroff", prompt=False)
+    assert machine.wait_end() == (0 if machine.vendor == "svm" else 1)
+
+
+def test_line_editing(boot):
+    """Backspace, cursor keys, history, completion, and a line that is given up."""
+    machine = boot(CONFIG, FILES)
+    monitor = machine.monitor.wait_prompt()
+    machine.send("vm lisx\x7ft\r")
+    machine.expect("running")
+    monitor.wait_prompt()
+    machine.send("\x1b[A\r")  # the line before
+    machine.expect("running")
+    monitor.wait_prompt()
+    machine.send("m list\x1b[H" + "v\r")  # Home, then the missing letter
+    machine.expect("running")
+    monitor.wait_prompt()
+    machine.send("nonsense\x03")  # Ctrl-C
+    machine.send("vm li\t\r")
+    machine.expect("running")

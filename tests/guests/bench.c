@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The benchmark: what an operation costs, in ticks of the time stamp counter. Each row runs the loop
+ *     op; rdtsc; stosl; dec; jnz
+ * and prints the samples' mode and sum; what the loop costs without an op is a row too ("loop"),
+ * and whoever reads the lines subtracts it. The same file runs under Quire and under tools/bench/kvm.c.
+ *
+ * Command line: 4k (rows of exits and of 4 KiB pages) or 2m (rows of 2 MiB blocks). The first
+ * module is memory that the host has filled before the guest runs: its frames are there already.
+ */
+#include "guest.h"
+
+#define SAMPLES 1024u
+#define BLOCKS 16u
+#define WRITE_AREA (32 * MIB)	/* untouched by anybody before its row */
+#define READ_AREA (48 * MIB)
+#define BLOCK_AREA (64 * MIB)
+
+static uint32_t samples[SAMPLES + 1], touched;
+
+/* count ops; clobbers are those of CPUID, the widest op. at and step drive the memory ops through %ebp. */
+#define LOOP(op, count, at, step)                                                                                      \
+	do {                                                                                                           \
+		uint32_t *to_ = samples;                                                                               \
+		uint32_t n_ = (count) + 1, at_ = (at);                                                                 \
+		__asm__ volatile("push %%ebp; mov %%ebx, %%ebp\n"                                                      \
+				 "1:\n" op "\n rdtsc\n stosl\n dec %%esi\n jnz 1b\n"                                   \
+				 "pop %%ebp"                                                                           \
+				 : "+D"(to_), "+S"(n_), "+b"(at_)                                                      \
+				 : [by] "i"(step)                                                                      \
+				 : "eax", "ecx", "edx", "memory", "cc");                                               \
+	} while (0)
+
+static void sort(uint32_t *list, unsigned count)
+{
+	for (unsigned gap = count / 2; gap; gap /= 2)
+		for (unsigned i = gap; i < count; i++)
+			for (unsigned j = i; j >= gap && list[j - gap] > list[j]; j -= gap) {
+				uint32_t t = list[j];
+
+				list[j] = list[j - gap];
+				list[j - gap] = t;
+			}
+}
+
+/* The first op's time isn't known, so count + 1 ops give count samples. */
+static void report(const char *row, unsigned count)
+{
+	uint32_t mode = 0;
+	unsigned most = 0, run = 0;
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		samples[i] = samples[i + 1] - samples[i];
+		sum += samples[i];
+	}
+	sort(samples, count);
+	for (unsigned i = 0; i < count; i++) {
+		run = i && samples[i] == samples[i - 1] ? run + 1 : 1;
+		if (run > most) {
+			most = run;
+			mode = samples[i];
+		}
+	}
+	print("row %s mode %u sum 0x%llx count %u min %u max %u\n", row, mode, sum, count, samples[0], samples[count - 1]);
+}
+
+#define ROW(name, op, count, at, step)                                                                                 \
+	do {                                                                                                           \
+		LOOP(op, count, at, step);                                                                             \
+		report(name, count);                                                                                   \
+	} while (0)
+
+#define STEP "\n add %[by], %%ebp"
+#define WRITE "movl $0x5a, (%%ebp)" STEP
+#define READ "mov (%%ebp), %%eax" STEP
+#define COUNT (SAMPLES - 1)
+
+static void exit_rows(void)
+{
+	ROW("loop", "", COUNT, 0, 0);
+	ROW("cpuid", "xor %%eax, %%eax\n cpuid", COUNT, 0, 0);
+	ROW("out_pit", "mov $0, %%al\n out %%al, $0x43", COUNT, 0, 0);
+	ROW("in_pic", "in $0x21, %%al", COUNT, 0, 0);
+	ROW("ioapic_read", "mov 0xfec00010, %%eax", COUNT, 0, 0);
+	ROW("tpr_write", "movl $0x10, 0xfee00080", COUNT, 0, 0);
+	ROW("out_user", "out %%al, $0xed", COUNT, 0, 0);
+}
+
+static void page_rows(void)
+{
+	uint32_t module = (first_module.start + BLOCK - 1) & ~(BLOCK - 1);
+
+	ROW("page_loop", WRITE, COUNT, (uint32_t)&touched, 0);
+	ROW("page_write", WRITE, COUNT, WRITE_AREA, 4096);
+	ROW("page_read", READ, COUNT, READ_AREA, 4096);
+	ROW("page_write_after_read", WRITE, COUNT, READ_AREA, 4096);
+	if (module + SAMPLES * PAGE <= first_module.end)
+		ROW("page_there", WRITE, COUNT, module, 4096);
+}
+
+static void block_rows(void)
+{
+	uint32_t module = (first_module.start + BLOCK - 1) & ~(BLOCK - 1);
+	uint32_t blocks = first_module.end > module ? (first_module.end - module) / BLOCK : 0;
+
+	ROW("loop", "", COUNT, 0, 0);
+	ROW("block_write", WRITE, BLOCKS - 1, BLOCK_AREA, 0x200000);
+	if (blocks > BLOCKS)
+		blocks = BLOCKS;
+	if (blocks > 1)
+		ROW("block_there", WRITE, blocks - 1, module, 0x200000);
+}
+
+void guest_main(void)
+{
+	memset(samples, 1, sizeof(samples));
+	if (memory_end < BLOCK_AREA + BLOCKS * BLOCK) {
+		print("needs 96 MiB\n");
+		failures++;
+		return;
+	}
+	if (option("2m")) {
+		block_rows();
+		return;
+	}
+	exit_rows();
+	page_rows();
+}

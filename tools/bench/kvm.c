@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Runs a multiboot guest under Linux KVM: the benchmark's other side. One vcpu, KVM's own interrupt
+ * controllers and timer, memory as one slot of anonymous pages.
+ *
+ *     kvm GUEST.elf [4k|2m] [MODULE-MIB]
+ *
+ * 4k: the memory is kept out of transparent large pages; 2m: large pages are asked for. A module
+ * of that size is filled before the guest starts, and named in its boot information. COM1's bytes go to standard
+ * output; a write to port 0xf4 ends the program with status 0 if the value is 42.
+ */
+#include <elf.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define MIB (1024ul * 1024)
+#define MEMORY (128 * MIB)
+#define BLOCK (2 * MIB)
+#define INFO 0x7000u
+#define COMMAND_LINE 0x20000u
+#define COM1 0x3f8
+#define EXIT_PORT 0xf4
+
+static uint8_t *memory;
+
+static void fail(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static int checked(int result, const char *what)
+{
+	if (result < 0)
+		fail(what);
+	return result;
+}
+
+static void make_memory(int large)
+{
+	uint8_t *area = mmap(NULL, MEMORY + BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (area == MAP_FAILED)
+		fail("mmap");
+	memory = (uint8_t *)(((uintptr_t)area + BLOCK - 1) & ~(BLOCK - 1));
+	checked(madvise(memory, MEMORY, large ? MADV_HUGEPAGE : MADV_NOHUGEPAGE), "madvise");
+}
+
+/* Returns the entry; *top is the image's end. */
+static uint32_t load(const char *path, uint32_t *top)
+{
+	static uint8_t file[4 * MIB];
+	int fd = checked(open(path, O_RDONLY), path);
+	long size = read(fd, file, sizeof(file));
+	const Elf32_Ehdr *e = (const Elf32_Ehdr *)file;
+
+	if (size < (long)sizeof(*e) || memcmp(file, ELFMAG, SELFMAG)) {
+		fprintf(stderr, "%s: no ELF file\n", path);
+		exit(1);
+	}
+	for (int i = 0; i < e->e_phnum; i++) {
+		const Elf32_Phdr *p = (const Elf32_Phdr *)(file + e->e_phoff) + i;
+
+		if (p->p_type != PT_LOAD)
+			continue;
+		memcpy(memory + p->p_paddr, file + p->p_offset, p->p_filesz);
+		if (p->p_paddr + p->p_memsz > *top)
+			*top = p->p_paddr + p->p_memsz;
+	}
+	close(fd);
+	return e->e_entry;
+}
+
+/* Multiboot information: memory, command line, one module. */
+static void boot_information(const char *line, uint32_t top, unsigned long module_size)
+{
+	uint32_t *info = (uint32_t *)(memory + INFO), *module = info + 32;
+	uint32_t start = (top + 0xfff) & ~0xfffu;
+
+	strcpy((char *)memory + COMMAND_LINE, line);
+	info[0] = 1 | 4 | 8;
+	info[1] = 639;
+	info[2] = (uint32_t)((MEMORY - MIB) / 1024);
+	info[4] = COMMAND_LINE;
+	info[5] = module_size ? 1 : 0;
+	info[6] = INFO + 32 * 4;
+	module[0] = start;
+	module[1] = start + (uint32_t)module_size;
+	for (unsigned long at = 0; at < module_size; at += 4096)
+		memory[start + at] = 0x5a;
+}
+
+static void set_registers(int vcpu, uint32_t entry)
+{
+	struct kvm_segment code = { .limit = ~0u, .selector = 0x10, .type = 11, .present = 1, .db = 1, .s = 1, .g = 1 };
+	struct kvm_segment data = code;
+	struct kvm_regs regs = { .rip = entry, .rax = 0x2badb002, .rbx = INFO, .rflags = 2 };
+	struct kvm_sregs s;
+
+	data.selector = 0x18;
+	data.type = 3;
+	checked(ioctl(vcpu, KVM_GET_SREGS, &s), "KVM_GET_SREGS");
+	s.cs = code;
+	s.ds = s.es = s.fs = s.gs = s.ss = data;
+	s.cr0 = 0x11;
+	s.cr4 = 0;
+	checked(ioctl(vcpu, KVM_SET_SREGS, &s), "KVM_SET_SREGS");
+	checked(ioctl(vcpu, KVM_SET_REGS, &regs), "KVM_SET_REGS");
+}
+
+/* The guest's CPUID is the host's: a row of the benchmark is CPUID, and a table makes it cost something. */
+static void set_cpuid(int kvm, int vcpu)
+{
+	static struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[256];
+	} table = { .head.nent = 256 };
+
+	checked(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &table), "KVM_GET_SUPPORTED_CPUID");
+	checked(ioctl(vcpu, KVM_SET_CPUID2, &table), "KVM_SET_CPUID2");
+}
+
+static void port_exit(struct kvm_run *run)
+{
+	uint8_t *data = (uint8_t *)run + run->io.data_offset;
+
+	if (run->io.direction == KVM_EXIT_IO_IN)
+		memset(data, run->io.port == COM1 + 5 ? 0x60 : 0xff, (size_t)run->io.size * run->io.count);
+	else if (run->io.port == COM1)
+		putchar(*data);
+	else if (run->io.port == EXIT_PORT) {
+		fflush(stdout);
+		exit(*data == 42 ? 0 : 1);
+	}
+}
+
+static void run_vcpu(int vcpu, struct kvm_run *run)
+{
+	for (;;) {
+		checked(ioctl(vcpu, KVM_RUN, 0), "KVM_RUN");
+		if (run->exit_reason == KVM_EXIT_IO) {
+			port_exit(run);
+		} else if (run->exit_reason != KVM_EXIT_INTR) {
+			printf("kvm: exit reason %u\n", run->exit_reason);
+			exit(1);
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const char *pages = argc > 2 ? argv[2] : "4k";
+	struct kvm_pit_config pit = { 0 };
+	uint32_t top = 0, entry;
+	char line[64];
+	int kvm, vm, vcpu;
+
+	if (argc < 2)
+		return 2;
+	kvm = checked(open("/dev/kvm", O_RDWR), "/dev/kvm");
+	vm = checked(ioctl(kvm, KVM_CREATE_VM, 0), "KVM_CREATE_VM");
+	make_memory(!strcmp(pages, "2m"));
+	checked(ioctl(vm, KVM_SET_TSS_ADDR, 0xfffbd000), "KVM_SET_TSS_ADDR");
+	checked(ioctl(vm, KVM_CREATE_IRQCHIP), "KVM_CREATE_IRQCHIP");
+	checked(ioctl(vm, KVM_CREATE_PIT2, &pit), "KVM_CREATE_PIT2");
+	checked(ioctl(vm, KVM_SET_USER_MEMORY_REGION,
+		      &(struct kvm_userspace_memory_region){ .memory_size = MEMORY, .userspace_addr = (uintptr_t)memory }),
+		"KVM_SET_USER_MEMORY_REGION");
+	vcpu = checked(ioctl(vm, KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU");
+	set_cpuid(kvm, vcpu);
+	entry = load(argv[1], &top);
+	snprintf(line, sizeof(line), "bench %s", pages);
+	boot_information(line, top, argc > 3 ? strtoul(argv[3], NULL, 10) * MIB : 0);
+	set_registers(vcpu, entry);
+	run_vcpu(vcpu, mmap(NULL, (size_t)checked(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE"),
+			    PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0));
+}

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The house's rules (docs/architecture.md): who may include whom, no cycle, a license line in each file."""
+import os
+import re
+
+from .source import Row
+
+INCLUDE = re.compile(r'^[ \t]*[#%][ \t]*include[ \t]+"([^"]+)"', re.M)
+
+# An arrow points to what a room may use; it goes on from there, so that monitor/ may use mm/, too.
+ARROWS = {
+    "boot": ["monitor"],
+    "monitor": ["vm"],
+    "vm": ["vmx", "svm", "dev"],
+    "vmx": ["pgm"],
+    "svm": ["pgm"],
+    "dev": ["pgm"],
+    "pgm": ["mm"],
+    "mm": ["arch", "lib"],
+    "arch": ["lib"],
+    "lib": [],
+}
+# The UEFI program is a world of its own: it shares this with the kernel, and lib/, which has no state.
+EFI_ROOMS = {"boot", "lib"}
+SHARED_HEADERS = {"boot/boot_info.h"}
+
+SPDX = "SPDX-License-Identifier: Apache-2.0"
+# Where a line of ours can't stand: the license itself, and bytes that a test feeds to a parser.
+NO_SPDX = re.compile(r"^(LICENSE|\.gitignore|tests/fuzz/corpus/.*|.*\.(json|png|svg|bin))$")
+
+
+def reach():
+    """For each room all the rooms that it may include."""
+    result = {}
+
+    def visit(room):
+        if room not in result:
+            result[room] = {room}.union(*(visit(below) for below in ARROWS[room]))
+        return result[room]
+    for room in ARROWS:
+        visit(room)
+    return result
+
+
+def includes(tree):
+    """(file, included file, line) for every include of a file of the tree."""
+    for name, bare in tree.bare.items():
+        for match in INCLUDE.finditer(bare):
+            target = match.group(1)
+            beside = os.path.normpath(os.path.join(os.path.dirname(name), target))
+            target = target if target in tree.text else beside
+            if target in tree.text:
+                yield name, target, bare.count("\n", 0, match.start()) + 1
+
+
+def arrow_row(tree):
+    allowed, wrong = reach(), []
+    for name, target, line in includes(tree):
+        room, below = name.split("/")[0], target.split("/")[0]
+        if room not in ARROWS or target in SHARED_HEADERS:
+            continue
+        rooms = EFI_ROOMS if name.startswith("boot/efi") else allowed[room]
+        if below not in rooms:
+            wrong.append(f"{name}:{line} includes {target}")
+    return Row("arrows of the house against the rule", str(len(wrong)), "0", not wrong, hard=True, details=wrong)
+
+
+def cycles(edges):
+    """Each cycle once, as a list of files, by depth-first search without recursion."""
+    found, done = [], set()
+    for start in sorted(edges):
+        if start in done:
+            continue
+        path, stack = [start], [iter(edges[start])]
+        while stack:
+            after = next(stack[-1], None)
+            if after is None:
+                stack.pop()
+                done.add(path.pop())
+            elif after in path:
+                found.append(path[path.index(after):] + [after])
+            elif after not in done:
+                path.append(after)
+                stack.append(iter(edges.get(after, ())))
+    return found
+
+
+def cycle_row(tree):
+    edges = {}
+    for name, target, _ in includes(tree):
+        edges.setdefault(name, set()).add(target)
+        edges.setdefault(target, set())
+    found = cycles({name: sorted(targets) for name, targets in edges.items()})
+    return Row("include cycles", str(len(found)), "0", not found, hard=True, details=[" > ".join(c) for c in found])
+
+
+def spdx_row(tree):
+    missing = [name for name, text in tree.text.items()
+               if not NO_SPDX.match(name) and not any(SPDX in line for line in text.split("\n")[:3])]
+    return Row("files without an SPDX line", str(len(missing)), "0", not missing, hard=True, details=missing)
+
+
+def rows(tree):
+    return [arrow_row(tree), cycle_row(tree), spdx_row(tree)]
