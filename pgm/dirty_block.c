@@ -213,11 +213,15 @@ void dirty_harvest(void *context, hpa_t frame)
 
 const char *dirty_check_page(struct pgm *pgm, gpa_t where, page_record r, uint64_t entry, unsigned level)
 {
+	const struct block *b = block_find(pgm, where);
+
 	if (!__atomic_load_n(&pgm->dirty.armed, __ATOMIC_ACQUIRE))
 		return NULL;
 	if (level && (slat_rights(&pgm->slat, entry) & ACCESS_WRITE))
 		return "a large leaf is writable under the dirty log";
-	if (dirty_mode(pgm) == DIRTY_WRITE_PROTECT && page_get_state(r) == PAGE_ALLOCATED && !dirty_is_noted(pgm, where))
+	if (dirty_mode(pgm) != DIRTY_WRITE_PROTECT || !b || block_kind(b) != BLOCK_DETAILED)
+		return NULL;
+	if (page_get_state(r) == PAGE_ALLOCATED && !dirty_is_noted(pgm, where))
 		return "allocated, but neither watched nor noted by the dirty log";
 	return NULL;
 }

@@ -118,17 +118,17 @@ _Static_assert(((BLOCK_KIND_MASK | BLOCK_LOCKED) & BLOCK_ADDRESS) == 0, "block w
 
 static inline enum block_kind block_kind(const struct block *b)
 {
-	return (enum block_kind)(b->word & BLOCK_KIND_MASK);
+	return (enum block_kind)(__atomic_load_n(&b->word, __ATOMIC_RELAXED) & BLOCK_KIND_MASK);
 }
 
 static inline hpa_t block_address(const struct block *b)
 {
-	return hpa(b->word & BLOCK_ADDRESS);
+	return hpa(__atomic_load_n(&b->word, __ATOMIC_RELAXED) & BLOCK_ADDRESS);
 }
 
 static inline void block_set(struct block *b, enum block_kind kind, hpa_t where)
 {
-	uint64_t kept = b->word & BLOCK_LOCKED;
+	uint64_t kept = __atomic_load_n(&b->word, __ATOMIC_RELAXED) & BLOCK_LOCKED;
 
 	__atomic_store_n(&b->word, kept | (uint64_t)kind | where.v, __ATOMIC_RELAXED);
 }

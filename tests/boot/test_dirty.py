@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dirty log under a guest that stamps its memory, in every way that the vendor has: nothing is lost.
+
+`dirtylog NAME verify` keeps a copy of the machine that it updates by the log alone; while the machine is paused, it compares
+the copy with the machine. A write that the log missed is a difference.
+"""
+import os
+
+import pytest
+from harness import BUILD
+
+WAYS = {"svm": ["ad", "wp"], "vmx": ["pml", "ad", "wp"]}
+CONFIG = """
+[vm large]
+kernel = stamp.elf
+memory = 48M
+test_ports = on
+
+[vm small]
+kernel = stamp.elf
+memory = 24M
+large_pages = off
+test_ports = on
+"""
+
+
+@pytest.fixture
+def stamping(boot):
+    path = os.path.join(BUILD, "guests/stamp.elf")
+    machine = boot(CONFIG, {"stamp.elf": path}, cpus=2)
+    monitor = machine.monitor.wait_prompt()
+    for name in ("large", "small"):
+        monitor.wait_guest_line(name, r"round 2\b")
+    return monitor
+
+
+def log(monitor, name, *words):
+    answer = monitor.json(f"dirtylog {name} {' '.join(words)}")
+    assert answer["ok"], answer
+    return answer
+
+
+def pause(monitor, name):
+    assert monitor.json(f"vm pause {name}")["ok"]
+
+
+def resume(monitor, name):
+    for _ in range(50):
+        answer = monitor.json(f"vm resume {name}")
+        if answer["ok"]:
+            return
+    pytest.fail(f"not resumed: {answer}")
+
+
+def verify_paused(monitor, name):
+    """Compares at rest, once the vcpu has left the guest."""
+    for _ in range(50):
+        answer = log(monitor, name, "verify")
+        if answer["compared"]:
+            assert answer["different"] == 0, answer
+            assert answer["compared_pages"] > 4096
+            return answer
+    pytest.fail("the machine did not come to rest")
+
+
+def test_nothing_is_lost(stamping, vendor):
+    """Rounds of logging and comparing, in each way, on a machine with large pages and one without."""
+    monitor = stamping
+    monitor.command("set output json")
+    for name in ("large", "small"):
+        for way in WAYS[vendor]:
+            assert log(monitor, name, "on", way)["mode"] == way
+            log(monitor, name, "verify")
+            seen = 0
+            for _ in range(3):
+                for _ in range(3):
+                    seen += log(monitor, name, "verify")["pages"]
+                pause(monitor, name)
+                seen += verify_paused(monitor, name)["pages"]
+                resume(monitor, name)
+            assert seen > 0, "the guest writes all the time"
+            log(monitor, name, "off")
+    answer = log(monitor, "large", "toggle", "1000")
+    assert answer["times"] == 1000 and answer["mode"] == "off"
+    log(monitor, "large", "on")
+    log(monitor, "large", "verify")
+    pause(monitor, "large")
+    verify_paused(monitor, "large")
+    assert monitor.json("check")["findings"] == 0
+    log(monitor, "large", "off")
+    assert monitor.json("check")["findings"] == 0
