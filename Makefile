@@ -97,18 +97,27 @@ UNIT_CFLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -DQUIRE_DEBUG=1 -Wall -
 # TSan variants: a test whose first lines have "// threads" is built a second time under the thread sanitizer.
 TSAN := $(patsubst tests/unit/%.c,$(B)/unit/%.tsan,$(shell grep -ls '^// threads' tests/unit/test_*.c))
 
+# Each kernel file is compiled once for all the tests that name it, once more for those under TSan.
+$(B)/unit/obj/%.o: %.c
+	@mkdir -p $(@D)
+	@$(CC) $(UNIT_CFLAGS) $(SANITIZE) -MMD -MP -c $< -o $@
+
+$(B)/unit/tsan/%.o: %.c
+	@mkdir -p $(@D)
+	@$(CC) $(UNIT_CFLAGS) -fsanitize=thread -Wno-tsan -MMD -MP -c $< -o $@
+
 .SECONDEXPANSION:
-unit_sources = $(shell sed -n 's|^// sources:||p' tests/unit/$(1).c)
+.SECONDARY:
+unit_sources = tests/unit/$(1).c $(UNIT_COMMON) $(shell sed -n 's|^// sources:||p' tests/unit/$(1).c)
+unit_objects = $(patsubst %.c,$(B)/unit/$(2)/%.o,$(filter %.c,$(call unit_sources,$(1))))
 
-$(B)/unit/test_%.tsan: tests/unit/test_%.c $(UNIT_COMMON) $$(call unit_sources,test_$$*)
-	@mkdir -p $(@D)
+$(B)/unit/test_%.tsan: $$(call unit_objects,test_$$*,tsan)
 	@echo "  UNIT  $@"
-	@$(CC) $(UNIT_CFLAGS) -fsanitize=thread -Wno-tsan -o $@ $(filter %.c,$^) -lcmocka -lpthread
+	@$(CC) -fsanitize=thread -o $@ $^ -lcmocka -lpthread
 
-$(B)/unit/test_%: tests/unit/test_%.c $(UNIT_COMMON) $$(call unit_sources,test_$$*)
-	@mkdir -p $(@D)
+$(B)/unit/test_%: $$(call unit_objects,test_$$*,obj)
 	@echo "  UNIT  $@"
-	@$(CC) $(UNIT_CFLAGS) $(SANITIZE) -o $@ $(filter %.c,$^) -lcmocka -lpthread
+	@$(CC) $(SANITIZE) -o $@ $^ -lcmocka -lpthread
 
 test-unit: $(UNIT) $(TSAN) ## unit tests only (host build, sanitizers)
 	@for t in $(UNIT) $(TSAN); do echo "== $$t"; ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done
@@ -117,7 +126,7 @@ unit-programs: $(UNIT) $(TSAN)
 
 # What the tests run on; built with all cores, then tested two at a time.
 test-needs:
-	@$(MAKE) -j$(JOBS) all unit-programs $(B)/OVMF-slim.fd
+	@$(MAKE) -j$(JOBS) all unit-programs guests $(B)/OVMF-slim.fd
 
 test: test-needs ## unit tests and the main boot tests; TESTS=pattern chooses, TEST_JOBS=n at a time
 	@tools/test -m "not slow" $(if $(TESTS),-k "$(TESTS)")
@@ -195,8 +204,8 @@ bench: ## what exits and first touches cost, beside Linux KVM; BENCH="--only svm
 	@tools/bench/bench $(BENCH)
 
 # ---- style ----
-style: $(B)/kernel.elf ## the tree against its own rules, in figures; LINT=1 adds cppcheck and clang-tidy
-	@tools/style $(if $(LINT),--lint)
+style: $(B)/kernel.elf ## the tree against its own rules, in figures; FULL=1 adds cppcheck and clang-tidy
+	@tools/style $(if $(FULL),--lint)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20

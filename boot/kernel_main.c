@@ -217,9 +217,50 @@ static void open_memory(const struct boot_info *info)
 	direct_map = (uint8_t *)DIRECT_BASE;
 }
 
+#define TYPE_LIMIT 64u /* pieces that are not write-back: more of them, and the MTRRs are beyond belief */
+
+/*
+ * Guests' memory is mapped write-back, so only what the MTRRs call write-back is taken in: under EPT the table's type
+ * would win over the MTRRs'. A range of mixed type is halved until its parts are of one.
+ */
+static unsigned find_uncached(uint64_t base, uint64_t size, struct memory_range *found, unsigned count)
+{
+	unsigned type = host_memory_type(hpa(base), size);
+	uint64_t half = align_down(size / 2, PAGE_SIZE);
+
+	if (type == MEMORY_TYPE_WB || count == TYPE_LIMIT)
+		return count;
+	if (type == MEMORY_TYPE_MIXED && half) {
+		count = find_uncached(base, half, found, count);
+		return find_uncached(base + half, size - half, found, count);
+	}
+	found[count] = (struct memory_range){ base, size };
+	return count + 1;
+}
+
+static void leave_out_uncached(void)
+{
+	static struct memory_range found[TYPE_LIMIT];
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < layout.count; i++)
+		count = find_uncached(layout.usable[i].base, layout.usable[i].size, found, count);
+	for (unsigned i = 0; i < count; i++) {
+		log_line("memory: %#llx, %llu KiB: not write-back by the MTRRs: left out", (unsigned long long)found[i].base,
+			 (unsigned long long)(found[i].size / KIB));
+		if (intake_exclude(&layout, found[i].base, found[i].size) != OK)
+			refuse("a sane memory map: too many pieces", "update the machine's firmware");
+	}
+	if (count == TYPE_LIMIT)
+		refuse("sane MTRRs: usable memory is cut into too many memory types", "update the machine's firmware");
+}
+
 static void open_mm(void)
 {
-	enum status status = mm_start(&layout);
+	enum status status;
+
+	leave_out_uncached();
+	status = mm_start(&layout);
 
 	if (status != OK)
 		refuse("memory for the chunk allocator", "give the machine at least 128 MiB of memory");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory before the chunk allocator is open: cut from the end of the highest range that has room,
+ * Memory before the chunk allocator is open: what the processor's memory types forbid is left out; the rest is cut from the end of the highest range that has room,
  * never given back. Page tables and the chunk table are made of it.
  */
 #include "mm/intake.h"
@@ -27,6 +27,24 @@ static void remove_empty(struct memory_layout *layout, unsigned index)
 	layout->count--;
 	for (unsigned i = index; i < layout->count; i++)
 		layout->usable[i] = layout->usable[i + 1];
+}
+
+enum status intake_exclude(struct memory_layout *layout, uint64_t base, uint64_t size)
+{
+	if (layout->count == INTAKE_MAX_RANGES)
+		return LIMIT;
+	for (unsigned i = layout->count; i-- > 0;) {
+		const struct memory_range *range = &layout->usable[i];
+		uint64_t from = max_u64(range->base, base), to = min_u64(range->base + range->size, base + size);
+
+		if (from >= to)
+			continue;
+		layout->usable_bytes -= to - from;
+		layout->reserved_bytes += to - from;
+		cut(layout, i, from, to);
+		remove_empty(layout, i);
+	}
+	return OK;
 }
 
 hpa_t early_alloc(struct memory_layout *layout, uint64_t size, uint64_t alignment)

@@ -38,6 +38,9 @@ enum status intake_parse(const void *map, uint64_t map_size, uint64_t descriptor
 			 const struct memory_range *keep, unsigned keep_count, struct memory_layout *layout,
 			 char *why, size_t why_size) must_check;
 
+/* Takes [base, base + size) out of the usable ranges; whole pages. LIMIT: too many pieces; then nothing changed. */
+enum status intake_exclude(struct memory_layout *layout, uint64_t base, uint64_t size) must_check;
+
 /* Bump allocation of zeroed pages out of the layout before mm_start; HPA_NONE when there is no room. size and alignment multiples of 4 KiB. */
 hpa_t early_alloc(struct memory_layout *layout, uint64_t size, uint64_t alignment);
 

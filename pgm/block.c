@@ -41,6 +41,11 @@ enum status block_get(struct pgm *pgm, gpa_t where, struct block **out)
 	return status;
 }
 
+bool block_nothing(struct pgm *pgm, gpa_t where)
+{
+	return !block_find(pgm, where) && type_is_mmio(range_type(pgm, where));
+}
+
 page_record *block_records(struct block *b)
 {
 	return direct_pointer(block_address(b));

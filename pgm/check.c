@@ -2,9 +2,11 @@
 /*
  * Integrity of one machine's memory, on a running machine: block by block, each under its lock.
  *
- * What must hold: every frame of a record belongs to this machine and to this page; no second-level
- * entry grants more than the record, or points elsewhere; the pages held add up to the account.
+ * What must hold: every frame of a record belongs to this machine and to this page; the record's type is its range's
+ * and its handler mark the tree's; no second-level entry grants more than the record, points elsewhere, or
+ * is anything but what slat_leaf() makes; what is held adds up to the accounts (check_sums.c).
  */
+#include "arch/x86_64/host.h"
 #include "lib/format.h"
 #include "pgm/internal.h"
 
@@ -13,14 +15,15 @@ struct check {
 	void (*report)(void *context, const char *line);
 	void *context;
 	unsigned findings;
-	uint64_t base_pages;
 };
+
+#define REPORT_AT_MOST 64u
 
 static void finding(struct check *c, gpa_t where, const char *what, uint64_t value)
 {
 	char line[160];
 
-	if (++c->findings > 64)
+	if (++c->findings > REPORT_AT_MOST)
 		return;
 	format_string(line, sizeof(line), "gpa %#llx: %s (%#llx)", (unsigned long long)where.v, what,
 		      (unsigned long long)value);
@@ -52,6 +55,9 @@ static void check_entry(struct check *c, gpa_t where, uint64_t entry, unsigned l
 		finding(c, where, "the table grants more than the record", entry);
 	if (target.v != frame.v)
 		finding(c, where, "the table points to another frame", entry);
+	if ((entry ^ slat_leaf(s, level, slat_frame(s, level, entry), slat_rights(s, entry), MEMORY_TYPE_WB)) &
+	    ~(s->format->accessed | s->format->dirty))
+		finding(c, where, "the table has bits that no leaf should have", entry);
 }
 
 static void check_mapping(struct check *c, gpa_t where, page_record r)
@@ -68,6 +74,22 @@ static void check_mapping(struct check *c, gpa_t where, page_record r)
 		finding(c, where, wrong, entry);
 }
 
+static void check_record(struct check *c, gpa_t where, page_record r)
+{
+	enum page_handler mark = handler_on_page(c->pgm, where);
+	struct pgm_range range = { .type = PAGE_INVALID };
+
+	if (r.bits & ~PAGE_RECORD_BITS)
+		finding(c, where, "the record has bits without a meaning", r.bits);
+	if (!pgm_range_find(c->pgm, where, &range))
+		range.type = PAGE_INVALID;
+	if (range.type != page_get_type(r))
+		finding(c, where, "the record's type isn't that of the range", r.bits);
+	/* A page can't be marked while its block is locked, so a change that is over has been here. */
+	if (mark != page_get_handler(r) && !__atomic_load_n(&c->pgm->handlers_changing, __ATOMIC_ACQUIRE))
+		finding(c, where, "the record's handler isn't that of the tree", r.bits);
+}
+
 static void check_detailed(struct check *c, struct block *b, gpa_t base)
 {
 	unsigned held = 0, special = 0;
@@ -81,13 +103,23 @@ static void check_detailed(struct check *c, struct block *b, gpa_t base)
 			check_frame(c, where, page_frame(r), false);
 		}
 		special += page_get_handler(r) != HANDLER_NONE;
+		check_record(c, where, r);
 		check_mapping(c, where, r);
 	}
-	c->base_pages += held;
 	if (held != b->held)
 		finding(c, base, "the block's count of held pages is wrong", b->held);
 	if (special != b->special)
 		finding(c, base, "the block's count of special pages is wrong", b->special);
+}
+
+/* Where no records are, one leaf maps the block or nothing does. */
+static void check_no_small(struct check *c, gpa_t base)
+{
+	unsigned level;
+
+	slat_find(&c->pgm->slat, base, &level);
+	if (!level)
+		finding(c, base, "a table of pages under a block without records", block_kind(block_find(c->pgm, base)));
 }
 
 static void check_large(struct check *c, struct block *b, gpa_t base)
@@ -95,6 +127,7 @@ static void check_large(struct check *c, struct block *b, gpa_t base)
 	page_record r = { 0 };
 
 	page_set_type(&r, PAGE_RAM);
+	check_no_small(c, base);
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i += 511) { /* the first and the last say it for all: one leaf, one chunk */
 		gpa_t where = gpa(base.v + i * PAGE_SIZE);
 
@@ -102,7 +135,6 @@ static void check_large(struct check *c, struct block *b, gpa_t base)
 		check_frame(c, where, page_frame(r), true);
 		check_mapping(c, where, r);
 	}
-	c->base_pages += PAGES_PER_BLOCK;
 }
 
 static void check_untouched(struct check *c, gpa_t base)
@@ -110,6 +142,7 @@ static void check_untouched(struct check *c, gpa_t base)
 	unsigned level;
 	uint64_t entry = *slat_find(&c->pgm->slat, base, &level);
 
+	check_no_small(c, base);
 	if (slat_present(&c->pgm->slat, entry))
 		check_entry(c, base, entry, level, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE);
 }
@@ -138,8 +171,6 @@ unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *li
 	lock_acquire(&pgm->lock);
 	c.findings += handler_tree_check(&pgm->handlers, report, context);
 	lock_release(&pgm->lock);
-	/* While the machine runs, pages may come between the two looks: only a surplus is an error for sure. */
-	if (c.base_pages > __atomic_load_n(&pgm->account.allocated[ACCOUNT_BASE], __ATOMIC_RELAXED))
-		finding(&c, gpa(0), "more pages in the records than in the account", c.base_pages);
+	c.findings += check_sums(pgm, report, context);
 	return c.findings;
 }

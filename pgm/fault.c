@@ -124,12 +124,6 @@ static enum pgm_verdict fault_locked(struct pgm *pgm, struct block *b, gpa_t whe
 	}
 }
 
-/* No directory page and no range: a guest that pokes about must not make us keep records of nothing. */
-static bool nothing_there(struct pgm *pgm, gpa_t where)
-{
-	return !block_find(pgm, where) && type_is_mmio(range_type(pgm, where));
-}
-
 enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
 {
 	enum pgm_verdict verdict;
@@ -138,7 +132,7 @@ enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
 	enum status status;
 
 	COUNT(pgm, faults);
-	if (unlikely(nothing_there(pgm, where)))
+	if (unlikely(block_nothing(pgm, where)))
 		return PGM_EMULATE;
 	status = block_get(pgm, where, &b);
 	if (unlikely(status != OK))

@@ -37,8 +37,38 @@ static struct handler_kind_entry *type_entry(struct pgm *pgm, handler_type type)
 	return e->tag && e->tag == (type & ~(HANDLER_TYPES - 1)) ? e : NULL;
 }
 
-/* Marks the pages first..last of RAM or ROM; MMIO outside every range needs no mark. */
-static enum status mark_pages(struct pgm *pgm, uint64_t first, uint64_t last, enum page_handler mark)
+enum page_handler handler_on_page(struct pgm *pgm, gpa_t page)
+{
+	struct handler_node n;
+
+	if (!handler_next(&pgm->handlers, page.v, &n) || n.first >= page.v + PAGE_SIZE)
+		return HANDLER_NONE;
+	/* Kind ALL covers whole pages, so where one of kind WRITE is there are only such. */
+	switch (pgm->handlers.type[n.type].kind) {
+	case HANDLER_KIND_ALL: return HANDLER_ALL;
+	case HANDLER_KIND_WRITE: return HANDLER_WRITE;
+	default: return HANDLER_NONE;
+	}
+}
+
+/*
+ * The record says what the tree says. Whoever changes the tree comes here after it; the last one to get a block's lock
+ * sees all changes, so neighbours on one page may come and go at once.
+ */
+static void mark_page(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather)
+{
+	page_record *r = page_of(b, where);
+	enum page_handler old = page_get_handler(*r), mark = handler_on_page(pgm, where);
+
+	if (mark == old)
+		return;
+	b->special = (uint16_t)(b->special + (mark != HANDLER_NONE) - (old != HANDLER_NONE));
+	page_set_handler(r, mark);
+	slat_drop_page(&pgm->slat, where, gather);
+}
+
+/* After a handler came: the pages first..last get records. NO_MEMORY, OVER_QUOTA: some may have been marked. */
+static enum status mark_pages(struct pgm *pgm, uint64_t first, uint64_t last)
 {
 	enum status status = OK;
 	struct gather gather;
@@ -52,18 +82,31 @@ static enum status mark_pages(struct pgm *pgm, uint64_t first, uint64_t last, en
 			break;
 		block_lock(b);
 		status = block_make_detailed(pgm, b, gpa(a), &gather);
-		if (status == OK) {
-			page_record *r = page_of(b, gpa(a));
-
-			b->special = (uint16_t)(b->special + (mark != HANDLER_NONE) -
-						(page_get_handler(*r) != HANDLER_NONE));
-			page_set_handler(r, mark);
-			slat_drop_page(&pgm->slat, gpa(a), &gather);
-		}
+		if (status == OK)
+			mark_page(pgm, b, gpa(a), &gather);
 		block_unlock(b);
 	}
 	gather_finish(&gather);
 	return status;
+}
+
+/* After a handler went: needs no memory, for a block without records has no marks. */
+static void unmark_pages(struct pgm *pgm, uint64_t first, uint64_t last)
+{
+	struct gather gather;
+
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	for (uint64_t a = align_down(first, PAGE_SIZE); a <= last; a += PAGE_SIZE) {
+		struct block *b = block_find(pgm, gpa(a));
+
+		if (!b)
+			continue;
+		block_lock(b);
+		if (block_kind(b) == BLOCK_DETAILED)
+			mark_page(pgm, b, gpa(a), &gather);
+		block_unlock(b);
+	}
+	gather_finish(&gather);
 }
 
 static bool covered_by_memory(struct pgm *pgm, uint64_t first, uint64_t last)
@@ -95,23 +138,25 @@ enum status pgm_handler_register(struct pgm *pgm, handler_type type, gpa_t first
 	struct handler_kind_entry *entry = type_entry(pgm, type);
 	struct handler_node fresh = { .first = first.v, .last = last.v, .type = (uint16_t)TYPE_INDEX(type), .user = user,
 				      .description = description };
-	enum page_handler mark;
 	enum status status;
+	bool inserted;
 
 	if (!entry)
 		return NOT_FOUND;
 	status = check_bounds(pgm, entry, first.v, last.v);
 	if (status != OK)
 		return status;
+	__atomic_fetch_add(&pgm->handlers_changing, 1, __ATOMIC_SEQ_CST);
 	lock_acquire(&pgm->lock);
 	status = handler_insert(&pgm->handlers, &fresh);
 	lock_release(&pgm->lock);
-	if (status != OK || entry->kind == HANDLER_KIND_MMIO)
-		return status;
-	mark = entry->kind == HANDLER_KIND_ALL ? HANDLER_ALL : HANDLER_WRITE;
-	status = mark_pages(pgm, first.v, last.v, mark);
-	if (status != OK && pgm_handler_deregister(pgm, first) != OK)
-		panic("a handler just registered is gone");
+	inserted = status == OK;
+	if (inserted && entry->kind != HANDLER_KIND_MMIO)
+		status = mark_pages(pgm, first.v, last.v);
+	/* NOT_FOUND: somebody else took it off meanwhile. */
+	if (inserted && status != OK && pgm_handler_deregister(pgm, first) != OK)
+		status = NOT_FOUND;
+	__atomic_fetch_sub(&pgm->handlers_changing, 1, __ATOMIC_SEQ_CST);
 	return status;
 }
 
@@ -120,12 +165,14 @@ enum status pgm_handler_deregister(struct pgm *pgm, gpa_t first)
 	struct handler_node removed;
 	enum status status;
 
+	__atomic_fetch_add(&pgm->handlers_changing, 1, __ATOMIC_SEQ_CST);
 	lock_acquire(&pgm->lock);
 	status = handler_remove(&pgm->handlers, first.v, &removed);
 	lock_release(&pgm->lock);
-	if (status != OK || pgm->handlers.type[removed.type].kind == HANDLER_KIND_MMIO)
-		return status;
-	return mark_pages(pgm, removed.first, removed.last, HANDLER_NONE);
+	if (status == OK && pgm->handlers.type[removed.type].kind != HANDLER_KIND_MMIO)
+		unmark_pages(pgm, removed.first, removed.last);
+	__atomic_fetch_sub(&pgm->handlers_changing, 1, __ATOMIC_SEQ_CST);
+	return status;
 }
 
 bool pgm_handler_next(struct pgm *pgm, gpa_t from, struct pgm_handler_info *out)

@@ -3,23 +3,16 @@
  * The AA tree over the slab. Depth is at most 2·log2(n + 1): 34 for 65,536 handlers, so the
  * recursion of insert and remove is bounded by that.
  */
-#include "arch/x86_64/address.h"
 #include "arch/x86_64/spinlock.h"
-#include "lib/bits.h"
-#include "lib/format.h"
 #include "lib/memory.h"
-#include "pgm/handler.h"
+#include "pgm/handler_node.h"
 
-#define NODES_PER_PAGE (PAGE_SIZE / sizeof(struct handler_node))
-#define MAX_DEPTH 40u
-_Static_assert(NODES_PER_PAGE >= 32, "a slab page holds the smallest table");
-
-static struct handler_node *node(const struct handler_table *t, uint32_t index)
-{
-	if (unlikely(index > t->capacity))
-		index = HANDLER_NONE_INDEX;
-	return &t->slab[index / NODES_PER_PAGE][index % NODES_PER_PAGE];
-}
+/*
+ * Lookups read while a writer changes the tree. What they read is loaded with acquire and stored with release: a
+ * lookup that saw anything of a change also sees the generation that the change began with.
+ */
+#define LOAD(member) __atomic_load_n(&(member), __ATOMIC_ACQUIRE)
+#define STORE(member, value) __atomic_store_n(&(member), (value), __ATOMIC_RELEASE)
 
 static size_t slab_pages(uint32_t capacity)
 {
@@ -67,8 +60,8 @@ static uint32_t skew(struct handler_table *t, uint32_t at)
 
 	if (!at || node(t, left)->level != node(t, at)->level)
 		return at;
-	node(t, at)->left = node(t, left)->right;
-	node(t, left)->right = at;
+	STORE(node(t, at)->left, node(t, left)->right);
+	STORE(node(t, left)->right, at);
 	return left;
 }
 
@@ -78,8 +71,8 @@ static uint32_t split(struct handler_table *t, uint32_t at)
 
 	if (!at || !right || node(t, node(t, right)->right)->level != node(t, at)->level)
 		return at;
-	node(t, at)->right = node(t, right)->left;
-	node(t, right)->left = at;
+	STORE(node(t, at)->right, node(t, right)->left);
+	STORE(node(t, right)->left, at);
 	node(t, right)->level++;
 	return right;
 }
@@ -91,9 +84,9 @@ static uint32_t insert_at(struct handler_table *t, uint32_t at, uint32_t fresh)
 	if (!at)
 		return fresh;
 	if (node(t, fresh)->first < n->first)
-		n->left = insert_at(t, n->left, fresh);
+		STORE(n->left, insert_at(t, n->left, fresh));
 	else
-		n->right = insert_at(t, n->right, fresh);
+		STORE(n->right, insert_at(t, n->right, fresh));
 	return split(t, skew(t, at));
 }
 
@@ -109,11 +102,11 @@ static uint32_t lower_level(struct handler_table *t, uint32_t at)
 	}
 	at = skew(t, at);
 	n = node(t, at);
-	n->right = skew(t, n->right);
+	STORE(n->right, skew(t, n->right));
 	if (n->right)
-		node(t, n->right)->right = skew(t, node(t, n->right)->right);
+		STORE(node(t, n->right)->right, skew(t, node(t, n->right)->right));
 	at = split(t, at);
-	node(t, at)->right = split(t, node(t, at)->right);
+	STORE(node(t, at)->right, split(t, node(t, at)->right));
 	return at;
 }
 
@@ -126,7 +119,7 @@ static uint32_t take_first(struct handler_table *t, uint32_t at, uint32_t *taken
 		*taken = at;
 		return n->right;
 	}
-	n->left = take_first(t, n->left, taken);
+	STORE(n->left, take_first(t, n->left, taken));
 	return lower_level(t, at);
 }
 
@@ -137,18 +130,18 @@ static uint32_t remove_at(struct handler_table *t, uint32_t at, uint64_t first, 
 	if (!at)
 		return 0;
 	if (first < n->first) {
-		n->left = remove_at(t, n->left, first, removed);
+		STORE(n->left, remove_at(t, n->left, first, removed));
 	} else if (first > n->first) {
-		n->right = remove_at(t, n->right, first, removed);
+		STORE(n->right, remove_at(t, n->right, first, removed));
 	} else {
 		uint32_t next;
 
 		*removed = at;
 		if (!n->right)
 			return n->left;
-		n->right = take_first(t, n->right, &next);
-		node(t, next)->left = n->left;
-		node(t, next)->right = n->right;
+		STORE(n->right, take_first(t, n->right, &next));
+		STORE(node(t, next)->left, n->left);
+		STORE(node(t, next)->right, n->right);
 		node(t, next)->level = n->level;
 		at = next;
 	}
@@ -158,16 +151,16 @@ static uint32_t remove_at(struct handler_table *t, uint32_t at, uint64_t first, 
 /* The index of the last node that starts at or below `where`; bounded even while the tree changes. */
 static uint32_t floor_of(const struct handler_table *t, uint64_t where)
 {
-	uint32_t at = __atomic_load_n(&t->root, __ATOMIC_ACQUIRE), best = 0;
+	uint32_t at = LOAD(t->root), best = 0;
 
 	for (unsigned depth = 0; at && depth < MAX_DEPTH; depth++) {
 		struct handler_node *n = node(t, at);
 
-		if (n->first <= where) {
+		if (LOAD(n->first) <= where) {
 			best = at;
-			at = n->right;
+			at = LOAD(n->right);
 		} else {
-			at = n->left;
+			at = LOAD(n->left);
 		}
 	}
 	return best;
@@ -175,34 +168,49 @@ static uint32_t floor_of(const struct handler_table *t, uint64_t where)
 
 static void change_begin(struct handler_table *t)
 {
-	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	STORE(t->generation, t->generation + 1);
 }
 
 static void change_end(struct handler_table *t)
 {
-	t->recent = 0;
-	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
+	STORE(t->recent, 0);
+	STORE(t->generation, t->generation + 1);
+}
+
+/* All but the links. */
+static void copy_node(struct handler_node *to, struct handler_node *from)
+{
+	*to = (struct handler_node){ .first = LOAD(from->first), .last = LOAD(from->last), .type = LOAD(from->type),
+				     .user = LOAD(from->user), .description = LOAD(from->description),
+				     .hits = LOAD(from->hits) };
+}
+
+static void fill_node(struct handler_node *n, const struct handler_node *what)
+{
+	STORE(n->first, what->first);
+	STORE(n->last, what->last);
+	STORE(n->type, what->type);
+	STORE(n->user, what->user);
+	STORE(n->description, what->description);
+	STORE(n->hits, 0);
+	STORE(n->left, 0);
+	STORE(n->right, 0);
+	n->level = 1;
 }
 
 enum status handler_insert(struct handler_table *t, const struct handler_node *what)
 {
 	uint32_t below = floor_of(t, what->last);
 	uint32_t fresh = t->free;
-	struct handler_node *n;
 
 	if (below && node(t, below)->last >= what->first)
 		return CONFLICT;
 	if (!fresh)
 		return LIMIT;
 	change_begin(t);
-	n = node(t, fresh);
-	t->free = n->right;
-	*n = *what;
-	n->left = n->right = 0;
-	n->level = 1;
-	n->hits = 0;
-	t->root = insert_at(t, t->root, fresh);
+	t->free = node(t, fresh)->right;
+	fill_node(node(t, fresh), what);
+	STORE(t->root, insert_at(t, t->root, fresh));
 	t->used++;
 	change_end(t);
 	return OK;
@@ -215,10 +223,13 @@ enum status handler_remove(struct handler_table *t, uint64_t first, struct handl
 	if (!at || node(t, at)->first != first)
 		return NOT_FOUND;
 	change_begin(t);
-	t->root = remove_at(t, t->root, first, &removed);
-	*out = *node(t, removed);
+	STORE(t->root, remove_at(t, t->root, first, &removed));
+	copy_node(out, node(t, removed));
 	node(t, removed)->level = 0;
-	node(t, removed)->right = t->free;
+	/* Covers nothing: a lookup that is just ending may still note it as the recent one. */
+	STORE(node(t, removed)->first, UINT64_MAX);
+	STORE(node(t, removed)->last, 0);
+	STORE(node(t, removed)->right, t->free);
 	t->free = removed;
 	t->used--;
 	change_end(t);
@@ -229,36 +240,41 @@ static uint64_t read_begin(const struct handler_table *t)
 {
 	uint64_t generation;
 
-	while ((generation = __atomic_load_n(&t->generation, __ATOMIC_ACQUIRE)) & 1)
+	while ((generation = LOAD(t->generation)) & 1)
 		spin_pause();
 	return generation;
 }
 
 static bool read_retry(const struct handler_table *t, uint64_t generation)
 {
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	return __atomic_load_n(&t->generation, __ATOMIC_RELAXED) != generation;
+	return LOAD(t->generation) != generation;
+}
+
+static bool covers(struct handler_node *n, uint64_t where)
+{
+	return LOAD(n->first) <= where && where <= LOAD(n->last);
 }
 
 bool handler_find(struct handler_table *t, uint64_t where, struct handler_node *out)
 {
 	uint64_t generation;
+	uint32_t at;
 	bool found;
 
 	do {
-		uint32_t at;
-
 		generation = read_begin(t);
-		at = __atomic_load_n(&t->recent, __ATOMIC_RELAXED);
-		if (!at || where < node(t, at)->first || where > node(t, at)->last)
+		at = LOAD(t->recent);
+		if (!at || !covers(node(t, at), where))
 			at = floor_of(t, where);
-		found = at && where <= node(t, at)->last && where >= node(t, at)->first;
-		if (found) {
-			*out = *node(t, at);
-			__atomic_store_n(&t->recent, at, __ATOMIC_RELAXED);
-			__atomic_fetch_add(&node(t, at)->hits, 1, __ATOMIC_RELAXED);
-		}
+		found = at && covers(node(t, at), where);
+		if (found)
+			copy_node(out, node(t, at));
 	} while (unlikely(read_retry(t, generation)));
+	if (found) {
+		__atomic_fetch_add(&node(t, at)->hits, 1, __ATOMIC_RELAXED);
+		if (LOAD(t->recent) != at)
+			STORE(t->recent, at);
+	}
 	return found;
 }
 
@@ -272,73 +288,19 @@ bool handler_next(struct handler_table *t, uint64_t from, struct handler_node *o
 
 		generation = read_begin(t);
 		best = 0;
-		at = t->root;
+		at = LOAD(t->root);
 		for (unsigned depth = 0; at && depth < MAX_DEPTH; depth++) {
 			struct handler_node *n = node(t, at);
 
-			if (n->last >= from) {
+			if (LOAD(n->last) >= from) {
 				best = at;
-				at = n->left;
+				at = LOAD(n->left);
 			} else {
-				at = n->right;
+				at = LOAD(n->right);
 			}
 		}
 		if (best)
-			*out = *node(t, best);
+			copy_node(out, node(t, best));
 	} while (unlikely(read_retry(t, generation)));
 	return best != 0;
-}
-
-struct walk_state {
-	struct handler_table *table;
-	void (*report)(void *context, const char *line);
-	void *context;
-	unsigned findings, seen;
-	uint64_t end;
-	bool any;
-};
-
-static void finding(struct walk_state *s, const char *what, uint32_t at)
-{
-	char line[120];
-
-	format_string(line, sizeof(line), "handler tree: node %u: %s", at, what);
-	s->report(s->context, line);
-	s->findings++;
-}
-
-static void check_node(struct walk_state *s, uint32_t at, unsigned depth)
-{
-	struct handler_table *t = s->table;
-	struct handler_node *n = node(t, at);
-
-	if (!at)
-		return;
-	if (depth > MAX_DEPTH || at > t->capacity || s->seen > t->capacity) {
-		finding(s, "too deep, out of the slab, or a loop", at);
-		return;
-	}
-	check_node(s, n->left, depth + 1);
-	s->seen++;
-	if (n->last < n->first || (s->any && n->first <= s->end))
-		finding(s, "out of order or overlapping", at);
-	if (node(t, n->left)->level + 1 != n->level || n->level - node(t, n->right)->level > 1 ||
-	    node(t, node(t, n->right)->right)->level >= n->level)
-		finding(s, "out of balance", at);
-	s->end = n->last;
-	s->any = true;
-	check_node(s, n->right, depth + 1);
-}
-
-unsigned handler_tree_check(struct handler_table *t, void (*report)(void *context, const char *line), void *context)
-{
-	struct walk_state s = { .table = t, .report = report, .context = context };
-	uint32_t free_nodes = 0;
-
-	check_node(&s, t->root, 0);
-	for (uint32_t at = t->free; at && free_nodes <= t->capacity; at = node(t, at)->right)
-		free_nodes++;
-	if (s.seen != t->used || s.seen + free_nodes != t->capacity)
-		finding(&s, "nodes in the tree and on the free list don't add up", t->root);
-	return s.findings;
 }

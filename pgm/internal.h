@@ -53,6 +53,7 @@ struct pgm {
 	struct handy handy;
 	struct handler_table handlers;
 	struct dirty_log dirty;
+	uint32_t handlers_changing; /* atomic: changes of the tree whose pages aren't all marked yet */
 	struct pgm_counters counters;
 	uint64_t destroy_cursor;
 	bool destroying;
@@ -79,6 +80,8 @@ extern hpa_t pgm_zero_block;
 /* NULL: above the directory or, without create, in a 512 MiB that nothing touched; create: also out of memory. */
 struct block *block_find(struct pgm *pgm, gpa_t where);
 enum status block_get(struct pgm *pgm, gpa_t where, struct block **out) must_check;
+/* No directory page and no range: a guest that pokes about must not make us keep records of nothing. */
+bool block_nothing(struct pgm *pgm, gpa_t where);
 page_record *block_records(struct block *b);
 /* Untouched → detailed, large → detailed. Locked. NO_MEMORY, OVER_QUOTA leave it as it was. Updates the tables. */
 enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
@@ -99,6 +102,25 @@ unsigned page_rights(page_record record);
  */
 enum status handy_take(struct pgm *pgm, gpa_t page, hpa_t *frame) must_check;
 void handy_drain(struct pgm *pgm, struct gather *gather);
+
+/* handler.c: the severest handler on the page, by the tree; MMIO handlers don't count, they aren't on memory. */
+enum page_handler handler_on_page(struct pgm *pgm, gpa_t page);
+
+/* phys.c: the ordinary access, past all handlers, within one page; all ones and ignored where no memory is. */
+enum status phys_read_past(struct pgm *pgm, gpa_t from, void *to, size_t length) must_check;
+enum status phys_write_past(struct pgm *pgm, gpa_t to, const void *from, size_t length) must_check;
+
+/*
+ * phys_handler.c: an access within one page of which a handler may cover some or all. *served tells how many bytes
+ * were done before an error.
+ */
+enum status handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length, enum pgm_origin origin,
+			 size_t *served) must_check;
+enum status handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t length, enum pgm_origin origin,
+			  size_t *served) must_check;
+
+/* check_sums.c: part of pgm_check(). No lock held. */
+unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
 
 /* range.c */
 /* The type at an address, PAGE_INVALID where nothing is: pgm_range_find for those who need no more. */

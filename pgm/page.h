@@ -50,6 +50,7 @@ typedef struct { uint64_t bits; } page_record;
 #define PAGE_WRITTEN BIT(48)
 #define PAGE_PINNED BIT(49)
 #define PAGE_SHADOWED BIT(50)
+#define PAGE_RECORD_BITS BITS(50, 0)
 
 _Static_assert(PAGE_FRAME_BITS + PAGE_SHIFT == 52, "a frame number covers every host-physical address");
 _Static_assert(PAGE_STATES <= 8 && PAGE_TYPES <= 8, "state and type fit in three bits");

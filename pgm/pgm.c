@@ -58,6 +58,7 @@ static enum status config_check(struct pgm_config *c, char *why, size_t size)
 		c->ram_hole = DEFAULT_HOLE;
 	if (!c->max_access_handlers)
 		c->max_access_handlers = DEFAULT_HANDLERS;
+	c->large_pages = c->large_pages && c->slat_2m; /* a large block is mapped by one 2 MiB leaf, or not at all */
 	if (c->ram < MIB || !is_aligned(c->ram, PAGE_SIZE) || c->ram > 32 * GIB * KIB) {
 		format_string(why, size, "memory must be whole pages from 1 MiB to 32 TiB");
 		return BAD_VALUE;
@@ -213,6 +214,8 @@ enum status pgm_destroy_step(struct pgm *pgm)
 	}
 	release_rest(pgm);
 	status = account_close(&pgm->account);
-	heap_free(pgm, sizeof(*pgm));
+	/* An account that isn't closed is still in mm's books, so it stays where it is. */
+	if (status == OK)
+		heap_free(pgm, sizeof(*pgm));
 	return status;
 }

@@ -53,7 +53,7 @@ struct account *pgm_account(struct pgm *pgm);
 uint64_t pgm_ram_bytes(const struct pgm *pgm);
 
 /* ---- ranges ---- */
-/* Whole pages; CONFLICT on overlap, LIMIT, BAD_VALUE. ROM: filled by pgm_rom_load; the guest's writes are ignored. */
+/* Whole pages, below the end of RAM or 4 GiB; CONFLICT on overlap with a range or a handler, LIMIT, BAD_VALUE. ROM: filled by pgm_rom_load; the guest's writes are ignored. */
 enum status pgm_add_ram(struct pgm *pgm, gpa_t base, uint64_t size, const char *name) must_check;
 enum status pgm_add_rom(struct pgm *pgm, gpa_t base, uint64_t size, const char *name) must_check;
 enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_t size) must_check;

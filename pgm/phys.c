@@ -2,16 +2,19 @@
 /*
  * Physical access by the hypervisor itself: devices, loaders, guest-table walks, the emulator.
  *
- * Memory is copied under the block's lock, so no frame can be taken away under the copy. Handlers
- * are called without any PGM lock. An access may cross pages and ranges; it is cut at page ends, and
- * for handlers at eight bytes.
+ * Memory is copied under the block's lock, so no frame can be taken away under the copy. An access may
+ * cross pages and ranges; it is cut at page ends. What a handler covers goes to phys_handler.c.
  */
 #include <string.h>
 
 #include "pgm/internal.h"
 
 /* What one page-sized piece turned out to be. */
-enum piece { PIECE_DONE, PIECE_HANDLER, PIECE_FAILED };
+enum piece { PIECE_DONE, PIECE_HANDLER, PIECE_NOTHING, PIECE_FAILED };
+
+/* How an access goes. */
+#define WAY_ROM 1u  /* writes ROM too */
+#define WAY_PAST 2u /* as if no handler were there */
 
 static void copy_out(hpa_t from, void *to, size_t length)
 {
@@ -36,17 +39,19 @@ static void copy_in(hpa_t to, const void *from, size_t length)
 static enum piece read_untouched(struct pgm *pgm, gpa_t from, void *to, size_t length)
 {
 	if (type_is_mmio(range_type(pgm, from)))
-		return PIECE_HANDLER;
+		return PIECE_NOTHING;
 	memset(to, 0, length);
 	return PIECE_DONE;
 }
 
-static enum piece read_detailed(struct block *b, gpa_t from, void *to, size_t length)
+static enum piece read_detailed(struct block *b, gpa_t from, void *to, size_t length, unsigned way)
 {
 	page_record r = *page_of(b, from);
 	enum page_type type = page_get_type(r);
 
-	if (type == PAGE_INVALID || type == PAGE_MMIO || page_get_handler(r) == HANDLER_ALL)
+	if (type == PAGE_INVALID || type == PAGE_MMIO)
+		return PIECE_NOTHING;
+	if (page_get_handler(r) == HANDLER_ALL && !(way & WAY_PAST))
 		return PIECE_HANDLER;
 	if (page_has_frame(r))
 		copy_out(hpa(page_frame(r).v | (from.v & (PAGE_SIZE - 1))), to, length);
@@ -56,7 +61,7 @@ static enum piece read_detailed(struct block *b, gpa_t from, void *to, size_t le
 }
 
 /* Within one page. */
-static enum piece read_piece(struct pgm *pgm, gpa_t from, void *to, size_t length)
+static enum piece read_piece(struct pgm *pgm, gpa_t from, void *to, size_t length, unsigned way)
 {
 	struct block *b = block_find(pgm, from);
 	enum piece piece;
@@ -68,7 +73,7 @@ static enum piece read_piece(struct pgm *pgm, gpa_t from, void *to, size_t lengt
 		copy_out(hpa(block_address(b).v | (from.v & (BLOCK_SIZE - 1))), to, length);
 		piece = PIECE_DONE;
 	} else if (block_kind(b) == BLOCK_DETAILED) {
-		piece = read_detailed(b, from, to, length);
+		piece = read_detailed(b, from, to, length, way);
 	} else {
 		piece = read_untouched(pgm, from, to, length);
 	}
@@ -77,7 +82,7 @@ static enum piece read_piece(struct pgm *pgm, gpa_t from, void *to, size_t lengt
 }
 
 /* The frame behind a page that is to be written, made if need be. Locked. */
-static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, bool rom, hpa_t *frame,
+static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, unsigned way, hpa_t *frame,
 				 struct gather *gather, enum status *status)
 {
 	page_record *r;
@@ -86,7 +91,7 @@ static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, boo
 		bool plain = block_plain(pgm, to);
 
 		if (!plain && type_is_mmio(range_type(pgm, to)))
-			return PIECE_HANDLER;
+			return PIECE_NOTHING;
 		if (plain && pgm->config.large_pages && block_make_large(pgm, b, to) == OK)
 			slat_drop_block(&pgm->slat, to, gather);
 		else
@@ -99,10 +104,11 @@ static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, boo
 		return PIECE_DONE;
 	}
 	r = page_of(b, to);
-	if (page_get_type(*r) == PAGE_INVALID || page_get_type(*r) == PAGE_MMIO ||
-	    page_get_handler(*r) >= HANDLER_WRITE)
+	if (page_get_type(*r) == PAGE_INVALID || page_get_type(*r) == PAGE_MMIO)
+		return PIECE_NOTHING;
+	if (page_get_handler(*r) >= HANDLER_WRITE && !(way & WAY_PAST))
 		return PIECE_HANDLER;
-	if (page_get_type(*r) == PAGE_ROM && !rom) {
+	if (page_get_type(*r) == PAGE_ROM && !(way & WAY_ROM)) {
 		*frame = HPA_NONE;
 		return PIECE_DONE;
 	}
@@ -116,8 +122,8 @@ static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, boo
 	return PIECE_DONE;
 }
 
-/* Within one page. rom: writes ROM as well. */
-static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_t length, bool rom,
+/* Within one page. PIECE_FAILED: *status says why. */
+static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_t length, unsigned way,
 			      enum status *status)
 {
 	struct gather gather;
@@ -126,14 +132,14 @@ static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_
 	hpa_t frame;
 
 	*status = OK;
-	if (unlikely(!block_find(pgm, to)) && type_is_mmio(range_type(pgm, to)))
-		return PIECE_HANDLER; /* no records for what isn't there */
+	if (unlikely(block_nothing(pgm, to)))
+		return PIECE_NOTHING;
 	*status = block_get(pgm, to, &b);
 	if (*status != OK)
-		return *status == BAD_ADDRESS ? PIECE_HANDLER : PIECE_FAILED;
+		return PIECE_FAILED;
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	block_lock(b);
-	piece = writable_frame(pgm, b, to, rom, &frame, &gather, status);
+	piece = writable_frame(pgm, b, to, way, &frame, &gather, status);
 	if (piece == PIECE_DONE && !hpa_is_none(frame)) {
 		copy_in(hpa(frame.v | (to.v & (PAGE_SIZE - 1))), from, length);
 		dirty_written(pgm, to);
@@ -142,64 +148,6 @@ static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_
 	if (gather.flush || gather.count)
 		gather_finish(&gather);
 	return piece;
-}
-
-/* Up to eight bytes that don't cross a natural boundary: as a bus would do it. */
-static unsigned handler_size(uint64_t where, size_t length)
-{
-	unsigned size = 8;
-
-	while (size > length || (where & (size - 1)))
-		size >>= 1;
-	return size;
-}
-
-static enum status call_handler(struct pgm *pgm, struct pgm_access *access)
-{
-	struct handler_node n;
-
-	if (!handler_find(&pgm->handlers, access->where.v, &n)) {
-		COUNT(pgm, handler_misses);
-		access->value = ~UINT64_C(0);
-		return OK;
-	}
-	COUNT(pgm, handler_hits);
-	return pgm->handlers.type[n.type].callback(n.user, access);
-}
-
-static enum status handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length, enum pgm_origin origin)
-{
-	while (length) {
-		unsigned size = handler_size(from.v, length);
-		struct pgm_access access = { .where = from, .size = size, .origin = origin };
-		enum status status = call_handler(pgm, &access);
-
-		if (status != OK)
-			return status;
-		memcpy(to, &access.value, size);
-		from.v += size;
-		to += size;
-		length -= size;
-	}
-	return OK;
-}
-
-static enum status handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t length, enum pgm_origin origin)
-{
-	while (length) {
-		unsigned size = handler_size(to.v, length);
-		struct pgm_access access = { .where = to, .size = size, .write = true, .origin = origin };
-		enum status status;
-
-		memcpy(&access.value, from, size);
-		status = call_handler(pgm, &access);
-		if (status != OK)
-			return status;
-		to.v += size;
-		from += size;
-		length -= size;
-	}
-	return OK;
 }
 
 static size_t to_page_end(gpa_t where, size_t length)
@@ -217,12 +165,11 @@ enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum 
 		gpa_t where = gpa(from.v + at);
 		size_t piece = to_page_end(where, length - at);
 
-		if (read_piece(pgm, where, (uint8_t *)to + at, piece) == PIECE_HANDLER) {
-			status = handler_read(pgm, where, (uint8_t *)to + at, piece, origin);
-			if (status != OK)
-				break;
-		}
+		if (read_piece(pgm, where, (uint8_t *)to + at, piece, 0) != PIECE_DONE)
+			status = handler_read(pgm, where, (uint8_t *)to + at, piece, origin, &piece);
 		at += piece;
+		if (status != OK)
+			break;
 	}
 	if (done)
 		*done = at;
@@ -238,25 +185,54 @@ enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length
 	while (at < length) {
 		gpa_t where = gpa(to.v + at);
 		size_t piece = to_page_end(where, length - at);
-		enum piece what = write_piece(pgm, where, (const uint8_t *)from + at, piece, origin == ORIGIN_DEBUGGER,
-					      &status);
+		enum piece what = write_piece(pgm, where, (const uint8_t *)from + at, piece,
+					      origin == ORIGIN_DEBUGGER ? WAY_ROM : 0, &status);
 
-		if (what == PIECE_HANDLER)
-			status = handler_write(pgm, where, (const uint8_t *)from + at, piece, origin);
+		if (what == PIECE_FAILED)
+			break;
+		if (what != PIECE_DONE)
+			status = handler_write(pgm, where, (const uint8_t *)from + at, piece, origin, &piece);
+		at += piece;
 		if (status != OK)
 			break;
-		at += piece;
 	}
 	if (done)
 		*done = at;
 	return status;
 }
 
+enum status phys_read_past(struct pgm *pgm, gpa_t from, void *to, size_t length)
+{
+	if (read_piece(pgm, from, to, length, WAY_PAST) != PIECE_DONE)
+		memset(to, 0xff, length);
+	return OK;
+}
+
+enum status phys_write_past(struct pgm *pgm, gpa_t to, const void *from, size_t length)
+{
+	enum status status;
+
+	return write_piece(pgm, to, from, length, WAY_PAST, &status) == PIECE_FAILED ? status : OK;
+}
+
+/* What a simple access answers. */
+static enum status simple_status(struct pgm *pgm, gpa_t where, enum piece piece, enum status failure)
+{
+	struct handler_node n;
+
+	switch (piece) {
+	case PIECE_DONE: return OK;
+	case PIECE_HANDLER: return HANDLER;
+	case PIECE_FAILED: return failure;
+	default: return handler_next(&pgm->handlers, where.v, &n) && n.first <= where.v ? HANDLER : BAD_ADDRESS;
+	}
+}
+
 enum status pgm_read_simple(struct pgm *pgm, gpa_t from, void *to, size_t length)
 {
 	if (to_page_end(from, length) != length)
 		return BAD_VALUE;
-	return read_piece(pgm, from, to, length) == PIECE_DONE ? OK : HANDLER;
+	return simple_status(pgm, from, read_piece(pgm, from, to, length, 0), OK);
 }
 
 enum status pgm_write_simple(struct pgm *pgm, gpa_t to, const void *from, size_t length)
@@ -266,8 +242,8 @@ enum status pgm_write_simple(struct pgm *pgm, gpa_t to, const void *from, size_t
 
 	if (to_page_end(to, length) != length)
 		return BAD_VALUE;
-	piece = write_piece(pgm, to, from, length, false, &status);
-	return piece == PIECE_HANDLER ? HANDLER : status;
+	piece = write_piece(pgm, to, from, length, 0, &status);
+	return simple_status(pgm, to, piece, status);
 }
 
 static uint64_t exchange(void *where, uint64_t expected, uint64_t desired, unsigned size)
@@ -291,12 +267,14 @@ enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected
 
 	if ((size != 1 && size != 2 && size != 4 && size != 8) || (where.v & (size - 1)))
 		return BAD_VALUE;
+	if (unlikely(block_nothing(pgm, where)))
+		return simple_status(pgm, where, PIECE_NOTHING, OK);
 	status = block_get(pgm, where, &b);
 	if (status != OK)
 		return status;
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	block_lock(b);
-	piece = writable_frame(pgm, b, where, false, &frame, &gather, &status);
+	piece = writable_frame(pgm, b, where, 0, &frame, &gather, &status);
 	if (piece == PIECE_DONE && hpa_is_none(frame))
 		piece = PIECE_HANDLER;
 	if (piece == PIECE_DONE) {
@@ -308,7 +286,7 @@ enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected
 	}
 	block_unlock(b);
 	gather_finish(&gather);
-	return piece == PIECE_HANDLER ? HANDLER : status;
+	return simple_status(pgm, where, piece, status);
 }
 
 enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_t size)
@@ -316,7 +294,7 @@ enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_
 	struct pgm_range range;
 
 	if (!pgm_range_find(pgm, where, &range) || range.type != PAGE_ROM ||
-	    where.v - range.base + size > range.size)
+	    size > range.size - (where.v - range.base))
 		return BAD_ADDRESS;
 	return pgm_write(pgm, where, data, size, ORIGIN_DEBUGGER, NULL);
 }

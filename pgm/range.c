@@ -107,16 +107,46 @@ static enum status range_insert(struct range_table *t, const struct pgm_range *r
 	return OK;
 }
 
+/* Blocks that have records already learn of the new range; records made from now on have it from the table. */
+static void type_records(struct pgm *pgm, const struct pgm_range *range)
+{
+	uint64_t end = range->base + range->size;
+
+	for (uint64_t at = range->base, next; at < end; at = next) {
+		struct block *b = block_find(pgm, gpa(at));
+
+		next = align_down(at, b ? BLOCK_SIZE : BIT(DIRECTORY_SHIFT)) + (b ? BLOCK_SIZE : BIT(DIRECTORY_SHIFT));
+		if (!b)
+			continue;
+		block_lock(b);
+		for (uint64_t a = at; block_kind(b) == BLOCK_DETAILED && a < min_u64(end, next); a += PAGE_SIZE)
+			page_set_type(page_of(b, gpa(a)), range->type);
+		block_unlock(b);
+	}
+}
+
+/* A device's registers lie there already. */
+static bool handler_within(struct pgm *pgm, const struct pgm_range *range)
+{
+	struct handler_node n;
+
+	return handler_next(&pgm->handlers, range->base, &n) && n.first < range->base + range->size;
+}
+
 enum status range_add(struct pgm *pgm, const struct pgm_range *range)
 {
-	enum status status;
+	uint64_t top = min_u64(PGM_MAX_GPA, pgm->directory_count << DIRECTORY_SHIFT);
+	enum status status = CONFLICT;
 
-	if (!range->size || !is_aligned(range->base | range->size, PAGE_SIZE) ||
-	    range->size > PGM_MAX_GPA || range->base > PGM_MAX_GPA - range->size)
+	if (!range->size || !is_aligned(range->base | range->size, PAGE_SIZE) || range->size > top ||
+	    range->base > top - range->size)
 		return BAD_VALUE;
 	lock_acquire(&pgm->lock);
-	status = range_insert(&pgm->ranges, range);
+	if (!handler_within(pgm, range))
+		status = range_insert(&pgm->ranges, range);
 	lock_release(&pgm->lock);
+	if (status == OK)
+		type_records(pgm, range);
 	return status;
 }
 

@@ -62,7 +62,7 @@ struct walk {
 
 static enum status fault(struct walk *w, uint32_t code)
 {
-	bool nx_counts = (w->c->efer & EFER_NXE) || (w->c->cr4 & CR4_SMEP);
+	bool nx_counts = ((w->c->cr4 & CR4_PAE) && (w->c->efer & EFER_NXE)) || (w->c->cr4 & CR4_SMEP);
 
 	if (w->access & ACCESS_WRITE)
 		code |= PF_W;
@@ -81,7 +81,7 @@ static enum status read_entry(struct walk *w, gpa_t where, uint64_t *entry)
 }
 
 /* Bits that must be zero in this entry on this processor and in this mode. */
-static uint64_t reserved_bits(const struct walk *w, unsigned level, uint64_t entry, bool leaf)
+static uint64_t reserved_bits(const struct walk *w, unsigned level, bool leaf)
 {
 	const struct pt_format *f = w->f;
 	uint64_t reserved = leaf ? f->reserved_leaf[level] : f->reserved_table[level];
@@ -94,7 +94,6 @@ static uint64_t reserved_bits(const struct walk *w, unsigned level, uint64_t ent
 		reserved |= f->no_execute;
 	if (level == 2 && (f->large_levels & 1u << 2) && !w->c->page_1g)
 		reserved |= f->large;
-	(void)entry;
 	return reserved;
 }
 
@@ -117,8 +116,8 @@ static gpa_t leaf_address(const struct walk *w, unsigned level, uint64_t entry, 
 	return gpa(base | (where & offset));
 }
 
-/* Rights at the leaf (section 4.6). 0: allowed, else the error code without the access's own bits. */
-static bool allowed(const struct walk *w, uint64_t leaf)
+/* Rights at the leaf (section 4.6.1). */
+static bool allowed(const struct walk *w)
 {
 	const struct walk_context *c = w->c;
 	bool user_page = w->user_ok;
@@ -136,7 +135,6 @@ static bool allowed(const struct walk *w, uint64_t leaf)
 		return false;
 	if ((w->access & ACCESS_WRITE) && !w->write_ok && (w->user || (c->cr0 & CR0_WP)))
 		return false;
-	(void)leaf;
 	return true;
 }
 
@@ -191,20 +189,22 @@ static enum status update_accessed_dirty(struct walk *w)
 
 static enum status at_leaf(struct walk *w, gva_t where, unsigned level, uint64_t entry)
 {
+	bool key;
+
 	w->r->level = level;
 	w->r->entry = entry;
 	w->r->gpa = leaf_address(w, level, entry, where.v);
-	if (!allowed(w, entry))
-		return fault(w, PF_P);
-	if (key_denies(w, entry))
-		return fault(w, PF_P | PF_PK);
+	/* The key's flag tells of the key alone, whatever else forbids the access (section 4.7). */
+	key = key_denies(w, entry);
+	if (key || !allowed(w))
+		return fault(w, PF_P | (key ? PF_PK : 0));
 	return update_accessed_dirty(w);
 }
 
 static enum status descend(struct walk *w, gva_t where)
 {
 	const struct pt_format *f = w->f;
-	uint64_t table = w->c->cr3 & (f == &pt_32bit ? BITS(31, 12) : f->address);
+	uint64_t table = w->c->cr3 & (f == &pt_32bit ? BITS(31, 12) : f == &pt_pae ? BITS(31, 5) : f->address);
 
 	w->r->steps = 0;
 	w->write_ok = w->user_ok = w->execute_ok = true;
@@ -224,7 +224,7 @@ static enum status descend(struct walk *w, gva_t where)
 		if (!(step->entry & f->present))
 			return fault(w, 0);
 		leaf = is_leaf(w, level, step->entry);
-		if (step->entry & reserved_bits(w, level, step->entry, leaf))
+		if (step->entry & reserved_bits(w, level, leaf))
 			return fault(w, PF_P | PF_RSVD);
 		if (f != &pt_pae || level != 2) {
 			w->write_ok &= (step->entry & f->write) != 0;

@@ -68,6 +68,7 @@ struct walk_result {
 
 /*
  * OK: result->gpa. GUEST_FAULT: a #PF with result->error_code. BAD_VALUE: not canonical (the caller raises #GP or #SS).
+ * BUSY: an entry changed again and again under the walk: let the guest run and fault anew.
  * Other statuses: a table could not be read or written (BAD_ADDRESS: a table where no memory is reads as all ones, as a
  * bus would give; NO_MEMORY when an A/D update needs a frame). No locks held.
  */

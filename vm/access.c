@@ -5,6 +5,8 @@
  */
 #include <string.h>
 
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/registers.h"
 #include "lib/format.h"
@@ -173,11 +175,21 @@ enum status vcpu_peek(struct vcpu *vcpu, gva_t where, void *to, unsigned size)
 	return env_read(vcpu, where, to, size, WALK_PEEK, false, &fault, &address);
 }
 
+#define PARK_NS UINT64_C(100000000)
+
+/*
+ * No memory for what the guest did: the vcpu sleeps and does it again ten times a second, until memory has come back.
+ * Told once.
+ */
 static void park(struct vcpu *vcpu, const char *why)
 {
 	vcpu->activity = VCPU_PARKED;
+	vcpu->parked_until = rdtsc() + host_ns_to_tsc(PARK_NS);
+	if (vcpu->park_told)
+		return;
 	format_string(vcpu->park_text, sizeof(vcpu->park_text), "%s", why);
-	log_line("vm %s: vcpu %u parked: %s", vcpu->machine->name, vcpu->id, why);
+	log_line("vm %s: vcpu %u waits for memory: %s", vcpu->machine->name, vcpu->id, why);
+	vcpu->park_told = true;
 }
 
 static enum exit_action unhandled(struct vcpu *vcpu, const struct emulate_env *env)
@@ -264,13 +276,21 @@ enum exit_action exit_io(struct vcpu *vcpu)
 	return ACTION_ENTER;
 }
 
+static void memory_is_back(struct vcpu *vcpu)
+{
+	log_line("vm %s: vcpu %u goes on: memory has come back", vcpu->machine->name, vcpu->id);
+	vcpu->park_told = false;
+	vcpu->park_text[0] = 0;
+}
+
 enum exit_action exit_slat_fault(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
 	switch (pgm_fault(vcpu->machine->pgm, exit->slat.gpa, exit->slat.access)) {
 	case PGM_RESUME:
-		/* The fault may have replaced what this CPU itself still holds. */
+		if (unlikely(vcpu->park_told))
+			memory_is_back(vcpu);
 		return ACTION_ENTER;
 	case PGM_EMULATE:
 		return exit_emulate(vcpu);

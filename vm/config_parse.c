@@ -125,7 +125,7 @@ static void take_value(struct config_parser *parser, struct config_machine *mach
 	char allowed[96];
 
 	(void)config_allowed(key, allowed, sizeof(allowed));
-	if (wrong && key->isolates)
+	if ((wrong || is_later(key, item->value)) && key->isolates)
 		parser->config->host.fatal = true;
 	if (wrong)
 		config_mistake(parser, machine, item->line, "%s: %s = %s: %s; allowed: %s", config_label(machine).text,

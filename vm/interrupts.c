@@ -6,6 +6,7 @@
  *
  * Manual: Intel SDM vol. 3 sections 6.9, 6.15 (double fault), 27.8.3; AMD APM vol. 2 sections 8.5, 15.20.
  */
+#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/registers.h"
 #include "dev/lapic.h"
@@ -65,7 +66,9 @@ bool vcpu_has_wake_event(struct vcpu *vcpu)
 	struct machine *m = vcpu->machine;
 	bool wake;
 
-	if (vcpu->activity == VCPU_WAIT_SIPI || vcpu->activity == VCPU_PARKED)
+	if (vcpu->activity == VCPU_PARKED)
+		return rdtsc() >= vcpu->parked_until;
+	if (vcpu->activity == VCPU_WAIT_SIPI)
 		return false;
 	if (vcpu->nmi_pending || vcpu->hv->inject.kind != EVENT_NONE)
 		return true;

@@ -67,6 +67,8 @@ struct vcpu {
 	uint64_t exits[EXIT_KIND_COUNT];
 	uint64_t run_ticks, runs, last_ran; /* host TSC spent running */
 	char park_text[80];
+	uint64_t parked_until;         /* host TSC at which to try again */
+	bool park_told;                /* since it last got on */
 };
 
 struct cpuid_policy;

@@ -129,9 +129,10 @@ static uint64_t next_wakeup(const struct runner *r, uint64_t poll_ns)
 	uint64_t deadline = poll_ns == UINT64_MAX ? UINT64_MAX : host_now_ns() + poll_ns;
 
 	for (const struct vcpu *v = r->list; v; v = v->next) {
-		if (v->wakeup == UINT64_MAX || v->activity == VCPU_PARKED)
-			continue;
-		deadline = min_u64(deadline, tsc_moment(v->wakeup));
+		uint64_t wakeup = v->activity == VCPU_PARKED ? min_u64(v->wakeup, v->parked_until) : v->wakeup;
+
+		if (wakeup != UINT64_MAX)
+			deadline = min_u64(deadline, tsc_moment(wakeup));
 	}
 	return deadline;
 }

@@ -14,6 +14,7 @@ void vcpu_reset(struct vcpu *vcpu)
 	vcpu->hv->flush_pending = true;
 	vcpu->nmi_pending = false;
 	vcpu->park_text[0] = 0;
+	vcpu->park_told = false;
 	vcpu->activity = vcpu->id == 0 ? VCPU_RUNNABLE : VCPU_WAIT_SIPI;
 	host_fpu_init(vcpu->fpu);
 	msr_reset(vcpu);

@@ -198,7 +198,7 @@ enum status smp_start(const struct boot_info *info, void (*ap_main)(void))
 	for (uint32_t i = 0; i < smp_slot_count; i++)
 		give_up(&smp_slots[i]);
 	if (mtrrs_differed)
-		log_line("cpu: %u had MTRRs other than the boot CPU's, and have taken over those", mtrrs_differed);
+		log_line("cpu: MTRRs of the boot CPU given to %u CPUs that had others", mtrrs_differed);
 	log_line("cpu: %u of %u are up", cpu_count(), smp_slot_count + 1);
 	return out_of_memory ? NO_MEMORY : OK;
 }

@@ -127,18 +127,19 @@ def test_nothing_leaks(boot, pages):
     names = ("secret", "leakcheck", "registers")
     machine = boot(text, {f"{name}.elf": elf(name) for name in names}, memory=512)
     monitor = machine.monitor.wait_prompt()
-    before = monitor.command("info chunks")
-    for name in ("secret", "leak", "fill", "registers"):
-        machine.send(f"vm start {name}\r")
-        assert monitor.wait_stopped(name) == GOOD, machine.monitor.console_of(name)
-    monitor.wait_prompt()
+    for turn in range(2):  # a first start fills the caches of the kernel's heap; a second one must take nothing more
+        for name in ("secret", "leak", "fill", "registers"):
+            machine.send(f"vm start {name}\r")
+            assert monitor.wait_stopped(name) == GOOD, machine.monitor.console_of(name)
+        monitor.wait_prompt()
+        before = before if turn else monitor.command("info chunks")
     assert monitor.command("check") == ["check: 0 findings"]
     assert without_zeroed(monitor.command("info chunks")) == without_zeroed(before)
 
 
 def without_zeroed(lines):
     """info chunks without what only says how many free chunks are cleared already."""
-    return [line for line in lines if "zero_chunks" not in line]
+    return [line for line in lines if not line.startswith("zero chunks")]
 
 
 def test_operator_stops_a_dead_machine(boot):

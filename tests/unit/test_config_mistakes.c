@@ -107,14 +107,13 @@ static void expect_host(const char *text, enum status status, unsigned line, con
 static void test_host(void **state)
 {
 	assert_int_equal(parse("[host]\nwhen_idle = poweroff\novercommit = ratio\novercommit_ratio = 200\n"
-			       "mapping = secret-free\nmax_mapped_chunks = 16\nfusion_rate = 0\nlog_level = "
+			       "mapping = direct\nfusion_rate = 0\nlog_level = "
 			       "debug\nconsole = serial\n"),
 			 OK);
 	assert_int_equal(config.host.when_idle, IDLE_POWEROFF);
 	assert_int_equal(config.host.overcommit, CONFIG_OVERCOMMIT_RATIO);
 	assert_int_equal(config.host.overcommit_ratio, 200);
-	assert_int_equal(config.host.mapping, MAPPING_SECRET_FREE);
-	assert_int_equal(config.host.max_mapped_chunks, 16);
+	assert_int_equal(config.host.mapping, MAPPING_DIRECT);
 	assert_int_equal(config.host.fusion_rate, 0);
 	assert_int_equal(config.host.log_level, LOG_LEVEL_DEBUG);
 	assert_int_equal(config.host.console, CONSOLE_SERIAL);
@@ -124,6 +123,7 @@ static void test_host(void **state)
 	expect_host("[host]\nlog_level = info\nlog_level = info", BAD_VALUE, 3, "second time");
 	expect_host("[host]\novercommit_ratio = 200", BAD_VALUE, 2, "overcommit = ratio only");
 	expect_host("[host]\nmax_mapped_chunks = 200", BAD_VALUE, 2, "secret-free only");
+	expect_host("[host]\nmapping = secret-free", BAD_FORMAT, 2, "not in this build yet");
 	expect_host("[host]\nmapping = safe", BAD_FORMAT, 2, "direct | secret-free");
 	expect_host("[host]\nmapping = direct\nmapping = secret-free", BAD_FORMAT, 3, "second time");
 }

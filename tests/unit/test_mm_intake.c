@@ -183,6 +183,25 @@ static void test_limits(void **state)
 	refused(LIMIT, "4097");
 }
 
+static void test_exclude(void **state)
+{
+	struct memory_layout layout = { .count = 2, .usable_bytes = 6 * MIB,
+					.usable = { { 0, 4 * MIB }, { 8 * MIB, 2 * MIB } } };
+
+	(void)state;
+	assert_int_equal(intake_exclude(&layout, MIB, MIB), OK);
+	assert_int_equal(layout.count, 3);
+	assert_true(layout.usable[0].size == MIB && layout.usable[1].base == 2 * MIB && layout.usable[1].size == 2 * MIB);
+	assert_true(layout.usable_bytes == 5 * MIB && layout.reserved_bytes == MIB);
+	/* Over the end of one range and the whole of the next. */
+	assert_int_equal(intake_exclude(&layout, 3 * MIB, 16 * MIB), OK);
+	assert_int_equal(layout.count, 2);
+	assert_true(layout.usable[1].base == 2 * MIB && layout.usable[1].size == MIB);
+	assert_true(layout.usable_bytes == 2 * MIB);
+	assert_int_equal(intake_exclude(&layout, 64 * MIB, MIB), OK);
+	assert_int_equal(layout.count, 2);
+}
+
 static void test_early_alloc(void **state)
 {
 	uint64_t sum = 0;
@@ -221,7 +240,7 @@ int main(void)
 		cmocka_unit_test(test_types),	       cmocka_unit_test(test_attributes),
 		cmocka_unit_test(test_sorts_and_merges), cmocka_unit_test(test_keeps_out),
 		cmocka_unit_test(test_refuses),	       cmocka_unit_test(test_bad_sizes),
-		cmocka_unit_test(test_limits),	       cmocka_unit_test(test_early_alloc),
+		cmocka_unit_test(test_limits),	       cmocka_unit_test(test_early_alloc), cmocka_unit_test(test_exclude),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,7 +58,7 @@ class Target:
 TARGETS = [
     Target("qemu-svm", "QEMU TCG, SVM", Qemu, "kvm_amd", SHIFT, icount=SHIFT),
     Target("bochs-vmx", "Bochs skylake_x, VMX", Bochs, "kvm_intel", 0),
-    Target("bochs-svm", "Bochs zambezi, SVM", Bochs, "kvm_amd", 0, model="zambezi"),
+    Target("bochs-svm", "Bochs zambezi, SVM", Bochs, "kvm_amd", 0, model="zambezi", ignore_bad_msrs=True),
 ]
 
 

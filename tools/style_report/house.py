@@ -25,8 +25,8 @@ EFI_ROOMS = {"boot", "lib"}
 SHARED_HEADERS = {"boot/boot_info.h"}
 
 SPDX = "SPDX-License-Identifier: Apache-2.0"
-# Where a line of ours can't stand: the license itself, and bytes that a test feeds to a parser.
-NO_SPDX = re.compile(r"^(LICENSE|\.gitignore|tests/fuzz/corpus/.*|.*\.(json|png|svg|bin))$")
+# Where a line of ours can't stand: the license itself, bytes that a test feeds to a parser, what a program wrote.
+NO_SPDX = re.compile(r"^(LICENSE|\.gitignore|tests/fuzz/corpus/.*|docs/benchmarks/results\..*|.*\.(json|png|svg|bin))$")
 
 
 def reach():
@@ -100,5 +100,22 @@ def spdx_row(tree):
     return Row("files without an SPDX line", str(len(missing)), "0", not missing, hard=True, details=missing)
 
 
+# A row of a table of keys or commands starts with its name.
+KEY = re.compile(r'(?:[A-Z_]+\(|\.name = )"([a-z_]+)"')
+COMMAND = re.compile(r'^\t\{ "([a-z ]+)", "', re.M)
+
+
+def manual_row(tree):
+    """The manual names every key of quire.conf and every command of the monitor."""
+    manual = tree.text.get("docs/manual.md", "")
+    names = [("key", name) for name in KEY.findall(tree.bare.get("vm/config_keys.c", ""))]
+    for path in sorted(tree.bare):
+        if path.startswith("monitor/commands_"):
+            names += [("command", name) for name in COMMAND.findall(tree.bare[path])]
+    missing = [f"{kind} {name}" for kind, name in names if not re.search(rf"`{re.escape(name)}\b", manual)]
+    return Row("keys and commands not in docs/manual.md", f"{len(missing)} of {len(names)}", "0", not missing, hard=True,
+               details=missing)
+
+
 def rows(tree):
-    return [arrow_row(tree), cycle_row(tree), spdx_row(tree)]
+    return [manual_row(tree), arrow_row(tree), cycle_row(tree), spdx_row(tree)]

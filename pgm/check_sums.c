@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Do the parts add up: pages held by blocks and the reserve against the base account, tables and records against the table
+ * account, the tables that can be reached against their count; and no table leads to where no block is.
+ *
+ * On a running machine the sums move under the count. They count for something only if nothing was charged, handed
+ * out or linked meanwhile, and since a CPU may stand for long between a charge and its link, only if they fail
+ * several times running.
+ */
+#include "lib/format.h"
+#include "pgm/internal.h"
+
+#define ATTEMPTS 4u
+
+struct sums {
+	uint64_t base, table; /* pages as counted */
+	uint64_t slat;        /* of these, second-level tables */
+	uint64_t stray;       /* leaves where no block is */
+};
+
+static void count_blocks(struct pgm *pgm, struct sums *s)
+{
+	for (uint64_t d = 0; d < pgm->directory_count; d++) {
+		struct block *page = __atomic_load_n(&pgm->directory[d], __ATOMIC_ACQUIRE);
+
+		s->table += page != NULL;
+		for (unsigned i = 0; page && i < DIRECTORY_BLOCKS; i++) {
+			block_lock(&page[i]);
+			s->table += block_kind(&page[i]) == BLOCK_DETAILED;
+			s->base += block_kind(&page[i]) == BLOCK_DETAILED ? page[i].held :
+				   block_kind(&page[i]) == BLOCK_LARGE ? PAGES_PER_BLOCK : 0;
+			block_unlock(&page[i]);
+		}
+	}
+}
+
+/* Tables of level 0 are counted, not read: they may go at any time. */
+static void count_tables(struct pgm *pgm, struct sums *s, hpa_t table, unsigned level, uint64_t base)
+{
+	const struct pt_format *f = pgm->slat.format;
+	uint64_t *entries = direct_pointer(table);
+
+	s->slat++;
+	for (unsigned i = 0; level && i < PAGES_PER_BLOCK; i++) {
+		uint64_t entry = __atomic_load_n(&entries[i], __ATOMIC_ACQUIRE);
+		uint64_t where = base + ((uint64_t)i << pt_shift(f, level));
+
+		if (!(entry & f->present))
+			continue;
+		if (level == 1 || pt_is_leaf(f, level, entry))
+			s->stray += !block_find(pgm, gpa(where));
+		if (!pt_is_leaf(f, level, entry))
+			count_tables(pgm, s, hpa(entry & f->address), level - 1, where);
+	}
+}
+
+/* Moves on whenever something happens that the sums depend on. */
+static uint64_t events(struct pgm *pgm)
+{
+	return __atomic_load_n(&pgm->account.changes, __ATOMIC_ACQUIRE) +
+	       __atomic_load_n(&pgm->counters.handy_allocs, __ATOMIC_ACQUIRE);
+}
+
+static unsigned compare(struct pgm *pgm, const struct sums *s, void (*report)(void *context, const char *line),
+			void *context)
+{
+	const struct { const char *what; uint64_t counted, said; } pairs[] = {
+		{ "pages in the records", s->base, pgm->account.allocated[ACCOUNT_BASE] },
+		{ "tables and records", s->table, pgm->account.allocated[ACCOUNT_TABLE] },
+		{ "second-level tables", s->slat, pgm->slat.tables },
+		{ "mappings where no memory is", s->stray, 0 },
+	};
+	unsigned findings = 0;
+	char line[160];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(pairs); i++) {
+		if (pairs[i].counted == pairs[i].said)
+			continue;
+		findings++;
+		format_string(line, sizeof(line), "%s: %llu counted, %llu said", pairs[i].what,
+			      (unsigned long long)pairs[i].counted, (unsigned long long)pairs[i].said);
+		if (report)
+			report(context, line);
+	}
+	return findings;
+}
+
+unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *line), void *context)
+{
+	for (unsigned attempt = 1;; attempt++) {
+		uint64_t before = events(pgm);
+		struct sums s = { 0 };
+		bool still;
+
+		lock_acquire(&pgm->handy.lock);
+		s.base = pgm->handy.count;
+		lock_release(&pgm->handy.lock);
+		count_blocks(pgm, &s);
+		count_tables(pgm, &s, pgm->slat.root, pgm->slat.format->levels - 1u, 0);
+		s.table += s.slat;
+		still = events(pgm) == before;
+		if (still && !compare(pgm, &s, NULL, NULL))
+			return 0;
+		if (attempt == ATTEMPTS)
+			return still ? compare(pgm, &s, report, context) : 0;
+		spin_pause();
+	}
+}
