@@ -76,18 +76,14 @@ static void check_mapping(struct check *c, gpa_t where, page_record r)
 
 static void check_record(struct check *c, gpa_t where, page_record r)
 {
-	enum page_handler mark = handler_on_page(c->pgm, where);
-	struct pgm_range range = { .type = PAGE_INVALID };
+	const char *wrong = handler_check_page(c->pgm, where, r);
 
 	if (r.bits & ~PAGE_RECORD_BITS)
 		finding(c, where, "the record has bits without a meaning", r.bits);
-	if (!pgm_range_find(c->pgm, where, &range))
-		range.type = PAGE_INVALID;
-	if (range.type != page_get_type(r))
+	if (range_type(c->pgm, where) != page_get_type(r) && !page_is_alias(r))
 		finding(c, where, "the record's type isn't that of the range", r.bits);
-	/* A page can't be marked while its block is locked, so a change that is over has been here. */
-	if (mark != page_get_handler(r) && !__atomic_load_n(&c->pgm->handlers_changing, __ATOMIC_ACQUIRE))
-		finding(c, where, "the record's handler isn't that of the tree", r.bits);
+	if (wrong)
+		finding(c, where, wrong, page_get_handler(r));
 }
 
 static void check_detailed(struct check *c, struct block *b, gpa_t base)
@@ -98,11 +94,11 @@ static void check_detailed(struct check *c, struct block *b, gpa_t base)
 		gpa_t where = gpa(base.v + i * PAGE_SIZE);
 		page_record r = *page_of(b, where);
 
-		if (page_has_frame(r)) {
+		if (page_owns_frame(r)) {
 			held++;
 			check_frame(c, where, page_frame(r), false);
 		}
-		special += page_get_handler(r) != HANDLER_NONE;
+		special += page_is_special(r);
 		check_record(c, where, r);
 		check_mapping(c, where, r);
 	}
@@ -147,8 +143,10 @@ static void check_untouched(struct check *c, gpa_t base)
 		check_entry(c, base, entry, level, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE);
 }
 
+/* With the handlers held still, so that marks can be held against them. */
 static void check_block(struct check *c, struct block *b, gpa_t base)
 {
+	lock_acquire(&c->pgm->handlers.lock);
 	block_lock(b);
 	switch (block_kind(b)) {
 	case BLOCK_LARGE: check_large(c, b, base); break;
@@ -156,6 +154,7 @@ static void check_block(struct check *c, struct block *b, gpa_t base)
 	default: check_untouched(c, base); break;
 	}
 	block_unlock(b);
+	lock_release(&c->pgm->handlers.lock);
 }
 
 unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context)
@@ -168,9 +167,7 @@ unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *li
 		for (unsigned i = 0; page && i < DIRECTORY_BLOCKS; i++)
 			check_block(&c, &page[i], gpa(d << DIRECTORY_SHIFT | (uint64_t)i << BLOCK_SHIFT));
 	}
-	lock_acquire(&pgm->lock);
-	c.findings += handler_tree_check(&pgm->handlers, report, context);
-	lock_release(&pgm->lock);
+	c.findings += handlers_check(pgm, report, context);
 	c.findings += check_sums(pgm, report, context);
 	return c.findings;
 }

@@ -69,10 +69,10 @@ static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t w
 	enum page_type type = page_get_type(*r);
 	bool fresh = false;
 
-	if (type == PAGE_INVALID || type == PAGE_MMIO || page_get_handler(*r) == HANDLER_ALL)
+	if (type == PAGE_INVALID || type == PAGE_MMIO || page_hardware_handler(*r) == HANDLER_ALL)
 		return PGM_EMULATE;
 	if (access & ACCESS_WRITE) {
-		if (type == PAGE_ROM || page_get_handler(*r) == HANDLER_WRITE)
+		if (type == PAGE_ROM || page_hardware_handler(*r) == HANDLER_WRITE)
 			return PGM_EMULATE;
 		if (!page_has_frame(*r)) {
 			enum status status = page_allocate(pgm, b, where, gather);

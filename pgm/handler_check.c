@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Integrity of the handler tree: order, balance, and every node accounted for. */
+/* Integrity of the handlers' tree: its order both ways, its balance, its count, and the free nodes. */
+#include "lib/bits.h"
 #include "lib/format.h"
-#include "pgm/handler_node.h"
+#include "pgm/handler.h"
+
+#define MAX_DEPTH 40u
 
 struct walk_state {
 	struct handler_table *table;
@@ -21,14 +24,18 @@ static void finding(struct walk_state *s, const char *what, uint32_t at)
 	s->findings++;
 }
 
+static struct handler_node *node(const struct walk_state *s, uint32_t at)
+{
+	return handler_node_at(s->table, at);
+}
+
 static void check_node(struct walk_state *s, uint32_t at, unsigned depth)
 {
-	struct handler_table *t = s->table;
-	struct handler_node *n = node(t, at);
+	struct handler_node *n = node(s, at);
 
 	if (!at)
 		return;
-	if (depth > MAX_DEPTH || at > t->capacity || s->seen > t->capacity) {
+	if (depth > MAX_DEPTH || at > s->table->capacity || s->seen > s->table->capacity) {
 		finding(s, "too deep, out of the slab, or a loop", at);
 		return;
 	}
@@ -36,12 +43,37 @@ static void check_node(struct walk_state *s, uint32_t at, unsigned depth)
 	s->seen++;
 	if (n->last < n->first || (s->any && n->first <= s->end))
 		finding(s, "out of order or overlapping", at);
-	if (node(t, n->left)->level + 1 != n->level || n->level - node(t, n->right)->level > 1 ||
-	    node(t, node(t, n->right)->right)->level >= n->level)
+	if (node(s, n->left)->level + 1 != n->level || n->level - node(s, n->right)->level > 1 ||
+	    node(s, node(s, n->right)->right)->level >= n->level)
 		finding(s, "out of balance", at);
 	s->end = n->last;
 	s->any = true;
 	check_node(s, n->right, depth + 1);
+}
+
+/* Downwards by predecessor: each node's neighbour below, by the tree's own search, must end before it begins. */
+static unsigned count_downwards(struct walk_state *s)
+{
+	uint64_t bound = UINT64_MAX;
+	unsigned count = 0;
+
+	while (count <= s->table->used) {
+		uint32_t best = 0;
+
+		for (uint32_t at = s->table->root, depth = 0; at && depth < MAX_DEPTH; depth++) {
+			bool below = node(s, at)->first < bound;
+
+			best = below ? at : best;
+			at = below ? node(s, at)->right : node(s, at)->left;
+		}
+		if (!best)
+			break;
+		if (node(s, best)->last >= bound)
+			finding(s, "reaches into its successor", best);
+		bound = node(s, best)->first;
+		count++;
+	}
+	return count;
 }
 
 unsigned handler_tree_check(struct handler_table *t, void (*report)(void *context, const char *line), void *context)
@@ -50,9 +82,11 @@ unsigned handler_tree_check(struct handler_table *t, void (*report)(void *contex
 	uint32_t free_nodes = 0;
 
 	check_node(&s, t->root, 0);
-	for (uint32_t at = t->free; at && free_nodes <= t->capacity; at = node(t, at)->right)
+	for (uint32_t at = t->free; at && free_nodes <= t->capacity; at = node(&s, at)->right)
 		free_nodes++;
 	if (s.seen != t->used || s.seen + free_nodes != t->capacity)
 		finding(&s, "nodes in the tree and on the free list don't add up", t->root);
+	if (count_downwards(&s) != t->used)
+		finding(&s, "downwards there are not as many nodes as upwards", t->root);
 	return s.findings;
 }

@@ -1,29 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The AA tree over the slab. Depth is at most 2·log2(n + 1): 34 for 65,536 handlers, so the
- * recursion of insert and remove is bounded by that.
+ * The AA tree over the slab. Depth is at most 2·log2(n + 1): 34 for 65,536 handlers, so the recursion of insert and
+ * remove is bounded by that. Writers are alone (table->lock), readers are not kept out: see handler.h.
  */
-#include "arch/x86_64/spinlock.h"
+#include "lib/bits.h"
 #include "lib/memory.h"
-#include "pgm/handler_node.h"
+#include "pgm/handler.h"
+#include "pgm/pgm.h"
 
-/*
- * Lookups read while a writer changes the tree. What they read is loaded with acquire and stored with release: a
- * lookup that saw anything of a change also sees the generation that the change began with.
- */
-#define LOAD(member) __atomic_load_n(&(member), __ATOMIC_ACQUIRE)
-#define STORE(member, value) __atomic_store_n(&(member), (value), __ATOMIC_RELEASE)
+#define NODES_PER_PAGE (PAGE_SIZE / sizeof(struct handler_node))
+_Static_assert(NODES_PER_PAGE >= 32, "a slab page holds the smallest table");
+
+#define PUT(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELEASE)
+#define GET(field) __atomic_load_n(&(field), __ATOMIC_ACQUIRE)
+
+struct handler_node *handler_node_at(const struct handler_table *t, uint32_t index)
+{
+	if (unlikely(index > t->capacity)) {
+		__atomic_fetch_add(&t->counters->handler_tree_errors, 1, __ATOMIC_RELAXED);
+		index = HANDLER_NONE_INDEX;
+	}
+	return &t->slab[index / NODES_PER_PAGE][index % NODES_PER_PAGE];
+}
+
+static struct handler_node *node(const struct handler_table *t, uint32_t index)
+{
+	return handler_node_at(t, index);
+}
 
 static size_t slab_pages(uint32_t capacity)
 {
 	return (capacity + NODES_PER_PAGE) / NODES_PER_PAGE;
 }
 
-enum status handler_table_create(struct handler_table *t, uint32_t capacity)
+enum status handler_table_create(struct handler_table *t, uint32_t capacity, struct pgm_counters *counters)
 {
 	size_t pages = slab_pages(capacity);
 
-	*t = (struct handler_table){ .capacity = capacity };
+	*t = (struct handler_table){ .capacity = capacity, .counters = counters };
+	lock_init(&t->lock, RANK_HANDLERS, "handlers");
 	t->slab = heap_alloc(pages * sizeof(t->slab[0]));
 	if (!t->slab)
 		return NO_MEMORY;
@@ -54,14 +69,50 @@ void handler_table_destroy(struct handler_table *t)
 	t->root = 0;
 }
 
+void handler_node_copy(struct handler_node *to, const struct handler_node *from)
+{
+	to->first = GET(from->first);
+	to->last = GET(from->last);
+	to->left = GET(from->left);
+	to->right = GET(from->right);
+	to->level = GET(from->level);
+	to->type = GET(from->type);
+	to->edges_off = GET(from->edges_off);
+	to->pages_off = GET(from->pages_off);
+	to->pages_aliased = GET(from->pages_aliased);
+	to->user = GET(from->user);
+	to->description = GET(from->description);
+	to->hits = __atomic_load_n(&from->hits, __ATOMIC_RELAXED);
+}
+
+/* All but the links. */
+static void node_fill(struct handler_node *to, const struct handler_node *from)
+{
+	PUT(to->first, from->first);
+	PUT(to->last, from->last);
+	PUT(to->type, from->type);
+	PUT(to->edges_off, from->edges_off);
+	PUT(to->pages_off, from->pages_off);
+	PUT(to->pages_aliased, from->pages_aliased);
+	PUT(to->user, from->user);
+	PUT(to->description, from->description);
+	PUT(to->hits, from->hits);
+}
+
+static void rebalanced(struct handler_table *t)
+{
+	__atomic_fetch_add(&t->counters->handler_rebalances, 1, __ATOMIC_RELAXED);
+}
+
 static uint32_t skew(struct handler_table *t, uint32_t at)
 {
 	uint32_t left = node(t, at)->left;
 
 	if (!at || node(t, left)->level != node(t, at)->level)
 		return at;
-	STORE(node(t, at)->left, node(t, left)->right);
-	STORE(node(t, left)->right, at);
+	PUT(node(t, at)->left, node(t, left)->right);
+	PUT(node(t, left)->right, at);
+	rebalanced(t);
 	return left;
 }
 
@@ -71,9 +122,10 @@ static uint32_t split(struct handler_table *t, uint32_t at)
 
 	if (!at || !right || node(t, node(t, right)->right)->level != node(t, at)->level)
 		return at;
-	STORE(node(t, at)->right, node(t, right)->left);
-	STORE(node(t, right)->left, at);
-	node(t, right)->level++;
+	PUT(node(t, at)->right, node(t, right)->left);
+	PUT(node(t, right)->left, at);
+	PUT(node(t, right)->level, (uint16_t)(node(t, right)->level + 1));
+	rebalanced(t);
 	return right;
 }
 
@@ -84,9 +136,9 @@ static uint32_t insert_at(struct handler_table *t, uint32_t at, uint32_t fresh)
 	if (!at)
 		return fresh;
 	if (node(t, fresh)->first < n->first)
-		STORE(n->left, insert_at(t, n->left, fresh));
+		PUT(n->left, insert_at(t, n->left, fresh));
 	else
-		STORE(n->right, insert_at(t, n->right, fresh));
+		PUT(n->right, insert_at(t, n->right, fresh));
 	return split(t, skew(t, at));
 }
 
@@ -96,17 +148,20 @@ static uint32_t lower_level(struct handler_table *t, uint32_t at)
 	uint16_t want = (uint16_t)(min_u64(node(t, n->left)->level, right->level) + 1);
 
 	if (want < n->level) {
-		n->level = want;
+		PUT(n->level, want);
 		if (want < right->level)
-			right->level = want;
+			PUT(right->level, want);
 	}
 	at = skew(t, at);
 	n = node(t, at);
-	STORE(n->right, skew(t, n->right));
-	if (n->right)
-		STORE(node(t, n->right)->right, skew(t, node(t, n->right)->right));
+	PUT(n->right, skew(t, n->right));
+	if (n->right) {
+		n = node(t, n->right);
+		PUT(n->right, skew(t, n->right));
+	}
 	at = split(t, at);
-	STORE(node(t, at)->right, split(t, node(t, at)->right));
+	n = node(t, at);
+	PUT(n->right, split(t, n->right));
 	return at;
 }
 
@@ -119,7 +174,7 @@ static uint32_t take_first(struct handler_table *t, uint32_t at, uint32_t *taken
 		*taken = at;
 		return n->right;
 	}
-	STORE(n->left, take_first(t, n->left, taken));
+	PUT(n->left, take_first(t, n->left, taken));
 	return lower_level(t, at);
 }
 
@@ -130,177 +185,113 @@ static uint32_t remove_at(struct handler_table *t, uint32_t at, uint64_t first, 
 	if (!at)
 		return 0;
 	if (first < n->first) {
-		STORE(n->left, remove_at(t, n->left, first, removed));
+		PUT(n->left, remove_at(t, n->left, first, removed));
 	} else if (first > n->first) {
-		STORE(n->right, remove_at(t, n->right, first, removed));
+		PUT(n->right, remove_at(t, n->right, first, removed));
 	} else {
 		uint32_t next;
 
 		*removed = at;
 		if (!n->right)
 			return n->left;
-		STORE(n->right, take_first(t, n->right, &next));
-		STORE(node(t, next)->left, n->left);
-		STORE(node(t, next)->right, n->right);
-		node(t, next)->level = n->level;
+		PUT(n->right, take_first(t, n->right, &next));
+		PUT(node(t, next)->left, n->left);
+		PUT(node(t, next)->right, n->right);
+		PUT(node(t, next)->level, n->level);
 		at = next;
 	}
 	return lower_level(t, at);
 }
 
-/* The index of the last node that starts at or below `where`; bounded even while the tree changes. */
+/* The index of the last node that starts at or below `where`; writers only. */
 static uint32_t floor_of(const struct handler_table *t, uint64_t where)
 {
-	uint32_t at = LOAD(t->root), best = 0;
+	uint32_t best = 0;
 
-	for (unsigned depth = 0; at && depth < MAX_DEPTH; depth++) {
+	for (uint32_t at = t->root; at;) {
 		struct handler_node *n = node(t, at);
 
-		if (LOAD(n->first) <= where) {
+		if (n->first <= where)
 			best = at;
-			at = LOAD(n->right);
-		} else {
-			at = LOAD(n->left);
-		}
+		at = n->first <= where ? n->right : n->left;
 	}
 	return best;
 }
 
-static void change_begin(struct handler_table *t)
+void handler_change_begin(struct handler_table *t)
 {
-	STORE(t->generation, t->generation + 1);
+	if (!t->changing++)
+		__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_SEQ_CST);
 }
 
-static void change_end(struct handler_table *t)
+/* Sequentially consistent against handler_call_begin(): a call that is not waited for sees the change. */
+void handler_change_end(struct handler_table *t)
 {
-	STORE(t->recent, 0);
-	STORE(t->generation, t->generation + 1);
-}
-
-/* All but the links. */
-static void copy_node(struct handler_node *to, struct handler_node *from)
-{
-	*to = (struct handler_node){ .first = LOAD(from->first), .last = LOAD(from->last), .type = LOAD(from->type),
-				     .user = LOAD(from->user), .description = LOAD(from->description),
-				     .hits = LOAD(from->hits) };
-}
-
-static void fill_node(struct handler_node *n, const struct handler_node *what)
-{
-	STORE(n->first, what->first);
-	STORE(n->last, what->last);
-	STORE(n->type, what->type);
-	STORE(n->user, what->user);
-	STORE(n->description, what->description);
-	STORE(n->hits, 0);
-	STORE(n->left, 0);
-	STORE(n->right, 0);
-	n->level = 1;
+	if (--t->changing)
+		return;
+	__atomic_store_n(&t->recent, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_SEQ_CST);
 }
 
 enum status handler_insert(struct handler_table *t, const struct handler_node *what)
 {
 	uint32_t below = floor_of(t, what->last);
 	uint32_t fresh = t->free;
+	struct handler_node *n = node(t, fresh);
 
 	if (below && node(t, below)->last >= what->first)
 		return CONFLICT;
-	if (!fresh)
+	if (!fresh) {
+		__atomic_fetch_add(&t->counters->handler_alloc_errors, 1, __ATOMIC_RELAXED);
 		return LIMIT;
-	change_begin(t);
-	t->free = node(t, fresh)->right;
-	fill_node(node(t, fresh), what);
-	STORE(t->root, insert_at(t, t->root, fresh));
+	}
+	handler_change_begin(t);
+	t->free = n->right;
+	node_fill(n, what);
+	PUT(n->left, 0);
+	PUT(n->right, 0);
+	PUT(n->level, 1);
+	PUT(t->root, insert_at(t, t->root, fresh));
+	t->type[what->type].users++;
 	t->used++;
-	change_end(t);
+	if (t->used > t->counters->handler_max)
+		t->counters->handler_max = t->used;
+	__atomic_fetch_add(&t->counters->handler_inserts, 1, __ATOMIC_RELAXED);
+	handler_change_end(t);
 	return OK;
 }
 
 enum status handler_remove(struct handler_table *t, uint64_t first, struct handler_node *out)
 {
 	uint32_t removed = 0, at = floor_of(t, first);
+	struct handler_node *n;
 
 	if (!at || node(t, at)->first != first)
 		return NOT_FOUND;
-	change_begin(t);
-	STORE(t->root, remove_at(t, t->root, first, &removed));
-	copy_node(out, node(t, removed));
-	node(t, removed)->level = 0;
-	/* Covers nothing: a lookup that is just ending may still note it as the recent one. */
-	STORE(node(t, removed)->first, UINT64_MAX);
-	STORE(node(t, removed)->last, 0);
-	STORE(node(t, removed)->right, t->free);
+	handler_change_begin(t);
+	PUT(t->root, remove_at(t, t->root, first, &removed));
+	n = node(t, removed);
+	if (out)
+		handler_node_copy(out, n);
+	t->type[n->type].users--;
+	PUT(n->level, 0);
+	PUT(n->left, 0);
+	PUT(n->right, t->free);
 	t->free = removed;
 	t->used--;
-	change_end(t);
+	__atomic_fetch_add(&t->counters->handler_removals, 1, __ATOMIC_RELAXED);
+	handler_change_end(t);
 	return OK;
 }
 
-static uint64_t read_begin(const struct handler_table *t)
+enum status handler_replace(struct handler_table *t, uint64_t first, const struct handler_node *what)
 {
-	uint64_t generation;
+	uint32_t at = floor_of(t, first);
 
-	while ((generation = LOAD(t->generation)) & 1)
-		spin_pause();
-	return generation;
-}
-
-static bool read_retry(const struct handler_table *t, uint64_t generation)
-{
-	return LOAD(t->generation) != generation;
-}
-
-static bool covers(struct handler_node *n, uint64_t where)
-{
-	return LOAD(n->first) <= where && where <= LOAD(n->last);
-}
-
-bool handler_find(struct handler_table *t, uint64_t where, struct handler_node *out)
-{
-	uint64_t generation;
-	uint32_t at;
-	bool found;
-
-	do {
-		generation = read_begin(t);
-		at = LOAD(t->recent);
-		if (!at || !covers(node(t, at), where))
-			at = floor_of(t, where);
-		found = at && covers(node(t, at), where);
-		if (found)
-			copy_node(out, node(t, at));
-	} while (unlikely(read_retry(t, generation)));
-	if (found) {
-		__atomic_fetch_add(&node(t, at)->hits, 1, __ATOMIC_RELAXED);
-		if (LOAD(t->recent) != at)
-			STORE(t->recent, at);
-	}
-	return found;
-}
-
-bool handler_next(struct handler_table *t, uint64_t from, struct handler_node *out)
-{
-	uint64_t generation;
-	uint32_t best;
-
-	do {
-		uint32_t at;
-
-		generation = read_begin(t);
-		best = 0;
-		at = LOAD(t->root);
-		for (unsigned depth = 0; at && depth < MAX_DEPTH; depth++) {
-			struct handler_node *n = node(t, at);
-
-			if (LOAD(n->last) >= from) {
-				best = at;
-				at = LOAD(n->left);
-			} else {
-				at = LOAD(n->right);
-			}
-		}
-		if (best)
-			copy_node(out, node(t, best));
-	} while (unlikely(read_retry(t, generation)));
-	return best != 0;
+	if (!at || node(t, at)->first != first)
+		return NOT_FOUND;
+	handler_change_begin(t);
+	node_fill(node(t, at), what);
+	handler_change_end(t);
+	return OK;
 }

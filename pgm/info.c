@@ -58,6 +58,8 @@ static void count_block(struct pgm_usage *u, struct block *b)
 
 		if (page_get_type(records[i]) == PAGE_ROM)
 			u->rom_pages += page_has_frame(records[i]);
+		else if (page_is_alias(records[i]))
+			continue;
 		else if (state == PAGE_SHARED)
 			u->shared_pages++;
 		else if (state == PAGE_BALLOONED)

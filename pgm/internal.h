@@ -3,8 +3,8 @@
  * Inside PGM: struct pgm and what its files share. Nothing outside pgm/ includes this
  * (the unit tests do).
  *
- * Lock order within: pgm->lock (ranges, handler tree, directory growth) → a block's lock → the
- * reserve's lock → mm. Reading ranges and finding blocks takes no lock.
+ * Lock order within: handlers.lock → pgm->lock (ranges, directory growth) → a block's lock → the
+ * reserve's lock → mm. Reading ranges, finding blocks and handlers takes no lock.
  */
 #ifndef PGM_INTERNAL_H
 #define PGM_INTERNAL_H
@@ -53,7 +53,6 @@ struct pgm {
 	struct handy handy;
 	struct handler_table handlers;
 	struct dirty_log dirty;
-	uint32_t handlers_changing; /* atomic: changes of the tree whose pages aren't all marked yet */
 	struct pgm_counters counters;
 	uint64_t destroy_cursor;
 	bool destroying;
@@ -103,12 +102,17 @@ unsigned page_rights(page_record record);
 enum status handy_take(struct pgm *pgm, gpa_t page, hpa_t *frame) must_check;
 void handy_drain(struct pgm *pgm, struct gather *gather);
 
-/* handler.c: the severest handler on the page, by the tree; MMIO handlers don't count, they aren't on memory. */
-enum page_handler handler_on_page(struct pgm *pgm, gpa_t page);
+/* Counted in block.special: what must keep its own record, and its place. */
+static inline bool page_is_special(page_record r)
+{
+	return page_get_handler(r) != HANDLER_NONE;
+}
 
 /* phys.c: the ordinary access, past all handlers, within one page; all ones and ignored where no memory is. */
+#define WAY_ROM 1u  /* writes ROM too */
+#define WAY_PAST 2u /* as if no handler were there */
 enum status phys_read_past(struct pgm *pgm, gpa_t from, void *to, size_t length) must_check;
-enum status phys_write_past(struct pgm *pgm, gpa_t to, const void *from, size_t length) must_check;
+enum status phys_write_past(struct pgm *pgm, gpa_t to, const void *from, size_t length, unsigned way) must_check;
 
 /*
  * phys_handler.c: an access within one page of which a handler may cover some or all. *served tells how many bytes
@@ -117,7 +121,15 @@ enum status phys_write_past(struct pgm *pgm, gpa_t to, const void *from, size_t 
 enum status handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length, enum pgm_origin origin,
 			 size_t *served) must_check;
 enum status handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t length, enum pgm_origin origin,
-			  size_t *served) must_check;
+			  unsigned way, size_t *served) must_check;
+/* Does an armed handler want a write to any of these bytes? */
+bool handler_wants_write(struct pgm *pgm, gpa_t where, size_t length);
+
+/* handler_mark_check.c */
+/* What is wrong with this record's mark, or NULL. handlers.lock and the block's lock held. */
+const char *handler_check_page(struct pgm *pgm, gpa_t page, page_record r);
+unsigned handlers_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
+
 
 /* check_sums.c: part of pgm_check(). No lock held. */
 unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);

@@ -7,7 +7,7 @@
 unsigned page_rights(page_record r)
 {
 	enum page_type type = page_get_type(r);
-	enum page_handler handler = page_get_handler(r);
+	enum page_handler handler = page_hardware_handler(r);
 
 	if (handler == HANDLER_ALL || type == PAGE_INVALID || type == PAGE_MMIO)
 		return 0;

@@ -40,7 +40,7 @@ enum page_type {
 /* Of a page, in order of severity: the highest of all handlers on it. */
 enum page_handler { HANDLER_NONE, HANDLER_DISABLED, HANDLER_WRITE, HANDLER_ALL };
 
-/* 39:0 frame number, 42:40 state, 45:43 type, 47:46 handler, 48 written to, 49 pinned, 50 shadowed. */
+/* 39:0 frame number, 42:40 state, 45:43 type, 47:46 handler, 48 written to, 49 pinned, 50 shadowed, 63 software only. */
 typedef struct { uint64_t bits; } page_record;
 
 #define PAGE_FRAME_BITS 40
@@ -50,7 +50,8 @@ typedef struct { uint64_t bits; } page_record;
 #define PAGE_WRITTEN BIT(48)
 #define PAGE_PINNED BIT(49)
 #define PAGE_SHADOWED BIT(50)
-#define PAGE_RECORD_BITS BITS(50, 0)
+#define PAGE_HANDLER_SOFTWARE BIT(63) /* the handler is for our own accesses; the guest's hardware passes it by */
+#define PAGE_RECORD_BITS (BITS(50, 0) | PAGE_HANDLER_SOFTWARE)
 
 _Static_assert(PAGE_FRAME_BITS + PAGE_SHIFT == 52, "a frame number covers every host-physical address");
 _Static_assert(PAGE_STATES <= 8 && PAGE_TYPES <= 8, "state and type fit in three bits");
@@ -82,6 +83,33 @@ static inline bool page_has_frame(page_record r)
 	enum page_state state = page_get_state(r);
 
 	return state == PAGE_ALLOCATED || state == PAGE_MONITORED || state == PAGE_SHARED;
+}
+
+/* Shows a frame that belongs to another page or to the host: not counted, not freed with this page. */
+static inline bool page_is_alias(page_record r)
+{
+	enum page_type type = page_get_type(r);
+
+	return type == PAGE_MMIO2_ALIAS_MMIO || type == PAGE_SPECIAL_ALIAS_MMIO;
+}
+
+static inline bool page_owns_frame(page_record r)
+{
+	return page_has_frame(r) && !page_is_alias(r);
+}
+
+/* Nothing of our own accesses reaches memory here: a handler answers, or nothing does. */
+static inline bool page_is_device(page_record r)
+{
+	enum page_type type = page_get_type(r);
+
+	return type == PAGE_INVALID || type == PAGE_MMIO || type == PAGE_SPECIAL_ALIAS_MMIO;
+}
+
+/* The handler as the second-level tables see it. */
+static inline enum page_handler page_hardware_handler(page_record r)
+{
+	return r.bits & PAGE_HANDLER_SOFTWARE ? HANDLER_DISABLED : page_get_handler(r);
 }
 
 static inline void page_set(page_record *r, enum page_state state, hpa_t frame)

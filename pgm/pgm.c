@@ -108,7 +108,7 @@ static enum status build(struct pgm *pgm)
 	pgm->directory = heap_alloc(pgm->directory_count * sizeof(pgm->directory[0]));
 	if (!pgm->directory)
 		return NO_MEMORY;
-	status = handler_table_create(&pgm->handlers, pgm->config.max_access_handlers);
+	status = handler_table_create(&pgm->handlers, pgm->config.max_access_handlers, &pgm->counters);
 	if (status == OK)
 		status = slat_create(&pgm->slat, pgm->config.slat, &pgm->account);
 	pgm->slat.leaving_context = pgm;
@@ -160,7 +160,7 @@ static void release_block(struct pgm *pgm, struct block *b, struct gather *gathe
 		page_record *records = block_records(b);
 
 		for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
-			if (page_has_frame(records[i]))
+			if (page_owns_frame(records[i]))
 				gather_frame(gather, page_frame(records[i]), ACCOUNT_BASE);
 		gather_frame(gather, block_address(b), ACCOUNT_TABLE);
 	}

@@ -97,7 +97,21 @@ enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected
 				 uint64_t *seen) must_check;
 
 /* ---- access handlers ---- */
+/*
+ * MMIO: whole pages where no range has memory. ALL: every access to whole pages of RAM, ROM or MMIO2. WRITE: writes
+ * alone, to any bytes; several may share a page, and what is written beside them is written as ever.
+ */
 enum handler_kind { HANDLER_KIND_MMIO, HANDLER_KIND_ALL, HANDLER_KIND_WRITE };
+
+enum handler_flags {
+	/*
+	 * The callback runs with the handlers' lock held: none comes or goes meanwhile. It may use physical access, but
+	 * no operation on handlers.
+	 */
+	HANDLER_KEEP_LOCK = 1,
+	/* Only pgm_read and pgm_write call it; the guest's own accesses pass it by. Whole pages. */
+	HANDLER_NOT_IN_HARDWARE = 2,
+};
 
 struct pgm_access {
 	gpa_t where;
@@ -107,26 +121,77 @@ struct pgm_access {
 	uint64_t value;  /* write: the data; read: the handler's answer */
 };
 /*
- * Called without PGM locks. OK: done. NOT_FOUND: not mine, do the ordinary access (kinds ALL, WRITE only).
- * Other statuses are passed to the caller of pgm_read/pgm_write.
+ * OK: done. NOT_FOUND: not mine: kinds ALL and WRITE then do the ordinary access, MMIO reads all ones and drops
+ * writes. Other statuses are passed to the caller of pgm_read/pgm_write. Called without PGM locks (but see
+ * HANDLER_KEEP_LOCK), on any CPU, on several at once.
  */
 typedef enum status (*pgm_handler)(void *user, struct pgm_access *access);
 
-typedef uint32_t handler_type; /* a tagged handle: a stale one is caught */
-enum status pgm_handler_type_register(struct pgm *pgm, enum handler_kind kind, pgm_handler callback,
+typedef uint32_t handler_type; /* a handle with a random tag: a stale one is caught. Never 0. */
+/* Up to 32 types. LIMIT; BAD_VALUE: flags, or NOT_IN_HARDWARE for kind MMIO. The description must live as long. */
+enum status pgm_handler_type_register(struct pgm *pgm, enum handler_kind kind, unsigned flags, pgm_handler callback,
 				      const char *description, handler_type *out) must_check;
-/* first..last inclusive; whole pages, but kind WRITE may be less. CONFLICT, BAD_VALUE (no range for ALL/WRITE), LIMIT, NOT_FOUND (bad type). */
+/* BUSY: handlers of this type exist, or called from inside a handler. NOT_FOUND: a stale handle. Waits as deregister does. */
+enum status pgm_handler_type_deregister(struct pgm *pgm, handler_type type) must_check;
+
+/*
+ * first..last inclusive, within one range. CONFLICT: another handler overlaps, or MMIO over memory. BAD_ADDRESS: no
+ * range of memory around it all (ALL, WRITE). BAD_VALUE: not whole pages, or upside down. LIMIT, NO_MEMORY, OVER_QUOTA
+ * leave all as it was. NOT_FOUND: a stale type. On return every CPU traps.
+ */
 enum status pgm_handler_register(struct pgm *pgm, handler_type type, gpa_t first, gpa_t last, void *user,
 				 const char *description) must_check;
+/*
+ * A handler is named by its first address: NOT_FOUND for all operations below when none starts there.
+ *
+ * Deregister undoes aliases and returns only when no call to the handler is in progress: `user` may be freed then. So no lock
+ * may be held that any handler takes (not even a machine's), and from inside a handler it is refused: BUSY. Who can't
+ * wait calls retire, and quiesce later from where nothing is held.
+ */
 enum status pgm_handler_deregister(struct pgm *pgm, gpa_t first) must_check;
+enum status pgm_handler_retire(struct pgm *pgm, gpa_t first) must_check;
+enum status pgm_handlers_quiesce(struct pgm *pgm) must_check;
+/* Arms all its pages again and undoes its aliases. */
+enum status pgm_handler_reset(struct pgm *pgm, gpa_t first) must_check;
+/*
+ * Switches the handler off for one of its pages until reset: accesses there go through with full rights (on a
+ * page shared with other WRITE handlers these stay armed). BAD_VALUE: not its page. NOT_SUPPORTED: kind MMIO, which has nothing below.
+ */
+enum status pgm_handler_page_off(struct pgm *pgm, gpa_t first, gpa_t page) must_check;
+/*
+ * Until reset, a page of an MMIO handler shows the guest another one: that of an MMIO2 range (our own accesses go there too),
+ * or a host frame (an APIC-access page; our own accesses still go to the handler). The frame must stay until the alias is undone.
+ * BAD_VALUE: not its page or no page of the kind. NOT_SUPPORTED: not kind MMIO. CONFLICT: shows something else already. BAD_ADDRESS:
+ * no memory at mmio2_page, or `page` beyond the directory (above 4 GiB and above all RAM). NO_MEMORY, OVER_QUOTA.
+ */
+enum status pgm_handler_alias_mmio2(struct pgm *pgm, gpa_t first, gpa_t page, gpa_t mmio2_page) must_check;
+enum status pgm_handler_alias_frame(struct pgm *pgm, gpa_t first, gpa_t page, hpa_t frame) must_check;
+/* Waits like deregister: no call with the old value is in progress afterwards. BUSY. */
+enum status pgm_handler_change_user(struct pgm *pgm, gpa_t first, void *user) must_check;
+/* [first, last] → [first, at - 1] and [at, last]. BAD_VALUE: `at` not inside, or not a whole page; LIMIT. A page cut in two is armed again. */
+enum status pgm_handler_split(struct pgm *pgm, gpa_t first, gpa_t at) must_check;
+/* The handler at `second` must begin where the first ends: BAD_VALUE; and be of equal type, user, description: CONFLICT. */
+enum status pgm_handler_join(struct pgm *pgm, gpa_t first, gpa_t second) must_check;
+/*
+ * Moves it to another range, all armed, aliases undone. Errors as of register; it stays where it was then (armed on every page
+ * after NO_MEMORY, OVER_QUOTA). Waits like deregister: BUSY.
+ */
+enum status pgm_handler_modify(struct pgm *pgm, gpa_t first, gpa_t new_first, gpa_t new_last) must_check;
 
 struct pgm_handler_info {
 	uint64_t first, last, hits;
 	enum handler_kind kind;
-	const char *description;
+	unsigned flags;
+	uint32_t pages_off, pages_aliased;
+	void *user;
+	const char *description, *type_description;
 };
-/* The next handler at or above `from`, in address order; false: none. */
+/* The next handler that ends at or above `from`, in address order; false: none. Lock-free. */
 bool pgm_handler_next(struct pgm *pgm, gpa_t from, struct pgm_handler_info *out);
+/* The handler that covers this byte; out may be NULL. Lock-free. */
+bool pgm_handler_find(struct pgm *pgm, gpa_t where, struct pgm_handler_info *out);
+/* Does a handler start here? */
+bool pgm_handler_is_registered(struct pgm *pgm, gpa_t first);
 
 /* ---- what the monitor asks ---- */
 struct pgm_page_info {
@@ -148,6 +213,8 @@ struct pgm_counters {
 	uint64_t faults, fault_resumed, fault_emulate, fault_spurious, fault_no_memory, fault_around;
 	uint64_t handy_refills, handy_allocs, tables, tables_freed;
 	uint64_t reads, read_bytes, writes, write_bytes, handler_calls, handler_hits, handler_misses;
+	uint64_t handler_resets, handler_inserts, handler_removals, handler_max, handler_rebalances;
+	uint64_t handler_tree_errors, handler_alloc_errors;
 	uint64_t npt_misconfig;
 };
 const struct pgm_counters *pgm_counters(const struct pgm *pgm);

@@ -12,10 +12,6 @@
 /* What one page-sized piece turned out to be. */
 enum piece { PIECE_DONE, PIECE_HANDLER, PIECE_NOTHING, PIECE_FAILED };
 
-/* How an access goes. */
-#define WAY_ROM 1u  /* writes ROM too */
-#define WAY_PAST 2u /* as if no handler were there */
-
 static void copy_out(hpa_t from, void *to, size_t length)
 {
 	uint8_t *bytes = frame_map(from);
@@ -47,9 +43,8 @@ static enum piece read_untouched(struct pgm *pgm, gpa_t from, void *to, size_t l
 static enum piece read_detailed(struct block *b, gpa_t from, void *to, size_t length, unsigned way)
 {
 	page_record r = *page_of(b, from);
-	enum page_type type = page_get_type(r);
 
-	if (type == PAGE_INVALID || type == PAGE_MMIO)
+	if (page_is_device(r))
 		return PIECE_NOTHING;
 	if (page_get_handler(r) == HANDLER_ALL && !(way & WAY_PAST))
 		return PIECE_HANDLER;
@@ -104,7 +99,7 @@ static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, uns
 		return PIECE_DONE;
 	}
 	r = page_of(b, to);
-	if (page_get_type(*r) == PAGE_INVALID || page_get_type(*r) == PAGE_MMIO)
+	if (page_is_device(*r))
 		return PIECE_NOTHING;
 	if (page_get_handler(*r) >= HANDLER_WRITE && !(way & WAY_PAST))
 		return PIECE_HANDLER;
@@ -178,6 +173,7 @@ enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum 
 
 enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length, enum pgm_origin origin, size_t *done)
 {
+	unsigned way = origin == ORIGIN_DEBUGGER ? WAY_ROM : 0;
 	enum status status = OK;
 	size_t at = 0;
 
@@ -185,13 +181,12 @@ enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length
 	while (at < length) {
 		gpa_t where = gpa(to.v + at);
 		size_t piece = to_page_end(where, length - at);
-		enum piece what = write_piece(pgm, where, (const uint8_t *)from + at, piece,
-					      origin == ORIGIN_DEBUGGER ? WAY_ROM : 0, &status);
+		enum piece what = write_piece(pgm, where, (const uint8_t *)from + at, piece, way, &status);
 
 		if (what == PIECE_FAILED)
 			break;
 		if (what != PIECE_DONE)
-			status = handler_write(pgm, where, (const uint8_t *)from + at, piece, origin, &piece);
+			status = handler_write(pgm, where, (const uint8_t *)from + at, piece, origin, way, &piece);
 		at += piece;
 		if (status != OK)
 			break;
@@ -208,11 +203,11 @@ enum status phys_read_past(struct pgm *pgm, gpa_t from, void *to, size_t length)
 	return OK;
 }
 
-enum status phys_write_past(struct pgm *pgm, gpa_t to, const void *from, size_t length)
+enum status phys_write_past(struct pgm *pgm, gpa_t to, const void *from, size_t length, unsigned way)
 {
 	enum status status;
 
-	return write_piece(pgm, to, from, length, WAY_PAST, &status) == PIECE_FAILED ? status : OK;
+	return write_piece(pgm, to, from, length, way | WAY_PAST, &status) == PIECE_FAILED ? status : OK;
 }
 
 /* What a simple access answers. */
@@ -243,6 +238,9 @@ enum status pgm_write_simple(struct pgm *pgm, gpa_t to, const void *from, size_t
 	if (to_page_end(to, length) != length)
 		return BAD_VALUE;
 	piece = write_piece(pgm, to, from, length, 0, &status);
+	/* Beside the handlers that share the page it is memory like any other. */
+	if (piece == PIECE_HANDLER && !handler_wants_write(pgm, to, length))
+		piece = write_piece(pgm, to, from, length, WAY_PAST, &status);
 	return simple_status(pgm, to, piece, status);
 }
 
@@ -256,36 +254,51 @@ static uint64_t exchange(void *where, uint64_t expected, uint64_t desired, unsig
 	}
 }
 
-enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected, uint64_t desired, unsigned size,
-				 uint64_t *seen)
+/* *value: expected, then what was there. */
+static enum piece exchange_piece(struct pgm *pgm, gpa_t where, uint64_t *value, uint64_t desired, unsigned size,
+				 unsigned way, enum status *status)
 {
-	enum status status;
 	struct gather gather;
 	enum piece piece;
 	struct block *b;
 	hpa_t frame;
 
-	if ((size != 1 && size != 2 && size != 4 && size != 8) || (where.v & (size - 1)))
-		return BAD_VALUE;
-	if (unlikely(block_nothing(pgm, where)))
-		return simple_status(pgm, where, PIECE_NOTHING, OK);
-	status = block_get(pgm, where, &b);
-	if (status != OK)
-		return status;
+	*status = block_get(pgm, where, &b);
+	if (*status != OK)
+		return PIECE_FAILED;
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	block_lock(b);
-	piece = writable_frame(pgm, b, where, 0, &frame, &gather, &status);
+	piece = writable_frame(pgm, b, where, way, &frame, &gather, status);
 	if (piece == PIECE_DONE && hpa_is_none(frame))
 		piece = PIECE_HANDLER;
 	if (piece == PIECE_DONE) {
 		uint8_t *bytes = frame_map(hpa(frame.v | (where.v & (PAGE_SIZE - 1))));
 
-		*seen = exchange(bytes, expected, desired, size);
+		*value = exchange(bytes, *value, desired, size);
 		frame_unmap(bytes);
 		dirty_written(pgm, where);
 	}
 	block_unlock(b);
 	gather_finish(&gather);
+	return piece;
+}
+
+enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected, uint64_t desired, unsigned size,
+				 uint64_t *seen)
+{
+	uint64_t value = expected;
+	enum status status = OK;
+	enum piece piece;
+
+	if ((size != 1 && size != 2 && size != 4 && size != 8) || (where.v & (size - 1)))
+		return BAD_VALUE;
+	if (unlikely(block_nothing(pgm, where)))
+		return simple_status(pgm, where, PIECE_NOTHING, OK);
+	piece = exchange_piece(pgm, where, &value, desired, size, 0, &status);
+	if (piece == PIECE_HANDLER && !handler_wants_write(pgm, where, size))
+		piece = exchange_piece(pgm, where, &value, desired, size, WAY_PAST, &status);
+	if (piece == PIECE_DONE)
+		*seen = value;
 	return simple_status(pgm, where, piece, status);
 }
 

@@ -141,10 +141,12 @@ enum status range_add(struct pgm *pgm, const struct pgm_range *range)
 	if (!range->size || !is_aligned(range->base | range->size, PAGE_SIZE) || range->size > top ||
 	    range->base > top - range->size)
 		return BAD_VALUE;
+	lock_acquire(&pgm->handlers.lock); /* no handler comes between the look and the insertion */
 	lock_acquire(&pgm->lock);
 	if (!handler_within(pgm, range))
 		status = range_insert(&pgm->ranges, range);
 	lock_release(&pgm->lock);
+	lock_release(&pgm->handlers.lock);
 	if (status == OK)
 		type_records(pgm, range);
 	return status;

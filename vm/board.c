@@ -264,7 +264,7 @@ static enum status create_devices(struct machine *m)
 	struct board *b = m->board;
 	struct bus *bus = &m->bus;
 	uint64_t ram = pgm_ram_bytes(m->pgm), below = min_u64(ram, 4 * GIB - m->config->ram_hole);
-	enum status status = pgm_handler_type_register(m->pgm, HANDLER_KIND_MMIO, mmio_access, "device", &b->mmio_type);
+	enum status status = pgm_handler_type_register(m->pgm, HANDLER_KIND_MMIO, 0, mmio_access, "device", &b->mmio_type);
 
 	a20_init(&b->a20, bus);
 	if (status == OK)

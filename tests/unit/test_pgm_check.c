@@ -84,7 +84,7 @@ static void run(const struct pt_format *format)
 	inject_disarm(MM_SITE_LARGE);
 	assert_int_equal(pgm_write(pgm, gpa(DETAILED + PAGE_SIZE), "x", 1, ORIGIN_DEVICE, NULL), OK);
 	assert_int_equal(pgm_fault(pgm, gpa(DETAILED + 2 * PAGE_SIZE), ACCESS_READ), PGM_RESUME);
-	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, ignore, "", &type), OK);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, 0, ignore, "", &type), OK);
 	assert_int_equal(pgm_handler_register(pgm, type, gpa(DETAILED + PAGE_SIZE), gpa(DETAILED + PAGE_SIZE + 7), NULL, ""),
 			 OK);
 	/* An upper table over a place without memory, as a stray mapping would make it. */

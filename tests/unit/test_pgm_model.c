@@ -192,13 +192,16 @@ static void guest_access(uint64_t where, uint64_t value, bool write)
 static void exchange_word(uint64_t where, uint64_t argument)
 {
 	uint64_t seen = 0, old = 0;
+	bool handled = false; /* beside a handler on the same page it is memory */
 	enum status status;
 
 	where = align_down(where, 8);
-	for (unsigned i = 0; i < 8; i++)
+	for (unsigned i = 0; i < 8; i++) {
 		old |= (uint64_t)model_byte(where + i) << 8 * i;
+		handled |= handler_at(where + i) >= 0;
+	}
 	status = pgm_compare_exchange(pgm, gpa(where), argument & 1 ? old : ~old, argument, 8, &seen);
-	if (!exists(where) || is_rom(where) || covered(align_down(where, PAGE_SIZE), true)) {
+	if (!exists(where) || is_rom(where) || handled) {
 		expect(status == HANDLER || status == BAD_ADDRESS);
 		return;
 	}
@@ -316,8 +319,8 @@ static void run(const struct operation *list, unsigned count, uint64_t seed)
 	pgm = make_pgm_of(&config);
 	at_flush = tlb_flush;
 	expect(pgm_add_rom(pgm, gpa(ROM), ROM_SIZE, "rom") == OK);
-	expect(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, on_swallow, "", &swallow) == OK);
-	expect(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, on_refuse, "", &refuse) == OK);
+	expect(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, 0, on_swallow, "", &swallow) == OK);
+	expect(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, 0, on_refuse, "", &refuse) == OK);
 	for (unsigned i = 0; i < count && !failure[0]; i++) {
 		perform(&list[i]);
 		if (i % 16 == 15)

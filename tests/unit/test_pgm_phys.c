@@ -39,7 +39,7 @@ static handler_type type_of(struct pgm *pgm, enum handler_kind kind)
 	call_count = 0;
 	not_mine = false;
 	fail_at = UINT64_MAX;
-	assert_int_equal(pgm_handler_type_register(pgm, kind, record_call, "test", &type), OK);
+	assert_int_equal(pgm_handler_type_register(pgm, kind, 0, record_call, "test", &type), OK);
 	return type;
 }
 
@@ -270,7 +270,7 @@ static void test_refusals(void **state)
 		count++;
 	assert_int_equal(count, 64);
 	assert_int_equal(info.first, DEVICE);
-	while (pgm_handler_type_register(pgm, HANDLER_KIND_ALL, record_call, "", &more) == OK)
+	while (pgm_handler_type_register(pgm, HANDLER_KIND_ALL, 0, record_call, "", &more) == OK)
 		types++;
 	assert_int_equal(types, HANDLER_TYPES);
 	end_pgm(pgm);

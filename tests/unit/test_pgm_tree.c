@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: pgm/handler_tree.c pgm/handler_check.c lib/format.c
+// sources: pgm/handler_tree.c pgm/handler_lookup.c pgm/handler_check.c lib/format.c
 // threads
 /*
  * The tree of handlers against a sorted array: 65,536 of them in several orders of coming and going, random mixes,
@@ -18,12 +18,14 @@
 
 #include "lib/bits.h"
 #include "pgm/handler.h"
+#include "pgm/pgm.h"
 
 #define MANY 65536u
 #define STRIDE 0x1000u
 #define LENGTH 0x800u /* handler i covers i * STRIDE .. + LENGTH - 1 */
 
 static struct handler_table table;
+static struct pgm_counters counters;
 
 static void on_finding(void *context, const char *line)
 {
@@ -72,7 +74,7 @@ static uint32_t order(unsigned kind, uint32_t i)
 
 static void test_many(void **state)
 {
-	assert_int_equal(handler_table_create(&table, MANY), OK);
+	assert_int_equal(handler_table_create(&table, MANY, &counters), OK);
 	for (unsigned kind = 0; kind < 4; kind++) {
 		struct handler_node n;
 
@@ -143,7 +145,7 @@ static void test_random(void **state)
 	struct model m = { 0 };
 	uint64_t seed = 12345;
 
-	assert_int_equal(handler_table_create(&table, SMALL), OK);
+	assert_int_equal(handler_table_create(&table, SMALL, &counters), OK);
 	for (unsigned step = 0; step < 60000; step++) {
 		uint64_t first, last;
 
@@ -200,7 +202,7 @@ static void test_damage(void **state)
 	static void (*const damages[])(void) = { damage_order, damage_length, damage_level, damage_left, damage_loop,
 						  damage_index, damage_used, damage_free, damage_root };
 
-	assert_int_equal(handler_table_create(&table, 1000), OK);
+	assert_int_equal(handler_table_create(&table, 1000, &counters), OK);
 	for (uint32_t i = 0; i < 600; i++)
 		assert_int_equal(add(i * 7 % 600), OK);
 	for (unsigned i = 0; i < ARRAY_SIZE(damages); i++) {
@@ -231,17 +233,17 @@ static void test_recent(void **state)
 	struct handler_node n;
 	uint32_t noted;
 
-	assert_int_equal(handler_table_create(&table, 100), OK);
+	assert_int_equal(handler_table_create(&table, 100, &counters), OK);
 	assert_int_equal(add(1), OK);
 	assert_int_equal(add(2), OK);
-	assert_true(handler_find(&table, 2 * STRIDE, &n));
+	assert_true(handler_find_recent(&table, 2 * STRIDE, &n));
 	noted = table.recent;
 	assert_int_not_equal(noted, 0);
 	take(2);
 	table.recent = noted;
-	assert_false(handler_find(&table, 2 * STRIDE, &n));
+	assert_false(handler_find_recent(&table, 2 * STRIDE, &n));
 	table.recent = noted;
-	assert_true(handler_find(&table, STRIDE, &n));
+	assert_true(handler_find_recent(&table, STRIDE, &n));
 	assert_int_equal(n.first, STRIDE);
 	check();
 	handler_table_destroy(&table);
@@ -263,7 +265,7 @@ static void *reader(void *context)
 
 		seed = seed * 6364136223846793005u + 1442695040888963407u;
 		i = (seed >> 33) % STEADY;
-		if (handler_find(&table, 2 * i * STRIDE + 5, &n)) {
+		if (handler_find_recent(&table, 2 * i * STRIDE + 5, &n)) {
 			if (n.first != 2 * i * STRIDE || n.user != (void *)(uintptr_t)(2 * i + 1))
 				abort();
 			found++;
@@ -284,7 +286,7 @@ static void test_threads(void **state)
 	uint64_t seed = 99;
 	static bool there[STEADY];
 
-	assert_int_equal(handler_table_create(&table, 2 * STEADY), OK);
+	assert_int_equal(handler_table_create(&table, 2 * STEADY, &counters), OK);
 	for (uint32_t i = 0; i < STEADY; i++)
 		assert_int_equal(add(2 * i), OK);
 	for (unsigned i = 0; i < ARRAY_SIZE(threads); i++)
