@@ -123,7 +123,7 @@ static void exactly(const struct way *way, uint64_t seed, bool large)
 	static bool written[PAGES];
 
 	machine_start(way, 1, large);
-	assert_int_equal(pgm_handler_type_register(machine, HANDLER_KIND_WRITE, not_mine, "test", &write_handler), OK);
+	assert_int_equal(pgm_handler_type_register(machine, HANDLER_KIND_WRITE, 0, not_mine, "test", &write_handler), OK);
 	for (unsigned i = 0; i < 64; i++) /* some of it is there before */
 		guest_write(&cpus[0], FIRST_PAGE + random_of(&random) % (PAGES / 2));
 	memset(written, 0, sizeof(written));
