@@ -98,7 +98,13 @@ static struct chunk *find_gib(owner_t owner, gpa_t where)
 	return NULL;
 }
 
-enum status huge_alloc(struct account *account, gpa_t where, hpa_t *frame)
+void block_clear_dirty(hpa_t block)
+{
+	if (chunk_of(block)->cleared < PAGES_PER_BLOCK)
+		block_zero(block);
+}
+
+enum status huge_take(struct account *account, gpa_t where, hpa_t *frame)
 {
 	uint64_t pages = GIB / PAGE_SIZE;
 	struct chunk *first;
@@ -113,10 +119,6 @@ enum status huge_alloc(struct account *account, gpa_t where, hpa_t *frame)
 		first = find_gib(account->owner, where);
 	} while (!first && chunk_look_again());
 	if (first) {
-		for (unsigned i = 0; i < CHUNKS_PER_GIB; i++) {
-			if (first[i].cleared < PAGES_PER_BLOCK)
-				block_zero(chunk_frame(&first[i], 0));
-		}
 		*frame = chunk_frame(first, 0);
 		mm_count(&mm_counters.blocks_given, CHUNKS_PER_GIB);
 		return OK;
@@ -124,6 +126,15 @@ enum status huge_alloc(struct account *account, gpa_t where, hpa_t *frame)
 	account_uncharge_locked(account, ACCOUNT_BASE, pages);
 	mm_count(&mm_counters.blocks_refused, 1);
 	return NO_MEMORY;
+}
+
+enum status huge_alloc(struct account *account, gpa_t where, hpa_t *frame)
+{
+	enum status status = huge_take(account, where, frame);
+
+	for (unsigned i = 0; status == OK && i < CHUNKS_PER_GIB; i++)
+		block_clear_dirty(hpa(frame->v + i * BLOCK_SIZE));
+	return status;
 }
 
 enum status block_split(struct account *account, hpa_t block)

@@ -39,9 +39,19 @@ enum status block_alloc(struct account *account, gpa_t block, hpa_t *frame, bool
 void block_zero(hpa_t block);
 /* 512 adjacent chunks, zeroed. */
 enum status huge_alloc(struct account *account, gpa_t where, hpa_t *frame) must_check;
+/* The same, not cleared: the caller calls block_clear_dirty() for each of the 512 before anyone else can see it. */
+enum status huge_take(struct account *account, gpa_t where, hpa_t *frame) must_check;
+/* block_zero() for a chunk just taken, unless it is known to be zero. */
+void block_clear_dirty(hpa_t block);
 
 /* A large block's chunk becomes 512 single private frames of the same owner, page by page; no memory moves. NO_MEMORY. */
 enum status block_split(struct account *account, hpa_t block) must_check;
+
+/*
+ * Back from 512 single frames to a whole chunk: `frame` starts a chunk all of whose frames are this account's, behind
+ * the pages of `block` in order. CONFLICT: they aren't; nothing has changed.
+ */
+enum status block_join(struct account *account, hpa_t frame, gpa_t block) must_check;
 
 /* Work for an idle CPU: clears one free frame or part of a free chunk; false when nothing is left to clear. */
 bool frame_prezero_step(void);

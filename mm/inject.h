@@ -18,6 +18,7 @@ enum mm_site {
 	MM_SITE_TABLE, /* table and record frames */
 	MM_SITE_HEAP,  /* kernel heap */
 	MM_SITE_LARGE, /* whole chunks for large pages */
+	MM_SITE_HANDY, /* refills of a machine's reserve */
 	MM_SITES
 };
 

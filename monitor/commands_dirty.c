@@ -124,18 +124,25 @@ static void take_word(struct machine *m, uint64_t first, uint64_t word, struct r
 	}
 }
 
-static void read_round(struct machine *m, struct round *round)
+static void read_range(struct machine *m, uint64_t first, uint64_t end, struct round *round)
 {
-	uint64_t extent = pgm_dirty_extent(m->pgm);
-
-	*round = (struct round){ .status = OK };
-	for (uint64_t at = 0; at < extent && round->status == OK; at += STEP_PAGES) {
-		uint64_t count = min_u64(STEP_PAGES, extent - at);
+	for (uint64_t at = align_down(first, 64); at < end && round->status == OK; at += STEP_PAGES) {
+		uint64_t count = min_u64(STEP_PAGES, end - at);
 
 		round->status = pgm_dirty_read_and_clear(m->pgm, at, count, bitmap);
 		for (uint64_t i = 0; round->status == OK && i < (count + 63) / 64; i++)
 			take_word(m, at + i * 64, bitmap[i], round);
 	}
+}
+
+static void read_round(struct machine *m, struct round *round)
+{
+	struct pgm_range range;
+
+	*round = (struct round){ .status = OK };
+	for (unsigned i = 0; pgm_range_get(m->pgm, i, &range); i++)
+		if (range.type == PAGE_RAM)
+			read_range(m, range.base >> PAGE_SHIFT, (range.base + range.size) >> PAGE_SHIFT, round);
 }
 
 static bool first_copy(struct machine *m, uint64_t page, void *context)

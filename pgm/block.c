@@ -87,10 +87,31 @@ static void records_from_chunk(page_record *records, hpa_t chunk)
 	}
 }
 
+/* Large → detailed. All that can fail comes before anything is changed. */
+static enum status split_large(struct pgm *pgm, struct block *b, gpa_t base, page_record *records,
+			       struct gather *gather)
+{
+	hpa_t chunk = block_address(b), table;
+	enum status status = slat_split_prepare(&pgm->slat, base, gather, &table);
+
+	if (status != OK)
+		return status;
+	status = block_split(&pgm->account, chunk);
+	if (status != OK) {
+		if (!hpa_is_none(table))
+			slat_free_unused(&pgm->slat, table);
+		return status;
+	}
+	records_from_chunk(records, chunk);
+	slat_split_commit(&pgm->slat, base, table, gather);
+	b->held = PAGES_PER_BLOCK;
+	COUNT(pgm, split);
+	return OK;
+}
+
 enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather)
 {
 	gpa_t base = block_base(where);
-	page_record *records;
 	enum status status;
 	bool was_large;
 	hpa_t frame;
@@ -100,26 +121,19 @@ enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, s
 	status = table_alloc(&pgm->account, &frame);
 	if (status != OK)
 		return status;
-	records = direct_pointer(frame);
 	if (block_kind(b) == BLOCK_LARGE) {
-		hpa_t chunk = block_address(b);
-
-		status = block_split(&pgm->account, chunk);
+		status = split_large(pgm, b, base, direct_pointer(frame), gather);
 		if (status != OK) {
-			gather_frame(gather, frame, ACCOUNT_TABLE);
+			slat_free_unused(&pgm->slat, frame);
 			return status;
 		}
-		records_from_chunk(records, chunk);
-		b->held = PAGES_PER_BLOCK;
-		COUNT(pgm, split);
-		/* Without a table for the pieces the block is simply unmapped: faults bring it back. */
-		if (slat_split_block(&pgm->slat, base, gather) != OK)
-			slat_drop_block(&pgm->slat, base, gather);
 	} else {
-		records_from_ranges(pgm, records, base);
+		records_from_ranges(pgm, direct_pointer(frame), base);
 		b->held = 0;
 		slat_drop_block(&pgm->slat, base, gather);
 	}
+	b->special = 0;
+	b->flags = 0;
 	COUNT(pgm, detailed);
 	was_large = block_kind(b) == BLOCK_LARGE;
 	block_set(b, BLOCK_DETAILED, frame);
@@ -140,6 +154,7 @@ bool block_plain(struct pgm *pgm, gpa_t where)
 enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where)
 {
 	enum status status;
+	unsigned level;
 	hpa_t chunk;
 	bool zero;
 
@@ -152,6 +167,8 @@ enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where)
 	}
 	if (!zero)
 		block_zero(chunk);
+	if (slat_present(&pgm->slat, *slat_find(&pgm->slat, block_base(where), &level)))
+		COUNT(pgm, large_zero_evict);
 	block_set(b, BLOCK_LARGE, chunk);
 	COUNT(pgm, large_alloc);
 	return OK;

@@ -80,7 +80,7 @@ static void check_record(struct check *c, gpa_t where, page_record r)
 
 	if (r.bits & ~PAGE_RECORD_BITS)
 		finding(c, where, "the record has bits without a meaning", r.bits);
-	if (range_type(c->pgm, where) != page_get_type(r) && !page_is_alias(r))
+	if (range_type(c->pgm, where) != page_get_type(r) && !page_is_alias(r) && !removal_covers(c->pgm, where))
 		finding(c, where, "the record's type isn't that of the range", r.bits);
 	if (wrong)
 		finding(c, where, wrong, page_get_handler(r));

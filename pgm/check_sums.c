@@ -96,6 +96,9 @@ unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *l
 		lock_acquire(&pgm->handy.lock);
 		s.base = pgm->handy.count;
 		lock_release(&pgm->handy.lock);
+		/* Chunks that are on their way to their blocks. */
+		s.base += hpa_is_none(pgm->collapse.chunk) ? 0 : PAGES_PER_BLOCK;
+		s.base += hpa_is_none(pgm->preallocation.chunks) ? 0 : GIB / PAGE_SIZE;
 		count_blocks(pgm, &s);
 		count_tables(pgm, &s, pgm->slat.root, pgm->slat.format->levels - 1u, 0);
 		s.table += s.slat;

@@ -85,6 +85,18 @@ static enum status choose(const struct pgm *pgm, enum dirty_mode *mode)
 	return (unsigned)*mode < DIRTY_MODES && can[*mode] ? OK : NOT_SUPPORTED;
 }
 
+/*
+ * Nothing becomes large from here on. A collapse under way is called off, not just halted: it relies on seeing every
+ * fault for a write, and the log's end gives rights back without one.
+ */
+static void hold_collapse(struct pgm *pgm)
+{
+	pgm_collapse_hold(pgm, true);
+	(void)pgm_collapse_step(pgm);
+	while (__atomic_load_n(&pgm->collapse.busy, __ATOMIC_ACQUIRE))
+		spin_pause(); /* another CPU calls it off */
+}
+
 static enum status start(struct pgm *pgm, enum dirty_mode mode)
 {
 	struct dirty_log *log = &pgm->dirty;
@@ -100,6 +112,7 @@ static enum status start(struct pgm *pgm, enum dirty_mode mode)
 	frames = heap_alloc(dirty_slots(pgm) * sizeof(*frames));
 	if (!frames)
 		return NO_MEMORY;
+	hold_collapse(pgm);
 	collect(pgm); /* left over from before: nobody wants it */
 	__atomic_store_n(&log->frame, frames, __ATOMIC_RELEASE);
 	set_mode(pgm, mode);
@@ -135,6 +148,7 @@ static enum status stop(struct pgm *pgm)
 	__atomic_store_n(&pgm->dirty.frame, NULL, __ATOMIC_RELEASE);
 	flush_all(pgm);
 	dirty_bitmap_free(pgm, frames);
+	pgm_collapse_hold(pgm, false);
 	return OK;
 }
 

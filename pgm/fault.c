@@ -27,6 +27,21 @@ static enum pgm_verdict map_block(struct pgm *pgm, gpa_t where, hpa_t chunk, uns
 	return PGM_RESUME;
 }
 
+/* The leaf of a large block. Under a 1 GiB leaf, or after another vcpu, it is there already. */
+static enum pgm_verdict map_large(struct pgm *pgm, gpa_t where, struct block *b, struct gather *gather)
+{
+	unsigned rights = dirty_large_rights(pgm);
+	unsigned level;
+	uint64_t entry = *slat_find(&pgm->slat, where, &level);
+
+	if (level && slat_present(&pgm->slat, entry) && slat_rights(&pgm->slat, entry) == rights) {
+		COUNT(pgm, large_valid);
+		return PGM_RESUME;
+	}
+	COUNT(pgm, large_setup);
+	return map_block(pgm, where, block_address(b), rights, gather);
+}
+
 /* Neighbours in the same 64 KiB that are ALLOCATED and unmapped come along. */
 static void map_around(struct pgm *pgm, struct block *b, gpa_t where, uint64_t *entry)
 {
@@ -71,6 +86,8 @@ static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t w
 
 	if (type == PAGE_INVALID || type == PAGE_MMIO || page_hardware_handler(*r) == HANDLER_ALL)
 		return PGM_EMULATE;
+	if (unlikely(b->flags & BLOCK_COLLAPSING))
+		collapse_touched(pgm, where);
 	if (access & ACCESS_WRITE) {
 		if (type == PAGE_ROM || page_hardware_handler(*r) == HANDLER_WRITE)
 			return PGM_EMULATE;
@@ -98,8 +115,7 @@ static enum pgm_verdict fault_untouched(struct pgm *pgm, struct block *b, gpa_t 
 			return map_block(pgm, where, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE, gather);
 		}
 		if (pgm->config.large_pages && pgm->config.slat_2m && block_make_large(pgm, b, where) == OK)
-			return map_block(pgm, where, block_address(b), ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE,
-					 gather);
+			return map_large(pgm, where, b, gather);
 	} else if (type_is_mmio(range_type(pgm, where))) {
 		return PGM_EMULATE;
 	}
@@ -113,7 +129,7 @@ static enum pgm_verdict fault_locked(struct pgm *pgm, struct block *b, gpa_t whe
 	switch (block_kind(b)) {
 	case BLOCK_LARGE:
 		if (likely(!(access & ACCESS_WRITE) || dirty_mode(pgm) == DIRTY_OFF))
-			return map_block(pgm, where, block_address(b), dirty_large_rights(pgm), gather);
+			return map_large(pgm, where, b, gather);
 		if (block_make_detailed(pgm, b, where, gather) != OK)
 			return PGM_NO_MEMORY;
 		return fault_detailed(pgm, b, where, access, gather);

@@ -15,6 +15,7 @@
 #include "mm/map.h"
 #include "pgm/dirty_log.h"
 #include "pgm/handler.h"
+#include "pgm/large.h"
 #include "pgm/pgm.h"
 #include "pgm/slat.h"
 
@@ -56,6 +57,11 @@ struct pgm {
 	struct pgm_counters counters;
 	uint64_t destroy_cursor;
 	bool destroying;
+	bool built;            /* what is added now is beyond what the accounts were opened for */
+	struct collapse collapse;
+	struct pins pins;
+	struct removal removal;
+	struct preallocation preallocation;
 };
 
 #define COUNT(pgm, name) ((void)__atomic_fetch_add(&(pgm)->counters.name, 1, __ATOMIC_RELAXED))

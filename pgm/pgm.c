@@ -14,6 +14,8 @@
 #define LOW_RAM_END UINT64_C(0xa0000)
 #define HIGH_RAM_START UINT64_C(0x100000)
 #define ROM_PAGES 64u
+/* Room in the directory for ranges that are added later: 1 KiB. */
+#define DIRECTORY_SLACK (64 * GIB)
 #define DEFAULT_HOLE (512 * MIB)
 #define DEFAULT_HANDLERS 6144u
 
@@ -91,13 +93,21 @@ static uint64_t top_of_memory(const struct pgm_config *c)
 {
 	uint64_t hole_start = 4 * GIB - c->ram_hole;
 
-	return c->ram > hole_start ? 4 * GIB + c->ram - hole_start : 4 * GIB;
+	return (c->ram > hole_start ? 4 * GIB + c->ram - hole_start : 4 * GIB) + DIRECTORY_SLACK;
 }
 
 /* Worst case of tables: a level-0 table and a frame of records per block, an upper table per GiB, the dirty log, a little more. */
 static uint64_t table_pages(const struct pgm_config *c)
 {
 	return c->ram / BLOCK_SIZE * 2 + c->ram / GIB * 3 + (c->ram >> DIRTY_FRAME_SHIFT) + 64;
+}
+
+/* A full reserve, and the chunk that a collapse copies to, come on top of the RAM: neither eats the guest's quota. */
+static uint64_t base_pages(const struct pgm_config *c)
+{
+	uint64_t collapse = c->large_pages && c->ram >= 2 * BLOCK_SIZE ? PAGES_PER_BLOCK : 0;
+
+	return (c->ram >> PAGE_SHIFT) + ROM_PAGES + HANDY_SIZE + collapse;
 }
 
 static enum status build(struct pgm *pgm)
@@ -130,10 +140,12 @@ enum status pgm_create(struct pgm **out, const struct pgm_config *config,
 	pgm->config = *config;
 	lock_init(&pgm->lock, RANK_PGM, "pgm");
 	lock_init(&pgm->handy.lock, RANK_RESERVE, "handy");
+	lock_init(&pgm->pins.lock, RANK_RESERVE, "pins");
+	pgm->collapse.chunk = pgm->preallocation.chunks = HPA_NONE;
 	pgm->flush = (struct flush_domain){ .sync = sync, .context = context };
 	status = config_check(&pgm->config, why, why_size);
 	if (status == OK) {
-		request.pages[ACCOUNT_BASE] = (pgm->config.ram >> PAGE_SHIFT) + ROM_PAGES;
+		request.pages[ACCOUNT_BASE] = base_pages(&pgm->config);
 		request.pages[ACCOUNT_TABLE] = table_pages(&pgm->config);
 		status = account_open(&pgm->account, &request, why, why_size);
 	}
@@ -148,6 +160,7 @@ enum status pgm_create(struct pgm **out, const struct pgm_config *config,
 			;
 		return status;
 	}
+	pgm->built = true;
 	*out = pgm;
 	return OK;
 }
@@ -189,6 +202,7 @@ static void release_rest(struct pgm *pgm)
 	gather_begin(&gather, NULL, &pgm->account);
 	handy_drain(pgm, &gather);
 	gather_finish(&gather);
+	pins_destroy(pgm);
 	handler_table_destroy(&pgm->handlers);
 	heap_free(pgm->directory, pgm->directory_count * sizeof(pgm->directory[0]));
 }
@@ -201,6 +215,8 @@ enum status pgm_destroy_step(struct pgm *pgm)
 		pgm->destroying = true;
 		if (dirty_mode(pgm) != DIRTY_OFF && pgm_dirty_stop(pgm) != OK)
 			panic("the dirty log of a machine at its end is in use");
+		collapse_abandon(pgm);
+		preallocation_abandon(pgm);
 		slat_destroy(&pgm->slat);
 		return BUSY;
 	}

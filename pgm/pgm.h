@@ -53,10 +53,17 @@ struct account *pgm_account(struct pgm *pgm);
 uint64_t pgm_ram_bytes(const struct pgm *pgm);
 
 /* ---- ranges ---- */
-/* Whole pages, below the end of RAM or 4 GiB; CONFLICT on overlap with a range or a handler, LIMIT, BAD_VALUE. ROM: filled by pgm_rom_load; the guest's writes are ignored. */
+/* Whole pages, at most 64 GiB above the end of RAM; RAM added later raises the accounts (NO_MEMORY). CONFLICT on overlap with a range or a handler, LIMIT, BAD_VALUE. ROM: filled by pgm_rom_load; the guest's writes are ignored. */
 enum status pgm_add_ram(struct pgm *pgm, gpa_t base, uint64_t size, const char *name) must_check;
 enum status pgm_add_rom(struct pgm *pgm, gpa_t base, uint64_t size, const char *name) must_check;
 enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_t size) must_check;
+
+/*
+ * Takes the range that starts at base away, in bounded steps, while vcpus run: call until it is OK (BUSY: more to do, or a page of
+ * it is pinned). Its frames come back after the flush. NOT_FOUND; CONFLICT: an access handler lies on it, or another range is
+ * just being removed. One caller at a time.
+ */
+enum status pgm_remove_range_step(struct pgm *pgm, gpa_t base) must_check;
 
 struct pgm_range {
 	uint64_t base, size;
@@ -193,6 +200,54 @@ bool pgm_handler_find(struct pgm *pgm, gpa_t where, struct pgm_handler_info *out
 /* Does a handler start here? */
 bool pgm_handler_is_registered(struct pgm *pgm, gpa_t first);
 
+/* ---- pins, and mappings that hold one ---- */
+/*
+ * The frame behind the page at `where` stays behind it until as many unpins. `owner` is a name that outlives its pins; it is
+ * told apart by its address. A page without a frame gets one; a large block is split. BAD_ADDRESS: nothing there; HANDLER: one covers it; DENIED:
+ * a write pin on ROM; CONFLICT: ballooned or shared; LIMIT, NO_MEMORY, OVER_QUOTA. No lock held.
+ */
+enum status pgm_pin(struct pgm *pgm, gpa_t where, bool write, const char *owner, hpa_t *frame) must_check;
+/* NOT_FOUND: this owner has no such pin. */
+enum status pgm_unpin(struct pgm *pgm, gpa_t where, bool write, const char *owner) must_check;
+
+struct pgm_mapping {
+	void *pointer;
+	gpa_t where;
+	const char *owner;
+	bool write;
+};
+/* `length` bytes at `where`, within one page (BAD_VALUE), pinned until the release; for the same CPU, and not across an entry. */
+enum status pgm_map_read(struct pgm *pgm, gpa_t where, size_t length, const char *owner, struct pgm_mapping *out) must_check;
+enum status pgm_map_write(struct pgm *pgm, gpa_t where, size_t length, const char *owner, struct pgm_mapping *out) must_check;
+void pgm_mapping_release(struct pgm *pgm, struct pgm_mapping *mapping);
+
+struct pgm_pin_info {
+	uint64_t reads, writes; /* sums over all owners */
+	unsigned owners;
+	const char *owner;      /* one of them */
+};
+/* The pins of one page; false: none. */
+bool pgm_pin_find(struct pgm *pgm, gpa_t where, struct pgm_pin_info *out);
+/* Pages with read pins, with write pins, each once per owner. */
+void pgm_pin_totals(struct pgm *pgm, uint64_t *read_pages, uint64_t *write_pages);
+
+/* ---- large pages, preallocation, the reserve ---- */
+/*
+ * Gives every page of RAM its frame: once, after pgm_create, before the first entry. Bounded: a block of 2 MiB per step.
+ * BUSY: go on; *pages (4 KiB) are done. NO_MEMORY, OVER_QUOTA: destroy the machine.
+ */
+enum status pgm_preallocate_step(struct pgm *pgm, uint64_t *pages) must_check;
+/* All steps; progress (may be NULL) is called after each. */
+enum status pgm_preallocate(struct pgm *pgm, void (*progress)(void *context, uint64_t done, uint64_t total),
+			    void *context) must_check;
+
+/* Background work of an idle CPU, one bounded step. False: nothing is left to do for now. Any CPU, no lock. */
+bool pgm_idle_step(struct pgm *pgm);
+/* The part of it that makes detailed blocks large. */
+bool pgm_collapse_step(struct pgm *pgm);
+/* While held (it counts) no block is collapsed: for a dirty log that would lose what it knows of single pages. */
+void pgm_collapse_hold(struct pgm *pgm, bool hold);
+
 /* ---- what the monitor asks ---- */
 struct pgm_page_info {
 	enum block_kind block;
@@ -216,6 +271,9 @@ struct pgm_counters {
 	uint64_t handler_resets, handler_inserts, handler_removals, handler_max, handler_rebalances;
 	uint64_t handler_tree_errors, handler_alloc_errors;
 	uint64_t npt_misconfig;
+	/* Large pages; each is described in collapse.c. */
+	uint64_t large_collapsed, large_setup, large_overflow, large_flush, large_zero_evict, large_reused;
+	uint64_t large_recheck, large_valid, huge_mapped;
 };
 const struct pgm_counters *pgm_counters(const struct pgm *pgm);
 

@@ -98,6 +98,8 @@ static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, uns
 		*frame = hpa(block_address(b).v | (to.v & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1)));
 		return PIECE_DONE;
 	}
+	if (unlikely(b->flags & BLOCK_COLLAPSING))
+		collapse_touched(pgm, to);
 	r = page_of(b, to);
 	if (page_is_device(*r))
 		return PIECE_NOTHING;

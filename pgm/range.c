@@ -143,7 +143,10 @@ enum status range_add(struct pgm *pgm, const struct pgm_range *range)
 		return BAD_VALUE;
 	lock_acquire(&pgm->handlers.lock); /* no handler comes between the look and the insertion */
 	lock_acquire(&pgm->lock);
-	if (!handler_within(pgm, range))
+	if (pgm->removal.active && range->base < pgm->removal.base + pgm->removal.size &&
+	    pgm->removal.base < range->base + range->size)
+		status = BUSY;
+	else if (!handler_within(pgm, range))
 		status = range_insert(&pgm->ranges, range);
 	lock_release(&pgm->lock);
 	lock_release(&pgm->handlers.lock);
@@ -163,7 +166,21 @@ static enum status add_typed(struct pgm *pgm, gpa_t base, uint64_t size, const c
 
 enum status pgm_add_ram(struct pgm *pgm, gpa_t base, uint64_t size, const char *name)
 {
-	return add_typed(pgm, base, size, name, PAGE_RAM);
+	enum status status = OK;
+
+	if (!pgm->built) /* what it was created with is in the accounts already */
+		return add_typed(pgm, base, size, name, PAGE_RAM);
+	if (!size || !is_aligned(size, PAGE_SIZE) || size > PGM_MAX_GPA)
+		return BAD_VALUE;
+	status = quota_grow(pgm, size);
+	if (status != OK)
+		return status;
+	status = add_typed(pgm, base, size, name, PAGE_RAM);
+	if (status == OK)
+		(void)__atomic_fetch_add(&pgm->config.ram, size, __ATOMIC_RELAXED);
+	else
+		quota_shrink(pgm, size);
+	return status;
 }
 
 enum status pgm_add_rom(struct pgm *pgm, gpa_t base, uint64_t size, const char *name)

@@ -6,6 +6,8 @@
  */
 #include "pgm/slat.h"
 
+#include "arch/x86_64/log.h"
+
 #include "arch/x86_64/hv.h"
 #include "mm/frame.h"
 #include "mm/map.h"
@@ -39,10 +41,19 @@ uint64_t slat_leaf(const struct slat *slat, unsigned level, hpa_t frame, unsigne
 	       __atomic_load_n(&slat->leaf_extra, __ATOMIC_RELAXED) | (level ? f->large : 0);
 }
 
+/* No translation ever led to this table: it needs no flush. */
+void slat_free_unused(struct slat *slat, hpa_t table)
+{
+	struct gather unused;
+
+	gather_begin(&unused, NULL, slat->account);
+	gather_frame(&unused, table, ACCOUNT_TABLE);
+	gather_finish(&unused);
+}
+
 /* Links a fresh table at *slot, or finds that another CPU was first: its table is the one then. */
 static enum status table_link(struct slat *slat, uint64_t *slot, uint64_t *seen)
 {
-	struct gather unused;
 	hpa_t table;
 	uint64_t none = 0;
 	enum status status = table_alloc(slat->account, &table);
@@ -55,9 +66,7 @@ static enum status table_link(struct slat *slat, uint64_t *slot, uint64_t *seen)
 		*seen = table.v | slat->format->table_bits;
 		return OK;
 	}
-	gather_begin(&unused, NULL, slat->account);
-	gather_frame(&unused, table, ACCOUNT_TABLE);
-	gather_finish(&unused);
+	slat_free_unused(slat, table);
 	*seen = none;
 	return OK;
 }
@@ -153,20 +162,70 @@ void slat_drop_page(struct slat *slat, gpa_t where, struct gather *gather)
 		slat_set(slat, entry, 0, gather);
 }
 
-/* The level-1 entry if there is one. */
-static uint64_t *block_entry(const struct slat *slat, gpa_t where)
+/* The entry of this level if its table is there. */
+static uint64_t *entry_at(const struct slat *slat, gpa_t where, unsigned level)
 {
 	const struct pt_format *f = slat->format;
 	uint64_t *table = direct_pointer(slat->root);
 
-	for (unsigned l = f->levels - 1; l > 1; l--) {
+	for (unsigned l = f->levels - 1; l > level; l--) {
 		uint64_t value = __atomic_load_n(&table[pt_index(f, l, where.v)], __ATOMIC_ACQUIRE);
 
 		if (!(value & f->present) || (value & f->large))
 			return NULL;
 		table = table_of(value, f);
 	}
-	return &table[pt_index(f, 1, where.v)];
+	return &table[pt_index(f, level, where.v)];
+}
+
+/* The level-1 entry if there is one. */
+static uint64_t *block_entry(const struct slat *slat, gpa_t where)
+{
+	return entry_at(slat, where, 1);
+}
+
+/* The 1 GiB leaf around `where`, and its slot. */
+static bool huge_leaf(const struct slat *slat, gpa_t where, uint64_t **slot, uint64_t *leaf)
+{
+	*slot = entry_at(slat, where, 2);
+	*leaf = *slot ? __atomic_load_n(*slot, __ATOMIC_ACQUIRE) : 0;
+	return slat_present(slat, *leaf) && pt_is_leaf(slat->format, 2, *leaf);
+}
+
+enum status slat_map_huge(struct slat *slat, gpa_t where, uint64_t leaf)
+{
+	uint64_t *entry, none = 0;
+	enum status status = slat_entry(slat, where, 2, &entry);
+
+	if (status != OK)
+		return status;
+	return __atomic_compare_exchange_n(entry, &none, leaf, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED) ? OK : CONFLICT;
+}
+
+enum status slat_split_huge(struct slat *slat, gpa_t where, struct gather *gather)
+{
+	const struct pt_format *f = slat->format;
+	uint64_t *slot, *table, leaf;
+	enum status status;
+	hpa_t frame;
+
+	if (!huge_leaf(slat, where, &slot, &leaf))
+		return OK;
+	status = table_alloc(slat->account, &frame);
+	if (status != OK)
+		return status;
+	table = direct_pointer(frame);
+	for (unsigned i = 0; i < ENTRIES; i++)
+		table[i] = leaf + i * BLOCK_SIZE;
+	/* Another block's owner may have been first: then there's no such leaf any more, which is as good. */
+	if (!__atomic_compare_exchange_n(slot, &leaf, frame.v | f->table_bits, false, __ATOMIC_RELEASE,
+					 __ATOMIC_RELAXED)) {
+		slat_free_unused(slat, frame);
+		return slat_split_huge(slat, where, gather);
+	}
+	__atomic_fetch_add(&slat->tables, 1, __ATOMIC_RELAXED);
+	gather_flush(gather);
+	return OK;
 }
 
 uint64_t *slat_table(const struct slat *slat, gpa_t where)
@@ -193,8 +252,14 @@ static void table_unlink(struct slat *slat, uint64_t entry, struct gather *gathe
 void slat_drop_block(struct slat *slat, gpa_t where, struct gather *gather)
 {
 	uint64_t *entry = block_entry(slat, where);
-	uint64_t old;
+	uint64_t *slot, old;
 
+	/* A 1 GiB leaf goes whole: the other blocks come back from faults. */
+	if (huge_leaf(slat, where, &slot, &old)) {
+		if (__atomic_compare_exchange_n(slot, &old, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+			gather_flush(gather);
+		entry = block_entry(slat, where);
+	}
 	if (!entry)
 		return;
 	old = __atomic_exchange_n(entry, 0, __ATOMIC_ACQ_REL);
@@ -206,27 +271,47 @@ void slat_drop_block(struct slat *slat, gpa_t where, struct gather *gather)
 		table_unlink(slat, old, gather);
 }
 
-enum status slat_split_block(struct slat *slat, gpa_t where, struct gather *gather)
+enum status slat_split_prepare(struct slat *slat, gpa_t where, struct gather *gather, hpa_t *table)
 {
-	const struct pt_format *f = slat->format;
-	uint64_t *entry = block_entry(slat, where);
-	uint64_t old, *table;
-	hpa_t frame;
-	enum status status;
+	uint64_t *entry;
+	enum status status = slat_split_huge(slat, where, gather);
 
-	if (!entry || !slat_present(slat, *entry) || !pt_is_leaf(f, 1, *entry))
-		return OK;
-	status = table_alloc(slat->account, &frame);
+	*table = HPA_NONE;
 	if (status != OK)
 		return status;
+	entry = block_entry(slat, where);
+	if (!entry || !slat_present(slat, *entry) || !pt_is_leaf(slat->format, 1, *entry))
+		return OK;
+	return table_alloc(slat->account, table);
+}
+
+void slat_split_commit(struct slat *slat, gpa_t where, hpa_t frame, struct gather *gather)
+{
+	const struct pt_format *f = slat->format;
+	uint64_t *entry, *table, old;
+
+	if (hpa_is_none(frame))
+		return;
+	entry = block_entry(slat, where);
+	panic_unless(entry != NULL);
 	old = *entry;
+	panic_unless(slat_present(slat, old) && pt_is_leaf(f, 1, old));
 	table = direct_pointer(frame);
 	for (unsigned i = 0; i < ENTRIES; i++)
 		table[i] = (old & ~f->large) + i * PAGE_SIZE;
 	__atomic_store_n(entry, frame.v | f->table_bits, __ATOMIC_RELEASE);
 	__atomic_fetch_add(&slat->tables, 1, __ATOMIC_RELAXED);
 	gather_flush(gather);
-	return OK;
+}
+
+enum status slat_split_block(struct slat *slat, gpa_t where, struct gather *gather)
+{
+	hpa_t table;
+	enum status status = slat_split_prepare(slat, where, gather, &table);
+
+	if (status == OK)
+		slat_split_commit(slat, where, table, gather);
+	return status;
 }
 
 static void destroy_table(struct slat *slat, hpa_t frame, unsigned level, struct gather *gather)

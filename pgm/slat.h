@@ -35,21 +35,35 @@ void slat_destroy(struct slat *slat);
 uint64_t slat_leaf(const struct slat *slat, unsigned level, hpa_t frame, unsigned rights, unsigned type);
 
 /*
- * The entry that covers `where` at `level` (0 or 1), making the tables above it. CONFLICT: a large leaf stands above.
+ * The entry that covers `where` at `level` (0, 1 or 2), making the tables above it. CONFLICT: a large leaf stands above.
  * NO_MEMORY, OVER_QUOTA. The level-1 entry's table is made too when level is 0.
  */
 enum status slat_entry(struct slat *slat, gpa_t where, unsigned level, uint64_t **entry) must_check;
 /* The lowest entry that exists for `where`, and its level. Never NULL. */
 uint64_t *slat_find(const struct slat *slat, gpa_t where, unsigned *level);
 
+/* A 1 GiB leaf where nothing is mapped yet. CONFLICT: something is. NO_MEMORY, OVER_QUOTA. */
+enum status slat_map_huge(struct slat *slat, gpa_t where, uint64_t leaf) must_check;
+/* The 1 GiB leaf around `where`, if there is one → 512 leaves of 2 MiB that translate exactly as it did. NO_MEMORY leaves it. */
+enum status slat_split_huge(struct slat *slat, gpa_t where, struct gather *gather) must_check;
+/* Gives back a table that was allocated but never linked. */
+void slat_free_unused(struct slat *slat, hpa_t table);
+
 /* Puts a leaf in; asks for a flush when a present translation changes its frame or loses a right. */
 void slat_set(const struct slat *slat, uint64_t *entry, uint64_t value, struct gather *gather);
 /* Removes what is mapped at one 4 KiB page (a 2 MiB leaf around it goes whole). */
 void slat_drop_page(struct slat *slat, gpa_t where, struct gather *gather);
-/* Removes all that is mapped in the 2 MiB block, its level-0 table included. */
+/* Removes all that is mapped in the 2 MiB block, its level-0 table included; a 1 GiB leaf around it goes whole. */
 void slat_drop_block(struct slat *slat, gpa_t where, struct gather *gather);
 /* 2 MiB leaf → table of 512 leaves that translate exactly as it did. NO_MEMORY leaves it. No leaf there: OK. */
 enum status slat_split_block(struct slat *slat, gpa_t where, struct gather *gather) must_check;
+/*
+ * The same in two halves, for a caller that has more to allocate: prepare splits a 1 GiB leaf above and allocates (a table,
+ * or HPA_NONE when there's no 2 MiB leaf to split); commit can't fail. The block stays locked in between.
+ * A table that isn't committed goes to slat_free_unused().
+ */
+enum status slat_split_prepare(struct slat *slat, gpa_t where, struct gather *gather, hpa_t *table) must_check;
+void slat_split_commit(struct slat *slat, gpa_t where, hpa_t table, struct gather *gather);
 
 /* The 512 leaves of a 2 MiB block; NULL: there's no table of them. */
 uint64_t *slat_table(const struct slat *slat, gpa_t where);

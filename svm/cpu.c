@@ -9,6 +9,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
+#include "arch/x86_64/traps.h"
 #include "lib/memory.h"
 #include "mm/map.h"
 #include "svm/codes.h"
@@ -37,10 +38,18 @@ static enum status check_present(struct hv_refusal *why)
 	return OK;
 }
 
+/* Bochs has no VM_CR: what isn't there has nothing switched off. */
+static uint64_t read_vm_cr(void)
+{
+	uint64_t value;
+
+	return rdmsr_safe(MSR_VM_CR, &value) ? value : 0;
+}
+
 /* VM_CR says whether firmware has switched SVM off; the lock, whether that can be undone without it. 15.4, 15.30.1. */
 static enum status check_allowed(struct hv_refusal *why)
 {
-	uint64_t vm_cr = rdmsr(MSR_VM_CR);
+	uint64_t vm_cr = read_vm_cr();
 
 	if (!(vm_cr & VM_CR_SVMDIS) || !(vm_cr & VM_CR_LOCK))
 		return OK;
@@ -143,8 +152,8 @@ enum status svm_enable_cpu(struct hv_refusal *why)
 		svm_quirks_detect();
 		svm_read_xcr0 = svm_quirks.xsetbv_silent && (read_cr4() & CR4_OSXSAVE);
 	}
-	if (rdmsr(MSR_VM_CR) & VM_CR_SVMDIS)
-		wrmsr(MSR_VM_CR, rdmsr(MSR_VM_CR) & ~VM_CR_SVMDIS);
+	if (read_vm_cr() & VM_CR_SVMDIS)
+		wrmsr(MSR_VM_CR, read_vm_cr() & ~VM_CR_SVMDIS);
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
 	wrmsr(MSR_VM_HSAVE_PA, host_vendor_page(index).v);
 	cpu->host_vmcb_address = direct_address(cpu->host_vmcb);

@@ -14,6 +14,23 @@
 #include "vm/decode.h"
 #include "vm/vcpu.h"
 
+#define PDPTE_MARKED_BY_QEMU BIT(5)
+
+/*
+ * PAE: Intel's processors hold the four PDPTEs since CR3 was loaded; under AMD's nested paging they are read from memory at
+ * each walk (APM vol. 2 section 15.25.10), so the registers have none. QEMU marks them accessed, in a bit that
+ * the format reserves: it is not held against the guest.
+ */
+static void fetch_pdptes(struct vcpu *vcpu, struct walk_context *c)
+{
+	if (hv_capabilities.slat == SLAT_EPT)
+		memcpy(c->pdpte, vcpu->hv->pdpte, sizeof(c->pdpte));
+	else if (pgm_read(vcpu->machine->pgm, gpa(c->cr3 & BITS(31, 5)), c->pdpte, sizeof(c->pdpte), ORIGIN_GUEST, NULL) != OK)
+		memset(c->pdpte, 0, sizeof(c->pdpte));
+	for (unsigned i = 0; i < 4 && hv_capabilities.slat == SLAT_NPT; i++)
+		c->pdpte[i] &= ~PDPTE_MARKED_BY_QEMU;
+}
+
 void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *c)
 {
 	struct hv_vcpu *h = vcpu->hv;
@@ -24,7 +41,8 @@ void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *c)
 	c->cr4 = h->cr4;
 	c->efer = h->efer;
 	c->rflags = h->rflags;
-	memcpy(c->pdpte, h->pdpte, sizeof(c->pdpte));
+	if ((c->cr0 & CR0_PG) && (c->cr4 & CR4_PAE) && !(c->efer & EFER_LMA))
+		fetch_pdptes(vcpu, c);
 	c->pkru = 0;
 	c->cpl = !(h->cr0 & CR0_PE) ? 0 : h->rflags & RFLAGS_VM ? 3 : SEG_ATTR_DPL(h->segment[SEG_SS].attributes);
 	c->physical_bits = cpuid_physical_bits(vcpu->machine->cpuid);

@@ -99,7 +99,7 @@ const struct config_key config_host_keys[HOST_KEY_COUNT] = {
 				 "once every machine has stopped"),
 	[KEY_OVERCOMMIT] = CHOICE("overcommit", IN_HOST(overcommit), "none ratio", "none",
 				  "whether machines may be promised more memory than there is"),
-	[KEY_OVERCOMMIT_RATIO] = NUMBER("overcommit_ratio", IN_HOST(overcommit_ratio), 100, 1000, "150",
+	[KEY_OVERCOMMIT_RATIO] = NUMBER("overcommit_ratio", IN_HOST(overcommit_ratio), 100, 1000000, "150",
 					"overcommit = ratio: promised memory, in percent of the host's"),
 	[KEY_MAPPING] = { .name = "mapping",
 			  .kind = KIND_CHOICE,

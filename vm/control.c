@@ -24,8 +24,11 @@ static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer)
 	return (cr0 & CR0_PG) && (cr4 & CR4_PAE) && !(efer & EFER_LMA);
 }
 
+/* Under AMD's nested paging no PDPTEs are held, so none are judged when CR3 is loaded. */
 static bool load_pdptes(struct vcpu *vcpu, uint64_t cr3)
 {
+	if (hv_capabilities.slat == SLAT_NPT)
+		return true;
 	return guest_load_pdptes(vcpu->machine->pgm, cr3, cpuid_physical_bits(vcpu->machine->cpuid),
 				 vcpu->hv->pdpte) == OK;
 }

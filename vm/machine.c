@@ -106,6 +106,35 @@ static void collect_written(void *context)
 			hv->collect_written(m->vcpu[i]->hv);
 }
 
+struct prealloc_progress {
+	const struct machine *machine;
+	unsigned told; /* quarters */
+};
+
+/* A line per quarter of memory that takes long. */
+static void prealloc_progress(void *context, uint64_t done, uint64_t total)
+{
+	struct prealloc_progress *p = context;
+	unsigned quarters = (unsigned)(done * 4 / total);
+
+	if (quarters <= p->told || total * PAGE_SIZE < GIB)
+		return;
+	p->told = quarters;
+	log_line("vm %s: %llu of %llu MiB preallocated", p->machine->name, (unsigned long long)(done * PAGE_SIZE / MIB),
+		 (unsigned long long)(total * PAGE_SIZE / MIB));
+}
+
+static enum status preallocate(struct machine *m, char *why, size_t size)
+{
+	struct prealloc_progress progress = { .machine = m };
+	enum status status = pgm_preallocate(m->pgm, prealloc_progress, &progress);
+
+	if (status != OK)
+		format_string(why, size, "ram_preallocate: %llu MiB could not all be had at once: %s",
+			      (unsigned long long)(m->config->memory / MIB), status_text(status));
+	return status;
+}
+
 static enum status create_memory(struct machine *m, char *why, size_t size)
 {
 	const struct config_machine *c = m->config;
@@ -117,11 +146,12 @@ static enum status create_memory(struct machine *m, char *why, size_t size)
 		.misconfig_exit = hv_capabilities.misconfig_exit,
 		.accessed_dirty = hv_capabilities.slat_accessed_dirty, .pml = hv_capabilities.pml,
 	};
-	enum status status = pgm_create(&m->pgm, &pc, sync_flush, m, why, size);
+	enum status status;
 
+	status = pgm_create(&m->pgm, &pc, sync_flush, m, why, size);
 	if (status == OK && hv->collect_written)
 		pgm_dirty_set_source(m->pgm, collect_written, m);
-	return status;
+	return status == OK && c->ram_preallocate ? preallocate(m, why, size) : status;
 }
 
 static enum status create_vcpus(struct machine *m)
@@ -144,6 +174,8 @@ static void destroy(struct machine *m)
 {
 	enum status status = BUSY;
 
+	machines_worker_enter(); /* a flush of its might just be looking at the vcpus */
+
 	for (unsigned i = 0; i < m->vcpu_count; i++) {
 		vcpu_destroy(m->vcpu[i]);
 		m->vcpu[i] = NULL;
@@ -159,6 +191,7 @@ static void destroy(struct machine *m)
 	if (m->pgm && status != OK)
 		log_line("vm %s: memory was not given back in full: %s", m->name, status_text(status));
 	m->pgm = NULL;
+	machines_worker_leave();
 }
 
 static enum status build(struct machine *m, char *why, size_t size)

@@ -122,6 +122,11 @@ void machine_end(struct machine *machine, enum machine_end end, uint32_t value, 
 bool machines_reap(void (*ended)(struct machine *machine, const char *text));
 /* Does no machine run (or pause, or wait to be reaped)? */
 bool machines_idle(void);
+/* One bounded step of background work for one of the machines; false: nothing to do for now. Any CPU, from its idle loop. */
+bool machines_idle_step(void);
+/* No such step is inside a machine from enter to leave. Not from within one. */
+void machines_worker_enter(void);
+void machines_worker_leave(void);
 const char *machine_state_name(const struct machine *machine);
 
 /* Nanoseconds of the machine's clock. */

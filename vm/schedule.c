@@ -168,7 +168,7 @@ void schedule_loop(bool (*housekeeping)(void), uint64_t poll_ns)
 		if (housekeeping)
 			busy |= housekeeping();
 		interrupts_window();
-		if (busy || frame_prezero_step())
+		if (busy || machines_idle_step() || frame_prezero_step())
 			continue;
 		sleep(r, poll_ns);
 	}

@@ -27,7 +27,7 @@ display_library: rfb, options="timeout=0"
 memory: guest={memory}, host={memory}
 romimage: file={firmware}
 vgaromimage: file={vga_bios}
-cpu: model={model}, count={cpus}, ips=10000000, quantum=16, reset_on_triple_fault=0, ignore_bad_msrs={ignore}{msrs}
+cpu: model={model}, count={cpus}, ips={ips}, quantum=16, reset_on_triple_fault=0, ignore_bad_msrs={ignore}{msrs}
 clock: sync=none, time0=946684800
 pci: enabled=1, chipset=i440fx
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
@@ -45,10 +45,11 @@ debug: action=ignore
 
 
 def prepare(folder, image, terminal, *, memory=512, cpus=1, model="skylake_x", firmware=OVMF, ticks=TICK_LIMIT,
-            panic="fatal", ignore_bad_msrs=False):
+            panic="fatal", ignore_bad_msrs=False, ips=40000000):
     """Writes Bochs' files into `folder`; returns the argument list. `ticks` ends the run.
 
-    `ignore_bad_msrs`: unknown MSRs don't fault, as Debian's kernel needs while it has no exception table yet."""
+    `ips`: instructions to a second of the machine's time; with few of them Linux' timer interrupts leave no time for
+    anything else. `ignore_bad_msrs`: unknown MSRs don't fault, as Debian's kernel needs while it has no exception table yet."""
     if memory > MEMORY_MAX:
         raise ValueError(f"Bochs: {memory} MiB of memory; at most {MEMORY_MAX}")
     if model not in MODELS:
@@ -57,7 +58,7 @@ def prepare(folder, image, terminal, *, memory=512, cpus=1, model="skylake_x", f
     files = {
         "bochsrc": TEMPLATE.format(memory=memory, cpus=cpus, model=MODELS[model], firmware=firmware, image=image,
                                    terminal=terminal, msrs=msrs, vga_bios=VGA_BIOS, log="/dev/null", panic=panic,
-                                   ignore=int(ignore_bad_msrs)),
+                                   ips=ips, ignore=int(ignore_bad_msrs)),
         "msrs.def": MSRS,
         "commands": f"sb {ticks}\nc\nq\n",
     }

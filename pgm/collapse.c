@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Collapse: a detailed block whose 512 pages are all plain private RAM becomes one large page, in the background, in
+ * bounded steps, while the machine runs.
+ *
+ *   LOOK     finds a full block, has a chunk ready. If the 512 frames are one chunk already (it was split, and nothing
+ *            changed), nothing need be copied: straight to UNMAP.
+ *   PROTECT  takes the right to write from the block's translations, and flushes; those pages are now `clean`.
+ *   COPY     copies clean pages, a few at a time under the block's lock; those are `copied`.
+ *   UNMAP    once all are copied: takes the block's table out, and flushes.
+ *   SWITCH   if still nobody came near: the record becomes LARGE, the leaf is put in, the old frames go.
+ *
+ * Invariant: a page that is clean can't have been written since, because each way to write it (a fault of the guest,
+ * pgm_write and its kin) passes collapse_touched() under the block's lock, which makes it dirty again. Between UNMAP and
+ * SWITCH every access of the guest faults, so SWITCH replaces frames that no processor can still reach.
+ * A guest that keeps writing makes it go round; after MAX_ROUNDS it is given up.
+ *
+ * The counters of /PGM/LargePage/: Alloc: blocks made large at first touch. Alloc2: made large by a copy here. Reused: by
+ * joining their own frames. Setup: 2 MiB leaves written. IsValid: faults that found the leaf there already. AllocFailed: no
+ * whole chunk or no quota. ZeroEvict: read-only leaves of zeros replaced. TlbFlush: flushes for a collapse. Recheck: full blocks looked
+ * at. Refused: of these, not fit (handler, monitor, share, pin). Overflow: given up since the guest kept writing.
+ *
+ * One CPU at a time (`busy`); locks: the block's, and what mm takes.
+ */
+#include <string.h>
+
+#include "arch/x86_64/hv.h"
+#include "pgm/internal.h"
+
+#define LOOK_BLOCKS 64u
+#define COPY_PAGES 16u
+#define MAX_ROUNDS 4u
+#define RWX (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE)
+
+static bool has(const uint64_t *map, unsigned page)
+{
+	return map[page / 64] >> (page % 64) & 1;
+}
+
+static void put(uint64_t *map, unsigned page, bool value)
+{
+	map[page / 64] = (map[page / 64] & ~BIT(page % 64)) | (uint64_t)value << (page % 64);
+}
+
+static bool all(const uint64_t *map)
+{
+	uint64_t sum = ~UINT64_C(0);
+
+	for (unsigned i = 0; i < COLLAPSE_WORDS; i++)
+		sum &= map[i];
+	return sum == ~UINT64_C(0);
+}
+
+/* With all its neighbours that the same fault may map. */
+void collapse_touched(struct pgm *pgm, gpa_t where)
+{
+	unsigned first = (where.v >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1)) & ~(FAULT_AROUND - 1);
+	uint64_t group = BITS(FAULT_AROUND - 1, 0) << first % 64;
+
+	_Static_assert(64 % FAULT_AROUND == 0, "a group lies in one word");
+	pgm->collapse.clean[first / 64] &= ~group;
+	pgm->collapse.copied[first / 64] &= ~group;
+}
+
+static bool page_fit(page_record r)
+{
+	return page_get_type(r) == PAGE_RAM && page_get_state(r) == PAGE_ALLOCATED &&
+	       page_get_handler(r) == HANDLER_NONE && !(r.bits & (PAGE_PINNED | PAGE_SHADOWED));
+}
+
+/* Locked. *joined: the frames are one chunk in order. */
+static bool block_fit(struct block *b, bool *joined)
+{
+	page_record *records = block_records(b);
+	hpa_t first = page_frame(records[0]);
+
+	*joined = is_aligned(first.v, BLOCK_SIZE);
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
+		if (!page_fit(records[i]))
+			return false;
+		*joined &= page_frame(records[i]).v == first.v + i * PAGE_SIZE;
+	}
+	return true;
+}
+
+static bool worth_a_look(const struct block *b)
+{
+	return (__atomic_load_n(&b->word, __ATOMIC_RELAXED) & BLOCK_KIND_MASK) == BLOCK_DETAILED;
+}
+
+/* The next detailed block from the cursor on, after at most LOOK_BLOCKS looks; *over: this was the end of memory. */
+static struct block *next_detailed(struct pgm *pgm, gpa_t *base, bool *over)
+{
+	struct collapse *c = &pgm->collapse;
+	uint64_t end = pgm->directory_count << (DIRECTORY_SHIFT - BLOCK_SHIFT);
+
+	for (unsigned i = 0; i < LOOK_BLOCKS && c->cursor < end; i++) {
+		struct block *b;
+
+		*base = gpa(c->cursor << BLOCK_SHIFT);
+		b = block_find(pgm, *base);
+		c->cursor = b ? c->cursor + 1 : (c->cursor | (DIRECTORY_BLOCKS - 1)) + 1;
+		if (b && worth_a_look(b))
+			return b;
+	}
+	*over = c->cursor >= end;
+	if (*over)
+		c->cursor = 0;
+	return NULL;
+}
+
+/* The flag is off, or goes off; nothing else has changed. */
+static void give_up(struct pgm *pgm, uint64_t *why)
+{
+	struct collapse *c = &pgm->collapse;
+	struct gather gather;
+
+	(void)__atomic_fetch_add(why, 1, __ATOMIC_RELAXED);
+	block_lock(c->block);
+	c->block->flags &= ~(uint32_t)BLOCK_COLLAPSING;
+	block_unlock(c->block);
+	gather_begin(&gather, NULL, &pgm->account); /* the chunk was never mapped */
+	if (!hpa_is_none(c->chunk))
+		gather_block(&gather, c->chunk);
+	gather_finish(&gather);
+	c->chunk = HPA_NONE;
+	c->block = NULL;
+	c->phase = COLLAPSE_LOOK;
+}
+
+/* Takes this block on if it is fit. Returns whether it did. */
+static bool take_on(struct pgm *pgm, struct block *b, gpa_t base)
+{
+	struct collapse *c = &pgm->collapse;
+	hpa_t chunk = HPA_NONE;
+	bool joined, full, fit, zero;
+
+	block_lock(b);
+	full = block_kind(b) == BLOCK_DETAILED && b->held == PAGES_PER_BLOCK;
+	fit = full && block_fit(b, &joined);
+	block_unlock(b);
+	if (!full)
+		return false;
+	COUNT(pgm, large_recheck);
+	if (!fit) {
+		COUNT(pgm, large_refused);
+		return false;
+	}
+	if (!joined && block_alloc(&pgm->account, base, &chunk, &zero) != OK) {
+		COUNT(pgm, large_alloc_failed);
+		return false;
+	}
+	c->block = b;
+	c->base = base;
+	c->chunk = chunk;
+	c->rounds = 0;
+	block_lock(b); /* what has changed since shows at the switch, when all is looked at again */
+	if (block_kind(b) != BLOCK_DETAILED) {
+		block_unlock(b);
+		give_up(pgm, &pgm->counters.large_refused);
+		return false;
+	}
+	memset(c->clean, 0, sizeof(c->clean));
+	memset(c->copied, 0, sizeof(c->copied));
+	b->flags |= BLOCK_COLLAPSING;
+	block_unlock(b);
+	c->phase = joined ? COLLAPSE_UNMAP : COLLAPSE_PROTECT;
+	return true;
+}
+
+void collapse_abandon(struct pgm *pgm)
+{
+	if (pgm->collapse.block)
+		give_up(pgm, &pgm->counters.large_refused);
+}
+
+static void finish_flush(struct pgm *pgm, struct gather *gather)
+{
+	if (!gather->flush && !gather->count)
+		return;
+	COUNT(pgm, large_flush);
+	gather_finish(gather);
+}
+
+/* Locked: nothing below the block's level-1 entry can be written from now on, after the flush. */
+static void write_protect(struct pgm *pgm, gpa_t base, struct gather *gather)
+{
+	const struct slat *s = &pgm->slat;
+	unsigned level;
+	uint64_t *table = slat_find(s, base, &level);
+
+	if (level) {
+		slat_drop_block(&pgm->slat, base, gather);
+		return;
+	}
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
+		uint64_t entry = __atomic_load_n(&table[i], __ATOMIC_RELAXED);
+		unsigned rights = slat_rights(s, entry);
+
+		if (rights & ACCESS_WRITE)
+			slat_set(s, &table[i], slat_leaf(s, 0, slat_frame(s, 0, entry), rights & ~ACCESS_WRITE, 6), gather);
+	}
+}
+
+static void step_protect(struct pgm *pgm)
+{
+	struct collapse *c = &pgm->collapse;
+	struct gather gather;
+
+	if (c->rounds++ == MAX_ROUNDS) {
+		give_up(pgm, &pgm->counters.large_overflow);
+		return;
+	}
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	block_lock(c->block);
+	if (c->block->flags & BLOCK_COLLAPSING) {
+		write_protect(pgm, c->base, &gather);
+		memset(c->clean, 0xff, sizeof(c->clean));
+	}
+	block_unlock(c->block);
+	finish_flush(pgm, &gather);
+	c->phase = COLLAPSE_COPY;
+}
+
+static void copy_page(hpa_t to, hpa_t from)
+{
+	void *target = frame_map(to), *source = frame_map(from);
+
+	memcpy(target, source, PAGE_SIZE);
+	frame_unmap(source);
+	frame_unmap(target);
+}
+
+/* Locked. Copies up to COPY_PAGES clean pages; returns how many. A clean one that lost its frame stays uncopied. */
+static unsigned copy_some(struct collapse *c)
+{
+	page_record *records = block_records(c->block);
+	unsigned done = 0;
+
+	for (unsigned i = 0; i < PAGES_PER_BLOCK && done < COPY_PAGES; i++) {
+		if (has(c->copied, i) || !has(c->clean, i) || !page_fit(records[i]))
+			continue;
+		copy_page(hpa(c->chunk.v + i * PAGE_SIZE), page_frame(records[i]));
+		put(c->copied, i, true);
+		done++;
+	}
+	return done;
+}
+
+static void step_copy(struct pgm *pgm)
+{
+	struct collapse *c = &pgm->collapse;
+	bool on, complete = false;
+	unsigned done = 0;
+
+	block_lock(c->block);
+	on = c->block->flags & BLOCK_COLLAPSING;
+	if (on) {
+		done = copy_some(c);
+		complete = all(c->copied);
+	}
+	block_unlock(c->block);
+	if (!on)
+		give_up(pgm, &pgm->counters.large_refused);
+	else if (complete)
+		c->phase = COLLAPSE_UNMAP;
+	else if (!done)
+		c->phase = COLLAPSE_PROTECT;
+}
+
+static void step_unmap(struct pgm *pgm)
+{
+	struct collapse *c = &pgm->collapse;
+	struct gather gather;
+
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	block_lock(c->block);
+	if (c->block->flags & BLOCK_COLLAPSING)
+		slat_drop_block(&pgm->slat, c->base, &gather);
+	block_unlock(c->block);
+	finish_flush(pgm, &gather);
+	c->phase = COLLAPSE_SWITCH;
+}
+
+/* Locked. Did nobody map or write anything since the block was unmapped? */
+static bool still_unmapped(struct pgm *pgm)
+{
+	struct collapse *c = &pgm->collapse;
+	unsigned level;
+	uint64_t entry = *slat_find(&pgm->slat, c->base, &level);
+
+	return level >= 1 && !slat_present(&pgm->slat, entry) && (hpa_is_none(c->chunk) || all(c->copied));
+}
+
+/* Locked, unmapped, all in place: the record and the leaf. The records' frame is the caller's from now on. */
+static enum status become_large(struct pgm *pgm, struct block *b, gpa_t base, hpa_t chunk)
+{
+	uint64_t *entry;
+	struct gather none;
+
+	if (hpa_is_none(pgm->collapse.chunk)) {
+		enum status status = block_join(&pgm->account, chunk, base);
+
+		if (status != OK)
+			return status;
+	}
+	b->held = b->special = 0;
+	b->flags = 0;
+	block_set(b, BLOCK_LARGE, chunk);
+	/* Without a table for the leaf the next fault brings it. Nothing is replaced, so there's nothing to flush. */
+	if (slat_entry(&pgm->slat, base, 1, &entry) == OK) {
+		gather_begin(&none, NULL, &pgm->account);
+		slat_set(&pgm->slat, entry, slat_leaf(&pgm->slat, 1, chunk, RWX, 6), &none);
+		COUNT(pgm, large_setup);
+	}
+	return OK;
+}
+
+/* What the block was made of: unmapped and flushed before the switch, and out of everybody's reach since. */
+static void release_old(struct pgm *pgm, hpa_t records_frame, bool frames)
+{
+	page_record *records = direct_pointer(records_frame);
+	struct gather gather;
+
+	gather_begin(&gather, NULL, &pgm->account);
+	for (unsigned i = 0; frames && i < PAGES_PER_BLOCK; i++)
+		gather_frame(&gather, page_frame(records[i]), ACCOUNT_BASE);
+	gather_frame(&gather, records_frame, ACCOUNT_TABLE);
+	gather_finish(&gather);
+}
+
+static void step_switch(struct pgm *pgm)
+{
+	struct collapse *c = &pgm->collapse;
+	bool copied = !hpa_is_none(c->chunk), joined, fit, quiet;
+	enum status status = CONFLICT;
+	hpa_t records;
+
+	block_lock(c->block);
+	records = block_address(c->block);
+	fit = (c->block->flags & BLOCK_COLLAPSING) && block_fit(c->block, &joined) && (copied || joined);
+	quiet = fit && still_unmapped(pgm);
+	if (quiet)
+		status = become_large(pgm, c->block, c->base, copied ? c->chunk : page_frame(*block_records(c->block)));
+	block_unlock(c->block);
+	if (!fit || (quiet && status != OK)) {
+		give_up(pgm, &pgm->counters.large_refused);
+	} else if (!quiet) {
+		if (copied)
+			c->phase = COLLAPSE_PROTECT;
+		else if (c->rounds++ == MAX_ROUNDS)
+			give_up(pgm, &pgm->counters.large_overflow);
+		else
+			c->phase = COLLAPSE_UNMAP;
+	} else {
+		release_old(pgm, records, copied);
+		(void)__atomic_fetch_add(copied ? &pgm->counters.large_collapsed : &pgm->counters.large_reused, 1,
+					 __ATOMIC_RELAXED);
+		c->block = NULL;
+		c->chunk = HPA_NONE;
+		c->phase = COLLAPSE_LOOK;
+	}
+}
+
+/* False: a whole round over memory found nothing to take on. */
+static bool step_look(struct pgm *pgm)
+{
+	bool over = false;
+	gpa_t base;
+	struct block *b = next_detailed(pgm, &base, &over);
+
+	if (b)
+		(void)take_on(pgm, b, base);
+	return !over;
+}
+
+static bool step(struct pgm *pgm)
+{
+	switch (pgm->collapse.phase) {
+	case COLLAPSE_PROTECT: step_protect(pgm); return true;
+	case COLLAPSE_COPY: step_copy(pgm); return true;
+	case COLLAPSE_UNMAP: step_unmap(pgm); return true;
+	case COLLAPSE_SWITCH: step_switch(pgm); return true;
+	default: return step_look(pgm);
+	}
+}
+
+bool pgm_collapse_step(struct pgm *pgm)
+{
+	struct collapse *c = &pgm->collapse;
+	bool more = false;
+
+	if (!pgm->config.large_pages || !pgm->config.slat_2m)
+		return false;
+	if (__atomic_exchange_n(&c->busy, 1, __ATOMIC_ACQUIRE))
+		return false;
+	if (!__atomic_load_n(&c->holds, __ATOMIC_ACQUIRE))
+		more = step(pgm);
+	else
+		collapse_abandon(pgm);
+	__atomic_store_n(&c->busy, 0, __ATOMIC_RELEASE);
+	return more;
+}
+
+void pgm_collapse_hold(struct pgm *pgm, bool hold)
+{
+	__atomic_fetch_add(&pgm->collapse.holds, hold ? 1u : -1u, __ATOMIC_ACQ_REL);
+	/* A step that didn't see it yet ends soon; after that nothing becomes large. */
+	while (hold && __atomic_load_n(&pgm->collapse.busy, __ATOMIC_ACQUIRE))
+		spin_pause();
+}
+
+bool pgm_idle_step(struct pgm *pgm)
+{
+	bool more = handy_top_up(pgm);
+
+	return pgm_collapse_step(pgm) || more;
+}

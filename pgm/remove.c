@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Taking a range away while vcpus run, in bounded steps.
+ *
+ * First the range leaves the table, so whoever looks from now on (always under the block's lock) finds nothing there. Then block by block
+ * the records and translations go, and the frames follow after the flush. A vcpu that held a block's lock before us is
+ * seen by what it left in the record; so nothing of the range survives its block's turn.
+ */
+#include <string.h>
+
+#include "pgm/internal.h"
+
+#define EMPTY_BLOCKS 256u /* looked at in one step */
+
+bool removal_covers(const struct pgm *pgm, gpa_t where)
+{
+	const struct removal *m = &pgm->removal;
+
+	return m->active && where.v - m->base < m->size;
+}
+
+static bool has_handler(struct pgm *pgm, const struct pgm_range *range)
+{
+	struct pgm_handler_info info;
+
+	return pgm_handler_next(pgm, gpa(range->base), &info) && info.first < range->base + range->size;
+}
+
+/* Takes it out of the table; it is sorted and stays so. pgm->lock held. */
+static void table_remove(struct range_table *t, unsigned index)
+{
+	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	t->count--;
+	memmove(&t->range[index], &t->range[index + 1], (t->count - index) * sizeof(t->range[0]));
+	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
+}
+
+static enum status begin(struct pgm *pgm, gpa_t base)
+{
+	struct range_table *t = &pgm->ranges;
+	enum status status = NOT_FOUND;
+
+	lock_acquire(&pgm->lock);
+	for (unsigned i = 0; i < t->count && status == NOT_FOUND; i++) {
+		const struct pgm_range range = t->range[i];
+
+		if (range.base != base.v)
+			continue;
+		status = has_handler(pgm, &range) ? CONFLICT : OK;
+		if (status != OK)
+			break;
+		pgm->removal = (struct removal){ .active = true, .ram = range.type == PAGE_RAM, .base = range.base,
+						 .size = range.size, .cursor = range.base };
+		table_remove(t, i);
+		if (range.type == PAGE_RAM)
+			(void)__atomic_fetch_sub(&pgm->config.ram, range.size, __ATOMIC_RELAXED);
+	}
+	lock_release(&pgm->lock);
+	return status;
+}
+
+/* Locked, detailed: pages first..end lose their frames. BUSY: one is pinned. */
+static enum status clear_pages(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, struct gather *gather)
+{
+	enum status status = OK;
+
+	b->flags &= ~(uint32_t)BLOCK_COLLAPSING;
+	for (uint64_t a = first; a < end; a += PAGE_SIZE) {
+		page_record *r = page_of(b, gpa(a));
+
+		if (r->bits & PAGE_PINNED) {
+			status = BUSY;
+			continue;
+		}
+		slat_drop_page(&pgm->slat, gpa(a), gather);
+		if (page_owns_frame(*r)) {
+			b->held--;
+			gather_frame(gather, page_frame(*r), ACCOUNT_BASE);
+		}
+		if (page_is_special(*r))
+			b->special--;
+		r->bits = 0;
+	}
+	return status;
+}
+
+/* Locked. A detailed block of which nothing is left needs no records. */
+static void drop_records(struct pgm *pgm, struct block *b, gpa_t base, struct gather *gather)
+{
+	page_record *records = block_records(b);
+
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
+		if (records[i].bits)
+			return;
+	slat_drop_block(&pgm->slat, base, gather);
+	gather_frame(gather, block_address(b), ACCOUNT_TABLE);
+	block_set(b, BLOCK_UNTOUCHED, hpa(0));
+	b->flags = 0;
+}
+
+/* Locked. */
+static enum status clear_block(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, struct gather *gather)
+{
+	gpa_t base = gpa(align_down(first, BLOCK_SIZE));
+	enum status status = OK;
+
+	if (block_kind(b) == BLOCK_LARGE) { /* a large block lies in one range, so all of it goes */
+		slat_drop_block(&pgm->slat, base, gather);
+		gather_block(gather, block_address(b));
+		block_set(b, BLOCK_UNTOUCHED, hpa(0));
+	} else if (block_kind(b) == BLOCK_DETAILED) {
+		status = clear_pages(pgm, b, first, end, gather);
+		drop_records(pgm, b, base, gather);
+	} else {
+		slat_drop_block(&pgm->slat, base, gather);
+	}
+	return status;
+}
+
+/* One block's turn; *heavy: it had something in it. */
+static enum status remove_block(struct pgm *pgm, bool *heavy)
+{
+	struct removal *m = &pgm->removal;
+	uint64_t first = m->cursor;
+	uint64_t end = min_u64(m->base + m->size, align_down(first, BLOCK_SIZE) + BLOCK_SIZE);
+	struct block *b = block_find(pgm, gpa(first));
+	struct gather gather;
+	enum status status;
+
+	if (!b) { /* nothing in this half GiB was ever touched, nor mapped */
+		m->cursor = min_u64(m->base + m->size, align_down(first, BIT(DIRECTORY_SHIFT)) + BIT(DIRECTORY_SHIFT));
+		return OK;
+	}
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	block_lock(b);
+	*heavy = block_kind(b) != BLOCK_UNTOUCHED;
+	status = clear_block(pgm, b, first, end, &gather);
+	block_unlock(b);
+	if (gather.flush || gather.count)
+		gather_finish(&gather);
+	if (status == OK)
+		m->cursor = end;
+	return status;
+}
+
+/* Another CPU may just be resizing too (BUSY): then again. */
+static enum status resize(struct pgm *pgm, enum account_kind kind, uint64_t pages, bool more)
+{
+	enum status status;
+
+	do {
+		uint64_t now = pgm->account.reserved[kind];
+
+		status = account_resize(&pgm->account, kind, more ? now + pages : now - min_u64(now, pages));
+	} while (status == BUSY);
+	return status;
+}
+
+/* Worst case of tables for it: a level-0 table and a frame of records per block. */
+static uint64_t tables_for(uint64_t bytes)
+{
+	return (bytes / BLOCK_SIZE + 2) * 2;
+}
+
+enum status quota_grow(struct pgm *pgm, uint64_t bytes)
+{
+	enum status status = resize(pgm, ACCOUNT_BASE, bytes >> PAGE_SHIFT, true);
+
+	if (status != OK)
+		return status;
+	status = resize(pgm, ACCOUNT_TABLE, tables_for(bytes), true);
+	if (status != OK)
+		quota_shrink(pgm, bytes);
+	return status;
+}
+
+/* Tables stay until the machine ends, and so does their share. */
+void quota_shrink(struct pgm *pgm, uint64_t bytes)
+{
+	enum status status = resize(pgm, ACCOUNT_BASE, bytes >> PAGE_SHIFT, false);
+
+	/* Something else still holds more than what would be left: the machine keeps the larger quota. */
+	if (status != OK)
+		log_line("pgm: the quota stays as it is: %s", status_text(status));
+}
+
+static enum status finish(struct pgm *pgm)
+{
+	struct removal *m = &pgm->removal;
+
+	if (m->ram)
+		quota_shrink(pgm, m->size);
+	lock_acquire(&pgm->lock);
+	m->active = false;
+	lock_release(&pgm->lock);
+	return OK;
+}
+
+enum status pgm_remove_range_step(struct pgm *pgm, gpa_t base)
+{
+	struct removal *m = &pgm->removal;
+	enum status status = OK;
+	bool heavy = false;
+
+	if (!m->active) {
+		status = begin(pgm, base);
+		return status == OK ? BUSY : status;
+	}
+	if (m->base != base.v)
+		return CONFLICT;
+	for (unsigned i = 0; i < EMPTY_BLOCKS && m->cursor < m->base + m->size && status == OK && !heavy; i++)
+		status = remove_block(pgm, &heavy);
+	if (status != OK || m->cursor < m->base + m->size)
+		return BUSY;
+	return finish(pgm);
+}
