@@ -30,8 +30,8 @@ def start(boot, name):
     return monitor
 
 
-def log(monitor, name, *words):
-    answer = monitor.json(f"dirtylog {name} {' '.join(words)}")
+def log(monitor, name, *words, timeout=None):
+    answer = monitor.json(f"dirtylog {name} {' '.join(words)}", timeout)
     assert answer["ok"], answer
     return answer
 
@@ -74,7 +74,7 @@ def test_nothing_is_lost(boot, vendor, name):
             resume(monitor, name)
         assert seen > 0, "the guest writes all the time"
         log(monitor, name, "off")
-    answer = log(monitor, name, "toggle", "1000")
+    answer = log(monitor, name, "toggle", "1000", timeout=600)
     assert answer["times"] == 1000 and answer["mode"] == "off"
     log(monitor, name, "on")
     log(monitor, name, "verify")

@@ -42,7 +42,7 @@ static uint64_t count_bits(void)
 }
 
 /* ---- one thread: exactly the pages that were written ---- */
-enum act { ACT_GUEST, ACT_DEVICE, ACT_EXCHANGE, ACT_READ, ACT_FAULT_READ, ACT_HANDLER, ACT_ZERO_BYTES, ACT_TAKE, ACTS };
+enum act { ACT_GUEST, ACT_DEVICE, ACT_EXCHANGE, ACT_READ, ACT_FAULT_READ, ACT_HANDLER, ACT_ZERO_BYTES, ACT_MAP, ACT_TAKE, ACTS };
 static handler_type write_handler;
 
 static enum status not_mine(void *user, struct pgm_access *access)
@@ -81,6 +81,7 @@ static bool has_handler(uint64_t page)
 /* Returns whether the page was written. */
 static bool do_act(enum act act, uint64_t page)
 {
+	struct pgm_mapping mapping;
 	uint64_t seen, word;
 
 	switch (act) {
@@ -103,6 +104,11 @@ static bool do_act(enum act act, uint64_t page)
 	case ACT_HANDLER:
 		toggle_handler(page);
 		return false;
+	case ACT_MAP:
+		if (pgm_map_write(machine, address_of(page), 8, "test", &mapping) != OK)
+			return false;
+		pgm_mapping_release(machine, &mapping);
+		return true;
 	default:
 		assert_int_equal(pgm_write(machine, address_of(page), &seen, 0, ORIGIN_DEVICE, NULL), OK);
 		return false;
