@@ -113,11 +113,14 @@ unit_objects = $(patsubst %.c,$(B)/unit/$(2)/%.o,$(filter %.c,$(call unit_source
 
 $(B)/unit/test_%.tsan: $$(call unit_objects,test_$$*,tsan)
 	@echo "  UNIT  $@"
-	@$(CC) -fsanitize=thread -o $@ $^ -lcmocka -lpthread
+	@$(CC) -fsanitize=thread -o $@ $(filter %.o,$^) -lcmocka -lpthread
 
 $(B)/unit/test_%: $$(call unit_objects,test_$$*,obj)
 	@echo "  UNIT  $@"
-	@$(CC) $(SANITIZE) -o $@ $^ -lcmocka -lpthread
+	@$(CC) $(SANITIZE) -o $@ $(filter %.o,$^) -lcmocka -lpthread
+
+# vm/acpi.c includes what iasl makes of the DSDT.
+$(B)/unit/test_load $(B)/fuzz/fuzz_loader: $(B)/vm/dsdt.hex
 
 test-unit: $(UNIT) $(TSAN) ## unit tests only (host build, sanitizers)
 	@for t in $(UNIT) $(TSAN); do echo "== $$t"; ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done

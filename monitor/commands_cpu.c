@@ -133,7 +133,7 @@ static void walk_context_of(const struct vcpu *v, struct walk_context *c)
 
 	*c = (struct walk_context){ .cr0 = h->cr0, .cr3 = h->cr3, .cr4 = h->cr4, .efer = h->efer, .rflags = h->rflags,
 				    .physical_bits = cpuid_physical_bits(v->machine->cpuid),
-				    .page_1g = cpuid_has_1g(v->machine->cpuid) };
+				    .page_1g = cpuid_has_1g(v->machine->cpuid), .a20_mask = v->a20_mask };
 	memcpy(c->pdpte, h->pdpte, sizeof(c->pdpte));
 }
 

@@ -67,6 +67,7 @@ static void vm_info(struct output *out, char *const *argument)
 	output_bool(out, "autostart", c->autostart);
 	output_bool(out, "test_ports", c->test_ports);
 	output_number(out, "starts", m->starts);
+	output_number(out, "resets", m->resets);
 	if (m->pgm) {
 		output_number(out, "clock_ms", machine_now(m) / 1000000);
 		output_number(out, "guest_ms", guest_ns(m) / 1000000);
@@ -123,7 +124,7 @@ static void vm_reset(struct output *out, char *const *argument)
 	struct machine *m = command_machine(out, argument[0]);
 
 	if (m)
-		report(out, m, machine_stop(m, true), "resetting");
+		report(out, m, machine_reset(m), "resetting");
 }
 
 static void vm_pause(struct output *out, char *const *argument)
@@ -159,7 +160,7 @@ static const struct command commands[] = {
 	{ "vm stop", "NAME", 1, 1, "end a machine at once, as by its power switch", vm_stop },
 	{ "vm pause", "NAME", 1, 1, "hold a machine; its clock stands still", vm_pause },
 	{ "vm resume", "NAME", 1, 1, "let a paused machine go on", vm_resume },
-	{ "vm reset", "NAME", 1, 1, "end a machine at once and start it anew", vm_reset },
+	{ "vm reset", "NAME", 1, 1, "reset a machine at once, as by its reset button", vm_reset },
 	{ "vm info", "NAME", 1, 1, "a machine's configuration and state", vm_info },
 	{ "console", "NAME", 1, 1, "attach a machine's console; Ctrl-] leads on and back", console },
 };

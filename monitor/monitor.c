@@ -94,7 +94,7 @@ void monitor_end(enum monitor_ending how)
 /* ---- machines that end ---- */
 static void on_ended(struct machine *m, const char *text)
 {
-	console_machine_ended(m, text, m->operator_reset);
+	console_machine_ended(m, text, m->operator_reset || m->restart);
 }
 
 static void start_again(void)

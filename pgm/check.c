@@ -60,6 +60,20 @@ static void check_entry(struct check *c, gpa_t where, uint64_t entry, unsigned l
 		finding(c, where, "the table has bits that no leaf should have", entry);
 }
 
+/* What a closed A20 gate shows at `where`, whose target's record is r. */
+static void check_alias(struct check *c, gpa_t where, page_record r)
+{
+	uint64_t entry = a20_entry(c->pgm, where);
+	hpa_t frame = slat_frame(&c->pgm->slat, 0, entry);
+
+	if (!slat_present(&c->pgm->slat, entry))
+		return;
+	if (slat_rights(&c->pgm->slat, entry) & ~page_rights(r))
+		finding(c, where, "the table for a closed A20 gate grants more than the record", entry);
+	if (page_has_frame(r) ? frame.v != page_frame(r).v : frame.v - pgm_zero_block.v >= BLOCK_SIZE)
+		finding(c, where, "the table for a closed A20 gate points to another frame", entry);
+}
+
 static void check_mapping(struct check *c, gpa_t where, page_record r)
 {
 	unsigned level;
@@ -67,11 +81,25 @@ static void check_mapping(struct check *c, gpa_t where, page_record r)
 	const char *wrong;
 	hpa_t zero = hpa(pgm_zero_block.v + (level ? where.v & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1) : 0));
 
-	if (slat_present(&c->pgm->slat, entry))
+	if (misconfig_is_mark(c->pgm, entry)) {
+		if (misconfig_wrong(c->pgm, where, r))
+			finding(c, where, "marked as MMIO where no handler stands alone", entry);
+	} else if (slat_present(&c->pgm->slat, entry)) {
 		check_entry(c, where, entry, level, page_has_frame(r) ? page_frame(r) : zero, page_rights(r));
+	}
 	wrong = dirty_check_page(c->pgm, where, r, entry, level);
 	if (wrong)
 		finding(c, where, wrong, entry);
+	if (!(where.v & A20_BIT)) {
+		check_alias(c, where, r);
+		check_alias(c, gpa(where.v | A20_BIT), r);
+	}
+}
+
+/* A shadowed ROM's page shows one copy or the other. */
+static bool type_fits(enum page_type range, page_record r)
+{
+	return range == page_get_type(r) || (range == PAGE_ROM && page_get_type(r) == PAGE_ROM_SHADOW);
 }
 
 static void check_record(struct check *c, gpa_t where, page_record r)
@@ -80,7 +108,7 @@ static void check_record(struct check *c, gpa_t where, page_record r)
 
 	if (r.bits & ~PAGE_RECORD_BITS)
 		finding(c, where, "the record has bits without a meaning", r.bits);
-	if (range_type(c->pgm, where) != page_get_type(r) && !page_is_alias(r) && !removal_covers(c->pgm, where))
+	if (!type_fits(range_type(c->pgm, where), r) && !page_is_alias(r) && !removal_covers(c->pgm, where))
 		finding(c, where, "the record's type isn't that of the range", r.bits);
 	if (wrong)
 		finding(c, where, wrong, page_get_handler(r));
@@ -133,14 +161,33 @@ static void check_large(struct check *c, struct block *b, gpa_t base)
 	}
 }
 
+/* Marks of MMIO, and nothing else, may stand in a table under a block without records. */
+static void check_marks(struct check *c, gpa_t base)
+{
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
+		gpa_t where = gpa(base.v + i * PAGE_SIZE);
+		unsigned level;
+		uint64_t entry = *slat_find(&c->pgm->slat, where, &level);
+
+		if (entry && !misconfig_is_mark(c->pgm, entry))
+			finding(c, where, "a page is mapped under a block without records", entry);
+		else if (entry && misconfig_wrong(c->pgm, where, (page_record){ 0 }))
+			finding(c, where, "marked as MMIO where no handler stands alone", entry);
+	}
+}
+
 static void check_untouched(struct check *c, gpa_t base)
 {
+	page_record r = { 0 };
 	unsigned level;
-	uint64_t entry = *slat_find(&c->pgm->slat, base, &level);
 
-	check_no_small(c, base);
-	if (slat_present(&c->pgm->slat, entry))
-		check_entry(c, base, entry, level, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE);
+	slat_find(&c->pgm->slat, base, &level);
+	if (!level) {
+		check_marks(c, base);
+		return;
+	}
+	page_set_type(&r, block_plain(c->pgm, base) ? PAGE_RAM : PAGE_INVALID);
+	check_mapping(c, base, r);
 }
 
 /* With the handlers held still, so that marks can be held against them. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Do the parts add up: pages held by blocks and the reserve against the base account, tables and records against the table
- * account, the tables that can be reached against their count; and no table leads to where no block is.
+ * Do the parts add up: pages held by blocks and the reserve against the base account, tables and records against the
+ * table account, the tables that can be reached against their count; and no table leads to where no block is.
  *
  * On a running machine the sums move under the count. They count for something only if nothing was charged, handed
  * out or linked meanwhile, and since a CPU may stand for long between a charge and its link, only if they fail
@@ -100,8 +100,9 @@ unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *l
 		s.base += hpa_is_none(pgm->collapse.chunk) ? 0 : PAGES_PER_BLOCK;
 		s.base += hpa_is_none(pgm->preallocation.chunks) ? 0 : GIB / PAGE_SIZE;
 		count_blocks(pgm, &s);
+		s.base += (uint64_t)__atomic_load_n(&pgm->beside_blocks, __ATOMIC_RELAXED);
 		count_tables(pgm, &s, pgm->slat.root, pgm->slat.format->levels - 1u, 0);
-		s.table += s.slat;
+		s.table += s.slat + __atomic_load_n(&pgm->a20.slat.tables, __ATOMIC_RELAXED);
 		still = events(pgm) == before;
 		if (still && !compare(pgm, &s, NULL, NULL))
 			return 0;

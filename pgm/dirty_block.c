@@ -196,6 +196,12 @@ void dirty_unmonitor(struct pgm *pgm, page_record *r, gpa_t where)
 	dirty_written(pgm, where);
 }
 
+void dirty_note_block(struct pgm *pgm, gpa_t base)
+{
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
+		pgm_dirty_note(pgm, gpa(base.v + i * PAGE_SIZE));
+}
+
 unsigned dirty_large_rights(const struct pgm *pgm)
 {
 	return ACCESS_READ | ACCESS_EXECUTE | (dirty_mode(pgm) == DIRTY_OFF ? ACCESS_WRITE : 0);

@@ -40,6 +40,8 @@ void dirty_take_block(struct pgm *pgm, struct block *b, gpa_t base, unsigned wor
 		      uint64_t *out, struct gather *gather);
 /* A large block has just been split while the log is on. */
 void dirty_block_split(struct pgm *pgm, struct block *b, gpa_t base);
+/* All pages of a block that is cleared. */
+void dirty_note_block(struct pgm *pgm, gpa_t base);
 /* A guest may write this MONITORED page from now on; it is dirty. */
 void dirty_unmonitor(struct pgm *pgm, page_record *r, gpa_t where);
 /* What a table may grant for a large block. */

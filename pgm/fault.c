@@ -89,8 +89,10 @@ static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t w
 	if (unlikely(b->flags & BLOCK_COLLAPSING))
 		collapse_touched(pgm, where);
 	if (access & ACCESS_WRITE) {
-		if (type == PAGE_ROM || page_hardware_handler(*r) == HANDLER_WRITE)
+		if (type == PAGE_ROM || (r->bits & PAGE_READ_ONLY) || page_hardware_handler(*r) == HANDLER_WRITE)
 			return PGM_EMULATE;
+		if (type == PAGE_MMIO2)
+			mmio2_written(r);
 		if (!page_has_frame(*r)) {
 			enum status status = page_allocate(pgm, b, where, gather);
 
@@ -140,6 +142,14 @@ static enum pgm_verdict fault_locked(struct pgm *pgm, struct block *b, gpa_t whe
 	}
 }
 
+static enum pgm_verdict emulate(struct pgm *pgm, gpa_t where)
+{
+	COUNT(pgm, fault_emulate);
+	if (pgm->config.misconfig_exit)
+		misconfig_install(pgm, where);
+	return PGM_EMULATE;
+}
+
 enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
 {
 	enum pgm_verdict verdict;
@@ -149,7 +159,7 @@ enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
 
 	COUNT(pgm, faults);
 	if (unlikely(block_nothing(pgm, where)))
-		return PGM_EMULATE;
+		return emulate(pgm, where);
 	status = block_get(pgm, where, &b);
 	if (unlikely(status != OK))
 		return out_of(status);
@@ -160,8 +170,8 @@ enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
 	if (gather.flush || gather.count)
 		gather_finish(&gather);
 	if (verdict == PGM_EMULATE)
-		COUNT(pgm, fault_emulate);
-	else if (verdict == PGM_NO_MEMORY)
+		return emulate(pgm, where);
+	if (verdict == PGM_NO_MEMORY)
 		COUNT(pgm, fault_no_memory);
 	return verdict;
 }

@@ -80,6 +80,7 @@ static void take_out(struct handler_operation *o)
 		panic("a handler is gone from under the lock");
 	if (!handler_is_mmio(o->pgm, &o->node) || o->node.pages_aliased)
 		handler_remark(o, o->node.first, o->node.last, false);
+	misconfig_remove(o->pgm, o->node.first, o->node.last);
 }
 
 enum status pgm_handler_register(struct pgm *pgm, handler_type type, gpa_t first, gpa_t last, void *user,

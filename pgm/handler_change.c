@@ -197,6 +197,7 @@ enum status pgm_handler_modify(struct pgm *pgm, gpa_t first, gpa_t new_first, gp
 		/* The old pages lose marks and aliases; or, if the new ones could not be marked, are armed again. */
 		if (marks || o.node.pages_aliased)
 			handler_remark(&o, o.node.first, o.node.last, true);
+		misconfig_remove(pgm, o.node.first, o.node.last);
 	}
 	return handler_end_quiet(&o, status);
 }

@@ -13,10 +13,15 @@
 #include "lib/memory.h"
 #include "mm/frame.h"
 #include "mm/map.h"
+#include "pgm/a20.h"
 #include "pgm/dirty_log.h"
 #include "pgm/handler.h"
 #include "pgm/large.h"
+#include "pgm/misconfig.h"
+#include "pgm/mmio2.h"
 #include "pgm/pgm.h"
+#include "pgm/reset.h"
+#include "pgm/rom.h"
 #include "pgm/slat.h"
 
 /* The directory: one page of 256 descriptors per 512 MiB of guest-physical space. */
@@ -29,6 +34,7 @@ _Static_assert(BLOCK_SHIFT + 8 == DIRECTORY_SHIFT, "256 blocks are 512 MiB");
 #define HANDY_LOW 32u
 #define HANDY_REFILL 32u
 #define FAULT_AROUND 16u
+#define PGM_ROM_PAGES 64u /* every machine is promised so many beside its RAM */
 
 struct range_table {
 	uint64_t generation; /* atomic; odd while it changes */
@@ -55,6 +61,14 @@ struct pgm {
 	struct handler_table handlers;
 	struct dirty_log dirty;
 	struct pgm_counters counters;
+	struct rom *roms;          /* the shadowed ones; rom.c */
+	uint64_t rom_pages;        /* that pgm_add_rom and pgm_add_shadowed_rom have promised */
+	int64_t beside_blocks;     /* BASE pages that no block holds, less pages in blocks that are not BASE; atomic */
+	struct mmio2 *mmio2;       /* under the machine's lock; mmio2.c */
+	struct a20_tables a20;
+	uint32_t mark_tables;      /* tables made for misconfig.c's marks; atomic */
+	struct reset_state reset;
+	void (*sync)(struct flush_domain *domain, uint64_t generation); /* the machine's: behind a20_sync */
 	uint64_t destroy_cursor;
 	bool destroying;
 	bool built;            /* what is added now is beyond what the accounts were opened for */
@@ -149,5 +163,7 @@ static inline bool type_is_mmio(enum page_type type)
 	return type == PAGE_INVALID || type == PAGE_MMIO;
 }
 enum status range_add(struct pgm *pgm, const struct pgm_range *range) must_check;
+/* The range that begins at `base`, if there is one. The records are the caller's business. */
+void range_remove(struct pgm *pgm, gpa_t base);
 
 #endif

@@ -11,7 +11,8 @@ unsigned page_rights(page_record r)
 
 	if (handler == HANDLER_ALL || type == PAGE_INVALID || type == PAGE_MMIO)
 		return 0;
-	if (page_get_state(r) == PAGE_ALLOCATED && handler < HANDLER_WRITE && type != PAGE_ROM)
+	if (page_get_state(r) == PAGE_ALLOCATED && handler < HANDLER_WRITE && type != PAGE_ROM &&
+	    !(r.bits & PAGE_READ_ONLY))
 		return ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE;
 	return ACCESS_READ | ACCESS_EXECUTE;
 }

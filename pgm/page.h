@@ -50,8 +50,9 @@ typedef struct { uint64_t bits; } page_record;
 #define PAGE_WRITTEN BIT(48)
 #define PAGE_PINNED BIT(49)
 #define PAGE_SHADOWED BIT(50)
+#define PAGE_READ_ONLY BIT(62)        /* a ROM's RAM copy, shown read-only */
 #define PAGE_HANDLER_SOFTWARE BIT(63) /* the handler is for our own accesses; the guest's hardware passes it by */
-#define PAGE_RECORD_BITS (BITS(50, 0) | PAGE_HANDLER_SOFTWARE)
+#define PAGE_RECORD_BITS (BITS(50, 0) | PAGE_READ_ONLY | PAGE_HANDLER_SOFTWARE)
 
 _Static_assert(PAGE_FRAME_BITS + PAGE_SHIFT == 52, "a frame number covers every host-physical address");
 _Static_assert(PAGE_STATES <= 8 && PAGE_TYPES <= 8, "state and type fit in three bits");

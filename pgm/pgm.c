@@ -13,7 +13,6 @@
 
 #define LOW_RAM_END UINT64_C(0xa0000)
 #define HIGH_RAM_START UINT64_C(0x100000)
-#define ROM_PAGES 64u
 /* Room in the directory for ranges that are added later: 1 KiB. */
 #define DIRECTORY_SLACK (64 * GIB)
 #define DEFAULT_HOLE (512 * MIB)
@@ -107,7 +106,7 @@ static uint64_t base_pages(const struct pgm_config *c)
 {
 	uint64_t collapse = c->large_pages && c->ram >= 2 * BLOCK_SIZE ? PAGES_PER_BLOCK : 0;
 
-	return (c->ram >> PAGE_SHIFT) + ROM_PAGES + HANDY_SIZE + collapse;
+	return (c->ram >> PAGE_SHIFT) + PGM_ROM_PAGES + HANDY_SIZE + collapse;
 }
 
 static enum status build(struct pgm *pgm)
@@ -142,7 +141,9 @@ enum status pgm_create(struct pgm **out, const struct pgm_config *config,
 	lock_init(&pgm->handy.lock, RANK_RESERVE, "handy");
 	lock_init(&pgm->pins.lock, RANK_RESERVE, "pins");
 	pgm->collapse.chunk = pgm->preallocation.chunks = HPA_NONE;
-	pgm->flush = (struct flush_domain){ .sync = sync, .context = context };
+	pgm->sync = sync;
+	pgm->flush = (struct flush_domain){ .sync = a20_sync, .context = context };
+	a20_init_tables(pgm);
 	status = config_check(&pgm->config, why, why_size);
 	if (status == OK) {
 		request.pages[ACCOUNT_BASE] = base_pages(&pgm->config);
@@ -217,6 +218,9 @@ enum status pgm_destroy_step(struct pgm *pgm)
 			panic("the dirty log of a machine at its end is in use");
 		collapse_abandon(pgm);
 		preallocation_abandon(pgm);
+		mmio2_destroy(pgm);
+		rom_destroy(pgm);
+		a20_destroy(pgm);
 		slat_destroy(&pgm->slat);
 		return BUSY;
 	}

@@ -270,7 +270,7 @@ struct pgm_counters {
 	uint64_t reads, read_bytes, writes, write_bytes, handler_calls, handler_hits, handler_misses;
 	uint64_t handler_resets, handler_inserts, handler_removals, handler_max, handler_rebalances;
 	uint64_t handler_tree_errors, handler_alloc_errors;
-	uint64_t npt_misconfig;
+	uint64_t npt_misconfig, misconfig_marks, rom_write_handled, rom_write_unhandled, mmio2_queries;
 	/* Large pages; each is described in collapse.c. */
 	uint64_t large_collapsed, large_setup, large_overflow, large_flush, large_zero_evict, large_reused;
 	uint64_t large_recheck, large_valid, huge_mapped;

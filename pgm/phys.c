@@ -105,16 +105,16 @@ static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, uns
 		return PIECE_NOTHING;
 	if (page_get_handler(*r) >= HANDLER_WRITE && !(way & WAY_PAST))
 		return PIECE_HANDLER;
-	if (page_get_type(*r) == PAGE_ROM && !(way & WAY_ROM)) {
-		*frame = HPA_NONE;
-		return PIECE_DONE;
-	}
+	if (page_get_type(*r) == PAGE_ROM || (r->bits & PAGE_READ_ONLY))
+		return rom_write_frame(pgm, b, to, way & WAY_ROM, frame, gather, status) ? PIECE_DONE : PIECE_FAILED;
 	if (!page_has_frame(*r)) {
 		*status = page_allocate(pgm, b, to, gather);
 		if (*status != OK)
 			return PIECE_FAILED;
 		slat_drop_page(&pgm->slat, to, gather);
 	}
+	if (page_get_type(*r) == PAGE_MMIO2)
+		mmio2_written(r);
 	*frame = page_frame(*r);
 	return PIECE_DONE;
 }
@@ -256,6 +256,11 @@ static uint64_t exchange(void *where, uint64_t expected, uint64_t desired, unsig
 	}
 }
 
+static bool rom_page(struct block *b, gpa_t where)
+{
+	return block_kind(b) == BLOCK_DETAILED && page_get_type(*page_of(b, where)) == PAGE_ROM;
+}
+
 /* *value: expected, then what was there. */
 static enum piece exchange_piece(struct pgm *pgm, gpa_t where, uint64_t *value, uint64_t desired, unsigned size,
 				 unsigned way, enum status *status)
@@ -271,7 +276,8 @@ static enum piece exchange_piece(struct pgm *pgm, gpa_t where, uint64_t *value, 
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	block_lock(b);
 	piece = writable_frame(pgm, b, where, way, &frame, &gather, status);
-	if (piece == PIECE_DONE && hpa_is_none(frame))
+	/* Where reads and writes go to different copies, nothing can be exchanged in place. */
+	if (piece == PIECE_DONE && (hpa_is_none(frame) || rom_page(b, where)))
 		piece = PIECE_HANDLER;
 	if (piece == PIECE_DONE) {
 		uint8_t *bytes = frame_map(hpa(frame.v | (where.v & (PAGE_SIZE - 1))));
@@ -302,14 +308,4 @@ enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected
 	if (piece == PIECE_DONE)
 		*seen = value;
 	return simple_status(pgm, where, piece, status);
-}
-
-enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_t size)
-{
-	struct pgm_range range;
-
-	if (!pgm_range_find(pgm, where, &range) || range.type != PAGE_ROM ||
-	    size > range.size - (where.v - range.base))
-		return BAD_ADDRESS;
-	return pgm_write(pgm, where, data, size, ORIGIN_DEBUGGER, NULL);
 }

@@ -150,9 +150,29 @@ enum status range_add(struct pgm *pgm, const struct pgm_range *range)
 		status = range_insert(&pgm->ranges, range);
 	lock_release(&pgm->lock);
 	lock_release(&pgm->handlers.lock);
-	if (status == OK)
+	if (status == OK) {
 		type_records(pgm, range);
+		misconfig_remove(pgm, range->base, range->base + range->size - 1);
+	}
 	return status;
+}
+
+void range_remove(struct pgm *pgm, gpa_t base)
+{
+	struct range_table *t = &pgm->ranges;
+	unsigned at = 0;
+
+	lock_acquire(&pgm->lock);
+	while (at < t->count && t->range[at].base != base.v)
+		at++;
+	if (at < t->count) {
+		__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		t->count--;
+		memmove(&t->range[at], &t->range[at + 1], (t->count - at) * sizeof(t->range[0]));
+		__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
+	}
+	lock_release(&pgm->lock);
 }
 
 static enum status add_typed(struct pgm *pgm, gpa_t base, uint64_t size, const char *name, enum page_type type)
@@ -181,9 +201,4 @@ enum status pgm_add_ram(struct pgm *pgm, gpa_t base, uint64_t size, const char *
 	else
 		quota_shrink(pgm, size);
 	return status;
-}
-
-enum status pgm_add_rom(struct pgm *pgm, gpa_t base, uint64_t size, const char *name)
-{
-	return add_typed(pgm, base, size, name, PAGE_ROM);
 }

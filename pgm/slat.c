@@ -314,16 +314,29 @@ enum status slat_split_block(struct slat *slat, gpa_t where, struct gather *gath
 	return status;
 }
 
-static void destroy_table(struct slat *slat, hpa_t frame, unsigned level, struct gather *gather)
+void slat_free_tables(struct slat *slat, hpa_t frame, unsigned level, struct gather *gather)
 {
 	const struct pt_format *f = slat->format;
 	uint64_t *table = direct_pointer(frame);
 
 	for (unsigned i = 0; level && i < ENTRIES; i++)
 		if ((table[i] & f->present) && !pt_is_leaf(f, level, table[i]))
-			destroy_table(slat, hpa(table[i] & f->address), level - 1, gather);
+			slat_free_tables(slat, hpa(table[i] & f->address), level - 1, gather);
 	gather_frame(gather, frame, ACCOUNT_TABLE);
-	slat->tables--;
+	__atomic_fetch_sub(&slat->tables, 1, __ATOMIC_RELAXED);
+}
+
+void slat_clear(struct slat *slat, struct gather *gather)
+{
+	const struct pt_format *f = slat->format;
+	uint64_t *root = direct_pointer(slat->root);
+
+	for (unsigned i = 0; i < ENTRIES; i++) {
+		uint64_t old = __atomic_exchange_n(&root[i], 0, __ATOMIC_ACQ_REL);
+
+		if (old & f->present)
+			slat_free_tables(slat, hpa(old & f->address), f->levels - 2u, gather);
+	}
 }
 
 void slat_destroy(struct slat *slat)
@@ -333,7 +346,7 @@ void slat_destroy(struct slat *slat)
 	if (!slat->tables)
 		return;
 	gather_begin(&gather, NULL, slat->account);
-	destroy_table(slat, slat->root, slat->format->levels - 1u, &gather);
+	slat_free_tables(slat, slat->root, slat->format->levels - 1u, &gather);
 	gather_finish(&gather);
 	slat->root = HPA_NONE;
 }

@@ -30,6 +30,10 @@ struct slat {
 enum status slat_create(struct slat *slat, const struct pt_format *format, struct account *account) must_check;
 /* All tables back; no vcpu may use them any more. */
 void slat_destroy(struct slat *slat);
+/* Everything below the root goes; the root stays. No vcpu may run, nobody else may be in the tables. */
+void slat_clear(struct slat *slat, struct gather *gather);
+/* Gives back a table that was taken out, and all below it. */
+void slat_free_tables(struct slat *slat, hpa_t table, unsigned level, struct gather *gather);
 
 /* The value of a leaf. rights: ACCESS_*; type: MEMORY_TYPE_*. */
 uint64_t slat_leaf(const struct slat *slat, unsigned level, hpa_t frame, unsigned rights, unsigned type);

@@ -193,7 +193,7 @@ static enum status at_leaf(struct walk *w, gva_t where, unsigned level, uint64_t
 
 	w->r->level = level;
 	w->r->entry = entry;
-	w->r->gpa = leaf_address(w, level, entry, where.v);
+	w->r->gpa = gpa(leaf_address(w, level, entry, where.v).v & ~w->c->a20_mask);
 	/* The key's flag tells of the key alone, whatever else forbids the access (section 4.7). */
 	key = key_denies(w, entry);
 	if (key || !allowed(w))
@@ -214,7 +214,7 @@ static enum status descend(struct walk *w, gva_t where)
 		bool leaf;
 
 		step->level = (uint8_t)level;
-		step->where = gpa(table + (uint64_t)pt_index(f, level, where.v) * f->entry_size);
+		step->where = gpa((table + (uint64_t)pt_index(f, level, where.v) * f->entry_size) & ~w->c->a20_mask);
 		if (f == &pt_pae && level == 2)
 			step->entry = w->c->pdpte[pt_index(f, level, where.v)];
 		else
@@ -246,7 +246,7 @@ enum status guest_walk(struct pgm *pgm, const struct walk_context *context, gva_
 	enum status status = BUSY;
 
 	if (!f) {
-		result->gpa = gpa(where.v & BITS(31, 0));
+		result->gpa = gpa(where.v & BITS(31, 0) & ~context->a20_mask);
 		result->steps = 0;
 		result->level = 0;
 		result->entry = 0;

@@ -34,6 +34,7 @@ struct walk_context {
 	uint64_t cr0, cr3, cr4, efer, rflags;
 	uint64_t pdpte[4];      /* PAE: as the processor holds them */
 	uint32_t pkru;
+	uint64_t a20_mask;      /* what a closed A20 gate takes out of every physical address; 0: it is open */
 	uint8_t cpl;
 	uint8_t physical_bits;  /* MAXPHYADDR, at most 52 */
 	bool page_1g;           /* CPUID says 1 GiB pages exist */

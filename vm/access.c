@@ -10,6 +10,8 @@
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/registers.h"
 #include "lib/format.h"
+#include "pgm/a20.h"
+#include "pgm/misconfig.h"
 #include "pgm/walk.h"
 #include "vm/decode.h"
 #include "vm/vcpu.h"
@@ -25,7 +27,8 @@ static void fetch_pdptes(struct vcpu *vcpu, struct walk_context *c)
 {
 	if (hv_capabilities.slat == SLAT_EPT)
 		memcpy(c->pdpte, vcpu->hv->pdpte, sizeof(c->pdpte));
-	else if (pgm_read(vcpu->machine->pgm, gpa(c->cr3 & BITS(31, 5)), c->pdpte, sizeof(c->pdpte), ORIGIN_GUEST, NULL) != OK)
+	else if (pgm_read(vcpu->machine->pgm, gpa(c->cr3 & BITS(31, 5) & ~c->a20_mask), c->pdpte, sizeof(c->pdpte),
+			  ORIGIN_GUEST, NULL) != OK)
 		memset(c->pdpte, 0, sizeof(c->pdpte));
 	for (unsigned i = 0; i < 4 && hv_capabilities.slat == SLAT_NPT; i++)
 		c->pdpte[i] &= ~PDPTE_MARKED_BY_QEMU;
@@ -41,6 +44,7 @@ void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *c)
 	c->cr4 = h->cr4;
 	c->efer = h->efer;
 	c->rflags = h->rflags;
+	c->a20_mask = __atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED);
 	if ((c->cr0 & CR0_PG) && (c->cr4 & CR4_PAE) && !(c->efer & EFER_LMA))
 		fetch_pdptes(vcpu, c);
 	c->pkru = 0;
@@ -294,6 +298,21 @@ enum exit_action exit_io(struct vcpu *vcpu)
 	return ACTION_ENTER;
 }
 
+enum exit_action exit_slat_misconfig(struct vcpu *vcpu)
+{
+	pgm_count_misconfig(vcpu->machine->pgm);
+	return exit_emulate(vcpu);
+}
+
+static enum pgm_verdict take_fault(struct vcpu *vcpu, gpa_t where, unsigned access)
+{
+	struct pgm *pgm = vcpu->machine->pgm;
+
+	if (unlikely(__atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED)))
+		return pgm_a20_fault(pgm, where, access);
+	return pgm_fault(pgm, where, access);
+}
+
 static void memory_is_back(struct vcpu *vcpu)
 {
 	log_line("vm %s: vcpu %u goes on: memory has come back", vcpu->machine->name, vcpu->id);
@@ -305,7 +324,7 @@ enum exit_action exit_slat_fault(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
-	switch (pgm_fault(vcpu->machine->pgm, exit->slat.gpa, exit->slat.access)) {
+	switch (take_fault(vcpu, exit->slat.gpa, exit->slat.access)) {
 	case PGM_RESUME:
 		if (unlikely(vcpu->park_told))
 			memory_is_back(vcpu);

@@ -72,13 +72,22 @@ static void bus_set_irq(void *context, unsigned line, bool level)
 	irq_router_set(&m->board->irq, line, level);
 }
 
+/* If its end is decided already, for a reason that came first, neither does anything. */
+static void guest_reset(struct machine *m)
+{
+	bool again = m->config->on_reset == ON_RESET_RESTART;
+
+	if (!again || machine_reset(m) != OK)
+		machine_end(m, END_RESET, 0, NULL);
+}
+
 static void bus_event(void *context, enum machine_event event, uint32_t value)
 {
 	struct machine *m = context;
 
 	switch (event) {
 	case MACHINE_RESET:
-		machine_end(m, END_RESET, 0, NULL);
+		guest_reset(m);
 		break;
 	case MACHINE_POWEROFF:
 		machine_end(m, END_POWEROFF, 0, NULL);
@@ -87,7 +96,10 @@ static void bus_event(void *context, enum machine_event event, uint32_t value)
 		machine_end(m, END_EXIT_PORT, value, NULL);
 		break;
 	case MACHINE_A20:
-		break; /* the gate's effect on addresses comes with the page manager's second root */
+		for (unsigned i = 0; i < m->vcpu_count; i++)
+			if (m->vcpu[i])
+				vcpu_set_a20(m->vcpu[i], value != 0);
+		break;
 	}
 }
 
@@ -340,6 +352,33 @@ void board_destroy(struct machine *m)
 		port_table_destroy(&m->bus);
 	heap_free(b, sizeof(*b));
 	m->board = NULL;
+}
+
+#define RESET(kind)                                   \
+	do {                                          \
+		if (b->kind)                          \
+			kind##_reset(b->kind);        \
+	} while (0)
+
+void board_reset(struct machine *m)
+{
+	struct board *b = m->board;
+
+	a20_reset(&b->a20);
+	RESET(pic);
+	for (unsigned i = 0; i < m->vcpu_count; i++)
+		lapic_reset(b->lapic[i]);
+	RESET(ioapic);
+	RESET(pit);
+	RESET(rtc);
+	RESET(uart);
+	RESET(i8042);
+	RESET(port92);
+	RESET(reset_port);
+	RESET(pm);
+	RESET(fw_cfg);
+	RESET(debug_ports);
+	lapic_set_virtual_wire(b->lapic[0]);
 }
 
 struct lapic *board_lapic(struct board *board, unsigned vcpu)

@@ -11,6 +11,8 @@
 /* Creates the devices; on failure nothing is left. */
 enum status board_create(struct machine *machine) must_check;
 void board_destroy(struct machine *machine);
+/* Every device as after power-on; its wires, windows and handlers stay. */
+void board_reset(struct machine *machine);
 struct lapic *board_lapic(struct board *board, unsigned vcpu);
 /* An interrupt for this CPU, from its local APIC or (on the boot vcpu) the PICs. Cheap: asked before each entry. */
 bool board_interrupt_pending(struct board *board, struct lapic *lapic);

@@ -82,6 +82,8 @@ const struct config_key config_machine_keys[MACHINE_KEY_COUNT] = {
 				 "pages are shared within a group only; none: with no other machine"),
 	[KEY_ZERO_RAM_ON_RESET] =
 		SWITCH("zero_ram_on_reset", IN_MACHINE(zero_ram_on_reset), "on", "a reset clears memory"),
+	[KEY_ON_RESET] = CHOICE("on_reset", IN_MACHINE(on_reset), "stop restart", "stop",
+				"what a reset by the guest does: the machine ends, or loads its kernel again and goes on"),
 	[KEY_MAX_ACCESS_HANDLERS] = NUMBER("max_access_handlers", IN_MACHINE(max_access_handlers), 32, 65536, "6144",
 					   "room for access handlers"),
 	[KEY_PCI_PASSTHROUGH] = LATER_TEXT("pci_passthrough", IN_MACHINE(pci_passthrough), 255, "none",

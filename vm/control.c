@@ -29,7 +29,7 @@ static bool load_pdptes(struct vcpu *vcpu, uint64_t cr3)
 {
 	if (hv_capabilities.slat == SLAT_NPT)
 		return true;
-	return guest_load_pdptes(vcpu->machine->pgm, cr3, cpuid_physical_bits(vcpu->machine->cpuid),
+	return guest_load_pdptes(vcpu->machine->pgm, cr3 & ~vcpu->a20_mask, cpuid_physical_bits(vcpu->machine->cpuid),
 				 vcpu->hv->pdpte) == OK;
 }
 

@@ -187,10 +187,12 @@ enum status load_guest(struct machine *m, char *why, size_t size)
 	struct loader l = { .machine = m, .config = m->config, .why = why, .why_size = size };
 	enum config_protocol protocol = (enum config_protocol)m->config->protocol;
 	enum status status = loader_file(&l, m->config->kernel, &l.kernel);
+	struct pgm_range rom;
 
 	if (status != OK)
 		return status;
-	status = pgm_add_rom(m->pgm, gpa(LOAD_ROM), LOAD_ROM_SIZE, "firmware ROM");
+	if (!pgm_range_find(m->pgm, gpa(LOAD_ROM), &rom)) /* after a reset it's there */
+		status = pgm_add_rom(m->pgm, gpa(LOAD_ROM), LOAD_ROM_SIZE, "firmware ROM");
 	if (status == OK)
 		status = acpi_build(m, LOAD_ROM, LOAD_ROM_SIZE, &l.rsdp);
 	if (status != OK)

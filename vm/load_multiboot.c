@@ -103,46 +103,78 @@ static enum status load_by_addresses(struct loader *l, const struct multiboot_he
 	from = offset - (h->header_addr - h->load_addr);
 	bytes = h->load_end_addr ? (uint64_t)h->load_end_addr - h->load_addr : l->kernel->size - from;
 	memory = h->bss_end_addr ? (uint64_t)h->bss_end_addr - h->load_addr : bytes;
-	if (h->load_end_addr && h->load_end_addr < h->load_addr)
+	if ((h->load_end_addr && h->load_end_addr < h->load_addr) ||
+	    (h->bss_end_addr && h->bss_end_addr < h->load_addr))
 		return loader_fail(l, BAD_FORMAT, "%s: multiboot addresses contradict the file", l->kernel->name);
 	*entry = h->entry_addr;
 	return load_piece(l, from, bytes, h->load_addr, max_u64(memory, bytes), top);
 }
 
-static enum status load_elf32(struct loader *l, uint64_t *entry, uint64_t *top)
+/* What both classes of ELF say, in one form. */
+struct elf_shape {
+	uint64_t entry, headers, count, header_size;
+	bool wide;
+};
+
+/* Headers may lie anywhere in the file: everything is copied out before it is looked at. */
+static enum status read_shape(struct loader *l, bool wide, struct elf_shape *shape)
 {
-	const uint8_t *data = l->kernel->data;
-	const Elf32_Ehdr *e = l->kernel->data;
-	enum status status = OK;
+	uint64_t want = wide ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr);
+	Elf32_Ehdr narrow;
+	Elf64_Ehdr e;
 
-	if ((uint64_t)e->e_phoff + (uint64_t)e->e_phnum * sizeof(Elf32_Phdr) > l->kernel->size)
-		return loader_fail(l, TRUNCATED, "%s: program headers past the file's end", l->kernel->name);
-	for (unsigned i = 0; i < e->e_phnum && status == OK; i++) {
-		const Elf32_Phdr *p = (const Elf32_Phdr *)(data + e->e_phoff) + i;
-
-		if (p->p_type == PT_LOAD && p->p_memsz)
-			status = load_piece(l, p->p_offset, p->p_filesz, p->p_paddr, p->p_memsz, top);
+	if (wide) {
+		memcpy(&e, l->kernel->data, sizeof(e));
+		*shape = (struct elf_shape){ e.e_entry, e.e_phoff, e.e_phnum, e.e_phentsize, true };
+	} else {
+		memcpy(&narrow, l->kernel->data, sizeof(narrow));
+		*shape = (struct elf_shape){ narrow.e_entry, narrow.e_phoff, narrow.e_phnum, narrow.e_phentsize, false };
 	}
-	*entry = e->e_entry;
-	return status;
+	if (shape->header_size != want)
+		return loader_fail(l, BAD_FORMAT, "%s: program headers of %llu bytes, %llu expected", l->kernel->name,
+				   (unsigned long long)shape->header_size, (unsigned long long)want);
+	if (shape->headers > l->kernel->size || shape->count * want > l->kernel->size - shape->headers)
+		return loader_fail(l, TRUNCATED, "%s: program headers past the file's end", l->kernel->name);
+	if (shape->entry >= 4 * GIB)
+		return loader_fail(l, BAD_FORMAT, "%s: entry %#llx is above 4 GiB", l->kernel->name,
+				   (unsigned long long)shape->entry);
+	return OK;
 }
 
-static enum status load_elf64(struct loader *l, uint64_t *entry, uint64_t *top)
+static Elf64_Phdr read_segment(const struct loader *l, const struct elf_shape *shape, unsigned index)
 {
-	const uint8_t *data = l->kernel->data;
-	const Elf64_Ehdr *e = l->kernel->data;
-	enum status status = OK;
+	const uint8_t *at = (const uint8_t *)l->kernel->data + shape->headers + index * shape->header_size;
+	Elf32_Phdr narrow;
+	Elf64_Phdr p;
 
-	if (e->e_phoff > l->kernel->size ||
-	    (uint64_t)e->e_phnum * sizeof(Elf64_Phdr) > l->kernel->size - e->e_phoff)
-		return loader_fail(l, TRUNCATED, "%s: program headers past the file's end", l->kernel->name);
-	for (unsigned i = 0; i < e->e_phnum && status == OK; i++) {
-		const Elf64_Phdr *p = (const Elf64_Phdr *)(data + e->e_phoff) + i;
-
-		if (p->p_type == PT_LOAD && p->p_memsz)
-			status = load_piece(l, p->p_offset, p->p_filesz, p->p_paddr, p->p_memsz, top);
+	if (shape->wide) {
+		memcpy(&p, at, sizeof(p));
+		return p;
 	}
-	*entry = e->e_entry;
+	memcpy(&narrow, at, sizeof(narrow));
+	return (Elf64_Phdr){ .p_type = narrow.p_type, .p_offset = narrow.p_offset, .p_filesz = narrow.p_filesz,
+			     .p_paddr = narrow.p_paddr, .p_memsz = narrow.p_memsz };
+}
+
+/* Segments don't overlap, so all together fit in the machine's memory: that bounds the work too. */
+static enum status load_elf(struct loader *l, bool wide, uint64_t *entry, uint64_t *top)
+{
+	uint64_t room = l->low_end;
+	struct elf_shape shape;
+	enum status status = read_shape(l, wide, &shape);
+
+	for (unsigned i = 0; status == OK && i < shape.count; i++) {
+		Elf64_Phdr p = read_segment(l, &shape, i);
+
+		if (p.p_type != PT_LOAD || !p.p_memsz)
+			continue;
+		status = load_piece(l, p.p_offset, p.p_filesz, p.p_paddr, p.p_memsz, top);
+		if (status == OK && p.p_memsz > room)
+			return loader_fail(l, BAD_FORMAT, "%s: its segments together are larger than memory",
+					   l->kernel->name);
+		room -= p.p_memsz;
+	}
+	*entry = status == OK ? shape.entry : 0;
 	return status;
 }
 
@@ -162,9 +194,9 @@ static enum status load_kernel(struct loader *l, uint64_t *entry, uint64_t *top)
 		return load_by_addresses(l, h, offset, entry, top);
 	if (l->kernel->size >= sizeof(Elf64_Ehdr) && !memcmp(data, ELFMAG, SELFMAG)) {
 		if (data[EI_CLASS] == ELFCLASS32)
-			return load_elf32(l, entry, top);
+			return load_elf(l, false, entry, top);
 		if (data[EI_CLASS] == ELFCLASS64)
-			return load_elf64(l, entry, top);
+			return load_elf(l, true, entry, top);
 	}
 	return loader_fail(l, BAD_FORMAT, "%s is no ELF file and its multiboot header gives no addresses",
 			   l->kernel->name);

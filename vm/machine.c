@@ -14,6 +14,7 @@
 #include "arch/x86_64/percpu.h"
 #include "lib/format.h"
 #include "pgm/dirty.h"
+#include "pgm/reset.h"
 #include "vm/board.h"
 #include "vm/console.h"
 #include "vm/load.h"
@@ -238,6 +239,7 @@ static void start_clock(struct machine *m)
 	m->end_decided = 0;
 	m->end_text[0] = 0;
 	m->operator_reset = false;
+	m->restart = false;
 	m->msr_complaints = 0;
 }
 
@@ -298,6 +300,30 @@ enum status machine_resume(struct machine *m)
 	return OK;
 }
 
+/* Its end is decided: the vcpus leave, the boot CPU does the rest. */
+static void let_end(struct machine *m)
+{
+	__atomic_store_n(&m->state, MACHINE_ENDED, __ATOMIC_RELEASE);
+	leave_all(m);
+	schedule_wake(0);
+}
+
+enum status machine_reset(struct machine *m)
+{
+	enum machine_state state = state_of(m);
+
+	if (state != MACHINE_RUNNING && state != MACHINE_PAUSED)
+		return BAD_STATE;
+	if (__atomic_exchange_n(&m->end_decided, 1, __ATOMIC_ACQ_REL))
+		return BUSY;
+	if (state == MACHINE_PAUSED)
+		m->clock_base += host_now_ns() - m->paused_at;
+	m->end = END_RESET;
+	m->restart = true;
+	let_end(m);
+	return OK;
+}
+
 void machine_end(struct machine *m, enum machine_end end, uint32_t value, const char *text, ...)
 {
 	va_list args;
@@ -311,9 +337,7 @@ void machine_end(struct machine *m, enum machine_end end, uint32_t value, const 
 		format_string_v(m->end_text, sizeof(m->end_text), text, args);
 		va_end(args);
 	}
-	__atomic_store_n(&m->state, MACHINE_ENDED, __ATOMIC_RELEASE);
-	leave_all(m);
-	schedule_wake(0);
+	let_end(m);
 }
 
 enum status machine_stop(struct machine *m, bool again)
@@ -351,6 +375,44 @@ static void end_line(const struct machine *m, char *line, size_t size)
 	}
 }
 
+/* Memory is as after power-on; now the rest, and the loader again. */
+static enum status start_over(struct machine *m, char *why, size_t size)
+{
+	lock_acquire(&m->lock);
+	board_reset(m);
+	lock_release(&m->lock);
+	m->tsc_base = rdtsc();
+	for (unsigned i = 0; i < m->vcpu_count; i++) {
+		__atomic_store_n(&m->vcpu[i]->requests, 0, __ATOMIC_RELAXED);
+		vcpu_reset(m->vcpu[i]);
+	}
+	return load_guest(m, why, size);
+}
+
+/* A piece of a machine's reset. What can't be loaded again ends as an error. */
+static void reset_step(struct machine *m, void (*ended)(struct machine *machine, const char *text))
+{
+	char line[CONFIG_MAX_NAME + 20], why[MACHINE_END_TEXT] = "";
+
+	if (pgm_reset_step(m->pgm, m->config->zero_ram_on_reset) == BUSY)
+		return;
+	if (start_over(m, why, sizeof(why)) != OK) {
+		format_string(m->end_text, sizeof(m->end_text), "reset: %s", why);
+		m->end = END_ERROR;
+		m->restart = false;
+		return;
+	}
+	format_string(line, sizeof(line), "vm %s: reset", m->name);
+	ended(m, line);
+	m->restart = false;
+	m->msr_complaints = 0;
+	m->resets++;
+	__atomic_store_n(&m->end_decided, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&m->state, MACHINE_RUNNING, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < m->vcpu_count; i++)
+		schedule_add(m->vcpu[i]);
+}
+
 bool machines_reap(void (*ended)(struct machine *machine, const char *text))
 {
 	bool any = false;
@@ -361,11 +423,15 @@ bool machines_reap(void (*ended)(struct machine *machine, const char *text))
 
 		if (state_of(m) != MACHINE_ENDED || __atomic_load_n(&m->vcpus_inside, __ATOMIC_ACQUIRE))
 			continue;
+		any = true;
+		if (m->restart) {
+			reset_step(m, ended);
+			continue;
+		}
 		end_line(m, line, sizeof(line));
 		destroy(m);
 		__atomic_store_n(&m->state, MACHINE_OFF, __ATOMIC_RELEASE);
 		ended(m, line);
-		any = true;
 	}
 	return any;
 }

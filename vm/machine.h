@@ -34,6 +34,7 @@ enum machine_end { END_POWEROFF, END_RESET, END_TRIPLE_FAULT, END_EXIT_PORT, END
 #define REQUEST_LEAVE BIT(0)    /* the machine has ended or pauses: leave the run loop */
 #define REQUEST_EVENT BIT(1)    /* something to deliver: interrupt, NMI, INIT, SIPI */
 #define REQUEST_FLUSH BIT(2)    /* the flush domain's generation moved on */
+#define REQUEST_A20 BIT(4)      /* its A20 gate has moved: another root of second-level tables */
 #define REQUEST_TIMER BIT(3)    /* a device timer was armed earlier than the vcpu's deadline */
 
 enum vcpu_activity { VCPU_RUNNABLE, VCPU_HALTED, VCPU_WAIT_SIPI, VCPU_PARKED };
@@ -50,6 +51,7 @@ struct vcpu {
 	uint64_t flush_seen;           /* atomic: generation flushed up to */
 	uint64_t wakeup;               /* host TSC of the next device timer; UINT64_MAX: none */
 	uint64_t wakeup_ns;            /* the same moment by the machine's clock */
+	uint64_t a20_mask;             /* address bits that a closed A20 gate takes out; atomic, see pgm/a20.h */
 	struct hv_vcpu *hv;
 	struct machine *machine;
 	struct lapic *lapic;
@@ -63,7 +65,7 @@ struct vcpu {
 	struct vcpu *next;             /* on its host CPU's list */
 	void *fpu;
 	struct vcpu_msrs msr;
-	uint64_t guest_mode_changes;
+	uint64_t guest_mode_changes, a20_changes;
 	uint64_t exits[EXIT_KIND_COUNT];
 	uint64_t run_ticks, runs, last_ran; /* host TSC spent running */
 	char park_text[80];
@@ -98,7 +100,8 @@ struct machine {
 	bool operator_reset;           /* start again after it is reaped */
 
 	struct console_ring *console;  /* output towards the monitor; vm/console.c */
-	uint64_t starts;
+	bool restart;                  /* it ended to be reset: memory, devices and vcpus stay */
+	uint64_t starts, resets;
 	unsigned msr_complaints;
 };
 
@@ -115,10 +118,16 @@ enum status machine_pause(struct machine *machine) must_check;
 enum status machine_resume(struct machine *machine) must_check;
 /* Ends it as by the operator; with again, it is started anew once reaped. */
 enum status machine_stop(struct machine *machine, bool again) must_check;
+/*
+ * Any CPU. The vcpus leave; then the boot CPU resets memory (by zero_ram_on_reset), devices and vcpus, loads the guest's
+ * files again, and the machine goes on, a paused one too. machines_reap() tells of it with the line `vm NAME: reset`.
+ * BAD_STATE when it is neither running nor paused, BUSY when its end is decided already.
+ */
+enum status machine_reset(struct machine *machine) must_check;
 /* Any CPU, any number of times: the first one counts. text may be NULL. */
 void machine_end(struct machine *machine, enum machine_end end, uint32_t value, const char *text, ...)
 	__attribute__((format(printf, 4, 5)));
-/* Boot CPU's loop: reaps what has ended. Calls ended() with the line's text for each; returns true if it did something. */
+/* Boot CPU's loop: reaps what has ended, and does a piece of what is being reset. Calls ended() with the line's text for each; returns true if it did something. */
 bool machines_reap(void (*ended)(struct machine *machine, const char *text));
 /* Does no machine run (or pause, or wait to be reaped)? */
 bool machines_idle(void);

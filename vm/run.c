@@ -123,7 +123,7 @@ static const exit_handler handlers[EXIT_KIND_COUNT] = {
 	[EXIT_HYPERCALL] = exit_hypercall,
 	[EXIT_UNDEFINED] = exit_undefined,
 	[EXIT_SLAT_FAULT] = exit_slat_fault,
-	[EXIT_SLAT_MISCONFIG] = exit_emulate,
+	[EXIT_SLAT_MISCONFIG] = exit_slat_misconfig,
 	[EXIT_DIRTY_FULL] = exit_again,
 	[EXIT_EXCEPTION] = exit_exception,
 	[EXIT_INTERRUPT_WINDOW] = exit_window,
@@ -203,6 +203,8 @@ static bool take_requests(struct vcpu *vcpu, uint64_t slice_end)
 
 	if (requests & REQUEST_FLUSH)
 		handle_flush(vcpu);
+	if (requests & REQUEST_A20)
+		vcpu_apply_a20(vcpu);
 	if (requests & REQUEST_TIMER) {
 		run_timers(vcpu, slice_end);
 		set_host_timer(vcpu);

@@ -1,8 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Birth, reset and end of a virtual CPU. */
 #include "arch/x86_64/host.h"
+#include "pgm/a20.h"
 #include "vm/board.h"
 #include "vm/vcpu.h"
+
+void vcpu_set_a20(struct vcpu *vcpu, bool open)
+{
+	__atomic_store_n(&vcpu->a20_mask, a20_mask(open), __ATOMIC_RELEASE);
+	vcpu->a20_changes++;
+	vcpu_request(vcpu, REQUEST_A20);
+}
+
+void vcpu_apply_a20(struct vcpu *vcpu)
+{
+	struct pgm *pgm = vcpu->machine->pgm;
+	hpa_t root = pgm_slat_root(pgm);
+	enum status status = OK;
+
+	if (__atomic_load_n(&vcpu->a20_mask, __ATOMIC_ACQUIRE))
+		status = pgm_a20_root(pgm, &root);
+	if (status != OK)
+		machine_end(vcpu->machine, END_ERROR, 0, "the A20 gate is closed: %s", status_text(status));
+	else if (root.v != vcpu->hv->slat_root.v)
+		hv->set_slat(vcpu->hv, root);
+}
 
 void vcpu_reset(struct vcpu *vcpu)
 {
@@ -12,6 +34,8 @@ void vcpu_reset(struct vcpu *vcpu)
 	vcpu->hv->tsc_offset = 0 - vcpu->machine->tsc_base;
 	vcpu->hv->tsc_changed = true;
 	vcpu->hv->flush_pending = true;
+	vcpu->a20_mask = a20_mask(true);
+	vcpu_apply_a20(vcpu);
 	vcpu->nmi_pending = false;
 	vcpu->park_text[0] = 0;
 	vcpu->park_told = false;

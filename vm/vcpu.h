@@ -20,6 +20,10 @@ enum status vcpu_create(struct machine *machine, unsigned id, unsigned cpu, stru
 void vcpu_destroy(struct vcpu *vcpu);
 /* Registers and MSRs as after power-on; the boot vcpu runs, others wait for a SIPI. */
 void vcpu_reset(struct vcpu *vcpu);
+/* Its A20 gate opens or closes: at once for what the hypervisor does for it, before the next entry for itself. Any CPU. */
+void vcpu_set_a20(struct vcpu *vcpu, bool open);
+/* REQUEST_A20, on its own CPU: the second-level root that goes with the gate. */
+void vcpu_apply_a20(struct vcpu *vcpu);
 /* Runs until the slice ends (host TSC), or there's nothing to run. */
 enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end);
 /* Another vcpu is to run on this CPU: FPU state and XCR0 are saved. */
@@ -67,6 +71,7 @@ enum exit_action exit_xsetbv(struct vcpu *vcpu);
 enum exit_action exit_io(struct vcpu *vcpu);         /* access.c */
 enum exit_action exit_slat_fault(struct vcpu *vcpu);
 enum exit_action exit_emulate(struct vcpu *vcpu);
+enum exit_action exit_slat_misconfig(struct vcpu *vcpu);
 
 /* access.c: the emulator's world for this vcpu. */
 void vcpu_emulate_env(struct vcpu *vcpu, struct emulate_env *env);

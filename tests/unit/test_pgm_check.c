@@ -33,8 +33,9 @@ static void record_frame(void) { record_at(0)->bits ^= 1; }
 static void damage_state(void) { record_at(0)->bits ^= (uint64_t)(PAGE_ALLOCATED ^ PAGE_SHARED) << PAGE_STATE_SHIFT; }
 static void record_zero(void) { record_at(0)->bits ^= (uint64_t)PAGE_ALLOCATED << PAGE_STATE_SHIFT; }
 static void record_type(void) { record_at(9)->bits ^= (uint64_t)(PAGE_RAM ^ PAGE_ROM) << PAGE_TYPE_SHIFT; }
-static void record_mark(void) { record_at(1)->bits ^= (uint64_t)HANDLER_WRITE << PAGE_HANDLER_SHIFT; detailed->special ^= 1; }
-static void record_no_handler(void) { record_at(9)->bits ^= (uint64_t)HANDLER_WRITE << PAGE_HANDLER_SHIFT; detailed->special ^= 3; }
+static void flip_mark(unsigned i) { record_at(i)->bits ^= (uint64_t)HANDLER_WRITE << PAGE_HANDLER_SHIFT; }
+static void record_mark(void) { flip_mark(1); detailed->special ^= 1; }
+static void record_no_handler(void) { flip_mark(9); detailed->special ^= 3; }
 static void record_unknown(void) { record_at(9)->bits ^= BIT(60); }
 static void count_held(void) { detailed->held ^= 1; }
 static void count_special(void) { detailed->special ^= 2; }
@@ -45,7 +46,10 @@ static void entry_right(void) { *entry_of(DETAILED + 2 * PAGE_SIZE) ^= pgm->slat
 static void entry_frame(void) { *entry_of(DETAILED) ^= 0x4000; }
 static void entry_type(void) { *entry_of(DETAILED) ^= 0x10; }
 static void entry_reserved(void) { *entry_of(DETAILED) ^= BIT(51); }
-static void entry_handler(void) { *entry_of(DETAILED + PAGE_SIZE) ^= slat_leaf(&pgm->slat, 0, page_frame(*record_at(1)), RX | ACCESS_WRITE, 6); }
+static void entry_handler(void)
+{
+	*entry_of(DETAILED + PAGE_SIZE) ^= slat_leaf(&pgm->slat, 0, page_frame(*record_at(1)), RWX, 6);
+}
 static void entry_large(void) { *entry_of(LARGE) ^= 4 * MIB; }
 static void entry_zero(void) { *entry_of(UNTOUCHED) ^= pgm->slat.format->write; }
 static void entry_nowhere(void) { *entry_of(NOWHERE) ^= slat_leaf(&pgm->slat, 1, hpa(0), RX, 6); }

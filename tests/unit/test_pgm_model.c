@@ -18,7 +18,9 @@
 #define OPERATIONS 1200u
 #define HANDLERS 24u
 
-enum kind { FAULT, GUEST_WRITE, GUEST_READ, DEVICE_WRITE, DEVICE_READ, EXCHANGE, ADD, REMOVE, LARGE_PAGES, FAIL, HEAL, KINDS };
+enum kind {
+	FAULT, GUEST_WRITE, GUEST_READ, DEVICE_WRITE, DEVICE_READ, EXCHANGE, ADD, REMOVE, LARGE_PAGES, FAIL, HEAL, KINDS
+};
 static const char *const names[] = { "fault", "guest write", "guest read", "device write", "device read", "exchange",
 				     "add handler", "remove handler", "large pages", "fail", "heal" };
 

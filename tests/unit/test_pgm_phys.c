@@ -302,7 +302,7 @@ static void test_register_without_memory(void **state)
 	assert_true(succeeded);
 }
 
-/* A handler on one page of a large block: the others keep frame, content and rights; one flush; memory stays where it is. */
+/* A handler on one page of a large block: the others keep frame, content and rights; one flush; nothing moves. */
 static void test_split_keeps(void **state)
 {
 	struct pgm *pgm = make_pgm(64 * MIB);

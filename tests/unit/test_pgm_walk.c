@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // sources: mm/*.c pgm/[!w]*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
 /*
- * Guest walks against the plain reference, 40,000 random cases in each mode: result, error code, and what became of every
- * entry. The walker itself is compiled in here, so that an entry can be changed right between its reading and its
+ * Guest walks against the plain reference, 40,000 random cases in each mode: result, error code, and what became of
+ * every entry. The walker itself is compiled in here, so that an entry can be changed right between its reading and its
  * accessed bit.
  */
 #include "common/pgm_world.h"
@@ -80,7 +80,7 @@ static uint64_t random_leaf(void)
 	return random_bits() & BITS(39, 12);
 }
 
-/* A page of its own for each level, the path of `la` written into it. Large entries keep their low address bits zero mostly. */
+/* A page of its own for each level, the path of `la` written into it. Large entries have low address bits of zero. */
 static void build_64(uint64_t la, unsigned top)
 {
 	for (unsigned level = top; level < 5; level--) {

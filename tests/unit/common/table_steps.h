@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sees every single store to a live table. The tables that can be reached from the root are made read-only; a store to one
- * faults, is let through with the processor's single-step flag set, and the trap behind it calls look() and
+ * Sees every single store to a live table. The tables that can be reached from the root are made read-only; a store to
+ * one faults, is let through with the processor's single-step flag set, and the trap behind it calls look() and
  * protects what can be reached now. So each prefix of the stores of an operation is looked at, whatever way they
  * are made: atomic, plain, by memcpy. Stores to what isn't linked (yet) change no translation.
  *

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * MMIO2 regions. A region holds one page record per page: frame, and state MONITORED while the page is
+ * clean and tracked, else ALLOCATED. While it's mapped the block's record of the page is the truth, and is copied back
+ * when it's unmapped; so dirty bits survive a move.
+ *
+ * Records come before the range and go after it: no vcpu ever sees the range without its frames.
+ */
+#include "pgm/mmio2.h"
+
+#include <string.h>
+
+#include "pgm/internal.h"
+
+struct mmio2 {
+	struct mmio2 *next;
+	char name[PGM_NAME];
+	uint64_t pages, capacity; /* capacity: as registered */
+	bool mapped, tracked;
+	gpa_t base;
+	page_record *page;
+};
+
+static uint64_t records_size(const struct mmio2 *m)
+{
+	return m->capacity * sizeof(m->page[0]);
+}
+
+static enum status resize(struct pgm *pgm, enum account_kind kind, int64_t pages)
+{
+	return account_resize(&pgm->account, kind, pgm->account.reserved[kind] + (uint64_t)pages);
+}
+
+/* A level-0 table and a frame of records for each block it can touch, wherever it lies. */
+static int64_t table_pages(uint64_t pages)
+{
+	return (int64_t)(2 * (pages / PAGES_PER_BLOCK + 2));
+}
+
+static void free_frames(struct pgm *pgm, struct mmio2 *m, uint64_t from, uint64_t to)
+{
+	struct gather gather;
+
+	gather_begin(&gather, NULL, &pgm->account);
+	for (uint64_t i = from; i < to; i++)
+		gather_frame(&gather, page_frame(m->page[i]), ACCOUNT_FIXED);
+	gather_finish(&gather);
+}
+
+static enum status make_frames(struct pgm *pgm, struct mmio2 *m)
+{
+	for (uint64_t i = 0; i < m->pages; i++) {
+		hpa_t frame;
+		enum status status = frame_alloc(&pgm->account, ACCOUNT_FIXED, gpa(0), &frame);
+
+		if (status != OK) {
+			free_frames(pgm, m, 0, i);
+			return status;
+		}
+		page_set(&m->page[i], PAGE_ALLOCATED, frame);
+		page_set_type(&m->page[i], PAGE_MMIO2);
+	}
+	return OK;
+}
+
+/* Shrinking a reservation fails only when more is allocated: what is given back here was never more than that. */
+static void unreserve(struct pgm *pgm, uint64_t pages, int64_t tables)
+{
+	enum status fixed = resize(pgm, ACCOUNT_FIXED, -(int64_t)pages), table = resize(pgm, ACCOUNT_TABLE, -tables);
+
+	if (fixed != OK || (table != OK && table != CONFLICT))
+		log_line("pgm: a reservation for MMIO2 stays: %s", status_text(fixed != OK ? fixed : table));
+}
+
+enum status pgm_mmio2_register(struct pgm *pgm, uint64_t size, const char *name, struct mmio2 **out)
+{
+	struct mmio2 *m;
+	enum status status;
+
+	if (!size || !is_aligned(size, PAGE_SIZE) || size > MMIO2_MAX_SIZE)
+		return BAD_VALUE;
+	m = heap_alloc(sizeof(*m));
+	if (!m)
+		return NO_MEMORY;
+	m->pages = m->capacity = size >> PAGE_SHIFT;
+	for (unsigned i = 0; name[i] && i < PGM_NAME - 1; i++)
+		m->name[i] = name[i];
+	m->page = heap_alloc(records_size(m));
+	status = m->page ? resize(pgm, ACCOUNT_FIXED, (int64_t)m->pages) : NO_MEMORY;
+	if (status == OK) {
+		status = resize(pgm, ACCOUNT_TABLE, table_pages(m->pages));
+		if (status == OK) {
+			status = make_frames(pgm, m);
+			if (status != OK)
+				unreserve(pgm, m->pages, table_pages(m->pages));
+		} else if (resize(pgm, ACCOUNT_FIXED, -(int64_t)m->pages) != OK) {
+			panic("a reservation just made can't be taken back");
+		}
+	}
+	if (status != OK) {
+		if (m->page)
+			heap_free(m->page, records_size(m));
+		heap_free(m, sizeof(*m));
+		return status;
+	}
+	m->next = pgm->mmio2;
+	pgm->mmio2 = m;
+	*out = m;
+	return OK;
+}
+
+/* One page appears in, or goes from, its block; locked and detailed. */
+static void show_page(struct pgm *pgm, struct block *b, gpa_t where, const page_record *from, struct gather *gather)
+{
+	page_record *r = page_of(b, where);
+
+	*r = *from;
+	b->held++;
+	__atomic_fetch_sub(&pgm->beside_blocks, 1, __ATOMIC_RELAXED);
+	frame_assign(page_frame(*from), where);
+	slat_drop_page(&pgm->slat, where, gather);
+}
+
+static void hide_page(struct pgm *pgm, struct block *b, gpa_t where, page_record *to, struct gather *gather)
+{
+	page_record *r = page_of(b, where);
+
+	to->bits = r->bits;
+	page_set_handler(to, HANDLER_NONE);
+	page_set(r, PAGE_ZERO, hpa(0));
+	page_set_type(r, PAGE_INVALID);
+	b->held--;
+	__atomic_fetch_add(&pgm->beside_blocks, 1, __ATOMIC_RELAXED);
+	slat_drop_page(&pgm->slat, where, gather);
+}
+
+static void hide_pages(struct pgm *pgm, struct mmio2 *m, gpa_t base, uint64_t count)
+{
+	struct gather gather;
+
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	for (uint64_t i = 0; i < count; i++) {
+		gpa_t where = gpa(base.v + (i << PAGE_SHIFT));
+		struct block *b = block_find(pgm, where);
+
+		block_lock(b);
+		hide_page(pgm, b, where, &m->page[i], &gather);
+		block_unlock(b);
+	}
+	gather_finish(&gather);
+}
+
+static enum status show_pages(struct pgm *pgm, struct mmio2 *m, gpa_t base)
+{
+	enum status status = OK;
+	struct gather gather;
+	uint64_t done = 0;
+
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	for (; done < m->pages && status == OK; done += status == OK) {
+		gpa_t where = gpa(base.v + (done << PAGE_SHIFT));
+		struct block *b;
+
+		status = block_get(pgm, where, &b);
+		if (status != OK)
+			break;
+		block_lock(b);
+		status = block_make_detailed(pgm, b, where, &gather);
+		if (status == OK)
+			show_page(pgm, b, where, &m->page[done], &gather);
+		block_unlock(b);
+	}
+	gather_finish(&gather);
+	if (status != OK)
+		hide_pages(pgm, m, base, done);
+	return status;
+}
+
+/* Anything but this region itself in the way? */
+static bool occupied(struct pgm *pgm, const struct mmio2 *m, uint64_t first, uint64_t last)
+{
+	struct handler_node n;
+	struct pgm_range range;
+
+	for (unsigned i = 0; pgm_range_get(pgm, i, &range); i++) {
+		bool own = m->mapped && range.base == m->base.v;
+
+		if (!own && first < range.base + range.size && last >= range.base)
+			return true;
+	}
+	return handler_next(&pgm->handlers, first, &n) && n.first <= last;
+}
+
+static void add_range(struct pgm *pgm, struct mmio2 *m)
+{
+	struct pgm_range range = { .base = m->base.v, .size = m->pages << PAGE_SHIFT, .type = PAGE_MMIO2 };
+
+	memcpy(range.name, m->name, sizeof(range.name));
+	if (range_add(pgm, &range) != OK)
+		panic("a range that was looked for is taken now"); /* the machine's lock keeps other writers out */
+}
+
+enum status pgm_mmio2_map(struct pgm *pgm, struct mmio2 *m, gpa_t base)
+{
+	uint64_t size = m->pages << PAGE_SHIFT;
+	struct pgm_range last;
+	gpa_t old = m->base;
+	bool moved = m->mapped;
+	enum status status;
+
+	if (!is_aligned(base.v, PAGE_SIZE))
+		return BAD_VALUE;
+	if (base.v >= pgm->directory_count << DIRECTORY_SHIFT ||
+	    size > (pgm->directory_count << DIRECTORY_SHIFT) - base.v)
+		return BAD_ADDRESS;
+	if (occupied(pgm, m, base.v, base.v + size - 1))
+		return CONFLICT;
+	if (moved && base.v == old.v)
+		return OK;
+	if (!moved && pgm_range_get(pgm, PGM_MAX_RANGES - 1, &last))
+		return LIMIT;
+	if (moved)
+		pgm_mmio2_unmap(pgm, m);
+	status = show_pages(pgm, m, base);
+	if (status != OK && moved && show_pages(pgm, m, old) != OK)
+		panic("MMIO2 can't go back to where its records are");
+	if (status != OK && !moved)
+		return status;
+	m->base = status == OK ? base : old;
+	m->mapped = true;
+	add_range(pgm, m);
+	return status;
+}
+
+void pgm_mmio2_unmap(struct pgm *pgm, struct mmio2 *m)
+{
+	if (!m->mapped)
+		return;
+	range_remove(pgm, m->base);
+	hide_pages(pgm, m, m->base, m->pages);
+	m->mapped = false;
+}
+
+bool pgm_mmio2_mapped(const struct mmio2 *m, gpa_t *base)
+{
+	*base = m->base;
+	return m->mapped;
+}
+
+uint64_t pgm_mmio2_size(const struct mmio2 *m)
+{
+	return m->pages << PAGE_SHIFT;
+}
+
+enum status pgm_mmio2_reduce(struct pgm *pgm, struct mmio2 *m, uint64_t size)
+{
+	uint64_t pages = size >> PAGE_SHIFT, before = m->pages;
+
+	if (!size || !is_aligned(size, PAGE_SIZE) || pages > m->pages)
+		return BAD_VALUE;
+	if (m->mapped)
+		return BUSY;
+	free_frames(pgm, m, pages, m->pages);
+	m->pages = pages;
+	unreserve(pgm, before - pages, table_pages(before) - table_pages(pages));
+	return OK;
+}
+
+void pgm_mmio2_deregister(struct pgm *pgm, struct mmio2 *m)
+{
+	struct mmio2 **link = &pgm->mmio2;
+
+	while (*link != m)
+		link = &(*link)->next;
+	*link = m->next;
+	pgm_mmio2_unmap(pgm, m);
+	free_frames(pgm, m, 0, m->pages);
+	unreserve(pgm, m->pages, table_pages(m->pages));
+	heap_free(m->page, records_size(m));
+	heap_free(m, sizeof(*m));
+}
+
+void mmio2_destroy(struct pgm *pgm)
+{
+	while (pgm->mmio2)
+		pgm_mmio2_deregister(pgm, pgm->mmio2);
+}
+
+/* Visits page i's true record, its block locked while it's mapped. */
+static void visit(struct pgm *pgm, struct mmio2 *m, uint64_t i, struct gather *gather,
+		  void (*what)(struct pgm *, page_record *, gpa_t, struct gather *, bool *), bool *flag)
+{
+	gpa_t where = gpa(m->base.v + (i << PAGE_SHIFT));
+	struct block *b;
+
+	if (!m->mapped) {
+		what(pgm, &m->page[i], where, NULL, flag);
+		return;
+	}
+	b = block_find(pgm, where);
+	block_lock(b);
+	what(pgm, page_of(b, where), where, gather, flag);
+	block_unlock(b);
+}
+
+/* *flag: track from now on; comes back as "was dirty". */
+static void clean_page(struct pgm *pgm, page_record *r, gpa_t where, struct gather *gather, bool *flag)
+{
+	bool dirty = page_get_state(*r) != PAGE_MONITORED;
+
+	if (*flag && dirty) {
+		page_set(r, PAGE_MONITORED, page_frame(*r));
+		if (gather)
+			slat_drop_page(&pgm->slat, where, gather);
+	}
+	*flag = dirty;
+}
+
+static void dirty_page(struct pgm *pgm, page_record *r, gpa_t where, struct gather *gather, bool *flag)
+{
+	(void)pgm;
+	(void)where;
+	(void)gather;
+	(void)flag;
+	mmio2_written(r);
+}
+
+void pgm_mmio2_track(struct pgm *pgm, struct mmio2 *m, bool on)
+{
+	struct gather gather;
+
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	for (uint64_t i = 0; i < m->pages; i++) {
+		bool track = true;
+
+		visit(pgm, m, i, &gather, on ? clean_page : dirty_page, &track);
+	}
+	gather_finish(&gather);
+	m->tracked = on;
+}
+
+enum status pgm_mmio2_query_dirty(struct pgm *pgm, struct mmio2 *m, uint64_t *bitmap, uint64_t bits)
+{
+	struct gather gather;
+
+	if (bits < m->pages)
+		return BAD_VALUE;
+	COUNT(pgm, mmio2_queries);
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	for (uint64_t i = 0; i < m->pages; i++) {
+		uint64_t bit = BIT(i % 64);
+		bool flag = m->tracked;
+
+		visit(pgm, m, i, &gather, clean_page, &flag);
+		bitmap[i / 64] = flag ? bitmap[i / 64] | bit : bitmap[i / 64] & ~bit;
+	}
+	gather_finish(&gather);
+	return OK;
+}
+
+static bool inside(const struct mmio2 *m, uint64_t offset, size_t length)
+{
+	uint64_t size = m->pages << PAGE_SHIFT;
+
+	return offset <= size && length <= size - offset;
+}
+
+static void copy_piece(const struct mmio2 *m, uint64_t at, void *buffer, size_t size, bool write)
+{
+	uint8_t *bytes = frame_map(hpa(page_frame(m->page[at >> PAGE_SHIFT]).v | (at & (PAGE_SIZE - 1))));
+
+	if (write)
+		memcpy(bytes, buffer, size);
+	else
+		memcpy(buffer, bytes, size);
+	frame_unmap(bytes);
+}
+
+enum status pgm_mmio2_read(struct pgm *pgm, struct mmio2 *m, uint64_t offset, void *to, size_t length)
+{
+	(void)pgm;
+	if (!inside(m, offset, length))
+		return BAD_ADDRESS;
+	for (uint64_t at = offset; at < offset + length;) {
+		size_t piece = min_u64(PAGE_SIZE - (at & (PAGE_SIZE - 1)), offset + length - at);
+
+		copy_piece(m, at, (uint8_t *)to + (at - offset), piece, false);
+		at += piece;
+	}
+	return OK;
+}
+
+enum status pgm_mmio2_write(struct pgm *pgm, struct mmio2 *m, uint64_t offset, const void *from, size_t length)
+{
+	if (!inside(m, offset, length))
+		return BAD_ADDRESS;
+	for (uint64_t at = offset; at < offset + length;) {
+		size_t piece = min_u64(PAGE_SIZE - (at & (PAGE_SIZE - 1)), offset + length - at);
+
+		copy_piece(m, at, (uint8_t *)(uintptr_t)from + (at - offset), piece, true);
+		visit(pgm, m, at >> PAGE_SHIFT, NULL, dirty_page, NULL);
+		at += piece;
+	}
+	return OK;
+}
