@@ -46,7 +46,7 @@ def shell(machine, command, pattern, timeout=600):
 
 def checksum(machine):
     """64 MiB written into the guest's memory and summed from there."""
-    shell(machine, f"cd /tmp; printf '%01024d' 0 | tr 0 Q >a; for i in $(seq 16); do cat a a >b; mv b a; done; md5sum a; rm a", f"^{SUM}  a")
+    shell(machine, f"cd /tmp; printf '%065536d' 0 | tr 0 Q >q; for i in $(seq {CHECKSUM_MIB * 16}); do cat q; done >a; md5sum a; rm a", f"^{SUM}  a")
 
 
 def back(machine):
