@@ -141,6 +141,7 @@ const struct stats_row stats_rows[] = {
 	EXIT(EXIT_UNDEFINED, "undefined", "instruction that this guest must not have"),
 	EXIT(EXIT_SLAT_FAULT, "slat-fault", "second-level fault"),
 	EXIT(EXIT_SLAT_MISCONFIG, "slat-misconfig", "second-level entry marked for emulation"),
+	EXIT(EXIT_DIRTY_FULL, "dirty-full", "full list of written pages"),
 	EXIT(EXIT_EXCEPTION, "exception", "intercepted exception"),
 	EXIT(EXIT_INTERRUPT_WINDOW, "interrupt-window", "guest can take an interrupt"),
 	EXIT(EXIT_NMI_WINDOW, "nmi-window", "guest can take an NMI"),

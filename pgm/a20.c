@@ -91,10 +91,12 @@ static bool derive(struct pgm *pgm, gpa_t target, unsigned access, uint64_t *lea
 	if (misconfig_is_mark(pgm, value) || (rights & access) != access)
 		return false;
 	/* Whoever reads dirty bits reads them in the first tables: what may be written through the second is dirty there. */
-	if (access & ACCESS_WRITE)
+	if (access & ACCESS_WRITE) {
 		__atomic_fetch_or(entry, first->format->dirty, __ATOMIC_RELAXED);
-	else
+		dirty_written(pgm, target); /* a processor's own list would have the alias */
+	} else {
 		rights &= ~ACCESS_WRITE;
+	}
 	*leaf = slat_leaf(first, 0, hpa(slat_frame(first, level, value).v + offset), rights, MEMORY_TYPE_WB);
 	return true;
 }

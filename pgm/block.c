@@ -113,6 +113,7 @@ enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, s
 {
 	gpa_t base = block_base(where);
 	enum status status;
+	bool was_large;
 	hpa_t frame;
 
 	if (block_kind(b) == BLOCK_DETAILED)
@@ -134,7 +135,10 @@ enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, s
 	b->special = 0;
 	b->flags = 0;
 	COUNT(pgm, detailed);
+	was_large = block_kind(b) == BLOCK_LARGE;
 	block_set(b, BLOCK_DETAILED, frame);
+	if (unlikely(was_large && dirty_mode(pgm) != DIRTY_OFF))
+		dirty_block_split(pgm, b, base);
 	return OK;
 }
 
@@ -154,6 +158,8 @@ enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where)
 	hpa_t chunk;
 	bool zero;
 
+	if (dirty_mode(pgm) != DIRTY_OFF)
+		return BUSY; /* the log is by 4 KiB page */
 	status = block_alloc(&pgm->account, block_base(where), &chunk, &zero);
 	if (status != OK) {
 		COUNT(pgm, large_alloc_failed);

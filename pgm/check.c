@@ -78,6 +78,7 @@ static void check_mapping(struct check *c, gpa_t where, page_record r)
 {
 	unsigned level;
 	uint64_t entry = *slat_find(&c->pgm->slat, where, &level);
+	const char *wrong;
 	hpa_t zero = hpa(pgm_zero_block.v + (level ? where.v & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1) : 0));
 
 	if (misconfig_is_mark(c->pgm, entry)) {
@@ -86,6 +87,9 @@ static void check_mapping(struct check *c, gpa_t where, page_record r)
 	} else if (slat_present(&c->pgm->slat, entry)) {
 		check_entry(c, where, entry, level, page_has_frame(r) ? page_frame(r) : zero, page_rights(r));
 	}
+	wrong = dirty_check_page(c->pgm, where, r, entry, level);
+	if (wrong)
+		finding(c, where, wrong, entry);
 	if (!(where.v & A20_BIT)) {
 		check_alias(c, where, r);
 		check_alias(c, gpa(where.v | A20_BIT), r);

@@ -66,7 +66,8 @@ static unsigned compare(struct pgm *pgm, const struct sums *s, void (*report)(vo
 {
 	const struct { const char *what; uint64_t counted, said; } pairs[] = {
 		{ "pages in the records", s->base, pgm->account.allocated[ACCOUNT_BASE] },
-		{ "tables and records", s->table, pgm->account.allocated[ACCOUNT_TABLE] },
+		{ "tables and records", s->table + __atomic_load_n(&pgm->dirty.frames_used, __ATOMIC_RELAXED),
+		  pgm->account.allocated[ACCOUNT_TABLE] },
 		{ "second-level tables", s->slat, pgm->slat.tables },
 		{ "mappings where no memory is", s->stray, 0 },
 	};

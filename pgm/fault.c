@@ -30,7 +30,7 @@ static enum pgm_verdict map_block(struct pgm *pgm, gpa_t where, hpa_t chunk, uns
 /* The leaf of a large block. Under a 1 GiB leaf, or after another vcpu, it is there already. */
 static enum pgm_verdict map_large(struct pgm *pgm, gpa_t where, struct block *b, struct gather *gather)
 {
-	unsigned rights = ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE;
+	unsigned rights = dirty_large_rights(pgm);
 	unsigned level;
 	uint64_t entry = *slat_find(&pgm->slat, where, &level);
 
@@ -99,6 +99,8 @@ static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t w
 			if (status != OK)
 				return PGM_NO_MEMORY;
 			fresh = true;
+		} else if (page_get_state(*r) == PAGE_MONITORED) {
+			dirty_unmonitor(pgm, r, where);
 		}
 	}
 	return map_page(pgm, b, where, *r, !fresh && page_has_frame(*r), gather);
@@ -128,7 +130,11 @@ static enum pgm_verdict fault_locked(struct pgm *pgm, struct block *b, gpa_t whe
 {
 	switch (block_kind(b)) {
 	case BLOCK_LARGE:
-		return map_large(pgm, where, b, gather);
+		if (likely(!(access & ACCESS_WRITE) || dirty_mode(pgm) == DIRTY_OFF))
+			return map_large(pgm, where, b, gather);
+		if (block_make_detailed(pgm, b, where, gather) != OK)
+			return PGM_NO_MEMORY;
+		return fault_detailed(pgm, b, where, access, gather);
 	case BLOCK_DETAILED:
 		return fault_detailed(pgm, b, where, access, gather);
 	default:

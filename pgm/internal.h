@@ -14,6 +14,7 @@
 #include "mm/frame.h"
 #include "mm/map.h"
 #include "pgm/a20.h"
+#include "pgm/dirty_log.h"
 #include "pgm/handler.h"
 #include "pgm/large.h"
 #include "pgm/misconfig.h"
@@ -58,6 +59,7 @@ struct pgm {
 	struct range_table ranges;
 	struct handy handy;
 	struct handler_table handlers;
+	struct dirty_log dirty;
 	struct pgm_counters counters;
 	struct rom *roms;          /* the shadowed ones; rom.c */
 	uint64_t rom_pages;        /* that pgm_add_rom and pgm_add_shadowed_rom have promised */
@@ -77,6 +79,18 @@ struct pgm {
 };
 
 #define COUNT(pgm, name) ((void)__atomic_fetch_add(&(pgm)->counters.name, 1, __ATOMIC_RELAXED))
+
+static inline enum dirty_mode dirty_mode(const struct pgm *pgm)
+{
+	return (enum dirty_mode)__atomic_load_n(&pgm->dirty.mode, __ATOMIC_RELAXED);
+}
+
+/* The hypervisor writes this page, or gives it a frame. The block is locked. */
+static inline void dirty_written(struct pgm *pgm, gpa_t where)
+{
+	if (unlikely(dirty_mode(pgm) != DIRTY_OFF))
+		pgm_dirty_note(pgm, where);
+}
 
 /* The host's 2 MiB of zeros; its first page serves as the zero page. */
 extern hpa_t pgm_zero_block;

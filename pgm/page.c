@@ -29,6 +29,7 @@ enum status page_allocate(struct pgm *pgm, struct block *b, gpa_t where, struct 
 		return status;
 	page_set(r, PAGE_ALLOCATED, frame);
 	r->bits |= PAGE_WRITTEN;
+	dirty_written(pgm, where);
 	b->held++;
 	COUNT(pgm, allocated);
 	return OK;

@@ -95,10 +95,10 @@ static uint64_t top_of_memory(const struct pgm_config *c)
 	return (c->ram > hole_start ? 4 * GIB + c->ram - hole_start : 4 * GIB) + DIRECTORY_SLACK;
 }
 
-/* Worst case of tables: a level-0 table and a frame of records per block, an upper table per GiB, a little more. */
+/* Worst case of tables: a level-0 table and a frame of records per block, an upper table per GiB, the dirty log, a little more. */
 static uint64_t table_pages(const struct pgm_config *c)
 {
-	return c->ram / BLOCK_SIZE * 2 + c->ram / GIB * 3 + 64;
+	return c->ram / BLOCK_SIZE * 2 + c->ram / GIB * 3 + (c->ram >> DIRTY_FRAME_SHIFT) + 64;
 }
 
 /* A full reserve, and the chunk that a collapse copies to, come on top of the RAM: neither eats the guest's quota. */
@@ -120,6 +120,7 @@ static enum status build(struct pgm *pgm)
 	status = handler_table_create(&pgm->handlers, pgm->config.max_access_handlers, &pgm->counters);
 	if (status == OK)
 		status = slat_create(&pgm->slat, pgm->config.slat, &pgm->account);
+	pgm->slat.leaving_context = pgm;
 	if (status == OK)
 		status = ram_ranges(pgm);
 	return status;
@@ -213,6 +214,8 @@ enum status pgm_destroy_step(struct pgm *pgm)
 
 	if (!pgm->destroying) {
 		pgm->destroying = true;
+		if (dirty_mode(pgm) != DIRTY_OFF && pgm_dirty_stop(pgm) != OK)
+			panic("the dirty log of a machine at its end is in use");
 		collapse_abandon(pgm);
 		preallocation_abandon(pgm);
 		mmio2_destroy(pgm);

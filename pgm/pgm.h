@@ -29,6 +29,7 @@ struct pgm_config {
 	const struct pt_format *slat;
 	bool slat_2m, slat_1g;
 	bool misconfig_exit;
+	bool accessed_dirty, pml; /* the tables' dirty bits are set by the processor; it can list the pages too */
 	uint8_t physical_bits;     /* what the guest is told: MAXPHYADDR */
 };
 

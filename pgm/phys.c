@@ -137,8 +137,10 @@ static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	block_lock(b);
 	piece = writable_frame(pgm, b, to, way, &frame, &gather, status);
-	if (piece == PIECE_DONE && !hpa_is_none(frame))
+	if (piece == PIECE_DONE && !hpa_is_none(frame)) {
 		copy_in(hpa(frame.v | (to.v & (PAGE_SIZE - 1))), from, length);
+		dirty_written(pgm, to);
+	}
 	block_unlock(b);
 	if (gather.flush || gather.count)
 		gather_finish(&gather);
@@ -282,6 +284,7 @@ static enum piece exchange_piece(struct pgm *pgm, gpa_t where, uint64_t *value, 
 
 		*value = exchange(bytes, *value, desired, size);
 		frame_unmap(bytes);
+		dirty_written(pgm, where);
 	}
 	block_unlock(b);
 	gather_finish(&gather);

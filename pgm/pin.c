@@ -108,9 +108,10 @@ static enum status make_pinnable(struct pgm *pgm, struct block *b, gpa_t page, b
 	return status;
 }
 
-/* What a write through the pin does to the record. */
-static void note_write(page_record *r)
+/* What a write through the pin does to the record, and to the dirty log: at its begin and at its end. */
+static void note_write(struct pgm *pgm, gpa_t page, page_record *r)
 {
+	dirty_written(pgm, page);
 	if (page_get_state(*r) == PAGE_MONITORED)
 		page_set(r, PAGE_ALLOCATED, page_frame(*r));
 	r->bits |= PAGE_WRITTEN;
@@ -133,7 +134,7 @@ static enum status pin_locked(struct pgm *pgm, struct block *b, gpa_t page, bool
 		return status;
 	page_of(b, page)->bits |= PAGE_PINNED;
 	if (write)
-		note_write(page_of(b, page));
+		note_write(pgm, page, page_of(b, page));
 	b->flags &= ~(uint32_t)BLOCK_COLLAPSING;
 	return OK;
 }
@@ -177,7 +178,7 @@ enum status pgm_unpin(struct pgm *pgm, gpa_t where, bool write, const char *owne
 	if (status == OK) {
 		panic_unless(block_kind(b) == BLOCK_DETAILED);
 		if (write)
-			note_write(page_of(b, page));
+			note_write(pgm, page, page_of(b, page));
 		if (!left)
 			page_of(b, page)->bits &= ~PAGE_PINNED;
 	}

@@ -86,11 +86,13 @@ static uint64_t reset_detailed(struct pgm *pgm, struct block *b, bool zero_ram, 
 	return cleared;
 }
 
-static uint64_t reset_block(struct pgm *pgm, struct block *b, bool zero_ram, struct gather *gather)
+static uint64_t reset_block(struct pgm *pgm, struct block *b, gpa_t base, bool zero_ram, struct gather *gather)
 {
 	uint64_t cleared = 0;
 
 	block_lock(b);
+	if (unlikely(dirty_mode(pgm) != DIRTY_OFF && block_kind(b) != BLOCK_UNTOUCHED))
+		dirty_note_block(pgm, base); /* dirty bits went with the tables */
 	if (block_kind(b) == BLOCK_DETAILED) {
 		cleared = reset_detailed(pgm, b, zero_ram, gather) + BLOCK_SIZE / 4; /* some time for the frames freed */
 	} else if (block_kind(b) == BLOCK_LARGE && zero_ram) {
@@ -116,7 +118,7 @@ static enum status reset_blocks(struct pgm *pgm, bool zero_ram)
 			*cursor |= DIRECTORY_BLOCKS - 1;
 			continue;
 		}
-		cleared += reset_block(pgm, b, zero_ram, &gather);
+		cleared += reset_block(pgm, b, gpa(*cursor << BLOCK_SHIFT), zero_ram, &gather);
 		looked++;
 	}
 	gather_finish(&gather);

@@ -180,6 +180,7 @@ static void protect_page(struct pgm *pgm, struct rom *rom, struct block *b, gpa_
 	mark(r, mode);
 	rom->mode[i] = (uint8_t)mode;
 	slat_drop_page(&pgm->slat, where, gather);
+	dirty_written(pgm, where); /* it may read as the other copy now */
 }
 
 static enum status protect_range(struct pgm *pgm, struct rom *rom, uint64_t first, uint64_t end, enum rom_mode mode)

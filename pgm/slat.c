@@ -37,7 +37,8 @@ uint64_t slat_leaf(const struct slat *slat, unsigned level, hpa_t frame, unsigne
 
 	if (!rights)
 		return 0;
-	return frame.v | f->rights_bits[rights] | f->type_bits[type] | slat->leaf_extra | (level ? f->large : 0);
+	return frame.v | f->rights_bits[rights] | f->type_bits[type] |
+	       __atomic_load_n(&slat->leaf_extra, __ATOMIC_RELAXED) | (level ? f->large : 0);
 }
 
 /* No translation ever led to this table: it needs no flush. */
@@ -131,6 +132,15 @@ hpa_t slat_frame(const struct slat *slat, unsigned level, uint64_t entry)
 	return hpa(entry & slat->format->address & ~(BIT(pt_shift(slat->format, level)) - 1));
 }
 
+/* A leaf has gone out of use, with one of the wanted bits: is that of interest? */
+static void leaf_leaves(const struct slat *slat, uint64_t old, uint64_t wanted)
+{
+	void (*leaving)(void *, hpa_t) = __atomic_load_n(&slat->leaving, __ATOMIC_RELAXED);
+
+	if (unlikely(leaving != NULL) && slat_present(slat, old) && (old & wanted))
+		leaving(slat->leaving_context, slat_frame(slat, 0, old));
+}
+
 void slat_set(const struct slat *slat, uint64_t *entry, uint64_t value, struct gather *gather)
 {
 	const struct pt_format *f = slat->format;
@@ -138,6 +148,7 @@ void slat_set(const struct slat *slat, uint64_t *entry, uint64_t value, struct g
 
 	if (!(old & f->present))
 		return;
+	leaf_leaves(slat, old, f->dirty);
 	if (((old ^ value) & f->address) || (slat_rights(slat, old) & ~slat_rights(slat, value)))
 		gather_flush(gather);
 }
@@ -217,8 +228,22 @@ enum status slat_split_huge(struct slat *slat, gpa_t where, struct gather *gathe
 	return OK;
 }
 
+uint64_t *slat_table(const struct slat *slat, gpa_t where)
+{
+	uint64_t *entry = block_entry(slat, where);
+
+	if (!entry || !slat_present(slat, *entry) || pt_is_leaf(slat->format, 1, *entry))
+		return NULL;
+	return table_of(*entry, slat->format);
+}
+
 static void table_unlink(struct slat *slat, uint64_t entry, struct gather *gather)
 {
+	const uint64_t *table = table_of(entry, slat->format);
+
+	/* Until the flush a processor may still find the table, and set dirty bits in it: all that it may write counts. */
+	for (unsigned i = 0; __atomic_load_n(&slat->leaving, __ATOMIC_RELAXED) && i < ENTRIES; i++)
+		leaf_leaves(slat, table[i], slat->format->write);
 	gather_flush(gather);
 	gather_frame(gather, hpa(entry & slat->format->address), ACCOUNT_TABLE);
 	__atomic_fetch_sub(&slat->tables, 1, __ATOMIC_RELAXED);

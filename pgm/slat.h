@@ -17,8 +17,14 @@ struct slat {
 	const struct pt_format *format;
 	struct account *account;
 	hpa_t root;
-	uint64_t leaf_extra;  /* accessed and dirty, set beforehand where nobody tracks them */
+	uint64_t leaf_extra;  /* atomic: accessed and dirty, set beforehand where nobody tracks them */
 	uint64_t tables;      /* atomic: tables in use, the root included */
+	/*
+	 * Set while someone reads the dirty bits of the leaves: told of each frame whose leaf, with that bit set, is
+	 * replaced or removed. Atomic; changed like the dirty log's mode.
+	 */
+	void (*leaving)(void *context, hpa_t frame);
+	void *leaving_context;
 };
 
 enum status slat_create(struct slat *slat, const struct pt_format *format, struct account *account) must_check;
@@ -62,6 +68,9 @@ enum status slat_split_block(struct slat *slat, gpa_t where, struct gather *gath
  */
 enum status slat_split_prepare(struct slat *slat, gpa_t where, struct gather *gather, hpa_t *table) must_check;
 void slat_split_commit(struct slat *slat, gpa_t where, hpa_t table, struct gather *gather);
+
+/* The 512 leaves of a 2 MiB block; NULL: there's no table of them. */
+uint64_t *slat_table(const struct slat *slat, gpa_t where);
 
 /* What a present leaf grants, as ACCESS_*, and where it points. */
 unsigned slat_rights(const struct slat *slat, uint64_t entry);

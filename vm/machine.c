@@ -13,6 +13,7 @@
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/percpu.h"
 #include "lib/format.h"
+#include "pgm/dirty.h"
 #include "pgm/reset.h"
 #include "vm/board.h"
 #include "vm/console.h"
@@ -96,6 +97,16 @@ static void sync_flush(struct flush_domain *domain, uint64_t generation)
 	}
 }
 
+/* What the vcpus' processors have logged goes into PGM's dirty log. */
+static void collect_written(void *context)
+{
+	struct machine *m = context;
+
+	for (unsigned i = 0; i < m->vcpu_count; i++)
+		if (m->vcpu[i])
+			hv->collect_written(m->vcpu[i]->hv);
+}
+
 struct prealloc_progress {
 	const struct machine *machine;
 	unsigned told; /* quarters */
@@ -134,10 +145,13 @@ static enum status create_memory(struct machine *m, char *why, size_t size)
 		.slat = hv_capabilities.slat == SLAT_EPT ? &pt_ept4 : &pt_npt4,
 		.slat_2m = hv_capabilities.slat_2m, .slat_1g = hv_capabilities.slat_1g,
 		.misconfig_exit = hv_capabilities.misconfig_exit,
+		.accessed_dirty = hv_capabilities.slat_accessed_dirty, .pml = hv_capabilities.pml,
 	};
 	enum status status;
 
 	status = pgm_create(&m->pgm, &pc, sync_flush, m, why, size);
+	if (status == OK && hv->collect_written)
+		pgm_dirty_set_source(m->pgm, collect_written, m);
 	return status == OK && c->ram_preallocate ? preallocate(m, why, size) : status;
 }
 
@@ -149,6 +163,8 @@ static enum status create_vcpus(struct machine *m)
 
 		if (status != OK)
 			return status;
+		m->vcpu[i]->hv->page_written = pgm_dirty_note;
+		m->vcpu[i]->hv->page_context = m->pgm;
 		m->vcpu[i]->lapic = board_lapic(m->board, i);
 		vcpu_reset(m->vcpu[i]);
 	}

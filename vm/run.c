@@ -124,6 +124,7 @@ static const exit_handler handlers[EXIT_KIND_COUNT] = {
 	[EXIT_UNDEFINED] = exit_undefined,
 	[EXIT_SLAT_FAULT] = exit_slat_fault,
 	[EXIT_SLAT_MISCONFIG] = exit_slat_misconfig,
+	[EXIT_DIRTY_FULL] = exit_again,
 	[EXIT_EXCEPTION] = exit_exception,
 	[EXIT_INTERRUPT_WINDOW] = exit_window,
 	[EXIT_NMI_WINDOW] = exit_window,

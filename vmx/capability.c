@@ -47,6 +47,7 @@ static const struct control secondary_list[] = {
 	{ SECONDARY_RDTSCP, false, "RDTSCP" },
 	{ SECONDARY_INVPCID, false, "INVPCID" },
 	{ SECONDARY_WBINVD, false, "WBINVD exiting" },
+	{ SECONDARY_PML, false, "page-modification logging" },
 	{ SECONDARY_XSAVES, false, "XSAVES" },
 	{ 0 },
 };
@@ -163,6 +164,9 @@ static void settle(const struct vmx_msrs *msrs, struct vmx_capability *out)
 		    (msrs->ept_vpid & (EPT_INVVPID_SINGLE | EPT_INVVPID_ALL));
 	if (!out->vpid)
 		out->secondary &= ~(uint32_t)SECONDARY_VPID;
+	if (!(msrs->ept_vpid & EPT_ACCESSED_DIRTY))
+		out->secondary &= ~(uint32_t)SECONDARY_PML;
+	out->pml = out->secondary & SECONDARY_PML;
 	out->xsaves = out->secondary & SECONDARY_XSAVES;
 	out->timer = out->pin & PIN_PREEMPTION_TIMER;
 	if (!out->timer)
@@ -194,7 +198,7 @@ static void describe(const struct vmx_msrs *msrs, const struct vmx_capability *i
 		.slat_1g = in->ept_vpid & EPT_1G,
 		.slat_execute_only = in->ept_vpid & EPT_EXECUTE_ONLY,
 		.slat_accessed_dirty = in->ept_vpid & EPT_ACCESSED_DIRTY,
-		.pml = secondary & SECONDARY_PML,
+		.pml = in->pml,
 		.tsc_scaling = secondary & SECONDARY_TSC_SCALING,
 		.next_rip = true,
 		.decode_assists = true,

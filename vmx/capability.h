@@ -68,7 +68,7 @@ struct vmx_capability {
 	uint64_t longest_slice;                        /* TSC ticks that it can count, or should */
 	uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
 	uint64_t ept_vpid;
-	bool timer, timer_saved, vpid, pat, xsaves, kick_by_nmi;
+	bool timer, timer_saved, vpid, pat, xsaves, pml, kick_by_nmi;
 };
 
 /*

@@ -33,6 +33,7 @@ const struct hv_ops vmx_ops = {
 	.load = vmx_load,
 	.set_slat = vmx_set_slat,
 	.pass_msr = vmx_pass_msr,
+	.collect_written = vmx_collect_written,
 };
 
 _Noreturn void vmx_field_failed(enum vmcs_field field, const char *what)

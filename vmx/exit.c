@@ -156,7 +156,8 @@ const struct vmx_exit_rule vmx_exit_rules[REASON_COUNT] = {
 	[REASON_INVPCID] = UNDEFINED,
 	[REASON_VMFUNC] = UNDEFINED,
 	[REASON_ENCLS] = UNDEFINED,
-	[61 ... 62] = UNKNOWN,
+	[61] = UNKNOWN,
+	[REASON_PML_FULL] = { EXIT_DIRTY_FULL, NEED_QUALIFICATION | NEED_VECTORING, NULL },
 	[REASON_XSAVES] = UNDEFINED,
 	[REASON_XRSTORS] = UNDEFINED,
 };
@@ -179,7 +180,7 @@ bool vmx_exit_undoes_iret(const struct vmx_raw_exit *raw, const struct hv_exit *
 {
 	if (exit->interrupted.kind != EVENT_NONE)
 		return false; /* the bit isn't defined then */
-	if (raw->reason == REASON_EPT_VIOLATION)
+	if (raw->reason == REASON_EPT_VIOLATION || raw->reason == REASON_PML_FULL)
 		return raw->qualification & VIOLATION_NMI_UNBLOCKED;
 	return raw->reason == REASON_EXCEPTION_OR_NMI && EVENT_TYPE(raw->event) == EVENT_TYPE_HARDWARE_EXCEPTION &&
 	       EVENT_VECTOR(raw->event) != VECTOR_DF && (raw->event & EVENT_NMI_UNBLOCKED);

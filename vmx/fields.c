@@ -54,6 +54,10 @@ void vmx_write_controls(const struct vmx_vcpu *v)
 	write_fields(fields, ARRAY_SIZE(fields));
 	if (vmx_capability.vpid && v->vpid)
 		vmcs_write(VMCS_VPID, v->vpid);
+	if (vmx_capability.pml) {
+		vmcs_write(VMCS_PML_ADDRESS, v->pml.buffer.v);
+		vmcs_write(VMCS_GUEST_PML_INDEX, PML_ENTRIES - 1);
+	}
 	if (vmx_capability.xsaves)
 		vmcs_write(VMCS_XSS_EXITING_BITMAP, 0);
 }

@@ -136,6 +136,8 @@ static void settle(struct hv_vcpu *vcpu, const struct vmx_raw_exit *raw)
 
 	if (exit->kind == EXIT_SLICE)
 		vmx_of(vcpu)->slice_written = 0; /* it has run out */
+	if (exit->kind == EXIT_DIRTY_FULL)
+		vmx_pml_full(vmx_of(vcpu));
 	if (exit->kind == EXIT_HOST_INTERRUPT) {
 		if (raw->reason == REASON_EXTERNAL_INTERRUPT)
 			interrupts_window(); /* still pending: not acknowledged by the exit */

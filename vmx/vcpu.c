@@ -25,6 +25,7 @@ static void free_vcpu(struct vmx_vcpu *v)
 {
 	free_frame(v->vmcs);
 	free_frame(v->msr_bitmap);
+	free_frame(v->pml.buffer);
 	vmx_vpid_give(v->vpid);
 	heap_free(v, sizeof(*v));
 }
@@ -38,6 +39,7 @@ enum status vmx_create(struct hv_vcpu **vcpu)
 		return NO_MEMORY;
 	v->vmcs = HPA_NONE;
 	v->msr_bitmap = HPA_NONE;
+	v->pml.buffer = HPA_NONE;
 	v->cpu = NO_CPU;
 	v->last_cpu = NO_CPU;
 	v->slice_written = 0;
@@ -45,6 +47,8 @@ enum status vmx_create(struct hv_vcpu **vcpu)
 	status = table_alloc(&host_account, &v->vmcs);
 	if (status == OK)
 		status = table_alloc(&host_account, &v->msr_bitmap);
+	if (status == OK)
+		status = vmx_pml_create(&v->pml);
 	if (status != OK) {
 		free_vcpu(v);
 		return NO_MEMORY;

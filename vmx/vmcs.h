@@ -14,6 +14,7 @@ enum vmcs_field {
 	/* 16 bit: control, guest, host */
 	VMCS_VPID = 0x0000,
 	VMCS_GUEST_ES_SELECTOR = 0x0800, /* CS SS DS FS GS LDTR TR follow, two apart */
+	VMCS_GUEST_PML_INDEX = 0x0812,
 	VMCS_HOST_ES_SELECTOR = 0x0c00,
 	VMCS_HOST_CS_SELECTOR = 0x0c02,
 	VMCS_HOST_SS_SELECTOR = 0x0c04,
@@ -24,6 +25,7 @@ enum vmcs_field {
 
 	/* 64 bit: control, read-only, guest, host */
 	VMCS_MSR_BITMAP = 0x2004,
+	VMCS_PML_ADDRESS = 0x200e,
 	VMCS_TSC_OFFSET = 0x2010,
 	VMCS_EPT_POINTER = 0x201a,
 	VMCS_XSS_EXITING_BITMAP = 0x202c,
@@ -194,7 +196,7 @@ enum event_type {
 #define VIOLATION_RIGHTS(q) (((q) >> 3) & 7u)
 #define VIOLATION_LINEAR_VALID BIT(7)
 #define VIOLATION_FINAL BIT(8) /* the access itself; clear: a walk of, or an update to, the guest's tables */
-#define VIOLATION_NMI_UNBLOCKED BIT(12)
+#define VIOLATION_NMI_UNBLOCKED BIT(12) /* of a full PML buffer, too */
 
 #define REASON_ENTRY_FAILED BIT(31)
 
@@ -248,6 +250,7 @@ enum exit_reason {
 	REASON_INVPCID = 58,
 	REASON_VMFUNC = 59,
 	REASON_ENCLS = 60,
+	REASON_PML_FULL = 62,
 	REASON_XSAVES = 63,
 	REASON_XRSTORS = 64,
 	REASON_COUNT = 65,

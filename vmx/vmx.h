@@ -10,6 +10,7 @@
  *   lazy.c       registers that stay in the processor between exits; the MSR bitmap
  *   flush.c      EPT pointer, VPIDs, INVEPT, INVVPID
  *   run.c        entry and exit
+ *   pml.c        the list of written pages that the processor keeps
  *   capability.c convert.c exit.c failure.c   pure
  *
  * Invariant of the three stages of a vcpu on a CPU: `cpu` names the one CPU on which its VMCS is active, or NO_CPU;
@@ -21,6 +22,7 @@
 
 #include "arch/x86_64/hv.h"
 #include "arch/x86_64/percpu.h"
+#include "arch/x86_64/spinlock.h"
 #include "vmx/capability.h"
 
 #define NO_CPU (~0u)
@@ -29,6 +31,15 @@
 #define CHANGED_SLAT 0x80000000u
 #define CHANGED_RESET 0x40000000u
 _Static_assert(((CHANGED_SLAT | CHANGED_RESET) & REGS_ALL) == 0, "our own marks are no register groups");
+
+#define PML_ENTRIES 512u
+
+/* Filled by the processor from the last entry down; `left` entries, from 0 up, haven't been taken out yet. See pml.c. */
+struct vmx_pml {
+	struct spinlock lock; /* RANK_LEAF: left, and who takes an entry */
+	hpa_t buffer;         /* HPA_NONE: none */
+	unsigned left;
+};
 
 struct vmx_vcpu {
 	struct hv_vcpu hv; /* first */
@@ -44,6 +55,7 @@ struct vmx_vcpu {
 	uint64_t rip_seen;           /* what the VMCS holds */
 	uint64_t slice_written;      /* the slice_deadline that the timer field was made from; 0: make it anew */
 	hpa_t vmcs, msr_bitmap;
+	struct vmx_pml pml;
 };
 
 _Static_assert(offsetof(struct vmx_vcpu, hv) == 0, "a vcpu is cast to and from its neutral part");
@@ -131,6 +143,12 @@ void vmx_flush_linear(const struct vmx_vcpu *v); /* what depends on the guest's 
 void vmx_flush_everything(void);              /* of every vcpu, on this CPU */
 uint16_t vmx_vpid_take(void);                 /* 0: none left, which is no error */
 void vmx_vpid_give(uint16_t vpid);
+
+/* pml.c */
+enum status vmx_pml_create(struct vmx_pml *pml) must_check;
+void vmx_collect_written(struct hv_vcpu *vcpu);
+/* The processor says it is full; the vcpu is current. */
+void vmx_pml_full(struct vmx_vcpu *v);
 
 /* run.c */
 void vmx_run(struct hv_vcpu *vcpu);

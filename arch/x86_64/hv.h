@@ -116,6 +116,7 @@ enum hv_exit_kind {
 	EXIT_UNDEFINED,        /* an instruction this guest must not have: #UD */
 	EXIT_SLAT_FAULT,
 	EXIT_SLAT_MISCONFIG,   /* reserved bits: the MMIO mark, or a bug */
+	EXIT_DIRTY_FULL,       /* the list of written pages was full, and has been handed over */
 	EXIT_EXCEPTION,        /* intercepted: #DB, #AC, #UD, #MC ... */
 	EXIT_INTERRUPT_WINDOW, /* want_interrupt_window, and the guest can take one now */
 	EXIT_NMI_WINDOW,
@@ -208,6 +209,10 @@ struct hv_vcpu {
 
 	struct hv_exit exit;
 	void *owner;                 /* vm's struct vcpu */
+
+	/* Where caps.pml is: takes each page whose dirty bit the processor has set; set before the first run. Any CPU. */
+	void (*page_written)(void *context, gpa_t page);
+	void *page_context;
 };
 
 enum slat_kind { SLAT_EPT, SLAT_NPT };
@@ -259,6 +264,12 @@ struct hv_ops {
 
 	/* Second-level table root, a table frame; levels as in caps. Flushes. */
 	void (*set_slat)(struct hv_vcpu *vcpu, hpa_t root);
+
+	/*
+	 * Hands over to page_written() what has been logged until now and wasn't handed over yet. Any CPU, the vcpu running or
+	 * not; what a running one logs meanwhile may or may not come along. NULL without caps.pml.
+	 */
+	void (*collect_written)(struct hv_vcpu *vcpu);
 
 	/* Guest reads (and writes) of this MSR need no exit from now on, or do again. Only MSRs the entry switches. */
 	void (*pass_msr)(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write);
