@@ -60,6 +60,7 @@ def verify_paused(monitor, name):
     pytest.fail("the machine did not come to rest")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(PAGES))
 def test_nothing_is_lost(boot, vendor, name):
     """Rounds of logging and comparing, in each way, with large pages and without; on and off 1000 times meanwhile."""
