@@ -11,10 +11,12 @@ overcommit = ratio
 overcommit_ratio = 500000
 [vm big]
 kernel = hlt.elf
+cmdline = wait
 memory = 1T
 test_ports = on
 [vm full]
 kernel = hlt.elf
+cmdline = wait
 memory = 65M
 ram_preallocate = on
 test_ports = on
@@ -30,9 +32,9 @@ def test_tebibyte_and_preallocation(boot):
     """Attack 14 on a 512 MiB host: info phys answers, nothing is left behind, too much at once is refused."""
     machine = boot(CONFIG, FILES, memory=512)
     monitor = machine.monitor.wait_prompt()
+    monitor.wait_guest_line("big", "waiting")
+    monitor.wait_guest_line("full", "waiting")
     monitor.command("mode json")
-    monitor.command("vm pause big")
-    monitor.command("vm pause full")
     usage = str(monitor.json("info phys"))
     assert f"'ram_pages': {2**40 // 4096}" in usage, usage
     assert f"'ram_pages': {65 * 256}" in usage, usage
