@@ -32,8 +32,7 @@ def test_tebibyte_and_preallocation(boot):
     """Attack 14 on a 512 MiB host: info phys answers, nothing is left behind, too much at once is refused."""
     machine = boot(CONFIG, FILES, memory=512)
     monitor = machine.monitor.wait_prompt()
-    monitor.wait_guest_line("big", "waiting")
-    monitor.wait_guest_line("full", "waiting")
+    machine.expect(r"big\| waiting[\s\S]*full\| waiting|full\| waiting[\s\S]*big\| waiting")
     monitor.command("mode json")
     usage = str(monitor.json("info phys"))
     assert f"'ram_pages': {2**40 // 4096}" in usage, usage
