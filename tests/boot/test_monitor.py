@@ -68,7 +68,7 @@ def test_life_of_a_machine(boot):
     machine.send("vm start b\r")
     assert monitor.wait_stopped("b") == "exit port 0xf4 value 42"
     machine.send("vm reset a\r")
-    machine.expect("a: started")
+    machine.expect("vm a: reset\\r?\\n")
     machine.send("vm stop a\r")
     assert monitor.wait_stopped("a") == "stopped by the operator"
     monitor.wait_prompt()
