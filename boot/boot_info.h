@@ -57,8 +57,8 @@ struct boot_info {
 	uint32_t map_truncated; /* 1: the buffer was too small: refuse. This loader never leaves with such a map. */
 
 	uint64_t kernel_address, kernel_size; /* where the kernel's image lies */
-	uint64_t rsdp;    /* ACPI 2.0's if there is one, else 1.0's, else 0 */
-	uint64_t smbios;  /* 3.0 entry point, else 2.x, else 0 */
+	uint64_t rsdp;                        /* ACPI 2.0's if there is one, else 1.0's, else 0 */
+	uint64_t smbios;                      /* 3.0 entry point, else 2.x, else 0 */
 	struct boot_framebuffer framebuffer;
 
 	uint64_t config_address, config_size; /* quire.conf as read; size 0: none on the volume */
@@ -66,7 +66,7 @@ struct boot_info {
 	uint32_t file_count;
 	struct boot_file files[BOOT_MAX_FILES];
 
-	uint32_t cpu_count; /* from EFI's MP services; 0: the firmware has none */
+	uint32_t cpu_count;     /* from EFI's MP services; 0: the firmware has none */
 	uint32_t files_dropped; /* how many files were named beyond BOOT_MAX_FILES and not loaded */
 	struct boot_cpu cpus[BOOT_MAX_CPUS];
 };

@@ -17,7 +17,7 @@
 
 struct processor_information {
 	UINT64 processor_id; /* the APIC id */
-	UINT32 flags;	     /* 1 boot processor, 2 enabled, 4 healthy: as boot_cpu's */
+	UINT32 flags;        /* 1 boot processor, 2 enabled, 4 healthy: as boot_cpu's */
 	UINT32 package, core, thread;
 	UINT8 extended[64]; /* newer firmware may write a location with more levels */
 };

@@ -46,8 +46,8 @@ void firmware_processors(struct boot_info *info);
 /* The kernel in memory. Link address + offset = physical address, the same offset for every byte. */
 struct kernel_image {
 	uint64_t link_base, physical_base; /* both 2 MiB-aligned */
-	uint64_t size;			   /* in bytes, whole pages */
-	uint64_t entry;			   /* link address */
+	uint64_t size;                     /* in bytes, whole pages */
+	uint64_t entry;                    /* link address */
 };
 bool kernel_load(struct kernel_image *kernel);
 
@@ -64,7 +64,7 @@ struct dma_devices {
 	uint32_t count;
 	uint16_t where[512];
 };
-void dma_stop(struct dma_devices *stopped);		/* under boot services */
+void dma_stop(struct dma_devices *stopped);             /* under boot services */
 void dma_stop_again(const struct dma_devices *stopped); /* after them */
 
 /* ---- efi_exit.c ---- */

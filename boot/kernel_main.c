@@ -107,12 +107,13 @@ static void take_memory(const struct boot_info *info, hpa_t trampoline)
 
 	if (info->map_truncated)
 		refuse("the firmware's memory map was cut short", "report this firmware to Quire's makers");
-	status = intake_parse((const void *)(uintptr_t)info->map_address, info->map_size, info->map_descriptor_size, keep,
-			      keep_list(info, trampoline, keep), &layout, why, sizeof(why));
+	status = intake_parse((const void *)(uintptr_t)info->map_address, info->map_size, info->map_descriptor_size,
+			      keep, keep_list(info, trampoline, keep), &layout, why, sizeof(why));
 	if (status != OK)
 		refuse(why[0] ? why : status_text(status), "update the machine's firmware: its memory map is broken");
-	log_line("memory: %llu MiB usable, %llu MiB reserved, up to %#llx", (unsigned long long)(layout.usable_bytes / MIB),
-		 (unsigned long long)(layout.reserved_bytes / MIB), (unsigned long long)layout.top);
+	log_line("memory: %llu MiB usable, %llu MiB reserved, up to %#llx",
+		 (unsigned long long)(layout.usable_bytes / MIB), (unsigned long long)(layout.reserved_bytes / MIB),
+		 (unsigned long long)layout.top);
 	if (layout.usable_bytes < MINIMUM_MEMORY)
 		refuse("memory: less than 64 MiB is usable", "give the machine at least 128 MiB of memory");
 }
@@ -134,8 +135,9 @@ static void choose_backend(void)
 	tell("What is missing:", "hardware virtualisation with nested paging");
 	for (unsigned i = 0; i < ARRAY_SIZE(backends); i++)
 		tell(backends[i]->name, why[i].text);
-	tell("What to change:", "use a processor with VMX and EPT or with SVM and NPT, and switch virtualisation on in the "
-				"firmware setup (or nesting on in the hypervisor below)");
+	tell("What to change:",
+	     "use a processor with VMX and EPT or with SVM and NPT, and switch virtualisation on in the "
+	     "firmware setup (or nesting on in the hypervisor below)");
 	arch_refuse();
 }
 
@@ -196,7 +198,8 @@ static void read_config(const struct boot_info *info)
 	config = heap_alloc(sizeof(*config));
 	if (!config)
 		refuse("memory for the configuration", "give the machine more memory");
-	status = config_parse(direct_pointer(hpa(info->config_address)), info->config_size, config, config_mistake, NULL);
+	status = config_parse(direct_pointer(hpa(info->config_address)), info->config_size, config, config_mistake,
+			      NULL);
 	if (status == BAD_FORMAT)
 		refuse("a usable configuration: see the lines above", "correct quire.conf on the boot volume");
 	if (info->config_embedded)
@@ -246,8 +249,8 @@ static void leave_out_uncached(void)
 	for (unsigned i = 0; i < layout.count; i++)
 		count = find_uncached(layout.usable[i].base, layout.usable[i].size, found, count);
 	for (unsigned i = 0; i < count; i++) {
-		log_line("memory: %#llx, %llu KiB: not write-back by the MTRRs: left out", (unsigned long long)found[i].base,
-			 (unsigned long long)(found[i].size / KIB));
+		log_line("memory: %#llx, %llu KiB: not write-back by the MTRRs: left out",
+			 (unsigned long long)found[i].base, (unsigned long long)(found[i].size / KIB));
 		if (intake_exclude(&layout, found[i].base, found[i].size) != OK)
 			refuse("a sane memory map: too many pieces", "update the machine's firmware");
 	}

@@ -31,14 +31,10 @@ void apic_bus_detach(struct apic_bus *apic_bus, struct lapic *lapic)
 static bool addressed(const struct apic_message *message, const struct lapic *lapic, const struct lapic *sender)
 {
 	switch (message->shorthand) {
-	case SHORTHAND_SELF:
-		return lapic == sender;
-	case SHORTHAND_ALL:
-		return true;
-	case SHORTHAND_OTHERS:
-		return lapic != sender;
-	default:
-		return lapic_addressed(lapic, message->destination, message->logical, message->wide);
+	case SHORTHAND_SELF: return lapic == sender;
+	case SHORTHAND_ALL: return true;
+	case SHORTHAND_OTHERS: return lapic != sender;
+	default: return lapic_addressed(lapic, message->destination, message->logical, message->wide);
 	}
 }
 

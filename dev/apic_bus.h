@@ -12,20 +12,26 @@ struct lapic;
 
 /* As encoded in the ICR, in IOAPIC entries and in MSI data. */
 enum delivery_mode {
-	DELIVERY_FIXED, DELIVERY_LOWEST, DELIVERY_SMI, DELIVERY_RESERVED,
-	DELIVERY_NMI, DELIVERY_INIT, DELIVERY_STARTUP, DELIVERY_EXTINT,
+	DELIVERY_FIXED,
+	DELIVERY_LOWEST,
+	DELIVERY_SMI,
+	DELIVERY_RESERVED,
+	DELIVERY_NMI,
+	DELIVERY_INIT,
+	DELIVERY_STARTUP,
+	DELIVERY_EXTINT,
 };
 
 enum destination_shorthand { SHORTHAND_NONE, SHORTHAND_SELF, SHORTHAND_ALL, SHORTHAND_OTHERS };
 
 struct apic_message {
 	uint32_t destination;
-	bool wide;          /* 32-bit destination of an x2APIC; else 8 bits */
+	bool wide; /* 32-bit destination of an x2APIC; else 8 bits */
 	bool logical;
-	bool level;         /* level triggered: its EOI goes to the IOAPIC */
-	uint8_t mode;       /* enum delivery_mode */
+	bool level;   /* level triggered: its EOI goes to the IOAPIC */
+	uint8_t mode; /* enum delivery_mode */
 	uint8_t vector;
-	uint8_t shorthand;  /* enum destination_shorthand */
+	uint8_t shorthand; /* enum destination_shorthand */
 };
 
 struct apic_bus {

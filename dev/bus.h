@@ -66,10 +66,10 @@ typedef void (*irq_set)(void *context, unsigned line, bool level);
 
 /* What a device can ask of the machine as a whole. */
 enum machine_event {
-	MACHINE_RESET,       /* reset button: i8042, port 0x92, 0xcf9, triple fault by keyboard */
-	MACHINE_POWEROFF,    /* S5 */
-	MACHINE_EXIT_PORT,   /* a write to 0xf4; value given */
-	MACHINE_A20,         /* value: 1 gate open, 0 closed */
+	MACHINE_RESET,     /* reset button: i8042, port 0x92, 0xcf9, triple fault by keyboard */
+	MACHINE_POWEROFF,  /* S5 */
+	MACHINE_EXIT_PORT, /* a write to 0xf4; value given */
+	MACHINE_A20,       /* value: 1 gate open, 0 closed */
 };
 
 struct bus {
@@ -85,8 +85,8 @@ struct bus {
 	void (*console_write)(void *context, const uint8_t *bytes, size_t length);
 	void (*debug_write)(void *context, uint8_t byte); /* port 0xe9 */
 	/* Maps size bytes at gpa; CONFLICT, LIMIT, NO_MEMORY. Wired to PGM's handler tree by vm/. */
-	enum status (*map_mmio)(void *context, gpa_t where, uint64_t size, const struct mmio_ops *ops,
-				void *device, const char *name);
+	enum status (*map_mmio)(void *context, gpa_t where, uint64_t size, const struct mmio_ops *ops, void *device,
+				const char *name);
 	/* Guest-physical access for devices that do DMA or read tables. */
 	enum status (*memory_read)(void *context, gpa_t from, void *to, size_t length);
 	enum status (*memory_write)(void *context, gpa_t to, const void *from, size_t length);
@@ -96,8 +96,8 @@ struct bus {
 enum status port_table_create(struct bus *bus) must_check;
 void port_table_destroy(struct bus *bus);
 /* count ports from first; CONFLICT if any is taken, NO_MEMORY. name is kept, not copied. */
-enum status port_register(struct bus *bus, uint16_t first, unsigned count, const struct port_ops *ops,
-			  void *device, const char *name) must_check;
+enum status port_register(struct bus *bus, uint16_t first, unsigned count, const struct port_ops *ops, void *device,
+			  const char *name) must_check;
 /* Gives the device's ports back; called by a device's destroy(). */
 void port_unregister(struct bus *bus, uint16_t first, unsigned count, const void *device);
 /* Ports that nobody has registered read all ones and swallow writes. */

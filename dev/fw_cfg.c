@@ -54,20 +54,13 @@ static struct item find_item(const struct fw_cfg *fw_cfg)
 	if (file < fw_cfg->file_count)
 		return (struct item){ fw_cfg->data[file], fw_cfg->size[file] };
 	switch (fw_cfg->key) {
-	case KEY_SIGNATURE:
-		return (struct item){ signature, sizeof(signature) };
-	case KEY_FEATURES:
-		return (struct item){ features, sizeof(features) };
-	case KEY_RAM_SIZE:
-		return (struct item){ fw_cfg->ram_size, sizeof(fw_cfg->ram_size) };
-	case KEY_CPUS:
-		return (struct item){ fw_cfg->cpus, sizeof(fw_cfg->cpus) };
-	case KEY_MAX_CPUS:
-		return (struct item){ fw_cfg->max_cpus, sizeof(fw_cfg->max_cpus) };
-	case KEY_DIRECTORY:
-		return (struct item){ &fw_cfg->directory, 4 + 64 * fw_cfg->file_count };
-	default:
-		return (struct item){ NULL, 0 };
+	case KEY_SIGNATURE: return (struct item){ signature, sizeof(signature) };
+	case KEY_FEATURES: return (struct item){ features, sizeof(features) };
+	case KEY_RAM_SIZE: return (struct item){ fw_cfg->ram_size, sizeof(fw_cfg->ram_size) };
+	case KEY_CPUS: return (struct item){ fw_cfg->cpus, sizeof(fw_cfg->cpus) };
+	case KEY_MAX_CPUS: return (struct item){ fw_cfg->max_cpus, sizeof(fw_cfg->max_cpus) };
+	case KEY_DIRECTORY: return (struct item){ &fw_cfg->directory, 4 + 64 * fw_cfg->file_count };
+	default: return (struct item){ NULL, 0 };
 	}
 }
 

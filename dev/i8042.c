@@ -40,8 +40,8 @@
 struct i8042 {
 	struct bus *bus;
 	struct a20 *a20;
-	uint8_t ram[RAM_SIZE]; /* byte 0 is the configuration */
-	uint8_t command;       /* controller command that waits for its data byte, else 0 */
+	uint8_t ram[RAM_SIZE];    /* byte 0 is the configuration */
+	uint8_t command;          /* controller command that waits for its data byte, else 0 */
 	uint8_t keyboard_command; /* the same for the keyboard */
 	uint8_t scan_set, last_sent;
 	bool last_was_command, level;
@@ -85,52 +85,32 @@ static void controller_command(struct i8042 *controller, uint8_t command)
 {
 	controller->command = 0;
 	switch (command) {
-	case 0x20 ... 0x3f:
-		answer(controller, controller->ram[command & (RAM_SIZE - 1)]);
-		break;
+	case 0x20 ... 0x3f: answer(controller, controller->ram[command & (RAM_SIZE - 1)]); break;
 	case 0x60 ... 0x7f: /* write RAM */
-	case 0xd1: case 0xd2: case 0xd3: case 0xd4:
-		controller->command = command;
-		break;
-	case 0xa7:
-		controller->ram[0] |= CONFIG_AUXILIARY_OFF;
-		break;
-	case 0xa8: /* there is no auxiliary port to switch on */
-		break;
-	case 0xa9:
-		answer(controller, PORT_CLOCK_STUCK);
-		break;
+	case 0xd1:
+	case 0xd2:
+	case 0xd3:
+	case 0xd4: controller->command = command; break;
+	case 0xa7: controller->ram[0] |= CONFIG_AUXILIARY_OFF; break;
+	case 0xa8: /* there is no auxiliary port to switch on */ break;
+	case 0xa9: answer(controller, PORT_CLOCK_STUCK); break;
 	case 0xaa:
 		controller->ram[0] |= CONFIG_SYSTEM;
 		answer(controller, SELF_TEST_OK);
 		break;
-	case 0xab:
-		answer(controller, 0);
-		break;
-	case 0xad:
-		controller->ram[0] |= CONFIG_KEYBOARD_OFF;
-		break;
-	case 0xae:
-		controller->ram[0] &= (uint8_t)~CONFIG_KEYBOARD_OFF;
-		break;
-	case 0xc0: /* input port: keyboard not locked */
-		answer(controller, 0x80);
-		break;
-	case 0xd0:
-		answer(controller, output_port(controller));
-		break;
-	case 0xdd: case 0xdf:
-		a20_set(controller->a20, command == 0xdf);
-		break;
-	case 0xe0: /* test inputs: clock and data of the keyboard */
-		answer(controller, 0);
-		break;
+	case 0xab: answer(controller, 0); break;
+	case 0xad: controller->ram[0] |= CONFIG_KEYBOARD_OFF; break;
+	case 0xae: controller->ram[0] &= (uint8_t)~CONFIG_KEYBOARD_OFF; break;
+	case 0xc0: /* input port: keyboard not locked */ answer(controller, 0x80); break;
+	case 0xd0: answer(controller, output_port(controller)); break;
+	case 0xdd:
+	case 0xdf: a20_set(controller->a20, command == 0xdf); break;
+	case 0xe0: /* test inputs: clock and data of the keyboard */ answer(controller, 0); break;
 	case 0xf0 ... 0xff: /* pulse the output port's low bits that are 0 */
 		if (!(command & OUTPUT_NO_RESET))
 			controller->bus->event(controller->bus->context, MACHINE_RESET, 0);
 		break;
-	default:
-		break;
+	default: break;
 	}
 }
 
@@ -174,32 +154,28 @@ static void keyboard_data(struct i8042 *controller, uint8_t value)
 static void keyboard_command(struct i8042 *controller, uint8_t command)
 {
 	switch (command) {
-	case 0xed: case 0xf0: case 0xf3:
+	case 0xed:
+	case 0xf0:
+	case 0xf3:
 		controller->keyboard_command = command;
 		keyboard_send(controller, KEYBOARD_ACK);
 		break;
-	case 0xee:
-		keyboard_send(controller, 0xee);
-		break;
+	case 0xee: keyboard_send(controller, 0xee); break;
 	case 0xf2:
 		keyboard_send(controller, KEYBOARD_ACK);
 		keyboard_send(controller, 0xab);
 		keyboard_send(controller, 0x83);
 		break;
-	case 0xf4: case 0xf5: case 0xf6:
-		keyboard_send(controller, KEYBOARD_ACK);
-		break;
-	case 0xfe:
-		answer(controller, controller->last_sent);
-		break;
+	case 0xf4:
+	case 0xf5:
+	case 0xf6: keyboard_send(controller, KEYBOARD_ACK); break;
+	case 0xfe: answer(controller, controller->last_sent); break;
 	case 0xff:
 		controller->scan_set = 2;
 		keyboard_send(controller, KEYBOARD_ACK);
 		keyboard_send(controller, 0xaa);
 		break;
-	default:
-		keyboard_send(controller, KEYBOARD_RESEND);
-		break;
+	default: keyboard_send(controller, KEYBOARD_RESEND); break;
 	}
 }
 

@@ -22,7 +22,7 @@ static void vector_clear(uint32_t words[8], uint8_t *summary, uint8_t vector)
 {
 	words[vector >> 5] &= ~(1u << (vector & 31));
 	if (!words[vector >> 5])
-		*summary &= (uint8_t)~(1u << (vector >> 5));
+		*summary &= (uint8_t) ~(1u << (vector >> 5));
 }
 
 /* The highest vector set, -1 for none. */
@@ -120,20 +120,14 @@ bool lapic_receive(struct lapic *lapic, const struct apic_message *message)
 		return false;
 	switch (message->mode) {
 	case DELIVERY_FIXED:
-	case DELIVERY_LOWEST:
-		return receive_vector(lapic, message->vector, message->level);
-	case DELIVERY_NMI:
-		lapic->host->nmi(lapic->context);
-		return true;
+	case DELIVERY_LOWEST: return receive_vector(lapic, message->vector, message->level);
+	case DELIVERY_NMI: lapic->host->nmi(lapic->context); return true;
 	case DELIVERY_INIT:
 		lapic_clear(lapic);
 		lapic->host->init(lapic->context);
 		return true;
-	case DELIVERY_STARTUP:
-		lapic->host->sipi(lapic->context, message->vector);
-		return true;
-	default: /* SMI: this machine has no SMM; ExtINT messages: the PICs are wired to LINT0 only */
-		return false;
+	case DELIVERY_STARTUP: lapic->host->sipi(lapic->context, message->vector); return true;
+	default: /* SMI: this machine has no SMM; ExtINT messages: the PICs are wired to LINT0 only */ return false;
 	}
 }
 

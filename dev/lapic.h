@@ -30,9 +30,9 @@ enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_LINT1, 
 
 /* The processor as its APIC sees it. context is the one given at creation. */
 struct lapic_host {
-	void (*kick)(void *context);  /* something became deliverable: look at lapic_pending() soon */
+	void (*kick)(void *context); /* something became deliverable: look at lapic_pending() soon */
 	void (*nmi)(void *context);
-	void (*init)(void *context);  /* the APIC has been reset already */
+	void (*init)(void *context); /* the APIC has been reset already */
 	void (*sipi)(void *context, uint8_t vector);
 	uint64_t (*tsc)(void *context); /* the guest's time stamp counter now */
 };
@@ -42,17 +42,17 @@ struct lapic {
 	uint8_t irr_words, isr_words; /* which words of irr[] and isr[] aren't zero */
 	uint32_t irr[8], isr[8], tmr[8];
 	uint32_t tpr, svr, id, ldr, dfr;
-	uint64_t base;                /* IA32_APIC_BASE */
-	uint32_t esr, errors;         /* as last latched; since then */
+	uint64_t base;        /* IA32_APIC_BASE */
+	uint32_t esr, errors; /* as last latched; since then */
 	uint32_t icr_low, icr_high;
 	uint32_t lvt[LVT_COUNT];
 	bool lint[2];
 
 	uint32_t initial_count, divide; /* divide configuration register as written */
-	uint64_t count_start;         /* nanosecond at which the timer held initial_count */
+	uint64_t count_start;           /* nanosecond at which the timer held initial_count */
 	bool counting;
-	uint64_t tsc_deadline;        /* 0: disarmed */
-	uint64_t tsc_hz;              /* 0: no TSC-deadline mode */
+	uint64_t tsc_deadline; /* 0: disarmed */
+	uint64_t tsc_hz;       /* 0: no TSC-deadline mode */
 	struct dev_timer timer;
 
 	struct bus *bus;

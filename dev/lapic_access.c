@@ -24,9 +24,9 @@ static const struct {
 	[APIC_EOI] = { X_WRITE, 0 },
 	[APIC_LDR] = { X_READ, 0 },
 	[APIC_SVR] = { X_READ | X_WRITE, SVR_WRITABLE },
-	[APIC_ISR ... APIC_ISR + 7] = { X_READ, 0 },
-	[APIC_TMR ... APIC_TMR + 7] = { X_READ, 0 },
-	[APIC_IRR ... APIC_IRR + 7] = { X_READ, 0 },
+	[APIC_ISR... APIC_ISR + 7] = { X_READ, 0 },
+	[APIC_TMR... APIC_TMR + 7] = { X_READ, 0 },
+	[APIC_IRR... APIC_IRR + 7] = { X_READ, 0 },
 	[APIC_ESR] = { X_READ | X_WRITE, 0 },
 	[APIC_ICR_LOW] = { X_READ | X_WRITE, ICR_WRITABLE },
 	[APIC_LVT + LVT_TIMER] = { X_READ | X_WRITE, 0x000710ff },
@@ -43,17 +43,14 @@ static const struct {
 
 /* Bits of an LVT entry that a write changes; 12 (status) and 14 (remote IRR) are read only. */
 static const uint32_t lvt_writable[LVT_COUNT] = {
-	[LVT_TIMER] = 0x000700ff,
-	[LVT_THERMAL] = 0x000107ff,
-	[LVT_PERFORMANCE] = 0x000107ff,
-	[LVT_LINT0] = 0x0001a7ff,
-	[LVT_LINT1] = 0x0001a7ff,
-	[LVT_ERROR] = 0x000100ff,
+	[LVT_TIMER] = 0x000700ff, [LVT_THERMAL] = 0x000107ff, [LVT_PERFORMANCE] = 0x000107ff,
+	[LVT_LINT0] = 0x0001a7ff, [LVT_LINT1] = 0x0001a7ff,   [LVT_ERROR] = 0x000100ff,
 };
 
 _Static_assert(LAPIC_MSR_X2APIC_FIRST + REGISTERS - 1 <= LAPIC_MSR_X2APIC_LAST, "registers lie inside the MSR range");
 _Static_assert(APIC_LVT + LVT_COUNT == APIC_INITIAL_COUNT, "the LVT ends where the counts begin");
-_Static_assert(!(ICR_WRITABLE & ICR_RESERVED) && (ICR_WRITABLE | ICR_RESERVED) == 0xffffffff, "ICR bits are one or the other");
+_Static_assert(!(ICR_WRITABLE & ICR_RESERVED) && (ICR_WRITABLE | ICR_RESERVED) == 0xffffffff,
+	       "ICR bits are one or the other");
 
 static uint32_t logical_id(const struct lapic *lapic)
 {
@@ -63,45 +60,27 @@ static uint32_t logical_id(const struct lapic *lapic)
 static uint32_t read_register(struct lapic *lapic, unsigned index)
 {
 	switch (index) {
-	case APIC_ID:
-		return lapic_x2apic(lapic) ? lapic->id : lapic->id << 24;
-	case APIC_VERSION:
-		return VERSION_VALUE;
-	case APIC_TPR:
-		return lapic->tpr;
-	case APIC_PPR:
-		return lapic_processor_priority(lapic);
-	case APIC_LDR:
-		return logical_id(lapic);
-	case APIC_DFR:
-		return lapic->dfr;
-	case APIC_SVR:
-		return lapic->svr;
-	case APIC_ISR ... APIC_ISR + 7:
-		return lapic->isr[index - APIC_ISR];
-	case APIC_TMR ... APIC_TMR + 7:
-		return lapic->tmr[index - APIC_TMR];
-	case APIC_IRR ... APIC_IRR + 7:
-		return lapic->irr[index - APIC_IRR];
-	case APIC_ESR:
-		return lapic->esr;
-	case APIC_ICR_LOW:
-		return lapic->icr_low;
-	case APIC_ICR_HIGH:
-		return lapic->icr_high;
-	case APIC_LVT ... APIC_LVT + LVT_COUNT - 1:
-		return lapic->lvt[index - APIC_LVT];
-	case APIC_INITIAL_COUNT:
-		return lapic->initial_count;
-	case APIC_CURRENT_COUNT:
-		return lapic_timer_current(lapic);
-	case APIC_DIVIDE:
-		return lapic->divide;
-	case APIC_APR: case APIC_RRD: case APIC_EOI:
-		return 0;
-	default:
-		lapic_error(lapic, ESR_ILLEGAL_REGISTER);
-		return 0;
+	case APIC_ID: return lapic_x2apic(lapic) ? lapic->id : lapic->id << 24;
+	case APIC_VERSION: return VERSION_VALUE;
+	case APIC_TPR: return lapic->tpr;
+	case APIC_PPR: return lapic_processor_priority(lapic);
+	case APIC_LDR: return logical_id(lapic);
+	case APIC_DFR: return lapic->dfr;
+	case APIC_SVR: return lapic->svr;
+	case APIC_ISR ... APIC_ISR + 7: return lapic->isr[index - APIC_ISR];
+	case APIC_TMR ... APIC_TMR + 7: return lapic->tmr[index - APIC_TMR];
+	case APIC_IRR ... APIC_IRR + 7: return lapic->irr[index - APIC_IRR];
+	case APIC_ESR: return lapic->esr;
+	case APIC_ICR_LOW: return lapic->icr_low;
+	case APIC_ICR_HIGH: return lapic->icr_high;
+	case APIC_LVT ... APIC_LVT + LVT_COUNT - 1: return lapic->lvt[index - APIC_LVT];
+	case APIC_INITIAL_COUNT: return lapic->initial_count;
+	case APIC_CURRENT_COUNT: return lapic_timer_current(lapic);
+	case APIC_DIVIDE: return lapic->divide;
+	case APIC_APR:
+	case APIC_RRD:
+	case APIC_EOI: return 0;
+	default: lapic_error(lapic, ESR_ILLEGAL_REGISTER); return 0;
 	}
 }
 
@@ -155,9 +134,7 @@ static void write_spurious(struct lapic *lapic, uint32_t value)
 static void write_register(struct lapic *lapic, unsigned index, uint32_t value)
 {
 	switch (index) {
-	case APIC_EOI:
-		lapic_end_of_interrupt(lapic);
-		break;
+	case APIC_EOI: lapic_end_of_interrupt(lapic); break;
 	case APIC_TPR:
 		lapic->tpr = value & 0xff;
 		lapic_update(lapic);
@@ -166,39 +143,25 @@ static void write_register(struct lapic *lapic, unsigned index, uint32_t value)
 		lapic->icr_low = value & ICR_WRITABLE;
 		send(lapic, lapic->icr_low, lapic->icr_high >> 24);
 		break;
-	case APIC_ICR_HIGH:
-		lapic->icr_high = value & 0xff000000;
-		break;
-	case APIC_INITIAL_COUNT:
-		lapic_timer_set_count(lapic, value);
-		break;
-	case APIC_DIVIDE:
-		lapic_timer_set_divide(lapic, value);
-		break;
-	case APIC_LVT ... APIC_LVT + LVT_COUNT - 1:
-		write_lvt(lapic, index - APIC_LVT, value);
-		break;
-	case APIC_SVR:
-		write_spurious(lapic, value);
-		break;
+	case APIC_ICR_HIGH: lapic->icr_high = value & 0xff000000; break;
+	case APIC_INITIAL_COUNT: lapic_timer_set_count(lapic, value); break;
+	case APIC_DIVIDE: lapic_timer_set_divide(lapic, value); break;
+	case APIC_LVT ... APIC_LVT + LVT_COUNT - 1: write_lvt(lapic, index - APIC_LVT, value); break;
+	case APIC_SVR: write_spurious(lapic, value); break;
 	case APIC_ESR: /* a write latches what has gathered */
 		lapic->esr = lapic->errors;
 		lapic->errors = 0;
 		break;
-	case APIC_LDR:
-		lapic->ldr = value & 0xff000000;
-		break;
-	case APIC_DFR:
-		lapic->dfr = value | 0x0fffffff;
-		break;
-	case APIC_SELF_IPI:
-		send(lapic, SHORTHAND_SELF << 18 | (value & 0xff), 0);
-		break;
-	case APIC_ID: case APIC_VERSION: case APIC_APR: case APIC_PPR: case APIC_RRD: case APIC_CURRENT_COUNT:
-		break; /* read only */
-	default:
-		lapic_error(lapic, ESR_ILLEGAL_REGISTER);
-		break;
+	case APIC_LDR: lapic->ldr = value & 0xff000000; break;
+	case APIC_DFR: lapic->dfr = value | 0x0fffffff; break;
+	case APIC_SELF_IPI: send(lapic, SHORTHAND_SELF << 18 | (value & 0xff), 0); break;
+	case APIC_ID:
+	case APIC_VERSION:
+	case APIC_APR:
+	case APIC_PPR:
+	case APIC_RRD:
+	case APIC_CURRENT_COUNT: break; /* read only */
+	default: lapic_error(lapic, ESR_ILLEGAL_REGISTER); break;
 	}
 }
 

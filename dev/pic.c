@@ -121,7 +121,7 @@ static void elcr_write(void *device, uint16_t port, unsigned size, uint32_t valu
 
 	chip->elcr = (uint8_t)value & chip->elcr_mask;
 	/* An input that became level sensitive shows its line at once. */
-	chip->irr = (chip->irr & (uint8_t)~(old | chip->elcr)) | (chip->lines & chip->elcr);
+	chip->irr = (chip->irr & (uint8_t) ~(old | chip->elcr)) | (chip->lines & chip->elcr);
 	update(pic);
 }
 
@@ -140,8 +140,9 @@ void pic_reset(struct pic *pic)
 		uint8_t lines = pic->chips[i].lines;
 
 		/* Inputs 0, 1, 2, 8 and 13 can't be level sensitive (they are wired on the board). */
-		pic->chips[i] = (struct chip){ .master = i == 0, .lines = lines, .lowest = 7, .imr = 0xff,
-					       .elcr_mask = i == 0 ? 0xf8 : 0xde };
+		pic->chips[i] = (struct chip){
+			.master = i == 0, .lines = lines, .lowest = 7, .imr = 0xff, .elcr_mask = i == 0 ? 0xf8 : 0xde
+		};
 	}
 	update(pic);
 }

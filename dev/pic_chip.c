@@ -106,28 +106,26 @@ static void command(struct chip *chip, uint8_t value)
 	unsigned input = value & 7, operation = value >> 5, rank;
 
 	switch (operation) {
-	case 0: case 4:         /* rotate in automatic EOI mode: clear, set */
-		chip->rotate_auto = operation == 4;
-		break;
-	case 1: case 5:         /* non-specific EOI, with rotation */
+	case 0:
+	case 4: /* rotate in automatic EOI mode: clear, set */ chip->rotate_auto = operation == 4; break;
+	case 1:
+	case 5: /* non-specific EOI, with rotation */
 		rank = top_rank(chip, chip->special_mask ? chip->isr & (uint8_t)~chip->imr : chip->isr);
 		if (rank == 8)
 			break;
 		input = (unsigned)__builtin_ctz(rank_bit(chip, rank));
-		chip->isr &= (uint8_t)~(1u << input);
+		chip->isr &= (uint8_t) ~(1u << input);
 		if (operation == 5)
 			chip->lowest = (uint8_t)input;
 		break;
-	case 3: case 7:         /* specific EOI, with rotation */
-		chip->isr &= (uint8_t)~(1u << input);
+	case 3:
+	case 7: /* specific EOI, with rotation */
+		chip->isr &= (uint8_t) ~(1u << input);
 		if (operation == 7)
 			chip->lowest = (uint8_t)input;
 		break;
-	case 6:                 /* set priority */
-		chip->lowest = (uint8_t)input;
-		break;
-	default:                /* 2: no operation */
-		break;
+	case 6: /* set priority */ chip->lowest = (uint8_t)input; break;
+	default: /* 2: no operation */ break;
 	}
 }
 
@@ -156,9 +154,7 @@ void chip_write_data(struct chip *chip, uint8_t value)
 		chip->fully_nested = value & ICW4_FULLY_NESTED;
 		chip->step = INIT_DONE;
 		break;
-	default:
-		chip->imr = value;
-		break;
+	default: chip->imr = value; break;
 	}
 }
 

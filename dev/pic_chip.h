@@ -10,9 +10,9 @@
 
 struct chip {
 	uint8_t irr, isr, imr, lines, elcr, elcr_mask;
-	uint8_t base;        /* vector of input 0 */
-	uint8_t lowest;      /* the input that has the lowest priority */
-	uint8_t step;        /* enum init_step */
+	uint8_t base;   /* vector of input 0 */
+	uint8_t lowest; /* the input that has the lowest priority */
+	uint8_t step;   /* enum init_step */
 	bool master, level_mode, single, needs_icw4;
 	bool auto_eoi, rotate_auto, fully_nested, special_mask, read_isr, poll;
 };

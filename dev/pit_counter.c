@@ -67,14 +67,14 @@ static bool output(const struct pit_counter *counter, uint64_t tick)
 	uint64_t ticks = elapsed(counter, tick);
 
 	switch (counter->mode) {
-	case 0:
-		return counter->loaded && ticks >= counter->count;
-	case 1:
-		return !counter->triggered || before(tick, counter->start) || ticks >= counter->count;
+	case 0: return counter->loaded && ticks >= counter->count;
+	case 1: return !counter->triggered || before(tick, counter->start) || ticks >= counter->count;
 	case 2:
-		return !running(counter) || before(tick, counter->start) || ticks % counter->count != counter->count - 1;
+		return !running(counter) || before(tick, counter->start) ||
+		       ticks % counter->count != counter->count - 1;
 	case 3:
-		return !running(counter) || before(tick, counter->start) || ticks % counter->count < high_half(counter->count);
+		return !running(counter) || before(tick, counter->start) ||
+		       ticks % counter->count < high_half(counter->count);
 	default: /* 4 and 5: one low tick at the end */
 		return !counter->loaded || (counter->mode == 5 && !counter->triggered) || ticks != counter->count;
 	}

@@ -12,20 +12,20 @@
 enum pit_access { PIT_LATCH, PIT_LOW, PIT_HIGH, PIT_LOW_HIGH };
 
 struct pit_counter {
-	uint8_t mode;          /* 0..5 */
-	uint8_t access;        /* enum pit_access */
+	uint8_t mode;   /* 0..5 */
+	uint8_t access; /* enum pit_access */
 	bool bcd, gate;
-	bool loaded;           /* a count was written since the control word */
-	bool triggered;        /* modes 1 and 5: the gate has started it */
-	bool held;             /* modes 0 and 4: stopped by the gate or a half-written count; elapsed counts */
+	bool loaded;                /* a count was written since the control word */
+	bool triggered;             /* modes 1 and 5: the gate has started it */
+	bool held;                  /* modes 0 and 4: stopped by the gate or a half-written count; elapsed counts */
 	bool write_high, read_high; /* which half comes next */
-	uint8_t low_byte;      /* the half that was written */
-	uint32_t count;        /* 1..65536 (10000 in BCD) */
-	uint32_t next_count;   /* modes 2 and 3: from tick next_start on; 0: none */
-	uint64_t start;        /* the tick at which the counter holds count */
+	uint8_t low_byte;           /* the half that was written */
+	uint32_t count;             /* 1..65536 (10000 in BCD) */
+	uint32_t next_count;        /* modes 2 and 3: from tick next_start on; 0: none */
+	uint64_t start;             /* the tick at which the counter holds count */
 	uint64_t next_start;
-	bool next_low;         /* mode 3: it takes over with its low half */
-	uint64_t elapsed;      /* while held */
+	bool next_low;    /* mode 3: it takes over with its low half */
+	uint64_t elapsed; /* while held */
 	bool count_latched, status_latched;
 	uint16_t latch;
 	uint8_t status;

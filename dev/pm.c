@@ -90,19 +90,14 @@ static void write_byte(struct pm *pm, unsigned offset, uint8_t value)
 	uint16_t shifted = (uint16_t)(value << (offset % 2 * 8)), keep = offset % 2 ? 0x00ff : 0xff00;
 
 	switch (offset & ~1u) {
-	case STATUS_OFFSET: /* ones clear */
-		pm->status &= (uint16_t)~shifted;
-		break;
-	case ENABLE_OFFSET:
-		pm->enable = (pm->enable & keep) | (shifted & ENABLE_BITS);
-		break;
+	case STATUS_OFFSET: /* ones clear */ pm->status &= (uint16_t)~shifted; break;
+	case ENABLE_OFFSET: pm->enable = (pm->enable & keep) | (shifted & ENABLE_BITS); break;
 	case CONTROL_OFFSET:
 		pm->control = (pm->control & keep) | (shifted & CONTROL_BITS);
 		if (shifted & CONTROL_SLEEP && SLEEP_TYPE(pm->control) == PM_SLEEP_TYPE_S5)
 			pm->bus->event(pm->bus->context, MACHINE_POWEROFF, 0);
 		break;
-	default: /* the timer is read only */
-		break;
+	default: /* the timer is read only */ break;
 	}
 }
 

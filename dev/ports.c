@@ -29,7 +29,7 @@ struct port_table {
 	struct port_page open;
 };
 
-_Static_assert(PAGE_ENTRIES * TABLE_PAGES == 65536, "every port has one entry");
+_Static_assert(PAGE_ENTRIES *TABLE_PAGES == 65536, "every port has one entry");
 
 static uint32_t open_read(void *device, uint16_t port, unsigned size)
 {

@@ -35,7 +35,7 @@ struct rtc {
 	uint8_t index, cmos[CMOS_SIZE]; /* registers A, B and C stand in it; the time only while it is stopped */
 	uint64_t base_seconds; /* at nanosecond base_time of the machine's clock, which may lie before 0 (mod 2^64) */
 	uint64_t base_time;
-	uint64_t synced;       /* up to when the flags are known */
+	uint64_t synced; /* up to when the flags are known */
 	bool level;
 	struct dev_timer timer;
 };
@@ -164,8 +164,8 @@ static void event(void *device, uint64_t time)
 
 static bool is_time(unsigned index)
 {
-	return index == CENTURY || (index <= YEAR && index != SECONDS_ALARM && index != MINUTES_ALARM &&
-				    index != HOURS_ALARM);
+	return index == CENTURY ||
+	       (index <= YEAR && index != SECONDS_ALARM && index != MINUTES_ALARM && index != HOURS_ALARM);
 }
 
 static bool updating(const struct rtc *rtc)
@@ -217,11 +217,10 @@ static void write_data(struct rtc *rtc, uint8_t value)
 {
 	sync(rtc);
 	switch (rtc->index) {
-	case REGISTER_A: case REGISTER_B:
-		write_control(rtc, value);
-		break;
-	case REGISTER_C: case REGISTER_D: /* read only */
-		break;
+	case REGISTER_A:
+	case REGISTER_B: write_control(rtc, value); break;
+	case REGISTER_C:
+	case REGISTER_D: /* read only */ break;
 	default:
 		if (is_time(rtc->index) && running(rtc)) {
 			store_time(rtc);

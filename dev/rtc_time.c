@@ -6,9 +6,9 @@
 #include "dev/rtc_time.h"
 
 #define DAY_SECONDS 86400u
-#define ERA_DAYS 146097u  /* 400 years */
+#define ERA_DAYS 146097u   /* 400 years */
 #define EPOCH_DAYS 719468u /* from 0000-03-01 to 1970-01-01 */
-#define EPOCH_WEEKDAY 4u  /* Thursday, from Sunday = 0 */
+#define EPOCH_WEEKDAY 4u   /* Thursday, from Sunday = 0 */
 
 struct rtc_time rtc_time_split(uint64_t seconds)
 {

@@ -6,10 +6,10 @@
 #include <stdint.h>
 
 struct rtc_time {
-	unsigned year;             /* 1970..9999 */
-	unsigned month, day;       /* from 1 */
+	unsigned year;       /* 1970..9999 */
+	unsigned month, day; /* from 1 */
 	unsigned hour, minute, second;
-	unsigned weekday;          /* 1 is Sunday, as the RTC counts */
+	unsigned weekday; /* 1 is Sunday, as the RTC counts */
 };
 
 struct rtc_time rtc_time_split(uint64_t seconds);

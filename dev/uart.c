@@ -96,7 +96,8 @@ static void update_modem(struct uart *uart)
 }
 
 _Static_assert(UART_MSR_CTS >> 4 == UART_MSR_DCTS && UART_MSR_DSR >> 4 == UART_MSR_DDSR &&
-	       UART_MSR_RI >> 4 == UART_MSR_TERI && UART_MSR_DCD >> 4 == UART_MSR_DDCD, "deltas lie four bits below");
+		       UART_MSR_RI >> 4 == UART_MSR_TERI && UART_MSR_DCD >> 4 == UART_MSR_DDCD,
+	       "deltas lie four bits below");
 
 static void write_fifo_control(struct uart *uart, uint8_t value)
 {
@@ -118,19 +119,15 @@ static uint8_t read_register(struct uart *uart, unsigned index)
 	uint8_t value;
 
 	switch (index) {
-	case UART_RX:
-		return latch ? (uint8_t)uart->divisor : uart_read_receiver(uart);
-	case UART_IER:
-		return latch ? uart->divisor >> 8 : uart->ier;
+	case UART_RX: return latch ? (uint8_t)uart->divisor : uart_read_receiver(uart);
+	case UART_IER: return latch ? uart->divisor >> 8 : uart->ier;
 	case UART_IIR:
 		value = interrupt_identity(uart);
 		if (value == UART_IIR_THRI)
 			uart->transmit_event = false;
 		return value | (uart->fcr & UART_FCR_ENABLE_FIFO ? IIR_FIFO_ENABLED : 0);
-	case UART_LCR:
-		return uart->lcr;
-	case UART_MCR:
-		return uart->mcr;
+	case UART_LCR: return uart->lcr;
+	case UART_MCR: return uart->mcr;
 	case UART_LSR:
 		value = uart->lsr_errors | UART_LSR_THRE | UART_LSR_TEMT | (uart->fifo_count ? UART_LSR_DR : 0);
 		uart->lsr_errors = 0;
@@ -139,8 +136,7 @@ static uint8_t read_register(struct uart *uart, unsigned index)
 		value = uart->msr;
 		uart->msr &= (uint8_t)~UART_MSR_ANY_DELTA;
 		return value;
-	default:
-		return uart->scratch;
+	default: return uart->scratch;
 	}
 }
 
@@ -170,23 +166,16 @@ static void write_register(struct uart *uart, unsigned index, uint8_t value)
 		else
 			write_enable(uart, value);
 		break;
-	case UART_FCR:
-		write_fifo_control(uart, value);
-		break;
-	case UART_LCR:
-		uart->lcr = value;
-		break;
+	case UART_FCR: write_fifo_control(uart, value); break;
+	case UART_LCR: uart->lcr = value; break;
 	case UART_MCR:
 		uart->mcr = value & MCR_MASK;
 		update_modem(uart);
 		if (uart_refill(uart))
 			uart_restart_timeout(uart);
 		break;
-	case UART_SCR:
-		uart->scratch = value;
-		break;
-	default: /* LSR and MSR are read only */
-		break;
+	case UART_SCR: uart->scratch = value; break;
+	default: /* LSR and MSR are read only */ break;
 	}
 }
 

@@ -14,7 +14,7 @@ struct uart {
 	struct bus *bus;
 	uint16_t base;
 	uint8_t line;
-	bool level;          /* what the interrupt line was last set to */
+	bool level; /* what the interrupt line was last set to */
 	uint8_t ier, fcr, lcr, mcr, lsr_errors, msr, scratch;
 	uint16_t divisor;
 	bool transmit_event; /* THRE interrupt is due */

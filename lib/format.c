@@ -187,7 +187,10 @@ static void put_signed(const struct output *out, struct specification *spec, va_
 
 	spec->conversion = 'd';
 	put_number(out, spec, value < 0 ? -(uint64_t)value : (uint64_t)value,
-		   value < 0 ? "-" : spec->plus ? "+" : spec->space ? " " : "");
+		   value < 0     ? "-"
+		   : spec->plus  ? "+"
+		   : spec->space ? " "
+				 : "");
 }
 
 static void put_unsigned(const struct output *out, const struct specification *spec, va_list *args)
@@ -211,12 +214,12 @@ static bool put_conversion(const struct output *out, struct specification *spec,
 	char c;
 
 	switch (spec->conversion) {
-	case 'd': case 'i':
-		put_signed(out, spec, args);
-		return true;
-	case 'u': case 'x': case 'X': case 'o':
-		put_unsigned(out, spec, args);
-		return true;
+	case 'd':
+	case 'i': put_signed(out, spec, args); return true;
+	case 'u':
+	case 'x':
+	case 'X':
+	case 'o': put_unsigned(out, spec, args); return true;
 	case 'p':
 		spec->conversion = 'x';
 		put_number(out, spec, (uint64_t)va_arg(*args, void *), "0x");
@@ -225,14 +228,9 @@ static bool put_conversion(const struct output *out, struct specification *spec,
 		c = (char)va_arg(*args, int);
 		put_text(out, spec, &c, 1);
 		return true;
-	case 's':
-		put_string(out, spec, va_arg(*args, const char *));
-		return true;
-	case '%':
-		put(out, "%", 1);
-		return true;
-	default:
-		return false;
+	case 's': put_string(out, spec, va_arg(*args, const char *)); return true;
+	case '%': put(out, "%", 1); return true;
+	default: return false;
 	}
 }
 

@@ -14,15 +14,13 @@
 /* A sink takes `length` bytes of output; called several times for one format. */
 typedef void (*format_sink)(void *context, const char *bytes, size_t length);
 
-void format_to(format_sink sink, void *context, const char *format, va_list args)
-	__attribute__((format(printf, 3, 0)));
+void format_to(format_sink sink, void *context, const char *format, va_list args) __attribute__((format(printf, 3, 0)));
 
 /*
  * Writes at most size - 1 bytes and a NUL into buffer (size may be 0: nothing is written).
  * Returns the length that the whole text has, as C's snprintf does.
  */
-size_t format_string(char *buffer, size_t size, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+size_t format_string(char *buffer, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 size_t format_string_v(char *buffer, size_t size, const char *format, va_list args)
 	__attribute__((format(printf, 3, 0)));
 

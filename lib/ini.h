@@ -31,9 +31,9 @@ struct ini_text {
 };
 
 enum ini_kind {
-	INI_SECTION,	 /* name, argument (may be empty) */
-	INI_KEY,	 /* name, value (may be empty) */
-	INI_BAD_LINE,	 /* error; the section goes on */
+	INI_SECTION,     /* name, argument (may be empty) */
+	INI_KEY,         /* name, value (may be empty) */
+	INI_BAD_LINE,    /* error; the section goes on */
 	INI_BAD_SECTION, /* error; what follows belongs to no section */
 };
 

@@ -6,30 +6,30 @@
 #ifndef LIB_STATUS_H
 #define LIB_STATUS_H
 
-#define STATUS_LIST(X)                                                         \
-	X(OK, "success")                                                       \
-	X(NO_MEMORY, "the host has no free memory left")                       \
-	X(OVER_QUOTA, "the machine's memory account is used up")               \
-	X(BAD_ADDRESS, "address outside every range that allows this")         \
-	X(BAD_VALUE, "value out of range")                                     \
-	X(BAD_FORMAT, "the data does not have the expected form")              \
-	X(BAD_STATE, "not possible in the present state")                      \
-	X(CONFLICT, "already in use by something else")                        \
-	X(NOT_FOUND, "no such thing")                                          \
-	X(NOT_SUPPORTED, "this processor or build cannot do that")             \
-	X(BUSY, "in use, try again")                                           \
-	X(LIMIT, "a stated limit was reached")                                 \
-	X(DENIED, "the access rights forbid it")                               \
-	X(TRUNCATED, "the input ends too early")                               \
-	X(TIMED_OUT, "no answer in time")                                      \
-	X(HANDLER, "an access handler covers the page")                        \
+#define STATUS_LIST(X)                                                                                                 \
+	X(OK, "success")                                                                                               \
+	X(NO_MEMORY, "the host has no free memory left")                                                               \
+	X(OVER_QUOTA, "the machine's memory account is used up")                                                       \
+	X(BAD_ADDRESS, "address outside every range that allows this")                                                 \
+	X(BAD_VALUE, "value out of range")                                                                             \
+	X(BAD_FORMAT, "the data does not have the expected form")                                                      \
+	X(BAD_STATE, "not possible in the present state")                                                              \
+	X(CONFLICT, "already in use by something else")                                                                \
+	X(NOT_FOUND, "no such thing")                                                                                  \
+	X(NOT_SUPPORTED, "this processor or build cannot do that")                                                     \
+	X(BUSY, "in use, try again")                                                                                   \
+	X(LIMIT, "a stated limit was reached")                                                                         \
+	X(DENIED, "the access rights forbid it")                                                                       \
+	X(TRUNCATED, "the input ends too early")                                                                       \
+	X(TIMED_OUT, "no answer in time")                                                                              \
+	X(HANDLER, "an access handler covers the page")                                                                \
 	X(GUEST_FAULT, "the guest's own tables refuse the access")
 
 enum status {
 #define STATUS_ENUM(name, text) name,
 	STATUS_LIST(STATUS_ENUM)
 #undef STATUS_ENUM
-	STATUS_COUNT
+		STATUS_COUNT
 };
 
 /* Functions returning enum status carry this; there is no way to drop one. */

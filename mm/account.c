@@ -46,7 +46,8 @@ enum status account_open(struct account *account, const struct account_request *
 	status = admission_raise(guest, table, why, size);
 	if (status != OK)
 		return status;
-	*account = (struct account){ .lock = SPINLOCK(RANK_ACCOUNT, "account"), .priority = (uint8_t)request->priority };
+	*account =
+		(struct account){ .lock = SPINLOCK(RANK_ACCOUNT, "account"), .priority = (uint8_t)request->priority };
 	for (unsigned i = 0; i < ACCOUNT_KINDS; i++)
 		account->reserved[i] = request->pages[i];
 	if (enlist(account) == OWNER_HOST) {
@@ -76,7 +77,8 @@ enum status account_resize(struct account *account, enum account_kind kind, uint
 	lock_release(&account->lock);
 	more = pages > before ? pages - before : 0;
 	if (more)
-		status = admission_raise(kind == ACCOUNT_TABLE ? 0 : more, kind == ACCOUNT_TABLE ? more : 0, why, sizeof(why));
+		status = admission_raise(kind == ACCOUNT_TABLE ? 0 : more, kind == ACCOUNT_TABLE ? more : 0, why,
+					 sizeof(why));
 	if (status != OK)
 		return status;
 	lock_acquire(&account->lock);
@@ -191,7 +193,8 @@ enum status account_close(struct account *account)
 		return BAD_STATE;
 	kernel_magazine_drain();
 	discharge(account);
-	admission_lower(account->reserved[ACCOUNT_BASE] + account->reserved[ACCOUNT_FIXED], account->reserved[ACCOUNT_TABLE]);
+	admission_lower(account->reserved[ACCOUNT_BASE] + account->reserved[ACCOUNT_FIXED],
+			account->reserved[ACCOUNT_TABLE]);
 	account->owner = OWNER_HOST;
 	return OK;
 }

@@ -88,15 +88,16 @@ enum status admission_raise(uint64_t guest, uint64_t table, char *why, size_t si
 	lock_acquire(&admission_lock);
 	weigh(admission.guest + guest, admission.table + table, &needed, &there);
 	if (needed > there) {
-		format_string(why, size,
-			      "%llu MiB asked (%llu for RAM and devices, %llu for tables), %llu MiB promised to other machines, "
-			      "%llu MiB there, promised up to %u %%: %llu MiB short",
-			      (unsigned long long)divide_up(guest + table, PAGES_PER_MIB),
-			      (unsigned long long)divide_up(guest, PAGES_PER_MIB),
-			      (unsigned long long)divide_up(table, PAGES_PER_MIB),
-			      (unsigned long long)((admission.guest + admission.table) / PAGES_PER_MIB),
-			      (unsigned long long)(there * chunk_mib), admission.percent,
-			      (unsigned long long)((needed - there) * chunk_mib));
+		format_string(
+			why, size,
+			"%llu MiB asked (%llu for RAM and devices, %llu for tables), %llu MiB promised to other machines, "
+			"%llu MiB there, promised up to %u %%: %llu MiB short",
+			(unsigned long long)divide_up(guest + table, PAGES_PER_MIB),
+			(unsigned long long)divide_up(guest, PAGES_PER_MIB),
+			(unsigned long long)divide_up(table, PAGES_PER_MIB),
+			(unsigned long long)((admission.guest + admission.table) / PAGES_PER_MIB),
+			(unsigned long long)(there * chunk_mib), admission.percent,
+			(unsigned long long)((needed - there) * chunk_mib));
 		lock_release(&admission_lock);
 		mm_count(&mm_counters.refusals, 1);
 		return NO_MEMORY;

@@ -148,8 +148,8 @@ enum status block_split(struct account *account, hpa_t block)
 		return NO_MEMORY;
 	records = direct_pointer(frame);
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
-		record_store(&records[i], record_private(account->owner, ACCOUNT_BASE,
-							  gpa((chunk->block + i) << PAGE_SHIFT)));
+		record_store(&records[i],
+			     record_private(account->owner, ACCOUNT_BASE, gpa((chunk->block + i) << PAGE_SHIFT)));
 	lock_acquire(&chunk_lock);
 	chunk_set_kind(chunk, CHUNK_SPLIT);
 	chunk->records = records;

@@ -74,23 +74,19 @@ static bool record_fits(struct checker *checker, const struct chunk *chunk, fram
 
 	switch ((unsigned)record_state(record)) {
 	case FRAME_FREE:
-	case RECORD_HELD:
-		return true;
-	case FRAME_ABSENT:
-		return chunk->present < PAGES_PER_BLOCK;
-	case FRAME_KERNEL:
-		return kernel;
-	case FRAME_SHARED:
-		return !kernel && record_references(record);
+	case RECORD_HELD: return true;
+	case FRAME_ABSENT: return chunk->present < PAGES_PER_BLOCK;
+	case FRAME_KERNEL: return kernel;
+	case FRAME_SHARED: return !kernel && record_references(record);
 	case FRAME_TABLE:
 	case FRAME_PRIVATE:
-		if ((record_state(record) == FRAME_TABLE) != kernel || owner >= MAX_OWNERS || (owner && !accounts[owner]) ||
-		    record_kind(record) >= ACCOUNT_KINDS || (record_kind(record) == ACCOUNT_TABLE) != kernel)
+		if ((record_state(record) == FRAME_TABLE) != kernel || owner >= MAX_OWNERS ||
+		    (owner && !accounts[owner]) || record_kind(record) >= ACCOUNT_KINDS ||
+		    (record_kind(record) == ACCOUNT_TABLE) != kernel)
 			return false;
 		checker->owned[owner].pages[record_kind(record)]++;
 		return true;
-	default:
-		return false;
+	default: return false;
 	}
 }
 
@@ -108,10 +104,11 @@ static void check_records(struct checker *checker, const struct chunk *chunk)
 				(unsigned long long)record);
 	}
 	if (free != chunk->free || absent + chunk->present != PAGES_PER_BLOCK)
-		finding(checker, "chunk %llu: %u frames free and %u absent, its record says %u and %u", number(chunk), free,
-			absent, chunk->free, PAGES_PER_BLOCK - chunk->present);
+		finding(checker, "chunk %llu: %u frames free and %u absent, its record says %u and %u", number(chunk),
+			free, absent, chunk->free, PAGES_PER_BLOCK - chunk->present);
 	if (zero + dirty != free || dirty != chunk->dirty)
-		finding(checker, "chunk %llu: its free lists have %u and %u frames, not %u in all with %u to be cleared",
+		finding(checker,
+			"chunk %llu: its free lists have %u and %u frames, not %u in all with %u to be cleared",
 			number(chunk), zero, dirty, free, chunk->dirty);
 }
 
@@ -120,12 +117,13 @@ static void check_links(struct checker *checker, const struct chunk *chunk)
 	bool wanted = chunk->kind != CHUNK_ABSENT && chunk->kind != CHUNK_LARGE && chunk->free && !chunk->busy;
 
 	if (wanted != (chunk->set != SET_NONE))
-		finding(checker, "chunk %llu of kind %u with %u frames free stands in set %u", number(chunk), chunk->kind,
-			chunk->free, chunk->set);
+		finding(checker, "chunk %llu of kind %u with %u frames free stands in set %u", number(chunk),
+			chunk->kind, chunk->free, chunk->set);
 	if (chunk->set == SET_NONE)
 		return;
 	if (chunk->bucket != chunk->free >> BUCKET_SHIFT)
-		finding(checker, "chunk %llu with %u frames free stands in bucket %u", number(chunk), chunk->free, chunk->bucket);
+		finding(checker, "chunk %llu with %u frames free stands in bucket %u", number(chunk), chunk->free,
+			chunk->bucket);
 	if ((chunk->next && chunk->next->previous != chunk) ||
 	    (chunk->previous ? chunk->previous->next : chunks.bucket[chunk->set][chunk->bucket]) != chunk)
 		finding(checker, "chunk %llu: its links are broken", number(chunk));
@@ -159,14 +157,15 @@ static void compare_account(struct account *account, void *context)
 	for (unsigned kind = 0; checker->compare != COMPARE_NOT && kind < ACCOUNT_KINDS; kind++) {
 		/* Shared frames have no owner: they are charged to base. */
 		uint64_t shared = kind == ACCOUNT_BASE ? account->shared_pages : 0;
-		uint64_t charged = account->allocated[kind], found = checker->owned[account->owner].pages[kind] + shared;
+		uint64_t charged = account->allocated[kind],
+			 found = checker->owned[account->owner].pages[kind] + shared;
 
 		if (charged == found)
 			continue;
 		checker->mismatches++;
 		if (checker->compare == COMPARE_REPORT)
-			finding(checker, "machine %u: account %u is charged %llu pages, its records say %llu", account->owner,
-				kind, (unsigned long long)charged, (unsigned long long)found);
+			finding(checker, "machine %u: account %u is charged %llu pages, its records say %llu",
+				account->owner, kind, (unsigned long long)charged, (unsigned long long)found);
 	}
 	lock_release(&account->lock);
 }
@@ -215,8 +214,8 @@ unsigned frame_check(void (*report)(void *context, const char *line), void *cont
 			changes(&checker, COMPARE_REPORT);
 	}
 	if (checker.pages_seen != chunks.pages)
-		finding(&checker, "%llu frames in all chunks, %llu were handed in", (unsigned long long)checker.pages_seen,
-			(unsigned long long)chunks.pages);
+		finding(&checker, "%llu frames in all chunks, %llu were handed in",
+			(unsigned long long)checker.pages_seen, (unsigned long long)chunks.pages);
 	heap_free(checker.owned, MAX_OWNERS * sizeof(struct owned));
 	return checker.findings;
 }

@@ -20,14 +20,10 @@ static enum chunk_set set_of(const struct chunk *chunk)
 	if (chunk->busy || !chunk->free)
 		return SET_NONE;
 	switch (chunk->kind) {
-	case CHUNK_FREE:
-		return chunk->cleared == PAGES_PER_BLOCK ? SET_ZERO : SET_DIRTY;
-	case CHUNK_SPLIT:
-		return accounts[chunk->owner] ? SET_OWNED : SET_ORPHAN;
-	case CHUNK_KERNEL:
-		return SET_KERNEL;
-	default:
-		return SET_NONE;
+	case CHUNK_FREE: return chunk->cleared == PAGES_PER_BLOCK ? SET_ZERO : SET_DIRTY;
+	case CHUNK_SPLIT: return accounts[chunk->owner] ? SET_OWNED : SET_ORPHAN;
+	case CHUNK_KERNEL: return SET_KERNEL;
+	default: return SET_NONE;
 	}
 }
 

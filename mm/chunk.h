@@ -49,8 +49,8 @@ struct chunk {
 	uint16_t dirty_head; /* free frames that aren't */
 	uint16_t dirty;      /* how many of these; split, kernel */
 	uint8_t kind, set, bucket;
-	uint8_t node;        /* NUMA node; 0 until SRAT is read */
-	bool busy;           /* being set up or cleared by one CPU: stands in no set */
+	uint8_t node; /* NUMA node; 0 until SRAT is read */
+	bool busy;    /* being set up or cleared by one CPU: stands in no set */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct chunk) == 64, "a chunk record is 64 bytes");
@@ -62,22 +62,22 @@ _Static_assert((sizeof(struct chunk) + PAGE_SIZE) * 1000 <= BLOCK_SIZE * 2, "spl
 
 struct chunk_state {
 	struct chunk *table;
-	uint64_t count;                  /* records in the table */
-	uint64_t pages;                  /* present frames of all chunks */
-	uint64_t ragged_pages;           /* of these, in chunks that aren't whole */
-	uint64_t kinds[CHUNK_KINDS];     /* chunks of each kind; absent ones aren't counted */
-	uint64_t ragged;                 /* chunks with frames missing */
-	uint64_t sets[CHUNK_SETS];       /* chunks in each set */
-	uint64_t busy_free;              /* free chunks that are off their set to be cleared */
-	uint64_t dirty_frames;           /* free frames of split and kernel chunks that aren't known to be zero */
-	uint64_t kernel_free;            /* free frames of kernel chunks */
-	uint64_t kernel_present;         /* present frames of kernel chunks */
-	uint64_t kernel_promised;        /* table and record frames that admission promised to machines */
-	uint64_t kernel_base;            /* kernel frames in use before the first machine was admitted */
+	uint64_t count;              /* records in the table */
+	uint64_t pages;              /* present frames of all chunks */
+	uint64_t ragged_pages;       /* of these, in chunks that aren't whole */
+	uint64_t kinds[CHUNK_KINDS]; /* chunks of each kind; absent ones aren't counted */
+	uint64_t ragged;             /* chunks with frames missing */
+	uint64_t sets[CHUNK_SETS];   /* chunks in each set */
+	uint64_t busy_free;          /* free chunks that are off their set to be cleared */
+	uint64_t dirty_frames;       /* free frames of split and kernel chunks that aren't known to be zero */
+	uint64_t kernel_free;        /* free frames of kernel chunks */
+	uint64_t kernel_present;     /* present frames of kernel chunks */
+	uint64_t kernel_promised;    /* table and record frames that admission promised to machines */
+	uint64_t kernel_base;        /* kernel frames in use before the first machine was admitted */
 	uint64_t shared_frames;
 	struct chunk *kernel_spare, *guest_spare; /* the one empty chunk kept of each kind, or NULL */
 	struct chunk *bucket[CHUNK_SETS][BUCKETS];
-	uint64_t filled[CHUNK_SETS];     /* bit n: bucket n has a chunk */
+	uint64_t filled[CHUNK_SETS]; /* bit n: bucket n has a chunk */
 };
 
 extern struct chunk_state chunks;

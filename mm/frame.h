@@ -69,13 +69,13 @@ struct frame_info {
 void frame_describe(hpa_t frame, struct frame_info *info);
 
 struct frame_totals {
-	uint64_t pages;            /* all that mm owns */
-	uint64_t free_pages;       /* in free chunks, split chunks and magazines */
+	uint64_t pages;      /* all that mm owns */
+	uint64_t free_pages; /* in free chunks, split chunks and magazines */
 	uint64_t private_pages, shared_pages, table_pages, kernel_pages;
 	uint64_t chunks, free_chunks, large_chunks, split_chunks, kernel_chunks, partial_chunks;
-	uint64_t zero_chunks;      /* of the free ones, known to be zero */
-	uint64_t reserved_pages;   /* promised to machines */
-	uint64_t record_bytes;     /* chunk records and frame records */
+	uint64_t zero_chunks;    /* of the free ones, known to be zero */
+	uint64_t reserved_pages; /* promised to machines */
+	uint64_t record_bytes;   /* chunk records and frame records */
 };
 void frame_totals(struct frame_totals *totals);
 

@@ -24,7 +24,7 @@ struct flush_domain {
 struct gather {
 	struct flush_domain *domain;
 	struct account *account;
-	bool flush;     /* a translation was removed or narrowed */
+	bool flush; /* a translation was removed or narrowed */
 	unsigned count;
 	struct {
 		hpa_t frame;

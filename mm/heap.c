@@ -39,8 +39,11 @@ static struct size_class {
 	struct slab *slabs;
 	struct spinlock lock;
 } classes[] = {
-#define CLASS(bytes) { .size = (bytes), .lock = SPINLOCK(RANK_LEAF, "heap") }
-	CLASS(16), CLASS(32), CLASS(48), CLASS(64), CLASS(96), CLASS(128), CLASS(192), CLASS(256),
+#define CLASS(bytes)                                                                                                   \
+	{                                                                                                              \
+		.size = (bytes), .lock = SPINLOCK(RANK_LEAF, "heap")                                                   \
+	}
+	CLASS(16),  CLASS(32),  CLASS(48),  CLASS(64),  CLASS(96),   CLASS(128),  CLASS(192),  CLASS(256),
 	CLASS(336), CLASS(400), CLASS(560), CLASS(672), CLASS(1008), CLASS(1344), CLASS(2016),
 #undef CLASS
 };

@@ -214,25 +214,18 @@ static enum status collect(const struct reader *reader, struct memory_layout *la
 				return LIMIT;
 			layout->top = max_u64(layout->top, entry.base + bytes);
 			break;
-		case USE_RUNTIME:
-			layout->runtime_bytes += bytes;
-			break;
-		case USE_MMIO:
-			layout->mmio_bytes += bytes;
-			break;
-		default:
-			layout->reserved_bytes += bytes;
-			break;
+		case USE_RUNTIME: layout->runtime_bytes += bytes; break;
+		case USE_MMIO: layout->mmio_bytes += bytes; break;
+		default: layout->reserved_bytes += bytes; break;
 		}
 	}
 	return OK;
 }
 
-static enum status cut_out(const struct memory_range *keep, unsigned count, struct memory_layout *layout,
-			   char *why, size_t why_size)
+static enum status cut_out(const struct memory_range *keep, unsigned count, struct memory_layout *layout, char *why,
+			   size_t why_size)
 {
-	if (!keep_out(layout, 0, PAGE_SIZE) ||
-	    !keep_out(layout, INTAKE_TRAMPOLINE, INTAKE_TRAMPOLINE + PAGE_SIZE))
+	if (!keep_out(layout, 0, PAGE_SIZE) || !keep_out(layout, INTAKE_TRAMPOLINE, INTAKE_TRAMPOLINE + PAGE_SIZE))
 		return LIMIT;
 	for (unsigned i = 0; i < count; i++) {
 		if (keep[i].base > ADDRESS_LIMIT || keep[i].size > ADDRESS_LIMIT - keep[i].base) {

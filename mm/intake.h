@@ -22,7 +22,7 @@ struct memory_range {
 struct memory_layout {
 	unsigned count;
 	struct memory_range usable[INTAKE_MAX_RANGES]; /* sorted, disjoint, merged */
-	uint64_t top;          /* end of the highest range of a usable type, kept ones included */
+	uint64_t top; /* end of the highest range of a usable type, kept ones included */
 	uint64_t usable_bytes;
 	uint64_t reserved_bytes, runtime_bytes, mmio_bytes; /* for the printed summary */
 };
@@ -34,9 +34,8 @@ struct memory_layout {
  * the trampoline's page are kept out.
  * BAD_FORMAT: overlap, wrap, misaligned or empty entry, absurd size; `why` says which entry. LIMIT: too many ranges.
  */
-enum status intake_parse(const void *map, uint64_t map_size, uint64_t descriptor_size,
-			 const struct memory_range *keep, unsigned keep_count, struct memory_layout *layout,
-			 char *why, size_t why_size) must_check;
+enum status intake_parse(const void *map, uint64_t map_size, uint64_t descriptor_size, const struct memory_range *keep,
+			 unsigned keep_count, struct memory_layout *layout, char *why, size_t why_size) must_check;
 
 /* Takes [base, base + size) out of the usable ranges; whole pages. LIMIT: too many pieces; then nothing changed. */
 enum status intake_exclude(struct memory_layout *layout, uint64_t base, uint64_t size) must_check;

@@ -164,7 +164,8 @@ static bool take_run(unsigned count, hpa_t *frame)
 	unsigned left = RUN_CHUNKS;
 
 	for (unsigned bucket = count >> BUCKET_SHIFT; bucket < BUCKETS; bucket++) {
-		for (struct chunk *chunk = chunks.bucket[SET_KERNEL][bucket]; chunk && left; chunk = chunk->next, left--) {
+		for (struct chunk *chunk = chunks.bucket[SET_KERNEL][bucket]; chunk && left;
+		     chunk = chunk->next, left--) {
 			unsigned first = find_run(chunk, count);
 
 			if (first == NO_FRAME)

@@ -49,7 +49,8 @@ typedef uint64_t frame_record;
 
 _Static_assert(sizeof(frame_record) * PAGES_PER_BLOCK == PAGE_SIZE, "a chunk's records are one frame");
 _Static_assert((RECORD_STATE & RECORD_ZERO) == 0 && ((RECORD_STATE | RECORD_ZERO) & RECORD_OWNER) == 0 &&
-	       (RECORD_OWNER & RECORD_PAGE) == 0 && (RECORD_PAGE & RECORD_KIND) == 0, "fields don't overlap");
+		       (RECORD_OWNER & RECORD_PAGE) == 0 && (RECORD_PAGE & RECORD_KIND) == 0,
+	       "fields don't overlap");
 _Static_assert((RECORD_NEXT & RECORD_PREVIOUS) == 0 && ((RECORD_NEXT | RECORD_PREVIOUS) & ~RECORD_PAGE) == 0,
 	       "the links of a free frame lie in the page field");
 _Static_assert((RECORD_REFERENCES & ~RECORD_PAGE) == 0, "references lie in the page field");

@@ -18,8 +18,7 @@ void chunk_fill_records(struct chunk *chunk, frame_record *records, unsigned cle
 		bool first = i == 0 || i == cleared;
 		bool last = i + 1 == PAGES_PER_BLOCK || i + 1 == cleared;
 
-		record_store(&records[i],
-			     record_free(i < cleared, last ? NO_FRAME : i + 1, first ? NO_FRAME : i - 1));
+		record_store(&records[i], record_free(i < cleared, last ? NO_FRAME : i + 1, first ? NO_FRAME : i - 1));
 	}
 	chunk->records = records;
 	chunk->zero_head = cleared ? 0 : NO_FRAME;
@@ -32,8 +31,7 @@ static void link_previous(struct chunk *chunk, unsigned index, unsigned previous
 {
 	frame_record record = record_load(&chunk->records[index]);
 
-	record_store(&chunk->records[index],
-		     (record & ~RECORD_PREVIOUS) | (uint64_t)previous << RECORD_PREVIOUS_SHIFT);
+	record_store(&chunk->records[index], (record & ~RECORD_PREVIOUS) | (uint64_t)previous << RECORD_PREVIOUS_SHIFT);
 }
 
 static void link_next(struct chunk *chunk, unsigned index, unsigned next)

@@ -11,7 +11,8 @@ static void visit(struct account *account, void *context)
 	struct frame_totals *totals = context;
 
 	lock_acquire(&account->lock);
-	totals->private_pages += account->allocated[ACCOUNT_BASE] + account->allocated[ACCOUNT_FIXED] - account->shared_pages;
+	totals->private_pages +=
+		account->allocated[ACCOUNT_BASE] + account->allocated[ACCOUNT_FIXED] - account->shared_pages;
 	totals->table_pages += account->allocated[ACCOUNT_TABLE];
 	lock_release(&account->lock);
 }
@@ -90,8 +91,7 @@ void frame_describe(hpa_t frame, struct frame_info *info)
 		else
 			describe_record(record_load(&chunk->records[index]), info);
 		break;
-	default:
-		break;
+	default: break;
 	}
 	lock_release(&chunk_lock);
 }

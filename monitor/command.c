@@ -9,7 +9,7 @@
 #include "vm/machine.h"
 
 static const struct command_table *const tables[] = { &commands_vm, &commands_memory, &commands_cpu, &commands_host,
-						&commands_dirty };
+						      &commands_dirty };
 
 const struct command *command_get(unsigned index)
 {
@@ -64,7 +64,8 @@ static bool suggest_second_word(struct output *out, const struct words *words)
 	char list[200] = "";
 
 	for (unsigned i = 0; (command = command_get(i)) != NULL; i++)
-		if (!strncmp(command->name, words->word[0], length) && command->name[length] == ' ' && used < sizeof(list))
+		if (!strncmp(command->name, words->word[0], length) && command->name[length] == ' ' &&
+		    used < sizeof(list))
 			used += format_string(list + used, sizeof(list) - used, "%s%s", used ? "|" : "",
 					      command->name + length + 1);
 	if (used)

@@ -12,10 +12,10 @@
 struct machine;
 
 struct command {
-	const char *name;      /* one or two words */
+	const char *name; /* one or two words */
 	/* As the usage line shows it: NAME is a machine's name, [..] may be left out, a|b is one of these. */
 	const char *arguments;
-	uint8_t least, most;   /* arguments */
+	uint8_t least, most; /* arguments */
 	const char *help;
 	/* argument: least to most words, then NULLs up to `most`. */
 	void (*run)(struct output *out, char *const *argument);

@@ -53,8 +53,8 @@ static const char *host_mode(void)
 static void info_mode(struct output *out, char *const *argument)
 {
 	static const struct output_column columns[] = {
-		{ "machine", 12, false }, { "vcpu", 4, true },	 { "guest", 10, false },
-		{ "slat", 5, false },	  { "host", 10, false }, { "registers", 0, false },
+		{ "machine", 12, false }, { "vcpu", 4, true },   { "guest", 10, false },
+		{ "slat", 5, false },     { "host", 10, false }, { "registers", 0, false },
 	};
 	unsigned count = command_machines(out, argument[0], chosen);
 
@@ -68,7 +68,8 @@ static void info_mode(struct output *out, char *const *argument)
 
 			output_cell_text(out, "%s", chosen[m]->name);
 			output_cell_number(out, i);
-			output_cell_text(out, "%s", guest_mode_name(guest_mode_of(v->hv->cr0, v->hv->cr4, v->hv->efer)));
+			output_cell_text(out, "%s",
+					 guest_mode_name(guest_mode_of(v->hv->cr0, v->hv->cr4, v->hv->efer)));
 			output_cell_text(out, "%s", hv_capabilities.slat == SLAT_EPT ? "EPT" : "NPT");
 			output_cell_text(out, "%s", host_mode());
 			output_cell_text(out, "%s", seen_text(now));
@@ -107,10 +108,10 @@ static void show_vcpu(struct output *out, const struct vcpu *v, bool now)
 static void info_cpu(struct output *out, char *const *argument)
 {
 	static const struct output_column columns[] = {
-		{ "vcpu", 0, false }, { "host_cpu", 0, false },	 { "activity", 0, false }, { "exits", 0, false },
-		{ "run_us", 0, false }, { "registers", 0, false }, { "rip", 0, false },	   { "rsp", 0, false },
-		{ "rflags", 0, false }, { "cr0", 0, false },	 { "cr2", 0, false },	   { "cr3", 0, false },
-		{ "cr4", 0, false },	{ "efer", 0, false },
+		{ "vcpu", 0, false },   { "host_cpu", 0, false },  { "activity", 0, false }, { "exits", 0, false },
+		{ "run_us", 0, false }, { "registers", 0, false }, { "rip", 0, false },      { "rsp", 0, false },
+		{ "rflags", 0, false }, { "cr0", 0, false },       { "cr2", 0, false },      { "cr3", 0, false },
+		{ "cr4", 0, false },    { "efer", 0, false },
 	};
 	unsigned count = command_machines(out, argument[0], chosen);
 
@@ -131,9 +132,14 @@ static void walk_context_of(const struct vcpu *v, struct walk_context *c)
 {
 	const struct hv_vcpu *h = v->hv;
 
-	*c = (struct walk_context){ .cr0 = h->cr0, .cr3 = h->cr3, .cr4 = h->cr4, .efer = h->efer, .rflags = h->rflags,
+	*c = (struct walk_context){ .cr0 = h->cr0,
+				    .cr3 = h->cr3,
+				    .cr4 = h->cr4,
+				    .efer = h->efer,
+				    .rflags = h->rflags,
 				    .physical_bits = cpuid_physical_bits(v->machine->cpuid),
-				    .page_1g = cpuid_has_1g(v->machine->cpuid), .a20_mask = v->a20_mask };
+				    .page_1g = cpuid_has_1g(v->machine->cpuid),
+				    .a20_mask = v->a20_mask };
 	memcpy(c->pdpte, h->pdpte, sizeof(c->pdpte));
 }
 
@@ -143,7 +149,7 @@ static void entry_flags(const struct pt_format *f, uint64_t entry, char *text, s
 	const struct {
 		uint64_t mask;
 		const char *name;
-	} flags[] = { { f->present, "P" }, { f->write, "W" }, { f->user, "U" },	  { f->accessed, "A" },
+	} flags[] = { { f->present, "P" }, { f->write, "W" },  { f->user, "U" },   { f->accessed, "A" },
 		      { f->dirty, "D" },   { f->large, "PS" }, { f->global, "G" }, { f->no_execute, "NX" } };
 	size_t used = 0;
 
@@ -160,10 +166,11 @@ static void entry_flags(const struct pt_format *f, uint64_t entry, char *text, s
 	}
 }
 
-static void show_steps(struct output *out, const struct pt_format *format, const struct walk_result *result, uint64_t where)
+static void show_steps(struct output *out, const struct pt_format *format, const struct walk_result *result,
+		       uint64_t where)
 {
 	static const struct output_column columns[] = {
-		{ "level", 5, true }, { "index", 5, true }, { "table_entry_at", 16, true },
+		{ "level", 5, true },  { "index", 5, true },  { "table_entry_at", 16, true },
 		{ "entry", 18, true }, { "flags", 0, false },
 	};
 
@@ -225,8 +232,8 @@ static void walk(struct output *out, char *const *argument)
 static void cpu(struct output *out, char *const *argument)
 {
 	static const struct output_column columns[] = {
-		{ "cpu", 3, true }, { "apic_id", 7, true }, { "vcpus", 5, true }, { "idle_percent", 12, true },
-		{ "guest_percent", 13, true }, { "loops", 12, true },
+		{ "cpu", 3, true },           { "apic_id", 7, true },        { "vcpus", 5, true },
+		{ "idle_percent", 12, true }, { "guest_percent", 13, true }, { "loops", 12, true },
 	};
 	uint64_t now = rdtsc();
 

@@ -23,7 +23,7 @@ static struct {
 	struct machine *machine; /* NULL: none */
 	uint64_t start;          /* of the machine's life that it belongs to */
 	uint64_t blocks;
-	uint8_t ***block;        /* 512 pointers to pages each; NULL: zero */
+	uint8_t ***block; /* 512 pointers to pages each; NULL: zero */
 } copy;
 static uint8_t live[PAGE_SIZE];
 
@@ -298,11 +298,8 @@ static const struct {
 	void (*run)(struct output *out, struct machine *m, const char *more);
 	bool more;
 } actions[] = {
-	{ "on", log_on, true },
-	{ "off", log_off, false },
-	{ "read", log_read, false },
-	{ "verify", log_verify, false },
-	{ "toggle", log_toggle, true },
+	{ "on", log_on, true },          { "off", log_off, false },      { "read", log_read, false },
+	{ "verify", log_verify, false }, { "toggle", log_toggle, true },
 };
 
 static void dirtylog(struct output *out, char *const *argument)

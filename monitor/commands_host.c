@@ -39,7 +39,10 @@ static void help(struct output *out, char *const *argument)
 static void stats(struct output *out, char *const *argument)
 {
 	static const struct output_column columns[] = {
-		{ "name", 40, false }, { "value", 16, true }, { "unit", 6, false }, { "description", 0, false },
+		{ "name", 40, false },
+		{ "value", 16, true },
+		{ "unit", 6, false },
+		{ "description", 0, false },
 	};
 	unsigned count;
 

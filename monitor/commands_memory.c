@@ -18,7 +18,7 @@ static void show_ranges(struct output *out, unsigned count)
 {
 	static const struct output_column columns[] = {
 		{ "machine", 12, false }, { "first", 16, true }, { "last", 16, true },
-		{ "kib", 12, true },	  { "type", 8, false },	 { "name", 0, false },
+		{ "kib", 12, true },      { "type", 8, false },  { "name", 0, false },
 	};
 
 	output_table_begin(out, "ranges", columns, ARRAY_SIZE(columns));
@@ -40,10 +40,10 @@ static void show_ranges(struct output *out, unsigned count)
 static void show_usage(struct output *out, unsigned count)
 {
 	static const struct output_column columns[] = {
-		{ "machine", 0, false },	 { "ram_pages", 0, false },	{ "private_pages", 0, false },
-		{ "zero_pages", 0, false },	 { "shared_pages", 0, false },	{ "ballooned_pages", 0, false },
-		{ "large_blocks", 0, false },	 { "detailed_blocks", 0, false }, { "rom_pages", 0, false },
-		{ "handy_pages", 0, false },	 { "table_pages", 0, false },	{ "record_bytes", 0, false },
+		{ "machine", 0, false },      { "ram_pages", 0, false },       { "private_pages", 0, false },
+		{ "zero_pages", 0, false },   { "shared_pages", 0, false },    { "ballooned_pages", 0, false },
+		{ "large_blocks", 0, false }, { "detailed_blocks", 0, false }, { "rom_pages", 0, false },
+		{ "handy_pages", 0, false },  { "table_pages", 0, false },     { "record_bytes", 0, false },
 	};
 
 	output_records_begin(out, "usage", columns, ARRAY_SIZE(columns));
@@ -94,7 +94,7 @@ static void info_handlers(struct output *out, char *const *argument)
 {
 	static const struct output_column columns[] = {
 		{ "machine", 12, false }, { "first", 16, true }, { "last", 16, true },
-		{ "kind", 5, false },	  { "hits", 12, true },	 { "description", 0, false },
+		{ "kind", 5, false },     { "hits", 12, true },  { "description", 0, false },
 	};
 	static const char *const kinds[] = { "MMIO", "all", "write" };
 	unsigned count = command_machines(out, argument[0], chosen), rows = 0;
@@ -128,8 +128,8 @@ static void info_handlers(struct output *out, char *const *argument)
 static void show_accounts(struct output *out)
 {
 	static const struct output_column columns[] = {
-		{ "machine", 12, false },	 { "base_reserved", 13, true },	 { "base_allocated", 14, true },
-		{ "table_reserved", 14, true },	 { "table_allocated", 15, true }, { "fixed_allocated", 15, true },
+		{ "machine", 12, false },       { "base_reserved", 13, true },   { "base_allocated", 14, true },
+		{ "table_reserved", 14, true }, { "table_allocated", 15, true }, { "fixed_allocated", 15, true },
 		{ "ballooned", 9, true },
 	};
 	unsigned count = command_machines(out, NULL, chosen);

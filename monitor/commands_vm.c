@@ -25,7 +25,7 @@ static const char *state_text(const struct machine *m)
 static void vm_list(struct output *out, char *const *argument)
 {
 	static const struct output_column columns[] = {
-		{ "name", 16, false }, { "state", 8, false },	  { "vcpus", 5, true },
+		{ "name", 16, false },      { "state", 8, false }, { "vcpus", 5, true },
 		{ "memory_mib", 10, true }, { "starts", 6, true }, { "guest_ms", 10, true },
 	};
 

@@ -11,9 +11,9 @@
 #include "vm/machine.h"
 
 struct candidates {
-	const char *word;      /* what is typed so far of it */
+	const char *word; /* what is typed so far of it */
 	size_t typed;
-	char *common;          /* what all candidates so far have in common beyond that */
+	char *common; /* what all candidates so far have in common beyond that */
 	size_t size;
 	unsigned count;
 	char last[PARSE_LENGTH];

@@ -4,10 +4,10 @@
 
 enum state {
 	PLAIN,
-	ESCAPE,        /* ESC seen */
-	INTERMEDIATE,  /* ESC and an intermediate byte: one more comes */
-	SEQUENCE,      /* CSI: up to a final byte */
-	STRING,        /* OSC, DCS, APC, PM, SOS: up to BEL or ST; an LF ends it too, so that nothing is swallowed for ever */
+	ESCAPE,       /* ESC seen */
+	INTERMEDIATE, /* ESC and an intermediate byte: one more comes */
+	SEQUENCE,     /* CSI: up to a final byte */
+	STRING, /* OSC, DCS, APC, PM, SOS: up to BEL or ST; an LF ends it too, so that nothing is swallowed for ever */
 	STRING_ESCAPE, /* ESC inside a string */
 };
 
@@ -67,18 +67,13 @@ static void plain(struct guest_lines *g, uint8_t byte, guest_line_fn line, void 
 static void escape(struct guest_lines *g, uint8_t byte)
 {
 	switch (byte) {
-	case '[':
-		g->state = SEQUENCE;
-		break;
+	case '[': g->state = SEQUENCE; break;
 	case ']':
 	case 'P':
 	case 'X':
 	case '^':
-	case '_':
-		g->state = STRING;
-		break;
-	default:
-		g->state = byte >= 0x20 && byte < 0x30 ? INTERMEDIATE : byte == 0x1b ? ESCAPE : PLAIN;
+	case '_': g->state = STRING; break;
+	default: g->state = byte >= 0x20 && byte < 0x30 ? INTERMEDIATE : byte == 0x1b ? ESCAPE : PLAIN;
 	}
 }
 
@@ -117,23 +112,15 @@ static void string(struct guest_lines *g, uint8_t byte, guest_line_fn line, void
 static void one(struct guest_lines *g, uint8_t byte, guest_line_fn line, void *context)
 {
 	switch ((enum state)g->state) {
-	case PLAIN:
-		plain(g, byte, line, context);
-		break;
-	case ESCAPE:
-		escape(g, byte);
-		break;
+	case PLAIN: plain(g, byte, line, context); break;
+	case ESCAPE: escape(g, byte); break;
 	case INTERMEDIATE:
 		if (byte < 0x20 || byte >= 0x30)
 			g->state = PLAIN;
 		break;
-	case SEQUENCE:
-		sequence(g, byte, line, context);
-		break;
+	case SEQUENCE: sequence(g, byte, line, context); break;
 	case STRING:
-	case STRING_ESCAPE:
-		string(g, byte, line, context);
-		break;
+	case STRING_ESCAPE: string(g, byte, line, context); break;
 	}
 }
 

@@ -21,11 +21,11 @@
 typedef void (*guest_line_fn)(void *context, const char *text);
 
 struct guest_lines {
-	uint8_t state;         /* the escape parser's */
-	uint8_t held;          /* first byte of a character that may turn out to be a control character; 0: none */
-	bool returned;         /* CR seen, nothing since */
+	uint8_t state;          /* the escape parser's */
+	uint8_t held;           /* first byte of a character that may turn out to be a control character; 0: none */
+	bool returned;          /* CR seen, nothing since */
 	unsigned length, given; /* given: bytes of text already given out */
-	uint64_t changed;      /* ns */
+	uint64_t changed;       /* ns */
 	char text[GUEST_LINE_MAX + 1];
 };
 

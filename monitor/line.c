@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#define CTRL(letter) ((letter) & 0x1f)
+#define CTRL(letter) ((letter)&0x1f)
 #define KEY_ESCAPE 0x1b
 #define KEY_DELETE 0x7f
 
@@ -173,18 +173,9 @@ static void key_redraw(struct line *line)
 typedef void (*key_function)(struct line *line);
 
 static const key_function control_keys[32] = {
-	[CTRL('A')] = key_home,
-	[CTRL('B')] = key_left,
-	[CTRL('D')] = key_delete,
-	[CTRL('E')] = key_end,
-	[CTRL('F')] = key_right,
-	[CTRL('H')] = key_backspace,
-	[CTRL('K')] = key_kill_end,
-	[CTRL('L')] = key_redraw,
-	[CTRL('N')] = key_down,
-	[CTRL('P')] = key_up,
-	[CTRL('U')] = key_kill_start,
-	[CTRL('W')] = key_kill_word,
+	[CTRL('A')] = key_home,  [CTRL('B')] = key_left,      [CTRL('D')] = key_delete,     [CTRL('E')] = key_end,
+	[CTRL('F')] = key_right, [CTRL('H')] = key_backspace, [CTRL('K')] = key_kill_end,   [CTRL('L')] = key_redraw,
+	[CTRL('N')] = key_down,  [CTRL('P')] = key_up,        [CTRL('U')] = key_kill_start, [CTRL('W')] = key_kill_word,
 };
 
 /* Final byte of ESC [ x and ESC O x; and the number before ~ in ESC [ n ~ (ECMA-48; DEC VT220 keys). */
@@ -193,9 +184,9 @@ static const struct {
 	uint8_t parameter;
 	key_function run;
 } escape_keys[] = {
-	{ 'A', 0, key_up },	{ 'B', 0, key_down },  { 'C', 0, key_right }, { 'D', 0, key_left },
-	{ 'H', 0, key_home },	{ 'F', 0, key_end },   { '~', 1, key_home },  { '~', 7, key_home },
-	{ '~', 4, key_end },	{ '~', 8, key_end },   { '~', 3, key_delete },
+	{ 'A', 0, key_up },   { 'B', 0, key_down }, { 'C', 0, key_right },  { 'D', 0, key_left },
+	{ 'H', 0, key_home }, { 'F', 0, key_end },  { '~', 1, key_home },   { '~', 7, key_home },
+	{ '~', 4, key_end },  { '~', 8, key_end },  { '~', 3, key_delete },
 };
 
 static void escape_final(struct line *line, char final)
@@ -214,7 +205,8 @@ static void escape_byte(struct line *line, uint8_t byte)
 		line->parameter = 0;
 		line->escape = byte == '[' ? ESCAPE_BRACKET : byte == 'O' ? ESCAPE_O : ESCAPE_NONE;
 	} else if (byte >= '0' && byte <= '9') {
-		line->parameter = (uint8_t)(line->parameter * 10 + byte - '0'); /* wraps: such a key has no meaning anyway */
+		line->parameter =
+			(uint8_t)(line->parameter * 10 + byte - '0'); /* wraps: such a key has no meaning anyway */
 	} else if (byte >= 0x40 && byte <= 0x7e) {
 		escape_final(line, (char)byte);
 	} else if (byte < 0x20) {
@@ -242,11 +234,8 @@ static enum line_event control(struct line *line, uint8_t byte)
 		leave(line, "^C");
 		line_reset(line);
 		return LINE_CANCEL;
-	case '\t':
-		return LINE_TAB;
-	case KEY_ESCAPE:
-		line->escape = ESCAPE_SEEN;
-		return LINE_NOTHING;
+	case '\t': return LINE_TAB;
+	case KEY_ESCAPE: line->escape = ESCAPE_SEEN; return LINE_NOTHING;
 	}
 	if (control_keys[byte])
 		control_keys[byte](line);

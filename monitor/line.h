@@ -28,21 +28,21 @@ struct line {
 	void (*write)(void *context, const char *bytes, size_t length);
 	void *context;
 	const char *prompt;
-	bool shown;              /* prompt and text stand in the screen's last line */
+	bool shown; /* prompt and text stand in the screen's last line */
 	unsigned length, cursor;
-	char text[LINE_SIZE];    /* always NUL-terminated */
+	char text[LINE_SIZE]; /* always NUL-terminated */
 
-	uint8_t escape;          /* inside an escape sequence; the parser's state */
+	uint8_t escape; /* inside an escape sequence; the parser's state */
 	uint8_t parameter;
-	bool after_cr;           /* an LF now belongs to the CR before */
+	bool after_cr; /* an LF now belongs to the CR before */
 
 	unsigned history_count, history_next, history_back; /* back: 0 is the line being typed */
-	char typed[LINE_SIZE];   /* that line, while an older one is shown */
+	char typed[LINE_SIZE];                              /* that line, while an older one is shown */
 	char history[LINE_HISTORY][LINE_SIZE];
 };
 
-void line_init(struct line *line, const char *prompt,
-	       void (*write)(void *context, const char *bytes, size_t length), void *context);
+void line_init(struct line *line, const char *prompt, void (*write)(void *context, const char *bytes, size_t length),
+	       void *context);
 enum line_event line_key(struct line *line, uint8_t byte);
 /* Makes it empty, without drawing; for after LINE_READY. */
 void line_reset(struct line *line);

@@ -57,7 +57,7 @@ void memory_map_show(struct output *out, struct machine *const *machines, unsign
 {
 	static const struct output_column columns[] = {
 		{ "machine", 12, false }, { "first", 16, true }, { "last", 16, true },
-		{ "kib", 12, true },	  { "block", 0, false },
+		{ "kib", 12, true },      { "block", 0, false },
 	};
 	struct map map = { .out = out };
 

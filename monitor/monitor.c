@@ -198,14 +198,9 @@ static bool take_byte(uint8_t byte)
 	}
 	line_show(&editor);
 	switch (line_key(&editor, byte)) {
-	case LINE_READY:
-		run_line();
-		return true;
-	case LINE_TAB:
-		complete();
-		return false;
-	default:
-		return false;
+	case LINE_READY: run_line(); return true;
+	case LINE_TAB: complete(); return false;
+	default: return false;
 	}
 }
 

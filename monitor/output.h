@@ -35,9 +35,9 @@ struct output {
 	output_sink sink;
 	void *context;
 	const char *command;
-	bool opened;   /* JSON: "ok" is out */
+	bool opened; /* JSON: "ok" is out */
 	bool failed;
-	bool comma;    /* JSON: the next element follows another */
+	bool comma; /* JSON: the next element follows another */
 	const struct output_column *columns;
 	unsigned column_count, column;
 	bool vertical, heading_due;

@@ -41,7 +41,11 @@ static unsigned utf8_length(const uint8_t *at)
 static void put_escape(format_sink put, void *context, unsigned value)
 {
 	static const char digits[] = "0123456789abcdef";
-	char text[6] = { '\\', 'u', digits[value >> 12 & 15], digits[value >> 8 & 15], digits[value >> 4 & 15],
+	char text[6] = { '\\',
+			 'u',
+			 digits[value >> 12 & 15],
+			 digits[value >> 8 & 15],
+			 digits[value >> 4 & 15],
 			 digits[value & 15] };
 
 	put(context, text, sizeof(text));

@@ -59,16 +59,11 @@ static unsigned digit_value(char c)
 static unsigned suffix_shift(char c)
 {
 	switch (c | 0x20) {
-	case 'k':
-		return 10;
-	case 'm':
-		return 20;
-	case 'g':
-		return 30;
-	case 't':
-		return 40;
-	default:
-		return 0;
+	case 'k': return 10;
+	case 'm': return 20;
+	case 'g': return 30;
+	case 't': return 40;
+	default: return 0;
 	}
 }
 

@@ -52,7 +52,8 @@ static void show_vcpu(struct query *q, const struct vcpu *v)
 
 		if (row->source != STATS_VCPU && row->source != STATS_EXIT)
 			continue;
-		format_string(path, sizeof(path), "/%s/CPU%u/%s", row->source == STATS_EXIT ? "EXIT" : "PGM", v->id, row->path);
+		format_string(path, sizeof(path), "/%s/CPU%u/%s", row->source == STATS_EXIT ? "EXIT" : "PGM", v->id,
+			      row->path);
 		show_row(q, v->machine->name, row, path);
 	}
 }

@@ -14,16 +14,16 @@
 
 enum stats_source {
 	/* The host's. */
-	STATS_TOTALS,   /* struct frame_totals */
-	STATS_MM,       /* struct mm_counters */
+	STATS_TOTALS, /* struct frame_totals */
+	STATS_MM,     /* struct mm_counters */
 	/* A machine's. */
-	STATS_USAGE,    /* struct pgm_usage */
-	STATS_PGM,      /* struct pgm_counters */
-	STATS_ACCOUNT,  /* struct account */
-	STATS_MACHINE,  /* struct machine */
+	STATS_USAGE,   /* struct pgm_usage */
+	STATS_PGM,     /* struct pgm_counters */
+	STATS_ACCOUNT, /* struct account */
+	STATS_MACHINE, /* struct machine */
 	/* A vcpu's. */
-	STATS_VCPU,     /* struct vcpu */
-	STATS_EXIT,     /* the same, of vcpu->exits[] */
+	STATS_VCPU, /* struct vcpu */
+	STATS_EXIT, /* the same, of vcpu->exits[] */
 	STATS_SOURCES
 };
 

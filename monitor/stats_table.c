@@ -6,7 +6,10 @@
 #include "monitor/stats.h"
 #include "vm/machine.h"
 
-#define ROW(source, type, member, path, unit, description) { source, offsetof(type, member), path, unit, description }
+#define ROW(source, type, member, path, unit, description)                                                             \
+	{                                                                                                              \
+		source, offsetof(type, member), path, unit, description                                                \
+	}
 #define TOTALS(member, ...) ROW(STATS_TOTALS, struct frame_totals, member, __VA_ARGS__)
 #define MM(member, ...) ROW(STATS_MM, struct mm_counters, member, __VA_ARGS__)
 #define USAGE(member, ...) ROW(STATS_USAGE, struct pgm_usage, member, __VA_ARGS__)
@@ -14,7 +17,10 @@
 #define ACCOUNT(member, ...) ROW(STATS_ACCOUNT, struct account, member, __VA_ARGS__)
 #define MACHINE(member, ...) ROW(STATS_MACHINE, struct machine, member, __VA_ARGS__)
 #define VCPU(member, ...) ROW(STATS_VCPU, struct vcpu, member, __VA_ARGS__)
-#define EXIT(kind, path, description) { STATS_EXIT, (kind) * sizeof(uint64_t), path, "count", description }
+#define EXIT(kind, path, description)                                                                                  \
+	{                                                                                                              \
+		STATS_EXIT, (kind) * sizeof(uint64_t), path, "count", description                                      \
+	}
 
 _Static_assert(sizeof(((struct vcpu *)0)->exits[0]) == sizeof(uint64_t), "rows of exits are found by number");
 _Static_assert(sizeof(((struct account *)0)->reserved[0]) == sizeof(uint64_t), "counters are 64 bits wide");

@@ -27,8 +27,8 @@ enum pgm_verdict pgm_a20_fault(struct pgm *pgm, gpa_t where, unsigned access);
 struct a20_tables {
 	struct spinlock lock; /* RANK_RESERVE: below a block's, above mm's; guards all tables below the root */
 	struct slat slat;
-	bool made;            /* the root exists; atomic */
-	uint64_t drops;       /* how often all below the root was dropped */
+	bool made;      /* the root exists; atomic */
+	uint64_t drops; /* how often all below the root was dropped */
 };
 
 void a20_init_tables(struct pgm *pgm);

@@ -34,7 +34,8 @@ enum status block_get(struct pgm *pgm, gpa_t where, struct block **out)
 	if (!pgm->directory[slot]) {
 		status = table_alloc(&pgm->account, &frame);
 		if (status == OK)
-			__atomic_store_n(&pgm->directory[slot], (struct block *)direct_pointer(frame), __ATOMIC_RELEASE);
+			__atomic_store_n(&pgm->directory[slot], (struct block *)direct_pointer(frame),
+					 __ATOMIC_RELEASE);
 	}
 	lock_release(&pgm->lock);
 	*out = block_find(pgm, where);

@@ -49,7 +49,8 @@ static void check_frame(struct check *c, gpa_t where, hpa_t frame, bool large)
 static void check_entry(struct check *c, gpa_t where, uint64_t entry, unsigned level, hpa_t frame, unsigned rights)
 {
 	const struct slat *s = &c->pgm->slat;
-	hpa_t target = hpa(slat_frame(s, level, entry).v + (where.v & (BIT(pt_shift(s->format, level)) - 1) & ~(PAGE_SIZE - 1)));
+	hpa_t target = hpa(slat_frame(s, level, entry).v +
+			   (where.v & (BIT(pt_shift(s->format, level)) - 1) & ~(PAGE_SIZE - 1)));
 
 	if (slat_rights(s, entry) & ~rights)
 		finding(c, where, "the table grants more than the record", entry);
@@ -143,7 +144,8 @@ static void check_no_small(struct check *c, gpa_t base)
 
 	slat_find(&c->pgm->slat, base, &level);
 	if (!level)
-		finding(c, base, "a table of pages under a block without records", block_kind(block_find(c->pgm, base)));
+		finding(c, base, "a table of pages under a block without records",
+			block_kind(block_find(c->pgm, base)));
 }
 
 static void check_large(struct check *c, struct block *b, gpa_t base)
@@ -152,7 +154,8 @@ static void check_large(struct check *c, struct block *b, gpa_t base)
 
 	page_set_type(&r, PAGE_RAM);
 	check_no_small(c, base);
-	for (unsigned i = 0; i < PAGES_PER_BLOCK; i += 511) { /* the first and the last say it for all: one leaf, one chunk */
+	for (unsigned i = 0; i < PAGES_PER_BLOCK;
+	     i += 511) { /* the first and the last say it for all: one leaf, one chunk */
 		gpa_t where = gpa(base.v + i * PAGE_SIZE);
 
 		page_set(&r, PAGE_ALLOCATED, hpa(block_address(b).v + i * PAGE_SIZE));

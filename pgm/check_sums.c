@@ -27,8 +27,9 @@ static void count_blocks(struct pgm *pgm, struct sums *s)
 		for (unsigned i = 0; page && i < DIRECTORY_BLOCKS; i++) {
 			block_lock(&page[i]);
 			s->table += block_kind(&page[i]) == BLOCK_DETAILED;
-			s->base += block_kind(&page[i]) == BLOCK_DETAILED ? page[i].held :
-				   block_kind(&page[i]) == BLOCK_LARGE ? PAGES_PER_BLOCK : 0;
+			s->base += block_kind(&page[i]) == BLOCK_DETAILED ? page[i].held
+				   : block_kind(&page[i]) == BLOCK_LARGE  ? PAGES_PER_BLOCK
+									  : 0;
 			block_unlock(&page[i]);
 		}
 	}
@@ -64,7 +65,10 @@ static uint64_t events(struct pgm *pgm)
 static unsigned compare(struct pgm *pgm, const struct sums *s, void (*report)(void *context, const char *line),
 			void *context)
 {
-	const struct { const char *what; uint64_t counted, said; } pairs[] = {
+	const struct {
+		const char *what;
+		uint64_t counted, said;
+	} pairs[] = {
 		{ "pages in the records", s->base, pgm->account.allocated[ACCOUNT_BASE] },
 		{ "tables and records", s->table + __atomic_load_n(&pgm->dirty.frames_used, __ATOMIC_RELAXED),
 		  pgm->account.allocated[ACCOUNT_TABLE] },

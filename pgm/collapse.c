@@ -198,7 +198,8 @@ static void write_protect(struct pgm *pgm, gpa_t base, struct gather *gather)
 		unsigned rights = slat_rights(s, entry);
 
 		if (rights & ACCESS_WRITE)
-			slat_set(s, &table[i], slat_leaf(s, 0, slat_frame(s, 0, entry), rights & ~ACCESS_WRITE, 6), gather);
+			slat_set(s, &table[i], slat_leaf(s, 0, slat_frame(s, 0, entry), rights & ~ACCESS_WRITE, 6),
+				 gather);
 	}
 }
 

@@ -77,7 +77,8 @@ static enum status choose(const struct pgm *pgm, enum dirty_mode *mode)
 {
 	const struct pgm_config *c = &pgm->config;
 	bool can[DIRTY_MODES] = { [DIRTY_PML] = c->pml && c->accessed_dirty && pgm->dirty.collect,
-				  [DIRTY_ACCESSED_DIRTY] = c->accessed_dirty, [DIRTY_WRITE_PROTECT] = true };
+				  [DIRTY_ACCESSED_DIRTY] = c->accessed_dirty,
+				  [DIRTY_WRITE_PROTECT] = true };
 
 	if (*mode == DIRTY_AUTO)
 		for (*mode = DIRTY_PML; !can[*mode];)

@@ -21,8 +21,8 @@
 
 enum dirty_mode {
 	DIRTY_OFF,
-	DIRTY_AUTO,          /* the best that the machine has: in this order */
-	DIRTY_PML,           /* page-modification logging (Intel SDM vol. 3 section 29.3.6) */
+	DIRTY_AUTO,           /* the best that the machine has: in this order */
+	DIRTY_PML,            /* page-modification logging (Intel SDM vol. 3 section 29.3.6) */
 	DIRTY_ACCESSED_DIRTY, /* dirty bits: EPT section 29.3.5; nested paging, AMD APM vol. 2 section 15.25 */
 	DIRTY_WRITE_PROTECT,
 	DIRTY_MODES

@@ -13,14 +13,15 @@
 /* Instead of a frame: none could be had, so every page counts as dirty. */
 #define DIRTY_ALL UINT64_C(1)
 
-_Static_assert(PAGE_SIZE * 8 * PAGE_SIZE == UINT64_C(1) << DIRTY_FRAME_SHIFT, "a frame has a bit for each of its pages");
+_Static_assert(PAGE_SIZE * 8 * PAGE_SIZE == UINT64_C(1) << DIRTY_FRAME_SHIFT,
+	       "a frame has a bit for each of its pages");
 
 struct dirty_log {
 	/* enum dirty_mode; changed under pgm->lock, so that whoever locks a block afterwards sees it. Atomic. */
 	uint32_t mode;
-	uint32_t busy;       /* atomic: someone starts, stops or reads */
-	uint32_t armed;      /* atomic: the invariants of dirty_block.c hold for every block whose lock is free */
-	uint64_t *frame;     /* atomic, and so each slot: 0, DIRTY_ALL or the host-physical address of the frame */
+	uint32_t busy;   /* atomic: someone starts, stops or reads */
+	uint32_t armed;  /* atomic: the invariants of dirty_block.c hold for every block whose lock is free */
+	uint64_t *frame; /* atomic, and so each slot: 0, DIRTY_ALL or the host-physical address of the frame */
 	void (*collect)(void *context);
 	void *context;
 	uint64_t frames_used; /* atomic */

@@ -135,10 +135,8 @@ static enum pgm_verdict fault_locked(struct pgm *pgm, struct block *b, gpa_t whe
 		if (block_make_detailed(pgm, b, where, gather) != OK)
 			return PGM_NO_MEMORY;
 		return fault_detailed(pgm, b, where, access, gather);
-	case BLOCK_DETAILED:
-		return fault_detailed(pgm, b, where, access, gather);
-	default:
-		return fault_untouched(pgm, b, where, access, gather);
+	case BLOCK_DETAILED: return fault_detailed(pgm, b, where, access, gather);
+	default: return fault_untouched(pgm, b, where, access, gather);
 	}
 }
 

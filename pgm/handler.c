@@ -160,9 +160,16 @@ static void describe(struct pgm *pgm, const struct handler_node *n, struct pgm_h
 	const struct handler_type_entry *type = &pgm->handlers.type[n->type];
 
 	*out = (struct pgm_handler_info){
-		.first = n->first, .last = n->last, .hits = n->hits, .kind = type->kind, .flags = type->flags,
-		.pages_off = n->pages_off, .pages_aliased = n->pages_aliased, .user = n->user,
-		.description = n->description, .type_description = type->description,
+		.first = n->first,
+		.last = n->last,
+		.hits = n->hits,
+		.kind = type->kind,
+		.flags = type->flags,
+		.pages_off = n->pages_off,
+		.pages_aliased = n->pages_aliased,
+		.user = n->user,
+		.description = n->description,
+		.type_description = type->description,
 	};
 }
 

@@ -24,16 +24,16 @@
 #define HANDLER_NONE_INDEX 0u /* node 0 is the sentinel: level 0, children itself */
 
 struct handler_node {
-	uint64_t first, last;  /* inclusive, bytes */
-	uint32_t left, right;  /* next free node when unused */
-	uint16_t level;        /* 0: unused */
-	uint16_t type;         /* index into type[] */
-	uint32_t edges_off;    /* EDGE_*: pages covered in part and switched off; whole pages have it in their record */
-	uint32_t pages_off;    /* switched off, edges included */
+	uint64_t first, last; /* inclusive, bytes */
+	uint32_t left, right; /* next free node when unused */
+	uint16_t level;       /* 0: unused */
+	uint16_t type;        /* index into type[] */
+	uint32_t edges_off;   /* EDGE_*: pages covered in part and switched off; whole pages have it in their record */
+	uint32_t pages_off;   /* switched off, edges included */
 	uint32_t pages_aliased;
 	void *user;
 	const char *description;
-	uint64_t hits;         /* atomic */
+	uint64_t hits; /* atomic */
 };
 
 _Static_assert(sizeof(struct handler_node) == 64, "a node is one cache line");
@@ -46,29 +46,29 @@ struct pgm_access;
 struct pgm_counters;
 
 struct handler_type_entry {
-	uint32_t tag;          /* 0: unused */
-	uint32_t last_tag;     /* of the type that had this slot before */
-	uint32_t users;        /* nodes of this type; under the lock */
-	uint8_t kind;          /* enum handler_kind */
-	uint8_t flags;         /* HANDLER_KEEP_LOCK, HANDLER_NOT_IN_HARDWARE */
+	uint32_t tag;      /* 0: unused */
+	uint32_t last_tag; /* of the type that had this slot before */
+	uint32_t users;    /* nodes of this type; under the lock */
+	uint8_t kind;      /* enum handler_kind */
+	uint8_t flags;     /* HANDLER_KEEP_LOCK, HANDLER_NOT_IN_HARDWARE */
 	enum status (*callback)(void *user, struct pgm_access *access);
 	const char *description;
 };
 
 /* Of one CPU: odd while it is inside a handler. Only that CPU writes it. */
 struct handler_calls {
-	uint64_t sequence;     /* atomic */
-	uint32_t depth;        /* handlers within handlers */
-	bool holds_lock;       /* a handler of a type that keeps the lock is among them */
+	uint64_t sequence; /* atomic */
+	uint32_t depth;    /* handlers within handlers */
+	bool holds_lock;   /* a handler of a type that keeps the lock is among them */
 };
 
 struct handler_table {
 	struct spinlock lock;
-	uint64_t generation;   /* atomic; odd while the tree changes */
-	uint32_t changing;     /* depth of handler_change_begin */
-	uint32_t capacity;     /* usable nodes: 1..capacity */
+	uint64_t generation; /* atomic; odd while the tree changes */
+	uint32_t changing;   /* depth of handler_change_begin */
+	uint32_t capacity;   /* usable nodes: 1..capacity */
 	uint32_t root, free, used;
-	uint32_t recent;       /* the node that served last: tried first */
+	uint32_t recent; /* the node that served last: tried first */
 	uint64_t seed;
 	struct pgm_counters *counters;
 	struct handler_node **slab; /* pages of nodes */

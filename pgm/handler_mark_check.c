@@ -10,8 +10,8 @@ const char *handler_check_page(struct pgm *pgm, gpa_t page, page_record r)
 	page_record expected = handler_expected(pgm, page, r, false);
 
 	if (page_get_handler(expected) != page_get_handler(r))
-		return page_get_handler(r) > page_get_handler(expected) ? "no handler explains its mark" :
-									  "its mark is less than its handlers ask for";
+		return page_get_handler(r) > page_get_handler(expected) ? "no handler explains its mark"
+									: "its mark is less than its handlers ask for";
 	if ((expected.bits ^ r.bits) & PAGE_HANDLER_SOFTWARE)
 		return "marked for software only, and should not be, or the other way about";
 	return page_is_alias(expected) == page_is_alias(r) ? NULL : "shows another page and has no handler";

@@ -49,8 +49,11 @@ enum status pgm_handler_type_register(struct pgm *pgm, enum handler_kind kind, u
 		if (tag)
 			continue;
 		tag = fresh_tag(t, &t->type[i]);
-		t->type[i] = (struct handler_type_entry){ .tag = tag, .last_tag = tag, .kind = (uint8_t)kind,
-							  .flags = (uint8_t)flags, .callback = callback,
+		t->type[i] = (struct handler_type_entry){ .tag = tag,
+							  .last_tag = tag,
+							  .kind = (uint8_t)kind,
+							  .flags = (uint8_t)flags,
+							  .callback = callback,
 							  .description = description };
 		*out = tag | i;
 		status = OK;

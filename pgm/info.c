@@ -11,8 +11,7 @@ static page_record record_of(struct pgm *pgm, struct block *b, gpa_t where, enum
 		return *page_of(b, where);
 	page_set_type(&r, type);
 	if (b && block_kind(b) == BLOCK_LARGE)
-		page_set(&r, PAGE_ALLOCATED,
-			 hpa(block_address(b).v | (where.v & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1))));
+		page_set(&r, PAGE_ALLOCATED, hpa(block_address(b).v | (where.v & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1))));
 	return r;
 }
 

@@ -61,17 +61,17 @@ struct pgm {
 	struct handler_table handlers;
 	struct dirty_log dirty;
 	struct pgm_counters counters;
-	struct rom *roms;          /* the shadowed ones; rom.c */
-	uint64_t rom_pages;        /* that pgm_add_rom and pgm_add_shadowed_rom have promised */
-	int64_t beside_blocks;     /* BASE pages that no block holds, less pages in blocks that are not BASE; atomic */
-	struct mmio2 *mmio2;       /* under the machine's lock; mmio2.c */
+	struct rom *roms;      /* the shadowed ones; rom.c */
+	uint64_t rom_pages;    /* that pgm_add_rom and pgm_add_shadowed_rom have promised */
+	int64_t beside_blocks; /* BASE pages that no block holds, less pages in blocks that are not BASE; atomic */
+	struct mmio2 *mmio2;   /* under the machine's lock; mmio2.c */
 	struct a20_tables a20;
-	uint32_t mark_tables;      /* tables made for misconfig.c's marks; atomic */
+	uint32_t mark_tables; /* tables made for misconfig.c's marks; atomic */
 	struct reset_state reset;
 	void (*sync)(struct flush_domain *domain, uint64_t generation); /* the machine's: behind a20_sync */
 	uint64_t destroy_cursor;
 	bool destroying;
-	bool built;            /* what is added now is beyond what the accounts were opened for */
+	bool built; /* what is added now is beyond what the accounts were opened for */
 	struct collapse collapse;
 	struct pins pins;
 	struct removal removal;
@@ -149,7 +149,6 @@ bool handler_wants_write(struct pgm *pgm, gpa_t where, size_t length);
 /* What is wrong with this record's mark, or NULL. handlers.lock and the block's lock held. */
 const char *handler_check_page(struct pgm *pgm, gpa_t page, page_record r);
 unsigned handlers_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
-
 
 /* check_sums.c: part of pgm_check(). No lock held. */
 unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);

@@ -20,13 +20,13 @@ enum collapse_phase { COLLAPSE_LOOK, COLLAPSE_PROTECT, COLLAPSE_COPY, COLLAPSE_U
 
 /* One collapse in progress: see collapse.c. clean and copied belong to the block's lock, the rest to the worker. */
 struct collapse {
-	uint32_t busy;                   /* atomic: a CPU is in a step */
-	uint32_t holds;                  /* atomic: how many forbid it just now */
+	uint32_t busy;  /* atomic: a CPU is in a step */
+	uint32_t holds; /* atomic: how many forbid it just now */
 	enum collapse_phase phase;
-	uint64_t cursor;                 /* the block to be looked at next */
+	uint64_t cursor; /* the block to be looked at next */
 	struct block *block;
 	gpa_t base;
-	hpa_t chunk;                     /* HPA_NONE: the 512 frames are one chunk already */
+	hpa_t chunk; /* HPA_NONE: the 512 frames are one chunk already */
 	unsigned rounds;
 	uint64_t clean[COLLAPSE_WORDS];  /* write-protected, and not written since */
 	uint64_t copied[COLLAPSE_WORDS]; /* the chunk has what the page has */

@@ -41,7 +41,9 @@ enum page_type {
 enum page_handler { HANDLER_NONE, HANDLER_DISABLED, HANDLER_WRITE, HANDLER_ALL };
 
 /* 39:0 frame number, 42:40 state, 45:43 type, 47:46 handler, 48 written to, 49 pinned, 50 shadowed, 63 software only. */
-typedef struct { uint64_t bits; } page_record;
+typedef struct {
+	uint64_t bits;
+} page_record;
 
 #define PAGE_FRAME_BITS 40
 #define PAGE_STATE_SHIFT 40
@@ -134,8 +136,8 @@ enum block_kind { BLOCK_UNTOUCHED, BLOCK_LARGE, BLOCK_DETAILED };
 /* word: 1:0 kind, 2 lock, 51:12 the chunk or the records' frame. */
 struct block {
 	uint64_t word;
-	uint16_t held;      /* detailed: pages that hold a frame */
-	uint16_t special;   /* detailed: pages with a handler, a pin, a monitor, a share or a balloon */
+	uint16_t held;    /* detailed: pages that hold a frame */
+	uint16_t special; /* detailed: pages with a handler, a pin, a monitor, a share or a balloon */
 	uint32_t flags;
 };
 

@@ -126,8 +126,8 @@ static enum status build(struct pgm *pgm)
 	return status;
 }
 
-enum status pgm_create(struct pgm **out, const struct pgm_config *config,
-		       void (*sync)(struct flush_domain *, uint64_t), void *context, char *why, size_t why_size)
+enum status pgm_create(struct pgm **out, const struct pgm_config *config, void (*sync)(struct flush_domain *, uint64_t),
+		       void *context, char *why, size_t why_size)
 {
 	struct pgm *pgm = heap_alloc(sizeof(*pgm));
 	struct account_request request = { .priority = PRIORITY_NORMAL };

@@ -22,15 +22,15 @@
 struct pgm;
 
 struct pgm_config {
-	uint64_t ram;              /* bytes, whole pages, 1 MiB .. 32 TiB */
-	uint64_t ram_hole;         /* bytes below 4 GiB that are no RAM; 0: 512 MiB */
+	uint64_t ram;      /* bytes, whole pages, 1 MiB .. 32 TiB */
+	uint64_t ram_hole; /* bytes below 4 GiB that are no RAM; 0: 512 MiB */
 	bool large_pages;
 	uint32_t max_access_handlers; /* 32..65536; 0: 6144 */
 	const struct pt_format *slat;
 	bool slat_2m, slat_1g;
 	bool misconfig_exit;
 	bool accessed_dirty, pml; /* the tables' dirty bits are set by the processor; it can list the pages too */
-	uint8_t physical_bits;     /* what the guest is told: MAXPHYADDR */
+	uint8_t physical_bits;    /* what the guest is told: MAXPHYADDR */
 };
 
 /*
@@ -38,8 +38,8 @@ struct pgm_config {
  * below 640 KiB, RAM from 1 MiB to the hole, RAM above 4 GiB, and an empty root table. sync makes the
  * machine's vcpus leave the guest: see struct flush_domain.
  */
-enum status pgm_create(struct pgm **out, const struct pgm_config *config,
-		       void (*sync)(struct flush_domain *, uint64_t), void *context, char *why, size_t why_size) must_check;
+enum status pgm_create(struct pgm **out, const struct pgm_config *config, void (*sync)(struct flush_domain *, uint64_t),
+		       void *context, char *why, size_t why_size) must_check;
 /*
  * Gives everything back, in bounded steps: call until it returns OK (BUSY: more to do). No vcpu may run and no handler
  * be inside. BAD_STATE: an account didn't come out at zero (logged).
@@ -122,10 +122,10 @@ enum handler_flags {
 
 struct pgm_access {
 	gpa_t where;
-	unsigned size;   /* 1..8 */
+	unsigned size; /* 1..8 */
 	bool write;
 	enum pgm_origin origin;
-	uint64_t value;  /* write: the data; read: the handler's answer */
+	uint64_t value; /* write: the data; read: the handler's answer */
 };
 /*
  * OK: done. NOT_FOUND: not mine: kinds ALL and WRITE then do the ordinary access, MMIO reads all ones and drops
@@ -217,14 +217,16 @@ struct pgm_mapping {
 	bool write;
 };
 /* `length` bytes at `where`, within one page (BAD_VALUE), pinned until the release; for the same CPU, and not across an entry. */
-enum status pgm_map_read(struct pgm *pgm, gpa_t where, size_t length, const char *owner, struct pgm_mapping *out) must_check;
-enum status pgm_map_write(struct pgm *pgm, gpa_t where, size_t length, const char *owner, struct pgm_mapping *out) must_check;
+enum status pgm_map_read(struct pgm *pgm, gpa_t where, size_t length, const char *owner,
+			 struct pgm_mapping *out) must_check;
+enum status pgm_map_write(struct pgm *pgm, gpa_t where, size_t length, const char *owner,
+			  struct pgm_mapping *out) must_check;
 void pgm_mapping_release(struct pgm *pgm, struct pgm_mapping *mapping);
 
 struct pgm_pin_info {
 	uint64_t reads, writes; /* sums over all owners */
 	unsigned owners;
-	const char *owner;      /* one of them */
+	const char *owner; /* one of them */
 };
 /* The pins of one page; false: none. */
 bool pgm_pin_find(struct pgm *pgm, gpa_t where, struct pgm_pin_info *out);
@@ -251,9 +253,9 @@ void pgm_collapse_hold(struct pgm *pgm, bool hold);
 /* ---- what the monitor asks ---- */
 struct pgm_page_info {
 	enum block_kind block;
-	page_record record;      /* made up from the block where there are no records */
+	page_record record; /* made up from the block where there are no records */
 	enum page_type type;
-	hpa_t frame;             /* HPA_NONE: none */
+	hpa_t frame; /* HPA_NONE: none */
 	bool slat_present;
 	unsigned slat_level;
 	uint64_t slat_entry;

@@ -63,7 +63,8 @@ static enum status pin_add(struct pins *pins, gpa_t page, bool write, const char
 }
 
 /* NOT_FOUND: not pinned so. *left: the page has other pins. *gone: an entry to be freed. */
-static enum status pin_remove(struct pins *pins, gpa_t page, bool write, const char *owner, bool *left, struct pin **gone)
+static enum status pin_remove(struct pins *pins, gpa_t page, bool write, const char *owner, bool *left,
+			      struct pin **gone)
 {
 	enum status status = NOT_FOUND;
 	struct pin **link;
@@ -199,8 +200,9 @@ static enum status map(struct pgm *pgm, gpa_t where, size_t length, bool write, 
 	status = pgm_pin(pgm, where, write, owner, &frame);
 	if (status != OK)
 		return status;
-	*out = (struct pgm_mapping){ .pointer = frame_map(hpa(frame.v + offset)), .where = where, .owner = owner,
-				     .write = write };
+	*out = (struct pgm_mapping){
+		.pointer = frame_map(hpa(frame.v + offset)), .where = where, .owner = owner, .write = write
+	};
 	return OK;
 }
 

@@ -50,8 +50,11 @@ static enum status begin(struct pgm *pgm, gpa_t base)
 		status = has_handler(pgm, &range) ? CONFLICT : OK;
 		if (status != OK)
 			break;
-		pgm->removal = (struct removal){ .active = true, .ram = range.type == PAGE_RAM, .base = range.base,
-						 .size = range.size, .cursor = range.base };
+		pgm->removal = (struct removal){ .active = true,
+						 .ram = range.type == PAGE_RAM,
+						 .base = range.base,
+						 .size = range.size,
+						 .cursor = range.base };
 		table_remove(t, i);
 		if (range.type == PAGE_RAM)
 			(void)__atomic_fetch_sub(&pgm->config.ram, range.size, __ATOMIC_RELAXED);

@@ -94,7 +94,8 @@ static uint64_t reset_block(struct pgm *pgm, struct block *b, gpa_t base, bool z
 	if (unlikely(dirty_mode(pgm) != DIRTY_OFF && block_kind(b) != BLOCK_UNTOUCHED))
 		dirty_note_block(pgm, base); /* dirty bits went with the tables */
 	if (block_kind(b) == BLOCK_DETAILED) {
-		cleared = reset_detailed(pgm, b, zero_ram, gather) + BLOCK_SIZE / 4; /* some time for the frames freed */
+		cleared =
+			reset_detailed(pgm, b, zero_ram, gather) + BLOCK_SIZE / 4; /* some time for the frames freed */
 	} else if (block_kind(b) == BLOCK_LARGE && zero_ram) {
 		block_zero(block_address(b));
 		cleared = BLOCK_SIZE;

@@ -21,7 +21,10 @@ struct rom {
 };
 
 static const char *const mode_names[ROM_MODES] = {
-	"read ROM, write ignored", "read ROM, write RAM", "read RAM, write ignored", "read RAM, write RAM",
+	"read ROM, write ignored",
+	"read ROM, write RAM",
+	"read RAM, write ignored",
+	"read RAM, write RAM",
 };
 
 const char *rom_mode_name(enum rom_mode mode)
@@ -63,7 +66,8 @@ static enum status add_range(struct pgm *pgm, gpa_t base, uint64_t size, const c
 /* What goes beyond the pages that every machine is promised for ROM raises its account. */
 static enum status reserve(struct pgm *pgm, uint64_t pages)
 {
-	uint64_t before = max_u64(pgm->rom_pages, PGM_ROM_PAGES), after = max_u64(pgm->rom_pages + pages, PGM_ROM_PAGES);
+	uint64_t before = max_u64(pgm->rom_pages, PGM_ROM_PAGES),
+		 after = max_u64(pgm->rom_pages + pages, PGM_ROM_PAGES);
 	enum status status = OK;
 
 	if (after > before)
@@ -104,7 +108,9 @@ static struct rom *rom_make(gpa_t base, uint64_t size)
 
 	if (!rom)
 		return NULL;
-	*rom = (struct rom){ .base = base.v, .size = size, .other = heap_alloc(pages * sizeof(rom->other[0])),
+	*rom = (struct rom){ .base = base.v,
+			     .size = size,
+			     .other = heap_alloc(pages * sizeof(rom->other[0])),
 			     .mode = heap_alloc(pages) };
 	if (!rom->other || !rom->mode) {
 		rom_free(rom);
@@ -212,8 +218,7 @@ enum status pgm_rom_protect(struct pgm *pgm, gpa_t first, uint64_t size, enum ro
 
 	if (!size || !is_aligned(first.v | size, PAGE_SIZE) || (unsigned)mode >= ROM_MODES)
 		return BAD_VALUE;
-	if (!pgm_range_find(pgm, first, &range) || range.type != PAGE_ROM ||
-	    size > range.size - (first.v - range.base))
+	if (!pgm_range_find(pgm, first, &range) || range.type != PAGE_ROM || size > range.size - (first.v - range.base))
 		return BAD_ADDRESS;
 	if (!rom)
 		return mode == ROM_READ_ROM_WRITE_IGNORED ? OK : NOT_SUPPORTED;
@@ -308,8 +313,7 @@ enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_
 	struct gather gather;
 	enum status status = OK;
 
-	if (!pgm_range_find(pgm, where, &range) || range.type != PAGE_ROM ||
-	    size > range.size - (where.v - range.base))
+	if (!pgm_range_find(pgm, where, &range) || range.type != PAGE_ROM || size > range.size - (where.v - range.base))
 		return BAD_ADDRESS;
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	for (uint64_t at = 0; at < size && status == OK;) {

@@ -199,7 +199,8 @@ enum status slat_map_huge(struct slat *slat, gpa_t where, uint64_t leaf)
 
 	if (status != OK)
 		return status;
-	return __atomic_compare_exchange_n(entry, &none, leaf, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED) ? OK : CONFLICT;
+	return __atomic_compare_exchange_n(entry, &none, leaf, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED) ? OK
+													  : CONFLICT;
 }
 
 enum status slat_split_huge(struct slat *slat, gpa_t where, struct gather *gather)

@@ -17,8 +17,8 @@ struct slat {
 	const struct pt_format *format;
 	struct account *account;
 	hpa_t root;
-	uint64_t leaf_extra;  /* atomic: accessed and dirty, set beforehand where nobody tracks them */
-	uint64_t tables;      /* atomic: tables in use, the root included */
+	uint64_t leaf_extra; /* atomic: accessed and dirty, set beforehand where nobody tracks them */
+	uint64_t tables;     /* atomic: tables in use, the root included */
 	/*
 	 * Set while someone reads the dirty bits of the leaves: told of each frame whose leaf, with that bit set, is
 	 * replaced or removed. Atomic; changed like the dirty log's mode.

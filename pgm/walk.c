@@ -56,7 +56,7 @@ struct walk {
 	const struct pt_format *f;
 	struct walk_result *r;
 	unsigned access;
-	bool user;        /* the access counts as a user's */
+	bool user; /* the access counts as a user's */
 	bool write_ok, user_ok, execute_ok;
 };
 
@@ -241,7 +241,11 @@ enum status guest_walk(struct pgm *pgm, const struct walk_context *context, gva_
 		       struct walk_result *result)
 {
 	const struct pt_format *f = guest_mode_format(guest_mode_of(context->cr0, context->cr4, context->efer));
-	struct walk w = { .pgm = pgm, .c = context, .f = f, .r = result, .access = access,
+	struct walk w = { .pgm = pgm,
+			  .c = context,
+			  .f = f,
+			  .r = result,
+			  .access = access,
 			  .user = context->cpl == 3 && !(access & WALK_SYSTEM) };
 	enum status status = BUSY;
 

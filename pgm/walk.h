@@ -32,17 +32,17 @@ const struct pt_format *guest_mode_format(enum guest_mode mode);
 /* What a walk needs to know of the vcpu; plain data, so that tests can make any. */
 struct walk_context {
 	uint64_t cr0, cr3, cr4, efer, rflags;
-	uint64_t pdpte[4];      /* PAE: as the processor holds them */
+	uint64_t pdpte[4]; /* PAE: as the processor holds them */
 	uint32_t pkru;
-	uint64_t a20_mask;      /* what a closed A20 gate takes out of every physical address; 0: it is open */
+	uint64_t a20_mask; /* what a closed A20 gate takes out of every physical address; 0: it is open */
 	uint8_t cpl;
-	uint8_t physical_bits;  /* MAXPHYADDR, at most 52 */
-	bool page_1g;           /* CPUID says 1 GiB pages exist */
+	uint8_t physical_bits; /* MAXPHYADDR, at most 52 */
+	bool page_1g;          /* CPUID says 1 GiB pages exist */
 };
 
 /* Further bits beside ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE. */
-#define WALK_SYSTEM 0x10u  /* an implicit supervisor access (descriptor tables): CPL does not count */
-#define WALK_PEEK 0x20u    /* the debugger's: no rights checked, nothing set accessed or dirty */
+#define WALK_SYSTEM 0x10u /* an implicit supervisor access (descriptor tables): CPL does not count */
+#define WALK_PEEK 0x20u   /* the debugger's: no rights checked, nothing set accessed or dirty */
 
 /* Page-fault error code bits (section 4.7). */
 #define PF_P BIT(0)
@@ -53,17 +53,17 @@ struct walk_context {
 #define PF_PK BIT(5)
 
 struct walk_step {
-	gpa_t where;     /* of the entry */
+	gpa_t where; /* of the entry */
 	uint64_t entry;
 	uint8_t level;
 };
 
 struct walk_result {
 	gpa_t gpa;
-	unsigned level;         /* of the leaf */
-	uint64_t entry;         /* the leaf */
-	uint32_t error_code;    /* GUEST_FAULT: the page fault's */
-	unsigned steps;         /* entries read, top first */
+	unsigned level;      /* of the leaf */
+	uint64_t entry;      /* the leaf */
+	uint32_t error_code; /* GUEST_FAULT: the page fault's */
+	unsigned steps;      /* entries read, top first */
 	struct walk_step step[PT_MAX_LEVELS];
 };
 

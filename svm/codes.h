@@ -47,7 +47,7 @@
 #define INTERCEPT3_TLBSYNC BIT(4)
 
 /* Exit codes. */
-#define SVM_EXIT_CR_READ 0x000u  /* + number */
+#define SVM_EXIT_CR_READ 0x000u /* + number */
 #define SVM_EXIT_CR_WRITE 0x010u
 #define SVM_EXIT_DR_READ 0x020u
 #define SVM_EXIT_DR_WRITE 0x030u

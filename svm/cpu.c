@@ -31,8 +31,7 @@ static enum status refuse(struct hv_refusal *why, const char *text)
 
 static enum status check_present(struct hv_refusal *why)
 {
-	if (cpuid(CPUID_EXTENDED_MAX, 0).eax < CPUID_SVM ||
-	    !(cpuid(CPUID_EXTENDED_FEATURES, 0).ecx & CPUID_ECX_SVM))
+	if (cpuid(CPUID_EXTENDED_MAX, 0).eax < CPUID_SVM || !(cpuid(CPUID_EXTENDED_FEATURES, 0).ecx & CPUID_ECX_SVM))
 		return refuse(why, "this processor does not offer AMD-V (SVM). In a virtual machine: give it a "
 				   "processor model that does, and switch nesting on");
 	return OK;

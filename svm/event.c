@@ -65,21 +65,16 @@ void svm_event_decode(uint64_t info, struct hv_event *event, bool *soft)
 	if (!(info & INJECT_VALID))
 		return;
 	switch ((info & INJECT_TYPE_MASK) >> INJECT_TYPE_SHIFT) {
-	case INJECT_INTERRUPT:
-		event->kind = EVENT_INTERRUPT;
-		break;
+	case INJECT_INTERRUPT: event->kind = EVENT_INTERRUPT; break;
 	case INJECT_NMI:
 		event->kind = EVENT_NMI;
 		event->vector = VECTOR_NMI;
 		break;
-	case INJECT_EXCEPTION:
-		decode_exception(info, event, soft);
-		break;
+	case INJECT_EXCEPTION: decode_exception(info, event, soft); break;
 	case INJECT_SOFT_INTERRUPT:
 		event->kind = EVENT_SOFT_INTERRUPT;
 		*soft = true;
 		break;
-	default:
-		break; /* reserved types: nothing that could be repeated */
+	default: break; /* reserved types: nothing that could be repeated */
 	}
 }

@@ -23,9 +23,9 @@ struct meaning {
 
 /* The dense part of the code space. What has no row is UNWANTED: it was never asked for. */
 static const struct meaning meanings[SVM_EXIT_LOW_END] = {
-	[SVM_EXIT_CR_READ ... SVM_EXIT_CR_WRITE + 15] = { EXIT_CR_ACCESS, CR_ACCESS },
-	[SVM_EXIT_DR_READ ... SVM_EXIT_DR_WRITE + 15] = { EXIT_DR_ACCESS, DR_ACCESS },
-	[SVM_EXIT_EXCEPTION ... SVM_EXIT_EXCEPTION + 31] = { EXIT_EXCEPTION, EXCEPTION },
+	[SVM_EXIT_CR_READ... SVM_EXIT_CR_WRITE + 15] = { EXIT_CR_ACCESS, CR_ACCESS },
+	[SVM_EXIT_DR_READ... SVM_EXIT_DR_WRITE + 15] = { EXIT_DR_ACCESS, DR_ACCESS },
+	[SVM_EXIT_EXCEPTION... SVM_EXIT_EXCEPTION + 31] = { EXIT_EXCEPTION, EXCEPTION },
 	[SVM_EXIT_INTR] = { EXIT_HOST_INTERRUPT, PLAIN },
 	[SVM_EXIT_NMI] = { EXIT_HOST_INTERRUPT, PLAIN },
 	[SVM_EXIT_SMI] = { EXIT_HOST_INTERRUPT, PLAIN },
@@ -47,19 +47,20 @@ static const struct meaning meanings[SVM_EXIT_LOW_END] = {
 	[SVM_EXIT_SHUTDOWN] = { EXIT_TRIPLE_FAULT, PLAIN },
 	[SVM_EXIT_VMRUN] = { EXIT_UNDEFINED, INSTRUCTION },
 	[SVM_EXIT_VMMCALL] = { EXIT_HYPERCALL, INSTRUCTION },
-	[SVM_EXIT_VMLOAD ... SVM_EXIT_SKINIT] = { EXIT_UNDEFINED, INSTRUCTION },
+	[SVM_EXIT_VMLOAD... SVM_EXIT_SKINIT] = { EXIT_UNDEFINED, INSTRUCTION },
 	[SVM_EXIT_RDTSCP] = { EXIT_RDTSCP, INSTRUCTION },
 	[SVM_EXIT_WBINVD] = { EXIT_CACHE, INSTRUCTION },
-	[SVM_EXIT_MONITOR ... SVM_EXIT_MWAIT_ARMED] = { EXIT_UNDEFINED, INSTRUCTION },
+	[SVM_EXIT_MONITOR... SVM_EXIT_MWAIT_ARMED] = { EXIT_UNDEFINED, INSTRUCTION },
 	[SVM_EXIT_XSETBV] = { EXIT_XSETBV, INSTRUCTION },
 	[SVM_EXIT_RDPRU] = { EXIT_UNDEFINED, INSTRUCTION },
 	[SVM_EXIT_INVLPGB] = { EXIT_UNDEFINED, INSTRUCTION },
-	[SVM_EXIT_MCOMMIT ... SVM_EXIT_TLBSYNC] = { EXIT_UNDEFINED, INSTRUCTION },
+	[SVM_EXIT_MCOMMIT... SVM_EXIT_TLBSYNC] = { EXIT_UNDEFINED, INSTRUCTION },
 };
 
 /* Exceptions that push an error code: APM vol. 2 table 8-1. */
-#define WITH_ERROR_CODE (BIT(VECTOR_DF) | BIT(VECTOR_TS) | BIT(VECTOR_NP) | BIT(VECTOR_SS) | BIT(VECTOR_GP) | \
-			 BIT(VECTOR_PF) | BIT(VECTOR_AC) | BIT(VECTOR_CP))
+#define WITH_ERROR_CODE                                                                                                \
+	(BIT(VECTOR_DF) | BIT(VECTOR_TS) | BIT(VECTOR_NP) | BIT(VECTOR_SS) | BIT(VECTOR_GP) | BIT(VECTOR_PF) |         \
+	 BIT(VECTOR_AC) | BIT(VECTOR_CP))
 
 /* Bytes from RIP to next; 0 when next isn't one, so that it is decoded instead. */
 static uint8_t instruction_length(uint64_t rip, uint64_t next)
@@ -157,25 +158,12 @@ void svm_decode_exit(const struct vmcb *vmcb, const struct svm_features *feature
 		exit->length = instruction_length(vmcb->save.rip, control->next_rip);
 	switch ((enum detail)meaning.detail) {
 	case PLAIN:
-	case INSTRUCTION:
-		break;
-	case UNWANTED:
-		exit->kind = EXIT_UNKNOWN;
-		break;
-	case CR_ACCESS:
-		decode_cr(control, features, exit);
-		break;
-	case DR_ACCESS:
-		decode_dr(control, features, exit);
-		break;
-	case EXCEPTION:
-		decode_exception(vmcb, exit);
-		break;
-	case IO:
-		decode_io(vmcb, exit);
-		break;
-	case MSR:
-		exit->kind = control->exit_info1 & 1u ? EXIT_MSR_WRITE : EXIT_MSR_READ;
-		break;
+	case INSTRUCTION: break;
+	case UNWANTED: exit->kind = EXIT_UNKNOWN; break;
+	case CR_ACCESS: decode_cr(control, features, exit); break;
+	case DR_ACCESS: decode_dr(control, features, exit); break;
+	case EXCEPTION: decode_exception(vmcb, exit); break;
+	case IO: decode_io(vmcb, exit); break;
+	case MSR: exit->kind = control->exit_info1 & 1u ? EXIT_MSR_WRITE : EXIT_MSR_READ; break;
 	}
 }

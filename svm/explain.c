@@ -10,20 +10,44 @@
 
 #define HIGH_HALF BITS(63, 32)
 
-static bool cr0_caching(const struct vmcb *v) { return !(v->save.cr0 & CR0_CD) && (v->save.cr0 & CR0_NW); }
-static bool cr0_high(const struct vmcb *v) { return v->save.cr0 & HIGH_HALF; }
-static bool cr4_high(const struct vmcb *v) { return v->save.cr4 & HIGH_HALF; }
-static bool cr3_high(const struct vmcb *v) { return v->save.cr3 & BITS(63, 52); }
-static bool dr_high(const struct vmcb *v) { return (v->save.dr6 | v->save.dr7) & HIGH_HALF; }
-static bool efer_svme(const struct vmcb *v) { return !(v->save.efer & EFER_SVME); }
+static bool cr0_caching(const struct vmcb *v)
+{
+	return !(v->save.cr0 & CR0_CD) && (v->save.cr0 & CR0_NW);
+}
+static bool cr0_high(const struct vmcb *v)
+{
+	return v->save.cr0 & HIGH_HALF;
+}
+static bool cr4_high(const struct vmcb *v)
+{
+	return v->save.cr4 & HIGH_HALF;
+}
+static bool cr3_high(const struct vmcb *v)
+{
+	return v->save.cr3 & BITS(63, 52);
+}
+static bool dr_high(const struct vmcb *v)
+{
+	return (v->save.dr6 | v->save.dr7) & HIGH_HALF;
+}
+static bool efer_svme(const struct vmcb *v)
+{
+	return !(v->save.efer & EFER_SVME);
+}
 
 static bool long_mode(const struct vmcb *v)
 {
 	return (v->save.efer & EFER_LME) && (v->save.cr0 & CR0_PG);
 }
 
-static bool long_no_pae(const struct vmcb *v) { return long_mode(v) && !(v->save.cr4 & CR4_PAE); }
-static bool long_no_protection(const struct vmcb *v) { return long_mode(v) && !(v->save.cr0 & CR0_PE); }
+static bool long_no_pae(const struct vmcb *v)
+{
+	return long_mode(v) && !(v->save.cr4 & CR4_PAE);
+}
+static bool long_no_protection(const struct vmcb *v)
+{
+	return long_mode(v) && !(v->save.cr0 & CR0_PE);
+}
 
 static bool long_and_32(const struct vmcb *v)
 {
@@ -32,9 +56,18 @@ static bool long_and_32(const struct vmcb *v)
 	return long_mode(v) && (v->save.cr4 & CR4_PAE) && (v->save.cs.attributes & both) == both;
 }
 
-static bool no_vmrun_intercept(const struct vmcb *v) { return !(v->control.intercept[1] & INTERCEPT2_VMRUN); }
-static bool asid_zero(const struct vmcb *v) { return v->control.asid == 0; }
-static bool no_root(const struct vmcb *v) { return v->control.nested_cr3 & (BITS(63, 52) | (PAGE_SIZE - 1)); }
+static bool no_vmrun_intercept(const struct vmcb *v)
+{
+	return !(v->control.intercept[1] & INTERCEPT2_VMRUN);
+}
+static bool asid_zero(const struct vmcb *v)
+{
+	return v->control.asid == 0;
+}
+static bool no_root(const struct vmcb *v)
+{
+	return v->control.nested_cr3 & (BITS(63, 52) | (PAGE_SIZE - 1));
+}
 
 static bool bad_event(const struct vmcb *v)
 {

@@ -18,8 +18,13 @@ static const struct {
 	struct svm_quirks quirks;
 } machines[] = {
 	/* "TCGTCGTCGTCG" */
-	{ 0x54474354, 0x43544743, 0x47435447,
-	  { .machine = "QEMU TCG", .entry_drops_shadow = true, .breakpoints_leak = true, .xsetbv_silent = true,
+	{ 0x54474354,
+	  0x43544743,
+	  0x47435447,
+	  { .machine = "QEMU TCG",
+	    .entry_drops_shadow = true,
+	    .breakpoints_leak = true,
+	    .xsetbv_silent = true,
 	    .invalid_shows_host = true } },
 };
 

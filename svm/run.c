@@ -61,8 +61,7 @@ static void __attribute__((noinline)) settle(struct svm_vcpu *svm, struct svm_cp
 		fresh = true;
 	}
 	control->asid = svm->asid.number;
-	control->tlb_control = flush_all ? TLB_FLUSH_ALL :
-			       svm->hv.flush_pending && !fresh ? TLB_FLUSH_ASID : TLB_KEEP;
+	control->tlb_control = flush_all ? TLB_FLUSH_ALL : svm->hv.flush_pending && !fresh ? TLB_FLUSH_ASID : TLB_KEEP;
 	svm->armed |= ARMED_FLUSH;
 	svm->hv.flush_pending = false;
 	control->clean = 0; /* it may have run elsewhere since */
@@ -149,8 +148,8 @@ static bool __attribute__((noinline)) prepare_special(struct svm_vcpu *svm)
 	}
 	arm_iret(svm, svm->nmi_blocked && !(svm->armed & ARMED_UNBLOCK));
 
-	bool window = vcpu->want_interrupt_window ||
-		      (vcpu->want_nmi_window && (svm->armed & ARMED_UNBLOCK) && !enabled);
+	bool window =
+		vcpu->want_interrupt_window || (vcpu->want_nmi_window && (svm->armed & ARMED_UNBLOCK) && !enabled);
 
 	arm_window(svm, window && !(shadow && svm_quirks.entry_drops_shadow));
 	return true;
@@ -218,8 +217,8 @@ static void __attribute__((noinline)) finish_refused(struct svm_vcpu *svm)
 
 	(void)no_entry(vcpu, EXIT_INVALID_STATE, NULL);
 	vcpu->exit.raw_reason = vcpu->exit.failure.code = control->exit_code;
-	vcpu->exit.failure.text = svm_explain_refusal(svm->vmcb, svm_features.asid_count,
-						       !svm_quirks.invalid_shows_host);
+	vcpu->exit.failure.text =
+		svm_explain_refusal(svm->vmcb, svm_features.asid_count, !svm_quirks.invalid_shows_host);
 	if (svm->rip_advanced)
 		vcpu->rip -= svm->injected.length;
 	control->tlb_control = TLB_KEEP;
@@ -239,7 +238,8 @@ void svm_run(struct hv_vcpu *vcpu)
 	if (vcpu->changed || vcpu->tsc_changed)
 		store_changed(svm, cpu);
 	if (unlikely(vcpu->inject.kind | vcpu->want_interrupt_window | vcpu->want_nmi_window | svm->armed |
-		     svm->nmi_blocked) && !prepare_special(svm))
+		     svm->nmi_blocked) &&
+	    !prepare_special(svm))
 		return;
 	if (unlikely(cpu->loaded != svm || vcpu->flush_pending))
 		settle(svm, cpu);

@@ -32,8 +32,8 @@ uint16_t svm_attributes_from_vmcb(uint16_t attributes)
 
 /* Where each segment of enum segment_name stands in the save area, in units of one segment. */
 static const uint8_t places[SEG_COUNT] = {
-	[SEG_ES] = 0, [SEG_CS] = 1, [SEG_SS] = 2, [SEG_DS] = 3, [SEG_FS] = 4, [SEG_GS] = 5,
-	[SEG_LDTR] = 7, [SEG_TR] = 9,
+	[SEG_ES] = 0, [SEG_CS] = 1, [SEG_SS] = 2,   [SEG_DS] = 3,
+	[SEG_FS] = 4, [SEG_GS] = 5, [SEG_LDTR] = 7, [SEG_TR] = 9,
 };
 _Static_assert(offsetof(struct vmcb_save, tr) == 9 * sizeof(struct vmcb_segment), "places[]");
 _Static_assert(offsetof(struct vmcb_save, ldtr) == 7 * sizeof(struct vmcb_segment), "places[]");
@@ -188,7 +188,10 @@ static void power_on_segments(struct hv_vcpu *vcpu)
 	for (unsigned i = SEG_ES; i <= SEG_GS; i++)
 		vcpu->segment[i] = data;
 	vcpu->segment[SEG_CS] = (struct segment){
-		.base = 0xffff0000, .limit = 0xffff, .selector = 0xf000, .attributes = 0x9b,
+		.base = 0xffff0000,
+		.limit = 0xffff,
+		.selector = 0xf000,
+		.attributes = 0x9b,
 	};
 	vcpu->segment[SEG_LDTR] = (struct segment){ .limit = 0xffff, .attributes = 0x82 };
 	vcpu->segment[SEG_TR] = (struct segment){ .limit = 0xffff, .attributes = 0x8b };

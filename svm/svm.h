@@ -28,11 +28,11 @@ extern struct svm_features svm_features;
 extern bool svm_read_xcr0;
 
 /* Armed for the run in progress; finish_special() takes care of each. */
-#define ARMED_EVENT 0x01u      /* event_inject is filled */
-#define ARMED_WINDOW 0x02u     /* V_IRQ and its intercept are on */
-#define ARMED_IRET 0x04u       /* IRET exits: NMIs are blocked */
-#define ARMED_UNBLOCK 0x08u    /* an IRET was about to run at iret_rip: NMIs are free once it has */
-#define ARMED_FLUSH 0x10u      /* tlb_control is not TLB_KEEP */
+#define ARMED_EVENT 0x01u   /* event_inject is filled */
+#define ARMED_WINDOW 0x02u  /* V_IRQ and its intercept are on */
+#define ARMED_IRET 0x04u    /* IRET exits: NMIs are blocked */
+#define ARMED_UNBLOCK 0x08u /* an IRET was about to run at iret_rip: NMIs are free once it has */
+#define ARMED_FLUSH 0x10u   /* tlb_control is not TLB_KEEP */
 
 struct svm_vcpu {
 	struct hv_vcpu hv; /* first */
@@ -42,7 +42,7 @@ struct svm_vcpu {
 	struct asid asid;
 	uint32_t armed; /* ARMED_* */
 	bool nmi_blocked;
-	bool rip_advanced; /* rip in the VMCB stands behind the soft event's instruction */
+	bool rip_advanced;  /* rip in the VMCB stands behind the soft event's instruction */
 	uint64_t entry_rip; /* of the entry that injected */
 	uint64_t iret_rip;
 	struct hv_event injected; /* what event_inject was made from */

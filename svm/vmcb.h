@@ -24,8 +24,8 @@ struct vmcb_segment {
 struct vmcb_control {
 	uint16_t cr_read, cr_write; /* bit n: access to CRn exits */
 	uint16_t dr_read, dr_write;
-	uint32_t exceptions;        /* bit n: vector n exits */
-	uint32_t intercept[3];      /* INTERCEPT1_*, INTERCEPT2_*, INTERCEPT3_* */
+	uint32_t exceptions;   /* bit n: vector n exits */
+	uint32_t intercept[3]; /* INTERCEPT1_*, INTERCEPT2_*, INTERCEPT3_* */
 	uint8_t reserved_018[0x24];
 	uint16_t pause_filter_threshold, pause_filter_count;
 	uint64_t iopm_base, msrpm_base; /* host-physical */
@@ -42,7 +42,7 @@ struct vmcb_control {
 	uint64_t event_inject;
 	uint64_t nested_cr3; /* host-physical */
 	uint64_t lbr_control;
-	uint32_t clean;      /* CLEAN_* */
+	uint32_t clean; /* CLEAN_* */
 	uint32_t reserved_0c4;
 	uint64_t next_rip;
 	uint8_t fetched_count;
@@ -76,10 +76,9 @@ struct vmcb {
 	struct vmcb_save save;
 };
 
-#define VMCB_CONTROL_AT(field, offset) \
+#define VMCB_CONTROL_AT(field, offset)                                                                                 \
 	_Static_assert(offsetof(struct vmcb_control, field) == (offset), "VMCB control " #field)
-#define VMCB_SAVE_AT(field, offset) \
-	_Static_assert(offsetof(struct vmcb_save, field) == (offset), "VMCB save " #field)
+#define VMCB_SAVE_AT(field, offset) _Static_assert(offsetof(struct vmcb_save, field) == (offset), "VMCB save " #field)
 
 VMCB_CONTROL_AT(cr_read, 0x000);
 VMCB_CONTROL_AT(cr_write, 0x002);
@@ -175,12 +174,12 @@ _Static_assert(offsetof(struct vmcb, save) == 0x400 && sizeof(struct vmcb) == 0x
 #define CLEAN_INTERCEPTS BIT(0)  /* intercepts, TSC offset, pause filter */
 #define CLEAN_PERMISSIONS BIT(1) /* where the I/O and MSR maps are */
 #define CLEAN_ASID BIT(2)
-#define CLEAN_TPR BIT(3)         /* interrupt_control */
-#define CLEAN_NESTED BIT(4)      /* nested CR3, PAT */
-#define CLEAN_CONTROL BIT(5)     /* CR0, CR3, CR4, EFER */
-#define CLEAN_DEBUG BIT(6)       /* DR6, DR7 */
-#define CLEAN_TABLES BIT(7)      /* GDTR, IDTR */
-#define CLEAN_SEGMENTS BIT(8)    /* CS, DS, SS, ES, CPL */
+#define CLEAN_TPR BIT(3)      /* interrupt_control */
+#define CLEAN_NESTED BIT(4)   /* nested CR3, PAT */
+#define CLEAN_CONTROL BIT(5)  /* CR0, CR3, CR4, EFER */
+#define CLEAN_DEBUG BIT(6)    /* DR6, DR7 */
+#define CLEAN_TABLES BIT(7)   /* GDTR, IDTR */
+#define CLEAN_SEGMENTS BIT(8) /* CS, DS, SS, ES, CPL */
 #define CLEAN_CR2 BIT(9)
 #define CLEAN_LBR BIT(10)
 #define CLEAN_ALL BITS(10, 0)

@@ -58,7 +58,9 @@ static enum status walk_fault(enum status status, const struct walk_result *r, g
 			      uint64_t *fault_address)
 {
 	if (status == GUEST_FAULT) {
-		*fault = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_PF, .has_error_code = true,
+		*fault = (struct hv_event){ .kind = EVENT_EXCEPTION,
+					    .vector = VECTOR_PF,
+					    .has_error_code = true,
 					    .error_code = r->error_code };
 		*fault_address = where.v;
 	} else if (status == BAD_VALUE) {
@@ -232,13 +234,9 @@ enum exit_action exit_emulate(struct vcpu *vcpu)
 	vcpu_emulate_env(vcpu, &env);
 	switch (emulate_instruction(vcpu->hv, &env)) {
 	case EMULATE_DONE:
-	case EMULATE_FAULT:
-		return ACTION_ENTER;
-	case EMULATE_STOP:
-		park(vcpu, "no memory for an access by the emulator");
-		return ACTION_HALT;
-	default:
-		return unhandled(vcpu, &env);
+	case EMULATE_FAULT: return ACTION_ENTER;
+	case EMULATE_STOP: park(vcpu, "no memory for an access by the emulator"); return ACTION_HALT;
+	default: return unhandled(vcpu, &env);
 	}
 }
 
@@ -329,14 +327,11 @@ enum exit_action exit_slat_fault(struct vcpu *vcpu)
 		if (unlikely(vcpu->park_told))
 			memory_is_back(vcpu);
 		return ACTION_ENTER;
-	case PGM_EMULATE:
-		return exit_emulate(vcpu);
-	case PGM_NO_MEMORY:
-		park(vcpu, "no memory");
-		return ACTION_HALT;
+	case PGM_EMULATE: return exit_emulate(vcpu);
+	case PGM_NO_MEMORY: park(vcpu, "no memory"); return ACTION_HALT;
 	default:
-		machine_end(vcpu->machine, END_ERROR, 0, "access %#x to gpa %#llx can't be satisfied", exit->slat.access,
-			    (unsigned long long)exit->slat.gpa.v);
+		machine_end(vcpu->machine, END_ERROR, 0, "access %#x to gpa %#llx can't be satisfied",
+			    exit->slat.access, (unsigned long long)exit->slat.gpa.v);
 		return ACTION_LEAVE;
 	}
 }

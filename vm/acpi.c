@@ -70,7 +70,8 @@ struct acpi_fadt {
 	uint16_t arm_flags;
 	uint8_t minor;
 	uint64_t x_facs, x_dsdt;
-	struct acpi_address x_pm1a_event, x_pm1b_event, x_pm1a_control, x_pm1b_control, x_pm2, x_pm_timer, x_gpe0, x_gpe1;
+	struct acpi_address x_pm1a_event, x_pm1b_event, x_pm1a_control, x_pm1b_control, x_pm2, x_pm_timer, x_gpe0,
+		x_gpe1;
 } __attribute__((packed));
 
 struct madt_lapic {
@@ -106,8 +107,9 @@ struct acpi_madt {
 
 _Static_assert(sizeof(struct acpi_header) == 36 && sizeof(struct acpi_rsdp) == 36, "ACPI header layouts");
 _Static_assert(sizeof(struct acpi_fadt) == 244 && sizeof(struct acpi_facs) == 64, "FADT revision 4, FACS");
-_Static_assert(sizeof(struct madt_lapic) == 8 && sizeof(struct madt_ioapic) == 12 && sizeof(struct madt_override) == 10 &&
-		       sizeof(struct madt_nmi) == 6, "MADT entry layouts");
+_Static_assert(sizeof(struct madt_lapic) == 8 && sizeof(struct madt_ioapic) == 12 &&
+		       sizeof(struct madt_override) == 10 && sizeof(struct madt_nmi) == 6,
+	       "MADT entry layouts");
 
 /* In this order from the start of the ROM; FACS wants 64 bytes of alignment. */
 struct acpi_image {
@@ -160,7 +162,11 @@ static void finish(struct acpi_header *h, const char *signature, uint32_t length
 
 static struct acpi_address io(uint64_t port, uint8_t bits)
 {
-	return (struct acpi_address){ .space = SPACE_IO, .width = bits, .size = (uint8_t)(bits == 8 ? 1 : bits == 16 ? 2 : 3),
+	return (struct acpi_address){ .space = SPACE_IO,
+				      .width = bits,
+				      .size = (uint8_t)(bits == 8    ? 1
+							: bits == 16 ? 2
+								     : 3),
 				      .address = port };
 }
 
@@ -195,15 +201,18 @@ static void fill_madt(struct acpi_madt *m, unsigned vcpus)
 
 	m->lapic_address = (uint32_t)LAPIC_DEFAULT_BASE;
 	m->flags = 1; /* there are 8259s too */
-	m->ioapic = (struct madt_ioapic){ .type = 1, .length = sizeof(m->ioapic), .id = (uint8_t)vcpus,
-					  .address = (uint32_t)IOAPIC_BASE };
+	m->ioapic = (struct madt_ioapic){
+		.type = 1, .length = sizeof(m->ioapic), .id = (uint8_t)vcpus, .address = (uint32_t)IOAPIC_BASE
+	};
 	m->timer = (struct madt_override){ .type = 2, .length = sizeof(m->timer), .source = 0, .interrupt = 2 };
-	m->sci = (struct madt_override){ .type = 2, .length = sizeof(m->sci), .source = PM_SCI_LINE,
-					 .interrupt = PM_SCI_LINE, .flags = 0xd }; /* level, active high */
+	m->sci = (struct madt_override){
+		.type = 2, .length = sizeof(m->sci), .source = PM_SCI_LINE, .interrupt = PM_SCI_LINE, .flags = 0xd
+	}; /* level, active high */
 	m->nmi = (struct madt_nmi){ .type = 4, .length = sizeof(m->nmi), .processor = 0xff, .lint = 1 };
 	for (unsigned i = 0; i < vcpus; i++)
-		m->lapic[i] = (struct madt_lapic){ .length = sizeof(m->lapic[0]), .processor = (uint8_t)i,
-						   .apic = (uint8_t)i, .flags = 1 };
+		m->lapic[i] = (struct madt_lapic){
+			.length = sizeof(m->lapic[0]), .processor = (uint8_t)i, .apic = (uint8_t)i, .flags = 1
+		};
 	finish(&m->header, "APIC", length, 4);
 }
 

@@ -86,15 +86,9 @@ static void bus_event(void *context, enum machine_event event, uint32_t value)
 	struct machine *m = context;
 
 	switch (event) {
-	case MACHINE_RESET:
-		guest_reset(m);
-		break;
-	case MACHINE_POWEROFF:
-		machine_end(m, END_POWEROFF, 0, NULL);
-		break;
-	case MACHINE_EXIT_PORT:
-		machine_end(m, END_EXIT_PORT, value, NULL);
-		break;
+	case MACHINE_RESET: guest_reset(m); break;
+	case MACHINE_POWEROFF: machine_end(m, END_POWEROFF, 0, NULL); break;
+	case MACHINE_EXIT_PORT: machine_end(m, END_EXIT_PORT, value, NULL); break;
 	case MACHINE_A20:
 		for (unsigned i = 0; i < m->vcpu_count; i++)
 			if (m->vcpu[i])
@@ -235,7 +229,11 @@ static uint64_t slot_tsc(void *context)
 }
 
 static const struct lapic_host lapic_host = {
-	.kick = slot_kick, .nmi = slot_nmi, .init = slot_init, .sipi = slot_sipi, .tsc = slot_tsc,
+	.kick = slot_kick,
+	.nmi = slot_nmi,
+	.init = slot_init,
+	.sipi = slot_sipi,
+	.tsc = slot_tsc,
 };
 
 static struct lapic_slot lapic_slots[CONFIG_MAX_MACHINES][MACHINE_MAX_VCPUS];
@@ -276,7 +274,8 @@ static enum status create_devices(struct machine *m)
 	struct board *b = m->board;
 	struct bus *bus = &m->bus;
 	uint64_t ram = pgm_ram_bytes(m->pgm), below = min_u64(ram, 4 * GIB - m->config->ram_hole);
-	enum status status = pgm_handler_type_register(m->pgm, HANDLER_KIND_MMIO, 0, mmio_access, "device", &b->mmio_type);
+	enum status status =
+		pgm_handler_type_register(m->pgm, HANDLER_KIND_MMIO, 0, mmio_access, "device", &b->mmio_type);
 
 	a20_init(&b->a20, bus);
 	if (status == OK)
@@ -310,9 +309,14 @@ enum status board_create(struct machine *m)
 	struct bus *bus = &m->bus;
 	enum status status;
 
-	*bus = (struct bus){ .context = m, .now = bus_now, .set_irq = bus_set_irq, .event = bus_event,
-			     .console_write = bus_console_write, .debug_write = bus_debug_write,
-			     .map_mmio = bus_map_mmio, .memory_read = bus_memory_read,
+	*bus = (struct bus){ .context = m,
+			     .now = bus_now,
+			     .set_irq = bus_set_irq,
+			     .event = bus_event,
+			     .console_write = bus_console_write,
+			     .debug_write = bus_debug_write,
+			     .map_mmio = bus_map_mmio,
+			     .memory_read = bus_memory_read,
 			     .memory_write = bus_memory_write };
 	m->board = heap_alloc(sizeof(*m->board));
 	if (!m->board)
@@ -324,10 +328,10 @@ enum status board_create(struct machine *m)
 	return status;
 }
 
-#define DESTROY(kind)                                 \
-	do {                                          \
-		if (b->kind)                          \
-			kind##_destroy(b->kind);      \
+#define DESTROY(kind)                                                                                                  \
+	do {                                                                                                           \
+		if (b->kind)                                                                                           \
+			kind##_destroy(b->kind);                                                                       \
 	} while (0)
 
 void board_destroy(struct machine *m)
@@ -354,10 +358,10 @@ void board_destroy(struct machine *m)
 	m->board = NULL;
 }
 
-#define RESET(kind)                                   \
-	do {                                          \
-		if (b->kind)                          \
-			kind##_reset(b->kind);        \
+#define RESET(kind)                                                                                                    \
+	do {                                                                                                           \
+		if (b->kind)                                                                                           \
+			kind##_reset(b->kind);                                                                         \
 	} while (0)
 
 void board_reset(struct machine *m)

@@ -29,12 +29,12 @@
 #define CONFIG_MAX_TEXT 65536u /* bytes of quire.conf */
 #define CONFIG_MAX_MACHINES 64u
 #define CONFIG_MAX_MODULES 16u
-#define CONFIG_MAX_NAME 31u	 /* of a machine, of a share group */
-#define CONFIG_MAX_FILE 63u	 /* of a file name: struct boot_file holds no longer one */
+#define CONFIG_MAX_NAME 31u      /* of a machine, of a share group */
+#define CONFIG_MAX_FILE 63u      /* of a file name: struct boot_file holds no longer one */
 #define CONFIG_MAX_CMDLINE 2047u /* Linux reads no more on x86 */
-#define CONFIG_MAX_KEYS 32u	 /* of one section */
-#define CONFIG_ERROR_SIZE 200u	 /* a line of the log holds it with its prefix */
-#define CONFIG_MAX_TOLD 64u	 /* mistakes; the rest is only counted */
+#define CONFIG_MAX_KEYS 32u      /* of one section */
+#define CONFIG_ERROR_SIZE 200u   /* a line of the log holds it with its prefix */
+#define CONFIG_MAX_TOLD 64u      /* mistakes; the rest is only counted */
 
 /* A number key that was given the word "auto", or wasn't given at all where auto is the default. */
 #define CONFIG_AUTO UINT64_MAX
@@ -78,22 +78,22 @@ struct config_machine {
 
 	const char *kernel, *initrd, *cmdline;
 	struct config_modules modules;
-	uint64_t protocol;	      /* enum config_protocol */
+	uint64_t protocol;            /* enum config_protocol */
 	uint64_t load_address, entry; /* guest-physical; CONFIG_AUTO never remains in a good machine of protocol flat */
-	uint64_t flat_mode;	      /* enum config_flat_mode */
-	uint64_t memory;	      /* bytes, whole pages */
-	uint64_t cpus;		      /* 1..64 */
-	uint64_t cpu;		      /* host CPU, or CONFIG_AUTO */
-	uint64_t weight;	      /* 1..1000 */
+	uint64_t flat_mode;           /* enum config_flat_mode */
+	uint64_t memory;              /* bytes, whole pages */
+	uint64_t cpus;                /* 1..64 */
+	uint64_t cpu;                 /* host CPU, or CONFIG_AUTO */
+	uint64_t weight;              /* 1..1000 */
 	uint64_t autostart, test_ports;
 
 	uint64_t ram_hole; /* bytes below 4 GiB, whole blocks */
 	uint64_t ram_preallocate, large_pages, page_fusion, zero_ram_on_reset, balloon, nested;
-	uint64_t on_reset;		 /* enum config_on_reset */
+	uint64_t on_reset;           /* enum config_on_reset */
 	const char *share_group;     /* empty: the machine's own */
 	const char *pci_passthrough; /* "none" */
 	uint64_t max_access_handlers;
-	uint64_t priority;	  /* enum config_priority */
+	uint64_t priority;        /* enum config_priority */
 	uint64_t pool_max_tables; /* CONFIG_AUTO: from the machine's memory */
 };
 
@@ -102,21 +102,21 @@ struct config_host {
 	struct config_error error;
 	unsigned key_lines[CONFIG_MAX_KEYS];
 
-	uint64_t when_idle;	    /* enum config_idle */
-	uint64_t overcommit;	    /* enum config_overcommit */
+	uint64_t when_idle;         /* enum config_idle */
+	uint64_t overcommit;        /* enum config_overcommit */
 	uint64_t overcommit_ratio;  /* percent of the host's memory */
-	uint64_t mapping;	    /* enum config_mapping */
+	uint64_t mapping;           /* enum config_mapping */
 	uint64_t max_mapped_chunks; /* of 2 MiB */
-	uint64_t fusion_rate;	    /* pages a second */
-	uint64_t log_level;	    /* enum config_log_level */
-	uint64_t console;	    /* enum config_console */
+	uint64_t fusion_rate;       /* pages a second */
+	uint64_t log_level;         /* enum config_log_level */
+	uint64_t console;           /* enum config_console */
 };
 
 /* About 110 KiB. Points into itself: pass it by pointer, never copy it. */
 struct quire_config {
 	struct config_host host;
 	unsigned machine_count; /* good ones and bad ones, in the order of the text */
-	unsigned error_count;	/* of all errors, told or not */
+	unsigned error_count;   /* of all errors, told or not */
 	struct config_machine machines[CONFIG_MAX_MACHINES];
 	size_t pool_used;
 	char pool[CONFIG_MAX_TEXT];

@@ -82,8 +82,9 @@ const struct config_key config_machine_keys[MACHINE_KEY_COUNT] = {
 				 "pages are shared within a group only; none: with no other machine"),
 	[KEY_ZERO_RAM_ON_RESET] =
 		SWITCH("zero_ram_on_reset", IN_MACHINE(zero_ram_on_reset), "on", "a reset clears memory"),
-	[KEY_ON_RESET] = CHOICE("on_reset", IN_MACHINE(on_reset), "stop restart", "stop",
-				"what a reset by the guest does: the machine ends, or loads its kernel again and goes on"),
+	[KEY_ON_RESET] =
+		CHOICE("on_reset", IN_MACHINE(on_reset), "stop restart", "stop",
+		       "what a reset by the guest does: the machine ends, or loads its kernel again and goes on"),
 	[KEY_MAX_ACCESS_HANDLERS] = NUMBER("max_access_handlers", IN_MACHINE(max_access_handlers), 32, 65536, "6144",
 					   "room for access handlers"),
 	[KEY_PCI_PASSTHROUGH] = LATER_TEXT("pci_passthrough", IN_MACHINE(pci_passthrough), 255, "none",
@@ -167,18 +168,12 @@ static size_t allowed_choice(const struct config_key *key, char *buffer, size_t 
 size_t config_allowed(const struct config_key *key, char *buffer, size_t size)
 {
 	switch (key->kind) {
-	case KIND_SWITCH:
-		return format_string(buffer, size, "on | off");
-	case KIND_NUMBER:
-		return allowed_number(key, buffer, size);
-	case KIND_SIZE:
-		return allowed_size(key, buffer, size);
-	case KIND_CHOICE:
-		return allowed_choice(key, buffer, size);
-	case KIND_TEXT:
-		return format_string(buffer, size, "text of at most %lu bytes", key->maximum);
-	case KIND_NAME:
-		return format_string(buffer, size, "1 to %lu letters, digits, _ or -", key->maximum);
+	case KIND_SWITCH: return format_string(buffer, size, "on | off");
+	case KIND_NUMBER: return allowed_number(key, buffer, size);
+	case KIND_SIZE: return allowed_size(key, buffer, size);
+	case KIND_CHOICE: return allowed_choice(key, buffer, size);
+	case KIND_TEXT: return format_string(buffer, size, "text of at most %lu bytes", key->maximum);
+	case KIND_NAME: return format_string(buffer, size, "1 to %lu letters, digits, _ or -", key->maximum);
 	case KIND_FILE:
 		return format_string(buffer, size, "a file name of 1 to %lu letters, digits, / . _ - + ~ or blanks",
 				     key->maximum);

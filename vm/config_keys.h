@@ -25,7 +25,7 @@ struct config_key {
 	const char *choices;  /* KIND_CHOICE: words with one blank between */
 	const char *standard; /* the default, as it would be written; a text kind points to it */
 	bool auto_allowed;
-	bool isolates;	    /* host: a mistake in it is fatal */
+	bool isolates;      /* host: a mistake in it is fatal */
 	bool only_standard; /* this build has nothing but the default yet */
 	const char *help;
 };

@@ -159,9 +159,7 @@ static void take_item(struct config_parser *parser, const struct ini_item *item)
 	struct config_machine *machine = parser->state == SECTION_MACHINE ? parser->machine : NULL;
 
 	switch (item->kind) {
-	case INI_SECTION:
-		begin_section(parser, item);
-		break;
+	case INI_SECTION: begin_section(parser, item); break;
 	case INI_BAD_SECTION:
 		parser->state = SECTION_LOST;
 		config_mistake(parser, NULL, item->line, "%s; allowed: [host], [vm NAME]", item->error);

@@ -189,20 +189,14 @@ const char *config_set(struct quire_config *config, const struct config_key *key
 	void *place = (char *)section + key->offset;
 
 	switch (key->kind) {
-	case KIND_SWITCH:
-		return set_choice("off on", place, value);
-	case KIND_NUMBER:
-		return set_number(key, place, value);
-	case KIND_SIZE:
-		return set_size(key, place, value);
-	case KIND_CHOICE:
-		return set_choice(key->choices, place, value);
+	case KIND_SWITCH: return set_choice("off on", place, value);
+	case KIND_NUMBER: return set_number(key, place, value);
+	case KIND_SIZE: return set_size(key, place, value);
+	case KIND_CHOICE: return set_choice(key->choices, place, value);
 	case KIND_TEXT:
 	case KIND_NAME:
-	case KIND_FILE:
-		return set_text(config, key, place, value);
-	case KIND_MODULES:
-		return set_modules(config, place, value);
+	case KIND_FILE: return set_text(config, key, place, value);
+	case KIND_MODULES: return set_modules(config, place, value);
 	}
 	return "a key of no kind";
 }

@@ -118,12 +118,9 @@ static bool write_cr4_guest(struct vcpu *vcpu, uint64_t value)
 static bool write_control(struct vcpu *vcpu, unsigned number, uint64_t value)
 {
 	switch (number) {
-	case 0:
-		return write_cr0_guest(vcpu, value);
-	case 3:
-		return write_cr3_guest(vcpu, value);
-	case 4:
-		return write_cr4_guest(vcpu, value);
+	case 0: return write_cr0_guest(vcpu, value);
+	case 3: return write_cr3_guest(vcpu, value);
+	case 4: return write_cr4_guest(vcpu, value);
 	default:
 		if (value >> 4)
 			return false;
@@ -135,14 +132,10 @@ static bool write_control(struct vcpu *vcpu, unsigned number, uint64_t value)
 static uint64_t read_control(struct vcpu *vcpu, unsigned number)
 {
 	switch (number) {
-	case 0:
-		return vcpu->hv->cr0;
-	case 3:
-		return vcpu->hv->cr3;
-	case 4:
-		return vcpu->hv->cr4;
-	default:
-		return lapic_cr8(vcpu->lapic);
+	case 0: return vcpu->hv->cr0;
+	case 3: return vcpu->hv->cr3;
+	case 4: return vcpu->hv->cr4;
+	default: return lapic_cr8(vcpu->lapic);
 	}
 }
 

@@ -37,27 +37,32 @@ struct cpuid_policy {
 };
 
 /* Leaf 1. ECX: SSE3 PCLMUL SSSE3 FMA CX16 PCID SSE4.1 SSE4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND. */
-#define LEAF1_ECX (BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(17) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | \
-		   BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30))
+#define LEAF1_ECX                                                                                                      \
+	(BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(17) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | BIT(25) |    \
+	 BIT(26) | BIT(28) | BIT(29) | BIT(30))
 #define LEAF1_ECX_OSXSAVE BIT(27)
 /* Emulated whatever the host has: x2APIC, TSC deadline, and the mark of a hypervisor. */
 #define LEAF1_ECX_SET (BIT(21) | BIT(24) | BIT(31))
 /* EDX: all but DS, ACPI clock control, TM, PBE, IA-64, and the serial number. */
-#define LEAF1_EDX (BIT(0) | BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(11) | BIT(13) | \
-		   BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | BIT(27))
+#define LEAF1_EDX                                                                                                      \
+	(BIT(0) | BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(11) | BIT(13) | BIT(15) |         \
+	 BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | BIT(27))
 #define LEAF1_EDX_SET (BIT(7) | BIT(9) | BIT(12) | BIT(14)) /* MCE, APIC, MTRR, MCA (no banks) */
 /* Leaf 7 EBX: FSGSBASE BMI1 AVX2 SMEP BMI2 ERMS INVPCID AVX-512 F,DQ,IFMA,CD,BW,VL RDSEED ADX SMAP CLFLUSHOPT CLWB SHA. */
-#define LEAF7_EBX (BIT(0) | BIT(3) | BIT(5) | BIT(7) | BIT(8) | BIT(9) | BIT(10) | BIT(16) | BIT(17) | BIT(18) | \
-		   BIT(19) | BIT(20) | BIT(21) | BIT(23) | BIT(24) | BIT(28) | BIT(29) | BIT(30) | BIT(31))
+#define LEAF7_EBX                                                                                                      \
+	(BIT(0) | BIT(3) | BIT(5) | BIT(7) | BIT(8) | BIT(9) | BIT(10) | BIT(16) | BIT(17) | BIT(18) | BIT(19) |       \
+	 BIT(20) | BIT(21) | BIT(23) | BIT(24) | BIT(28) | BIT(29) | BIT(30) | BIT(31))
 #define LEAF7_EBX_SET BIT(1) /* IA32_TSC_ADJUST, emulated */
 /* ECX: AVX512_VBMI UMIP VBMI2 GFNI VAES VPCLMUL VNNI BITALG VPOPCNT LA57 RDPID. */
-#define LEAF7_ECX (BIT(1) | BIT(2) | BIT(6) | BIT(8) | BIT(9) | BIT(10) | BIT(11) | BIT(12) | BIT(14) | BIT(16) | BIT(22))
+#define LEAF7_ECX                                                                                                      \
+	(BIT(1) | BIT(2) | BIT(6) | BIT(8) | BIT(9) | BIT(10) | BIT(11) | BIT(12) | BIT(14) | BIT(16) | BIT(22))
 #define LEAF7_EDX (BIT(2) | BIT(3) | BIT(4)) /* AVX512_4VNNIW, 4FMAPS, FSRM */
 /* 8000_0001 ECX: LAHF ABM SSE4A misaligned-SSE PREFETCHW XOP FMA4 TBM. */
 #define EXT1_ECX (BIT(0) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(11) | BIT(16) | BIT(21))
 /* EDX: as leaf 1 for AMD, SYSCALL NX MMXEXT FFXSR 1G RDTSCP LM 3DNow. */
-#define EXT1_EDX ((LEAF1_EDX & UINT64_C(0x0183f3ff)) | LEAF1_EDX_SET | BIT(11) | BIT(20) | BIT(22) | BIT(24) | \
-		  BIT(26) | BIT(27) | BIT(29) | BIT(30) | BIT(31))
+#define EXT1_EDX                                                                                                       \
+	((LEAF1_EDX & UINT64_C(0x0183f3ff)) | LEAF1_EDX_SET | BIT(11) | BIT(20) | BIT(22) | BIT(24) | BIT(26) |        \
+	 BIT(27) | BIT(29) | BIT(30) | BIT(31))
 #define MAX_PHYSICAL_BITS 46u /* PGM_MAX_GPA */
 _Static_assert(PGM_MAX_GPA == UINT64_C(1) << MAX_PHYSICAL_BITS, "what the guest is told is what PGM can hold");
 
@@ -154,7 +159,9 @@ static void fill_xsave(struct cpuid_policy *p)
 		return;
 	}
 	d = cpuid(0xd, 0);
-	p->xsave[0] = (struct cpuid_result){ .eax = (uint32_t)p->xcr0_mask, .ebx = d.ebx, .ecx = (uint32_t)host_fpu_size(),
+	p->xsave[0] = (struct cpuid_result){ .eax = (uint32_t)p->xcr0_mask,
+					     .ebx = d.ebx,
+					     .ecx = (uint32_t)host_fpu_size(),
 					     .edx = (uint32_t)(p->xcr0_mask >> 32) };
 	/* XSAVEOPT, XSAVEC, XGETBV 1; no supervisor states, so no XSAVES. */
 	p->xsave[1].eax = cpuid(0xd, 1).eax & 7u;
@@ -177,17 +184,22 @@ static void fill_hypervisor(struct cpuid_policy *p)
 	if (p->basic_max >= 0x15 && ratio && ratio < UINT32_MAX / (LAPIC_TIMER_HZ / 1000))
 		p->basic[0x15] = (struct cpuid_result){ .eax = 1000, .ebx = (uint32_t)ratio, .ecx = LAPIC_TIMER_HZ };
 	if (p->basic_max >= 0x16)
-		p->basic[0x16] = (struct cpuid_result){ .eax = (uint32_t)(tsc_khz / 1000), .ebx = (uint32_t)(tsc_khz / 1000),
+		p->basic[0x16] = (struct cpuid_result){ .eax = (uint32_t)(tsc_khz / 1000),
+							.ebx = (uint32_t)(tsc_khz / 1000),
 							.ecx = LAPIC_TIMER_HZ / 1000000 };
 }
 
 static void fill_masks(struct cpuid_policy *p)
 {
-	static const struct { uint8_t leaf, reg, bit; uint64_t cr4; } features[] = {
-		{ 1, 3, 1, CR4_VME | CR4_PVI }, { 1, 3, 4, CR4_TSD }, { 1, 3, 2, CR4_DE }, { 1, 3, 3, CR4_PSE },
-		{ 1, 3, 6, CR4_PAE }, { 1, 3, 7, CR4_MCE }, { 1, 3, 13, CR4_PGE }, { 1, 3, 24, CR4_OSFXSR },
-		{ 1, 3, 25, CR4_OSXMMEXCPT }, { 1, 2, 17, CR4_PCIDE }, { 1, 2, 26, CR4_OSXSAVE },
-		{ 7, 1, 0, CR4_FSGSBASE }, { 7, 1, 7, CR4_SMEP }, { 7, 1, 20, CR4_SMAP }, { 7, 2, 2, CR4_UMIP },
+	static const struct {
+		uint8_t leaf, reg, bit;
+		uint64_t cr4;
+	} features[] = {
+		{ 1, 3, 1, CR4_VME | CR4_PVI }, { 1, 3, 4, CR4_TSD },      { 1, 3, 2, CR4_DE },
+		{ 1, 3, 3, CR4_PSE },           { 1, 3, 6, CR4_PAE },      { 1, 3, 7, CR4_MCE },
+		{ 1, 3, 13, CR4_PGE },          { 1, 3, 24, CR4_OSFXSR },  { 1, 3, 25, CR4_OSXMMEXCPT },
+		{ 1, 2, 17, CR4_PCIDE },        { 1, 2, 26, CR4_OSXSAVE }, { 7, 1, 0, CR4_FSGSBASE },
+		{ 7, 1, 7, CR4_SMEP },          { 7, 1, 20, CR4_SMAP },    { 7, 2, 2, CR4_UMIP },
 		{ 7, 2, 16, CR4_LA57 },
 	};
 
@@ -322,19 +334,15 @@ static struct cpuid_result basic(struct vcpu *vcpu, uint32_t leaf, uint32_t subl
 		if (vcpu->hv->cr4 & CR4_OSXSAVE)
 			r.ecx |= (uint32_t)LEAF1_ECX_OSXSAVE;
 		return r;
-	case 4:
-		return subleaf < ARRAY_SIZE(p->cache) ? p->cache[subleaf] : (struct cpuid_result){ 0 };
-	case 7:
-		return subleaf < LEAF_7_SUBLEAVES ? p->leaf7[subleaf] : (struct cpuid_result){ 0 };
-	case 0xb:
-		return topology(vcpu, subleaf);
+	case 4: return subleaf < ARRAY_SIZE(p->cache) ? p->cache[subleaf] : (struct cpuid_result){ 0 };
+	case 7: return subleaf < LEAF_7_SUBLEAVES ? p->leaf7[subleaf] : (struct cpuid_result){ 0 };
+	case 0xb: return topology(vcpu, subleaf);
 	case 0xd:
 		r = subleaf < XSAVE_SUBLEAVES ? p->xsave[subleaf] : (struct cpuid_result){ 0 };
 		if (subleaf < 2 && r.eax)
 			r.ebx = xsave_size(vcpu, subleaf == 1);
 		return r;
-	default:
-		return r;
+	default: return r;
 	}
 }
 

@@ -65,14 +65,14 @@ struct instruction {
 	uint8_t rex;         /* REX_*, true sense also when it comes from VEX */
 	bool rex_given;      /* a REX prefix stands before the opcode: SPL..DIL, not AH..BH */
 	bool has_modrm;
-	bool memory;         /* r/m, or moffs, is in memory: segment to displacement are set */
+	bool memory; /* r/m, or moffs, is in memory: segment to displacement are set */
 	uint8_t modrm;
-	uint8_t reg, rm;     /* with REX; reg also without memory, rm only when it is a register */
+	uint8_t reg, rm;      /* with REX; reg also without memory, rm only when it is a register */
 	uint8_t operand_size; /* 2, 4, 8: what the instruction's non-byte form works on */
 	uint8_t address_size; /* 2, 4, 8 */
-	uint8_t segment;     /* enum segment_name, of the memory operand or of a string's source */
-	uint8_t base, index; /* enum gpr, OPERAND_NONE, OPERAND_RIP */
-	uint8_t scale;       /* shift count, 0 to 3 */
+	uint8_t segment;      /* enum segment_name, of the memory operand or of a string's source */
+	uint8_t base, index;  /* enum gpr, OPERAND_NONE, OPERAND_RIP */
+	uint8_t scale;        /* shift count, 0 to 3 */
 	int64_t displacement;
 	uint64_t immediate;  /* sign-extended */
 	uint16_t immediate2; /* ENTER's level, a far pointer's selector, EXTRQ's second byte */
@@ -88,7 +88,8 @@ static inline unsigned instruction_group(const struct instruction *instruction)
  * Decodes the instruction at bytes[0]; count, 1 to 15, is how many there are. OK; TRUNCATED: more bytes are needed;
  * BAD_FORMAT: #UD; LIMIT: longer than 15 bytes, #GP(0). *instruction is complete only with OK.
  */
-enum status decode(const uint8_t *bytes, unsigned count, enum decode_mode mode, struct instruction *instruction) must_check;
+enum status decode(const uint8_t *bytes, unsigned count, enum decode_mode mode,
+		   struct instruction *instruction) must_check;
 
 /* Offset of the memory operand within its segment, cut to the address size. next_rip: behind this instruction. */
 uint64_t effective_address(const struct instruction *instruction, const uint64_t gpr[GPR_COUNT], uint64_t next_rip);

@@ -41,9 +41,7 @@ static void take_prefix(struct instruction *i, uint8_t byte, enum decode_mode mo
 	case 0xf2: i->prefixes = (i->prefixes & ~PREFIX_REP) | PREFIX_REPNE; return;
 	case 0xf3: i->prefixes = (i->prefixes & ~PREFIX_REP) | PREFIX_REPE; return;
 	case 0x64:
-	case 0x65:
-		i->segment = byte - 0x64 + SEG_FS;
-		break;
+	case 0x65: i->segment = byte - 0x64 + SEG_FS; break;
 	default: /* 26, 2e, 36, 3e: nothing in 64-bit mode */
 		if (mode == DECODE_64)
 			return;
@@ -93,7 +91,8 @@ static enum status escaped_opcode(struct cursor *c, struct instruction *i, uint1
 }
 
 /* Apart, and on a copy: the cursor's address must not escape, so that it lives in registers on the common path. */
-static __attribute__((noinline)) enum status newer_encoding(struct cursor copy, struct instruction *i, unsigned *at, uint16_t *kind)
+static __attribute__((noinline)) enum status newer_encoding(struct cursor copy, struct instruction *i, unsigned *at,
+							    uint16_t *kind)
 {
 	enum status status;
 
@@ -152,7 +151,7 @@ static void sizes(const struct cursor *c, struct instruction *i, uint16_t kind)
 static enum status modrm_16(struct cursor *c, struct instruction *i, unsigned mod)
 {
 	static const uint8_t bases[8] = { GPR_RBX, GPR_RBX, GPR_RBP, GPR_RBP, GPR_RSI, GPR_RDI, GPR_RBP, GPR_RBX };
-	static const uint8_t indexes[8] = { GPR_RSI, GPR_RDI, GPR_RSI, GPR_RDI,
+	static const uint8_t indexes[8] = { GPR_RSI,      GPR_RDI,      GPR_RSI,      GPR_RDI,
 					    OPERAND_NONE, OPERAND_NONE, OPERAND_NONE, OPERAND_NONE };
 	unsigned rm = i->modrm & 7, size = mod;
 

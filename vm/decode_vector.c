@@ -49,25 +49,14 @@ enum status vector_opcode(struct cursor *c, struct instruction *i, uint16_t *kin
 	c->at += size + 1;
 	i->opcode = c->bytes[c->at++];
 	switch (i->map) {
-	case MAP_0F:
-		*kind = vector_0f(i->opcode, i->encoding);
-		return OK;
+	case MAP_0F: *kind = vector_0f(i->opcode, i->encoding); return OK;
 	case MAP_0F38:
-	case MAP_XOP9:
-		*kind = OPCODE_MODRM;
-		return OK;
+	case MAP_XOP9: *kind = OPCODE_MODRM; return OK;
 	case MAP_0F3A:
-	case MAP_XOP8:
-		*kind = OPCODE_MODRM | IMMEDIATE_8;
-		return OK;
+	case MAP_XOP8: *kind = OPCODE_MODRM | IMMEDIATE_8; return OK;
 	case MAP_EVEX5:
-	case MAP_EVEX6:
-		*kind = OPCODE_MODRM;
-		return i->encoding == ENCODING_EVEX ? OK : BAD_FORMAT;
-	case MAP_XOPA:
-		*kind = OPCODE_MODRM | IMMEDIATE_32;
-		return OK;
-	default:
-		return BAD_FORMAT;
+	case MAP_EVEX6: *kind = OPCODE_MODRM; return i->encoding == ENCODING_EVEX ? OK : BAD_FORMAT;
+	case MAP_XOPA: *kind = OPCODE_MODRM | IMMEDIATE_32; return OK;
+	default: return BAD_FORMAT;
 	}
 }

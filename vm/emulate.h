@@ -12,10 +12,10 @@
 #include "arch/x86_64/hv.h"
 
 enum emulate_result {
-	EMULATE_DONE,      /* registers updated, rip behind the instruction (or at it, in the middle of a REP that yields) */
+	EMULATE_DONE, /* registers updated, rip behind the instruction (or at it, in the middle of a REP that yields) */
 	EMULATE_FAULT,     /* vcpu->inject (and cr2) hold the exception; no register but those was changed */
 	EMULATE_UNHANDLED, /* not an instruction it knows; nothing was changed; env->bytes tell which */
-	EMULATE_STOP,      /* env refused with a status that is not a guest fault (machine is to stop or park); nothing changed */
+	EMULATE_STOP, /* env refused with a status that is not a guest fault (machine is to stop or park); nothing changed */
 };
 
 struct emulate_env {

@@ -38,7 +38,7 @@ static void sum_flags(uint64_t *flags, unsigned size, uint64_t result, uint64_t 
 {
 	set_flags(flags, ARITHMETIC_FLAGS,
 		  result_flags(size, result) | flag_if(top_bit(carries, size), RFLAGS_CF) |
-		  flag_if(carries & 8, RFLAGS_AF) | flag_if(top_bit(overflow, size), RFLAGS_OF));
+			  flag_if(carries & 8, RFLAGS_AF) | flag_if(top_bit(overflow, size), RFLAGS_OF));
 }
 
 static uint64_t add(unsigned size, uint64_t a, uint64_t b, uint64_t carry, uint64_t *flags)
@@ -111,8 +111,8 @@ uint64_t alu_multiply(bool is_signed, unsigned size, uint64_t a, uint64_t b, uin
 	bool matters;
 
 	if (size == 8) {
-		unsigned __int128 product = is_signed ? (unsigned __int128)((__int128)(int64_t)a * (int64_t)b)
-						      : (unsigned __int128)a * b;
+		unsigned __int128 product =
+			is_signed ? (unsigned __int128)((__int128)(int64_t)a * (int64_t)b) : (unsigned __int128)a * b;
 
 		low = (uint64_t)product;
 		*high = (uint64_t)(product >> 64);
@@ -136,7 +136,8 @@ static uint64_t divide_128(uint64_t high, uint64_t low, uint64_t divisor, uint64
 	return quotient;
 }
 
-static bool divide_unsigned(unsigned size, uint64_t high, uint64_t low, uint64_t divisor, uint64_t *quotient, uint64_t *remainder)
+static bool divide_unsigned(unsigned size, uint64_t high, uint64_t low, uint64_t divisor, uint64_t *quotient,
+			    uint64_t *remainder)
 {
 	uint64_t dividend;
 

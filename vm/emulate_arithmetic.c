@@ -86,7 +86,8 @@ enum emulate_result emulate_increment_reg(struct emulation *e)
 {
 	unsigned reg = e->instruction.opcode & 7;
 
-	write_gpr(e, reg, e->size, alu_increment(e->instruction.opcode & 8, e->size, read_gpr(e, reg, e->size), &e->flags));
+	write_gpr(e, reg, e->size,
+		  alu_increment(e->instruction.opcode & 8, e->size, read_gpr(e, reg, e->size), &e->flags));
 	return EMULATE_DONE;
 }
 

@@ -10,7 +10,9 @@
 enum emulate_result emulate_shift_rm(struct emulation *e)
 {
 	uint8_t opcode = e->instruction.opcode;
-	unsigned count = opcode < 0xd0 ? e->instruction.immediate & 0xff : opcode < 0xd2 ? 1 : e->vcpu->gpr[GPR_RCX] & 0xff;
+	unsigned count = opcode < 0xd0   ? e->instruction.immediate & 0xff
+			 : opcode < 0xd2 ? 1
+					 : e->vcpu->gpr[GPR_RCX] & 0xff;
 	uint64_t value;
 	enum emulate_result result = read_rm(e, READ_WRITE, &value);
 
@@ -35,10 +37,12 @@ enum emulate_result emulate_double_shift(struct emulation *e)
 enum bit_operation { BIT_TEST, BIT_SET, BIT_RESET, BIT_COMPLEMENT };
 
 /* number: of the bit within the operand at `offset` from the memory operand's address. */
-static enum emulate_result change_bit(struct emulation *e, enum bit_operation operation, int64_t offset, unsigned number)
+static enum emulate_result change_bit(struct emulation *e, enum bit_operation operation, int64_t offset,
+				      unsigned number)
 {
 	uint64_t value, bit = BIT(number);
-	enum emulate_result result = read_rm_at(e, offset, e->size, operation == BIT_TEST ? ACCESS_READ : READ_WRITE, &value);
+	enum emulate_result result =
+		read_rm_at(e, offset, e->size, operation == BIT_TEST ? ACCESS_READ : READ_WRITE, &value);
 
 	if (result != EMULATE_DONE)
 		return result;

@@ -137,7 +137,9 @@ enum emulate_result emulate_return_near(struct emulation *e)
 	if (result == EMULATE_DONE)
 		result = branch(e, target, width(e));
 	if (result == EMULATE_DONE)
-		set_stack(e, stack_after(e, width(e) + (e->instruction.opcode & 1 ? 0 : (int64_t)(e->instruction.immediate & 0xffff))));
+		set_stack(e, stack_after(e, width(e) + (e->instruction.opcode & 1
+								? 0
+								: (int64_t)(e->instruction.immediate & 0xffff))));
 	return result;
 }
 

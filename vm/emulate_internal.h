@@ -29,15 +29,15 @@ struct emulation {
 	struct emulate_env *env;
 	const struct operation *operation;
 	uint64_t flags, next_rip;
-	gva_t linear;         /* of the r/m operand, once its address has been taken */
-	uint64_t seen;        /* what r/m held when it was read */
+	gva_t linear;  /* of the r/m operand, once its address has been taken */
+	uint64_t seen; /* what r/m held when it was read */
 	enum decode_mode mode;
-	uint8_t size;         /* of the operands: 1, 2, 4, 8 */
-	bool typed_segments;  /* protected mode: segment attributes count */
+	uint8_t size;        /* of the operands: 1, 2, 4, 8 */
+	bool typed_segments; /* protected mode: segment attributes count */
 	bool locked;
-	bool shadow;          /* interrupts are held off after this instruction */
+	bool shadow; /* interrupts are held off after this instruction */
 	struct instruction instruction;
-	struct hv_event fault;  /* as the environment gave it */
+	struct hv_event fault; /* as the environment gave it */
 	uint64_t fault_address;
 };
 
@@ -126,7 +126,8 @@ enum emulate_result rm_address(struct emulation *e, int64_t offset, unsigned siz
  * Writes `size` bytes (1 to 16, unused ones of both arrays 0) at e->linear; if the instruction is locked, only as long
  * as memory holds `expected`: RETRY otherwise.
  */
-enum emulate_result exchange_linear(struct emulation *e, const uint64_t expected[2], const uint64_t desired[2], unsigned size);
+enum emulate_result exchange_linear(struct emulation *e, const uint64_t expected[2], const uint64_t desired[2],
+				    unsigned size);
 /* Writes r/m without reading it. */
 enum emulate_result store_rm(struct emulation *e, unsigned size, uint64_t value);
 
@@ -186,17 +187,23 @@ extern const struct operation emulate_swapped;
 
 /* ---- the handlers: emulate_move.c, emulate_arithmetic.c, emulate_bits.c, emulate_control.c, emulate_string.c, emulate_port.c ---- */
 
-#define EMULATE_HANDLERS(X) \
-	X(store) X(load) X(store_immediate) X(store_offset) X(load_offset) X(load_immediate) X(load_extended) X(load_movsxd) \
-	X(load_address) X(exchange) X(exchange_accumulator) X(byte_swap) X(translate) X(store_segment) X(load_segment) X(move_if) \
-	X(set_if) X(convert_accumulator) X(convert_to_rdx) \
-	X(alu_to_rm) X(alu_to_reg) X(alu_to_accumulator) X(alu_immediate) X(test_rm) X(test_accumulator) X(increment_reg) \
-	X(group_fe) X(group_f6) X(multiply_reg) X(multiply_immediate) X(exchange_add) X(compare_exchange) X(group_c7) \
-	X(shift_rm) X(double_shift) X(bit_reg) X(bit_immediate) X(bit_scan) X(count_bits) X(set_flag) X(load_flags) X(store_flags) \
-	X(push_reg) X(pop_reg) X(push_immediate) X(pop_rm) X(push_flags) X(pop_flags) X(push_segment) X(jump_relative) \
-	X(jump_if) X(call_relative) X(return_near) X(loop) X(leave) X(no_operation) \
-	X(move_string) X(compare_string) X(store_string) X(load_string) X(scan_string) X(input_string) X(output_string) \
-	X(input) X(output) X(move_swapped)
+#define EMULATE_HANDLERS(X)                                                                                            \
+	X(store)                                                                                                       \
+	X(load)                                                                                                        \
+	X(store_immediate) X(store_offset) X(load_offset) X(load_immediate) X(load_extended) X(load_movsxd) X(         \
+		load_address) X(exchange) X(exchange_accumulator) X(byte_swap) X(translate) X(store_segment)           \
+		X(load_segment) X(move_if) X(set_if) X(convert_accumulator) X(convert_to_rdx) X(alu_to_rm) X(          \
+			alu_to_reg) X(alu_to_accumulator) X(alu_immediate) X(test_rm) X(test_accumulator)              \
+			X(increment_reg) X(group_fe) X(group_f6) X(multiply_reg) X(multiply_immediate) X(              \
+				exchange_add) X(compare_exchange) X(group_c7) X(shift_rm) X(double_shift) X(bit_reg)   \
+				X(bit_immediate) X(bit_scan) X(count_bits) X(set_flag) X(load_flags) X(store_flags)    \
+					X(push_reg) X(pop_reg) X(push_immediate) X(pop_rm) X(push_flags) X(pop_flags)  \
+						X(push_segment) X(jump_relative) X(jump_if) X(call_relative)           \
+							X(return_near) X(loop) X(leave) X(no_operation) X(move_string) \
+								X(compare_string) X(store_string) X(load_string)       \
+									X(scan_string) X(input_string)                 \
+										X(output_string) X(input) X(output)    \
+											X(move_swapped)
 
 #define DECLARE_HANDLER(name) emulate_handler emulate_##name;
 EMULATE_HANDLERS(DECLARE_HANDLER)

@@ -7,13 +7,16 @@
 #include "vm/emulate_internal.h"
 
 #define TYPE_CODE 0x8u
-#define TYPE_EXPAND_DOWN 0x4u   /* data segments */
-#define TYPE_READ_WRITE 0x2u    /* data: writable, code: readable */
+#define TYPE_EXPAND_DOWN 0x4u /* data segments */
+#define TYPE_READ_WRITE 0x2u  /* data: writable, code: readable */
 
 enum emulate_result raise_fault(struct emulation *e, unsigned vector, uint32_t error_code)
 {
 	e->vcpu->inject = (struct hv_event){
-		.kind = EVENT_EXCEPTION, .vector = (uint8_t)vector, .has_error_code = true, .error_code = error_code,
+		.kind = EVENT_EXCEPTION,
+		.vector = (uint8_t)vector,
+		.has_error_code = true,
+		.error_code = error_code,
 	};
 	return EMULATE_FAULT;
 }
@@ -65,7 +68,8 @@ static enum emulate_result segment_fault(struct emulation *e, unsigned segment)
 
 static bool misaligned(const struct emulation *e, uint64_t linear, unsigned size)
 {
-	return (linear & (size - 1)) && (e->vcpu->rflags & RFLAGS_AC) && (e->vcpu->cr0 & CR0_AM) && privilege_level(e) == 3;
+	return (linear & (size - 1)) && (e->vcpu->rflags & RFLAGS_AC) && (e->vcpu->cr0 & CR0_AM) &&
+	       privilege_level(e) == 3;
 }
 
 enum emulate_result linear_address(struct emulation *e, unsigned segment, uint64_t offset, unsigned size,
@@ -77,7 +81,8 @@ enum emulate_result linear_address(struct emulation *e, unsigned segment, uint64
 		hv_need(e->vcpu, REGS_OF_SEGMENT(segment));
 	if (likely(e->mode == DECODE_64)) {
 		linear->v = segment == SEG_FS || segment == SEG_GS ? offset + s->base : offset;
-		if (!surely_canonical(linear->v, size) && (!is_canonical(e, linear->v) || !is_canonical(e, linear->v + size - 1)))
+		if (!surely_canonical(linear->v, size) &&
+		    (!is_canonical(e, linear->v) || !is_canonical(e, linear->v + size - 1)))
 			return segment_fault(e, segment);
 	} else {
 		if (e->typed_segments && !type_allows(s, access))
@@ -161,7 +166,8 @@ enum emulate_result write_linear(struct emulation *e, gva_t linear, const void *
 
 enum emulate_result read_system(struct emulation *e, uint64_t linear, void *to, unsigned size)
 {
-	return outcome(e, env_read(e, e->vcpu->efer & EFER_LMA ? linear : (uint32_t)linear, to, size, ACCESS_READ, true));
+	return outcome(e,
+		       env_read(e, e->vcpu->efer & EFER_LMA ? linear : (uint32_t)linear, to, size, ACCESS_READ, true));
 }
 
 enum emulate_result rm_address(struct emulation *e, int64_t offset, unsigned size, unsigned access)
@@ -190,7 +196,8 @@ enum emulate_result read_rm_at(struct emulation *e, int64_t offset, unsigned siz
 	return result;
 }
 
-enum emulate_result exchange_linear(struct emulation *e, const uint64_t expected[2], const uint64_t desired[2], unsigned size)
+enum emulate_result exchange_linear(struct emulation *e, const uint64_t expected[2], const uint64_t desired[2],
+				    unsigned size)
 {
 	uint64_t seen[2] = { 0, 0 };
 	enum status status = NOT_SUPPORTED;

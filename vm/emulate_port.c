@@ -6,7 +6,7 @@
 
 #define TSS_BITMAP_OFFSET 102u /* the 16-bit I/O map base, in 32- and 64-bit TSSs */
 #define TSS_MINIMUM_LIMIT 103u
-#define TSS_TYPE_32 0x8u       /* clear: a 286 TSS, which has no bitmap */
+#define TSS_TYPE_32 0x8u /* clear: a 286 TSS, which has no bitmap */
 
 enum emulate_result check_port(struct emulation *e, uint16_t port, unsigned size)
 {

@@ -13,10 +13,10 @@
 
 #define PAUSE_NS UINT64_C(100000000)
 
-static uint32_t worker;      /* atomic: somebody is inside */
-static unsigned turn;        /* the machine to look at next; the worker's */
-static unsigned fruitless;   /* machines in a row that had nothing to do */
-static uint64_t not_before;  /* host TSC; atomic */
+static uint32_t worker;     /* atomic: somebody is inside */
+static unsigned turn;       /* the machine to look at next; the worker's */
+static unsigned fruitless;  /* machines in a row that had nothing to do */
+static uint64_t not_before; /* host TSC; atomic */
 
 static bool try_enter(void)
 {

@@ -41,8 +41,9 @@ void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, ui
 			error = 0;
 		}
 	}
-	*event = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = vector, .has_error_code = has_error,
-				    .error_code = error };
+	*event = (struct hv_event){
+		.kind = EVENT_EXCEPTION, .vector = vector, .has_error_code = has_error, .error_code = error
+	};
 }
 
 void vcpu_inject_gp(struct vcpu *vcpu)

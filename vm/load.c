@@ -59,8 +59,8 @@ enum status loader_write(struct loader *l, uint64_t where, const void *data, uin
 		return OK;
 	if (!pgm_range_find(pgm, gpa(where), &range) || range.type != PAGE_RAM || size > range.size ||
 	    where - range.base > range.size - size)
-		return loader_fail(l, BAD_ADDRESS, "%s (%#llx bytes at %#llx) does not fit in the machine's memory", what,
-				   (unsigned long long)size, (unsigned long long)where);
+		return loader_fail(l, BAD_ADDRESS, "%s (%#llx bytes at %#llx) does not fit in the machine's memory",
+				   what, (unsigned long long)size, (unsigned long long)where);
 	status = pgm_write(pgm, gpa(where), data, size, ORIGIN_DEBUGGER, NULL);
 	return status == OK ? OK : loader_fail(l, status, "%s: %s", what, status_text(status));
 }
@@ -89,7 +89,8 @@ static void map_build(struct loader *l)
 }
 
 static const uint64_t gdt[] = {
-	0, 0,
+	0,
+	0,
 	UINT64_C(0x00cf9b000000ffff), /* 0x10 32-bit code */
 	UINT64_C(0x00cf93000000ffff), /* 0x18 data */
 	UINT64_C(0x00af9b000000ffff), /* 0x20 64-bit code */
@@ -201,14 +202,13 @@ enum status load_guest(struct machine *m, char *why, size_t size)
 	if (protocol == PROTOCOL_AUTO)
 		protocol = detect(l.kernel);
 	switch (protocol) {
-	case PROTOCOL_LINUX:
-		return load_linux(&l);
-	case PROTOCOL_MULTIBOOT:
-		return load_multiboot(&l);
-	case PROTOCOL_FLAT:
-		return load_flat(&l);
+	case PROTOCOL_LINUX: return load_linux(&l);
+	case PROTOCOL_MULTIBOOT: return load_multiboot(&l);
+	case PROTOCOL_FLAT: return load_flat(&l);
 	default:
-		return loader_fail(&l, BAD_FORMAT, "%s is neither a Linux bzImage nor a multiboot 1 kernel; a flat image "
-				   "needs protocol = flat", m->config->kernel);
+		return loader_fail(&l, BAD_FORMAT,
+				   "%s is neither a Linux bzImage nor a multiboot 1 kernel; a flat image "
+				   "needs protocol = flat",
+				   m->config->kernel);
 	}
 }

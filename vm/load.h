@@ -12,7 +12,7 @@
 /* The files that the UEFI program read, by the name in quire.conf. Set once at boot. */
 struct guest_file {
 	const char *name;
-	const void *data;  /* NULL: missing; error says why */
+	const void *data; /* NULL: missing; error says why */
 	uint64_t size;
 	const char *error;
 };

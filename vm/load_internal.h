@@ -32,7 +32,7 @@ struct loader {
 	struct machine *machine;
 	const struct config_machine *config;
 	const struct guest_file *kernel;
-	uint64_t low_end;  /* end of RAM below the hole */
+	uint64_t low_end; /* end of RAM below the hole */
 	struct guest_map_entry map[GUEST_MAP_MAX];
 	unsigned map_count;
 	uint64_t rsdp;
@@ -43,7 +43,8 @@ struct loader {
 /* The file or NOT_FOUND with the reason in why. */
 enum status loader_file(struct loader *l, const char *name, const struct guest_file **file) must_check;
 /* Writes guest memory; BAD_ADDRESS with `what` named when it isn't RAM from end to end. */
-enum status loader_write(struct loader *l, uint64_t where, const void *data, uint64_t size, const char *what) must_check;
+enum status loader_write(struct loader *l, uint64_t where, const void *data, uint64_t size,
+			 const char *what) must_check;
 enum status loader_fail(struct loader *l, enum status status, const char *format, ...)
 	__attribute__((format(printf, 3, 4))) must_check;
 

@@ -21,7 +21,7 @@ _Static_assert(LOAD_INFO + sizeof(struct boot_params) <= LOAD_PAGE_TABLES, "boot
 
 struct linux_image {
 	const struct setup_header *header;
-	uint64_t setup_size;   /* boot sector and setup code */
+	uint64_t setup_size; /* boot sector and setup code */
 	const uint8_t *payload;
 	uint64_t payload_size;
 	uint64_t load_at, need; /* where it goes, how much it wants there */

@@ -128,7 +128,8 @@ static enum status read_shape(struct loader *l, bool wide, struct elf_shape *sha
 		*shape = (struct elf_shape){ e.e_entry, e.e_phoff, e.e_phnum, e.e_phentsize, true };
 	} else {
 		memcpy(&narrow, l->kernel->data, sizeof(narrow));
-		*shape = (struct elf_shape){ narrow.e_entry, narrow.e_phoff, narrow.e_phnum, narrow.e_phentsize, false };
+		*shape =
+			(struct elf_shape){ narrow.e_entry, narrow.e_phoff, narrow.e_phnum, narrow.e_phentsize, false };
 	}
 	if (shape->header_size != want)
 		return loader_fail(l, BAD_FORMAT, "%s: program headers of %llu bytes, %llu expected", l->kernel->name,
@@ -152,8 +153,11 @@ static Elf64_Phdr read_segment(const struct loader *l, const struct elf_shape *s
 		return p;
 	}
 	memcpy(&narrow, at, sizeof(narrow));
-	return (Elf64_Phdr){ .p_type = narrow.p_type, .p_offset = narrow.p_offset, .p_filesz = narrow.p_filesz,
-			     .p_paddr = narrow.p_paddr, .p_memsz = narrow.p_memsz };
+	return (Elf64_Phdr){ .p_type = narrow.p_type,
+			     .p_offset = narrow.p_offset,
+			     .p_filesz = narrow.p_filesz,
+			     .p_paddr = narrow.p_paddr,
+			     .p_memsz = narrow.p_memsz };
 }
 
 /* Segments don't overlap, so all together fit in the machine's memory: that bounds the work too. */
@@ -254,8 +258,10 @@ static void fill_info(const struct loader *l, struct info_page *page)
 	info->boot_loader_name = AT(loader_name);
 	memcpy(page->loader_name, "Quire", sizeof("Quire"));
 	for (unsigned i = 0; i < l->map_count; i++)
-		page->map[i] = (struct multiboot_map){ .size = sizeof(page->map[0]) - 4, .base = l->map[i].base,
-						       .length = l->map[i].size, .type = l->map[i].usable ? 1 : 2 };
+		page->map[i] = (struct multiboot_map){ .size = sizeof(page->map[0]) - 4,
+						       .base = l->map[i].base,
+						       .length = l->map[i].size,
+						       .type = l->map[i].usable ? 1 : 2 };
 }
 
 enum status load_multiboot(struct loader *l)

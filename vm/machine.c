@@ -140,12 +140,16 @@ static enum status create_memory(struct machine *m, char *why, size_t size)
 {
 	const struct config_machine *c = m->config;
 	struct pgm_config pc = {
-		.ram = c->memory, .ram_hole = c->ram_hole, .large_pages = c->large_pages,
+		.ram = c->memory,
+		.ram_hole = c->ram_hole,
+		.large_pages = c->large_pages,
 		.max_access_handlers = (uint32_t)c->max_access_handlers,
 		.slat = hv_capabilities.slat == SLAT_EPT ? &pt_ept4 : &pt_npt4,
-		.slat_2m = hv_capabilities.slat_2m, .slat_1g = hv_capabilities.slat_1g,
+		.slat_2m = hv_capabilities.slat_2m,
+		.slat_1g = hv_capabilities.slat_1g,
 		.misconfig_exit = hv_capabilities.misconfig_exit,
-		.accessed_dirty = hv_capabilities.slat_accessed_dirty, .pml = hv_capabilities.pml,
+		.accessed_dirty = hv_capabilities.slat_accessed_dirty,
+		.pml = hv_capabilities.pml,
 	};
 	enum status status;
 
@@ -221,7 +225,8 @@ static enum status check_config(const struct machine *m, char *why, size_t size)
 		return BAD_VALUE;
 	}
 	if (c->cpus != 1) {
-		format_string(why, size, "cpus = %llu: one vcpu per machine in this version", (unsigned long long)c->cpus);
+		format_string(why, size, "cpus = %llu: one vcpu per machine in this version",
+			      (unsigned long long)c->cpus);
 		return NOT_SUPPORTED;
 	}
 	if (c->cpu != CONFIG_AUTO && c->cpu >= cpu_count()) {
@@ -354,15 +359,9 @@ enum status machine_stop(struct machine *m, bool again)
 static void end_line(const struct machine *m, char *line, size_t size)
 {
 	switch ((enum machine_end)m->end) {
-	case END_POWEROFF:
-		format_string(line, size, "vm %s: stopped (poweroff)", m->name);
-		break;
-	case END_RESET:
-		format_string(line, size, "vm %s: stopped (reset)", m->name);
-		break;
-	case END_TRIPLE_FAULT:
-		format_string(line, size, "vm %s: stopped (triple fault)", m->name);
-		break;
+	case END_POWEROFF: format_string(line, size, "vm %s: stopped (poweroff)", m->name); break;
+	case END_RESET: format_string(line, size, "vm %s: stopped (reset)", m->name); break;
+	case END_TRIPLE_FAULT: format_string(line, size, "vm %s: stopped (triple fault)", m->name); break;
 	case END_EXIT_PORT:
 		format_string(line, size, "vm %s: stopped (exit port 0xf4 value %u)", m->name, m->end_value);
 		break;
@@ -370,8 +369,7 @@ static void end_line(const struct machine *m, char *line, size_t size)
 		format_string(line, size, "vm %s: stopped (%s by the operator)", m->name,
 			      m->operator_reset ? "reset" : "stopped");
 		break;
-	default:
-		format_string(line, size, "vm %s: stopped (error %s)", m->name, m->end_text);
+	default: format_string(line, size, "vm %s: stopped (error %s)", m->name, m->end_text);
 	}
 }
 

@@ -31,11 +31,11 @@ enum machine_state { MACHINE_OFF, MACHINE_RUNNING, MACHINE_PAUSED, MACHINE_ENDED
 enum machine_end { END_POWEROFF, END_RESET, END_TRIPLE_FAULT, END_EXIT_PORT, END_ERROR, END_OPERATOR };
 
 /* Requests to a vcpu; bits of vcpu->requests. */
-#define REQUEST_LEAVE BIT(0)    /* the machine has ended or pauses: leave the run loop */
-#define REQUEST_EVENT BIT(1)    /* something to deliver: interrupt, NMI, INIT, SIPI */
-#define REQUEST_FLUSH BIT(2)    /* the flush domain's generation moved on */
-#define REQUEST_A20 BIT(4)      /* its A20 gate has moved: another root of second-level tables */
-#define REQUEST_TIMER BIT(3)    /* a device timer was armed earlier than the vcpu's deadline */
+#define REQUEST_LEAVE BIT(0) /* the machine has ended or pauses: leave the run loop */
+#define REQUEST_EVENT BIT(1) /* something to deliver: interrupt, NMI, INIT, SIPI */
+#define REQUEST_FLUSH BIT(2) /* the flush domain's generation moved on */
+#define REQUEST_A20 BIT(4)   /* its A20 gate has moved: another root of second-level tables */
+#define REQUEST_TIMER BIT(3) /* a device timer was armed earlier than the vcpu's deadline */
 
 enum vcpu_activity { VCPU_RUNNABLE, VCPU_HALTED, VCPU_WAIT_SIPI, VCPU_PARKED };
 
@@ -46,31 +46,31 @@ struct vcpu_msrs {
 
 struct vcpu {
 	/* Looked at before each entry. */
-	uint32_t requests;             /* atomic */
-	uint32_t in_guest;             /* atomic: 1 between the check of requests and the exit */
-	uint64_t flush_seen;           /* atomic: generation flushed up to */
-	uint64_t wakeup;               /* host TSC of the next device timer; UINT64_MAX: none */
-	uint64_t wakeup_ns;            /* the same moment by the machine's clock */
-	uint64_t a20_mask;             /* address bits that a closed A20 gate takes out; atomic, see pgm/a20.h */
+	uint32_t requests;   /* atomic */
+	uint32_t in_guest;   /* atomic: 1 between the check of requests and the exit */
+	uint64_t flush_seen; /* atomic: generation flushed up to */
+	uint64_t wakeup;     /* host TSC of the next device timer; UINT64_MAX: none */
+	uint64_t wakeup_ns;  /* the same moment by the machine's clock */
+	uint64_t a20_mask;   /* address bits that a closed A20 gate takes out; atomic, see pgm/a20.h */
 	struct hv_vcpu *hv;
 	struct machine *machine;
 	struct lapic *lapic;
-	uint8_t activity;              /* enum vcpu_activity */
+	uint8_t activity; /* enum vcpu_activity */
 	bool nmi_pending;
-	bool loaded;                   /* its FPU and XCR0 are in this CPU */
+	bool loaded; /* its FPU and XCR0 are in this CPU */
 
-	unsigned id;                   /* in the machine; also its APIC id */
-	unsigned cpu;                  /* host CPU it is pinned to */
+	unsigned id;  /* in the machine; also its APIC id */
+	unsigned cpu; /* host CPU it is pinned to */
 	unsigned weight;
-	struct vcpu *next;             /* on its host CPU's list */
+	struct vcpu *next; /* on its host CPU's list */
 	void *fpu;
 	struct vcpu_msrs msr;
 	uint64_t guest_mode_changes, a20_changes;
 	uint64_t exits[EXIT_KIND_COUNT];
 	uint64_t run_ticks, runs, last_ran; /* host TSC spent running */
 	char park_text[80];
-	uint64_t parked_until;         /* host TSC at which to try again */
-	bool park_told;                /* since it last got on */
+	uint64_t parked_until; /* host TSC at which to try again */
+	bool park_told;        /* since it last got on */
 };
 
 struct cpuid_policy;
@@ -79,28 +79,28 @@ struct machine {
 	char name[CONFIG_MAX_NAME + 1];
 	unsigned index;
 	const struct config_machine *config;
-	uint32_t state;                /* enum machine_state; atomic */
-	struct spinlock lock;          /* RANK_MACHINE: the devices' lock */
+	uint32_t state;       /* enum machine_state; atomic */
+	struct spinlock lock; /* RANK_MACHINE: the devices' lock */
 	struct pgm *pgm;
 	struct bus bus;
-	struct board *board;           /* the devices; vm/board.c */
+	struct board *board; /* the devices; vm/board.c */
 	struct cpuid_policy *cpuid;
 	unsigned vcpu_count;
 	struct vcpu *vcpu[MACHINE_MAX_VCPUS];
-	uint32_t vcpus_inside;         /* atomic: vcpus that a host CPU still holds */
+	uint32_t vcpus_inside; /* atomic: vcpus that a host CPU still holds */
 
-	uint64_t clock_base;           /* host ns at clock 0; moves on by the length of each pause */
+	uint64_t clock_base; /* host ns at clock 0; moves on by the length of each pause */
 	uint64_t paused_at;
-	uint64_t tsc_base;             /* host TSC at guest TSC 0 */
+	uint64_t tsc_base; /* host TSC at guest TSC 0 */
 
-	uint32_t end_decided;          /* atomic */
-	uint8_t end;                   /* enum machine_end */
+	uint32_t end_decided; /* atomic */
+	uint8_t end;          /* enum machine_end */
 	uint32_t end_value;
 	char end_text[MACHINE_END_TEXT];
-	bool operator_reset;           /* start again after it is reaped */
+	bool operator_reset; /* start again after it is reaped */
 
-	struct console_ring *console;  /* output towards the monitor; vm/console.c */
-	bool restart;                  /* it ended to be reset: memory, devices and vcpus stay */
+	struct console_ring *console; /* output towards the monitor; vm/console.c */
+	bool restart;                 /* it ended to be reset: memory, devices and vcpus stay */
 	uint64_t starts, resets;
 	unsigned msr_complaints;
 };

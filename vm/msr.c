@@ -200,48 +200,48 @@ static enum status write_mtrr(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 
 static const struct msr_rule table[] = {
 	{ 0x10, 0x10, read_tsc, write_tsc, 0, 0, 0 },
-	{ 0x17, 0x17, NULL, NULL, 0, 0, 0 },                   /* platform id */
+	{ 0x17, 0x17, NULL, NULL, 0, 0, 0 }, /* platform id */
 	{ 0x1b, 0x1b, read_apic, write_apic, 0, 0, 0 },
-	{ 0x2a, 0x2a, NULL, NULL, 0, 0, 0 },                   /* hard power-on */
-	{ 0x34, 0x34, NULL, NULL, 0, 0, 0 },                   /* SMI count */
-	{ 0x3a, 0x3a, NULL, NULL, 1, 0, 0 },                   /* feature control: locked, no VMX */
+	{ 0x2a, 0x2a, NULL, NULL, 0, 0, 0 }, /* hard power-on */
+	{ 0x34, 0x34, NULL, NULL, 0, 0, 0 }, /* SMI count */
+	{ 0x3a, 0x3a, NULL, NULL, 1, 0, 0 }, /* feature control: locked, no VMX */
 	{ 0x3b, 0x3b, .write = write_tsc_adjust, STORED(tsc_adjust) },
-	{ 0x79, 0x79, NULL, NULL, 0, 0, 0 },                   /* microcode update */
-	{ 0x8b, 0x8b, NULL, NULL, UINT64_C(1) << 32, 0, 0 },   /* microcode revision */
-	{ 0xc1, 0xc8, NULL, NULL, 0, 0, 0 },                   /* performance counters: none, but probed blindly */
-	{ 0xce, 0xce, NULL, NULL, 0, 0, 0 },                   /* platform info */
-	{ 0xfe, 0xfe, NULL, NULL, 0x508, 0, 0 },               /* MTRR: 8 variable, fixed, WC */
+	{ 0x79, 0x79, NULL, NULL, 0, 0, 0 },                 /* microcode update */
+	{ 0x8b, 0x8b, NULL, NULL, UINT64_C(1) << 32, 0, 0 }, /* microcode revision */
+	{ 0xc1, 0xc8, NULL, NULL, 0, 0, 0 },                 /* performance counters: none, but probed blindly */
+	{ 0xce, 0xce, NULL, NULL, 0, 0, 0 },                 /* platform info */
+	{ 0xfe, 0xfe, NULL, NULL, 0x508, 0, 0 },             /* MTRR: 8 variable, fixed, WC */
 	{ 0x174, 0x176, read_system, write_system, 0, 0, 0 },
-	{ 0x179, 0x17a, NULL, NULL, 0, 0, 0 },                 /* machine check: no banks */
+	{ 0x179, 0x17a, NULL, NULL, 0, 0, 0 }, /* machine check: no banks */
 	{ 0x186, 0x189, NULL, NULL, 0, 0, 0 },
-	{ 0x198, 0x19c, NULL, NULL, 0, 0, 0 },                 /* clock, thermal */
+	{ 0x198, 0x19c, NULL, NULL, 0, 0, 0 }, /* clock, thermal */
 	{ 0x1a0, 0x1a0, STORED(misc_enable), .writable = ~UINT64_C(0) },
-	{ 0x1d9, 0x1d9, NULL, NULL, 0, 0, 0 },                 /* debug control: no branch records */
+	{ 0x1d9, 0x1d9, NULL, NULL, 0, 0, 0 }, /* debug control: no branch records */
 	{ 0x200, 0x20f, read_mtrr, write_mtrr, 0, 0, 0 },
 	{ 0x250, 0x250, read_mtrr, write_mtrr, 0, 0, 0 },
 	{ 0x258, 0x259, read_mtrr, write_mtrr, 0, 0, 0 },
 	{ 0x268, 0x26f, read_mtrr, write_mtrr, 0, 0, 0 },
 	{ 0x277, 0x277, read_pat, write_pat, 0, 0, 0 },
 	{ 0x2ff, 0x2ff, STORED(mtrr_def), .writable = 0xcff },
-	{ 0x611, 0x611, NULL, NULL, 0, 0, 0 },                 /* energy: probed by Linux */
-	{ 0x6e0, 0x6e0, read_apic, write_apic, 0, 0, 0 },      /* TSC deadline */
-	{ 0x800, 0x8ff, read_apic, write_apic, 0, 0, 0 },      /* x2APIC */
+	{ 0x611, 0x611, NULL, NULL, 0, 0, 0 },            /* energy: probed by Linux */
+	{ 0x6e0, 0x6e0, read_apic, write_apic, 0, 0, 0 }, /* TSC deadline */
+	{ 0x800, 0x8ff, read_apic, write_apic, 0, 0, 0 }, /* x2APIC */
 	{ 0xc0000080, 0xc0000080, read_efer, write_efer, 0, 0, 0 },
 	{ 0xc0000081, 0xc0000084, read_system, write_system, 0, 0, 0 },
 	{ 0xc0000100, 0xc0000102, read_system, write_system, 0, 0, 0 },
 	{ 0xc0000103, 0xc0000103, .write = write_tsc_aux, STORED(tsc_aux) },
-	{ 0xc0010000, 0xc0010007, NULL, NULL, 0, 0, 0 },       /* AMD performance counters, probed blindly */
-	{ 0xc0010010, 0xc0010010, NULL, NULL, 0, 0, 0 },       /* SYSCFG */
+	{ 0xc0010000, 0xc0010007, NULL, NULL, 0, 0, 0 },                 /* AMD performance counters, probed blindly */
+	{ 0xc0010010, 0xc0010010, NULL, NULL, 0, 0, 0 },                 /* SYSCFG */
 	{ 0xc0010015, 0xc0010015, NULL, NULL, UINT64_C(1) << 24, 0, 0 }, /* HWCR: TSC runs at P0 */
-	{ 0xc001001f, 0xc001001f, NULL, NULL, 0, 0, 0 },       /* NB_CFG */
-	{ 0xc0010055, 0xc0010055, NULL, NULL, 0, 0, 0 },       /* interrupt pending */
-	{ 0xc0010058, 0xc0010058, NULL, NULL, 0, 0, 0 },       /* MMIO configuration: none */
-	{ 0xc0010112, 0xc0010113, NULL, NULL, 0, 0, 0 },       /* SMM base and mask */
+	{ 0xc001001f, 0xc001001f, NULL, NULL, 0, 0, 0 },                 /* NB_CFG */
+	{ 0xc0010055, 0xc0010055, NULL, NULL, 0, 0, 0 },                 /* interrupt pending */
+	{ 0xc0010058, 0xc0010058, NULL, NULL, 0, 0, 0 },                 /* MMIO configuration: none */
+	{ 0xc0010112, 0xc0010113, NULL, NULL, 0, 0, 0 },                 /* SMM base and mask */
 	{ 0xc0010114, 0xc0010114, NULL, NULL, UINT64_C(1) << 4 | 1 << 3, 0, 0 }, /* VM_CR: SVM off, locked */
 	{ 0xc0010117, 0xc0010117, NULL, NULL, 0, 0, 0 },
 	{ 0xc0010200, 0xc001020b, NULL, NULL, 0, 0, 0 },
-	{ 0xc0011020, 0xc0011023, NULL, NULL, 0, 0, 0 },       /* LS, IC, DC configuration */
-	{ 0xc0011029, 0xc0011029, NULL, NULL, 2, 0, 0 },       /* DE_CFG: LFENCE serialises */
+	{ 0xc0011020, 0xc0011023, NULL, NULL, 0, 0, 0 }, /* LS, IC, DC configuration */
+	{ 0xc0011029, 0xc0011029, NULL, NULL, 2, 0, 0 }, /* DE_CFG: LFENCE serialises */
 	{ 0xc001102a, 0xc001102d, NULL, NULL, 0, 0, 0 },
 };
 
@@ -347,8 +347,8 @@ void msr_reset(struct vcpu *vcpu)
 void msr_pass_through(struct vcpu *vcpu)
 {
 	static const uint32_t switched[] = {
-		MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK,
-		MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
+		MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_STAR,    MSR_LSTAR,
+		MSR_CSTAR,       MSR_SFMASK,       MSR_FS_BASE,      MSR_GS_BASE, MSR_KERNEL_GS_BASE,
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(switched); i++)

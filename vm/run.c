@@ -85,7 +85,8 @@ static enum exit_action exit_invalid_state(struct vcpu *vcpu)
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
 	machine_end(vcpu->machine, END_ERROR, 0, "the processor refused the guest's state: %s (code %#llx)",
-		    exit->failure.text ? exit->failure.text : "no detail given", (unsigned long long)exit->failure.code);
+		    exit->failure.text ? exit->failure.text : "no detail given",
+		    (unsigned long long)exit->failure.code);
 	return ACTION_LEAVE;
 }
 

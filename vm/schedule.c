@@ -19,9 +19,9 @@
 #define DEFAULT_WEIGHT 100u
 
 struct runner {
-	struct vcpu *inbox;   /* atomic */
+	struct vcpu *inbox; /* atomic */
 	struct vcpu *list;
-	uint64_t weight;      /* atomic */
+	uint64_t weight; /* atomic */
 	struct schedule_info info;
 } __attribute__((aligned(64)));
 

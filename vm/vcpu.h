@@ -62,13 +62,13 @@ void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, ui
 void vcpu_inject_gp(struct vcpu *vcpu);
 void vcpu_inject_ud(struct vcpu *vcpu);
 
-enum exit_action exit_cpuid(struct vcpu *vcpu);      /* cpuid.c */
-enum exit_action exit_msr_read(struct vcpu *vcpu);   /* msr.c */
+enum exit_action exit_cpuid(struct vcpu *vcpu);    /* cpuid.c */
+enum exit_action exit_msr_read(struct vcpu *vcpu); /* msr.c */
 enum exit_action exit_msr_write(struct vcpu *vcpu);
-enum exit_action exit_cr_access(struct vcpu *vcpu);  /* control.c */
+enum exit_action exit_cr_access(struct vcpu *vcpu); /* control.c */
 enum exit_action exit_dr_access(struct vcpu *vcpu);
 enum exit_action exit_xsetbv(struct vcpu *vcpu);
-enum exit_action exit_io(struct vcpu *vcpu);         /* access.c */
+enum exit_action exit_io(struct vcpu *vcpu); /* access.c */
 enum exit_action exit_slat_fault(struct vcpu *vcpu);
 enum exit_action exit_emulate(struct vcpu *vcpu);
 enum exit_action exit_slat_misconfig(struct vcpu *vcpu);

@@ -211,8 +211,8 @@ static void describe(const struct vmx_msrs *msrs, const struct vmx_capability *i
 	};
 }
 
-enum status vmx_capability_parse(const struct vmx_msrs *msrs, struct vmx_capability *capability,
-				 struct hv_caps *caps, struct hv_refusal *why)
+enum status vmx_capability_parse(const struct vmx_msrs *msrs, struct vmx_capability *capability, struct hv_caps *caps,
+				 struct hv_refusal *why)
 {
 	enum status status;
 
@@ -238,7 +238,6 @@ bool vmx_capability_equal(const struct vmx_capability *a, const struct vmx_capab
 {
 	return a->revision == b->revision && a->pin == b->pin && a->primary == b->primary &&
 	       a->secondary == b->secondary && a->exit == b->exit && a->entry == b->entry &&
-	       a->timer_shift == b->timer_shift && a->cr0_fixed0 == b->cr0_fixed0 &&
-	       a->cr0_fixed1 == b->cr0_fixed1 && a->cr4_fixed0 == b->cr4_fixed0 &&
-	       a->cr4_fixed1 == b->cr4_fixed1 && a->ept_vpid == b->ept_vpid;
+	       a->timer_shift == b->timer_shift && a->cr0_fixed0 == b->cr0_fixed0 && a->cr0_fixed1 == b->cr0_fixed1 &&
+	       a->cr4_fixed0 == b->cr4_fixed0 && a->cr4_fixed1 == b->cr4_fixed1 && a->ept_vpid == b->ept_vpid;
 }

@@ -75,8 +75,8 @@ struct vmx_capability {
  * NOT_SUPPORTED: `why` says what is missing; DENIED: the firmware has locked it off, and `why` names the setting.
  * On OK both capability and caps are filled.
  */
-enum status vmx_capability_parse(const struct vmx_msrs *msrs, struct vmx_capability *capability,
-				 struct hv_caps *caps, struct hv_refusal *why) must_check;
+enum status vmx_capability_parse(const struct vmx_msrs *msrs, struct vmx_capability *capability, struct hv_caps *caps,
+				 struct hv_refusal *why) must_check;
 
 bool vmx_capability_equal(const struct vmx_capability *a, const struct vmx_capability *b);
 

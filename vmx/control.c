@@ -12,8 +12,7 @@
 #include "vmx/vmx.h"
 
 #define CR0_GUEST_OWNED (CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_WP | CR0_AM)
-#define CR4_GUEST_OWNED                                                                                                \
-	(CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT)
+#define CR4_GUEST_OWNED (CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT)
 #define EFER_PASSED (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
 /* An unrestricted guest may have these clear, whatever the fixed bits say. */
 #define CR0_UNRESTRICTED (CR0_PE | CR0_PG)

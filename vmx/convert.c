@@ -26,26 +26,20 @@ uint32_t vmx_event_word(const struct hv_event *event, bool protected_mode)
 	uint32_t type, error = 0;
 
 	switch (event->kind) {
-	case EVENT_INTERRUPT:
-		type = EVENT_TYPE_INTERRUPT;
-		break;
-	case EVENT_NMI:
-		return EVENT_VALID | EVENT_TYPE_NMI << EVENT_TYPE_SHIFT | VECTOR_NMI;
-	case EVENT_SOFT_INTERRUPT:
-		type = EVENT_TYPE_SOFT_INTERRUPT;
-		break;
+	case EVENT_INTERRUPT: type = EVENT_TYPE_INTERRUPT; break;
+	case EVENT_NMI: return EVENT_VALID | EVENT_TYPE_NMI << EVENT_TYPE_SHIFT | VECTOR_NMI;
+	case EVENT_SOFT_INTERRUPT: type = EVENT_TYPE_SOFT_INTERRUPT; break;
 	case EVENT_EXCEPTION:
 		if (event->soft) {
-			type = event->vector == VECTOR_DB ? EVENT_TYPE_PRIVILEGED_SOFT_EXCEPTION :
-							    EVENT_TYPE_SOFT_EXCEPTION;
+			type = event->vector == VECTOR_DB ? EVENT_TYPE_PRIVILEGED_SOFT_EXCEPTION
+							  : EVENT_TYPE_SOFT_EXCEPTION;
 			break;
 		}
 		type = EVENT_TYPE_HARDWARE_EXCEPTION;
 		if (protected_mode && event->vector < 32 && (ERROR_CODE_VECTORS & BIT(event->vector)))
 			error = EVENT_HAS_ERROR;
 		break;
-	default:
-		return 0;
+	default: return 0;
 	}
 	return EVENT_VALID | error | type << EVENT_TYPE_SHIFT | event->vector;
 }
@@ -63,12 +57,8 @@ struct hv_event vmx_event_from_word(uint32_t word, uint32_t error_code, uint32_t
 		return event;
 	event.vector = EVENT_VECTOR(word);
 	switch (EVENT_TYPE(word)) {
-	case EVENT_TYPE_INTERRUPT:
-		event.kind = EVENT_INTERRUPT;
-		return event;
-	case EVENT_TYPE_NMI:
-		event.kind = EVENT_NMI;
-		return event;
+	case EVENT_TYPE_INTERRUPT: event.kind = EVENT_INTERRUPT; return event;
+	case EVENT_TYPE_NMI: event.kind = EVENT_NMI; return event;
 	case EVENT_TYPE_SOFT_INTERRUPT:
 		event.kind = EVENT_SOFT_INTERRUPT;
 		event.length = (uint8_t)length;

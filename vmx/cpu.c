@@ -104,7 +104,8 @@ static enum status fix_control_registers(struct hv_refusal *why)
 	uint64_t cr4 = read_cr4() | vmx_capability.cr4_fixed0 | CR4_VMXE;
 
 	if ((cr0 & ~vmx_capability.cr0_fixed1) || (cr4 & ~vmx_capability.cr4_fixed1)) {
-		(void)format_string(why->text, sizeof(why->text), "VMX forbids bits of CR0 or CR4 that the host uses: %llx, %llx",
+		(void)format_string(why->text, sizeof(why->text),
+				    "VMX forbids bits of CR0 or CR4 that the host uses: %llx, %llx",
 				    (unsigned long long)(cr0 & ~vmx_capability.cr0_fixed1),
 				    (unsigned long long)(cr4 & ~vmx_capability.cr4_fixed1));
 		return NOT_SUPPORTED;

@@ -101,8 +101,14 @@ static void decode_other(const struct vmx_raw_exit *raw, struct hv_exit *exit)
 const struct vmx_exit_rule vmx_exit_rule_other = { EXIT_UNKNOWN, NEED_QUALIFICATION | NEED_VECTORING, decode_other };
 
 /* Most that a guest must not have: it hasn't been told of them by CPUID, so each is #UD. */
-#define UNDEFINED { EXIT_UNDEFINED, NEED_LENGTH, NULL }
-#define UNKNOWN { EXIT_UNKNOWN, NEED_QUALIFICATION | NEED_VECTORING, decode_other }
+#define UNDEFINED                                                                                                      \
+	{                                                                                                              \
+		EXIT_UNDEFINED, NEED_LENGTH, NULL                                                                      \
+	}
+#define UNKNOWN                                                                                                        \
+	{                                                                                                              \
+		EXIT_UNKNOWN, NEED_QUALIFICATION | NEED_VECTORING, decode_other                                        \
+	}
 
 const struct vmx_exit_rule vmx_exit_rules[REASON_COUNT] = {
 	[REASON_EXCEPTION_OR_NMI] = { EXIT_EXCEPTION, NEED_EVENT | NEED_LENGTH | NEED_QUALIFICATION | NEED_VECTORING,
@@ -138,12 +144,12 @@ const struct vmx_exit_rule vmx_exit_rules[REASON_COUNT] = {
 	[REASON_IO] = { EXIT_IO, NEED_LENGTH | NEED_QUALIFICATION, decode_io },
 	[REASON_RDMSR] = { EXIT_MSR_READ, NEED_LENGTH, NULL },
 	[REASON_WRMSR] = { EXIT_MSR_WRITE, NEED_LENGTH, NULL },
-	[REASON_INVALID_GUEST_STATE ... 35] = UNKNOWN,
+	[REASON_INVALID_GUEST_STATE... 35] = UNKNOWN,
 	[REASON_MWAIT] = UNDEFINED,
 	[37 ... 38] = UNKNOWN,
 	[REASON_MONITOR] = UNDEFINED,
 	[REASON_PAUSE] = { EXIT_PAUSE, NEED_LENGTH, NULL },
-	[REASON_MACHINE_CHECK ... 47] = UNKNOWN,
+	[REASON_MACHINE_CHECK... 47] = UNKNOWN,
 	[REASON_EPT_VIOLATION] = { EXIT_SLAT_FAULT, NEED_QUALIFICATION | NEED_VECTORING | NEED_GPA, decode_violation },
 	[REASON_EPT_MISCONFIG] = { EXIT_SLAT_MISCONFIG, NEED_VECTORING | NEED_GPA, decode_misconfig },
 	[REASON_INVEPT] = UNDEFINED,

@@ -59,7 +59,7 @@ bool vmx_exit_undoes_iret(const struct vmx_raw_exit *raw, const struct hv_exit *
 bool vmx_exit_reflects(const struct vmx_raw_exit *raw, struct hv_event *event);
 
 /* A failed VM instruction or entry in words; NULL when the manual knows no such number. */
-const char *vmx_instruction_error_text(uint32_t number);            /* section 31.4 */
+const char *vmx_instruction_error_text(uint32_t number);                     /* section 31.4 */
 const char *vmx_entry_failure_text(uint32_t reason, uint64_t qualification); /* section 27.8 */
 
 #endif

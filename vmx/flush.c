@@ -62,8 +62,8 @@ void vmx_flush(struct hv_vcpu *vcpu)
 	bool single = vmx_capability.ept_vpid & EPT_INVEPT_SINGLE;
 
 	vcpu->flush_pending = false;
-	panic_unless(invept(single ? INVALIDATE_SINGLE : INVALIDATE_ALL,
-			    single ? vmx_ept_pointer(vcpu->slat_root) : 0));
+	panic_unless(
+		invept(single ? INVALIDATE_SINGLE : INVALIDATE_ALL, single ? vmx_ept_pointer(vcpu->slat_root) : 0));
 	/* A VPID given to another vcpu before, with another EPT pointer, leaves nothing that is ours. */
 }
 

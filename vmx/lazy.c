@@ -88,18 +88,12 @@ static const struct {
 	bool read, write;
 	bool at_once; /* open from the start, not only when asked for */
 } switched_msrs[] = {
-	{ MSR_STAR, true, true, true },
-	{ MSR_LSTAR, true, true, true },
-	{ MSR_CSTAR, true, true, true },
-	{ MSR_SFMASK, true, true, true },
-	{ MSR_KERNEL_GS_BASE, true, true, true },
-	{ MSR_FS_BASE, true, true, true },
-	{ MSR_GS_BASE, true, true, true },
-	{ MSR_SYSENTER_CS, true, true, true },
-	{ MSR_SYSENTER_ESP, true, true, true },
-	{ MSR_SYSENTER_EIP, true, true, true },
-	{ MSR_EFER, true, false, false },
-	{ MSR_PAT, true, true, false },
+	{ MSR_STAR, true, true, true },           { MSR_LSTAR, true, true, true },
+	{ MSR_CSTAR, true, true, true },          { MSR_SFMASK, true, true, true },
+	{ MSR_KERNEL_GS_BASE, true, true, true }, { MSR_FS_BASE, true, true, true },
+	{ MSR_GS_BASE, true, true, true },        { MSR_SYSENTER_CS, true, true, true },
+	{ MSR_SYSENTER_ESP, true, true, true },   { MSR_SYSENTER_EIP, true, true, true },
+	{ MSR_EFER, true, false, false },         { MSR_PAT, true, true, false },
 };
 
 #define MSR_HIGH_FIRST 0xc0000000u

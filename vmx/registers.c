@@ -177,16 +177,15 @@ static const struct {
 	void (*load)(struct vmx_vcpu *v);
 	void (*write)(struct vmx_vcpu *v);
 } groups_list[] = {
-	{ load_rflags, write_rflags },     { load_rsp, write_rsp },
-	{ load_control, vmx_write_control }, { load_others, write_others },
-	{ load_debug, write_debug },       { load_system, write_system },
-	{ load_shadow, write_shadow },     { load_code, write_code },
-	{ load_data, write_data },
+	{ load_rflags, write_rflags }, { load_rsp, write_rsp },     { load_control, vmx_write_control },
+	{ load_others, write_others }, { load_debug, write_debug }, { load_system, write_system },
+	{ load_shadow, write_shadow }, { load_code, write_code },   { load_data, write_data },
 };
 
 _Static_assert(REGS_RFLAGS == BIT(0) && REGS_RSP == BIT(1) && REGS_CONTROL == BIT(2) && REGS_OTHERS == BIT(3) &&
-	       REGS_DEBUG == BIT(4) && REGS_SYSTEM == BIT(5) && REGS_SHADOW == BIT(6) && REGS_CODE == BIT(7) &&
-	       REGS_DATA == BIT(8), "the list's order");
+		       REGS_DEBUG == BIT(4) && REGS_SYSTEM == BIT(5) && REGS_SHADOW == BIT(6) && REGS_CODE == BIT(7) &&
+		       REGS_DATA == BIT(8),
+	       "the list's order");
 _Static_assert(REGS_ALL == BIT(ARRAY_SIZE(groups_list)) - 1, "the list has them all");
 
 void vmx_load(struct hv_vcpu *vcpu, uint32_t groups)

@@ -159,7 +159,7 @@ enum vmcs_field {
 #define ENTRYC_LOAD_EFER BIT(15)
 
 /* The word of an event: for injection (25.8.3), of an exit (25.9.2), of vectoring (25.9.3). */
-#define EVENT_VECTOR(word) ((word) & 0xffu)
+#define EVENT_VECTOR(word) ((word)&0xffu)
 #define EVENT_TYPE(word) (((word) >> 8) & 7u)
 #define EVENT_TYPE_SHIFT 8
 #define EVENT_HAS_ERROR BIT(11)
@@ -188,14 +188,14 @@ enum event_type {
 
 /* EPT pointer, table 25-9. */
 #define EPT_POINTER_WB UINT64_C(6)
-#define EPT_POINTER_LEVELS(n) ((uint64_t)((n) - 1) << 3)
+#define EPT_POINTER_LEVELS(n) ((uint64_t)((n)-1) << 3)
 #define EPT_POINTER_ACCESSED_DIRTY BIT(6)
 
 /* Qualification of an EPT violation, table 28-7. */
-#define VIOLATION_ACCESS(q) ((q) & 7u)
+#define VIOLATION_ACCESS(q) ((q)&7u)
 #define VIOLATION_RIGHTS(q) (((q) >> 3) & 7u)
 #define VIOLATION_LINEAR_VALID BIT(7)
-#define VIOLATION_FINAL BIT(8) /* the access itself; clear: a walk of, or an update to, the guest's tables */
+#define VIOLATION_FINAL BIT(8)          /* the access itself; clear: a walk of, or an update to, the guest's tables */
 #define VIOLATION_NMI_UNBLOCKED BIT(12) /* of a full PML buffer, too */
 
 #define REASON_ENTRY_FAILED BIT(31)

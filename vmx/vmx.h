@@ -44,16 +44,16 @@ struct vmx_pml {
 struct vmx_vcpu {
 	struct hv_vcpu hv; /* first */
 	struct vmx_entry {
-		uint64_t host_rsp;   /* HOST_RSP in the VMCS */
-		uint8_t launched;    /* VMRESUME, not VMLAUNCH */
-	} entry;                     /* vmx/enter.asm knows its layout */
-	uint64_t quiet;              /* what vmx_agenda() gives when nothing but RIP may need writing; VMX_NEVER_QUIET */
+		uint64_t host_rsp; /* HOST_RSP in the VMCS */
+		uint8_t launched;  /* VMRESUME, not VMLAUNCH */
+	} entry;                   /* vmx/enter.asm knows its layout */
+	uint64_t quiet;            /* what vmx_agenda() gives when nothing but RIP may need writing; VMX_NEVER_QUIET */
 	bool ready, initialised;
-	uint16_t vpid;               /* 0: none, each entry and exit flushes */
-	uint32_t blocking;           /* interruptibility as last read */
+	uint16_t vpid;     /* 0: none, each entry and exit flushes */
+	uint32_t blocking; /* interruptibility as last read */
 	unsigned cpu, last_cpu;
-	uint64_t rip_seen;           /* what the VMCS holds */
-	uint64_t slice_written;      /* the slice_deadline that the timer field was made from; 0: make it anew */
+	uint64_t rip_seen;      /* what the VMCS holds */
+	uint64_t slice_written; /* the slice_deadline that the timer field was made from; 0: make it anew */
 	hpa_t vmcs, msr_bitmap;
 	struct vmx_pml pml;
 };
@@ -70,7 +70,8 @@ static inline uint64_t vmx_agenda(const struct hv_vcpu *vcpu)
 {
 	uint64_t agenda;
 
-	_Static_assert(offsetof(struct hv_vcpu, flush_pending) + 1 == offsetof(struct hv_vcpu, changed) + sizeof(agenda),
+	_Static_assert(offsetof(struct hv_vcpu, flush_pending) + 1 ==
+			       offsetof(struct hv_vcpu, changed) + sizeof(agenda),
 		       "the fields stand together");
 	__builtin_memcpy(&agenda, &vcpu->changed, sizeof(agenda));
 	return agenda;
@@ -128,7 +129,7 @@ void vmx_write_control(struct vmx_vcpu *v);
 /* lazy.c */
 void vmx_lazy_acquire(struct vmx_vcpu *v); /* on the calling CPU; the former owner's are saved */
 void vmx_lazy_release(struct vmx_vcpu *v);
-void vmx_lazy_read_msrs(struct vmx_vcpu *v);  /* into hv, if they are in this processor */
+void vmx_lazy_read_msrs(struct vmx_vcpu *v); /* into hv, if they are in this processor */
 void vmx_lazy_read_debug(struct vmx_vcpu *v);
 void vmx_lazy_write_msrs(const struct vmx_vcpu *v);
 void vmx_lazy_write_debug(const struct vmx_vcpu *v);
@@ -138,10 +139,10 @@ void vmx_pass_msr(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write);
 /* flush.c */
 void vmx_set_slat(struct hv_vcpu *vcpu, hpa_t root);
 uint64_t vmx_ept_pointer(hpa_t root);
-void vmx_flush(struct hv_vcpu *vcpu);         /* all that is cached for it on this CPU */
+void vmx_flush(struct hv_vcpu *vcpu);            /* all that is cached for it on this CPU */
 void vmx_flush_linear(const struct vmx_vcpu *v); /* what depends on the guest's own tables */
-void vmx_flush_everything(void);              /* of every vcpu, on this CPU */
-uint16_t vmx_vpid_take(void);                 /* 0: none left, which is no error */
+void vmx_flush_everything(void);                 /* of every vcpu, on this CPU */
+uint16_t vmx_vpid_take(void);                    /* 0: none left, which is no error */
 void vmx_vpid_give(uint16_t vpid);
 
 /* pml.c */

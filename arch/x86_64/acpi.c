@@ -96,7 +96,7 @@ static void read_power(void)
 	acpi_parse_fadt(fadt, &power);
 	dsdt = map_table(acpi_dsdt_address(fadt));
 	power.has_s5 = dsdt && acpi_find_s5((const uint8_t *)(dsdt + 1), dsdt->length - sizeof(*dsdt), &power.s5_type_a,
-					   &power.s5_type_b);
+					    &power.s5_type_b);
 }
 
 void acpi_init(hpa_t rsdp)

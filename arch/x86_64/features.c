@@ -23,7 +23,10 @@ struct feature_bit {
 	uint16_t field; /* offset of a bool in struct features */
 };
 
-#define FEATURE(leaf, where, bit, name) { leaf, where, bit, offsetof(struct features, name) }
+#define FEATURE(leaf, where, bit, name)                                                                                \
+	{                                                                                                              \
+		leaf, where, bit, offsetof(struct features, name)                                                      \
+	}
 
 static const struct feature_bit bits[] = {
 	FEATURE(1, IN_ECX, 17, pcid),

@@ -68,18 +68,10 @@ static void new_line(void)
 static void put_byte(char c)
 {
 	switch (c) {
-	case '\n':
-		new_line();
-		return;
-	case '\r':
-		screen.column = 0;
-		return;
-	case '\b':
-		screen.column -= screen.column > 0;
-		return;
-	case '\t':
-		screen.column = (unsigned)min_u64((screen.column / TAB + 1) * TAB, screen.columns - 1);
-		return;
+	case '\n': new_line(); return;
+	case '\r': screen.column = 0; return;
+	case '\b': screen.column -= screen.column > 0; return;
+	case '\t': screen.column = (unsigned)min_u64((screen.column / TAB + 1) * TAB, screen.columns - 1); return;
 	}
 	if ((uint8_t)c < ' ')
 		return;

@@ -14,8 +14,8 @@
 #include "lib/status.h"
 
 /* ---- time ---- */
-uint64_t host_tsc_hz(void);             /* measured once at boot; never 0 afterwards */
-uint64_t host_now_ns(void);             /* since boot, monotonic on each CPU */
+uint64_t host_tsc_hz(void); /* measured once at boot; never 0 afterwards */
+uint64_t host_now_ns(void); /* since boot, monotonic on each CPU */
 uint64_t host_tsc_to_ns(uint64_t ticks);
 uint64_t host_ns_to_tsc(uint64_t ns);
 /* One-shot timer of this CPU: an interrupt no earlier than this moment of host_now_ns(). UINT64_MAX: none. */
@@ -54,9 +54,9 @@ unsigned host_memory_type(hpa_t where, uint64_t size);
 
 /* ---- FPU ---- */
 /* The kernel itself never touches it; these save and restore a guest's. area is 64-byte aligned, host_fpu_size() bytes. */
-size_t host_fpu_size(void);      /* for all features in host_xcr0() */
-uint64_t host_xcr0(void);        /* what this host's guests may have; 0: no XSAVE (FXSAVE is used) */
-void host_fpu_init(void *area);  /* reset state */
+size_t host_fpu_size(void);     /* for all features in host_xcr0() */
+uint64_t host_xcr0(void);       /* what this host's guests may have; 0: no XSAVE (FXSAVE is used) */
+void host_fpu_init(void *area); /* reset state */
 void host_fpu_save(void *area);
 void host_fpu_restore(const void *area);
 
@@ -72,7 +72,8 @@ void log_set_sink(void (*sink)(const char *line));
 void log_replay(unsigned count, void (*line)(void *context, const char *text), void *context);
 
 /* ---- power ---- */
-_Noreturn void host_poweroff(void); /* ACPI S5 from FADT and DSDT's \_S5, else QEMU and Bochs ports (named quirks), else stops with a line */
+_Noreturn void host_poweroff(
+	void); /* ACPI S5 from FADT and DSDT's \_S5, else QEMU and Bochs ports (named quirks), else stops with a line */
 _Noreturn void host_reboot(void);
 
 /* ---- ACPI found at boot ---- */

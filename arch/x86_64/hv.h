@@ -25,16 +25,27 @@
 
 /* Numbered as the processor encodes them. */
 enum gpr {
-	GPR_RAX, GPR_RCX, GPR_RDX, GPR_RBX, GPR_RSP, GPR_RBP, GPR_RSI, GPR_RDI,
-	GPR_R8, GPR_R9, GPR_R10, GPR_R11, GPR_R12, GPR_R13, GPR_R14, GPR_R15,
+	GPR_RAX,
+	GPR_RCX,
+	GPR_RDX,
+	GPR_RBX,
+	GPR_RSP,
+	GPR_RBP,
+	GPR_RSI,
+	GPR_RDI,
+	GPR_R8,
+	GPR_R9,
+	GPR_R10,
+	GPR_R11,
+	GPR_R12,
+	GPR_R13,
+	GPR_R14,
+	GPR_R15,
 	GPR_COUNT
 };
 
 /* The first six are numbered as the processor encodes them. */
-enum segment_name {
-	SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR,
-	SEG_COUNT
-};
+enum segment_name { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
 
 /*
  * attributes, as in the second dword of a descriptor shifted right by 8:
@@ -61,26 +72,27 @@ struct table_register {
 };
 
 /* Register groups. */
-#define REGS_RFLAGS 0x01u    /* rflags */
-#define REGS_RSP 0x02u       /* gpr[GPR_RSP] */
-#define REGS_CONTROL 0x04u   /* cr0 cr3 cr4 efer pdpte[]; cr2 is plain data on SVM and VMX alike */
-#define REGS_OTHERS 0x08u    /* segment[] but CS, SS, DS and ES; gdtr, idtr */
-#define REGS_DEBUG 0x10u     /* dr7 and debugctl (dr0-3, dr6 stand in dr[]) */
-#define REGS_SYSTEM 0x20u    /* sysenter_*, pat, and the syscall MSRs star..kernel_gs_base */
-#define REGS_SHADOW 0x40u    /* interrupt_shadow, nmi_blocked */
-#define REGS_CODE 0x80u      /* segment[SEG_CS], segment[SEG_SS] */
-#define REGS_DATA 0x100u     /* segment[SEG_DS], segment[SEG_ES] */
+#define REGS_RFLAGS 0x01u  /* rflags */
+#define REGS_RSP 0x02u     /* gpr[GPR_RSP] */
+#define REGS_CONTROL 0x04u /* cr0 cr3 cr4 efer pdpte[]; cr2 is plain data on SVM and VMX alike */
+#define REGS_OTHERS 0x08u  /* segment[] but CS, SS, DS and ES; gdtr, idtr */
+#define REGS_DEBUG 0x10u   /* dr7 and debugctl (dr0-3, dr6 stand in dr[]) */
+#define REGS_SYSTEM 0x20u  /* sysenter_*, pat, and the syscall MSRs star..kernel_gs_base */
+#define REGS_SHADOW 0x40u  /* interrupt_shadow, nmi_blocked */
+#define REGS_CODE 0x80u    /* segment[SEG_CS], segment[SEG_SS] */
+#define REGS_DATA 0x100u   /* segment[SEG_DS], segment[SEG_ES] */
 #define REGS_SEGMENTS (REGS_CODE | REGS_DATA | REGS_OTHERS)
 #define REGS_ALL 0x1ffu
 
 /* The group that a segment register belongs to. */
-#define REGS_OF_SEGMENT(segment)                                                             \
-	((segment) == SEG_CS || (segment) == SEG_SS ? REGS_CODE                              \
-	 : (segment) == SEG_DS || (segment) == SEG_ES ? REGS_DATA : REGS_OTHERS)
+#define REGS_OF_SEGMENT(segment)                                                                                       \
+	((segment) == SEG_CS || (segment) == SEG_SS   ? REGS_CODE                                                      \
+	 : (segment) == SEG_DS || (segment) == SEG_ES ? REGS_DATA                                                      \
+						      : REGS_OTHERS)
 
 enum hv_event_kind {
 	EVENT_NONE,
-	EVENT_INTERRUPT,      /* external */
+	EVENT_INTERRUPT, /* external */
 	EVENT_NMI,
 	EVENT_EXCEPTION,      /* a fault, trap or abort with a vector; #BP and #OF from INT3/INTO too */
 	EVENT_SOFT_INTERRUPT, /* INT n; length is the instruction's */
@@ -96,24 +108,24 @@ struct hv_event {
 };
 
 enum hv_exit_kind {
-	EXIT_NOTHING,          /* the backend has handled it; just run again */
-	EXIT_HOST_INTERRUPT,   /* a host interrupt or NMI came and has been taken */
-	EXIT_SLICE,            /* slice_deadline has come, or the backend's longest slice is over */
+	EXIT_NOTHING,        /* the backend has handled it; just run again */
+	EXIT_HOST_INTERRUPT, /* a host interrupt or NMI came and has been taken */
+	EXIT_SLICE,          /* slice_deadline has come, or the backend's longest slice is over */
 	EXIT_HLT,
 	EXIT_PAUSE,
 	EXIT_CPUID,
 	EXIT_IO,
-	EXIT_MSR_READ,         /* ECX names it */
+	EXIT_MSR_READ, /* ECX names it */
 	EXIT_MSR_WRITE,
 	EXIT_CR_ACCESS,
 	EXIT_DR_ACCESS,
 	EXIT_XSETBV,
-	EXIT_CACHE,            /* INVD, WBINVD: nothing to do but step over it */
+	EXIT_CACHE, /* INVD, WBINVD: nothing to do but step over it */
 	EXIT_INVLPG,
 	EXIT_RDTSC,
 	EXIT_RDTSCP,
-	EXIT_HYPERCALL,        /* VMCALL, VMMCALL */
-	EXIT_UNDEFINED,        /* an instruction this guest must not have: #UD */
+	EXIT_HYPERCALL, /* VMCALL, VMMCALL */
+	EXIT_UNDEFINED, /* an instruction this guest must not have: #UD */
 	EXIT_SLAT_FAULT,
 	EXIT_SLAT_MISCONFIG,   /* reserved bits: the MMIO mark, or a bug */
 	EXIT_DIRTY_FULL,       /* the list of written pages was full, and has been handed over */
@@ -122,10 +134,10 @@ enum hv_exit_kind {
 	EXIT_NMI_WINDOW,
 	EXIT_TRIPLE_FAULT,
 	EXIT_INIT,
-	EXIT_SIPI,             /* vector in sipi_vector */
+	EXIT_SIPI, /* vector in sipi_vector */
 	EXIT_TASK_SWITCH,
-	EXIT_INVALID_STATE,    /* the processor refused the guest's state; failure says what */
-	EXIT_UNKNOWN,          /* raw_reason is one nobody asked for */
+	EXIT_INVALID_STATE, /* the processor refused the guest's state; failure says what */
+	EXIT_UNKNOWN,       /* raw_reason is one nobody asked for */
 	EXIT_KIND_COUNT
 };
 
@@ -135,22 +147,22 @@ enum hv_exit_kind {
 
 struct hv_exit {
 	enum hv_exit_kind kind;
-	uint8_t length;          /* of the instruction; 0: not known, decode it */
-	uint8_t byte_count;      /* bytes[] as fetched by the processor; 0: none given */
+	uint8_t length;     /* of the instruction; 0: not known, decode it */
+	uint8_t byte_count; /* bytes[] as fetched by the processor; 0: none given */
 	uint8_t bytes[15];
-	uint64_t raw_reason;     /* VMX basic exit reason or SVM exit code, for messages */
+	uint64_t raw_reason;         /* VMX basic exit reason or SVM exit code, for messages */
 	struct hv_event interrupted; /* the event whose delivery this exit broke off; must come again */
 	union {
 		struct {
 			uint16_t port;
-			uint8_t size;        /* 1, 2, 4 */
+			uint8_t size;         /* 1, 2, 4 */
 			bool in, string, rep; /* string: hand it to the emulator */
 		} io;
 		struct {
-			uint8_t number;      /* 0, 3, 4, 8 */
+			uint8_t number; /* 0, 3, 4, 8 */
 			uint8_t gpr;
 			bool write, clts, lmsw;
-			bool decoded;        /* false: gpr and the rest unknown, number and write are right: decode */
+			bool decoded; /* false: gpr and the rest unknown, number and write are right: decode */
 			uint16_t lmsw_source;
 		} cr;
 		struct {
@@ -161,19 +173,19 @@ struct hv_exit {
 			gpa_t gpa;
 			gva_t gva;
 			bool gva_valid;
-			bool guest_table;    /* the processor was reading or updating a guest page table */
-			uint8_t access;      /* ACCESS_* that was tried */
-			uint8_t rights;      /* ACCESS_* that the entry granted; 0: not present */
+			bool guest_table; /* the processor was reading or updating a guest page table */
+			uint8_t access;   /* ACCESS_* that was tried */
+			uint8_t rights;   /* ACCESS_* that the entry granted; 0: not present */
 		} slat;
 		struct {
 			uint8_t vector;
 			bool has_error_code;
 			uint32_t error_code;
-			uint64_t detail;     /* #PF: the address; #DB: DR6 bits */
+			uint64_t detail; /* #PF: the address; #DB: DR6 bits */
 		} exception;
 		struct {
 			uint64_t code;
-			const char *text;    /* NULL when the processor gives none */
+			const char *text; /* NULL when the processor gives none */
 		} failure;
 		uint8_t sipi_vector;
 	};
@@ -184,15 +196,15 @@ struct hv_vcpu {
 	uint64_t gpr[GPR_COUNT];
 	uint64_t rip;
 	/* What makes an entry more than a bare one stands together, so that a backend can tell by one comparison. */
-	uint32_t changed;        /* REGS_* */
+	uint32_t changed; /* REGS_* */
 	bool want_interrupt_window, want_nmi_window;
 	bool tsc_changed;
-	bool flush_pending;      /* everything cached for this vcpu is flushed before the next entry */
-	uint32_t valid;          /* REGS_* */
+	bool flush_pending; /* everything cached for this vcpu is flushed before the next entry */
+	uint32_t valid;     /* REGS_* */
 	uint64_t rflags;
 	uint64_t cr0, cr2, cr3, cr4, efer;
-	uint64_t pdpte[4];       /* PAE: what the processor holds */
-	uint64_t xcr0;           /* the host's is exchanged for it around the run by vm/ */
+	uint64_t pdpte[4]; /* PAE: what the processor holds */
+	uint64_t xcr0;     /* the host's is exchanged for it around the run by vm/ */
 	uint64_t dr[8];
 	uint64_t debugctl;
 	struct segment segment[SEG_COUNT];
@@ -201,14 +213,14 @@ struct hv_vcpu {
 	uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
 	bool interrupt_shadow, nmi_blocked;
 
-	struct hv_event inject;      /* taken at the next entry, then EVENT_NONE again */
-	uint64_t tsc_offset;         /* guest TSC = host TSC + this; after changing it set tsc_changed */
-	uint64_t slice_deadline;     /* host TSC at which EXIT_SLICE comes where the backend can; UINT64_MAX: no limit */
+	struct hv_event inject;  /* taken at the next entry, then EVENT_NONE again */
+	uint64_t tsc_offset;     /* guest TSC = host TSC + this; after changing it set tsc_changed */
+	uint64_t slice_deadline; /* host TSC at which EXIT_SLICE comes where the backend can; UINT64_MAX: no limit */
 	hpa_t slat_root;
-	uint32_t pass_cr4_mask;      /* reserved for the backend's own use */
+	uint32_t pass_cr4_mask; /* reserved for the backend's own use */
 
 	struct hv_exit exit;
-	void *owner;                 /* vm's struct vcpu */
+	void *owner; /* vm's struct vcpu */
 
 	/* Where caps.pml is: takes each page whose dirty bit the processor has set; set before the first run. Any CPU. */
 	void (*page_written)(void *context, gpa_t page);
@@ -220,11 +232,11 @@ enum slat_kind { SLAT_EPT, SLAT_NPT };
 /* What the processor offers; the same on every CPU, or the start fails. */
 struct hv_caps {
 	enum slat_kind slat;
-	uint8_t slat_levels;       /* 4 or 5 */
+	uint8_t slat_levels; /* 4 or 5 */
 	bool slat_2m, slat_1g, slat_execute_only, slat_accessed_dirty;
 	bool pml, tsc_scaling, next_rip, decode_assists, slice_timer, vpid, flush_by_asid;
-	bool kick_by_nmi;          /* an interrupt may not get a guest out: use NMI (vmx/quirks.h) */
-	bool misconfig_exit;       /* a reserved pattern in a leaf exits fast (EPT) */
+	bool kick_by_nmi;    /* an interrupt may not get a guest out: use NMI (vmx/quirks.h) */
+	bool misconfig_exit; /* a reserved pattern in a leaf exits fast (EPT) */
 	uint32_t asid_count;
 };
 

@@ -23,7 +23,7 @@
 #define LINES 1024u
 #define LINE_LENGTH 240u
 #define PREFIX_LENGTH 16u
-#define DRAIN_MOST 64u  /* lines carried by one log_drain() */
+#define DRAIN_MOST 64u    /* lines carried by one log_drain() */
 #define GIVE_UP_AFTER 32u /* newer lines, before an unfinished one is passed over */
 
 _Static_assert((LINES & (LINES - 1)) == 0 && LINES >= 512, "a number's slot is its low bits");
@@ -34,9 +34,9 @@ struct slot {
 };
 
 static struct slot ring[LINES];
-static uint64_t next_number;  /* atomic */
-static uint64_t drained;      /* boot CPU: first line not yet carried out */
-static uint64_t dropped;      /* atomic */
+static uint64_t next_number; /* atomic */
+static uint64_t drained;     /* boot CPU: first line not yet carried out */
+static uint64_t dropped;     /* atomic */
 static void (*line_sink)(const char *line);
 
 static void write_slot(uint64_t number, const char *text, size_t length)

@@ -17,11 +17,10 @@ void log_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
  */
 _Noreturn void panic(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-#define panic_unless(condition)                                               \
-	do {                                                                   \
-		if (__builtin_expect(!(condition), 0))                         \
-			panic("%s:%d: %s does not hold", __FILE__, __LINE__,   \
-			      #condition);                                     \
+#define panic_unless(condition)                                                                                        \
+	do {                                                                                                           \
+		if (__builtin_expect(!(condition), 0))                                                                 \
+			panic("%s:%d: %s does not hold", __FILE__, __LINE__, #condition);                              \
 	} while (0)
 
 #endif

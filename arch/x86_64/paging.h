@@ -27,7 +27,8 @@
 #define DEVICE_END (DEVICE_BASE + (UINT64_C(1) << 39))
 #define KERNEL_BASE UINT64_C(0xffffffff80000000)
 _Static_assert(DIRECT_BASE + DIRECT_SIZE <= WINDOW_BASE && WINDOW_BASE < CPU_AREA_BASE && CPU_AREA_BASE < DEVICE_BASE &&
-	       DEVICE_END <= KERNEL_BASE, "the regions are disjoint and in order");
+		       DEVICE_END <= KERNEL_BASE,
+	       "the regions are disjoint and in order");
 
 /*
  * One zeroed 4 KiB page for a table, that stands in the direct map (or is identity-mapped still); HPA_NONE. No

@@ -22,29 +22,29 @@
 struct pt_format {
 	const char *name;
 	uint8_t levels;
-	uint8_t entry_size;             /* 4 or 8 bytes */
-	uint8_t index_bits;             /* of every level but the top one */
+	uint8_t entry_size; /* 4 or 8 bytes */
+	uint8_t index_bits; /* of every level but the top one */
 	uint8_t top_index_bits;
-	uint8_t large_levels;           /* bit n: an entry of level n may be a leaf by its large bit */
-	uint8_t linear_bits;            /* width of the input address; canonical above it if the next is set */
+	uint8_t large_levels; /* bit n: an entry of level n may be a leaf by its large bit */
+	uint8_t linear_bits;  /* width of the input address; canonical above it if the next is set */
 	bool canonical;
 
-	uint64_t present;               /* an entry with none of these is not present */
-	uint64_t read, write, execute;  /* set: allowed; 0: this format can't forbid it by a positive bit */
-	uint64_t no_execute;            /* set: forbidden */
+	uint64_t present;              /* an entry with none of these is not present */
+	uint64_t read, write, execute; /* set: allowed; 0: this format can't forbid it by a positive bit */
+	uint64_t no_execute;           /* set: forbidden */
 	uint64_t user;
-	uint64_t accessed, dirty;       /* 0: none */
+	uint64_t accessed, dirty; /* 0: none */
 	uint64_t large, global;
-	uint64_t address;               /* of a table or 4 KiB leaf, before MAXPHYADDR is applied */
+	uint64_t address; /* of a table or 4 KiB leaf, before MAXPHYADDR is applied */
 	/* Must be zero whatever the processor: in a leaf of level n, in a table pointer of level n. */
 	uint64_t reserved_leaf[PT_MAX_LEVELS];
 	uint64_t reserved_table[PT_MAX_LEVELS];
 
 	/* Writing (second-level formats only). */
-	uint64_t rights_bits[8];        /* indexed by ACCESS_* */
-	uint64_t type_bits[8];          /* indexed by MEMORY_TYPE_*: in a leaf */
-	uint64_t table_bits;            /* with which a table is linked */
-	uint64_t misconfigured;         /* not a valid leaf, not absent: exits at once as a misconfiguration; 0: none */
+	uint64_t rights_bits[8]; /* indexed by ACCESS_* */
+	uint64_t type_bits[8];   /* indexed by MEMORY_TYPE_*: in a leaf */
+	uint64_t table_bits;     /* with which a table is linked */
+	uint64_t misconfigured;  /* not a valid leaf, not absent: exits at once as a misconfiguration; 0: none */
 };
 
 /* Shift of an entry's reach at `level`: 12, 21, 30, 39, 48 (22 for a 4 MiB entry). */

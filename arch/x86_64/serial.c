@@ -18,10 +18,10 @@
 
 static struct {
 	bool present, fifo;
-	uint16_t port;          /* 0: in memory */
+	uint16_t port; /* 0: in memory */
 	volatile uint8_t *base;
-	unsigned stride;        /* bytes between registers in memory */
-	unsigned room;          /* bytes that the FIFO still takes */
+	unsigned stride; /* bytes between registers in memory */
+	unsigned room;   /* bytes that the FIFO still takes */
 	unsigned stuck;
 } serial;
 

@@ -29,7 +29,10 @@ struct spinlock {
 	const char *name;
 };
 
-#define SPINLOCK(lock_rank, lock_name) { .held = 0, .rank = (lock_rank), .name = (lock_name) }
+#define SPINLOCK(lock_rank, lock_name)                                                                                 \
+	{                                                                                                              \
+		.held = 0, .rank = (lock_rank), .name = (lock_name)                                                    \
+	}
 
 /* Books and checks ranks; spinlock.c keeps them per CPU and does nothing unless debugging. */
 extern bool lock_rank_debug;

@@ -48,7 +48,9 @@ hpa_t trampoline_place(void)
 void smp_set_trampoline(hpa_t where)
 {
 	place = !hpa_is_none(where) && is_aligned(where.v, PAGE_SIZE) && where.v >= PAGE_SIZE &&
-		where.v <= LOW_MEMORY_END - TRAMPOLINE_SIZE ? where : HPA_NONE;
+				where.v <= LOW_MEMORY_END - TRAMPOLINE_SIZE
+			? where
+			: HPA_NONE;
 }
 
 /* UEFI 2.10 section 7.2.3: loader code and data, boot services code and data, conventional. */

@@ -31,19 +31,47 @@ extern const uint64_t trap_stubs[256];
 extern const char rdmsr_safe_instruction[], wrmsr_safe_instruction[], msr_safe_fault[];
 
 static const char *const names[32] = {
-	"#DE divide error", "#DB debug", "NMI", "#BP breakpoint", "#OF overflow", "#BR bound range",
-	"#UD invalid opcode", "#NM no coprocessor", "#DF double fault", "coprocessor overrun", "#TS invalid TSS",
+	"#DE divide error",
+	"#DB debug",
+	"NMI",
+	"#BP breakpoint",
+	"#OF overflow",
+	"#BR bound range",
+	"#UD invalid opcode",
+	"#NM no coprocessor",
+	"#DF double fault",
+	"coprocessor overrun",
+	"#TS invalid TSS",
 	"#NP segment not present",
-	"#SS stack fault", "#GP general protection", "#PF page fault", NULL, "#MF x87 error", "#AC alignment check",
-	"#MC machine check", "#XM SIMD error", "#VE virtualisation", "#CP control protection", NULL, NULL, NULL, NULL,
-	NULL, NULL, "#HV hypervisor injection", "#VC VMM communication", "#SX security", NULL,
+	"#SS stack fault",
+	"#GP general protection",
+	"#PF page fault",
+	NULL,
+	"#MF x87 error",
+	"#AC alignment check",
+	"#MC machine check",
+	"#XM SIMD error",
+	"#VE virtualisation",
+	"#CP control protection",
+	NULL,
+	NULL,
+	NULL,
+	NULL,
+	NULL,
+	NULL,
+	"#HV hypervisor injection",
+	"#VC VMM communication",
+	"#SX security",
+	NULL,
 };
 
 /* A page fault is always the end, and often of a stack that has run over: it gets a fresh one. */
 static uint8_t ist_of(unsigned vector)
 {
-	return vector == VECTOR_DF || vector == VECTOR_PF ? IST_DOUBLE_FAULT : vector == VECTOR_NMI ? IST_NMI :
-	       vector == VECTOR_MC ? IST_MACHINE_CHECK : 0;
+	return vector == VECTOR_DF || vector == VECTOR_PF ? IST_DOUBLE_FAULT
+	       : vector == VECTOR_NMI                     ? IST_NMI
+	       : vector == VECTOR_MC                      ? IST_MACHINE_CHECK
+							  : 0;
 }
 
 void traps_init(void)
@@ -145,8 +173,8 @@ void trap_handle(struct trap_frame *frame)
 		nmi_note();
 	} else if (frame->vector >= 32) {
 		interrupt(this_cpu(), (unsigned)frame->vector);
-	} else if (frame->vector == VECTOR_GP && (frame->rip == (uint64_t)rdmsr_safe_instruction ||
-						  frame->rip == (uint64_t)wrmsr_safe_instruction)) {
+	} else if (frame->vector == VECTOR_GP &&
+		   (frame->rip == (uint64_t)rdmsr_safe_instruction || frame->rip == (uint64_t)wrmsr_safe_instruction)) {
 		frame->rip = (uint64_t)msr_safe_fault;
 	} else {
 		die(frame);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/decode.c vm/decode_steps.c vm/decode_vector.c vm/decode_table.c vm/emulate.c vm/emulate_alu.c vm/emulate_arithmetic.c vm/emulate_bits.c vm/emulate_control.c vm/emulate_memory.c vm/emulate_move.c vm/emulate_port.c vm/emulate_shift.c vm/emulate_stack.c vm/emulate_string.c vm/emulate_table.c 
+// sources: vm/decode.c vm/decode_steps.c vm/decode_vector.c vm/decode_table.c vm/emulate.c vm/emulate_alu.c vm/emulate_arithmetic.c vm/emulate_bits.c vm/emulate_control.c vm/emulate_memory.c vm/emulate_move.c vm/emulate_port.c vm/emulate_shift.c vm/emulate_stack.c vm/emulate_string.c vm/emulate_table.c
 /*
  * libFuzzer target: any bytes, in any mode, with any registers and segments. The input is registers, then code. Checked:
  * no access out of bounds (sanitizers), no transfer beyond 64 bytes, bounded work, and that a fault changes nothing but
@@ -34,7 +34,8 @@ static void expect(bool condition)
 }
 
 /* Linear memory is the same 4 KiB everywhere; memory_kind has bits for what faults. */
-static enum status access_memory(uint64_t where, unsigned size, unsigned access, struct hv_event *fault, uint64_t *fault_address)
+static enum status access_memory(uint64_t where, unsigned size, unsigned access, struct hv_event *fault,
+				 uint64_t *fault_address)
 {
 	expect(size >= 1 && size <= 64);
 	expect(++calls < 4 * 4096 + 64);
@@ -88,10 +89,16 @@ static void set_mode(struct hv_vcpu *vcpu, uint8_t mode)
 	switch (mode & 7) {
 	case 1: vcpu->rflags |= RFLAGS_VM; break;
 	case 2: code->attributes |= SEG_ATTR_DB; break;
-	case 4: vcpu->efer = EFER_LMA; code->attributes |= SEG_ATTR_DB; break;
+	case 4:
+		vcpu->efer = EFER_LMA;
+		code->attributes |= SEG_ATTR_DB;
+		break;
 	case 5:
 	case 6:
-	case 7: vcpu->efer = EFER_LMA; code->attributes |= SEG_ATTR_L; break;
+	case 7:
+		vcpu->efer = EFER_LMA;
+		code->attributes |= SEG_ATTR_L;
+		break;
 	}
 }
 
@@ -106,7 +113,8 @@ static void check_decoder(const uint8_t *bytes, size_t size, unsigned mode)
 	status = decode(bytes, count, mode & 3, &i);
 	expect(status != OK || (i.length >= 1 && i.length <= count));
 	expect(status != LIMIT || count == INSTRUCTION_MAX);
-	expect(status == OK || status == LIMIT || status == BAD_FORMAT || (status == TRUNCATED && count < INSTRUCTION_MAX));
+	expect(status == OK || status == LIMIT || status == BAD_FORMAT ||
+	       (status == TRUNCATED && count < INSTRUCTION_MAX));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -115,7 +123,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in;
 	struct hv_vcpu vcpu, old;
-	struct emulate_env env = { .read = read_memory, .write = write_memory, .port_in = port_in, .port_out = port_out };
+	struct emulate_env env = {
+		.read = read_memory, .write = write_memory, .port_in = port_in, .port_out = port_out
+	};
 	enum emulate_result result;
 
 	if (size < sizeof(in) + 1)
@@ -137,7 +147,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	memory_kind = in.memory_kind;
 	for (size_t n = 0; n < sizeof(memory); n++)
-		memory[(vcpu.segment[SEG_CS].base * ((in.mode & 7) < 5) + in.rip + n) % sizeof(memory)] = data[n % size];
+		memory[(vcpu.segment[SEG_CS].base * ((in.mode & 7) < 5) + in.rip + n) % sizeof(memory)] =
+			data[n % size];
 	calls = 0;
 	old = vcpu;
 	result = emulate_instruction(&vcpu, &env);

@@ -23,9 +23,18 @@ static size_t make_image(uint8_t *image, unsigned kind, size_t at, const uint8_t
 	size_t length = 0;
 
 	switch (kind % 4) {
-	case 1: make_bzimage(image); length = BZIMAGE_BYTES; break;
-	case 2: make_elf32(image); length = ELF_BYTES; break;
-	case 3: make_elf64(image); length = ELF_BYTES; break;
+	case 1:
+		make_bzimage(image);
+		length = BZIMAGE_BYTES;
+		break;
+	case 2:
+		make_elf32(image);
+		length = ELF_BYTES;
+		break;
+	case 3:
+		make_elf64(image);
+		length = ELF_BYTES;
+		break;
 	default: at = 0;
 	}
 	if (at > length)

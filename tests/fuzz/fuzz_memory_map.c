@@ -50,7 +50,8 @@ static void check(const struct memory_layout *layout, const struct memory_range 
 		must(range->size && is_aligned(range->base | range->size, PAGE_SIZE));
 		must(range->base >= PAGE_SIZE && range->base + range->size <= layout->top);
 		must(!i || range[-1].base + range[-1].size <= range->base);
-		must(covered(map, size, stride, range->base) && covered(map, size, stride, range->base + range->size - 1));
+		must(covered(map, size, stride, range->base) &&
+		     covered(map, size, stride, range->base + range->size - 1));
 		for (unsigned j = 0; j < KEEPS; j++)
 			must(!keep[j].size || keep[j].base + keep[j].size <= range->base ||
 			     range->base + range->size <= keep[j].base);

@@ -77,15 +77,19 @@ static void put_tables(struct walk_context *c, uint64_t la, unsigned levels, con
 				c->pdpte[i] = entry & ~(BITS(63, 52) | BITS(8, 5) | BITS(2, 1) |
 							(BITS(51, 12) & ~(BIT(c->physical_bits) - 1)));
 		else
-			must(pgm_write(pgm, gpa(TABLES + level * PAGE_SIZE + index * bytes), &entry, bytes, ORIGIN_GUEST,
-				       NULL) == OK);
+			must(pgm_write(pgm, gpa(TABLES + level * PAGE_SIZE + index * bytes), &entry, bytes,
+				       ORIGIN_GUEST, NULL) == OK);
 	}
 }
 
 static unsigned access_of(const struct header *h)
 {
-	static const unsigned kinds[] = { ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE, ACCESS_READ | ACCESS_WRITE,
-					  ACCESS_READ | WALK_SYSTEM, ACCESS_WRITE | WALK_SYSTEM };
+	static const unsigned kinds[] = { ACCESS_READ,
+					  ACCESS_WRITE,
+					  ACCESS_EXECUTE,
+					  ACCESS_READ | ACCESS_WRITE,
+					  ACCESS_READ | WALK_SYSTEM,
+					  ACCESS_WRITE | WALK_SYSTEM };
 
 	return kinds[h->access % ARRAY_SIZE(kinds)];
 }

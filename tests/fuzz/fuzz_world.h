@@ -25,8 +25,12 @@ static void fuzz_sync(struct flush_domain *domain, uint64_t generation)
 /* A machine with this much RAM; the world around it is made at the first call. */
 __attribute__((unused)) static struct pgm *fuzz_pgm(uint64_t ram)
 {
-	struct pgm_config config = { .ram = ram, .large_pages = true, .slat = &pt_ept4, .slat_2m = true,
-				     .physical_bits = 40, .max_access_handlers = 32 };
+	struct pgm_config config = { .ram = ram,
+				     .large_pages = true,
+				     .slat = &pt_ept4,
+				     .slat_2m = true,
+				     .physical_bits = 40,
+				     .max_access_handlers = 32 };
 	static struct memory_layout layout;
 	struct pgm *pgm = NULL;
 	char why[200];

@@ -27,7 +27,8 @@ extern char a20_copied[], a20_copied_end[];
 /* Below 1 MiB, so that walks find them with the gate closed too. */
 static uint32_t *const directory32 = (uint32_t *)0x10000, *const table32 = (uint32_t *)0x11000;
 static uint64_t *const level4 = (uint64_t *)0x12000, *const level3 = (uint64_t *)0x13000;
-static uint64_t *const level2 = (uint64_t *)0x14000, *const high2 = (uint64_t *)0x15000, *const high1 = (uint64_t *)0x16000;
+static uint64_t *const level2 = (uint64_t *)0x14000, *const high2 = (uint64_t *)0x15000,
+		       *const high1 = (uint64_t *)0x16000;
 
 static uint32_t closed(uint32_t odd, uint32_t put)
 {

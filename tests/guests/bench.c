@@ -12,7 +12,7 @@
 
 #define SAMPLES 1024u
 #define BLOCKS 16u
-#define WRITE_AREA (32 * MIB)	/* untouched by anybody before its row */
+#define WRITE_AREA (32 * MIB) /* untouched by anybody before its row */
 #define READ_AREA (48 * MIB)
 #define BLOCK_AREA (64 * MIB)
 
@@ -62,7 +62,8 @@ static void report(const char *row, unsigned count)
 			mode = samples[i];
 		}
 	}
-	print("row %s mode %u sum 0x%llx count %u min %u max %u\n", row, mode, sum, count, samples[0], samples[count - 1]);
+	print("row %s mode %u sum 0x%llx count %u min %u max %u\n", row, mode, sum, count, samples[0],
+	      samples[count - 1]);
 }
 
 #define ROW(name, op, count, at, step)                                                                                 \

@@ -14,7 +14,9 @@ static struct cpuid_result prefixed_cpuid(uint32_t leaf)
 {
 	struct cpuid_result r;
 
-	__asm__ volatile(".byte 0x66, 0x0f, 0xa2" : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx) : "a"(leaf), "c"(0));
+	__asm__ volatile(".byte 0x66, 0x0f, 0xa2"
+			 : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx)
+			 : "a"(leaf), "c"(0));
 	return r;
 }
 
@@ -34,8 +36,8 @@ void guest_main(void)
 	check(r.eax >= 1);
 	check(!memcmp(vendor, "GenuineIntel", 12) || !memcmp(vendor, "AuthenticAMD", 12));
 	r = cpuid(1, 0);
-	check(r.ecx >> 31 & 1); /* a hypervisor is there */
-	check(r.edx >> 9 & 1);	/* an APIC */
+	check(r.ecx >> 31 & 1);   /* a hypervisor is there */
+	check(r.edx >> 9 & 1);    /* an APIC */
 	check(!(r.ecx >> 5 & 1)); /* no VMX */
 	check_equal(r.ebx >> 24, 0);
 	r = cpuid(0x40000000, 0);

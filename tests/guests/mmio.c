@@ -8,7 +8,7 @@
 #define IOAPIC 0xfec00000u
 #define WINDOW (IOAPIC + 0x10)
 #define LAPIC 0xfee00000u
-#define ENTRY 0x16u	     /* redirection entry 3, low half */
+#define ENTRY 0x16u /* redirection entry 3, low half */
 #define MASKED 0x00010000u
 
 static uint32_t version;
@@ -82,7 +82,8 @@ static void check_writes(void)
 	eax = MASKED | 0x37;
 	ecx = MASKED | 0x38;
 	__asm__ volatile("lock; cmpxchgl %3, %1; sete %2"
-			 : "+a"(eax), "+m"(*(uint32_t *)WINDOW), "=q"(equal) : "r"(ecx));
+			 : "+a"(eax), "+m"(*(uint32_t *)WINDOW), "=q"(equal)
+			 : "r"(ecx));
 	check(equal);
 	check_equal(read32(WINDOW), MASKED | 0x38);
 	eax = 2;

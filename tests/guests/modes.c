@@ -37,7 +37,8 @@ struct long_probe {
 	uint64_t address, found, put, missing, fault_address, error, sum, apic;
 	uint32_t idt;
 };
-_Static_assert(offsetof(struct long_probe, idt) == 64 && offsetof(struct long_probe, error) == 40, "as modes.asm has it");
+_Static_assert(offsetof(struct long_probe, idt) == 64 && offsetof(struct long_probe, error) == 40,
+	       "as modes.asm has it");
 
 struct gate64 {
 	uint16_t low, selector, type, middle;
@@ -197,7 +198,9 @@ static uint32_t make_idt64(void)
 
 static void check_long(uint32_t cr3, uint32_t cr4, uint64_t address, const char *mode)
 {
-	struct long_probe probe = { .address = address + 0x18, .put = 0x0123456789abcdefull, .missing = address + PAGE + 8,
+	struct long_probe probe = { .address = address + 0x18,
+				    .put = 0x0123456789abcdefull,
+				    .missing = address + PAGE + 8,
 				    .idt = make_idt64() };
 
 	prepare_memory();
@@ -229,7 +232,9 @@ static void check_long_modes(void)
 		tables[HIGH3][2] = (uint32_t)tables[HIGH2] | W | P;
 		check(!!page_1g);
 		struct long_probe probe = { .address = 0xffff800040000000ull + PHYSICAL_A + 0x18,
-					    .missing = 0xffff800080001000ull, .put = 1, .idt = make_idt64() };
+					    .missing = 0xffff800080001000ull,
+					    .put = 1,
+					    .idt = make_idt64() };
 
 		prepare_memory();
 		long_trip((uint32_t)tables[LEVEL4], 0, &probe);

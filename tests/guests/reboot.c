@@ -47,14 +47,9 @@ static void set_lives(bool ram, uint32_t n)
 static void reset_machine(uint32_t n)
 {
 	switch (n % 3) {
-	case 0:
-		out8(0xcf9, 6);
-		break;
-	case 1:
-		out8(0x64, 0xfe);
-		break;
-	default:
-		out8(0x92, 3);
+	case 0: out8(0xcf9, 6); break;
+	case 1: out8(0x64, 0xfe); break;
+	default: out8(0x92, 3);
 	}
 }
 

@@ -31,15 +31,32 @@ static void fill(void)
 	floating_point_on();
 	__asm__ volatile("fninit; fldpi; fldpi; fldl2t; fldl2e; fldlg2; fldln2; fldpi; fldpi");
 #define LOAD(n) __asm__ volatile("movups %0, %%xmm" #n : : "m"(junk))
-	LOAD(0); LOAD(1); LOAD(2); LOAD(3); LOAD(4); LOAD(5); LOAD(6); LOAD(7);
+	LOAD(0);
+	LOAD(1);
+	LOAD(2);
+	LOAD(3);
+	LOAD(4);
+	LOAD(5);
+	LOAD(6);
+	LOAD(7);
 	if (has_avx()) {
 #define LOAD_WIDE(n) __asm__ volatile("vmovups %0, %%ymm" #n : : "m"(junk))
-		LOAD_WIDE(0); LOAD_WIDE(1); LOAD_WIDE(2); LOAD_WIDE(3); LOAD_WIDE(4); LOAD_WIDE(5); LOAD_WIDE(6); LOAD_WIDE(7);
+		LOAD_WIDE(0);
+		LOAD_WIDE(1);
+		LOAD_WIDE(2);
+		LOAD_WIDE(3);
+		LOAD_WIDE(4);
+		LOAD_WIDE(5);
+		LOAD_WIDE(6);
+		LOAD_WIDE(7);
 	}
 	for (unsigned i = 0; i < sizeof(kept_msrs) / sizeof(kept_msrs[0]); i++)
 		wrmsr(kept_msrs[i], 0x5ec2e75e);
 #define DEBUG(n) __asm__ volatile("mov %0, %%dr" #n : : "r"(0x5ec2e700))
-	DEBUG(0); DEBUG(1); DEBUG(2); DEBUG(3);
+	DEBUG(0);
+	DEBUG(1);
+	DEBUG(2);
+	DEBUG(3);
 	__asm__ volatile("mov %0, %%cr2" : : "r"(0x5ec2e75e));
 	print("filled\n");
 }
@@ -48,7 +65,8 @@ static void check_initial(void)
 {
 	check_equal(initial.eax, 0x2badb002);
 	check_equal(initial.ecx | initial.edx | initial.ebp | initial.esi | initial.edi, 0);
-	check_equal(initial.eflags & ~0x46u, 0); /* flags of arithmetic may be there: POP comes after an addition of none */
+	check_equal(initial.eflags & ~0x46u,
+		    0); /* flags of arithmetic may be there: POP comes after an addition of none */
 	check_equal(initial.cr0, 0x11);
 	check_equal(initial.cr2, 0);
 	check_equal(initial.cr3, 0);

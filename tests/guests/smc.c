@@ -9,7 +9,7 @@ static uint32_t run(uint8_t *where, uint32_t value)
 	where[0] = 0xb8;
 	memcpy(where + 1, &value, 4);
 	where[5] = 0xc3;
-	return ((uint32_t (*)(void))where)();
+	return ((uint32_t(*)(void))where)();
 }
 
 /* The instruction behind the store is the one stored to. */
@@ -22,7 +22,9 @@ static uint32_t patch_ahead(void)
 			 "jmp 1f\n"
 			 "1: movl $0x11, %0\n"
 			 "movl $0x11, (%%ecx)"
-			 : "=a"(result) : : "ecx", "memory");
+			 : "=a"(result)
+			 :
+			 : "ecx", "memory");
 	return result;
 }
 

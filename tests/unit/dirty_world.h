@@ -33,10 +33,10 @@ struct fake_cpu {
 	uint32_t requests, in_guest, parked; /* atomic */
 	uint64_t flush_seen;                 /* atomic */
 	struct translation tlb[PAGES];
-	uint64_t pml[PML_SIZE];              /* atomic */
+	uint64_t pml[PML_SIZE]; /* atomic */
 	struct spinlock pml_lock;
 	unsigned pml_left;
-	int pml_index;                       /* the processor's own */
+	int pml_index; /* the processor's own */
 	bool pml_full;
 	uint64_t faults, fulls;
 };
@@ -134,7 +134,8 @@ HARDWARE static bool hardware_store(struct fake_cpu *c, uint64_t page)
 							 __ATOMIC_ACQUIRE))
 				continue;
 			if (logs) /* with some offset, as Bochs leaves it */
-				__atomic_store_n(&c->pml[c->pml_index--], (page << PAGE_SHIFT) | 0x123, __ATOMIC_RELEASE);
+				__atomic_store_n(&c->pml[c->pml_index--], (page << PAGE_SHIFT) | 0x123,
+						 __ATOMIC_RELEASE);
 		}
 		*t = (struct translation){ .present = true, .writable = true, .dirty = true };
 	}
@@ -224,9 +225,14 @@ static const struct way ways[] = {
 
 QUIET struct pgm *machine_start(const struct way *way, unsigned cpu_number, bool large)
 {
-	struct pgm_config config = { .ram = RAM, .large_pages = large, .slat = way->slat, .slat_2m = true,
-				     .physical_bits = 40, .max_access_handlers = 64,
-				     .accessed_dirty = way->accessed_dirty, .pml = way->pml };
+	struct pgm_config config = { .ram = RAM,
+				     .large_pages = large,
+				     .slat = way->slat,
+				     .slat_2m = true,
+				     .physical_bits = 40,
+				     .max_access_handlers = 64,
+				     .accessed_dirty = way->accessed_dirty,
+				     .pml = way->pml };
 	char why[200] = "";
 
 	cpus_used = 0;

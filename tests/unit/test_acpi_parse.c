@@ -193,8 +193,12 @@ static void s5_noise(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(sums), cmocka_unit_test(madt_entries), cmocka_unit_test(madt_shorter_than_its_head),
-		cmocka_unit_test(fadt_of_every_length), cmocka_unit_test(fadt_ports), cmocka_unit_test(s5_forms),
+		cmocka_unit_test(sums),
+		cmocka_unit_test(madt_entries),
+		cmocka_unit_test(madt_shorter_than_its_head),
+		cmocka_unit_test(fadt_of_every_length),
+		cmocka_unit_test(fadt_ports),
+		cmocka_unit_test(s5_forms),
 		cmocka_unit_test(s5_noise),
 	};
 

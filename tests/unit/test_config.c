@@ -183,7 +183,7 @@ static void test_describe(void **state)
 	described = 0;
 	config_describe(count_line, NULL);
 	assert_int_equal(described, 2 + HOST_KEY_COUNT + MACHINE_KEY_COUNT);
-	assert_true(longest < 240);			   /* whole, on a line of the log */
+	assert_true(longest < 240);                        /* whole, on a line of the log */
 	for (unsigned i = 0; i < MACHINE_KEY_COUNT; i++) { /* a small buffer is kept to */
 		char full[128];
 
@@ -199,7 +199,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults),     cmocka_unit_test(test_table),
 		cmocka_unit_test(test_default_conf), cmocka_unit_test(test_values),
-		cmocka_unit_test(test_modules),	     cmocka_unit_test(test_flat),
+		cmocka_unit_test(test_modules),      cmocka_unit_test(test_flat),
 		cmocka_unit_test(test_long_texts),   cmocka_unit_test(test_full_pool),
 		cmocka_unit_test(test_describe),
 	};

@@ -189,9 +189,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bad_values), cmocka_unit_test(test_bad_lines),
-		cmocka_unit_test(test_not_yet),	   cmocka_unit_test(test_contradictions),
-		cmocka_unit_test(test_host),	   cmocka_unit_test(test_sections),
-		cmocka_unit_test(test_whole),	   cmocka_unit_test(test_without_callback),
+		cmocka_unit_test(test_not_yet),    cmocka_unit_test(test_contradictions),
+		cmocka_unit_test(test_host),       cmocka_unit_test(test_sections),
+		cmocka_unit_test(test_whole),      cmocka_unit_test(test_without_callback),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,7 +31,10 @@ static ZydisDecoder decoders[4];
 
 static int load_zydis(void **state)
 {
-	static const struct { ZydisMachineMode mode; ZydisStackWidth width; } modes[4] = {
+	static const struct {
+		ZydisMachineMode mode;
+		ZydisStackWidth width;
+	} modes[4] = {
 		[DECODE_REAL] = { ZYDIS_MACHINE_MODE_REAL_16, ZYDIS_STACK_WIDTH_16 },
 		[DECODE_16] = { ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16 },
 		[DECODE_32] = { ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32 },
@@ -91,7 +94,8 @@ static bool fields_agree(const ZydisDecodedInstruction *z, const struct instruct
 	/* MPX ignores 67 in 64-bit mode; no one reads that field of it. */
 	if (i->memory && i->address_size * 8 != z->address_width && (i->map != MAP_0F || (i->opcode & 0xfe) != 0x1a))
 		return false;
-	if (z->raw.modrm.offset && i->memory && (z->raw.disp.size ? i->displacement != z->raw.disp.value : i->displacement != 0))
+	if (z->raw.modrm.offset && i->memory &&
+	    (z->raw.disp.size ? i->displacement != z->raw.disp.value : i->displacement != 0))
 		return false;
 	return !z->raw.imm[0].size || !z->raw.imm[0].is_signed || i->immediate == (uint64_t)z->raw.imm[0].value.s;
 }
@@ -125,7 +129,8 @@ static bool compare(const uint8_t *bytes, unsigned mode, unsigned *length, bool 
 /* Random bytes, bent towards prefixes, escapes and the vector encodings. */
 static void random_bytes(uint8_t bytes[16])
 {
-	static const uint8_t prefix[] = { 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x48, 0x41, 0x4f };
+	static const uint8_t prefix[] = { 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x26, 0x2e,
+					  0x36, 0x3e, 0x64, 0x65, 0x48, 0x41, 0x4f };
 	static const uint8_t escape[] = { 0x0f, 0x0f, 0x0f, 0xc4, 0xc5, 0x62, 0x8f };
 	uint64_t words[2] = { next_random(), next_random() };
 	uint64_t shape = next_random();
@@ -192,7 +197,8 @@ static void test_real_code(void **state)
 	for (unsigned s = 0; s < header->e_shnum; s++) {
 		size_t at = section[s].sh_offset, end = at + section[s].sh_size;
 
-		if (!(section[s].sh_flags & SHF_EXECINSTR) || section[s].sh_type != SHT_PROGBITS || section[s].sh_size < 16)
+		if (!(section[s].sh_flags & SHF_EXECINSTR) || section[s].sh_type != SHT_PROGBITS ||
+		    section[s].sh_size < 16)
 			continue;
 		while (at + INSTRUCTION_MAX <= end && wrong < 20) {
 			unsigned length;
@@ -228,8 +234,10 @@ static void test_limit(void **state)
 
 static void test_fields(void **state)
 {
-	static const uint8_t store[] = { 0x65, 0x4c, 0x89, 0x94, 0xcb, 0x80, 0xff, 0xff, 0xff }; /* mov gs:[rbx+rcx*8-128], r10 */
-	static const uint8_t to_cr[] = { 0x44, 0x0f, 0x22, 0x05 };                               /* mov cr8, rbp; mod ignored */
+	static const uint8_t store[] = {
+		0x65, 0x4c, 0x89, 0x94, 0xcb, 0x80, 0xff, 0xff, 0xff
+	};                                                         /* mov gs:[rbx+rcx*8-128], r10 */
+	static const uint8_t to_cr[] = { 0x44, 0x0f, 0x22, 0x05 }; /* mov cr8, rbp; mod ignored */
 	static const uint8_t undefined[] = { 0x06 };
 	uint64_t gpr[GPR_COUNT] = { [GPR_RBX] = 0x1000, [GPR_RCX] = 2 };
 	struct instruction i;

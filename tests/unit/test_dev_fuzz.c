@@ -48,7 +48,10 @@ static struct debug_ports *debug_ports;
 static const struct mmio_ops *ioapic_ops;
 
 static uint64_t seed, state_word;
-static struct { unsigned kind, size; uint64_t where, value; } trace[TRACE];
+static struct {
+	unsigned kind, size;
+	uint64_t where, value;
+} trace[TRACE];
 static unsigned steps;
 
 static uint64_t random_word(void)
@@ -62,7 +65,9 @@ static uint64_t random_word(void)
 /* Values that matter more often than chance would have them. */
 static uint64_t random_value(void)
 {
-	static const uint64_t special[] = { 0, 1, 0xff, 0x80, 0x7f, 0xffff, 0x8000, UINT32_MAX, UINT64_MAX, 0x11, 0x20 };
+	static const uint64_t special[] = {
+		0, 1, 0xff, 0x80, 0x7f, 0xffff, 0x8000, UINT32_MAX, UINT64_MAX, 0x11, 0x20
+	};
 	uint64_t word = random_word();
 
 	if (word % 4 == 0)
@@ -151,8 +156,9 @@ static void tear_down(void)
 static void fail_here(const char *what)
 {
 	for (unsigned i = steps < TRACE ? 0 : steps - TRACE + 1; i <= steps; i++)
-		print_message("%u: kind %u size %u where %lx value %lx\n", i, trace[i % TRACE].kind, trace[i % TRACE].size,
-			      (unsigned long)trace[i % TRACE].where, (unsigned long)trace[i % TRACE].value);
+		print_message("%u: kind %u size %u where %lx value %lx\n", i, trace[i % TRACE].kind,
+			      trace[i % TRACE].size, (unsigned long)trace[i % TRACE].where,
+			      (unsigned long)trace[i % TRACE].value);
 	fail_msg("%s, seed %lu, step %u", what, (unsigned long)seed, steps);
 }
 
@@ -179,8 +185,9 @@ static void check_deliverable(struct lapic *lapic)
 
 static uint16_t random_port(void)
 {
-	static const uint16_t ports[] = { 0x20, 0x21, 0xa0, 0xa1, 0x4d0, 0x4d1, 0x40, 0x41, 0x42, 0x43, 0x61, 0x60, 0x64,
-		0x70, 0x71, 0x92, 0xcf8, 0xcf9, 0xcfc, 0xe9, 0xf4, 0x510, 0x511, 0x3f8, 0x600 };
+	static const uint16_t ports[] = { 0x20,  0x21, 0xa0, 0xa1,  0x4d0, 0x4d1, 0x40, 0x41,  0x42,
+					  0x43,  0x61, 0x60, 0x64,  0x70,  0x71,  0x92, 0xcf8, 0xcf9,
+					  0xcfc, 0xe9, 0xf4, 0x510, 0x511, 0x3f8, 0x600 };
 	uint64_t word = random_word();
 	uint16_t port = ports[word % (sizeof(ports) / sizeof(ports[0]))];
 
@@ -242,7 +249,7 @@ static void any_sequence_is_survived(void **state)
 {
 	const char *text = getenv("DEV_FUZZ_SEED");
 
-	for (seed = text ? strtoull(text, NULL, 0) : 1; ; seed++) {
+	for (seed = text ? strtoull(text, NULL, 0) : 1;; seed++) {
 		state_word = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
 		build();
 		for (steps = 0; steps < STEPS; steps++) {

@@ -29,9 +29,18 @@ static struct processor cpu[3];
 static struct lapic *l0, *l1, *l2;
 static const struct mmio_ops *ioapic_ops;
 
-static void kick(void *context) { ((struct processor *)context)->kicks++; }
-static void nmi(void *context) { ((struct processor *)context)->nmis++; }
-static void init(void *context) { ((struct processor *)context)->inits++; }
+static void kick(void *context)
+{
+	((struct processor *)context)->kicks++;
+}
+static void nmi(void *context)
+{
+	((struct processor *)context)->nmis++;
+}
+static void init(void *context)
+{
+	((struct processor *)context)->inits++;
+}
 
 static void sipi(void *context, uint8_t vector)
 {
@@ -251,7 +260,7 @@ static void timer_one_shot_and_periodic(void **state)
 {
 	enable_all();
 	wr(l0, 0x320, 0x30);
-	wr(l0, 0x3e0, 0x3);    /* by 16 */
+	wr(l0, 0x3e0, 0x3); /* by 16 */
 	wr(l0, 0x380, 1000);
 	fake_bus_advance(&fake, 1600);
 	assert_int_equal(rd(l0, 0x390), 900);
@@ -264,7 +273,7 @@ static void timer_one_shot_and_periodic(void **state)
 	lapic_accept(l0, 0x30), wr(l0, 0xb0, 0);
 	fake_bus_advance(&fake, 1000000);
 	assert_int_equal(lapic_pending(l0), LAPIC_NOTHING);
-	wr(l0, 0x3e0, 0xb);    /* by 1 */
+	wr(l0, 0x3e0, 0xb); /* by 1 */
 	wr(l0, 0x320, 0x20031);
 	wr(l0, 0x380, 1000000);
 	cpu[0].kicks = 0;
@@ -276,7 +285,7 @@ static void timer_one_shot_and_periodic(void **state)
 	assert_int_equal(cpu[0].kicks, 100);
 	fake_bus_advance(&fake, 250000);
 	assert_int_equal(rd(l0, 0x390), 750000);
-	wr(l0, 0x3e0, 0x0);    /* by 2: what is left takes twice as long */
+	wr(l0, 0x3e0, 0x0); /* by 2: what is left takes twice as long */
 	fake_bus_advance(&fake, 1499999);
 	assert_int_equal(lapic_pending(l0), LAPIC_NOTHING);
 	fake_bus_advance(&fake, 1);
@@ -330,10 +339,26 @@ static void base_transitions_and_x2apic(void **state)
 	static const uint16_t absent[] = { 0x800, 0x809, 0x80e, 0x831, 0x82f, 0x83a, 0x840, 0x8ff, 0x80b, 0x83f };
 	for (unsigned i = 0; i < sizeof(absent) / sizeof(absent[0]); i++)
 		assert_int_equal(lapic_msr_read(l2, absent[i], &value), BAD_VALUE);
-	static const struct { uint16_t msr; uint64_t value; } refused[] = {
-		{ 0x802, 0 }, { 0x803, 0 }, { 0x80d, 0 }, { 0x80b, 1 }, { 0x828, 1 }, { 0x808, 0x100 }, { 0x80f, 0x200 },
-		{ 0x830, 0x1000 }, { 0x830, 0x2000 }, { 0x830, 0x100000 }, { 0x832, 0x100 }, { 0x83e, 4 },
-		{ 0x838, UINT64_C(1) << 32 }, { 0x83f, 0x100 }, { 0x839, 0 }, { 0x810, 0 },
+	static const struct {
+		uint16_t msr;
+		uint64_t value;
+	} refused[] = {
+		{ 0x802, 0 },
+		{ 0x803, 0 },
+		{ 0x80d, 0 },
+		{ 0x80b, 1 },
+		{ 0x828, 1 },
+		{ 0x808, 0x100 },
+		{ 0x80f, 0x200 },
+		{ 0x830, 0x1000 },
+		{ 0x830, 0x2000 },
+		{ 0x830, 0x100000 },
+		{ 0x832, 0x100 },
+		{ 0x83e, 4 },
+		{ 0x838, UINT64_C(1) << 32 },
+		{ 0x83f, 0x100 },
+		{ 0x839, 0 },
+		{ 0x810, 0 },
 	};
 	for (unsigned i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
 		assert_int_equal(lapic_msr_write(l2, refused[i].msr, refused[i].value), BAD_VALUE);

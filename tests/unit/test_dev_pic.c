@@ -74,20 +74,20 @@ static void slave_masks_and_spurious(void **state)
 {
 	pulse(12);
 	assert_int_equal(pic_acknowledge(pic), 0x2c);
-	pulse(8);                                       /* held back by the master's in-service bit 2 */
+	pulse(8); /* held back by the master's in-service bit 2 */
 	assert_false(intr);
 	out8(&fake, 0xa0, 0x20);
 	out8(&fake, 0x20, 0x20);
 	assert_true(intr);
-	out8(&fake, 0xa1, 0xff);                        /* masked before the acknowledge: spurious */
+	out8(&fake, 0xa1, 0xff); /* masked before the acknowledge: spurious */
 	assert_false(intr);
 	assert_int_equal(pic_acknowledge(pic), 0x27);
 	out8(&fake, 0x20, 0x0b);
-	assert_int_equal(in8(&fake, 0x20), 0);          /* sets no in-service bit */
+	assert_int_equal(in8(&fake, 0x20), 0); /* sets no in-service bit */
 	out8(&fake, 0xa1, 0x00);
 	assert_int_equal(pic_acknowledge(pic), 0x28);
 	assert_int_equal(in8(&fake, 0xa1), 0);
-	pic_set_line(pic, 2, true);                     /* no such wire */
+	pic_set_line(pic, 2, true); /* no such wire */
 	pic_set_line(pic, 16, true);
 	assert_false(intr);
 }
@@ -111,16 +111,16 @@ static void rotation(void **state)
 {
 	pulse(0), pulse(1);
 	assert_int_equal(pic_acknowledge(pic), 0x20);
-	out8(&fake, 0x20, 0xa0);                        /* rotate on EOI: 0 is lowest now */
+	out8(&fake, 0x20, 0xa0); /* rotate on EOI: 0 is lowest now */
 	pulse(0);
 	assert_int_equal(pic_acknowledge(pic), 0x21);
 	out8(&fake, 0x20, 0x20);
 	assert_int_equal(pic_acknowledge(pic), 0x20);
 	out8(&fake, 0x20, 0x20);
-	out8(&fake, 0x20, 0xc4);                        /* 4 lowest, 5 highest */
+	out8(&fake, 0x20, 0xc4); /* 4 lowest, 5 highest */
 	pulse(4), pulse(5);
 	assert_int_equal(pic_acknowledge(pic), 0x25);
-	out8(&fake, 0x20, 0xe5);                        /* rotate on specific EOI */
+	out8(&fake, 0x20, 0xe5); /* rotate on specific EOI */
 	pulse(5), pulse(6);
 	assert_int_equal(pic_acknowledge(pic), 0x26);
 }

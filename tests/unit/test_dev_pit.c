@@ -70,8 +70,8 @@ static void counts_halves_and_latches(void **state)
 	pit_counter_write(&counter, 0x12, 0);
 	assert_int_equal(pit_counter_read(&counter, 1), 0x34);
 	assert_int_equal(pit_counter_read(&counter, 1), 0x12);
-	pit_counter_latch(&counter, 0x35);              /* 0x34 ticks after the load */
-	pit_counter_latch(&counter, 0x100);             /* ignored */
+	pit_counter_latch(&counter, 0x35);  /* 0x34 ticks after the load */
+	pit_counter_latch(&counter, 0x100); /* ignored */
 	pit_counter_latch_status(&counter, 0x100);
 	assert_int_equal(pit_counter_read(&counter, 0x100), 0x80 | 0x30 | 2 << 1);
 	assert_int_equal(pit_counter_read(&counter, 0x100), 0x00);

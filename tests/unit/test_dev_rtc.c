@@ -158,13 +158,13 @@ static void update_and_alarm_interrupts(void **state)
 	fake_bus_advance(&fake, 1);
 	assert_true(fake.level[8]);
 	get(0x0c);
-	put(5, 0xff), put(3, 0xc0);                   /* once a minute */
+	put(5, 0xff), put(3, 0xc0); /* once a minute */
 	fake_bus_advance(&fake, 59 * NANOSECONDS);
 	assert_false(fake.level[8]);
 	fake_bus_advance(&fake, NANOSECONDS);
 	assert_true(fake.level[8]);
 	get(0x0c);
-	put(1, 0x7f);                                 /* never */
+	put(1, 0x7f); /* never */
 	assert_null(fake.bus.timers.first);
 }
 

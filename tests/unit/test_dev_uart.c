@@ -93,7 +93,7 @@ static void receive_trigger_and_timeout(void **state)
 	assert_int_equal(uart_input(uart, (const uint8_t *)"abc", 3), 3);
 	assert_false(fake.level[4]);
 	assert_int_equal(get(UART_LSR) & UART_LSR_DR, UART_LSR_DR);
-	fake_bus_advance(&fake, 347221);  /* 4 characters of 10 bits at 115200 baud: 347222 ns */
+	fake_bus_advance(&fake, 347221); /* 4 characters of 10 bits at 115200 baud: 347222 ns */
 	assert_false(fake.level[4]);
 	fake_bus_advance(&fake, 2);
 	assert_true(fake.level[4]);

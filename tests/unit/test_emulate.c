@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/decode.c vm/decode_steps.c vm/decode_vector.c vm/decode_table.c vm/emulate.c vm/emulate_alu.c vm/emulate_arithmetic.c vm/emulate_bits.c vm/emulate_control.c vm/emulate_memory.c vm/emulate_move.c vm/emulate_port.c vm/emulate_shift.c vm/emulate_stack.c vm/emulate_string.c vm/emulate_table.c 
+// sources: vm/decode.c vm/decode_steps.c vm/decode_vector.c vm/decode_table.c vm/emulate.c vm/emulate_alu.c vm/emulate_arithmetic.c vm/emulate_bits.c vm/emulate_control.c vm/emulate_memory.c vm/emulate_move.c vm/emulate_port.c vm/emulate_shift.c vm/emulate_stack.c vm/emulate_string.c vm/emulate_table.c
 /*
  * What the comparison with a processor can't show: segmentation, pages and faults, repetition that yields, ports and
  * their rights, completion (RF, TF, shadow), fetching. Memory is 1 MiB of linear addresses from 0 with a flag per page.
@@ -34,8 +34,12 @@ static enum status check(gva_t where, unsigned size, unsigned access, struct hv_
 	for (uint64_t at = where.v; at < where.v + size; at++) {
 		if (at < MEMORY && (page_rights[at / PAGE_SIZE] & access) == access)
 			continue;
-		*fault = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_PF, .has_error_code = true,
-					    .error_code = access & ACCESS_WRITE ? 2 : access & ACCESS_EXECUTE ? 16 : 0 };
+		*fault = (struct hv_event){ .kind = EVENT_EXCEPTION,
+					    .vector = VECTOR_PF,
+					    .has_error_code = true,
+					    .error_code = access & ACCESS_WRITE     ? 2
+							  : access & ACCESS_EXECUTE ? 16
+										    : 0 };
 		*fault_address = at;
 		return GUEST_FAULT;
 	}
@@ -110,15 +114,18 @@ static void set_up(enum test_mode mode, const void *code, unsigned size)
 	memset(page_rights, ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE, sizeof(page_rights));
 	reads = writes = fetches = exchange_losses = port_reads = 0;
 	refuse = false;
-	env = (struct emulate_env){ .read = read_memory, .write = write_memory, .port_in = port_in, .port_out = port_out };
+	env = (struct emulate_env){
+		.read = read_memory, .write = write_memory, .port_in = port_in, .port_out = port_out
+	};
 	memcpy(memory + CODE, code, size);
 	vcpu.valid = REGS_ALL;
 	vcpu.rflags = 2;
 	vcpu.rip = CODE;
 	vcpu.gpr[GPR_RSP] = 0x7000;
 	for (unsigned s = 0; s < SEG_COUNT; s++)
-		vcpu.segment[s] = (struct segment){ .limit = mode == REAL ? 0xffff : 0xffffffff,
-						    .attributes = mode == REAL ? SEG_ATTR_PRESENT | SEG_ATTR_S | 3 : DATA };
+		vcpu.segment[s] =
+			(struct segment){ .limit = mode == REAL ? 0xffff : 0xffffffff,
+					  .attributes = mode == REAL ? SEG_ATTR_PRESENT | SEG_ATTR_S | 3 : DATA };
 	if (mode == REAL)
 		return;
 	vcpu.cr0 = CR0_PE | CR0_PG;
@@ -129,10 +136,10 @@ static void set_up(enum test_mode mode, const void *code, unsigned size)
 	}
 }
 
-#define SET_UP(mode, ...) \
-	do { \
-		static const uint8_t code_[] = { __VA_ARGS__ }; \
-		set_up(mode, code_, sizeof(code_)); \
+#define SET_UP(mode, ...)                                                                                              \
+	do {                                                                                                           \
+		static const uint8_t code_[] = { __VA_ARGS__ };                                                        \
+		set_up(mode, code_, sizeof(code_));                                                                    \
 	} while (0)
 
 static void user_mode(void)
@@ -409,7 +416,8 @@ static void test_ports(void **state)
 	SET_UP(LONG, 0xec); /* in al, dx */
 	user_mode();
 	vcpu.gpr[GPR_RDX] = 0x3ff;
-	vcpu.segment[SEG_TR] = (struct segment){ .base = 0x20000, .limit = 104 + 0x3ff / 8, .attributes = SEG_ATTR_PRESENT | 0xb };
+	vcpu.segment[SEG_TR] =
+		(struct segment){ .base = 0x20000, .limit = 104 + 0x3ff / 8, .attributes = SEG_ATTR_PRESENT | 0xb };
 	memory[0x20000 + 102] = 104;
 	expect_fault(VECTOR_GP, 0); /* the bitmap lacks its last byte */
 	vcpu.segment[SEG_TR].limit++;
@@ -511,10 +519,18 @@ static void test_unhandled(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_limits), cmocka_unit_test(test_types), cmocka_unit_test(test_canonical_and_bases),
-		cmocka_unit_test(test_alignment), cmocka_unit_test(test_pages), cmocka_unit_test(test_fetch),
-		cmocka_unit_test(test_repeat), cmocka_unit_test(test_ports), cmocka_unit_test(test_locked),
-		cmocka_unit_test(test_completion), cmocka_unit_test(test_stack), cmocka_unit_test(test_unhandled),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_types),
+		cmocka_unit_test(test_canonical_and_bases),
+		cmocka_unit_test(test_alignment),
+		cmocka_unit_test(test_pages),
+		cmocka_unit_test(test_fetch),
+		cmocka_unit_test(test_repeat),
+		cmocka_unit_test(test_ports),
+		cmocka_unit_test(test_locked),
+		cmocka_unit_test(test_completion),
+		cmocka_unit_test(test_stack),
+		cmocka_unit_test(test_unhandled),
 	};
 
 	return cmocka_run_group_tests_name("emulate", tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/decode.c vm/decode_steps.c vm/decode_vector.c vm/decode_table.c vm/emulate.c vm/emulate_alu.c vm/emulate_arithmetic.c vm/emulate_bits.c vm/emulate_control.c vm/emulate_memory.c vm/emulate_move.c vm/emulate_port.c vm/emulate_shift.c vm/emulate_stack.c vm/emulate_string.c vm/emulate_table.c 
+// sources: vm/decode.c vm/decode_steps.c vm/decode_vector.c vm/decode_table.c vm/emulate.c vm/emulate_alu.c vm/emulate_arithmetic.c vm/emulate_bits.c vm/emulate_control.c vm/emulate_memory.c vm/emulate_move.c vm/emulate_port.c vm/emulate_shift.c vm/emulate_stack.c vm/emulate_string.c vm/emulate_table.c
 /*
  * The emulator against the processor that runs the test: random forms of the instructions, random operands, the same
  * registers and memory on both sides; then registers, defined flags, memory and #DE must be the same.
@@ -159,23 +159,23 @@ static unsigned below(unsigned n)
 	return (unsigned)((next_random() >> 33) % n);
 }
 
-#define M 0x001u       /* ModRM */
-#define PAIR 0x002u    /* opcode or opcode + 1: bytes or not */
+#define M 0x001u    /* ModRM */
+#define PAIR 0x002u /* opcode or opcode + 1: bytes or not */
 #define I8 0x004u
-#define IZ 0x008u      /* of operand size; a byte for PAIR's even opcode */
+#define IZ 0x008u /* of operand size; a byte for PAIR's even opcode */
 #define LOCK 0x010u
 #define MEMORY_ONLY 0x020u
 #define STRING 0x040u
 #define PLUS_REG 0x080u
-#define SCAN 0x100u    /* SCAS, CMPS */
+#define SCAN 0x100u /* SCAS, CMPS */
 #define BITS_IN_REG 0x200u
 #define CONDITION 0x400u
 #define F3 0x800u
-#define BYTE 0x1000u   /* always a byte */
+#define BYTE 0x1000u /* always a byte */
 #define IV 0x2000u
 #define SHIFT 0x4000u
-#define WIDE 0x8000u   /* no 66 */
-#define F6 0x10000u    /* an immediate for /0 and /1 */
+#define WIDE 0x8000u /* no 66 */
+#define F6 0x10000u  /* an immediate for /0 and /1 */
 
 static const struct form {
 	uint16_t opcode;   /* 0x0fxx: in the 0F map; 0x38xx: 0F38 */
@@ -183,31 +183,76 @@ static const struct form {
 	uint32_t flags;
 	uint64_t undefined;
 } forms[] = {
-#define ALU(n) { 8 * (n), 0xff, 0, M | PAIR | LOCK, 0 }, { 8 * (n) + 2, 0xff, 0, M | PAIR, 0 }, { 8 * (n) + 4, 0xff, 0, PAIR | IZ, 0 }
-	ALU(0), ALU(1), ALU(2), ALU(3), ALU(4), ALU(5), ALU(6), ALU(7),
-	{ 0x80, 0, 7, M | PAIR | IZ, 0 }, { 0x83, 0, 6, M | I8 | LOCK, 0 },
-	{ 0x84, 0xff, 0, M | PAIR, AF }, { 0xa8, 0xff, 0, PAIR | IZ, AF }, { 0x86, 0xff, 0, M | PAIR | LOCK, 0 },
-	{ 0x88, 0xff, 0, M | PAIR, 0 }, { 0x8a, 0xff, 0, M | PAIR, 0 }, { 0xc6, 0, 0, M | PAIR | IZ, 0 },
-	{ 0xb0, 0xff, 0, PLUS_REG | BYTE | I8, 0 }, { 0xb8, 0xff, 0, PLUS_REG | IV, 0 },
-	{ 0x8d, 0xff, 0, M | MEMORY_ONLY, 0 }, { 0x63, 0xff, 0, M, 0 }, { 0x90, 0xff, 0, PLUS_REG, 0 }, { 0x98, 0xff, 0, PAIR, 0 },
-	{ 0x9e, 0xff, 0, 0, 0 }, { 0x9f, 0xff, 0, 0, 0 }, { 0xf5, 0xff, 0, 0, 0 }, { 0xf8, 0xff, 0, PAIR, 0 },
-	{ 0xfe, 0, 1, M | PAIR | LOCK, 0 }, { 0xf6, 0, 0, M | PAIR | F6, AF }, { 0xf6, 2, 3, M | PAIR | LOCK, 0 },
-	{ 0xf6, 4, 5, M | PAIR, SF | ZF | AF | PF }, { 0xf6, 6, 7, M | PAIR, ARITHMETIC },
-	{ 0x69, 0xff, 0, M | IZ, SF | ZF | AF | PF }, { 0x6b, 0xff, 0, M | I8, SF | ZF | AF | PF },
+#define ALU(n)                                                                                                         \
+	{ 8 * (n), 0xff, 0, M | PAIR | LOCK, 0 }, { 8 * (n) + 2, 0xff, 0, M | PAIR, 0 },                               \
+	{                                                                                                              \
+		8 * (n) + 4, 0xff, 0, PAIR | IZ, 0                                                                     \
+	}
+	ALU(0),
+	ALU(1),
+	ALU(2),
+	ALU(3),
+	ALU(4),
+	ALU(5),
+	ALU(6),
+	ALU(7),
+	{ 0x80, 0, 7, M | PAIR | IZ, 0 },
+	{ 0x83, 0, 6, M | I8 | LOCK, 0 },
+	{ 0x84, 0xff, 0, M | PAIR, AF },
+	{ 0xa8, 0xff, 0, PAIR | IZ, AF },
+	{ 0x86, 0xff, 0, M | PAIR | LOCK, 0 },
+	{ 0x88, 0xff, 0, M | PAIR, 0 },
+	{ 0x8a, 0xff, 0, M | PAIR, 0 },
+	{ 0xc6, 0, 0, M | PAIR | IZ, 0 },
+	{ 0xb0, 0xff, 0, PLUS_REG | BYTE | I8, 0 },
+	{ 0xb8, 0xff, 0, PLUS_REG | IV, 0 },
+	{ 0x8d, 0xff, 0, M | MEMORY_ONLY, 0 },
+	{ 0x63, 0xff, 0, M, 0 },
+	{ 0x90, 0xff, 0, PLUS_REG, 0 },
+	{ 0x98, 0xff, 0, PAIR, 0 },
+	{ 0x9e, 0xff, 0, 0, 0 },
+	{ 0x9f, 0xff, 0, 0, 0 },
+	{ 0xf5, 0xff, 0, 0, 0 },
+	{ 0xf8, 0xff, 0, PAIR, 0 },
+	{ 0xfe, 0, 1, M | PAIR | LOCK, 0 },
+	{ 0xf6, 0, 0, M | PAIR | F6, AF },
+	{ 0xf6, 2, 3, M | PAIR | LOCK, 0 },
+	{ 0xf6, 4, 5, M | PAIR, SF | ZF | AF | PF },
+	{ 0xf6, 6, 7, M | PAIR, ARITHMETIC },
+	{ 0x69, 0xff, 0, M | IZ, SF | ZF | AF | PF },
+	{ 0x6b, 0xff, 0, M | I8, SF | ZF | AF | PF },
 	{ 0x0faf, 0xff, 0, M, SF | ZF | AF | PF },
-	{ 0xc0, 0, 7, M | PAIR | I8 | SHIFT, 0 }, { 0xd0, 0, 7, M | PAIR | SHIFT, 0 }, { 0xd2, 0, 7, M | PAIR | SHIFT, 0 },
-	{ 0x0fa4, 0xff, 0, M | I8 | SHIFT, 0 }, { 0x0fa5, 0xff, 0, M | SHIFT, 0 },
-	{ 0x0fac, 0xff, 0, M | I8 | SHIFT, 0 }, { 0x0fad, 0xff, 0, M | SHIFT, 0 },
-	{ 0x0fa3, 0xff, 0, M | BITS_IN_REG, OF | SF | AF | PF }, { 0x0fab, 0xff, 0, M | BITS_IN_REG | LOCK, OF | SF | AF | PF },
-	{ 0x0fb3, 0xff, 0, M | BITS_IN_REG | LOCK, OF | SF | AF | PF }, { 0x0fbb, 0xff, 0, M | BITS_IN_REG | LOCK, OF | SF | AF | PF },
-	{ 0x0fba, 5, 7, M | I8 | LOCK, OF | SF | AF | PF }, { 0x0fba, 4, 4, M | I8, OF | SF | AF | PF },
-	{ 0x0fbc, 0xff, 0, M, CF | OF | SF | AF | PF }, { 0x0fbd, 0xff, 0, M, CF | OF | SF | AF | PF }, { 0x0fb8, 0xff, 0, M | F3, 0 },
-	{ 0x0f90, 0, 0, M | CONDITION | BYTE, 0 }, { 0x0f40, 0xff, 0, M | CONDITION, 0 },
-	{ 0x0fb6, 0xff, 0, M | PAIR, 0 }, { 0x0fbe, 0xff, 0, M | PAIR, 0 },
-	{ 0x0fb0, 0xff, 0, M | PAIR | LOCK, 0 }, { 0x0fc0, 0xff, 0, M | PAIR | LOCK, 0 }, { 0x0fc7, 1, 1, M | MEMORY_ONLY | LOCK | WIDE, 0 },
-	{ 0x0fc8, 0xff, 0, PLUS_REG | WIDE, 0 }, { 0x38f0, 0xff, 0, M | MEMORY_ONLY, 0 }, { 0x38f1, 0xff, 0, M | MEMORY_ONLY, 0 },
-	{ 0xa4, 0xff, 0, PAIR | STRING, 0 }, { 0xaa, 0xff, 0, PAIR | STRING, 0 }, { 0xac, 0xff, 0, PAIR | STRING, 0 },
-	{ 0xa6, 0xff, 0, PAIR | STRING | SCAN, 0 }, { 0xae, 0xff, 0, PAIR | STRING | SCAN, 0 },
+	{ 0xc0, 0, 7, M | PAIR | I8 | SHIFT, 0 },
+	{ 0xd0, 0, 7, M | PAIR | SHIFT, 0 },
+	{ 0xd2, 0, 7, M | PAIR | SHIFT, 0 },
+	{ 0x0fa4, 0xff, 0, M | I8 | SHIFT, 0 },
+	{ 0x0fa5, 0xff, 0, M | SHIFT, 0 },
+	{ 0x0fac, 0xff, 0, M | I8 | SHIFT, 0 },
+	{ 0x0fad, 0xff, 0, M | SHIFT, 0 },
+	{ 0x0fa3, 0xff, 0, M | BITS_IN_REG, OF | SF | AF | PF },
+	{ 0x0fab, 0xff, 0, M | BITS_IN_REG | LOCK, OF | SF | AF | PF },
+	{ 0x0fb3, 0xff, 0, M | BITS_IN_REG | LOCK, OF | SF | AF | PF },
+	{ 0x0fbb, 0xff, 0, M | BITS_IN_REG | LOCK, OF | SF | AF | PF },
+	{ 0x0fba, 5, 7, M | I8 | LOCK, OF | SF | AF | PF },
+	{ 0x0fba, 4, 4, M | I8, OF | SF | AF | PF },
+	{ 0x0fbc, 0xff, 0, M, CF | OF | SF | AF | PF },
+	{ 0x0fbd, 0xff, 0, M, CF | OF | SF | AF | PF },
+	{ 0x0fb8, 0xff, 0, M | F3, 0 },
+	{ 0x0f90, 0, 0, M | CONDITION | BYTE, 0 },
+	{ 0x0f40, 0xff, 0, M | CONDITION, 0 },
+	{ 0x0fb6, 0xff, 0, M | PAIR, 0 },
+	{ 0x0fbe, 0xff, 0, M | PAIR, 0 },
+	{ 0x0fb0, 0xff, 0, M | PAIR | LOCK, 0 },
+	{ 0x0fc0, 0xff, 0, M | PAIR | LOCK, 0 },
+	{ 0x0fc7, 1, 1, M | MEMORY_ONLY | LOCK | WIDE, 0 },
+	{ 0x0fc8, 0xff, 0, PLUS_REG | WIDE, 0 },
+	{ 0x38f0, 0xff, 0, M | MEMORY_ONLY, 0 },
+	{ 0x38f1, 0xff, 0, M | MEMORY_ONLY, 0 },
+	{ 0xa4, 0xff, 0, PAIR | STRING, 0 },
+	{ 0xaa, 0xff, 0, PAIR | STRING, 0 },
+	{ 0xac, 0xff, 0, PAIR | STRING, 0 },
+	{ 0xa6, 0xff, 0, PAIR | STRING | SCAN, 0 },
+	{ 0xae, 0xff, 0, PAIR | STRING | SCAN, 0 },
 };
 
 struct example {
@@ -238,8 +283,21 @@ static unsigned random_register(bool byte_without_rex)
 /* Any value, with a taste for edges. */
 static uint64_t random_value(void)
 {
-	static const uint64_t edges[] = { 0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
-					  UINT64_C(0x7fffffffffffffff), UINT64_C(0x8000000000000000), ~UINT64_C(0) };
+	static const uint64_t edges[] = { 0,
+					  1,
+					  2,
+					  0x7f,
+					  0x80,
+					  0xff,
+					  0x7fff,
+					  0x8000,
+					  0xffff,
+					  0x7fffffff,
+					  0x80000000,
+					  0xffffffff,
+					  UINT64_C(0x7fffffffffffffff),
+					  UINT64_C(0x8000000000000000),
+					  ~UINT64_C(0) };
 	uint64_t value = next_random();
 
 	switch (below(4)) {
@@ -285,7 +343,8 @@ static void favour_equality(struct example *x)
 }
 
 /* The displacement is small, or the operand is RIP-relative; x->bytes ends where ModRM is to come. rex: already there. */
-static void put_modrm(struct example *x, unsigned reg, bool memory_form, unsigned rm, unsigned scale, unsigned immediate)
+static void put_modrm(struct example *x, unsigned reg, bool memory_form, unsigned rm, unsigned scale,
+		      unsigned immediate)
 {
 	static const uint8_t size[3] = { 0, 1, 4 };
 	unsigned mod = below(3), low = rm & 7;
@@ -340,7 +399,8 @@ static void random_example(struct example *x)
 	unsigned operand = (unsigned[]){ 2, 4, 8 }[form->flags & WIDE ? 1 + below(2) : below(3)];
 	bool memory_form = form->flags & MEMORY_ONLY || below(3);
 	bool need_rex = operand == 8 || below(2), lock = form->flags & LOCK && memory_form && below(2);
-	unsigned reg = form->low != 0xff ? form->low + below(form->high - form->low + 1) : random_register(byte && !extends && !need_rex);
+	unsigned reg = form->low != 0xff ? form->low + below(form->high - form->low + 1)
+					 : random_register(byte && !extends && !need_rex);
 	unsigned rm = memory_form ? bases[below(need_rex ? 7 : 3)] : random_register(byte_rm && !need_rex);
 	unsigned scale = need_rex ? below(7) : 4 + below(2), opcode = form->opcode, condition = below(16), immediate;
 
@@ -375,13 +435,17 @@ static void random_example(struct example *x)
 	if (byte && need_rex && form->flags & PLUS_REG && rm == GPR_RSP)
 		rm = GPR_RDX;
 	if (need_rex)
-		put(x, 0x40 | (operand == 8) << 3 | (form->flags & M && form->low == 0xff && reg > 7) << 2 |
-			       (memory_form && scale < 4) << 1 | (form->flags & (M | PLUS_REG) && rm > 7), 1);
+		put(x,
+		    0x40 | (operand == 8) << 3 | (form->flags & M && form->low == 0xff && reg > 7) << 2 |
+			    (memory_form && scale < 4) << 1 | (form->flags & (M | PLUS_REG) && rm > 7),
+		    1);
 	if (opcode >= 0x3800)
 		put(x, 0x380f, 2);
 	else if (opcode >= 0x0f00)
 		put(x, 0x0f, 1);
-	put(x, (opcode & 0xff) + odd + (form->flags & CONDITION ? condition : 0) + (form->flags & PLUS_REG ? rm & 7 : 0), 1);
+	put(x,
+	    (opcode & 0xff) + odd + (form->flags & CONDITION ? condition : 0) + (form->flags & PLUS_REG ? rm & 7 : 0),
+	    1);
 	immediate = immediate_bytes(form, byte, operand);
 	if (form->flags & M)
 		put_modrm(x, reg, memory_form, rm, scale, immediate);
@@ -395,7 +459,8 @@ static bool shift_is_defined(const struct example *x, const struct hv_vcpu *vcpu
 	bool wide = false, two_byte;
 	uint8_t opcode;
 
-	while (x->bytes[at] == 0x66 || x->bytes[at] == 0x67 || x->bytes[at] == 0xf0 || x->bytes[at] == 0xf3 || x->bytes[at] == 0xf2)
+	while (x->bytes[at] == 0x66 || x->bytes[at] == 0x67 || x->bytes[at] == 0xf0 || x->bytes[at] == 0xf3 ||
+	       x->bytes[at] == 0xf2)
 		at++;
 	if ((x->bytes[at] & 0xf0) == 0x40)
 		wide = x->bytes[at++] & 8;
@@ -431,7 +496,8 @@ static void show(const struct example *x, const struct native *native, const str
 		    x->state.flags, native->flags, vcpu->rflags, undefined);
 	for (unsigned n = 0; n < 16; n++)
 		if (n != GPR_RSP && (native->gpr[n] != vcpu->gpr[n]))
-			print_error("  gpr %u: before %#lx native %#lx ours %#lx\n", n, x->state.gpr[n], native->gpr[n], vcpu->gpr[n]);
+			print_error("  gpr %u: before %#lx native %#lx ours %#lx\n", n, x->state.gpr[n], native->gpr[n],
+				    vcpu->gpr[n]);
 	for (unsigned n = 0; n < MEMORY; n++)
 		if (memory[n] != shadow[n])
 			print_error("  memory %#x: native %#x ours %#x\n", n, memory[n], shadow[n]);
@@ -477,7 +543,8 @@ static int try_one(unsigned long *faults)
 		return 1;
 	if (number == SIGILL && result == EMULATE_FAULT && vcpu.inject.vector == VECTOR_UD)
 		return 1;
-	if (number == 0 && result == EMULATE_DONE && same(&native, &vcpu, undefined) && vcpu.rip == (uintptr_t)code + x.length)
+	if (number == 0 && result == EMULATE_DONE && same(&native, &vcpu, undefined) &&
+	    vcpu.rip == (uintptr_t)code + x.length)
 		return 1;
 	show(&x, &native, &vcpu, number, result, undefined);
 	return -1;

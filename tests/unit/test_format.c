@@ -19,21 +19,37 @@
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 #pragma GCC diagnostic ignored "-Wformat-security"
 
-#define SAME(...)                                                                      \
-	do {                                                                           \
-		char ours[256], theirs[256];                                           \
-		size_t a = format_string(ours, sizeof(ours), __VA_ARGS__);             \
-		size_t b = (size_t)snprintf(theirs, sizeof(theirs), __VA_ARGS__);      \
-		if (a != b || strcmp(ours, theirs))                                    \
-			fail_msg("ours \"%s\" (%zu), C's \"%s\" (%zu)", ours, a, theirs, b); \
+#define SAME(...)                                                                                                      \
+	do {                                                                                                           \
+		char ours[256], theirs[256];                                                                           \
+		size_t a = format_string(ours, sizeof(ours), __VA_ARGS__);                                             \
+		size_t b = (size_t)snprintf(theirs, sizeof(theirs), __VA_ARGS__);                                      \
+		if (a != b || strcmp(ours, theirs))                                                                    \
+			fail_msg("ours \"%s\" (%zu), C's \"%s\" (%zu)", ours, a, theirs, b);                           \
 	} while (0)
 
 static const char *const flag_sets[] = { "", "-", "0", "+", " ", "#", "-0", "+-", "0+", "#0", "-#", "+ ", "-+ #0" };
 static const char *const widths[] = { "", "1", "5", "20", "40" };
 static const char *const precisions[] = { "", ".", ".0", ".1", ".7", ".25" };
 
-static const uint64_t values[] = { 0, 1, 7, 8, 9, 10, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000,
-	0xffffffff, UINT64_C(0x7fffffffffffffff), UINT64_C(0x8000000000000000), UINT64_C(0xffffffffffffffff) };
+static const uint64_t values[] = { 0,
+				   1,
+				   7,
+				   8,
+				   9,
+				   10,
+				   0x7f,
+				   0x80,
+				   0xff,
+				   0x7fff,
+				   0x8000,
+				   0xffff,
+				   0x7fffffff,
+				   0x80000000,
+				   0xffffffff,
+				   UINT64_C(0x7fffffffffffffff),
+				   UINT64_C(0x8000000000000000),
+				   UINT64_C(0xffffffffffffffff) };
 
 static void each_shape(const char *tail, void (*check)(const char *format, uint64_t value))
 {
@@ -62,8 +78,8 @@ static void check_long(const char *format, uint64_t value)
 static void integers(void **state)
 {
 	static const char *const narrow[] = { "d", "i", "u", "x", "X", "o", "hd", "hu", "hx", "hhd", "hhu", "hhX" };
-	static const char *const wide[] = { "ld", "lu", "lx", "lX", "lo", "lld", "llu", "llx", "zd", "zu", "zx", "jd",
-					    "ju" };
+	static const char *const wide[] = { "ld",  "lu", "lx", "lX", "lo", "lld", "llu",
+					    "llx", "zd", "zu", "zx", "jd", "ju" };
 
 	for (size_t i = 0; i < sizeof(narrow) / sizeof(*narrow); i++)
 		each_shape(narrow[i], check_int);
@@ -132,8 +148,11 @@ static void huge_width_is_bounded(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(integers), cmocka_unit_test(texts), cmocka_unit_test(null_string),
-		cmocka_unit_test(cut_at_the_end), cmocka_unit_test(unknown_stands_as_it_is),
+		cmocka_unit_test(integers),
+		cmocka_unit_test(texts),
+		cmocka_unit_test(null_string),
+		cmocka_unit_test(cut_at_the_end),
+		cmocka_unit_test(unknown_stands_as_it_is),
 		cmocka_unit_test(huge_width_is_bounded),
 	};
 

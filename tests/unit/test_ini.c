@@ -243,9 +243,9 @@ static void test_random_text(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_forms),	    cmocka_unit_test(test_comments_in_values),
-		cmocka_unit_test(test_quotes),	    cmocka_unit_test(test_line_ends_and_mark),
-		cmocka_unit_test(test_refused),	    cmocka_unit_test(test_nul_bytes),
+		cmocka_unit_test(test_forms),       cmocka_unit_test(test_comments_in_values),
+		cmocka_unit_test(test_quotes),      cmocka_unit_test(test_line_ends_and_mark),
+		cmocka_unit_test(test_refused),     cmocka_unit_test(test_nul_bytes),
 		cmocka_unit_test(test_line_length), cmocka_unit_test(test_lists),
 		cmocka_unit_test(test_comparison),  cmocka_unit_test(test_random_text),
 	};

@@ -122,8 +122,11 @@ static void test_boot_tables(void **state)
 	assert_int_equal(load_copy("\xf4", 1), OK);
 	for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
 		struct walk_result r;
-		struct walk_context c = { .cr0 = load_hv.cr0, .cr3 = load_hv.cr3, .cr4 = load_hv.cr4,
-					  .efer = load_hv.efer, .physical_bits = 40 };
+		struct walk_context c = { .cr0 = load_hv.cr0,
+					  .cr3 = load_hv.cr3,
+					  .cr4 = load_hv.cr4,
+					  .efer = load_hv.efer,
+					  .physical_bits = 40 };
 
 		assert_int_equal(guest_walk(pgm, &c, gva(places[i]), RWX & ~ACCESS_EXECUTE, &r), OK);
 		assert_int_equal(r.gpa.v, places[i]);
@@ -133,14 +136,26 @@ static void test_boot_tables(void **state)
 
 static void test_linux_refused(void **state)
 {
-	static const struct { size_t at, size; uint64_t value; enum status status; } cases[] = {
-#define FIELD(name, value, status) \
+	static const struct {
+		size_t at, size;
+		uint64_t value;
+		enum status status;
+	} cases[] = {
+#define FIELD(name, value, status)                                                                                     \
 	{ offsetof(struct setup_header, name), sizeof(((struct setup_header *)0)->name), value, status }
-		FIELD(header, 0, BAD_FORMAT), FIELD(version, 0x0205, NOT_SUPPORTED), FIELD(loadflags, 0, NOT_SUPPORTED),
-		FIELD(setup_sects, 255, TRUNCATED), FIELD(init_size, 0xffffffff, BAD_ADDRESS),
-		FIELD(init_size, RAM, BAD_ADDRESS), FIELD(init_size, 0, OK), FIELD(pref_address, UINT64_MAX, OK),
-		FIELD(pref_address, RAM - 4096, OK), FIELD(pref_address, 0x1000, OK), FIELD(initrd_addr_max, 0, BAD_ADDRESS),
-		FIELD(initrd_addr_max, 0x1000000, BAD_ADDRESS), FIELD(initrd_addr_max, UINT32_MAX, OK),
+		FIELD(header, 0, BAD_FORMAT),
+		FIELD(version, 0x0205, NOT_SUPPORTED),
+		FIELD(loadflags, 0, NOT_SUPPORTED),
+		FIELD(setup_sects, 255, TRUNCATED),
+		FIELD(init_size, 0xffffffff, BAD_ADDRESS),
+		FIELD(init_size, RAM, BAD_ADDRESS),
+		FIELD(init_size, 0, OK),
+		FIELD(pref_address, UINT64_MAX, OK),
+		FIELD(pref_address, RAM - 4096, OK),
+		FIELD(pref_address, 0x1000, OK),
+		FIELD(initrd_addr_max, 0, BAD_ADDRESS),
+		FIELD(initrd_addr_max, 0x1000000, BAD_ADDRESS),
+		FIELD(initrd_addr_max, UINT32_MAX, OK),
 		FIELD(cmdline_size, 3, BAD_VALUE),
 	};
 
@@ -194,7 +209,7 @@ static void test_cut_off(void **state)
 		assert_int_not_equal(load_once(PROTOCOL_LINUX, image, size), OK);
 	for (unsigned wide = 0; wide < 2; wide++) {
 		wide ? make_elf64(elf) : make_elf32(elf);
-		for (size_t size = 0; size < ELF_DATA + 0x700; size += size > 0x200 ? 211 : 3)
+		for (size_t size = 0; size<ELF_DATA + 0x700; size += size> 0x200 ? 211 : 3)
 			assert_int_not_equal(load_once(PROTOCOL_MULTIBOOT, elf, size), OK);
 		assert_int_equal(load_once(PROTOCOL_MULTIBOOT, elf, ELF_DATA + 0x700), OK);
 	}
@@ -242,15 +257,33 @@ static void test_elf(void **state)
 
 static void test_elf_refused(void **state)
 {
-	static const struct { bool segment; size_t at32, at64, size; uint64_t value; } cases[] = {
+	static const struct {
+		bool segment;
+		size_t at32, at64, size;
+		uint64_t value;
+	} cases[] = {
 #define IN_FILE(name, bytes, value) { false, offsetof(Elf32_Ehdr, name), offsetof(Elf64_Ehdr, name), bytes, value }
-#define IN_SEGMENT(name, bytes, value) { true, offsetof(Elf32_Phdr, name), offsetof(Elf64_Phdr, name), bytes, value }
-		IN_FILE(e_phoff, 0, HUGE64), IN_FILE(e_phoff, 0, ELF_BYTES - 8), IN_FILE(e_phnum, 2, 65535),
-		IN_FILE(e_phentsize, 2, 16), IN_FILE(e_phentsize, 2, 0),
-		IN_SEGMENT(p_offset, 0, HUGE64), IN_SEGMENT(p_offset, 0, ELF_BYTES - 0x6ff), IN_SEGMENT(p_filesz, 0, HUGE64),
-		IN_SEGMENT(p_filesz, 0, 0x3001), IN_SEGMENT(p_memsz, 0, HUGE64), IN_SEGMENT(p_memsz, 0, 0x6ff),
-		IN_SEGMENT(p_memsz, 0, RAM), IN_SEGMENT(p_paddr, 0, HUGE64), IN_SEGMENT(p_paddr, 0, RAM),
-		IN_SEGMENT(p_paddr, 0, RAM - 0x2fff), IN_SEGMENT(p_paddr, 0, 0x9ff00), IN_SEGMENT(p_paddr, 0, LOAD_ROM),
+#define IN_SEGMENT(name, bytes, value)                                                                                 \
+	{                                                                                                              \
+		true, offsetof(Elf32_Phdr, name), offsetof(Elf64_Phdr, name), bytes, value                             \
+	}
+		IN_FILE(e_phoff, 0, HUGE64),
+		IN_FILE(e_phoff, 0, ELF_BYTES - 8),
+		IN_FILE(e_phnum, 2, 65535),
+		IN_FILE(e_phentsize, 2, 16),
+		IN_FILE(e_phentsize, 2, 0),
+		IN_SEGMENT(p_offset, 0, HUGE64),
+		IN_SEGMENT(p_offset, 0, ELF_BYTES - 0x6ff),
+		IN_SEGMENT(p_filesz, 0, HUGE64),
+		IN_SEGMENT(p_filesz, 0, 0x3001),
+		IN_SEGMENT(p_memsz, 0, HUGE64),
+		IN_SEGMENT(p_memsz, 0, 0x6ff),
+		IN_SEGMENT(p_memsz, 0, RAM),
+		IN_SEGMENT(p_paddr, 0, HUGE64),
+		IN_SEGMENT(p_paddr, 0, RAM),
+		IN_SEGMENT(p_paddr, 0, RAM - 0x2fff),
+		IN_SEGMENT(p_paddr, 0, 0x9ff00),
+		IN_SEGMENT(p_paddr, 0, LOAD_ROM),
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -284,7 +317,9 @@ static void test_entry_too_high(void **state)
 static void test_many_segments(void **state)
 {
 	size_t count = 1500, size = 6 * MIB;
-	Elf32_Phdr p = { .p_type = PT_LOAD, .p_paddr = 0x100000, .p_filesz = (Elf32_Word)size, .p_memsz = (Elf32_Word)size };
+	Elf32_Phdr p = {
+		.p_type = PT_LOAD, .p_paddr = 0x100000, .p_filesz = (Elf32_Word)size, .p_memsz = (Elf32_Word)size
+	};
 	uint8_t *elf = calloc(1, size);
 	Elf32_Ehdr *e = (Elf32_Ehdr *)elf;
 
@@ -302,10 +337,20 @@ static void test_addresses(void **state)
 {
 	uint32_t h[8] = { 0x1badb002, 0x10003, 0, 0x200010, 0x200000, 0x200100, 0x201000, 0x200040 };
 	uint8_t file[512];
-	static const struct { unsigned field; uint32_t value; enum status status; } cases[] = {
-		{ 3, 0x1fffff, BAD_FORMAT }, { 3, 0x200020, BAD_FORMAT }, { 5, 0x1fffff, BAD_FORMAT },
-		{ 5, 0x200201, TRUNCATED }, { 5, 0, OK }, { 6, 0, OK }, { 6, 0xffffffff, BAD_ADDRESS },
-		{ 6, 0x1fffff, BAD_FORMAT }, { 4, 0, BAD_FORMAT },
+	static const struct {
+		unsigned field;
+		uint32_t value;
+		enum status status;
+	} cases[] = {
+		{ 3, 0x1fffff, BAD_FORMAT },
+		{ 3, 0x200020, BAD_FORMAT },
+		{ 5, 0x1fffff, BAD_FORMAT },
+		{ 5, 0x200201, TRUNCATED },
+		{ 5, 0, OK },
+		{ 6, 0, OK },
+		{ 6, 0xffffffff, BAD_ADDRESS },
+		{ 6, 0x1fffff, BAD_FORMAT },
+		{ 4, 0, BAD_FORMAT },
 	};
 
 	h[2] = -(h[0] + h[1]);
@@ -399,8 +444,9 @@ static void check_table(uint64_t where, const char *signature)
 		assert_true(file >= 0);
 		assert_int_equal(write(file, bytes, length), length);
 		close(file);
-		snprintf(command, sizeof(command), "iasl -d %s >%s.log 2>&1 && ! grep -Ei 'error|invalid|incorrect' %s.log %s.dsl",
-			 name, name, name, name);
+		snprintf(command, sizeof(command),
+			 "iasl -d %s >%s.log 2>&1 && ! grep -Ei 'error|invalid|incorrect' %s.log %s.dsl", name, name,
+			 name, name);
 		if (system(command))
 			fail_msg("iasl doesn't like %s: %s.log", signature, name);
 		snprintf(command, sizeof(command), "rm -f %s %s.log %s.dsl", name, name, name);
@@ -476,11 +522,13 @@ static void test_random_damage(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_linux), cmocka_unit_test(test_boot_tables), cmocka_unit_test(test_linux_refused),
-		cmocka_unit_test(test_files), cmocka_unit_test(test_cut_off), cmocka_unit_test(test_elf),
-		cmocka_unit_test(test_elf_refused), cmocka_unit_test(test_entry_too_high),
-		cmocka_unit_test(test_many_segments), cmocka_unit_test(test_addresses), cmocka_unit_test(test_flat),
-		cmocka_unit_test(test_acpi), cmocka_unit_test(test_random_damage),
+		cmocka_unit_test(test_linux),         cmocka_unit_test(test_boot_tables),
+		cmocka_unit_test(test_linux_refused), cmocka_unit_test(test_files),
+		cmocka_unit_test(test_cut_off),       cmocka_unit_test(test_elf),
+		cmocka_unit_test(test_elf_refused),   cmocka_unit_test(test_entry_too_high),
+		cmocka_unit_test(test_many_segments), cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_flat),          cmocka_unit_test(test_acpi),
+		cmocka_unit_test(test_random_damage),
 	};
 
 	pgm_world_start(WORLD);

@@ -137,8 +137,10 @@ static void test_policy(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_a_promise_is_kept), cmocka_unit_test(test_many_machines),
-		cmocka_unit_test(test_too_many),	  cmocka_unit_test(test_resize),
+		cmocka_unit_test(test_a_promise_is_kept),
+		cmocka_unit_test(test_many_machines),
+		cmocka_unit_test(test_too_many),
+		cmocka_unit_test(test_resize),
 		cmocka_unit_test(test_policy),
 	};
 

@@ -147,7 +147,8 @@ static void test_gib(void **state)
 	assert_true(file >= 0);
 	assert_int_equal(ftruncate(file, BLOCK_SIZE), 0);
 	for (uint64_t at = GIB; at < 2 * GIB; at += BLOCK_SIZE)
-		assert_true(mmap(direct_map + at, BLOCK_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) != MAP_FAILED);
+		assert_true(mmap(direct_map + at, BLOCK_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file,
+				 0) != MAP_FAILED);
 	mm_add_range(GIB, GIB);
 	before = totals_now();
 	account = open_account(GIB / PAGE_SIZE, 0, 0);

@@ -6,21 +6,48 @@
 static struct account *account;
 static hpa_t frame, table, block;
 
-static void damage_record(void) { record_store(frame_slot(frame), record_load(frame_slot(frame)) ^ (5ull << RECORD_OWNER_SHIFT)); }
-static void damage_free_count(void) { chunk_of(frame)->free ^= 1; }
-static void damage_dirty_count(void) { chunk_of(frame)->dirty ^= 1; }
+static void damage_record(void)
+{
+	record_store(frame_slot(frame), record_load(frame_slot(frame)) ^ (5ull << RECORD_OWNER_SHIFT));
+}
+static void damage_free_count(void)
+{
+	chunk_of(frame)->free ^= 1;
+}
+static void damage_dirty_count(void)
+{
+	chunk_of(frame)->dirty ^= 1;
+}
 static void damage_list(void)
 {
 	frame_record *slot = &chunk_of(frame)->records[chunk_of(frame)->dirty_head];
 
 	record_store(slot, record_load(slot) ^ (3ull << RECORD_PREVIOUS_SHIFT));
 }
-static void damage_head(void) { chunk_of(frame)->dirty_head ^= 0x1000; }
-static void damage_kind(void) { record_store(frame_slot(table), record_load(frame_slot(table)) ^ FRAME_TABLE ^ FRAME_PRIVATE); }
-static void damage_account(void) { account->allocated[ACCOUNT_BASE] ^= 8; }
-static void damage_owner(void) { chunk_of(block)->owner ^= 0x155; }
-static void damage_bucket(void) { chunk_of(frame)->bucket ^= 1; }
-static void damage_present(void) { chunk_of(block)->present ^= 1; }
+static void damage_head(void)
+{
+	chunk_of(frame)->dirty_head ^= 0x1000;
+}
+static void damage_kind(void)
+{
+	record_store(frame_slot(table), record_load(frame_slot(table)) ^ FRAME_TABLE ^ FRAME_PRIVATE);
+}
+static void damage_account(void)
+{
+	account->allocated[ACCOUNT_BASE] ^= 8;
+}
+static void damage_owner(void)
+{
+	chunk_of(block)->owner ^= 0x155;
+}
+static void damage_bucket(void)
+{
+	chunk_of(frame)->bucket ^= 1;
+}
+static void damage_present(void)
+{
+	chunk_of(block)->present ^= 1;
+}
 
 static unsigned lines;
 
@@ -32,8 +59,9 @@ static void count_line(void *context, const char *line)
 
 static void test_damage(void **state)
 {
-	static void (*const damages[])(void) = { damage_record, damage_free_count, damage_dirty_count, damage_list, damage_head,
-						  damage_kind, damage_account, damage_owner, damage_bucket, damage_present };
+	static void (*const damages[])(void) = { damage_record, damage_free_count, damage_dirty_count, damage_list,
+						 damage_head,   damage_kind,       damage_account,     damage_owner,
+						 damage_bucket, damage_present };
 	bool zero;
 
 	account = open_account(2000, 20, 0);

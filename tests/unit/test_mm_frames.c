@@ -154,7 +154,8 @@ static void test_exhaustion(void **state)
 		count++;
 	totals = totals_now();
 	assert_int_equal(totals.private_pages, count);
-	assert_int_equal(totals.free_pages + totals.private_pages + totals.table_pages + totals.kernel_pages, totals.pages);
+	assert_int_equal(totals.free_pages + totals.private_pages + totals.table_pages + totals.kernel_pages,
+			 totals.pages);
 	/* All frames of all split chunks are in use, b's reserve included. */
 	assert_int_equal(count, totals.split_chunks * 512);
 	assert_true(mm_counters.frames_mixed > mixed);
@@ -305,11 +306,11 @@ static void test_add_range(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_start),	    cmocka_unit_test(test_zero_and_described),
-		cmocka_unit_test(test_affinity),    cmocka_unit_test(test_many_and_quota),
-		cmocka_unit_test(test_exhaustion),  cmocka_unit_test(test_orphans),
-		cmocka_unit_test(test_spare),	    cmocka_unit_test(test_prezero),
-		cmocka_unit_test(test_injection),   cmocka_unit_test(test_add_range),
+		cmocka_unit_test(test_start),      cmocka_unit_test(test_zero_and_described),
+		cmocka_unit_test(test_affinity),   cmocka_unit_test(test_many_and_quota),
+		cmocka_unit_test(test_exhaustion), cmocka_unit_test(test_orphans),
+		cmocka_unit_test(test_spare),      cmocka_unit_test(test_prezero),
+		cmocka_unit_test(test_injection),  cmocka_unit_test(test_add_range),
 	};
 
 	world_start(WORLD);

@@ -28,7 +28,9 @@ static void sync_watch(struct flush_domain *domain, uint64_t generation)
 
 static void watch_start(const hpa_t *frames, unsigned count)
 {
-	watch = (struct watch){ .domain = { .generation = 41, .sync = sync_watch }, .frames = frames, .count = count, .last = 41 };
+	watch = (struct watch){
+		.domain = { .generation = 41, .sync = sync_watch }, .frames = frames, .count = count, .last = 41
+	};
 }
 
 static bool is_free(hpa_t frame)
@@ -142,7 +144,9 @@ static void test_shared(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_frames), cmocka_unit_test(test_overflow), cmocka_unit_test(test_block),
+		cmocka_unit_test(test_frames),
+		cmocka_unit_test(test_overflow),
+		cmocka_unit_test(test_block),
 		cmocka_unit_test(test_shared),
 	};
 

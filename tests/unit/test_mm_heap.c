@@ -22,8 +22,8 @@ static bool is_clear(const uint8_t *bytes, size_t size)
 
 static void test_sizes(void **state)
 {
-	static const size_t sizes[] = { 1, 8, 15, 16, 17, 100, 256, 257, 1008, 1009, 2016, 2017, 2048, 4096, 4097, 8192, 65536,
-					1048576, 1048577, 2097152 };
+	static const size_t sizes[] = { 1,    8,    15,   16,   17,   100,  256,   257,     1008,    1009,
+					2016, 2017, 2048, 4096, 4097, 8192, 65536, 1048576, 1048577, 2097152 };
 
 	for (unsigned round = 0; round < 3; round++) {
 		for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
@@ -44,7 +44,10 @@ static void test_sizes(void **state)
 
 static void test_all_returns(void **state)
 {
-	static struct { uint8_t *at; size_t size; } objects[3000];
+	static struct {
+		uint8_t *at;
+		size_t size;
+	} objects[3000];
 	uint64_t before, seed = 12345;
 
 	kernel_magazine_drain();
@@ -143,7 +146,8 @@ static void freed_twice(void)
 	struct account *account = open_account(10, 0, 0);
 	hpa_t frame;
 
-	if (frame_alloc(account, ACCOUNT_BASE, gpa(0), &frame) != OK || frame_alloc(account, ACCOUNT_BASE, gpa(0), &(hpa_t){ 0 }) != OK)
+	if (frame_alloc(account, ACCOUNT_BASE, gpa(0), &frame) != OK ||
+	    frame_alloc(account, ACCOUNT_BASE, gpa(0), &(hpa_t){ 0 }) != OK)
 		return;
 	free_one(account, frame, ACCOUNT_BASE);
 	free_one(account, frame, ACCOUNT_BASE);
@@ -160,8 +164,8 @@ static void of_another_machine(void)
 
 static void test_panics(void **state)
 {
-	static void (*const bad[])(void) = { wrong_size, slightly_wrong_size, past_the_end, after_free,
-					      wrong_pages, freed_twice, of_another_machine };
+	static void (*const bad[])(void) = { wrong_size,  slightly_wrong_size, past_the_end,      after_free,
+					     wrong_pages, freed_twice,         of_another_machine };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		int status;
@@ -181,8 +185,10 @@ static void test_panics(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_sizes),	 cmocka_unit_test(test_all_returns),
-		cmocka_unit_test(test_runs_out), cmocka_unit_test(test_panics),
+		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_all_returns),
+		cmocka_unit_test(test_runs_out),
+		cmocka_unit_test(test_panics),
 	};
 
 	world_start(32 * MIB);

@@ -93,12 +93,12 @@ static void test_sorts_and_merges(void **state)
 static void test_keeps_out(void **state)
 {
 	static const struct memory_range keep[] = {
-		{ 20 * MIB + 5, 10 },            /* less than a page: its page */
-		{ 15 * MIB, 2 * MIB },           /* over the start */
-		{ 31 * MIB, 8 * MIB },           /* over the end */
-		{ 50 * MIB, MIB },               /* all of a range */
-		{ 90 * MIB, MIB },               /* touches nothing */
-		{ 1, 0 },                        /* empty */
+		{ 20 * MIB + 5, 10 },  /* less than a page: its page */
+		{ 15 * MIB, 2 * MIB }, /* over the start */
+		{ 31 * MIB, 8 * MIB }, /* over the end */
+		{ 50 * MIB, MIB },     /* all of a range */
+		{ 90 * MIB, MIB },     /* touches nothing */
+		{ 1, 0 },              /* empty */
 	};
 
 	map_clear();
@@ -127,11 +127,17 @@ static void test_refuses(void **state)
 		uint64_t base, pages;
 		const char *text;
 	} cases[] = {
-		{ 0x1001, 1, "not page-aligned" }, { 0x1000, 0, "empty" },
-		{ ~UINT64_C(0) - 4095, 1, "beyond" }, { 0xfffffffff000, ~UINT64_C(0), "beyond" },
-		{ BIT(52), 1, "beyond" }, { 0x1000, BIT(52), "beyond" }, { BIT(51), BIT(40), "beyond" },
-		{ 17 * MIB - PAGE_SIZE, 2, "overlaps" }, { 15 * MIB, 1024, "overlaps" },
-		{ 16 * MIB, 256, "overlaps" }, { 16 * MIB + PAGE_SIZE, 1, "overlaps" },
+		{ 0x1001, 1, "not page-aligned" },
+		{ 0x1000, 0, "empty" },
+		{ ~UINT64_C(0) - 4095, 1, "beyond" },
+		{ 0xfffffffff000, ~UINT64_C(0), "beyond" },
+		{ BIT(52), 1, "beyond" },
+		{ 0x1000, BIT(52), "beyond" },
+		{ BIT(51), BIT(40), "beyond" },
+		{ 17 * MIB - PAGE_SIZE, 2, "overlaps" },
+		{ 15 * MIB, 1024, "overlaps" },
+		{ 16 * MIB, 256, "overlaps" },
+		{ 16 * MIB + PAGE_SIZE, 1, "overlaps" },
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -153,7 +159,8 @@ static void test_bad_sizes(void **state)
 	map_clear();
 	map_add(RAM, 16 * MIB, 256, 0);
 	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++)
-		assert_int_equal(intake_parse(map, sizes[i][0], sizes[i][1], NULL, 0, &layout, why, sizeof(why)), BAD_FORMAT);
+		assert_int_equal(intake_parse(map, sizes[i][0], sizes[i][1], NULL, 0, &layout, why, sizeof(why)),
+				 BAD_FORMAT);
 	/* An unaligned map, and one that a short buffer must explain. */
 	memmove(map + 1, map, STRIDE);
 	assert_int_equal(intake_parse(map + 1, STRIDE, STRIDE, NULL, 0, &layout, why, sizeof(why)), OK);
@@ -185,13 +192,15 @@ static void test_limits(void **state)
 
 static void test_exclude(void **state)
 {
-	struct memory_layout layout = { .count = 2, .usable_bytes = 6 * MIB,
+	struct memory_layout layout = { .count = 2,
+					.usable_bytes = 6 * MIB,
 					.usable = { { 0, 4 * MIB }, { 8 * MIB, 2 * MIB } } };
 
 	(void)state;
 	assert_int_equal(intake_exclude(&layout, MIB, MIB), OK);
 	assert_int_equal(layout.count, 3);
-	assert_true(layout.usable[0].size == MIB && layout.usable[1].base == 2 * MIB && layout.usable[1].size == 2 * MIB);
+	assert_true(layout.usable[0].size == MIB && layout.usable[1].base == 2 * MIB &&
+		    layout.usable[1].size == 2 * MIB);
 	assert_true(layout.usable_bytes == 5 * MIB && layout.reserved_bytes == MIB);
 	/* Over the end of one range and the whole of the next. */
 	assert_int_equal(intake_exclude(&layout, 3 * MIB, 16 * MIB), OK);
@@ -237,10 +246,15 @@ static void test_early_alloc(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_types),	       cmocka_unit_test(test_attributes),
-		cmocka_unit_test(test_sorts_and_merges), cmocka_unit_test(test_keeps_out),
-		cmocka_unit_test(test_refuses),	       cmocka_unit_test(test_bad_sizes),
-		cmocka_unit_test(test_limits),	       cmocka_unit_test(test_early_alloc), cmocka_unit_test(test_exclude),
+		cmocka_unit_test(test_types),
+		cmocka_unit_test(test_attributes),
+		cmocka_unit_test(test_sorts_and_merges),
+		cmocka_unit_test(test_keeps_out),
+		cmocka_unit_test(test_refuses),
+		cmocka_unit_test(test_bad_sizes),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_early_alloc),
+		cmocka_unit_test(test_exclude),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

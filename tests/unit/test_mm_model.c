@@ -18,12 +18,29 @@
 #define OPERATIONS 400u
 
 enum operation {
-	OPEN, CLOSE, FRAME, FIXED, MANY, TABLE, BLOCK, SPLIT, FREE, FREE_MANY, FREE_ALL, PREZERO, HEAP, HEAP_FREE, INJECT, RESIZE,
-	CHECK, OPERATION_KINDS
+	OPEN,
+	CLOSE,
+	FRAME,
+	FIXED,
+	MANY,
+	TABLE,
+	BLOCK,
+	SPLIT,
+	FREE,
+	FREE_MANY,
+	FREE_ALL,
+	PREZERO,
+	HEAP,
+	HEAP_FREE,
+	INJECT,
+	RESIZE,
+	CHECK,
+	OPERATION_KINDS
 };
 
-static const char *const names[] = { "open", "close", "frame", "fixed", "many", "table", "block", "split", "free", "free many",
-				     "free all", "prezero", "heap", "heap free", "inject", "resize", "check" };
+static const char *const names[] = { "open",  "close",     "frame",  "fixed",     "many",     "table",
+				     "block", "split",     "free",   "free many", "free all", "prezero",
+				     "heap",  "heap free", "inject", "resize",    "check" };
 
 struct step {
 	uint8_t what, machine;
@@ -41,15 +58,18 @@ static struct thing things[THINGS];
 static unsigned thing_count;
 static struct account machines[MACHINES + 1];
 static bool is_open[MACHINES + 1];
-static struct { uint8_t *at; size_t size; } objects[64];
+static struct {
+	uint8_t *at;
+	size_t size;
+} objects[64];
 static uint8_t owner_of[FRAMES]; /* the model: machine, or 100 for the heap's large objects */
 
-#define must(condition)                                                                   \
-	do {                                                                               \
-		if (!(condition)) {                                                        \
-			fprintf(stderr, "%s:%d: %s fails\n", __FILE__, __LINE__, #condition); \
-			_exit(3);                                                          \
-		}                                                                          \
+#define must(condition)                                                                                                \
+	do {                                                                                                           \
+		if (!(condition)) {                                                                                    \
+			fprintf(stderr, "%s:%d: %s fails\n", __FILE__, __LINE__, #condition);                          \
+			_exit(3);                                                                                      \
+		}                                                                                                      \
 	} while (0)
 
 static uint64_t held(unsigned machine, unsigned kind)
@@ -57,7 +77,8 @@ static uint64_t held(unsigned machine, unsigned kind)
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; i < thing_count; i++) {
-		if (things[i].machine == machine && (things[i].kind == kind || (things[i].kind == 9 && kind == ACCOUNT_BASE)))
+		if (things[i].machine == machine &&
+		    (things[i].kind == kind || (things[i].kind == 9 && kind == ACCOUNT_BASE)))
 			sum += things[i].kind == 9 ? 512 : 1;
 	}
 	return sum;
@@ -87,7 +108,8 @@ static void lose(unsigned index, struct gather *gather)
 
 	for (unsigned i = 0; i < pages; i++) {
 		must(owner_of[thing.frame / PAGE_SIZE + i] == thing.machine);
-		must(bytes[i * PAGE_SIZE] == 0x80 + thing.machine && bytes[i * PAGE_SIZE + 4095] == 0x80 + thing.machine);
+		must(bytes[i * PAGE_SIZE] == 0x80 + thing.machine &&
+		     bytes[i * PAGE_SIZE + 4095] == 0x80 + thing.machine);
 		owner_of[thing.frame / PAGE_SIZE + i] = 0;
 	}
 	if (thing.kind == 9)
@@ -161,8 +183,8 @@ static void do_one(const struct step *step, enum account_kind kind)
 
 	if (thing_count == THINGS)
 		return;
-	status = kind == ACCOUNT_TABLE ? table_alloc(account, &frame) :
-					 frame_alloc(account, kind, gpa(page << PAGE_SHIFT), &frame);
+	status = kind == ACCOUNT_TABLE ? table_alloc(account, &frame)
+				       : frame_alloc(account, kind, gpa(page << PAGE_SHIFT), &frame);
 	if (status == OK)
 		gain(step->machine, kind, frame, page);
 	else
@@ -219,7 +241,8 @@ static void do_split(const struct step *step)
 		return;
 	things[at] = things[--thing_count];
 	for (unsigned i = 0; i < 512; i++)
-		things[thing_count++] = (struct thing){ block.machine, ACCOUNT_BASE, block.frame + i * PAGE_SIZE, block.page + i };
+		things[thing_count++] =
+			(struct thing){ block.machine, ACCOUNT_BASE, block.frame + i * PAGE_SIZE, block.page + i };
 }
 
 static void do_heap(const struct step *step)
@@ -281,7 +304,8 @@ static void compare(void)
 		free += info.state == FRAME_FREE;
 		private += info.state == FRAME_PRIVATE;
 		tables += info.state == FRAME_TABLE;
-		must(!owner_of[i] == (info.state != FRAME_PRIVATE && info.state != FRAME_TABLE) || info.state == FRAME_KERNEL);
+		must(!owner_of[i] == (info.state != FRAME_PRIVATE && info.state != FRAME_TABLE) ||
+		     info.state == FRAME_KERNEL);
 		if (info.state == FRAME_FREE && info.zero)
 			must(is_zero(hpa(i * PAGE_SIZE), PAGE_SIZE));
 	}
@@ -326,7 +350,8 @@ static void run_step(const struct step *step)
 			inject_arm(step->a % MM_SITES, 0, 2, step->b | 1);
 		break;
 	case RESIZE:
-		if (is_open[step->machine] && account_resize(&machines[step->machine], step->a % 3, step->b % 3000) == OK)
+		if (is_open[step->machine] &&
+		    account_resize(&machines[step->machine], step->a % 3, step->b % 3000) == OK)
 			must(machines[step->machine].reserved[step->a % 3] == step->b % 3000);
 		break;
 	default:
@@ -365,8 +390,9 @@ static uint64_t random_next(uint64_t *seed)
 static void make_steps(uint64_t seed, struct step *steps)
 {
 	/* Operations that matter come often. */
-	static const uint8_t often[] = { OPEN, OPEN, OPEN, FRAME, FRAME, FRAME, FRAME, FIXED, MANY, MANY, MANY, TABLE, TABLE, BLOCK,
-					 BLOCK, SPLIT, FREE, FREE, FREE_MANY, FREE_MANY, HEAP, HEAP, HEAP_FREE, PREZERO };
+	static const uint8_t often[] = { OPEN, OPEN, OPEN,      FRAME,     FRAME, FRAME, FRAME,     FIXED,
+					 MANY, MANY, MANY,      TABLE,     TABLE, BLOCK, BLOCK,     SPLIT,
+					 FREE, FREE, FREE_MANY, FREE_MANY, HEAP,  HEAP,  HEAP_FREE, PREZERO };
 
 	seed = seed * 0x9e3779b97f4a7c15u + 1;
 	for (unsigned i = 0; i < OPERATIONS; i++) {
@@ -435,7 +461,8 @@ static void test_sequences(void **state)
 		count = shrink(steps, count);
 		fprintf(stderr, "seed %llu fails; %u operations suffice:\n", (unsigned long long)seed, count);
 		for (unsigned i = 0; i < count; i++)
-			fprintf(stderr, "  %s machine %u, %u, %u\n", names[steps[i].what], steps[i].machine, steps[i].a, steps[i].b);
+			fprintf(stderr, "  %s machine %u, %u, %u\n", names[steps[i].what], steps[i].machine, steps[i].a,
+				steps[i].b);
 		fails(steps, count, true);
 		fail_msg("seed %llu", (unsigned long long)seed);
 	}

@@ -22,18 +22,21 @@ struct vcpu {
 	unsigned cpu;
 	struct account *account;
 	uint64_t seed;
-	struct { hpa_t frame; uint8_t kind; } held[HELD];
+	struct {
+		hpa_t frame;
+		uint8_t kind;
+	} held[HELD];
 	unsigned count;
 };
 
 static uint32_t running;
 
-#define must(condition)                                                                       \
-	do {                                                                                   \
-		if (!(condition)) {                                                            \
-			fprintf(stderr, "%s:%d: %s fails\n", __FILE__, __LINE__, #condition);  \
-			abort();                                                               \
-		}                                                                              \
+#define must(condition)                                                                                                \
+	do {                                                                                                           \
+		if (!(condition)) {                                                                                    \
+			fprintf(stderr, "%s:%d: %s fails\n", __FILE__, __LINE__, #condition);                          \
+			abort();                                                                                       \
+		}                                                                                                      \
 	} while (0)
 
 static uint64_t random_next(struct vcpu *vcpu)
@@ -102,7 +105,9 @@ static void one_round(struct vcpu *vcpu)
 	if (vcpu->count + 16 >= HELD)
 		lose_some(vcpu, 100);
 	switch (random_next(vcpu) % 9) {
-	case 0: case 1: case 2:
+	case 0:
+	case 1:
+	case 2:
 		if (frame_alloc(vcpu->account, ACCOUNT_BASE, gpa(0x1000), &frame) == OK)
 			gain(vcpu, frame, ACCOUNT_BASE);
 		break;
@@ -120,12 +125,8 @@ static void one_round(struct vcpu *vcpu)
 		if (block_alloc(vcpu->account, gpa(0), &frame, &zero) == OK)
 			gain(vcpu, frame, ACCOUNT_KINDS);
 		break;
-	case 6:
-		lose_some(vcpu, (unsigned)(random_next(vcpu) % 40));
-		break;
-	case 7:
-		use_heap(vcpu);
-		break;
+	case 6: lose_some(vcpu, (unsigned)(random_next(vcpu) % 40)); break;
+	case 7: use_heap(vcpu); break;
 	default:
 		for (unsigned i = 0; i < 5; i++)
 			frame_prezero_step();

@@ -64,9 +64,15 @@ static void test_cleaning(void **state)
 	expect("\x1b]0;title\x07text\n", "text|");
 	expect("\x1b]0;title\x1b\\text\n", "text|");
 	expect("\x1bPnever ends\nnext\n", "|next|");
-	expect("\x1b(B\x1b=\x1b" "7x\n", "x|");
-	expect("a\x01\x07\x7f" "b\n", "ab|");
-	expect("\xc3\xa4 \xc2\xa9 \xc2\x9b" "2J\n", "\xc3\xa4 \xc2\xa9 2J|");
+	expect("\x1b(B\x1b=\x1b"
+	       "7x\n",
+	       "x|");
+	expect("a\x01\x07\x7f"
+	       "b\n",
+	       "ab|");
+	expect("\xc3\xa4 \xc2\xa9 \xc2\x9b"
+	       "2J\n",
+	       "\xc3\xa4 \xc2\xa9 2J|");
 	expect("\xc2\xc2\x9bx\n", "\xc2x|");
 	expect("\x1b[\x1b[31mx\n", "x|");
 	expect("\x1b[3\nx\n", "|x|");
@@ -150,8 +156,8 @@ static void test_held(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ends),	cmocka_unit_test(test_cleaning), cmocka_unit_test(test_long),
-		cmocka_unit_test(test_waiting), cmocka_unit_test(test_noise),	 cmocka_unit_test(test_held),
+		cmocka_unit_test(test_ends),    cmocka_unit_test(test_cleaning), cmocka_unit_test(test_long),
+		cmocka_unit_test(test_waiting), cmocka_unit_test(test_noise),    cmocka_unit_test(test_held),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

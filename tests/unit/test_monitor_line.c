@@ -28,15 +28,12 @@ static void terminal(void *context, const char *bytes, size_t length)
 			assert_true(column > 0);
 			column--;
 			break;
-		case '\r':
-			column = 0;
-			break;
+		case '\r': column = 0; break;
 		case '\n':
 			memset(row, ' ', sizeof(row));
 			lines++;
 			break;
-		case '\a':
-			break;
+		case '\a': break;
 		default:
 			assert_true(bytes[i] >= ' ' && bytes[i] < 0x7f && column < sizeof(row));
 			row[column++] = bytes[i];
@@ -54,7 +51,8 @@ static void check_screen(const struct line *line, const char *what)
 		memcpy(want + strlen(PROMPT), line->text, line->length);
 	}
 	if (memcmp(row, want, sizeof(row)) || (line->shown && column != strlen(PROMPT) + line->cursor))
-		fail_msg("%s: screen \"%.60s\" column %u, text \"%s\" cursor %u", what, row, column, line->text, line->cursor);
+		fail_msg("%s: screen \"%.60s\" column %u, text \"%s\" cursor %u", what, row, column, line->text,
+			 line->cursor);
 	assert_int_equal(strlen(line->text), line->length);
 }
 
@@ -101,7 +99,9 @@ static void test_editing(void **state)
 	expect("abcd\x02\x02\x0b", "ab");
 	expect("abcd\x02\x02\x15", "cd");
 	expect("a\x1b[99~b\x1b[1;5Cc\x1bxd", "abcd");
-	expect("a\xc3\xa4\x01" "b", "ba");
+	expect("a\xc3\xa4\x01"
+	       "b",
+	       "ba");
 	expect("ab\x0c", "ab");
 }
 
@@ -234,8 +234,8 @@ static void test_random(void **state)
 			snprintf(at, sizeof(at), "%u/%u", seed, step);
 			check_screen(&line, at);
 			if (strcmp(line.text, model) || line.cursor != cursor)
-				fail_msg("seed %u step %u key %d: \"%s\" at %u, want \"%s\" at %u", seed, step, key, line.text,
-					 line.cursor, model, cursor);
+				fail_msg("seed %u step %u key %d: \"%s\" at %u, want \"%s\" at %u", seed, step, key,
+					 line.text, line.cursor, model, cursor);
 		}
 	}
 }
@@ -258,7 +258,7 @@ static void test_noise(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_editing),	    cmocka_unit_test(test_enter), cmocka_unit_test(test_history),
+		cmocka_unit_test(test_editing),         cmocka_unit_test(test_enter), cmocka_unit_test(test_history),
 		cmocka_unit_test(test_hide_and_insert), cmocka_unit_test(test_full),  cmocka_unit_test(test_random),
 		cmocka_unit_test(test_noise),
 	};

@@ -33,7 +33,9 @@ static void begin(struct output *out, enum output_mode mode, const char *command
 
 static void put_all(struct output *out)
 {
-	static const struct output_column columns[] = { { "name", 6, false }, { "free_pages", 10, true }, { "at", 0, false } };
+	static const struct output_column columns[] = { { "name", 6, false },
+							{ "free_pages", 10, true },
+							{ "at", 0, false } };
 
 	output_number(out, "free_pages", 12);
 	output_hex(out, "cr3", 0x1000);
@@ -86,12 +88,13 @@ static void test_json(void **state)
 	begin(&out, OUTPUT_JSON, "x \"y\"");
 	put_all(&out);
 	assert_true(output_end(&out));
-	assert_string_equal(written, "{\"command\":\"x \\\"y\\\"\",\"ok\":true,\"free_pages\":12,\"cr3\":\"0x1000\",\"on\":true,"
-				     "\"why\":\"a \\\"b\\\"\\u0001\",\"findings\":0,\"lines\":[\"one\",\"two\"],\"none\":[],"
-				     "\"rows\":[{\"name\":\"a\",\"free_pages\":7,\"at\":\"0x10\"},"
-				     "{\"name\":\"longer-than\",\"free_pages\":null,\"at\":\"x\"}],"
-				     "\"records\":[{\"name\":\"r\",\"free_pages\":1,\"at\":\"0x2\"}],"
-				     "\"last\":18446744073709551615}\r\n");
+	assert_string_equal(written,
+			    "{\"command\":\"x \\\"y\\\"\",\"ok\":true,\"free_pages\":12,\"cr3\":\"0x1000\",\"on\":true,"
+			    "\"why\":\"a \\\"b\\\"\\u0001\",\"findings\":0,\"lines\":[\"one\",\"two\"],\"none\":[],"
+			    "\"rows\":[{\"name\":\"a\",\"free_pages\":7,\"at\":\"0x10\"},"
+			    "{\"name\":\"longer-than\",\"free_pages\":null,\"at\":\"x\"}],"
+			    "\"records\":[{\"name\":\"r\",\"free_pages\":1,\"at\":\"0x2\"}],"
+			    "\"last\":18446744073709551615}\r\n");
 }
 
 static void test_errors(void **state)
@@ -138,7 +141,9 @@ static void test_strings(void **state)
 	expect_json("\xc0\x80", "\"\\ufffd\\ufffd\"");
 	expect_json("\xed\xa0\x80", "\"\\ufffd\\ufffd\\ufffd\"");
 	expect_json("\xf4\x90\x80\x80", "\"\\ufffd\\ufffd\\ufffd\\ufffd\"");
-	expect_json("\xff" "a\x80", "\"\\ufffda\\ufffd\"");
+	expect_json("\xff"
+		    "a\x80",
+		    "\"\\ufffda\\ufffd\"");
 }
 
 int main(void)

@@ -58,13 +58,30 @@ static void test_numbers(void **state)
 		bool good;
 		uint64_t value;
 	} cases[] = {
-		{ "0", true, 0 }, { "10", true, 10 }, { "0x10", true, 16 }, { "0XfF", true, 255 },
-		{ "4K", true, 4096 }, { "4k", true, 4096 }, { "2M", true, 2 << 20 }, { "0x1G", true, 1 << 30 },
-		{ "1T", true, UINT64_C(1) << 40 }, { "18446744073709551615", true, UINT64_MAX },
-		{ "18446744073709551616", false, 0 }, { "0xffffffffffffffff", true, UINT64_MAX },
-		{ "0x10000000000000000", false, 0 }, { "16777216T", false, 0 }, { "16777215T", true, UINT64_C(16777215) << 40 },
-		{ "", false, 0 }, { "0x", false, 0 }, { "x", false, 0 }, { "-1", false, 0 }, { "1KK", false, 0 },
-		{ "1 ", false, 0 }, { "K", false, 0 }, { "1f", false, 0 }, { "0xg", false, 0 },
+		{ "0", true, 0 },
+		{ "10", true, 10 },
+		{ "0x10", true, 16 },
+		{ "0XfF", true, 255 },
+		{ "4K", true, 4096 },
+		{ "4k", true, 4096 },
+		{ "2M", true, 2 << 20 },
+		{ "0x1G", true, 1 << 30 },
+		{ "1T", true, UINT64_C(1) << 40 },
+		{ "18446744073709551615", true, UINT64_MAX },
+		{ "18446744073709551616", false, 0 },
+		{ "0xffffffffffffffff", true, UINT64_MAX },
+		{ "0x10000000000000000", false, 0 },
+		{ "16777216T", false, 0 },
+		{ "16777215T", true, UINT64_C(16777215) << 40 },
+		{ "", false, 0 },
+		{ "0x", false, 0 },
+		{ "x", false, 0 },
+		{ "-1", false, 0 },
+		{ "1KK", false, 0 },
+		{ "1 ", false, 0 },
+		{ "K", false, 0 },
+		{ "1f", false, 0 },
+		{ "0xg", false, 0 },
 	};
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

@@ -193,14 +193,14 @@ static void life(unsigned n, uint64_t seed)
 			page = max_u64(page, 512);
 		where = page * PAGE_SIZE + 3;
 		switch (seed >> 33 & 31) {
-		case 0:
-			gate(gate_closed);
-			break;
+		case 0: gate(gate_closed); break;
 		case 1:
 			if (covered)
 				assert_int_equal(pgm_handler_deregister(pgm, gpa(ODD)), OK);
 			else /* its callback swallows what is written */
-				assert_int_equal(pgm_handler_register(pgm, type, gpa(ODD), gpa(ODD + PAGE_SIZE - 1), NULL, "w"), OK);
+				assert_int_equal(
+					pgm_handler_register(pgm, type, gpa(ODD), gpa(ODD + PAGE_SIZE - 1), NULL, "w"),
+					OK);
 			covered = !covered;
 			break;
 		case 2:
@@ -216,8 +216,8 @@ static void life(unsigned n, uint64_t seed)
 				assert_true(guest_write(pgm, where, (uint8_t)step));
 				content[bus_address(where).v >> PAGE_SHIFT] = (uint8_t)step;
 			} else if (guest_read(pgm, where) != content[bus_address(where).v >> PAGE_SHIFT]) {
-				fail_msg("life %u, step %u: wrong byte at %#llx, gate %s", n, step, (unsigned long long)where,
-					 gate_closed ? "closed" : "open");
+				fail_msg("life %u, step %u: wrong byte at %#llx, gate %s", n, step,
+					 (unsigned long long)where, gate_closed ? "closed" : "open");
 			}
 		}
 		if (step % 500 == 0)
@@ -236,8 +236,9 @@ static void test_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_alias), cmocka_unit_test(test_zero_then_write), cmocka_unit_test(test_narrowing),
-		cmocka_unit_test(test_check_sees_aliases), cmocka_unit_test(test_bounded), cmocka_unit_test(test_walks),
+		cmocka_unit_test(test_alias),     cmocka_unit_test(test_zero_then_write),
+		cmocka_unit_test(test_narrowing), cmocka_unit_test(test_check_sees_aliases),
+		cmocka_unit_test(test_bounded),   cmocka_unit_test(test_walks),
 		cmocka_unit_test(test_random),
 	};
 

@@ -29,33 +29,104 @@ static uint64_t *entry_of(uint64_t where)
 	return slat_find(&pgm->slat, gpa(where), &level);
 }
 
-static void record_frame(void) { record_at(0)->bits ^= 1; }
-static void damage_state(void) { record_at(0)->bits ^= (uint64_t)(PAGE_ALLOCATED ^ PAGE_SHARED) << PAGE_STATE_SHIFT; }
-static void record_zero(void) { record_at(0)->bits ^= (uint64_t)PAGE_ALLOCATED << PAGE_STATE_SHIFT; }
-static void record_type(void) { record_at(9)->bits ^= (uint64_t)(PAGE_RAM ^ PAGE_ROM) << PAGE_TYPE_SHIFT; }
-static void flip_mark(unsigned i) { record_at(i)->bits ^= (uint64_t)HANDLER_WRITE << PAGE_HANDLER_SHIFT; }
-static void record_mark(void) { flip_mark(1); detailed->special ^= 1; }
-static void record_no_handler(void) { flip_mark(9); detailed->special ^= 3; }
-static void record_unknown(void) { record_at(9)->bits ^= BIT(60); }
-static void count_held(void) { detailed->held ^= 1; }
-static void count_special(void) { detailed->special ^= 2; }
-static void count_base(void) { pgm->account.allocated[ACCOUNT_BASE] ^= 1024; }
-static void count_tables(void) { pgm->slat.tables ^= 1; }
-static void count_handy(void) { pgm->handy.count ^= 1; }
-static void entry_right(void) { *entry_of(DETAILED + 2 * PAGE_SIZE) ^= pgm->slat.format->write; }
-static void entry_frame(void) { *entry_of(DETAILED) ^= 0x4000; }
-static void entry_type(void) { *entry_of(DETAILED) ^= 0x10; }
-static void entry_reserved(void) { *entry_of(DETAILED) ^= BIT(51); }
+static void record_frame(void)
+{
+	record_at(0)->bits ^= 1;
+}
+static void damage_state(void)
+{
+	record_at(0)->bits ^= (uint64_t)(PAGE_ALLOCATED ^ PAGE_SHARED) << PAGE_STATE_SHIFT;
+}
+static void record_zero(void)
+{
+	record_at(0)->bits ^= (uint64_t)PAGE_ALLOCATED << PAGE_STATE_SHIFT;
+}
+static void record_type(void)
+{
+	record_at(9)->bits ^= (uint64_t)(PAGE_RAM ^ PAGE_ROM) << PAGE_TYPE_SHIFT;
+}
+static void flip_mark(unsigned i)
+{
+	record_at(i)->bits ^= (uint64_t)HANDLER_WRITE << PAGE_HANDLER_SHIFT;
+}
+static void record_mark(void)
+{
+	flip_mark(1);
+	detailed->special ^= 1;
+}
+static void record_no_handler(void)
+{
+	flip_mark(9);
+	detailed->special ^= 3;
+}
+static void record_unknown(void)
+{
+	record_at(9)->bits ^= BIT(60);
+}
+static void count_held(void)
+{
+	detailed->held ^= 1;
+}
+static void count_special(void)
+{
+	detailed->special ^= 2;
+}
+static void count_base(void)
+{
+	pgm->account.allocated[ACCOUNT_BASE] ^= 1024;
+}
+static void count_tables(void)
+{
+	pgm->slat.tables ^= 1;
+}
+static void count_handy(void)
+{
+	pgm->handy.count ^= 1;
+}
+static void entry_right(void)
+{
+	*entry_of(DETAILED + 2 * PAGE_SIZE) ^= pgm->slat.format->write;
+}
+static void entry_frame(void)
+{
+	*entry_of(DETAILED) ^= 0x4000;
+}
+static void entry_type(void)
+{
+	*entry_of(DETAILED) ^= 0x10;
+}
+static void entry_reserved(void)
+{
+	*entry_of(DETAILED) ^= BIT(51);
+}
 static void entry_handler(void)
 {
 	*entry_of(DETAILED + PAGE_SIZE) ^= slat_leaf(&pgm->slat, 0, page_frame(*record_at(1)), RWX, 6);
 }
-static void entry_large(void) { *entry_of(LARGE) ^= 4 * MIB; }
-static void entry_zero(void) { *entry_of(UNTOUCHED) ^= pgm->slat.format->write; }
-static void entry_nowhere(void) { *entry_of(NOWHERE) ^= slat_leaf(&pgm->slat, 1, hpa(0), RX, 6); }
-static void large_chunk(void) { large->word ^= 4 * MIB; }
-static void large_kind(void) { detailed->word ^= BLOCK_LARGE ^ BLOCK_DETAILED; }
-static void large_lost(void) { large->word ^= BLOCK_LARGE; }
+static void entry_large(void)
+{
+	*entry_of(LARGE) ^= 4 * MIB;
+}
+static void entry_zero(void)
+{
+	*entry_of(UNTOUCHED) ^= pgm->slat.format->write;
+}
+static void entry_nowhere(void)
+{
+	*entry_of(NOWHERE) ^= slat_leaf(&pgm->slat, 1, hpa(0), RX, 6);
+}
+static void large_chunk(void)
+{
+	large->word ^= 4 * MIB;
+}
+static void large_kind(void)
+{
+	detailed->word ^= BLOCK_LARGE ^ BLOCK_DETAILED;
+}
+static void large_lost(void)
+{
+	large->word ^= BLOCK_LARGE;
+}
 
 static unsigned lines;
 
@@ -67,13 +138,20 @@ static void count_line(void *context, const char *line)
 
 static void run(const struct pt_format *format)
 {
-#define DAMAGE(name) { name, #name }
-	static const struct { void (*done)(void); const char *name; } damages[] = {
-		DAMAGE(record_frame), DAMAGE(damage_state), DAMAGE(record_zero), DAMAGE(record_type), DAMAGE(record_mark),
-		DAMAGE(record_no_handler), DAMAGE(record_unknown), DAMAGE(count_held), DAMAGE(count_special),
-		DAMAGE(count_base), DAMAGE(count_tables), DAMAGE(count_handy), DAMAGE(entry_right), DAMAGE(entry_frame),
-		DAMAGE(entry_type), DAMAGE(entry_reserved), DAMAGE(entry_handler), DAMAGE(entry_large), DAMAGE(entry_zero),
-		DAMAGE(entry_nowhere), DAMAGE(large_chunk), DAMAGE(large_kind), DAMAGE(large_lost),
+#define DAMAGE(name)                                                                                                   \
+	{                                                                                                              \
+		name, #name                                                                                            \
+	}
+	static const struct {
+		void (*done)(void);
+		const char *name;
+	} damages[] = {
+		DAMAGE(record_frame),  DAMAGE(damage_state),      DAMAGE(record_zero),    DAMAGE(record_type),
+		DAMAGE(record_mark),   DAMAGE(record_no_handler), DAMAGE(record_unknown), DAMAGE(count_held),
+		DAMAGE(count_special), DAMAGE(count_base),        DAMAGE(count_tables),   DAMAGE(count_handy),
+		DAMAGE(entry_right),   DAMAGE(entry_frame),       DAMAGE(entry_type),     DAMAGE(entry_reserved),
+		DAMAGE(entry_handler), DAMAGE(entry_large),       DAMAGE(entry_zero),     DAMAGE(entry_nowhere),
+		DAMAGE(large_chunk),   DAMAGE(large_kind),        DAMAGE(large_lost),
 	};
 	struct pgm_config config = plain_config(32 * MIB);
 	handler_type type;
@@ -89,8 +167,9 @@ static void run(const struct pt_format *format)
 	assert_int_equal(pgm_write(pgm, gpa(DETAILED + PAGE_SIZE), "x", 1, ORIGIN_DEVICE, NULL), OK);
 	assert_int_equal(pgm_fault(pgm, gpa(DETAILED + 2 * PAGE_SIZE), ACCESS_READ), PGM_RESUME);
 	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, 0, ignore, "", &type), OK);
-	assert_int_equal(pgm_handler_register(pgm, type, gpa(DETAILED + PAGE_SIZE), gpa(DETAILED + PAGE_SIZE + 7), NULL, ""),
-			 OK);
+	assert_int_equal(
+		pgm_handler_register(pgm, type, gpa(DETAILED + PAGE_SIZE), gpa(DETAILED + PAGE_SIZE + 7), NULL, ""),
+		OK);
 	/* An upper table over a place without memory, as a stray mapping would make it. */
 	assert_int_equal(slat_entry(&pgm->slat, gpa(NOWHERE), 1, &upper), OK);
 	assert_int_equal(block_get(pgm, gpa(LARGE), &large), OK);

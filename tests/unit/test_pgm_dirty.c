@@ -42,7 +42,18 @@ static uint64_t count_bits(void)
 }
 
 /* ---- one thread: exactly the pages that were written ---- */
-enum act { ACT_GUEST, ACT_DEVICE, ACT_EXCHANGE, ACT_READ, ACT_FAULT_READ, ACT_HANDLER, ACT_ZERO_BYTES, ACT_MAP, ACT_TAKE, ACTS };
+enum act {
+	ACT_GUEST,
+	ACT_DEVICE,
+	ACT_EXCHANGE,
+	ACT_READ,
+	ACT_FAULT_READ,
+	ACT_HANDLER,
+	ACT_ZERO_BYTES,
+	ACT_MAP,
+	ACT_TAKE,
+	ACTS
+};
 static handler_type write_handler;
 
 static enum status not_mine(void *user, struct pgm_access *access)
@@ -54,8 +65,9 @@ static void compare_exactly(const struct way *way, const bool *written, uint64_t
 {
 	for (uint64_t page = 0; page < PAGES; page++)
 		if (in_bitmap(bitmap, page) != written[page])
-			fail_msg("%s: seed %#lx step %u: page %#lx is %s in the log, but was %s", way->name, seed, step, page,
-				 in_bitmap(bitmap, page) ? "dirty" : "clean", written[page] ? "written" : "not written");
+			fail_msg("%s: seed %#lx step %u: page %#lx is %s in the log, but was %s", way->name, seed, step,
+				 page, in_bitmap(bitmap, page) ? "dirty" : "clean",
+				 written[page] ? "written" : "not written");
 }
 
 static void toggle_handler(uint64_t page)
@@ -90,20 +102,15 @@ static bool do_act(enum act act, uint64_t page)
 			return false;
 		guest_write(&cpus[0], page);
 		return true;
-	case ACT_DEVICE:
-		device_write(machine, page);
-		return !has_handler(page);
-	case ACT_EXCHANGE:
-		return pgm_compare_exchange(machine, address_of(page), 0, 7, 8, &seen) == OK;
+	case ACT_DEVICE: device_write(machine, page); return !has_handler(page);
+	case ACT_EXCHANGE: return pgm_compare_exchange(machine, address_of(page), 0, 7, 8, &seen) == OK;
 	case ACT_READ:
 		assert_int_equal(pgm_read(machine, address_of(page), &word, sizeof(word), ORIGIN_DEVICE, NULL), OK);
 		return false;
 	case ACT_FAULT_READ:
 		assert_int_equal(pgm_fault(machine, address_of(page), ACCESS_READ), PGM_RESUME);
 		return false;
-	case ACT_HANDLER:
-		toggle_handler(page);
-		return false;
+	case ACT_HANDLER: toggle_handler(page); return false;
 	case ACT_MAP:
 		if (pgm_map_write(machine, address_of(page), 8, "test", &mapping) != OK)
 			return false;
@@ -129,7 +136,8 @@ static void exactly(const struct way *way, uint64_t seed, bool large)
 	static bool written[PAGES];
 
 	machine_start(way, 1, large);
-	assert_int_equal(pgm_handler_type_register(machine, HANDLER_KIND_WRITE, 0, not_mine, "test", &write_handler), OK);
+	assert_int_equal(pgm_handler_type_register(machine, HANDLER_KIND_WRITE, 0, not_mine, "test", &write_handler),
+			 OK);
 	for (unsigned i = 0; i < 64; i++) /* some of it is there before */
 		guest_write(&cpus[0], FIRST_PAGE + random_of(&random) % (PAGES / 2));
 	memset(written, 0, sizeof(written));
@@ -163,7 +171,8 @@ static void test_parts(void **state)
 	machine_start(&ways[0], 1, true);
 	assert_int_equal(pgm_dirty_start(machine, DIRTY_AUTO), OK);
 	for (unsigned i = 0; i < 300; i++) {
-		uint64_t first = FIRST_PAGE + random_of(&random) % (WORDS - 40) * 64, count = 1 + random_of(&random) % 900;
+		uint64_t first = FIRST_PAGE + random_of(&random) % (WORDS - 40) * 64,
+			 count = 1 + random_of(&random) % 900;
 
 		first = min_u64(first, PAGES - 64);
 		count = min_u64(count, PAGES - first);
@@ -245,7 +254,8 @@ static void test_one_fault_per_block(void **state)
 		assert_int_equal(cpus[0].faults, ways[w].mode == DIRTY_WRITE_PROTECT ? PAGES_PER_BLOCK : 1);
 		read_all();
 		assert_int_equal(count_bits(), PAGES_PER_BLOCK);
-		for (unsigned i = 0; ways[w].mode == DIRTY_PML && i < 3; i++) { /* the buffer runs full, with the log off too */
+		for (unsigned i = 0; ways[w].mode == DIRTY_PML && i < 3;
+		     i++) { /* the buffer runs full, with the log off too */
 			for (uint64_t page = FIRST_PAGE; page < PAGES; page++)
 				guest_write(&cpus[0], page);
 			read_all();

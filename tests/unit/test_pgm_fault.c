@@ -134,8 +134,8 @@ static void test_fault_around(void **state)
 /* Nobody may keep us busy, or cost us memory, by poking where nothing is. */
 static void test_poking_at_nothing(void **state)
 {
-	static const uint64_t places[] = { 0xb8000, 0xfee00000, 3 * GIB, 4 * GIB, 5 * GIB, KIB * GIB, BIT(51),
-					    UINT64_MAX & ~(PAGE_SIZE - 1) };
+	static const uint64_t places[] = { 0xb8000, 0xfee00000, 3 * GIB, 4 * GIB,
+					   5 * GIB, KIB * GIB,  BIT(51), UINT64_MAX & ~(PAGE_SIZE - 1) };
 	struct pgm *pgm = make_pgm(64 * MIB);
 	uint64_t tables = table_pages_of(pgm);
 
@@ -223,9 +223,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_read_costs_nothing), cmocka_unit_test(test_read_small),
-		cmocka_unit_test(test_no_large_by_write), cmocka_unit_test(test_large_at_first_touch),
-		cmocka_unit_test(test_fall_back), cmocka_unit_test(test_fault_around),
-		cmocka_unit_test(test_poking_at_nothing), cmocka_unit_test(test_failures),
+		cmocka_unit_test(test_no_large_by_write),  cmocka_unit_test(test_large_at_first_touch),
+		cmocka_unit_test(test_fall_back),          cmocka_unit_test(test_fault_around),
+		cmocka_unit_test(test_poking_at_nothing),  cmocka_unit_test(test_failures),
 		cmocka_unit_test(test_free_after_flush),
 	};
 

@@ -16,7 +16,7 @@
 #define ROM_BASE UINT64_C(0xfff00000)
 #define MMIO2_BASE UINT64_C(0xf1000000)
 #define MMIO_BASE UINT64_C(0xf0000000)
-#define PAGE(n) (RAM_BASE + (uint64_t)(n) * PAGE_SIZE)
+#define PAGE(n) (RAM_BASE + (uint64_t)(n)*PAGE_SIZE)
 
 static unsigned flushes;
 
@@ -29,8 +29,12 @@ USED void count_flush(struct flush_domain *domain, uint64_t generation)
 
 USED struct pgm *machine_of(bool large_pages, uint32_t max_handlers)
 {
-	struct pgm_config config = { .ram = 16 * MIB, .large_pages = large_pages, .slat = &pt_ept4, .slat_2m = true,
-				     .physical_bits = 40, .max_access_handlers = max_handlers };
+	struct pgm_config config = { .ram = 16 * MIB,
+				     .large_pages = large_pages,
+				     .slat = &pt_ept4,
+				     .slat_2m = true,
+				     .physical_bits = 40,
+				     .max_access_handlers = max_handlers };
 	struct pgm_range mmio2 = { .base = MMIO2_BASE, .size = 16 * PAGE_SIZE, .type = PAGE_MMIO2, .name = "vram" };
 	struct pgm *pgm = NULL;
 	char why[256] = "";

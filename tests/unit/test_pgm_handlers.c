@@ -20,8 +20,9 @@ static void test_types(void **state)
 	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, 0, take_note, "x", &extra), LIMIT);
 	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, 8, take_note, "x", &extra), BAD_VALUE);
 	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, 0, NULL, "x", &extra), BAD_VALUE);
-	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_MMIO, HANDLER_NOT_IN_HARDWARE, take_note, "x",
-						   &extra), BAD_VALUE);
+	assert_int_equal(
+		pgm_handler_type_register(pgm, HANDLER_KIND_MMIO, HANDLER_NOT_IN_HARDWARE, take_note, "x", &extra),
+		BAD_VALUE);
 	put(pgm, type[7], PAGE(0), PAGE(1) - 1, &note);
 	assert_int_equal(pgm_handler_type_deregister(pgm, type[7]), BUSY);
 	assert_int_equal(pgm_handler_deregister(pgm, gpa(PAGE(0))), OK);
@@ -421,8 +422,9 @@ static void test_modify(void **state)
 	assert_int_equal(mark_at(pgm, PAGE(600)), HANDLER_WRITE);
 	assert_int_equal(mark_at(pgm, PAGE(4)), HANDLER_NONE);
 	assert_int_equal(pgm_handler_alias_frame(pgm, gpa(MMIO_BASE), gpa(MMIO_BASE), pgm_zero_block), OK);
-	assert_int_equal(pgm_handler_modify(pgm, gpa(MMIO_BASE), gpa(MMIO_BASE + PAGE_SIZE),
-					    gpa(MMIO_BASE + 3 * PAGE_SIZE - 1)), OK);
+	assert_int_equal(
+		pgm_handler_modify(pgm, gpa(MMIO_BASE), gpa(MMIO_BASE + PAGE_SIZE), gpa(MMIO_BASE + 3 * PAGE_SIZE - 1)),
+		OK);
 	assert_int_equal(load(pgm, MMIO_BASE, 1), 0xff);
 	assert_int_equal(load(pgm, MMIO_BASE + 2 * PAGE_SIZE, 1), 0x31);
 	end_machine(pgm);
@@ -473,8 +475,8 @@ static void test_inside_a_handler(void **state)
 	struct note note = { .give = 0x1234 };
 
 	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, 0, meddle, "meddle", &free_type), OK);
-	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, HANDLER_KEEP_LOCK, meddle, "keep",
-						   &keep_type), OK);
+	assert_int_equal(
+		pgm_handler_type_register(pgm, HANDLER_KIND_ALL, HANDLER_KEEP_LOCK, meddle, "keep", &keep_type), OK);
 	put(pgm, inner, PAGE(5), PAGE(6) - 1, &note);
 	put(pgm, keep_type, PAGE(0), PAGE(1) - 1, NULL);
 	assert_int_equal(load(pgm, PAGE(0), 8), 0x1234); /* a handler that keeps the lock within another one */

@@ -41,10 +41,10 @@ static void fail_with_history(const char *what, int line)
 	abort();
 }
 
-#define must(condition)                                              \
-	do {                                                         \
-		if (!(condition))                                    \
-			fail_with_history(#condition, __LINE__);     \
+#define must(condition)                                                                                                \
+	do {                                                                                                           \
+		if (!(condition))                                                                                      \
+			fail_with_history(#condition, __LINE__);                                                       \
 	} while (0)
 
 #define step(...) ((void)snprintf(history[steps], sizeof(history[0]), __VA_ARGS__))
@@ -173,8 +173,8 @@ static void do_split(struct entry *e)
 		return;
 	step("split %llx at %llx", (unsigned long long)e->first, (unsigned long long)at);
 	status = pgm_handler_split(pgm, gpa(e->first), gpa(at));
-	if (at <= e->first || at > e->last || (!is_aligned(at, PAGE_SIZE) && (is_mmio(e) || e->software ||
-	    e->kind == HANDLER_KIND_ALL))) {
+	if (at <= e->first || at > e->last ||
+	    (!is_aligned(at, PAGE_SIZE) && (is_mmio(e) || e->software || e->kind == HANDLER_KIND_ALL))) {
 		must(status == BAD_VALUE);
 		return;
 	}
@@ -333,13 +333,36 @@ static void one_step(void)
 
 	history[steps][0] = 0;
 	switch (below(16)) {
-	case 0: case 1: case 2: do_register(); break;
-	case 3: if (e) do_deregister(e); break;
-	case 4: if (e) do_reset(e); break;
-	case 5: case 6: if (e) do_off(e); break;
-	case 7: case 8: if (e) do_split(e); break;
-	case 9: case 10: if (e) do_join(e); break;
-	case 11: if (e) do_modify(e); break;
+	case 0:
+	case 1:
+	case 2: do_register(); break;
+	case 3:
+		if (e)
+			do_deregister(e);
+		break;
+	case 4:
+		if (e)
+			do_reset(e);
+		break;
+	case 5:
+	case 6:
+		if (e)
+			do_off(e);
+		break;
+	case 7:
+	case 8:
+		if (e)
+			do_split(e);
+		break;
+	case 9:
+	case 10:
+		if (e)
+			do_join(e);
+		break;
+	case 11:
+		if (e)
+			do_modify(e);
+		break;
 	default: do_access(); break;
 	}
 	if (history[steps][0])
@@ -358,8 +381,8 @@ static void test_model(void **state)
 		store(pgm, MMIO2_BASE, 1, 1);
 		for (unsigned kind = 0; kind < 3; kind++)
 			for (unsigned software = 0; software < (kind == HANDLER_KIND_MMIO ? 1u : 2u); software++)
-				types[kind][software] = type_of(pgm, (enum handler_kind)kind,
-								software ? HANDLER_NOT_IN_HARDWARE : 0);
+				types[kind][software] =
+					type_of(pgm, (enum handler_kind)kind, software ? HANDLER_NOT_IN_HARDWARE : 0);
 		for (unsigned i = 0; i < STEPS; i++)
 			one_step();
 		must(pgm->handlers.used < SLOTS + 1);

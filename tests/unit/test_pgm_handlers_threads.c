@@ -16,7 +16,7 @@ extern unsigned test_cpu_count;
 #define CALLERS 2u
 #define ROUNDS 4000u
 #define PLACES 8u
-#define PLACE(i) (PAGE(0) + (i) * 1024u) /* several to a page */
+#define PLACE(i) (PAGE(0) + (i)*1024u) /* several to a page */
 
 struct user {
 	uint64_t alive, calls;
@@ -26,12 +26,12 @@ static struct pgm *pgm;
 static handler_type free_type, keep_type, mmio_type;
 static uint32_t running;
 
-#define must(condition)                                                                       \
-	do {                                                                                   \
-		if (!(condition)) {                                                            \
-			fprintf(stderr, "%s:%d: %s fails\n", __FILE__, __LINE__, #condition);  \
-			abort();                                                               \
-		}                                                                              \
+#define must(condition)                                                                                                \
+	do {                                                                                                           \
+		if (!(condition)) {                                                                                    \
+			fprintf(stderr, "%s:%d: %s fails\n", __FILE__, __LINE__, #condition);                          \
+			abort();                                                                                       \
+		}                                                                                                      \
 	} while (0)
 
 static enum status on_access(void *context, struct pgm_access *access)
@@ -96,8 +96,7 @@ static void one_life(uint64_t place, bool mmio, uint64_t dice)
 		must(pgm_handlers_quiesce(pgm) == OK);
 		bury(user);
 		return;
-	default:
-		break;
+	default: break;
 	}
 	must(pgm_handler_deregister(pgm, gpa(place)) == OK);
 	bury(user);
@@ -130,7 +129,8 @@ static void *run_caller(void *context)
 		uint64_t dice = random_of(&seed), value = dice, own = PLACE(PLACES - 1) + 512 + cpu;
 
 		must(pgm_write(pgm, gpa(PLACE(dice % PLACES) + dice / 64 % 110), &value, 8, ORIGIN_DEVICE, NULL) == OK);
-		must(pgm_read(pgm, gpa(MMIO_BASE + dice / 8 % (4 * PAGE_SIZE - 8)), &value, 8, ORIGIN_DEVICE, NULL) == OK);
+		must(pgm_read(pgm, gpa(MMIO_BASE + dice / 8 % (4 * PAGE_SIZE - 8)), &value, 8, ORIGIN_DEVICE, NULL) ==
+		     OK);
 		count++;
 		must(pgm_write(pgm, gpa(own), &count, 1, ORIGIN_DEVICE, NULL) == OK);
 		must(pgm_read(pgm, gpa(own), &back, 1, ORIGIN_DEVICE, NULL) == OK);
@@ -177,8 +177,9 @@ static void test_come_and_go(void **state)
 	store(pgm, MMIO2_BASE, 1, 1);
 	free_type = type_of(pgm, HANDLER_KIND_WRITE, 0);
 	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, 0, on_access, "free", &free_type), OK);
-	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, HANDLER_KEEP_LOCK, on_access, "keep",
-						   &keep_type), OK);
+	assert_int_equal(
+		pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, HANDLER_KEEP_LOCK, on_access, "keep", &keep_type),
+		OK);
 	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_MMIO, 0, on_access, "mmio", &mmio_type), OK);
 	running = 1;
 	assert_int_equal(pthread_create(&threads[0], NULL, run_operator, NULL), 0);

@@ -63,7 +63,8 @@ static void test_attack_1_huge_split(void **state)
 	(void)slat_find(&pgm->slat, gpa(at), &level);
 	assert_int_equal(level, 2);
 	assert_int_equal(granted(pgm, GIB, &first), RWX);
-	assert_int_equal(pgm_fault(pgm, gpa(at), ACCESS_WRITE), PGM_RESUME); /* another vcpu was first: never an error */
+	assert_int_equal(pgm_fault(pgm, gpa(at), ACCESS_WRITE),
+			 PGM_RESUME); /* another vcpu was first: never an error */
 	assert_int_equal(pgm->counters.large_valid, 1);
 	check_silent(pgm);
 	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, 0, pass, "pass", &type), OK);

@@ -94,8 +94,9 @@ static void test_attack_1_split_keeps_everything(void **state)
 	b = block_find(pgm, gpa(BLOCK_AT));
 	chunk = block_address(b);
 	assert_int_not_equal(chunk.v, BLOCK_AT);
-	assert_int_equal(pgm_handler_register(pgm, type, gpa(BLOCK_AT + 99 * PAGE_SIZE), gpa(BLOCK_AT + 100 * PAGE_SIZE - 1),
-					      NULL, "one"), OK);
+	assert_int_equal(pgm_handler_register(pgm, type, gpa(BLOCK_AT + 99 * PAGE_SIZE),
+					      gpa(BLOCK_AT + 100 * PAGE_SIZE - 1), NULL, "one"),
+			 OK);
 	assert_int_equal(block_kind(b), BLOCK_DETAILED);
 	for (unsigned i = 0; i < 512; i++) {
 		if (i == 99)
@@ -199,7 +200,10 @@ static void test_collapse_sees_writes(void **state)
 }
 
 /* What the processor remembers of each page of the block, until a flush. */
-static struct { hpa_t frame; unsigned rights; } tlb[512];
+static struct {
+	hpa_t frame;
+	unsigned rights;
+} tlb[512];
 
 static void forget(void)
 {
@@ -239,7 +243,9 @@ static void test_collapse_against_remembered_translations(void **state)
 		for (unsigned i = 0; i < ARRAY_SIZE(pages); i++) {
 			uint64_t word;
 
-			assert_int_equal(pgm_read(pgm, gpa(BLOCK_AT + pages[i] * PAGE_SIZE + 16), &word, 8, ORIGIN_DEVICE, NULL), OK);
+			assert_int_equal(
+				pgm_read(pgm, gpa(BLOCK_AT + pages[i] * PAGE_SIZE + 16), &word, 8, ORIGIN_DEVICE, NULL),
+				OK);
 			assert_int_equal(word, 1000 * (begin + 2) + i);
 		}
 		assert_int_equal(pgm->counters.large_collapsed, 1);

@@ -17,9 +17,16 @@
 static struct pgm *pgm;
 static uint8_t model[RAM];
 static uint64_t seed, seed_name;
-static struct { uint64_t frame; unsigned rights; } tlb[PAGES];
+static struct {
+	uint64_t frame;
+	unsigned rights;
+} tlb[PAGES];
 static bool handled[PAGES];
-static struct { uint64_t page; bool write; uint8_t *pointer; } pinned[8];
+static struct {
+	uint64_t page;
+	bool write;
+	uint8_t *pointer;
+} pinned[8];
 static char lines[LOG][80];
 static unsigned logged;
 static const char owner[] = "model";
@@ -240,15 +247,19 @@ static void operation(handler_type type)
 	uint64_t where = random_address();
 
 	switch (random_below(24)) {
-	case 0: case 1: case 2: guest_write(where); break;
-	case 3: case 4: guest_read(where); break;
+	case 0:
+	case 1:
+	case 2: guest_write(where); break;
+	case 3:
+	case 4: guest_read(where); break;
 	case 5: device_write(where, ORIGIN_DEVICE); break;
 	case 6: device_read(where); break;
 	case 7: toggle_handler(type, where); break;
 	case 8: toggle_pin(where); break;
 	case 9:
 		if (random_below(4) == 0)
-			fill_block(align_down(random_address(), BLOCK_SIZE) ? 2 * MIB + random_below(2) * BLOCK_SIZE : 4 * MIB);
+			fill_block(align_down(random_address(), BLOCK_SIZE) ? 2 * MIB + random_below(2) * BLOCK_SIZE
+									    : 4 * MIB);
 		break;
 	case 10: {
 		enum mm_site site = (enum mm_site)random_below(MM_SITES);
@@ -257,17 +268,14 @@ static void operation(handler_type type)
 		inject_arm(site, random_below(3), 1 + random_below(3), 1 + random_below(1000));
 		break;
 	}
-	case 11: case 12:
-		disarm_all();
-		break;
+	case 11:
+	case 12: disarm_all(); break;
 	case 13:
 		for (unsigned i = 0; i < 200; i++)
 			(void)pgm_idle_step(pgm);
 		NOTE("much idle; block of the collapse %p", (void *)pgm->collapse.block);
 		break;
-	default:
-		(void)pgm_idle_step(pgm);
-		NOTE("idle; phase %u", pgm->collapse.phase);
+	default: (void)pgm_idle_step(pgm); NOTE("idle; phase %u", pgm->collapse.phase);
 	}
 }
 
@@ -313,9 +321,9 @@ static void test_model(void **state)
 		end_pgm(pgm);
 	}
 	/* The sequences must have met what they are meant to meet. */
-	print_message("collapsed %llu, reused %llu, given up %llu, refused %llu, split %llu\n", (unsigned long long)collapsed,
-		      (unsigned long long)reused, (unsigned long long)overflow, (unsigned long long)refused,
-		      (unsigned long long)split);
+	print_message("collapsed %llu, reused %llu, given up %llu, refused %llu, split %llu\n",
+		      (unsigned long long)collapsed, (unsigned long long)reused, (unsigned long long)overflow,
+		      (unsigned long long)refused, (unsigned long long)split);
 	assert_true(collapsed && reused && refused && split);
 }
 

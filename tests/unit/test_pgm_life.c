@@ -19,7 +19,12 @@ static enum status try_create(const struct pgm_config *config, char *why, size_t
 
 static void test_bounds(void **state)
 {
-	static const struct { uint64_t ram, hole; uint32_t handlers; enum status status; const char *text; } cases[] = {
+	static const struct {
+		uint64_t ram, hole;
+		uint32_t handlers;
+		enum status status;
+		const char *text;
+	} cases[] = {
 		{ MIB, 0, 0, OK, "" },
 		{ MIB - PAGE_SIZE, 0, 0, BAD_VALUE, "1 MiB to 32 TiB" },
 		{ 2 * MIB + 1, 0, 0, BAD_VALUE, "whole pages" },
@@ -63,7 +68,11 @@ static void test_admission(void **state)
 
 static void test_ranges_of_ram(void **state)
 {
-	static const struct { uint64_t ram, hole; unsigned count; uint64_t last_base, last_size; } cases[] = {
+	static const struct {
+		uint64_t ram, hole;
+		unsigned count;
+		uint64_t last_base, last_size;
+	} cases[] = {
 		{ MIB, 0, 1, 0, 0xa0000 },
 		{ 64 * MIB, 0, 2, MIB, 63 * MIB },
 		{ 3584 * MIB, 0, 2, MIB, 3583 * MIB },
@@ -201,9 +210,9 @@ static void test_huge(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_bounds), cmocka_unit_test(test_admission), cmocka_unit_test(test_ranges_of_ram),
+		cmocka_unit_test(test_bounds), cmocka_unit_test(test_admission),   cmocka_unit_test(test_ranges_of_ram),
 		cmocka_unit_test(test_adding), cmocka_unit_test(test_adding_late), cmocka_unit_test(test_no_memory),
-		cmocka_unit_test(test_leak), cmocka_unit_test(test_huge),
+		cmocka_unit_test(test_leak),   cmocka_unit_test(test_huge),
 	};
 
 	pgm_world_start(WORLD);

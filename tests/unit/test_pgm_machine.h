@@ -29,8 +29,13 @@ static void machine_world(uint64_t size)
 
 static struct pgm *machine_of(const struct pt_format *format, uint64_t ram, bool large)
 {
-	struct pgm_config config = { .ram = ram, .large_pages = large, .slat = format, .slat_2m = true,
-				     .misconfig_exit = format == &pt_ept4, .physical_bits = 40, .max_access_handlers = 64 };
+	struct pgm_config config = { .ram = ram,
+				     .large_pages = large,
+				     .slat = format,
+				     .slat_2m = true,
+				     .misconfig_exit = format == &pt_ept4,
+				     .physical_bits = 40,
+				     .max_access_handlers = 64 };
 	struct pgm *pgm = NULL;
 	char why[256] = "";
 

@@ -88,15 +88,18 @@ static void test_conflicts(void **state)
 	assert_int_equal(pgm_mmio2_register(pgm, PAGE_SIZE, "other", &other), OK);
 	assert_int_equal(pgm_mmio2_map(pgm, other, gpa(0xf0000000)), OK);
 	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(AT + 1)), BAD_VALUE);
-	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(1 * MIB)), CONFLICT);             /* RAM */
-	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(0xf0001000 - SIZE)), CONFLICT);   /* the other's only page is its last */
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(1 * MIB)), CONFLICT); /* RAM */
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(0xf0001000 - SIZE)),
+			 CONFLICT); /* the other's only page is its last */
 	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(0xfec00000 - SIZE + PAGE_SIZE)), CONFLICT);
-	assert_int_equal(pgm_mmio2_map(pgm, m, gpa((pgm->directory_count << DIRECTORY_SHIFT) - PAGE_SIZE)), BAD_ADDRESS);
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa((pgm->directory_count << DIRECTORY_SHIFT) - PAGE_SIZE)),
+			 BAD_ADDRESS);
 	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(UINT64_MAX - PAGE_SIZE + 1)), BAD_ADDRESS);
 	assert_false(pgm_mmio2_mapped(m, &base));
 	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(0xf0001000)), OK);
 	/* And the other way round: no handler over what is mapped, no move into another. */
-	assert_int_equal(pgm_handler_register(pgm, type, gpa(0xf0001000), gpa(0xf0001fff), NULL, "in the way"), CONFLICT);
+	assert_int_equal(pgm_handler_register(pgm, type, gpa(0xf0001000), gpa(0xf0001fff), NULL, "in the way"),
+			 CONFLICT);
 	assert_int_equal(pgm_mmio2_map(pgm, other, gpa(0xf0001000)), CONFLICT);
 	assert_true(pgm_mmio2_mapped(other, &base) && base.v == 0xf0000000);
 	assert_true(guest_write(pgm, 0xf0000000, 7));
@@ -202,7 +205,8 @@ static void test_random(void **state)
 			marked[page] = true;
 			assert_int_equal(pgm_mmio2_write(pgm, m, page * PAGE_SIZE + 77, &content[page], 1), OK);
 			break;
-		case 4: case 5:
+		case 4:
+		case 5:
 			if (!at)
 				break;
 			content[page] = (uint8_t)step;
@@ -282,7 +286,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_map_move_unmap), cmocka_unit_test(test_conflicts), cmocka_unit_test(test_reduce),
-		cmocka_unit_test(test_dirty), cmocka_unit_test(test_random), cmocka_unit_test(test_marks),
+		cmocka_unit_test(test_dirty),          cmocka_unit_test(test_random),    cmocka_unit_test(test_marks),
 		cmocka_unit_test(test_no_memory),
 	};
 

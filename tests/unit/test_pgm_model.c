@@ -19,10 +19,22 @@
 #define HANDLERS 24u
 
 enum kind {
-	FAULT, GUEST_WRITE, GUEST_READ, DEVICE_WRITE, DEVICE_READ, EXCHANGE, ADD, REMOVE, LARGE_PAGES, FAIL, HEAL, KINDS
+	FAULT,
+	GUEST_WRITE,
+	GUEST_READ,
+	DEVICE_WRITE,
+	DEVICE_READ,
+	EXCHANGE,
+	ADD,
+	REMOVE,
+	LARGE_PAGES,
+	FAIL,
+	HEAL,
+	KINDS
 };
-static const char *const names[] = { "fault", "guest write", "guest read", "device write", "device read", "exchange",
-				     "add handler", "remove handler", "large pages", "fail", "heal" };
+static const char *const names[] = { "fault",       "guest write", "guest read",  "device write",
+				     "device read", "exchange",    "add handler", "remove handler",
+				     "large pages", "fail",        "heal" };
 
 struct operation {
 	enum kind kind;
@@ -30,17 +42,23 @@ struct operation {
 };
 
 static struct pgm *pgm;
-static uint8_t bytes[RAM];   /* the model's memory */
-static struct { uint64_t first, last; bool all; } handlers[HANDLERS];
+static uint8_t bytes[RAM]; /* the model's memory */
+static struct {
+	uint64_t first, last;
+	bool all;
+} handlers[HANDLERS];
 static unsigned handler_count;
 static handler_type swallow, refuse;
-static struct { uint64_t frame; unsigned rights; } tlb[PAGES];
+static struct {
+	uint64_t frame;
+	unsigned rights;
+} tlb[PAGES];
 static char failure[200];
 
-#define expect(condition)                                                                               \
-	do {                                                                                             \
-		if (!(condition) && !failure[0])                                                         \
-			snprintf(failure, sizeof(failure), "line %d: %s", __LINE__, #condition);         \
+#define expect(condition)                                                                                              \
+	do {                                                                                                           \
+		if (!(condition) && !failure[0])                                                                       \
+			snprintf(failure, sizeof(failure), "line %d: %s", __LINE__, #condition);                       \
 	} while (0)
 
 static bool exists(uint64_t where)
@@ -81,7 +99,8 @@ static int handler_at(uint64_t where)
 static bool covered(uint64_t page, bool for_write)
 {
 	for (unsigned i = 0; i < handler_count; i++)
-		if (handlers[i].first <= page + PAGE_SIZE - 1 && handlers[i].last >= page && (for_write || handlers[i].all))
+		if (handlers[i].first <= page + PAGE_SIZE - 1 && handlers[i].last >= page &&
+		    (for_write || handlers[i].all))
 			return true;
 	return false;
 }
@@ -91,7 +110,8 @@ static void model_write(uint64_t where, const uint8_t *data, size_t length)
 	for (size_t i = 0; i < length; i++) {
 		int handler = handler_at(where + i);
 
-		if (exists(where + i) && where + i < RAM && !is_rom(where + i) && (handler < 0 || handlers[handler].all))
+		if (exists(where + i) && where + i < RAM && !is_rom(where + i) &&
+		    (handler < 0 || handlers[handler].all))
 			bytes[where + i] = data[i];
 	}
 }
@@ -228,8 +248,7 @@ static void add_handler(uint64_t where, uint64_t argument)
 			want = CONFLICT;
 	if (handler_count == HANDLERS)
 		return;
-	if (!exists(first) || !exists(last) || (first < 0xa0000) != (last < 0xa0000) ||
-	    is_rom(first) != is_rom(last))
+	if (!exists(first) || !exists(last) || (first < 0xa0000) != (last < 0xa0000) || is_rom(first) != is_rom(last))
 		want = BAD_ADDRESS;
 	status = pgm_handler_register(pgm, all ? refuse : swallow, gpa(first), gpa(last), NULL, "");
 	expect(status == want || (want == OK && status == NO_MEMORY && inject_armed));
@@ -255,7 +274,8 @@ static void arm(uint64_t argument)
 {
 	static const enum mm_site sites[] = { MM_SITE_CHUNK, MM_SITE_FRAME, MM_SITE_TABLE, MM_SITE_LARGE };
 
-	inject_arm(sites[argument % ARRAY_SIZE(sites)], argument >> 8 & 3, 1 + (argument >> 12) % 3, argument >> 20 & 255);
+	inject_arm(sites[argument % ARRAY_SIZE(sites)], argument >> 8 & 3, 1 + (argument >> 12) % 3,
+		   argument >> 20 & 255);
 }
 
 static void heal(void)
@@ -280,8 +300,8 @@ static void look_at_tlb(void)
 			continue;
 		pgm_page_describe(pgm, gpa(i << PAGE_SHIFT), &info);
 		expect(!(tlb[i].rights & ~page_rights(info.record)));
-		expect(page_has_frame(info.record) ? tlb[i].frame == info.frame.v :
-		       tlb[i].frame - pgm_zero_block.v < BLOCK_SIZE);
+		expect(page_has_frame(info.record) ? tlb[i].frame == info.frame.v
+						   : tlb[i].frame - pgm_zero_block.v < BLOCK_SIZE);
 	}
 }
 
@@ -378,7 +398,8 @@ static unsigned shrink(struct operation *list, unsigned count, uint64_t seed)
 /* Most operations meet in a few places, so that they meddle with one another. */
 static uint64_t random_place(uint64_t *seed)
 {
-	static const uint64_t places[] = { 0x1000, 0x9f000, ROM, 0x1ff000, 4 * MIB, 6 * MIB, 8 * MIB, 20 * MIB, RAM - 0x4000 };
+	static const uint64_t places[] = { 0x1000,  0x9f000, ROM,      0x1ff000,    4 * MIB,
+					   6 * MIB, 8 * MIB, 20 * MIB, RAM - 0x4000 };
 	uint64_t r = random_of(seed);
 
 	if (r % 8 == 0)
@@ -388,8 +409,9 @@ static uint64_t random_place(uint64_t *seed)
 
 static enum kind random_kind(uint64_t *seed)
 {
-	static const enum kind kinds[] = { FAULT, FAULT, FAULT, GUEST_WRITE, GUEST_WRITE, GUEST_WRITE, GUEST_READ, GUEST_READ,
-					   DEVICE_WRITE, DEVICE_READ, EXCHANGE, ADD, REMOVE, LARGE_PAGES, FAIL, HEAL };
+	static const enum kind kinds[] = { FAULT,      FAULT,       FAULT,        GUEST_WRITE, GUEST_WRITE, GUEST_WRITE,
+					   GUEST_READ, GUEST_READ,  DEVICE_WRITE, DEVICE_READ, EXCHANGE,    ADD,
+					   REMOVE,     LARGE_PAGES, FAIL,         HEAL };
 
 	return kinds[random_of(seed) % ARRAY_SIZE(kinds)];
 }
@@ -411,8 +433,8 @@ static void test_model(void **state)
 		count = shrink(list, count, s);
 		fprintf(stderr, "seed %llu fails with:\n", (unsigned long long)s);
 		for (unsigned i = 0; i < count; i++)
-			fprintf(stderr, "  %-14s %#10llx %#llx\n", names[list[i].kind], (unsigned long long)list[i].where,
-				(unsigned long long)list[i].argument);
+			fprintf(stderr, "  %-14s %#10llx %#llx\n", names[list[i].kind],
+				(unsigned long long)list[i].where, (unsigned long long)list[i].argument);
 		fails(list, count, s, true);
 		fail();
 	}

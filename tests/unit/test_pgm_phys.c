@@ -69,8 +69,12 @@ static void test_mmio_sizes(void **state)
 	assert_int_equal(pgm_read(pgm, gpa(DEVICE + 1), bytes, 26, ORIGIN_GUEST, NULL), OK);
 	expect_sizes(DEVICE + 1, (unsigned[]){ 1, 2, 4, 8, 8, 2, 1 }, 7);
 	for (unsigned i = 0; i < 26; i++)
-		assert_int_equal(bytes[i], i < 1 ? 1 : i < 3 ? i : i < 7 ? i - 2 : i < 23 ? (i - 7) % 8 + 1 :
-				 i < 25 ? i - 22 : 1);
+		assert_int_equal(bytes[i], i < 1    ? 1
+					   : i < 3  ? i
+					   : i < 7  ? i - 2
+					   : i < 23 ? (i - 7) % 8 + 1
+					   : i < 25 ? i - 22
+						    : 1);
 	call_count = 0;
 	for (unsigned i = 0; i < 12; i++)
 		bytes[i] = (uint8_t)(0x10 + i);
@@ -258,7 +262,8 @@ static void test_refusals(void **state)
 	assert_int_equal(pgm_handler_register(pgm, all, gpa(0x9f000), gpa(0xa0fff), calls, ""), BAD_ADDRESS);
 	assert_int_equal(pgm_handler_register(pgm, write, gpa(DEVICE), gpa(DEVICE), calls, ""), BAD_ADDRESS);
 	assert_int_equal(pgm_handler_register(pgm, write, gpa(0), gpa(UINT64_MAX), calls, ""), BAD_VALUE);
-	assert_int_equal(pgm_handler_register(pgm, write + HANDLER_TYPES, gpa(WHERE), gpa(WHERE), calls, ""), NOT_FOUND);
+	assert_int_equal(pgm_handler_register(pgm, write + HANDLER_TYPES, gpa(WHERE), gpa(WHERE), calls, ""),
+			 NOT_FOUND);
 	assert_int_equal(pgm_handler_register(pgm, 0, gpa(WHERE), gpa(WHERE), calls, ""), NOT_FOUND);
 	assert_int_equal(pgm_handler_deregister(pgm, gpa(WHERE)), NOT_FOUND);
 	assert_int_equal(pgm_handler_deregister(pgm, gpa(DEVICE + 1)), NOT_FOUND);
@@ -289,7 +294,8 @@ static void test_register_without_memory(void **state)
 		assert_int_equal(pgm_fault(pgm, gpa(WHERE + BLOCK_SIZE), ACCESS_WRITE), PGM_RESUME);
 		assert_int_equal(pgm_fault(pgm, gpa(WHERE + 3 * BLOCK_SIZE), ACCESS_WRITE), PGM_RESUME);
 		inject_arm(MM_SITE_TABLE, after, 1, 0);
-		status = pgm_handler_register(pgm, type, gpa(WHERE + 5 * PAGE_SIZE), gpa(WHERE + 5 * BLOCK_SIZE), calls, "");
+		status = pgm_handler_register(pgm, type, gpa(WHERE + 5 * PAGE_SIZE), gpa(WHERE + 5 * BLOCK_SIZE), calls,
+					      "");
 		inject_disarm(MM_SITE_TABLE);
 		assert_true(status == OK || status == NO_MEMORY);
 		succeeded |= status == OK;
@@ -338,10 +344,16 @@ static void test_split_keeps(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_mmio_sizes), cmocka_unit_test(test_partial_progress),
-		cmocka_unit_test(test_across_ranges), cmocka_unit_test(test_rom), cmocka_unit_test(test_compare_exchange),
-		cmocka_unit_test(test_part_of_a_page), cmocka_unit_test(test_not_mine), cmocka_unit_test(test_refusals),
-		cmocka_unit_test(test_register_without_memory), cmocka_unit_test(test_split_keeps),
+		cmocka_unit_test(test_mmio_sizes),
+		cmocka_unit_test(test_partial_progress),
+		cmocka_unit_test(test_across_ranges),
+		cmocka_unit_test(test_rom),
+		cmocka_unit_test(test_compare_exchange),
+		cmocka_unit_test(test_part_of_a_page),
+		cmocka_unit_test(test_not_mine),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_register_without_memory),
+		cmocka_unit_test(test_split_keeps),
 	};
 
 	pgm_world_start(WORLD);

@@ -89,7 +89,8 @@ static void test_refused(void **state)
 	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, 0, deny, "all", &all), OK);
 	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, 0, deny, "write", &write), OK);
 	assert_int_equal(pgm_handler_register(pgm, all, gpa(AT), gpa(AT + PAGE_SIZE - 1), NULL, "a"), OK);
-	assert_int_equal(pgm_handler_register(pgm, write, gpa(AT + PAGE_SIZE), gpa(AT + 2 * PAGE_SIZE - 1), NULL, "w"), OK);
+	assert_int_equal(pgm_handler_register(pgm, write, gpa(AT + PAGE_SIZE), gpa(AT + 2 * PAGE_SIZE - 1), NULL, "w"),
+			 OK);
 	assert_int_equal(pgm_pin(pgm, gpa(AT), false, disk, &frame), HANDLER);
 	assert_int_equal(pgm_pin(pgm, gpa(AT + PAGE_SIZE), true, disk, &frame), HANDLER);
 	assert_int_equal(pgm_pin(pgm, gpa(AT + PAGE_SIZE), false, disk, &frame), OK);
@@ -189,12 +190,9 @@ static int setup(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_counts),
-		cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_holds),
-		cmocka_unit_test(test_mappings),
-		cmocka_unit_test(test_attack_4_pin_fails_clean),
+		cmocka_unit_test(test_counts),   cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_refused),  cmocka_unit_test(test_holds),
+		cmocka_unit_test(test_mappings), cmocka_unit_test(test_attack_4_pin_fails_clean),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

@@ -33,7 +33,7 @@ static void test_zero(void **state)
 		reset(pgm, true);
 		for (uint64_t at = 0; at < 12 * MIB; at += PAGE_SIZE)
 			assert_int_equal(table_rights(pgm, at), 0);
-		assert_int_equal(held(pgm), large ? 10 * MIB / PAGE_SIZE : 0); /* large blocks are kept */
+		assert_int_equal(held(pgm), large ? 10 * MIB / PAGE_SIZE : 0);              /* large blocks are kept */
 		assert_in_range(pgm->account.allocated[ACCOUNT_TABLE], tables, tables + 1); /* a directory page */
 		for (uint64_t at = MIB; at < 12 * MIB; at += PAGE_SIZE)
 			assert_int_equal(guest_read(pgm, at), 0);
@@ -204,7 +204,7 @@ static void test_lives(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_zero), cmocka_unit_test(test_keep), cmocka_unit_test(test_handlers_stay),
+		cmocka_unit_test(test_zero),   cmocka_unit_test(test_keep),    cmocka_unit_test(test_handlers_stay),
 		cmocka_unit_test(test_states), cmocka_unit_test(test_bounded), cmocka_unit_test(test_lives),
 	};
 

@@ -123,7 +123,8 @@ static void test_reset(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 16; i++) {
-		assert_int_equal(pgm_rom_protect(pgm, gpa(ROM_AT + i * PAGE_SIZE), PAGE_SIZE, (enum rom_mode)(i % 4)), OK);
+		assert_int_equal(pgm_rom_protect(pgm, gpa(ROM_AT + i * PAGE_SIZE), PAGE_SIZE, (enum rom_mode)(i % 4)),
+				 OK);
 		guest_put(pgm, ROM_AT + i * PAGE_SIZE, 0x77);
 	}
 	reset(pgm, true);
@@ -148,7 +149,8 @@ static void test_refusals(void **state)
 	(void)state;
 	assert_int_equal(pgm_rom_protect(pgm, gpa(ROM_AT), PAGE_SIZE, ROM_READ_RAM_WRITE_RAM), NOT_SUPPORTED);
 	assert_int_equal(pgm_rom_protect(pgm, gpa(ROM_AT + 1), PAGE_SIZE, ROM_READ_ROM_WRITE_IGNORED), BAD_VALUE);
-	assert_int_equal(pgm_rom_protect(pgm, gpa(ROM_AT), ROM_SIZE + PAGE_SIZE, ROM_READ_ROM_WRITE_IGNORED), BAD_ADDRESS);
+	assert_int_equal(pgm_rom_protect(pgm, gpa(ROM_AT), ROM_SIZE + PAGE_SIZE, ROM_READ_ROM_WRITE_IGNORED),
+			 BAD_ADDRESS);
 	assert_int_equal(pgm_rom_protect(pgm, gpa(0x1000), PAGE_SIZE, ROM_READ_ROM_WRITE_IGNORED), BAD_ADDRESS);
 	assert_int_equal(pgm_rom_protect(pgm, gpa(ROM_AT), PAGE_SIZE, ROM_MODES), BAD_VALUE);
 	assert_int_equal(pgm_add_shadowed_rom(pgm, gpa(ROM_AT), PAGE_SIZE, "again"), CONFLICT);
@@ -164,8 +166,9 @@ static void test_refusals(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_default), cmocka_unit_test(test_modes), cmocka_unit_test(test_shadow_offsets),
-		cmocka_unit_test(test_locked_exchange), cmocka_unit_test(test_reset), cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_default),        cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_shadow_offsets), cmocka_unit_test(test_locked_exchange),
+		cmocka_unit_test(test_reset),          cmocka_unit_test(test_refusals),
 	};
 
 	machine_world(64 * MIB);

@@ -41,7 +41,9 @@ static void count_finding(void *context, const char *line)
 
 static enum status add(uint32_t i)
 {
-	struct handler_node n = { .first = (uint64_t)i * STRIDE, .last = (uint64_t)i * STRIDE + LENGTH - 1, .type = i % 32,
+	struct handler_node n = { .first = (uint64_t)i * STRIDE,
+				  .last = (uint64_t)i * STRIDE + LENGTH - 1,
+				  .type = i % 32,
 				  .user = (void *)(uintptr_t)(i + 1) };
 
 	return handler_insert(&table, &n);
@@ -109,7 +111,9 @@ static void test_many(void **state)
 
 struct model {
 	unsigned count;
-	struct { uint64_t first, last; } item[SMALL];
+	struct {
+		uint64_t first, last;
+	} item[SMALL];
 };
 
 static bool model_overlaps(const struct model *m, uint64_t first, uint64_t last)
@@ -187,20 +191,47 @@ static struct handler_node *node_at(uint32_t index)
 	return &table.slab[index / per_page][index % per_page];
 }
 
-static void damage_order(void) { node_at(table.root)->first ^= 1ull << 40; }
-static void damage_length(void) { node_at(table.root)->last ^= 1ull << 20; }
-static void damage_level(void) { node_at(table.root)->level ^= 3; }
-static void damage_left(void) { node_at(table.root)->left ^= 1; }
-static void damage_loop(void) { node_at(node_at(table.root)->left)->left ^= table.root; }
-static void damage_index(void) { node_at(table.root)->right ^= 1u << 30; }
-static void damage_used(void) { table.used ^= 1; }
-static void damage_free(void) { table.free ^= 3; }
-static void damage_root(void) { table.root ^= 0x80000000; }
+static void damage_order(void)
+{
+	node_at(table.root)->first ^= 1ull << 40;
+}
+static void damage_length(void)
+{
+	node_at(table.root)->last ^= 1ull << 20;
+}
+static void damage_level(void)
+{
+	node_at(table.root)->level ^= 3;
+}
+static void damage_left(void)
+{
+	node_at(table.root)->left ^= 1;
+}
+static void damage_loop(void)
+{
+	node_at(node_at(table.root)->left)->left ^= table.root;
+}
+static void damage_index(void)
+{
+	node_at(table.root)->right ^= 1u << 30;
+}
+static void damage_used(void)
+{
+	table.used ^= 1;
+}
+static void damage_free(void)
+{
+	table.free ^= 3;
+}
+static void damage_root(void)
+{
+	table.root ^= 0x80000000;
+}
 
 static void test_damage(void **state)
 {
 	static void (*const damages[])(void) = { damage_order, damage_length, damage_level, damage_left, damage_loop,
-						  damage_index, damage_used, damage_free, damage_root };
+						 damage_index, damage_used,   damage_free,  damage_root };
 
 	assert_int_equal(handler_table_create(&table, 1000, &counters), OK);
 	for (uint32_t i = 0; i < 600; i++)
@@ -314,7 +345,7 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_many), cmocka_unit_test(test_random), cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_many),   cmocka_unit_test(test_random),  cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_recent), cmocka_unit_test(test_threads),
 	};
 

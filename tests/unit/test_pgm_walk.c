@@ -22,7 +22,7 @@ static enum status racing_exchange(struct pgm *pgm, gpa_t where, uint64_t expect
 
 static struct pgm *pgm;
 static uint64_t seed;
-static unsigned races;      /* exchanges before which the entry still changes */
+static unsigned races; /* exchanges before which the entry still changes */
 static uint64_t race_flip;
 
 static uint64_t reference_read(uint64_t where, unsigned size)
@@ -127,8 +127,12 @@ static struct walk_context random_context(void)
 
 static unsigned random_access(void)
 {
-	static const unsigned kinds[] = { ACCESS_READ, ACCESS_WRITE, ACCESS_READ | ACCESS_WRITE, ACCESS_EXECUTE,
-					  ACCESS_READ | WALK_SYSTEM, ACCESS_WRITE | WALK_SYSTEM };
+	static const unsigned kinds[] = { ACCESS_READ,
+					  ACCESS_WRITE,
+					  ACCESS_READ | ACCESS_WRITE,
+					  ACCESS_EXECUTE,
+					  ACCESS_READ | WALK_SYSTEM,
+					  ACCESS_WRITE | WALK_SYSTEM };
 
 	return kinds[random_bits() % ARRAY_SIZE(kinds)];
 }
@@ -148,11 +152,13 @@ static void compare(const struct walk_context *c, uint64_t la, unsigned access, 
 	if (right && want.outcome == REFERENCE_FAULT)
 		right = got.error_code == want.code;
 	if (!right)
-		fail_msg("seed %#llx: la %#llx access %#x cr0 %#llx cr4 %#llx efer %#llx cpl %u width %u: status %s gpa %#llx "
-			 "code %#x, the manual says %u %#llx %#x", (unsigned long long)case_seed, (unsigned long long)la,
-			 access, (unsigned long long)c->cr0, (unsigned long long)c->cr4, (unsigned long long)c->efer, c->cpl,
-			 c->physical_bits, status_name(status), (unsigned long long)got.gpa.v, got.error_code, want.outcome,
-			 (unsigned long long)want.gpa, want.code);
+		fail_msg(
+			"seed %#llx: la %#llx access %#x cr0 %#llx cr4 %#llx efer %#llx cpl %u width %u: status %s gpa %#llx "
+			"code %#x, the manual says %u %#llx %#x",
+			(unsigned long long)case_seed, (unsigned long long)la, access, (unsigned long long)c->cr0,
+			(unsigned long long)c->cr4, (unsigned long long)c->efer, c->cpl, c->physical_bits,
+			status_name(status), (unsigned long long)got.gpa.v, got.error_code, want.outcome,
+			(unsigned long long)want.gpa, want.code);
 	for (unsigned i = 0; i < want.count; i++) {
 		uint64_t now = reference_read(want.used[i].where, want.used[i].size);
 
@@ -205,16 +211,36 @@ static void run_mode(enum guest_mode mode)
 	assert_true(outcomes[REFERENCE_FAULT] > CASES / 10);
 }
 
-static void test_32bit(void **state) { run_mode(MODE_32BIT); }
-static void test_pae(void **state) { run_mode(MODE_PAE); }
-static void test_4level(void **state) { run_mode(MODE_AMD64); assert_true(outcomes[REFERENCE_NOT_CANONICAL] > 100); }
-static void test_5level(void **state) { run_mode(MODE_LA57); assert_true(outcomes[REFERENCE_NOT_CANONICAL] > 100); }
+static void test_32bit(void **state)
+{
+	run_mode(MODE_32BIT);
+}
+static void test_pae(void **state)
+{
+	run_mode(MODE_PAE);
+}
+static void test_4level(void **state)
+{
+	run_mode(MODE_AMD64);
+	assert_true(outcomes[REFERENCE_NOT_CANONICAL] > 100);
+}
+static void test_5level(void **state)
+{
+	run_mode(MODE_LA57);
+	assert_true(outcomes[REFERENCE_NOT_CANONICAL] > 100);
+}
 
 static void test_modes(void **state)
 {
-	static const struct { uint64_t cr0, cr4, efer; enum guest_mode mode; } cases[] = {
-		{ 0, 0, 0, MODE_REAL }, { 0, CR4_PAE, EFER_NXE, MODE_REAL }, { CR0_PE, CR4_PAE, EFER_NXE, MODE_PROTECTED },
-		{ CR0_PE | CR0_PG, 0, EFER_NXE, MODE_32BIT }, { CR0_PE | CR0_PG, CR4_PAE, 0, MODE_PAE },
+	static const struct {
+		uint64_t cr0, cr4, efer;
+		enum guest_mode mode;
+	} cases[] = {
+		{ 0, 0, 0, MODE_REAL },
+		{ 0, CR4_PAE, EFER_NXE, MODE_REAL },
+		{ CR0_PE, CR4_PAE, EFER_NXE, MODE_PROTECTED },
+		{ CR0_PE | CR0_PG, 0, EFER_NXE, MODE_32BIT },
+		{ CR0_PE | CR0_PG, CR4_PAE, 0, MODE_PAE },
 		{ CR0_PE | CR0_PG, CR4_PAE, EFER_NXE, MODE_PAE_NX },
 		{ CR0_PE | CR0_PG, CR4_PAE, EFER_LME | EFER_LMA, MODE_AMD64 },
 		{ CR0_PE | CR0_PG, CR4_PAE, EFER_LME | EFER_LMA | EFER_NXE, MODE_AMD64_NX },
@@ -233,8 +259,11 @@ static void test_modes(void **state)
 
 static struct walk_context long_mode(void)
 {
-	return (struct walk_context){ .cr0 = CR0_PE | CR0_PG, .cr4 = CR4_PAE, .efer = EFER_LME | EFER_LMA,
-				      .cr3 = TABLES + 13 * PAGE_SIZE, .physical_bits = 40 };
+	return (struct walk_context){ .cr0 = CR0_PE | CR0_PG,
+				      .cr4 = CR4_PAE,
+				      .efer = EFER_LME | EFER_LMA,
+				      .cr3 = TABLES + 13 * PAGE_SIZE,
+				      .physical_bits = 40 };
 }
 
 #define LINEAR UINT64_C(0x7654321000)
@@ -323,7 +352,8 @@ static void test_pdptes(void **state)
 			for (unsigned i = 0; i < 4; i++)
 				put(at + i * 8, (TABLES + i * PAGE_SIZE) | 1, 8);
 			put(at + which * 8, 1 | BIT(bit), 8);
-			assert_int_equal(guest_load_pdptes(pgm, at | 0x1f | BIT(40), widths[w], got), bad ? DENIED : OK);
+			assert_int_equal(guest_load_pdptes(pgm, at | 0x1f | BIT(40), widths[w], got),
+					 bad ? DENIED : OK);
 			if (bad)
 				assert_memory_equal(got, old, sizeof(old));
 			else
@@ -337,9 +367,9 @@ static void test_pdptes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_32bit), cmocka_unit_test(test_pae), cmocka_unit_test(test_4level),
-		cmocka_unit_test(test_5level), cmocka_unit_test(test_modes), cmocka_unit_test(test_race),
-		cmocka_unit_test(test_peek), cmocka_unit_test(test_odd_tables), cmocka_unit_test(test_pdptes),
+		cmocka_unit_test(test_32bit),  cmocka_unit_test(test_pae),        cmocka_unit_test(test_4level),
+		cmocka_unit_test(test_5level), cmocka_unit_test(test_modes),      cmocka_unit_test(test_race),
+		cmocka_unit_test(test_peek),   cmocka_unit_test(test_odd_tables), cmocka_unit_test(test_pdptes),
 	};
 	int failed;
 

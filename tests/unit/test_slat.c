@@ -122,7 +122,9 @@ static struct translation map_of(uint64_t frame, unsigned rights, unsigned memor
 	/* As the manuals number them: EPT takes the type itself; NPT has WB 0, WT 1, UC- 2, UC 3 by the power-on PAT. */
 	unsigned npt_type = memory_type == 6 ? 0 : memory_type == 0 ? 3 : memory_type == 1 ? 2 : 1;
 
-	return (struct translation){ .there = rights != 0, .frame = frame, .rights = rights | (rights ? ACCESS_READ : 0),
+	return (struct translation){ .there = rights != 0,
+				     .frame = frame,
+				     .rights = rights | (rights ? ACCESS_READ : 0),
 				     .type = is_ept ? memory_type : npt_type };
 }
 
@@ -156,8 +158,8 @@ static void done(unsigned long least)
 
 		if (!same(&now, &after[i]))
 			fail_msg("page %u: frame %#llx rights %u type %u, wanted %#llx %u %u", i,
-				 (unsigned long long)now.frame, now.rights, now.type, (unsigned long long)after[i].frame,
-				 after[i].rights, after[i].type);
+				 (unsigned long long)now.frame, now.rights, now.type,
+				 (unsigned long long)after[i].frame, after[i].rights, after[i].type);
 	}
 }
 
@@ -345,10 +347,13 @@ static void test_no_table(void **state)
 static void test_flush_rule(void **state)
 {
 	struct account *account = open_account(0, 10, 0);
-	static const struct { unsigned old, new; bool move, flush; } cases[] = {
-		{ 0, RWX, false, false }, { RX, RX, false, false }, { RX, RWX, false, false }, { RWX, RX, false, true },
-		{ RX, RX, true, true }, { RX, RWX, true, true }, { RX, 0, false, true }, { 0, 0, false, false },
-		{ RWX, ACCESS_READ | ACCESS_WRITE, false, true },
+	static const struct {
+		unsigned old, new;
+		bool move, flush;
+	} cases[] = {
+		{ 0, RWX, false, false }, { RX, RX, false, false }, { RX, RWX, false, false },
+		{ RWX, RX, false, true }, { RX, RX, true, true },   { RX, RWX, true, true },
+		{ RX, 0, false, true },   { 0, 0, false, false },   { RWX, ACCESS_READ | ACCESS_WRITE, false, true },
 	};
 
 	for (unsigned ept = 0; ept < 2; ept++) {
@@ -374,8 +379,9 @@ static void test_flush_rule(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_splits), cmocka_unit_test(test_first_map), cmocka_unit_test(test_handler_on_large),
-		cmocka_unit_test(test_no_table), cmocka_unit_test(test_flush_rule),
+		cmocka_unit_test(test_splits),           cmocka_unit_test(test_first_map),
+		cmocka_unit_test(test_handler_on_large), cmocka_unit_test(test_no_table),
+		cmocka_unit_test(test_flush_rule),
 	};
 
 	pgm_world_start(WORLD);

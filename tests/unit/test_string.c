@@ -128,7 +128,9 @@ static void texts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(moves), cmocka_unit_test(copies_and_fills), cmocka_unit_test(comparisons),
+		cmocka_unit_test(moves),
+		cmocka_unit_test(copies_and_fills),
+		cmocka_unit_test(comparisons),
 		cmocka_unit_test(texts),
 	};
 

@@ -72,8 +72,8 @@ static void groups_survive_the_vmcb(void **state)
 	before.interrupt_shadow = true;
 	vmcb.control.clean = CLEAN_ALL;
 	svm_store_groups(&before, &vmcb, REGS_ALL);
-	assert_int_equal(vmcb.control.clean, CLEAN_ALL & ~(CLEAN_CONTROL | CLEAN_SEGMENTS | CLEAN_TABLES | CLEAN_DEBUG |
-							   CLEAN_NESTED));
+	assert_int_equal(vmcb.control.clean,
+			 CLEAN_ALL & ~(CLEAN_CONTROL | CLEAN_SEGMENTS | CLEAN_TABLES | CLEAN_DEBUG | CLEAN_NESTED));
 	assert_true(vmcb.save.efer & EFER_SVME);
 	assert_int_equal(vmcb.save.cpl, 3);
 	assert_int_equal(vmcb.save.ldtr.selector, 8 * SEG_LDTR);
@@ -246,11 +246,20 @@ static void exits_of_exceptions(void **state)
 
 static void exits_of_the_rest(void **state)
 {
-	static const struct { uint64_t code; enum hv_exit_kind kind; } rows[] = {
-		{ SVM_EXIT_INTR, EXIT_HOST_INTERRUPT }, { SVM_EXIT_NMI, EXIT_HOST_INTERRUPT },
-		{ SVM_EXIT_VINTR, EXIT_INTERRUPT_WINDOW }, { SVM_EXIT_SHUTDOWN, EXIT_TRIPLE_FAULT },
-		{ SVM_EXIT_CR0_SELECTIVE, EXIT_UNKNOWN }, { 0x66, EXIT_UNKNOWN }, { 0x8f, EXIT_UNKNOWN },
-		{ SVM_EXIT_LOW_END, EXIT_UNKNOWN }, { 0x401, EXIT_UNKNOWN }, { UINT64_MAX - 1, EXIT_UNKNOWN },
+	static const struct {
+		uint64_t code;
+		enum hv_exit_kind kind;
+	} rows[] = {
+		{ SVM_EXIT_INTR, EXIT_HOST_INTERRUPT },
+		{ SVM_EXIT_NMI, EXIT_HOST_INTERRUPT },
+		{ SVM_EXIT_VINTR, EXIT_INTERRUPT_WINDOW },
+		{ SVM_EXIT_SHUTDOWN, EXIT_TRIPLE_FAULT },
+		{ SVM_EXIT_CR0_SELECTIVE, EXIT_UNKNOWN },
+		{ 0x66, EXIT_UNKNOWN },
+		{ 0x8f, EXIT_UNKNOWN },
+		{ SVM_EXIT_LOW_END, EXIT_UNKNOWN },
+		{ 0x401, EXIT_UNKNOWN },
+		{ UINT64_MAX - 1, EXIT_UNKNOWN },
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -307,7 +316,7 @@ static void asids_never_repeat_without_a_flush(void **state)
 		used |= BIT(held[i].number);
 		assert_true(asid_valid(&one, &held[i]));
 	}
-	assert_int_equal(flushes, 3); /* the first one, and after each 15 */
+	assert_int_equal(flushes, 3);              /* the first one, and after each 15 */
 	assert_false(asid_valid(&one, &held[29])); /* of the generation before */
 	assert_true(asid_take(&two, &other));
 	assert_false(asid_valid(&one, &other));

@@ -25,15 +25,29 @@ struct svm_quirks svm_quirks;
 bool svm_read_xcr0;
 extern __thread unsigned test_cpu;
 
-enum status svm_probe(struct hv_caps *caps, struct hv_refusal *why) { return NOT_SUPPORTED; }
-enum status svm_enable_cpu(struct hv_refusal *why) { return NOT_SUPPORTED; }
-void svm_disable_cpu(void) { }
+enum status svm_probe(struct hv_caps *caps, struct hv_refusal *why)
+{
+	return NOT_SUPPORTED;
+}
+enum status svm_enable_cpu(struct hv_refusal *why)
+{
+	return NOT_SUPPORTED;
+}
+void svm_disable_cpu(void)
+{
+}
 
 static uint64_t breakpoints[4]; /* the processor's */
-void svm_read_breakpoints(uint64_t *dr) { memcpy(dr, breakpoints, sizeof(breakpoints)); }
-void svm_write_breakpoints(const uint64_t *dr) { memcpy(breakpoints, dr, sizeof(breakpoints)); }
+void svm_read_breakpoints(uint64_t *dr)
+{
+	memcpy(dr, breakpoints, sizeof(breakpoints));
+}
+void svm_write_breakpoints(const uint64_t *dr)
+{
+	memcpy(breakpoints, dr, sizeof(breakpoints));
+}
 
-static struct vmcb seen;      /* as VMRUN found it */
+static struct vmcb seen; /* as VMRUN found it */
 static unsigned entries;
 static struct {
 	uint64_t code, info1, info2, interrupted, rip, rflags;
@@ -268,7 +282,10 @@ static void broken_off_events_come_again(void **state)
 {
 	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
 	vcpu->inject = (struct hv_event){
-		.kind = EVENT_EXCEPTION, .vector = 14, .has_error_code = true, .error_code = 2,
+		.kind = EVENT_EXCEPTION,
+		.vector = 14,
+		.has_error_code = true,
+		.error_code = 2,
 	};
 	script.interrupted = UINT64_C(0x280000b0e);
 	run_until(vcpu, SVM_EXIT_NPF, 0x100);

@@ -64,7 +64,7 @@ static void a_full_machine(void **state)
 	assert_true(caps.slat == SLAT_EPT && caps.slat_levels == 4);
 	assert_true(caps.slat_2m && caps.slat_1g && caps.slat_execute_only && caps.slat_accessed_dirty && caps.pml &&
 		    caps.tsc_scaling && caps.slice_timer && caps.vpid && caps.misconfig_exit);
-	assert_true(caps.kick_by_nmi); /* this is Bochs */
+	assert_true(caps.kick_by_nmi);                         /* this is Bochs */
 	assert_in_range(capability.longest_slice, 1, 1000000); /* so that a lost kick is found */
 }
 
@@ -113,7 +113,7 @@ static void told_why_not(void **state)
 	assert_non_null(strstr(why.text, "firmware"));
 	assert_non_null(strstr(why.text, "Intel Virtualization Technology"));
 	assert_true(strlen(why.text) + 1 < sizeof(why.text)); /* not cut */
-	msrs.feature_control = 0; /* unlocked: enable_cpu sets it */
+	msrs.feature_control = 0;                             /* unlocked: enable_cpu sets it */
 	assert_int_equal(parse(&msrs), OK);
 	msrs.feature_control = BIT(1) | FEATURE_CONTROL_LOCK; /* in SMX only */
 	assert_int_equal(parse(&msrs), DENIED);
@@ -122,7 +122,12 @@ static void told_why_not(void **state)
 /* Each needed bit, taken away, refuses the machine and is named. */
 static void each_need_is_named(void **state)
 {
-	static const struct { size_t where; unsigned shift; uint64_t bit; const char *name; } needs[] = {
+	static const struct {
+		size_t where;
+		unsigned shift;
+		uint64_t bit;
+		const char *name;
+	} needs[] = {
 		{ offsetof(struct vmx_msrs, pin), 32, PIN_EXTERNAL_INTERRUPT, "external-interrupt" },
 		{ offsetof(struct vmx_msrs, pin), 32, PIN_NMI, "NMI exiting" },
 		{ offsetof(struct vmx_msrs, pin), 32, PIN_VIRTUAL_NMIS, "virtual NMIs" },
@@ -160,8 +165,8 @@ static void cpus_are_compared(void **state)
 
 	assert_int_equal(parse(&skylake_x), OK);
 	first = capability;
-	msrs.feature_control = 0;           /* another lock state is no difference */
-	msrs.secondary |= BIT(26) << 32;    /* nor is a control that nobody uses */
+	msrs.feature_control = 0;        /* another lock state is no difference */
+	msrs.secondary |= BIT(26) << 32; /* nor is a control that nobody uses */
 	assert_int_equal(parse(&msrs), OK);
 	assert_true(vmx_capability_equal(&first, &capability));
 	assert_int_equal(parse(&haswell), OK);
@@ -175,12 +180,9 @@ static void cpus_are_compared(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(adjusting),
-		cmocka_unit_test(a_full_machine),
-		cmocka_unit_test(poorer_machines),
-		cmocka_unit_test(half_a_feature_is_none),
-		cmocka_unit_test(told_why_not),
-		cmocka_unit_test(each_need_is_named),
+		cmocka_unit_test(adjusting),         cmocka_unit_test(a_full_machine),
+		cmocka_unit_test(poorer_machines),   cmocka_unit_test(half_a_feature_is_none),
+		cmocka_unit_test(told_why_not),      cmocka_unit_test(each_need_is_named),
 		cmocka_unit_test(cpus_are_compared),
 	};
 

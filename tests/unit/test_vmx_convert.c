@@ -14,11 +14,17 @@
 
 static void words(void **state)
 {
-	static const struct { struct hv_event event; bool protected_mode; uint32_t word; } table[] = {
+	static const struct {
+		struct hv_event event;
+		bool protected_mode;
+		uint32_t word;
+	} table[] = {
 		{ { .kind = EVENT_NONE, .vector = 3 }, true, 0 },
 		{ { .kind = EVENT_INTERRUPT, .vector = 0x31 }, true, 0x80000031 },
 		{ { .kind = EVENT_NMI }, true, 0x80000202 },
-		{ { .kind = EVENT_EXCEPTION, .vector = 14, .has_error_code = true, .error_code = 2 }, true, 0x80000b0e },
+		{ { .kind = EVENT_EXCEPTION, .vector = 14, .has_error_code = true, .error_code = 2 },
+		  true,
+		  0x80000b0e },
 		{ { .kind = EVENT_EXCEPTION, .vector = 13, .has_error_code = true }, false, 0x8000030d },
 		/* Those with an error code get one even if nobody said so: entry would refuse the word without. */
 		{ { .kind = EVENT_EXCEPTION, .vector = 13 }, true, 0x80000b0d },
@@ -127,8 +133,8 @@ static void whatever_stands_in_it_passes_the_checks(void **state)
 		if (entry_accepts(name, &raw, long_mode) && raw.rights == again.rights && raw.limit == again.limit &&
 		    raw.base == segment.base && raw.selector == segment.selector)
 			continue;
-		printf("round %u: segment %d long %d limit %x attributes %x gives limit %x rights %x, then %x\n", i, name,
-		       long_mode, segment.limit, segment.attributes, raw.limit, raw.rights, again.rights);
+		printf("round %u: segment %d long %d limit %x attributes %x gives limit %x rights %x, then %x\n", i,
+		       name, long_mode, segment.limit, segment.attributes, raw.limit, raw.rights, again.rights);
 		fail();
 	}
 }

@@ -21,21 +21,67 @@ static struct hv_exit decode(struct vmx_raw_exit raw)
 
 static void every_reason_has_its_kind(void **state)
 {
-	static const struct { uint32_t reason; enum hv_exit_kind kind; } table[] = {
-		{ 1, EXIT_HOST_INTERRUPT }, { 2, EXIT_TRIPLE_FAULT }, { 3, EXIT_INIT }, { 4, EXIT_SIPI },
-		{ 5, EXIT_UNKNOWN }, { 6, EXIT_UNKNOWN }, { 7, EXIT_INTERRUPT_WINDOW }, { 8, EXIT_NMI_WINDOW },
-		{ 9, EXIT_TASK_SWITCH }, { 10, EXIT_CPUID }, { 11, EXIT_UNDEFINED }, { 12, EXIT_HLT },
-		{ 13, EXIT_CACHE }, { 14, EXIT_INVLPG }, { 15, EXIT_NOTHING }, { 16, EXIT_RDTSC },
-		{ 17, EXIT_UNDEFINED }, { 18, EXIT_HYPERCALL }, { 19, EXIT_UNDEFINED }, { 20, EXIT_UNDEFINED },
-		{ 21, EXIT_UNDEFINED }, { 22, EXIT_UNDEFINED }, { 23, EXIT_UNDEFINED }, { 24, EXIT_UNDEFINED },
-		{ 25, EXIT_UNDEFINED }, { 26, EXIT_UNDEFINED }, { 27, EXIT_UNDEFINED }, { 28, EXIT_CR_ACCESS },
-		{ 29, EXIT_DR_ACCESS }, { 30, EXIT_IO }, { 31, EXIT_MSR_READ }, { 32, EXIT_MSR_WRITE },
-		{ 33, EXIT_UNKNOWN }, { 35, EXIT_UNKNOWN }, { 36, EXIT_UNDEFINED }, { 37, EXIT_UNKNOWN },
-		{ 39, EXIT_UNDEFINED }, { 40, EXIT_PAUSE }, { 41, EXIT_UNKNOWN }, { 44, EXIT_UNKNOWN },
-		{ 46, EXIT_UNKNOWN }, { 47, EXIT_UNKNOWN }, { 48, EXIT_SLAT_FAULT }, { 49, EXIT_SLAT_MISCONFIG },
-		{ 50, EXIT_UNDEFINED }, { 51, EXIT_RDTSCP }, { 52, EXIT_SLICE }, { 53, EXIT_UNDEFINED },
-		{ 54, EXIT_CACHE }, { 55, EXIT_XSETBV }, { 56, EXIT_UNKNOWN }, { 58, EXIT_UNDEFINED },
-		{ 61, EXIT_UNKNOWN }, { 62, EXIT_DIRTY_FULL }, { 63, EXIT_UNDEFINED }, { 64, EXIT_UNDEFINED }, { 65, EXIT_UNKNOWN },
+	static const struct {
+		uint32_t reason;
+		enum hv_exit_kind kind;
+	} table[] = {
+		{ 1, EXIT_HOST_INTERRUPT },
+		{ 2, EXIT_TRIPLE_FAULT },
+		{ 3, EXIT_INIT },
+		{ 4, EXIT_SIPI },
+		{ 5, EXIT_UNKNOWN },
+		{ 6, EXIT_UNKNOWN },
+		{ 7, EXIT_INTERRUPT_WINDOW },
+		{ 8, EXIT_NMI_WINDOW },
+		{ 9, EXIT_TASK_SWITCH },
+		{ 10, EXIT_CPUID },
+		{ 11, EXIT_UNDEFINED },
+		{ 12, EXIT_HLT },
+		{ 13, EXIT_CACHE },
+		{ 14, EXIT_INVLPG },
+		{ 15, EXIT_NOTHING },
+		{ 16, EXIT_RDTSC },
+		{ 17, EXIT_UNDEFINED },
+		{ 18, EXIT_HYPERCALL },
+		{ 19, EXIT_UNDEFINED },
+		{ 20, EXIT_UNDEFINED },
+		{ 21, EXIT_UNDEFINED },
+		{ 22, EXIT_UNDEFINED },
+		{ 23, EXIT_UNDEFINED },
+		{ 24, EXIT_UNDEFINED },
+		{ 25, EXIT_UNDEFINED },
+		{ 26, EXIT_UNDEFINED },
+		{ 27, EXIT_UNDEFINED },
+		{ 28, EXIT_CR_ACCESS },
+		{ 29, EXIT_DR_ACCESS },
+		{ 30, EXIT_IO },
+		{ 31, EXIT_MSR_READ },
+		{ 32, EXIT_MSR_WRITE },
+		{ 33, EXIT_UNKNOWN },
+		{ 35, EXIT_UNKNOWN },
+		{ 36, EXIT_UNDEFINED },
+		{ 37, EXIT_UNKNOWN },
+		{ 39, EXIT_UNDEFINED },
+		{ 40, EXIT_PAUSE },
+		{ 41, EXIT_UNKNOWN },
+		{ 44, EXIT_UNKNOWN },
+		{ 46, EXIT_UNKNOWN },
+		{ 47, EXIT_UNKNOWN },
+		{ 48, EXIT_SLAT_FAULT },
+		{ 49, EXIT_SLAT_MISCONFIG },
+		{ 50, EXIT_UNDEFINED },
+		{ 51, EXIT_RDTSCP },
+		{ 52, EXIT_SLICE },
+		{ 53, EXIT_UNDEFINED },
+		{ 54, EXIT_CACHE },
+		{ 55, EXIT_XSETBV },
+		{ 56, EXIT_UNKNOWN },
+		{ 58, EXIT_UNDEFINED },
+		{ 61, EXIT_UNKNOWN },
+		{ 62, EXIT_DIRTY_FULL },
+		{ 63, EXIT_UNDEFINED },
+		{ 64, EXIT_UNDEFINED },
+		{ 65, EXIT_UNKNOWN },
 		{ 0xffff, EXIT_UNKNOWN },
 	};
 
@@ -82,7 +128,8 @@ static void io_qualification(void **state)
 	assert_int_equal(exit.io.port, 0x3f8);
 	assert_int_equal(exit.io.size, 1);
 	assert_false(exit.io.in || exit.io.string || exit.io.rep);
-	exit = decode((struct vmx_raw_exit){ .reason = 30, .length = 2, .qualification = 0xcfc0000 | 3 | BIT(3) | BIT(6) });
+	exit = decode(
+		(struct vmx_raw_exit){ .reason = 30, .length = 2, .qualification = 0xcfc0000 | 3 | BIT(3) | BIT(6) });
 	assert_int_equal(exit.io.port, 0xcfc);
 	assert_int_equal(exit.io.size, 4);
 	assert_true(exit.io.in);
@@ -157,7 +204,8 @@ static void interrupted_events(void **state)
 		.reason = 48, .vectoring = 0x80000b0e, .vectoring_error = 6, .length = 9, .qualification = 0x181 });
 
 	assert_true(exit.interrupted.kind == EVENT_EXCEPTION && exit.interrupted.vector == VECTOR_PF);
-	assert_true(exit.interrupted.has_error_code && exit.interrupted.error_code == 6 && exit.interrupted.length == 0);
+	assert_true(exit.interrupted.has_error_code && exit.interrupted.error_code == 6 &&
+		    exit.interrupted.length == 0);
 	exit = decode((struct vmx_raw_exit){ .reason = 48, .vectoring = 0x80000480, .length = 2 });
 	assert_true(exit.interrupted.kind == EVENT_SOFT_INTERRUPT && exit.interrupted.vector == 0x80);
 	assert_int_equal(exit.interrupted.length, 2);

@@ -45,7 +45,8 @@ static int checked(int result, const char *what)
 
 static void make_memory(int large)
 {
-	uint8_t *area = mmap(NULL, MEMORY + BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *area =
+		mmap(NULL, MEMORY + BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (area == MAP_FAILED)
 		fail("mmap");
@@ -171,7 +172,8 @@ int main(int argc, char **argv)
 	checked(ioctl(vm, KVM_CREATE_IRQCHIP), "KVM_CREATE_IRQCHIP");
 	checked(ioctl(vm, KVM_CREATE_PIT2, &pit), "KVM_CREATE_PIT2");
 	checked(ioctl(vm, KVM_SET_USER_MEMORY_REGION,
-		      &(struct kvm_userspace_memory_region){ .memory_size = MEMORY, .userspace_addr = (uintptr_t)memory }),
+		      &(struct kvm_userspace_memory_region){ .memory_size = MEMORY,
+							     .userspace_addr = (uintptr_t)memory }),
 		"KVM_SET_USER_MEMORY_REGION");
 	vcpu = checked(ioctl(vm, KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU");
 	set_cpuid(kvm, vcpu);

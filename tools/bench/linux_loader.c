@@ -42,7 +42,8 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *system)
 	if (!EFI_ERROR(status))
 		status = read_line(root, &length);
 	if (!EFI_ERROR(status))
-		status = BS->LoadImage(FALSE, image, FileDevicePath(self->DeviceHandle, L"\\vmlinuz"), NULL, 0, &handle);
+		status =
+			BS->LoadImage(FALSE, image, FileDevicePath(self->DeviceHandle, L"\\vmlinuz"), NULL, 0, &handle);
 	if (!EFI_ERROR(status))
 		status = BS->HandleProtocol(handle, &gEfiLoadedImageProtocolGuid, (void **)&kernel);
 	if (!EFI_ERROR(status)) {

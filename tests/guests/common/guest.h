@@ -50,7 +50,7 @@ struct module {
 /* From the boot information, copied before the guest overwrites it. */
 extern const char *command_line;
 extern struct module first_module; /* zero if there is none */
-extern uint32_t memory_end;	   /* of RAM below 4 GiB, in bytes */
+extern uint32_t memory_end;        /* of RAM below 4 GiB, in bytes */
 extern char image_end[];
 
 void guest_main(void);

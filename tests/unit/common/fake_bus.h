@@ -12,7 +12,7 @@ struct fake_bus {
 	unsigned edges[24]; /* rising ones */
 	unsigned events;
 	enum machine_event event;
-	uint32_t value;     /* of the last event */
+	uint32_t value; /* of the last event */
 	uint8_t console[4096];
 	size_t console_length;
 	uint8_t debug[256];

@@ -37,8 +37,9 @@ static void load_world(struct pgm *pgm, enum config_protocol protocol)
 	memset(load_files, 0, sizeof(load_files));
 	load_vcpu = (struct vcpu){ .hv = &load_hv, .machine = &load_machine };
 	load_config = (struct config_machine){ .kernel = "kernel", .initrd = "", .cmdline = "", .protocol = protocol };
-	load_machine = (struct machine){ .pgm = pgm, .config = &load_config, .vcpu_count = 2,
-					 .vcpu = { &load_vcpu, &load_vcpu } };
+	load_machine = (struct machine){
+		.pgm = pgm, .config = &load_config, .vcpu_count = 2, .vcpu = { &load_vcpu, &load_vcpu }
+	};
 	load_files[0].name = "kernel";
 	load_files[1] = (struct guest_file){ .name = "second", .error = "not found" };
 	load_set_files(load_files, 2);
@@ -91,11 +92,18 @@ static void put_multiboot(uint8_t *at, uint32_t flags)
 
 static void make_elf32(uint8_t *image)
 {
-	Elf32_Ehdr e = { .e_ident = ELFMAG "\1\1\1", .e_type = ET_EXEC, .e_machine = EM_386, .e_version = 1,
-			 .e_entry = 0x100010, .e_phoff = ELF_HEADERS, .e_phentsize = sizeof(Elf32_Phdr), .e_phnum = 2 };
-	Elf32_Phdr p[2] = { { .p_type = PT_NOTE },
-			    { .p_type = PT_LOAD, .p_offset = ELF_DATA, .p_paddr = 0x100000, .p_filesz = 0x700,
-			      .p_memsz = 0x3000 } };
+	Elf32_Ehdr e = { .e_ident = ELFMAG "\1\1\1",
+			 .e_type = ET_EXEC,
+			 .e_machine = EM_386,
+			 .e_version = 1,
+			 .e_entry = 0x100010,
+			 .e_phoff = ELF_HEADERS,
+			 .e_phentsize = sizeof(Elf32_Phdr),
+			 .e_phnum = 2 };
+	Elf32_Phdr p[2] = {
+		{ .p_type = PT_NOTE },
+		{ .p_type = PT_LOAD, .p_offset = ELF_DATA, .p_paddr = 0x100000, .p_filesz = 0x700, .p_memsz = 0x3000 }
+	};
 
 	memset(image, 0x11, ELF_BYTES);
 	memcpy(image, &e, sizeof(e));
@@ -105,11 +113,18 @@ static void make_elf32(uint8_t *image)
 
 static void make_elf64(uint8_t *image)
 {
-	Elf64_Ehdr e = { .e_ident = ELFMAG "\2\1\1", .e_type = ET_EXEC, .e_machine = EM_X86_64, .e_version = 1,
-			 .e_entry = 0x100010, .e_phoff = ELF_HEADERS, .e_phentsize = sizeof(Elf64_Phdr), .e_phnum = 2 };
-	Elf64_Phdr p[2] = { { .p_type = PT_NOTE },
-			    { .p_type = PT_LOAD, .p_offset = ELF_DATA, .p_paddr = 0x100000, .p_filesz = 0x700,
-			      .p_memsz = 0x3000 } };
+	Elf64_Ehdr e = { .e_ident = ELFMAG "\2\1\1",
+			 .e_type = ET_EXEC,
+			 .e_machine = EM_X86_64,
+			 .e_version = 1,
+			 .e_entry = 0x100010,
+			 .e_phoff = ELF_HEADERS,
+			 .e_phentsize = sizeof(Elf64_Phdr),
+			 .e_phnum = 2 };
+	Elf64_Phdr p[2] = {
+		{ .p_type = PT_NOTE },
+		{ .p_type = PT_LOAD, .p_offset = ELF_DATA, .p_paddr = 0x100000, .p_filesz = 0x700, .p_memsz = 0x3000 }
+	};
 
 	memset(image, 0x11, ELF_BYTES);
 	memcpy(image, &e, sizeof(e));

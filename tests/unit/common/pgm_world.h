@@ -36,8 +36,13 @@ QUIET void pgm_world_start(uint64_t size)
 
 QUIET struct pgm_config plain_config(uint64_t ram)
 {
-	return (struct pgm_config){ .ram = ram, .large_pages = true, .slat = &pt_ept4, .slat_2m = true,
-				    .slat_1g = true, .physical_bits = 40, .max_access_handlers = 64 };
+	return (struct pgm_config){ .ram = ram,
+				    .large_pages = true,
+				    .slat = &pt_ept4,
+				    .slat_2m = true,
+				    .slat_1g = true,
+				    .physical_bits = 40,
+				    .max_access_handlers = 64 };
 }
 
 QUIET struct pgm *make_pgm_of(const struct pgm_config *config)

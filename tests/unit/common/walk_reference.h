@@ -17,7 +17,10 @@ struct reference {
 	uint64_t gpa;
 	uint32_t code;
 	unsigned count; /* entries in memory that were used */
-	struct { uint64_t where, before, after; unsigned size; } used[5];
+	struct {
+		uint64_t where, before, after;
+		unsigned size;
+	} used[5];
 };
 
 /* Reads guest-physical memory: the test's. */
@@ -192,8 +195,13 @@ static void reference_64(struct reference_walk *w, uint64_t table, unsigned leve
 static struct reference reference_translate(const struct walk_context *c, uint64_t la, unsigned access)
 {
 	struct reference r = { 0 };
-	struct reference_walk w = { .c = c, .r = &r, .fetch = access & ACCESS_EXECUTE, .write = access & ACCESS_WRITE,
-				    .implicit = access & WALK_SYSTEM, .all_write = true, .all_user = true };
+	struct reference_walk w = { .c = c,
+				    .r = &r,
+				    .fetch = access & ACCESS_EXECUTE,
+				    .write = access & ACCESS_WRITE,
+				    .implicit = access & WALK_SYSTEM,
+				    .all_write = true,
+				    .all_user = true };
 
 	w.user = c->cpl == 3 && !w.implicit;
 	if (!bit_of(c->cr0, 31)) {
