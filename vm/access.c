@@ -47,7 +47,7 @@ void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *c)
 	c->a20_mask = __atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED);
 	if ((c->cr0 & CR0_PG) && (c->cr4 & CR4_PAE) && !(c->efer & EFER_LMA))
 		fetch_pdptes(vcpu, c);
-	c->pkru = 0;
+	c->pkru = c->cr4 & CR4_PKE ? host_pkru(vcpu->loaded ? NULL : vcpu->fpu) : 0;
 	c->cpl = !(h->cr0 & CR0_PE) ? 0 : h->rflags & RFLAGS_VM ? 3 : SEG_ATTR_DPL(h->segment[SEG_SS].attributes);
 	c->physical_bits = cpuid_physical_bits(vcpu->machine->cpuid);
 	c->page_1g = cpuid_has_1g(vcpu->machine->cpuid);

@@ -52,11 +52,6 @@ static enum exit_action exit_undefined(struct vcpu *vcpu)
 	return ACTION_ENTER;
 }
 
-static enum exit_action exit_hypercall(struct vcpu *vcpu)
-{
-	return exit_undefined(vcpu);
-}
-
 static enum exit_action exit_exception(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;

@@ -68,7 +68,10 @@ enum exit_action exit_msr_write(struct vcpu *vcpu);
 enum exit_action exit_cr_access(struct vcpu *vcpu); /* control.c */
 enum exit_action exit_dr_access(struct vcpu *vcpu);
 enum exit_action exit_xsetbv(struct vcpu *vcpu);
-enum exit_action exit_io(struct vcpu *vcpu); /* access.c */
+/* MOV to CR3 by the guest; false: it is #GP, and nothing has changed. REGS_CONTROL are there; the caller says they changed. */
+bool vcpu_write_cr3(struct vcpu *vcpu, uint64_t value);
+enum exit_action exit_hypercall(struct vcpu *vcpu); /* test_call.c */
+enum exit_action exit_io(struct vcpu *vcpu);        /* access.c */
 enum exit_action exit_slat_fault(struct vcpu *vcpu);
 enum exit_action exit_emulate(struct vcpu *vcpu);
 enum exit_action exit_slat_misconfig(struct vcpu *vcpu);

@@ -145,5 +145,12 @@ static inline uint64_t xgetbv(uint32_t index)
 	__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(index));
 	return (uint64_t)high << 32 | low;
 }
+static inline uint32_t rdpkru(void)
+{
+	uint32_t value;
+
+	__asm__ volatile("rdpkru" : "=a"(value) : "c"(0) : "edx");
+	return value;
+}
 
 #endif

@@ -59,6 +59,8 @@ uint64_t host_xcr0(void);       /* what this host's guests may have; 0: no XSAVE
 void host_fpu_init(void *area); /* reset state */
 void host_fpu_save(void *area);
 void host_fpu_restore(const void *area);
+/* A guest's protection-key rights: in the area, or, area NULL, in this CPU. 0 where there are no protection keys. */
+uint32_t host_pkru(const void *area);
 
 /* ---- consoles ---- */
 /* Raw bytes to serial and framebuffer; from the boot CPU only. */
