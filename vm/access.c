@@ -16,12 +16,11 @@
 #include "vm/decode.h"
 #include "vm/vcpu.h"
 
-#define PDPTE_MARKED_BY_QEMU BIT(5)
+#define PDPTE_ACCESSED BIT(5)
 
 /*
  * PAE: Intel's processors hold the four PDPTEs since CR3 was loaded; under AMD's nested paging they are read from memory at
- * each walk (APM vol. 2 section 15.25.10), so the registers have none. QEMU marks them accessed, in a bit that
- * the format reserves: it is not held against the guest.
+ * each walk (APM vol. 2 section 15.25.10), so the registers have none.
  */
 static void fetch_pdptes(struct vcpu *vcpu, struct walk_context *c)
 {
@@ -30,8 +29,8 @@ static void fetch_pdptes(struct vcpu *vcpu, struct walk_context *c)
 	else if (pgm_read(vcpu->machine->pgm, gpa(c->cr3 & BITS(31, 5) & ~c->a20_mask), c->pdpte, sizeof(c->pdpte),
 			  ORIGIN_GUEST, NULL) != OK)
 		memset(c->pdpte, 0, sizeof(c->pdpte));
-	for (unsigned i = 0; i < 4 && hv_capabilities.slat == SLAT_NPT; i++)
-		c->pdpte[i] &= ~PDPTE_MARKED_BY_QEMU;
+	for (unsigned i = 0; i < 4 && hv_capabilities.pdpte_marked; i++)
+		c->pdpte[i] &= ~PDPTE_ACCESSED;
 }
 
 void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *c)

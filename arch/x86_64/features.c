@@ -129,7 +129,6 @@ void processor_control_registers(void)
 	cr4 |= features.smep ? CR4_SMEP : 0;
 	cr4 |= features.smap ? CR4_SMAP : 0;
 	cr4 |= features.umip ? CR4_UMIP : 0;
-	cr4 |= features.pku ? CR4_PKE : 0; /* the kernel has no user pages: only RDPKRU comes with it */
 	write_cr4(cr4);
 	__asm__ volatile("mov %0, %%dr7" : : "r"(DR7_RESET)); /* breakpoints of the firmware's debugger */
 	write_cr0(CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG);

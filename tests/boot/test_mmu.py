@@ -12,7 +12,7 @@ MODES = ["32-bit", "32-bit PSE", "PAE", "PAE NX", "AMD64", "AMD64 NX"]
 
 def run(boot, cases, seed, more="", **options):
     """One machine with so many cases in each mode; returns {mode: {outcome: count}}."""
-    quirks = "" if boot.machine_class is Bochs else " qemu"
+    quirks = " bochs" if boot.machine_class is Bochs else " qemu"
     text = (f"[host]\nwhen_idle = poweroff\n[vm a]\nkernel = mmu.elf\nmemory = 48M\ntest_ports = on\n"
             f"cmdline = cases={cases} seed={seed}{quirks}\n{more}")
     machine = boot(text, {"mmu.elf": os.path.join(BUILD, "guests/mmu.elf")}, **options)
@@ -33,3 +33,17 @@ def test_mmu(boot):
     said, found = run(boot, 10000, 1)
     assert set(MODES) <= set(found), said
     assert all(mode["cases"] >= 10000 for mode in found.values()), found
+
+
+@pytest.mark.only_vendor("vmx", reason="QEMU's processor has protection keys in the case above")
+def test_mmu_keys(boot):
+    """A processor with VMX and protection keys."""
+    said, found = run(boot, 4000, 2, bochs={"model": "icelake"})
+    assert all(found[mode]["key"] for mode in ("AMD64", "AMD64 NX")), said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["sandy_bridge", "haswell", "zambezi"])
+def test_mmu_models(boot, model):
+    """Processors without SMEP, SMAP, 1 GiB pages, accessed bits at the second level; Bochs' AMD; 4 KiB pages below."""
+    run(boot, 10000, 3, "large_pages = off\n", bochs={"model": model}, qemu={"cpu": "EPYC"})
