@@ -96,22 +96,18 @@ static uint64_t slice_ticks(const struct vcpu *v)
 static bool turn(struct runner *r, struct vcpu ***link)
 {
 	struct vcpu *v = **link;
-	uint64_t before = rdtsc();
+	uint64_t before = rdtsc(), runs = v->runs;
 	enum vcpu_outcome outcome = vcpu_run(v, before + slice_ticks(v));
 	uint64_t spent = rdtsc() - before;
 
-	if (v->loaded) {
+	if (v->runs != runs) {
 		v->run_ticks += spent;
-		v->runs++;
 		r->info.guest_ticks += spent;
 	}
 	if (outcome == VCPU_LEFT) {
 		let_go(r, *link);
 		return true;
 	}
-	/* Alone on its CPU it stays loaded: nobody else would use what it leaves in the registers. */
-	if (r->list->next)
-		vcpu_switch_out(v);
 	*link = &v->next;
 	return outcome == VCPU_SLICE_OVER;
 }

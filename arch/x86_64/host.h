@@ -57,6 +57,8 @@ unsigned host_memory_type(hpa_t where, uint64_t size);
 size_t host_fpu_size(void);     /* for all features in host_xcr0() */
 uint64_t host_xcr0(void);       /* what this host's guests may have; 0: no XSAVE (FXSAVE is used) */
 void host_fpu_init(void *area); /* reset state */
+/* Does XSAVEC, where there is one, do what the manual says? Leaves the registers in their initial state: at boot only. */
+bool host_compacts_rightly(void);
 void host_fpu_save(void *area);
 void host_fpu_restore(const void *area);
 
