@@ -67,6 +67,9 @@ void host_fpu_restore(const void *area);
 void console_write(const char *bytes, size_t length);
 /* One byte from the serial port, or -1. From the boot CPU only. */
 int console_read(void);
+/* Takes what was typed out of the port, to be read later; when the boot CPU hasn't for CONSOLE_PATIENCE_NS some may be lost. */
+#define CONSOLE_PATIENCE_NS UINT64_C(1000000)
+void console_listen(void);
 /* Carries what log_line() queued to the consoles; boot CPU only, bounded. When sink is set, lines go there instead. */
 void log_drain(void);
 void log_set_sink(void (*sink)(const char *line));
