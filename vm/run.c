@@ -267,17 +267,15 @@ static inline void deliver(struct vcpu *vcpu)
 		vcpu_deliver(vcpu);
 }
 
-/* One entry and its exit. */
-static inline enum exit_action enter_once(struct vcpu *vcpu, uint64_t slice_end)
+/* One entry, to its exit; false: there was none, requests wait. */
+static inline bool enter_guest(struct vcpu *vcpu)
 {
 	struct hv_vcpu *h = vcpu->hv;
 
-	if (unlikely(rdtsc() >= h->slice_deadline) && slice_is_over(vcpu, slice_end))
-		return ACTION_YIELD;
 	__atomic_store_n(&vcpu->in_guest, 1, __ATOMIC_SEQ_CST);
 	if (unlikely(__atomic_load_n(&vcpu->requests, __ATOMIC_RELAXED))) {
 		__atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
-		return take_requests(vcpu, slice_end) ? ACTION_LEAVE : ACTION_ENTER;
+		return false;
 	}
 	deliver(vcpu);
 	hv->run(h);
@@ -285,6 +283,28 @@ static inline enum exit_action enter_once(struct vcpu *vcpu, uint64_t slice_end)
 	vcpu->exits[h->exit.kind]++;
 	if (unlikely(h->exit.interrupted.kind != EVENT_NONE))
 		vcpu_recover_event(vcpu);
+	return true;
+}
+
+bool vcpu_enter_alone(struct vcpu *vcpu)
+{
+	return enter_guest(vcpu);
+}
+
+enum exit_action vcpu_handle_exit(struct vcpu *vcpu)
+{
+	return handlers[vcpu->hv->exit.kind](vcpu);
+}
+
+/* One entry and its exit. */
+static inline enum exit_action enter_once(struct vcpu *vcpu, uint64_t slice_end)
+{
+	struct hv_vcpu *h = vcpu->hv;
+
+	if (unlikely(rdtsc() >= h->slice_deadline) && slice_is_over(vcpu, slice_end))
+		return ACTION_YIELD;
+	if (unlikely(!enter_guest(vcpu)))
+		return take_requests(vcpu, slice_end) ? ACTION_LEAVE : ACTION_ENTER;
 	return handlers[h->exit.kind](vcpu);
 }
 

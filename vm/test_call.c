@@ -52,6 +52,7 @@ static enum test_verdict predict(struct vcpu *vcpu, struct test_walk *t)
 				       : TEST_WALK_OTHER;
 }
 
+/* Each call reads its block once and writes it back. */
 static enum status call_walk(struct vcpu *vcpu, gpa_t block)
 {
 	struct pgm *pgm = vcpu->machine->pgm;
@@ -68,12 +69,17 @@ static enum status call_walk(struct vcpu *vcpu, gpa_t block)
 enum exit_action exit_hypercall(struct vcpu *vcpu)
 {
 	struct hv_vcpu *h = vcpu->hv;
+	gpa_t block = gpa((uint32_t)h->gpr[GPR_RBX]);
 	enum status status = NOT_SUPPORTED;
 
 	hv_need(h, REGS_CONTROL | REGS_CODE);
-	if (vcpu->machine->config->test_ports && !SEG_ATTR_DPL(h->segment[SEG_SS].attributes) &&
-	    (uint32_t)h->gpr[GPR_RAX] == TEST_CALL_WALK)
-		status = call_walk(vcpu, gpa((uint32_t)h->gpr[GPR_RBX]));
+	if (vcpu->machine->config->test_ports && !SEG_ATTR_DPL(h->segment[SEG_SS].attributes)) {
+		switch ((uint32_t)h->gpr[GPR_RAX]) {
+		case TEST_CALL_WALK: status = call_walk(vcpu, block); break;
+		case TEST_CALL_SLAT: return test_call_slat(vcpu, block);
+		case TEST_CALL_DONE: status = OK; break;
+		}
+	}
 	if (status != OK)
 		vcpu_inject_ud(vcpu);
 	else

@@ -11,6 +11,9 @@
 
 #define TEST_CALL_WALK 0x51570001u
 
+#define TEST_CALL_SLAT 0x51570002u
+#define TEST_CALL_DONE 0x51570003u
+
 /* What an access would end in. */
 enum test_verdict {
 	TEST_WALK_OK,
@@ -35,6 +38,30 @@ struct test_walk {
 	struct {
 		uint64_t where, marks; /* an entry, and the bits that the access sets in it */
 	} step[5];
+};
+
+/* What a second-level entry makes of an access. */
+enum test_slat_verdict {
+	TEST_SLAT_FINE,
+	TEST_SLAT_VIOLATION,
+	TEST_SLAT_MISCONFIGURED,
+	TEST_SLAT_REFUSED, /* the hypervisor doesn't make such an entry (pgm/slat_judge.h) */
+	TEST_SLAT_ABSENT,  /* there is no entry of that level */
+	TEST_SLAT_AGAIN,   /* something came between: try again */
+	TEST_SLAT_OTHER,
+};
+
+/*
+ * Changes the second-level entry of `level` for `where`, and lets the guest go on until its next exit: the code behind the call,
+ * all in one page and without paging, makes one access there and then TEST_CALL_DONE. The entry is as before when the guest goes on
+ * after that. Only with one host processor.
+ */
+struct test_slat {
+	uint64_t where, mask, bits; /* in: the bits of the mask are replaced */
+	uint32_t level, access;
+	uint32_t told, seen; /* out: enum test_slat_verdict */
+	uint64_t old, value;
+	uint64_t exit; /* of the access, as the processor names it */
 };
 
 #endif

@@ -46,6 +46,13 @@ void vcpu_request(struct vcpu *vcpu, uint32_t requests);
 enum exit_action { ACTION_ENTER, ACTION_YIELD, ACTION_HALT, ACTION_LEAVE };
 typedef enum exit_action (*exit_handler)(struct vcpu *vcpu);
 
+/*
+ * For an exit that is to see the next one itself (test_call.c): one entry without the run loop; false: requests wait, and
+ * nothing was run. Its exit goes to vcpu_handle_exit() if it isn't the caller's.
+ */
+bool vcpu_enter_alone(struct vcpu *vcpu);
+enum exit_action vcpu_handle_exit(struct vcpu *vcpu);
+
 /* Moves rip behind the instruction that exited, decoding it if need be; on a fetch fault that fault is to be injected. */
 bool vcpu_skip_slowly(struct vcpu *vcpu);
 static inline bool vcpu_skip(struct vcpu *vcpu)
@@ -70,8 +77,9 @@ enum exit_action exit_dr_access(struct vcpu *vcpu);
 enum exit_action exit_xsetbv(struct vcpu *vcpu);
 /* MOV to CR3 by the guest; false: it is #GP, and nothing has changed. REGS_CONTROL are there; the caller says they changed. */
 bool vcpu_write_cr3(struct vcpu *vcpu, uint64_t value);
-enum exit_action exit_hypercall(struct vcpu *vcpu); /* test_call.c */
-enum exit_action exit_io(struct vcpu *vcpu);        /* access.c */
+enum exit_action exit_hypercall(struct vcpu *vcpu);              /* test_call.c */
+enum exit_action test_call_slat(struct vcpu *vcpu, gpa_t block); /* test_slat.c */
+enum exit_action exit_io(struct vcpu *vcpu);                     /* access.c */
 enum exit_action exit_slat_fault(struct vcpu *vcpu);
 enum exit_action exit_emulate(struct vcpu *vcpu);
 enum exit_action exit_slat_misconfig(struct vcpu *vcpu);

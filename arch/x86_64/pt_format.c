@@ -150,6 +150,8 @@ const struct pt_format pt_ept4 = {
 			 [R | W | X] = EPT_R | EPT_W | EPT_X },
 	.type_bits = { [0] = EPT_TYPE(0), [1] = EPT_TYPE(1), [4] = EPT_TYPE(4), [5] = EPT_TYPE(5), [6] = EPT_TYPE(6) },
 	.table_bits = EPT_R | EPT_W | EPT_X,
+	.invalid_rights = 1u << EPT_W | 1u << (EPT_W | EPT_X),
+	.invalid_types = 1u << 2 | 1u << 3 | 1u << 7,
 	.misconfigured = EPT_W | EPT_X, /* write and execute without read: never valid (section 29.3.3.1) */
 };
 
