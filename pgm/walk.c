@@ -94,6 +94,8 @@ static uint64_t reserved_bits(const struct walk *w, unsigned level, bool leaf)
 		reserved |= f->no_execute;
 	if (level == 2 && (f->large_levels & 1u << 2) && !w->c->page_1g)
 		reserved |= f->large;
+	if (level >= 2 && !leaf && f->canonical && w->c->bit8_reserved)
+		reserved |= f->global;
 	return reserved;
 }
 

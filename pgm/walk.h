@@ -38,6 +38,7 @@ struct walk_context {
 	uint8_t cpl;
 	uint8_t physical_bits; /* MAXPHYADDR, at most 52 */
 	bool page_1g;          /* CPUID says 1 GiB pages exist */
+	bool bit8_reserved;    /* AMD: must be zero in a table pointer from level 2 on (APM vol. 2 section 5.3.3) */
 };
 
 /* Further bits beside ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE. */

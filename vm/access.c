@@ -50,6 +50,7 @@ void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *c)
 	c->cpl = !(h->cr0 & CR0_PE) ? 0 : h->rflags & RFLAGS_VM ? 3 : SEG_ATTR_DPL(h->segment[SEG_SS].attributes);
 	c->physical_bits = cpuid_physical_bits(vcpu->machine->cpuid);
 	c->page_1g = cpuid_has_1g(vcpu->machine->cpuid);
+	c->bit8_reserved = hv_capabilities.slat == SLAT_NPT;
 }
 
 /* Turns a walk's verdict into the exception that the guest sees. */

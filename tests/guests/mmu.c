@@ -13,6 +13,7 @@
  *          1 GiB page's entry is marked accessed even when the access is refused.
  *   bochs  PKRU's access-disable bits count at CPL 3 only, and all its bits for supervisor pages, too. It never
  *          refuses writes with key 0, since the guest's own pages have that.
+ *   AMD's reserved bit 8 of table pointers above 2 MiB is unknown to both: it stays clear.
  *   Both mark upper entries accessed in walks that end in a fault, which the manual allows (SDM vol. 3 section 4.8).
  */
 #include "mmu_make.h"

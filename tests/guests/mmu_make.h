@@ -82,6 +82,8 @@ static uint64_t random_entry(const struct mode *m, uint32_t level, uint64_t addr
 		if (m->levels > 3)
 			e |= random64() & 0x7ff0000000000000ull; /* free bits, and the protection key */
 	}
+	if (amd && level >= 2 && !large) /* reserved, and no emulator knows it */
+		e &= ~0x100ull;
 	if (one_in(14))
 		e ^= random_flip(m, level, large);
 	return e;

@@ -115,6 +115,7 @@ static struct walk_context random_context(void)
 
 	c.physical_bits = widths[random_bits() % ARRAY_SIZE(widths)];
 	c.page_1g = one_in(2);
+	c.bit8_reserved = one_in(8);
 	c.cr0 |= one_in(2) ? CR0_WP : 0;
 	c.cr4 |= one_in(2) ? CR4_SMEP : 0;
 	c.cr4 |= one_in(2) ? CR4_SMAP : 0;
