@@ -230,6 +230,14 @@ static void __attribute__((noinline)) finish_refused(struct svm_vcpu *svm)
 	vcpu->valid = vcpu->changed = REGS_ALL;
 }
 
+/* For a page fault that is injected; in the processor, too: see quirks.h. */
+static __attribute__((noinline)) void store_cr2(const struct hv_vcpu *vcpu, struct vmcb *vmcb)
+{
+	vmcb->save.cr2 = vcpu->cr2;
+	svm_write_cr2(vcpu->cr2);
+	svm_dirty(vmcb, CLEAN_CR2);
+}
+
 void svm_run(struct hv_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
@@ -246,11 +254,8 @@ void svm_run(struct hv_vcpu *vcpu)
 		settle(svm, cpu);
 	vmcb->save.rax = vcpu->gpr[GPR_RAX];
 	vmcb->save.rip = vcpu->rip;
-	if (unlikely(vmcb->save.cr2 != vcpu->cr2)) {
-		vmcb->save.cr2 = vcpu->cr2;
-		svm_write_cr2(vcpu->cr2);
-		svm_dirty(vmcb, CLEAN_CR2);
-	}
+	if (unlikely(vmcb->save.cr2 != vcpu->cr2))
+		store_cr2(vcpu, vmcb);
 
 	svm_enter(vcpu->gpr, svm->vmcb_address.v, cpu->host_vmcb_address.v);
 
