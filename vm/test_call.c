@@ -29,7 +29,8 @@ static bool context_with(struct vcpu *vcpu, uint64_t cr3, struct walk_context *c
 
 static enum test_verdict predict(struct vcpu *vcpu, struct test_walk *t)
 {
-	unsigned access = t->access & (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE);
+	unsigned access = t->access == TEST_ACCESS_SYSTEM ? ACCESS_READ | WALK_SYSTEM
+							  : t->access & (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE);
 	struct walk_result r = { 0 };
 	struct walk_context c;
 	enum status status;

@@ -14,6 +14,8 @@
 #define TEST_CALL_SLAT 0x51570002u
 #define TEST_CALL_DONE 0x51570003u
 
+#define TEST_ACCESS_SYSTEM 8u /* a read by the processor itself, as supervisor */
+
 /* What an access would end in. */
 enum test_verdict {
 	TEST_WALK_OK,
@@ -29,7 +31,7 @@ enum test_verdict {
  */
 struct test_walk {
 	uint64_t cr3, gva;    /* in */
-	uint32_t access, cpl; /* ACCESS_*: 1 read, 2 write, 4 execute */
+	uint32_t access, cpl; /* ACCESS_*: 1 read, 2 write, 4 execute; TEST_ACCESS_SYSTEM */
 	uint32_t rflags;
 	uint32_t verdict;    /* out: enum test_verdict */
 	uint32_t error_code; /* of the page fault */

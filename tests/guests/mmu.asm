@@ -21,6 +21,7 @@
 %define RESULT 152
 %define LOADED 156
 %define SKIPPED 160
+%define LDT 232
 %define CASE_SIZE 256
 
 %define TRIP_CR0 0
@@ -45,6 +46,12 @@
 %define USER_CODE64 0x43
 %define TSS32 0x48
 %define TSS64 0x50
+%define LDT_SELECTOR 0x60
+%define IN_LDT 7			; its first descriptor
+%define READ 1
+%define WRITE 2
+%define EXECUTE 4
+%define SYSTEM 8
 
 global mmu_trip, mmu_user_page, mmu_stubs32, mmu_stubs64, mmu_tss32, mmu_tss64, mmu_gdt
 
@@ -92,14 +99,19 @@ next%1:
 	cmp dword [ebp + VERDICT], 0
 	jne .go%1
 	; It is going to succeed: only where it does no harm.
-	test dword [ebp + ACCESS], 1
+	test dword [ebp + ACCESS], READ
 	jnz .go%1
 	mov eax, [ebp + GPA]
 	mov ecx, [ebp + GPA + 4]
-	test dword [ebp + ACCESS], 2
-	jz .fetch%1
+	test dword [ebp + ACCESS], EXECUTE
+	jnz .fetch%1
+	test dword [ebp + ACCESS], SYSTEM
+	jnz .low%1
 	test ecx, ecx
 	jnz .go%1
+.low%1:
+	test ecx, ecx
+	jnz .skip%1
 	sub eax, WINDOW
 	cmp eax, WINDOW_SIZE
 	jb .go%1
@@ -113,6 +125,18 @@ next%1:
 	cmp eax, TARGET_SIZE
 	jnb .skip%1
 .go%1:
+	mov eax, [ebp + LDT]
+	mov [mmu_gdt + LDT_SELECTOR], eax
+	mov eax, [ebp + LDT + 4]
+	mov [mmu_gdt + LDT_SELECTOR + 4], eax
+	mov eax, [ebp + LDT + 8]
+	mov [mmu_gdt + LDT_SELECTOR + 8], eax
+	xor eax, eax
+	test dword [ebp + ACCESS], SYSTEM
+	jz .no_ldt%1
+	mov al, LDT_SELECTOR
+.no_ldt%1:
+	lldt ax
 	mov ebx, [ebp + ACCESS]
 	shr ebx, 1
 	mov eax, [ebp + VALUE]
@@ -241,7 +265,7 @@ stubs 64
 bits 32
 stubs 32
 
-; The three accesses, the same bytes in both widths: EDI where, EAX what.
+; The accesses, the same bytes in both widths: EDI where, EAX what.
 %macro accesses 1
 %1_read:
 	mov eax, [edi]
@@ -251,6 +275,10 @@ stubs 32
 	int3
 %1_execute:
 	jmp edi
+%1_system:				; the descriptor is read as by a supervisor, whatever CPL is
+	mov ecx, IN_LDT
+	lar edx, ecx
+	int3
 %endmacro
 accesses system
 	align 4096
@@ -260,8 +288,8 @@ accesses user
 
 section .data
 	align 8
-system_code: dd system_read, system_write, system_execute
-user_code: dd user_read, user_write, user_execute
+system_code: dd system_read, system_write, system_execute, 0, system_system
+user_code: dd user_read, user_write, user_execute, 0, user_system
 mmu_tss32: dd 0, trap_stack_end, DATA
 	times 23 dd 0
 mmu_tss64: dd 0, trap_stack_end, 0
@@ -276,7 +304,7 @@ idt64: dw 32 * 16 - 1
 
 section .bss
 	alignb 16
-mmu_gdt: resq 12
+mmu_gdt: resq 14
 mmu_idt32: resq 32
 mmu_idt64: resq 64
 saved_stack: resd 1

@@ -11,8 +11,9 @@
  *   qemu   A fault by a reserved bit has P clear in its error code, unless the entry lies outside of RAM: then it is the
  *          hypervisor that raises it. Of a PDPTE only the high bits count as reserved, and it is marked accessed. A
  *          1 GiB page's entry is marked accessed even when the access is refused.
- *   bochs  PKRU's access-disable bits count at CPL 3 only, and all its bits for supervisor pages, too. It never
+ *   bochs  PKRU's access-disable bits count for a user's accesses only, and all its bits for supervisor pages, too. It never
  *          refuses writes with key 0, since the guest's own pages have that.
+ *   EFLAGS.AC counts in the processor's own accesses, too: on QEMU at CPL 0, on Bochs always. There it stays clear.
  *   AMD's reserved bit 8 of table pointers above 2 MiB is unknown to both: it stays clear.
  *   Both mark upper entries accessed in walks that end in a fault, which the manual allows (SDM vol. 3 section 4.8).
  */
@@ -72,7 +73,7 @@ static bool value_as_told(const struct mmu_case *c)
 
 	if (c->walk.access == READ)
 		return c->result == (inside ? read32(where) : 0xffffffffu);
-	if (c->walk.access == EXECUTE || !inside)
+	if (c->walk.access != WRITE || !inside)
 		return true;
 	found = read32(where);
 	write32(where, where >= NEVER_TOUCHED ? 0 : target_word(where));
@@ -82,7 +83,8 @@ static bool value_as_told(const struct mmu_case *c)
 /* Where Bochs takes PKRU otherwise: see above. */
 static bool odd_key(const struct mmu_trip *t, const struct mmu_case *c)
 {
-	uint32_t code = P | (c->walk.access == WRITE ? W : 0) | (c->walk.cpl ? U : 0), rights;
+	bool as_user = c->walk.cpl && c->walk.access != SYSTEM;
+	uint32_t code = P | (c->walk.access == WRITE ? W : 0) | (as_user ? U : 0), rights;
 	bool fault = c->vector == VECTOR_PF && c->cr2 == c->walk.gva;
 	uint64_t leaf = 0, user = U;
 
@@ -95,8 +97,7 @@ static bool odd_key(const struct mmu_trip *t, const struct mmu_case *c)
 	rights = c->pkru >> (2 * (leaf >> 59 & 15)) & 3;
 	if (!user)
 		return rights && fault && c->error == (code | ERROR_KEY);
-	if (!(rights & 1) || c->walk.cpl || c->walk.verdict != TEST_WALK_PAGE_FAULT ||
-	    !(c->walk.error_code & ERROR_KEY))
+	if (!(rights & 1) || as_user || c->walk.verdict != TEST_WALK_PAGE_FAULT || !(c->walk.error_code & ERROR_KEY))
 		return false;
 	if (fault) /* outside of RAM the hypervisor raises it, after Bochs has marked the entries */
 		return c->error == code || (c->error == c->walk.error_code && !in_ram(c->walk.gpa));

@@ -12,6 +12,7 @@
 #define READ 1u
 #define WRITE 2u
 #define EXECUTE 4u
+#define SYSTEM TEST_ACCESS_SYSTEM
 #define MAX_LEVELS 5u
 
 /* Offsets up to `seed` are mmu.asm's. */
@@ -27,9 +28,11 @@ struct mmu_case {
 	uint32_t levels;
 	uint32_t entry[MAX_LEVELS]; /* where each is, leaf first */
 	uint64_t before[MAX_LEVELS];
+	uint64_t ldt[2]; /* a descriptor of a table that begins at the address */
 } __attribute__((aligned(256)));
 _Static_assert(sizeof(struct mmu_case) == 256 && offsetof(struct mmu_case, value) == 128 &&
-		       offsetof(struct mmu_case, cr2) == 144 && offsetof(struct mmu_case, skipped) == 160,
+		       offsetof(struct mmu_case, cr2) == 144 && offsetof(struct mmu_case, skipped) == 160 &&
+		       offsetof(struct mmu_case, ldt) == 232,
 	       "as mmu.asm has it");
 _Static_assert(offsetof(struct test_walk, verdict) == 28 && offsetof(struct test_walk, gpa) == 40, "as mmu.asm has it");
 

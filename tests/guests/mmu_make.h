@@ -18,6 +18,7 @@
 
 static uint8_t tables[BATCH][MAX_LEVELS][PAGE] __attribute__((aligned(4096)));
 static uint32_t state; /* of the random numbers */
+static bool in_memory; /* this case's tables and destination: no instruction emulator may be needed */
 static bool qemu, bochs, amd, large_1g, keys;
 
 /* xorshift (Marsaglia). */
@@ -42,7 +43,7 @@ static bool one_in(uint32_t n)
 /* Where a leaf leads: the two places that can be written, what reads as zero, as a device, as nothing. */
 static uint64_t random_destination(void)
 {
-	switch (random32() % 10) {
+	switch (in_memory ? random32() % 2 * 9 : random32() % 10) {
 	case 0: return NEVER_TOUCHED + random32() % NEVER_TOUCHED_PAGES * PAGE;
 	case 1: return (uint64_t)(1 + random32() % 255) << 32 | (random32() & 0xfffff000); /* up to 40 bits: nothing */
 	case 2: return one_in(2) ? ROM : one_in(2) ? 0x60000000u : LAPIC_VERSION & 0xfffff000;
@@ -54,7 +55,7 @@ static uint64_t random_table(uint32_t own)
 {
 	static const uint32_t odd[] = { 0x60000000u, ROM, NEVER_TOUCHED, 0xfffff000u };
 
-	return one_in(40) ? odd[random32() % 4] : own;
+	return !in_memory && one_in(40) ? odd[random32() % 4] : own;
 }
 
 /* One bit that is reserved somewhere, or a high one of the address. */
@@ -109,7 +110,7 @@ static uint64_t random_address(const struct mode *m, uint32_t slot, uint64_t low
 		else
 			address = canonical(m, address);
 	} while (m->levels > 2 && !(address >> shift_of(m, m->levels - 1) & 511));
-	if (m->levels >= 4 && one_in(32))
+	if (m->levels >= 4 && !in_memory && one_in(32))
 		address ^= 1ull << (shift_of(m, m->levels) + random32() % (64 - shift_of(m, m->levels)));
 	return address;
 }
@@ -139,10 +140,13 @@ static void make_case(struct mmu_case *c, const struct mode *m, uint32_t slot, u
 
 	c->seed = state;
 	c->levels = m->levels;
+	c->walk.access = one_in(6) ? SYSTEM : 1u << random32() % 3;
+	in_memory = c->walk.access == SYSTEM;
 	to = random_destination();
 	if (m->large && one_in(3))
 		leaf = (m->large & 4) && large_1g && one_in(3) ? 2 : 1;
-	to |= to == (LAPIC_VERSION & 0xfffff000) ? LAPIC_VERSION & 0xfff : (random32() & 0xfc0) | slot * 4;
+	to |= to == (LAPIC_VERSION & 0xfffff000) ? LAPIC_VERSION & 0xfff
+						 : (random32() & 0xfc0) | (slot * 4 & (in_memory ? ~7u : ~0u));
 	c->walk.gva = random_address(m, slot, to, shift_of(m, leaf));
 	if (m->levels == 3)
 		root += (random32() & 127) * 32;
@@ -161,9 +165,12 @@ static void make_case(struct mmu_case *c, const struct mode *m, uint32_t slot, u
 	c->walk.cr3 = root | (m->levels == 3 ? random32() & 0x1f : random32() & 0x18);
 	if (m->levels > 3 && !amd && one_in(64))
 		c->walk.cr3 |= 1ull << (40 + random32() % 23);
-	c->walk.access = 1u << random32() % 3;
 	c->walk.cpl = one_in(2) ? 3 : 0;
 	c->walk.rflags = 2 | (one_in(2) ? EFLAGS_AC : 0);
+	if (c->walk.access == SYSTEM && (bochs || (qemu && !c->walk.cpl)))
+		c->walk.rflags &= ~EFLAGS_AC;
+	c->ldt[0] = 7 | (c->walk.gva & 0xffffff) << 16 | 0x82ull << 40 | (c->walk.gva >> 24 & 0xff) << 56;
+	c->ldt[1] = c->walk.gva >> 32;
 	c->value = random32();
 	c->pkru = random32() & random32() & (bochs ? ~2u : ~0u);
 	c->vector = c->error = c->loaded = c->skipped = c->result = 0;

@@ -7,7 +7,7 @@
 
 extern char mmu_user_page[], mmu_stubs32[], mmu_stubs64[];
 extern uint32_t mmu_tss32[], mmu_tss64[];
-extern uint64_t mmu_gdt[12], mmu_idt32[32], mmu_idt64[64];
+extern uint64_t mmu_gdt[14], mmu_idt32[32], mmu_idt64[64];
 
 static uint32_t own32[1024] __attribute__((aligned(4096)));
 static uint64_t own64[2][512] __attribute__((aligned(4096))), own_directory[512] __attribute__((aligned(4096)));
