@@ -240,39 +240,6 @@ enum exit_action exit_emulate(struct vcpu *vcpu)
 	}
 }
 
-bool vcpu_skip_slowly(struct vcpu *vcpu)
-{
-	struct hv_vcpu *h = vcpu->hv;
-	unsigned length = h->exit.length;
-	uint64_t next;
-
-	if (!length) {
-		struct emulate_env env;
-		enum emulate_result result;
-
-		vcpu_emulate_env(vcpu, &env);
-		length = emulate_length(h, &env, &result);
-		if (!length) {
-			if (result == EMULATE_UNHANDLED)
-				vcpu_inject_ud(vcpu);
-			return false;
-		}
-	}
-	hv_need(h, REGS_SHADOW);
-	next = h->rip + length;
-	if ((next ^ h->rip) >> 32) {
-		hv_need(h, REGS_CONTROL | REGS_SEGMENTS);
-		if (!(h->efer & EFER_LMA) || !(h->segment[SEG_CS].attributes & SEG_ATTR_L))
-			next &= BITS(31, 0);
-	}
-	h->rip = next;
-	if (h->interrupt_shadow) {
-		h->interrupt_shadow = false;
-		hv_changed(h, REGS_SHADOW);
-	}
-	return true;
-}
-
 enum exit_action exit_io(struct vcpu *vcpu)
 {
 	struct hv_vcpu *h = vcpu->hv;

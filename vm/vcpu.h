@@ -53,7 +53,8 @@ static inline bool vcpu_skip(struct vcpu *vcpu)
 	struct hv_vcpu *h = vcpu->hv;
 	uint64_t next = h->rip + h->exit.length;
 
-	if (unlikely(!h->exit.length || !(h->valid & REGS_SHADOW) || h->interrupt_shadow || (next ^ h->rip) >> 32))
+	if (unlikely(!h->exit.length || (~h->valid & (REGS_SHADOW | REGS_RFLAGS)) || h->interrupt_shadow ||
+		     (h->rflags & (RFLAGS_TF | RFLAGS_RF)) || (next ^ h->rip) >> 32))
 		return vcpu_skip_slowly(vcpu);
 	h->rip = next;
 	return true;

@@ -29,6 +29,7 @@ CASES = [
     Case("smc", "smc", 16),
     Case("touch2m", "touch2m", 128, lines=["touched 56 blocks"]),
     Case("registers", "registers", 16),
+    Case("step", "step", 16, lines=["18 steps"]),
     Case("triple", "triple", 16, "", "triple fault"),
     Case("triple-ud2", "triple", 16, "ud2", "triple fault"),
     Case("reset-cf9", "reset", 16, "cf9", "reset"),
