@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/step.c
+// sources: vm/msr.c vm/step.c
 /*
  * Exits for registers: control and debug registers, MSRs, and the step over the instruction that exited. Memory, the
  * emulator and the local APIC are played by the test; a privileged instruction would end it.
@@ -156,6 +156,31 @@ static void set_up(void)
 	tsc_told = cr8_sets = 0;
 }
 
+static bool faulted(uint8_t vector)
+{
+	return h.inject.kind == EVENT_EXCEPTION && h.inject.vector == vector && h.rip == 0x1000;
+}
+
+static void write_msr(uint32_t msr, uint64_t value)
+{
+	set_up();
+	h.gpr[GPR_RCX] = msr;
+	h.gpr[GPR_RAX] = (uint32_t)value;
+	h.gpr[GPR_RDX] = value >> 32;
+	assert_int_equal(exit_msr_write(&vcpu), ACTION_ENTER);
+}
+
+/* A processor without RDTSCP and RDPID has no such register either: the host must not touch it for the guest. */
+static void test_no_tsc_aux(void **state)
+{
+	write_msr(0xc0000103, 7);
+	assert_true(faulted(VECTOR_GP));
+	set_up();
+	h.gpr[GPR_RCX] = 0xc0000103;
+	assert_int_equal(exit_msr_read(&vcpu), ACTION_ENTER);
+	assert_true(faulted(VECTOR_GP));
+}
+
 /* An instruction done for the guest ends as any other: RF clear, and the single-step trap where TF was set. */
 static void test_step(void **state)
 {
@@ -185,6 +210,7 @@ static void test_step(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_no_tsc_aux),
 		cmocka_unit_test(test_step),
 	};
 
