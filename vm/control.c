@@ -115,17 +115,34 @@ static bool write_cr4_guest(struct vcpu *vcpu, uint64_t value)
 	return true;
 }
 
+/* CR8 is the local APIC's TPR, at which others look while they raise an interrupt. */
+static bool write_priority(struct vcpu *vcpu, uint64_t value)
+{
+	if (value >> 4)
+		return false;
+	lock_acquire(&vcpu->machine->lock);
+	lapic_set_cr8(vcpu->lapic, value);
+	lock_release(&vcpu->machine->lock);
+	return true;
+}
+
+static uint64_t read_priority(struct vcpu *vcpu)
+{
+	uint64_t value;
+
+	lock_acquire(&vcpu->machine->lock);
+	value = lapic_cr8(vcpu->lapic);
+	lock_release(&vcpu->machine->lock);
+	return value;
+}
+
 static bool write_control(struct vcpu *vcpu, unsigned number, uint64_t value)
 {
 	switch (number) {
 	case 0: return write_cr0_guest(vcpu, value);
 	case 3: return write_cr3_guest(vcpu, value);
 	case 4: return write_cr4_guest(vcpu, value);
-	default:
-		if (value >> 4)
-			return false;
-		lapic_set_cr8(vcpu->lapic, value);
-		return true;
+	default: return write_priority(vcpu, value);
 	}
 }
 
@@ -135,7 +152,7 @@ static uint64_t read_control(struct vcpu *vcpu, unsigned number)
 	case 0: return vcpu->hv->cr0;
 	case 3: return vcpu->hv->cr3;
 	case 4: return vcpu->hv->cr4;
-	default: return lapic_cr8(vcpu->lapic);
+	default: return read_priority(vcpu);
 	}
 }
 

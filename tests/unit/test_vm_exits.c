@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/msr.c vm/step.c
+// sources: vm/control.c vm/msr.c vm/step.c
 /*
  * Exits for registers: control and debug registers, MSRs, and the step over the instruction that exited. Memory, the
  * emulator and the local APIC are played by the test; a privileged instruction would end it.
@@ -181,6 +181,24 @@ static void test_no_tsc_aux(void **state)
 	assert_true(faulted(VECTOR_GP));
 }
 
+/* Another CPU may be raising an interrupt at that moment. */
+static void test_cr8_is_locked(void **state)
+{
+	for (unsigned write = 0; write < 2; write++) {
+		set_up();
+		h.exit.cr.number = 8;
+		h.exit.cr.gpr = GPR_RBX;
+		h.exit.cr.write = write;
+		h.exit.cr.decoded = true;
+		h.gpr[GPR_RBX] = 3;
+		assert_int_equal(exit_cr_access(&vcpu), ACTION_ENTER);
+		assert_int_equal(h.rip, 0x1002);
+		assert_int_equal(cr8_sets, write);
+		assert_int_equal(h.gpr[GPR_RBX], write ? 3 : 5);
+		assert_int_equal(machine.lock.held, 0);
+	}
+}
+
 /* An instruction done for the guest ends as any other: RF clear, and the single-step trap where TF was set. */
 static void test_step(void **state)
 {
@@ -211,6 +229,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_no_tsc_aux),
+		cmocka_unit_test(test_cr8_is_locked),
 		cmocka_unit_test(test_step),
 	};
 
