@@ -33,23 +33,31 @@ static enum status read_tsc(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 	return OK;
 }
 
+/* The counter jumps: a deadline that is set lies elsewhere in time then. */
+static void move_tsc(struct vcpu *vcpu, uint64_t by)
+{
+	struct machine *m = vcpu->machine;
+
+	vcpu->hv->tsc_offset += by;
+	vcpu->hv->tsc_changed = true;
+	vcpu->msr.tsc_adjust += by;
+	lock_acquire(&m->lock);
+	lapic_tsc_changed(vcpu->lapic);
+	machine_look_at_timers(m);
+	lock_release(&m->lock);
+}
+
 static enum status write_tsc(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
-	uint64_t offset = *value - rdtsc();
-
 	(void)msr;
-	vcpu->msr.tsc_adjust += offset - vcpu->hv->tsc_offset;
-	vcpu->hv->tsc_offset = offset;
-	vcpu->hv->tsc_changed = true;
+	move_tsc(vcpu, *value - rdtsc() - vcpu->hv->tsc_offset);
 	return OK;
 }
 
 static enum status write_tsc_adjust(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
 	(void)msr;
-	vcpu->hv->tsc_offset += *value - vcpu->msr.tsc_adjust;
-	vcpu->msr.tsc_adjust = *value;
-	vcpu->hv->tsc_changed = true;
+	move_tsc(vcpu, *value - vcpu->msr.tsc_adjust);
 	return OK;
 }
 

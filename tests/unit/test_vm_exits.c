@@ -199,6 +199,22 @@ static void test_cr8_is_locked(void **state)
 	}
 }
 
+/* A deadline lies elsewhere once the counter has been set. */
+static void test_tsc_write_is_told(void **state)
+{
+	write_msr(0x10, 5000);
+	assert_int_equal(h.rip, 0x1002);
+	assert_int_equal(tsc_told, 1);
+	assert_int_equal(tsc_at_telling, h.tsc_offset);
+	assert_true(h.tsc_changed);
+	write_msr(0x3b, 100);
+	assert_int_equal(tsc_told, 1);
+	assert_int_equal(h.tsc_offset, 100);
+	assert_int_equal(tsc_at_telling, 100);
+	assert_int_equal(vcpu.msr.tsc_adjust, 100);
+	assert_int_equal(machine.lock.held, 0);
+}
+
 /* An instruction done for the guest ends as any other: RF clear, and the single-step trap where TF was set. */
 static void test_step(void **state)
 {
@@ -230,6 +246,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_no_tsc_aux),
 		cmocka_unit_test(test_cr8_is_locked),
+		cmocka_unit_test(test_tsc_write_is_told),
 		cmocka_unit_test(test_step),
 	};
 
