@@ -156,19 +156,6 @@ static uint64_t read_control(struct vcpu *vcpu, unsigned number)
 	}
 }
 
-/* Fetches and decodes the instruction for processors that don't say which register it names. */
-static bool decode_at_rip(struct vcpu *vcpu, struct instruction *in)
-{
-	struct emulate_env env;
-	enum emulate_result result;
-
-	vcpu_emulate_env(vcpu, &env);
-	result = emulate_decode(vcpu->hv, &env, in);
-	if (result == EMULATE_UNHANDLED)
-		vcpu_inject_ud(vcpu);
-	return result == EMULATE_DONE;
-}
-
 /* CR moves: ModRM.reg names the control register, ModRM.rm the general one; LMSW is 0F 01 /6, CLTS 0F 06. */
 static bool complete_cr(struct vcpu *vcpu)
 {
@@ -176,7 +163,7 @@ static bool complete_cr(struct vcpu *vcpu)
 	struct emulate_env env;
 	struct instruction in;
 
-	if (!decode_at_rip(vcpu, &in))
+	if (!vcpu_decode(vcpu, &in))
 		return false;
 	exit->length = in.length;
 	exit->cr.clts = in.opcode == 0x06;
@@ -225,46 +212,6 @@ enum exit_action exit_cr_access(struct vcpu *vcpu)
 		return ACTION_ENTER;
 	}
 	hv_changed(h, REGS_CONTROL);
-	(void)vcpu_skip(vcpu);
-	return ACTION_ENTER;
-}
-
-enum exit_action exit_dr_access(struct vcpu *vcpu)
-{
-	struct hv_vcpu *h = vcpu->hv;
-	struct hv_exit *exit = &h->exit;
-	struct instruction in;
-	unsigned number;
-
-	hv_need(h, REGS_DEBUG | REGS_RSP | REGS_CONTROL);
-	if (!exit->dr.decoded) {
-		if (!decode_at_rip(vcpu, &in))
-			return ACTION_ENTER;
-		exit->length = in.length;
-		exit->dr.gpr = (uint8_t)((in.modrm & 7) | (in.rex & REX_B ? 8 : 0));
-	}
-	number = exit->dr.number;
-	if (number == 4 || number == 5) {
-		if (h->cr4 & CR4_DE) {
-			vcpu_inject_ud(vcpu);
-			return ACTION_ENTER;
-		}
-		number += 2;
-	}
-	if (!exit->dr.write) {
-		h->gpr[exit->dr.gpr] = h->dr[number];
-		hv_changed(h, REGS_RSP);
-	} else if (number >= 6 && h->gpr[exit->dr.gpr] >> 32) {
-		vcpu_inject_gp(vcpu);
-		return ACTION_ENTER;
-	} else {
-		h->dr[number] = h->gpr[exit->dr.gpr];
-		if (number == 6)
-			h->dr[6] = (h->dr[6] & UINT64_C(0xe00f)) | UINT64_C(0xffff0ff0);
-		if (number == 7)
-			h->dr[7] = (h->dr[7] & UINT64_C(0xffff2bff)) | UINT64_C(0x400);
-		hv_changed(h, REGS_DEBUG);
-	}
 	(void)vcpu_skip(vcpu);
 	return ACTION_ENTER;
 }

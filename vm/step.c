@@ -1,11 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stepping over an instruction that the hypervisor has carried out: rip, and what every completed instruction leaves
- * behind. vcpu_skip() in vm/vcpu.h is the short way, this the rest: no length given, a shadow or RF to
- * end, a single step to report, a wrap at 4 GiB.
+ * Instructions that the hypervisor carries out for the guest: which one stands at rip, and the step over it when it is done, with
+ * what every completed instruction leaves behind. vcpu_skip() in vm/vcpu.h is the short way, this the rest: no length
+ * given, a shadow or RF to end, a single step to report, a wrap at 4 GiB.
  */
 #include "arch/x86_64/registers.h"
+#include "vm/decode.h"
 #include "vm/vcpu.h"
+
+bool vcpu_decode(struct vcpu *vcpu, struct instruction *in)
+{
+	struct emulate_env env;
+	enum emulate_result result;
+
+	vcpu_emulate_env(vcpu, &env);
+	result = emulate_decode(vcpu->hv, &env, in);
+	if (result == EMULATE_UNHANDLED)
+		vcpu_inject_ud(vcpu);
+	return result == EMULATE_DONE;
+}
 
 /* RF is over, and TF traps. */
 static void finish_flags(struct hv_vcpu *h)

@@ -59,6 +59,9 @@ static inline bool vcpu_skip(struct vcpu *vcpu)
 	h->rip = next;
 	return true;
 }
+struct instruction;
+/* The instruction at rip, for processors that don't say which register it names. false: an exception is to be injected. */
+bool vcpu_decode(struct vcpu *vcpu, struct instruction *in);
 void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, uint32_t error);
 void vcpu_inject_gp(struct vcpu *vcpu);
 void vcpu_inject_ud(struct vcpu *vcpu);
@@ -67,8 +70,8 @@ enum exit_action exit_cpuid(struct vcpu *vcpu);    /* cpuid.c */
 enum exit_action exit_msr_read(struct vcpu *vcpu); /* msr.c */
 enum exit_action exit_msr_write(struct vcpu *vcpu);
 enum exit_action exit_cr_access(struct vcpu *vcpu); /* control.c */
-enum exit_action exit_dr_access(struct vcpu *vcpu);
 enum exit_action exit_xsetbv(struct vcpu *vcpu);
+enum exit_action exit_dr_access(struct vcpu *vcpu); /* debug.c */
 enum exit_action exit_io(struct vcpu *vcpu); /* access.c */
 enum exit_action exit_slat_fault(struct vcpu *vcpu);
 enum exit_action exit_emulate(struct vcpu *vcpu);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/control.c vm/msr.c vm/step.c
+// sources: vm/control.c vm/debug.c vm/msr.c vm/step.c
 /*
  * Exits for registers: control and debug registers, MSRs, and the step over the instruction that exited. Memory, the
  * emulator and the local APIC are played by the test; a privileged instruction would end it.
@@ -170,6 +170,16 @@ static void write_msr(uint32_t msr, uint64_t value)
 	assert_int_equal(exit_msr_write(&vcpu), ACTION_ENTER);
 }
 
+static void dr_access(unsigned number, bool write, uint64_t value)
+{
+	h.exit.dr.number = (uint8_t)number;
+	h.exit.dr.gpr = GPR_RAX;
+	h.exit.dr.write = write;
+	h.exit.dr.decoded = true;
+	h.gpr[GPR_RAX] = value;
+	assert_int_equal(exit_dr_access(&vcpu), ACTION_ENTER);
+}
+
 /* A processor without RDTSCP and RDPID has no such register either: the host must not touch it for the guest. */
 static void test_no_tsc_aux(void **state)
 {
@@ -215,6 +225,44 @@ static void test_tsc_write_is_told(void **state)
 	assert_int_equal(machine.lock.held, 0);
 }
 
+/* DR7.GD: the access traps instead, and says so in DR6. SDM vol. 3 section 18.2.4. */
+static void test_general_detect(void **state)
+{
+	for (unsigned write = 0; write < 2; write++) {
+		set_up();
+		h.dr[7] |= BIT(13);
+		dr_access(3, write, 0x1234);
+		assert_true(faulted(VECTOR_DB));
+		assert_int_equal(h.dr[6] & BIT(13), BIT(13));
+		assert_int_equal(h.dr[7], 0x400);
+		assert_int_equal(h.dr[3], 0);
+		assert_int_equal(h.gpr[GPR_RAX], 0x1234);
+		assert_true(h.changed & REGS_DEBUG);
+	}
+}
+
+static void test_debug_registers(void **state)
+{
+	set_up();
+	dr_access(7, true, UINT64_C(0x100000000));
+	assert_true(faulted(VECTOR_GP));
+	set_up();
+	h.segment[SEG_CS].attributes = 0xc09b; /* outside 64-bit mode the operand has 32 bits */
+	dr_access(7, true, UINT64_C(0x100000001));
+	assert_int_equal(h.inject.kind, EVENT_NONE);
+	assert_int_equal(h.dr[7], 0x401);
+	h.exit.length = 2;
+	dr_access(0, true, UINT64_C(0xffffffff12345678));
+	assert_int_equal(h.dr[0], 0x12345678);
+	set_up();
+	h.cr4 |= CR4_DE;
+	dr_access(4, false, 0);
+	assert_true(faulted(VECTOR_UD));
+	set_up();
+	dr_access(4, false, 0);
+	assert_int_equal(h.gpr[GPR_RAX], 0xffff0ff0);
+}
+
 /* An instruction done for the guest ends as any other: RF clear, and the single-step trap where TF was set. */
 static void test_step(void **state)
 {
@@ -244,10 +292,9 @@ static void test_step(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_no_tsc_aux),
-		cmocka_unit_test(test_cr8_is_locked),
-		cmocka_unit_test(test_tsc_write_is_told),
-		cmocka_unit_test(test_step),
+		cmocka_unit_test(test_no_tsc_aux),        cmocka_unit_test(test_cr8_is_locked),
+		cmocka_unit_test(test_tsc_write_is_told), cmocka_unit_test(test_general_detect),
+		cmocka_unit_test(test_debug_registers),   cmocka_unit_test(test_step),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
