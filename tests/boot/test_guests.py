@@ -138,6 +138,23 @@ def test_nothing_leaks(boot, pages):
     assert without_zeroed(monitor.command("info chunks")) == without_zeroed(before)
 
 
+def test_a_pause_stops_every_clock(boot):
+    """The machine's clocks stand still together, and go on together."""
+    machine = boot("[host]\nwhen_idle = poweroff\n" + section("clocks", "clocks", 16), {"clocks.elf": elf("clocks")}, memory=512)
+    monitor = machine.monitor
+    monitor.wait_guest_line("clocks", "measuring")
+    monitor.command("mode json")
+    for _ in range(2):
+        assert monitor.json("vm pause clocks")["done"] == "paused"
+        held = monitor.json("vm info clocks")["clock_ms"]
+        for _ in range(5):
+            monitor.json("vm list")
+        assert monitor.json("vm info clocks")["clock_ms"] == held
+        assert monitor.json("vm resume clocks")["done"] == "resumed"
+    machine.send("console clocks\rx")
+    judge(machine, [Case("clocks", "clocks", 16)])
+
+
 def test_vector_state_is_kept(boot):
     """Two machines on one processor keep their whole FPU state; the second starts while the first one runs alone."""
     text = "[host]\nwhen_idle = poweroff\n" + section("first", "vectors", 16, "pattern=90 rounds=6000", "cpu = 0\n") + section(
