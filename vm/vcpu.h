@@ -72,7 +72,7 @@ enum exit_action exit_msr_write(struct vcpu *vcpu);
 enum exit_action exit_cr_access(struct vcpu *vcpu); /* control.c */
 enum exit_action exit_xsetbv(struct vcpu *vcpu);
 enum exit_action exit_dr_access(struct vcpu *vcpu); /* debug.c */
-enum exit_action exit_io(struct vcpu *vcpu); /* access.c */
+enum exit_action exit_io(struct vcpu *vcpu);        /* access.c */
 enum exit_action exit_slat_fault(struct vcpu *vcpu);
 enum exit_action exit_emulate(struct vcpu *vcpu);
 enum exit_action exit_slat_misconfig(struct vcpu *vcpu);
@@ -108,5 +108,7 @@ void msr_pass_through(struct vcpu *vcpu);
 /* The lowest physical address bits, walk context from the registers. */
 struct walk_context;
 void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *context);
+/* The four top entries of PAE paging; the context's cr3 and a20_mask are there. Any CPU. */
+void vcpu_fetch_pdptes(const struct vcpu *vcpu, struct walk_context *context, enum pgm_origin origin);
 
 #endif
