@@ -81,7 +81,7 @@ def test_walk_in_pae(boot):
     """The four top entries stand in a register of the processor, or in memory, as the vendor has it."""
     machine = boot("[vm pae]\nkernel = pae.elf\nmemory = 16M\ntest_ports = on\n",
                    {"pae.elf": os.path.join(BUILD, "guests/pae.elf")})
-    monitor = machine.monitor.wait_prompt()
+    monitor = machine.monitor
     monitor.wait_guest_line("pae", "paging")
     monitor.command("mode json")
     answer = monitor.json("walk pae 0x40000123")
