@@ -22,7 +22,8 @@ void pgm_mmio2_deregister(struct pgm *pgm, struct mmio2 *region);
 /*
  * Maps it at `base`, or moves it there from where it is. CONFLICT: RAM, ROM, another region or an access handler is
  * there; BAD_ADDRESS: beyond the machine's address space; BAD_VALUE: not page-aligned; NO_MEMORY: for the
- * records. On an error it stays where it was.
+ * records. On an error it stays where it was (and only if others take
+ * both places meanwhile is it unmapped).
  */
 enum status pgm_mmio2_map(struct pgm *pgm, struct mmio2 *region, gpa_t base) must_check;
 void pgm_mmio2_unmap(struct pgm *pgm, struct mmio2 *region);
