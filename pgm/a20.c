@@ -155,8 +155,10 @@ uint64_t a20_entry(struct pgm *pgm, gpa_t where)
 	return level ? 0 : entry;
 }
 
+/* At most TABLES_MAX tables: no need for slices. */
 void a20_destroy(struct pgm *pgm)
 {
-	slat_destroy(&pgm->a20.slat);
+	while (slat_destroy_step(&pgm->a20.slat) == BUSY)
+		;
 	pgm->a20.made = false;
 }

@@ -69,8 +69,8 @@ struct pgm {
 	uint32_t mark_tables; /* tables made for misconfig.c's marks; atomic */
 	struct reset_state reset;
 	void (*sync)(struct flush_domain *domain, uint64_t generation); /* the machine's: behind a20_sync */
-	uint64_t destroy_cursor;
-	bool destroying;
+	unsigned end_phase;                                             /* end.c */
+	uint64_t end_cursor;
 	bool built; /* what is added now is beyond what the accounts were opened for */
 	struct collapse collapse;
 	struct pins pins;

@@ -293,12 +293,6 @@ void pgm_mmio2_deregister(struct pgm *pgm, struct mmio2 *m)
 	heap_free(m, sizeof(*m));
 }
 
-void mmio2_destroy(struct pgm *pgm)
-{
-	while (pgm->mmio2)
-		pgm_mmio2_deregister(pgm, pgm->mmio2);
-}
-
 /* Visits page i's true record, its block locked while it's mapped. */
 static void visit(struct pgm *pgm, struct mmio2 *m, uint64_t i, struct gather *gather,
 		  void (*what)(struct pgm *, page_record *, gpa_t, struct gather *, bool *), bool *flag)

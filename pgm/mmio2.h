@@ -52,7 +52,5 @@ static inline void mmio2_written(page_record *r)
 	if (page_get_state(*r) == PAGE_MONITORED)
 		page_set(r, PAGE_ALLOCATED, page_frame(*r));
 }
-/* At the machine's end. */
-void mmio2_destroy(struct pgm *pgm);
 
 #endif
