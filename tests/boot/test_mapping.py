@@ -65,3 +65,22 @@ def test_linux_in_secret_free_on_vmx(boot, vendor, linux):
     names = ("alpha", "beta")
     machine = boot(secret_free(test_linux.config(vendor, names, 256)), linux, memory=768)
     test_linux.two_linuxes(machine, names)
+
+
+def test_chunks_leave_beside_a_busy_guest(boot):
+    """Kernel chunks become free ones while another processor is in a guest that never rests: it answers the flush. The largest map, too."""
+    text = "[host]\nwhen_idle = monitor\n" + test_guests.section("busy", "stamp", 32, "", "cpu = 1\n") + test_guests.section(
+        "tables", "hello", 16, "", "cpu = 0\nautostart = off\nmax_access_handlers = 65536\n")
+    names = ("stamp", "hello")
+    machine = boot(secret_free(text, 65536), {f"{name}.elf": test_guests.elf(name) for name in names}, memory=512, cpus=2)
+    monitor = machine.monitor.wait_prompt()
+    machine.pause *= 20
+    monitor.wait_guest_line("busy", r"round 64\b")
+    for _ in range(3):
+        machine.send("vm start tables\r")
+        assert monitor.wait_stopped("tables") == test_guests.GOOD
+        monitor.wait_prompt()
+    monitor.command("mode json")
+    left = monitor.json("stats /GMM/DirectLeft")["stats"]
+    assert left[0]["value"] >= 3, left
+    assert monitor.json("check")["findings"] == 0
