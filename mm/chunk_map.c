@@ -38,6 +38,7 @@ struct chunk_map {
 
 static struct chunk_map *maps[MAX_CPUS];
 static unsigned bound;
+bool chunk_map_strict;
 
 static void count_up(uint64_t *counter, uint64_t by)
 {
@@ -186,7 +187,8 @@ void chunk_map_give(const void *pointer)
 	uint64_t index = (uint64_t)((const uint8_t *)pointer - map->window) >> BLOCK_SHIFT;
 
 	panic_unless(index < map->capacity && map->slots[index].users != 0);
-	map->slots[index].users--;
+	if (!--map->slots[index].users && unlikely(chunk_map_strict))
+		unmap(map, (uint32_t)index);
 }
 
 void chunk_map_forget(void)

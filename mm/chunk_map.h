@@ -36,6 +36,9 @@ void chunk_map_bound(unsigned chunks);
 /* The calling CPU's map. It comes before the first use there. NO_MEMORY. */
 enum status chunk_map_open(void) must_check;
 
+/* For tests: a chunk is unmapped as soon as nobody uses it, so that a use after frame_unmap() faults. */
+extern bool chunk_map_strict;
+
 void *chunk_map_take(hpa_t where);
 void chunk_map_give(const void *pointer);
 void chunk_map_forget(void);

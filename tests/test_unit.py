@@ -10,6 +10,8 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GUARD = 600 * float(os.environ.get("QUIRE_TIMEOUT_SCALE", "1"))
 
+SLOW = {("test_pgm_dirty", "secret-free")}  # its TSan variant makes fewer rounds
+
 
 def programs():
     """(test_X, host mode) for each tests/unit/test_X.c, and test_X.tsan for those with a line `// threads`. What is
@@ -21,7 +23,8 @@ def programs():
             text = stream.read()
         modes = ["direct", "secret-free"] if re.search(r"^// sources:.* mm/(\*|secret_free)\.c", text, re.M) else ["direct"]
         names = [name, name + ".tsan"] if re.search("^// threads", text, re.M) else [name]
-        cases += [pytest.param(each, mode, id=each if mode == "direct" else f"{each}-{mode}")
+        cases += [pytest.param(each, mode, id=each if mode == "direct" else f"{each}-{mode}",
+                               marks=pytest.mark.slow if (each, mode) in SLOW else ())
                   for each in names for mode in modes]
     return cases
 

@@ -173,6 +173,21 @@ static void test_nesting(void **state)
 	assert_true(dies(map_too_many, NULL));
 }
 
+/* As all other tests have it. */
+static void test_strict(void **state)
+{
+	uint8_t *first, *second;
+
+	chunk_map_strict = true;
+	first = frame_map(CHUNK(0));
+	second = frame_map(CHUNK(0));
+	frame_unmap(second);
+	assert_false(dies(touch, first));
+	frame_unmap(first);
+	assert_true(dies(touch, first));
+	chunk_map_strict = false;
+}
+
 /* The bound is shared out among the CPUs that are up; each has a few slots in any case. */
 static void test_share(void **state)
 {
@@ -364,12 +379,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bound_and_age), cmocka_unit_test(test_hot_stays),
 		cmocka_unit_test(test_find),          cmocka_unit_test(test_nesting),
-		cmocka_unit_test(test_share),         cmocka_unit_test(test_who_is_direct),
-		cmocka_unit_test(test_kernel_chunks), cmocka_unit_test(test_check_finds),
-		cmocka_unit_test(test_many_cpus),
+		cmocka_unit_test(test_strict),        cmocka_unit_test(test_share),
+		cmocka_unit_test(test_who_is_direct), cmocka_unit_test(test_kernel_chunks),
+		cmocka_unit_test(test_check_finds),   cmocka_unit_test(test_many_cpus),
 	};
 
 	setenv("QUIRE_MAPPING", "secret-free", 1);
 	world_start(WORLD);
+	chunk_map_strict = false;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

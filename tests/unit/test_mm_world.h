@@ -36,7 +36,7 @@ extern __thread unsigned test_cpu;
 
 /*
  * The host mode: with QUIRE_MAPPING=secret-free in the environment guest memory leaves the direct map once mm is open, and
- * whoever reaches for it there faults.
+ * whoever reaches for it there, or after its frame_unmap(), faults.
  */
 __attribute__((unused)) static void world_mode(void)
 {
@@ -44,6 +44,7 @@ __attribute__((unused)) static void world_mode(void)
 
 	if (!mode || strcmp(mode, "secret-free"))
 		return;
+	chunk_map_strict = true;
 	assert_int_equal(secret_free_start(WORLD_CHUNKS), OK);
 	for (test_cpu = 1; test_cpu < WORLD_CPUS; test_cpu++)
 		assert_int_equal(chunk_map_open(), OK);
