@@ -60,6 +60,7 @@ const struct stats_row stats_rows[] = {
 	MM(frames_cleared, "/GMM/FramesCleared", "count", "frames cleared when handed out"),
 	MM(frames_prezeroed, "/GMM/FramesPrezeroed", "count", "frames cleared by idle CPUs"),
 	MM(gather_flushes, "/GMM/GatherFlushes", "count", "flushes before memory was given back"),
+	MM(gather_late, "/GMM/GatherLate", "count", "flushes that had to be asked for again"),
 	MM(gather_frees, "/GMM/GatherFrees", "count", "frames and chunks given back after a flush"),
 	MM(direct_entered, "/GMM/DirectEntered", "count", "mapping = secret-free: chunks that became the kernel's"),
 	MM(direct_left, "/GMM/DirectLeft", "count", "chunks that ceased to be: each is flushed from all CPUs"),
