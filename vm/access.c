@@ -216,6 +216,13 @@ static void park(struct vcpu *vcpu, const char *why)
 	vcpu->park_told = true;
 }
 
+static void memory_is_back(struct vcpu *vcpu)
+{
+	log_line("vm %s: vcpu %u goes on: memory has come back", vcpu->machine->name, vcpu->id);
+	vcpu->park_told = false;
+	vcpu->park_text[0] = 0;
+}
+
 static enum exit_action unhandled(struct vcpu *vcpu, const struct emulate_env *env)
 {
 	char bytes[15 * 3 + 1] = "";
@@ -234,7 +241,10 @@ enum exit_action exit_emulate(struct vcpu *vcpu)
 	vcpu_emulate_env(vcpu, &env);
 	switch (emulate_instruction(vcpu->hv, &env)) {
 	case EMULATE_DONE:
-	case EMULATE_FAULT: return ACTION_ENTER;
+	case EMULATE_FAULT:
+		if (unlikely(vcpu->park_told))
+			memory_is_back(vcpu);
+		return ACTION_ENTER;
 	case EMULATE_STOP: park(vcpu, "no memory for an access by the emulator"); return ACTION_HALT;
 	default: return unhandled(vcpu, &env);
 	}
@@ -276,13 +286,6 @@ static enum pgm_verdict take_fault(struct vcpu *vcpu, gpa_t where, unsigned acce
 	if (unlikely(__atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED)))
 		return pgm_a20_fault(pgm, where, access);
 	return pgm_fault(pgm, where, access);
-}
-
-static void memory_is_back(struct vcpu *vcpu)
-{
-	log_line("vm %s: vcpu %u goes on: memory has come back", vcpu->machine->name, vcpu->id);
-	vcpu->park_told = false;
-	vcpu->park_text[0] = 0;
 }
 
 enum exit_action exit_slat_fault(struct vcpu *vcpu)

@@ -20,6 +20,9 @@
 #include "vm/load.h"
 #include "vm/schedule.h"
 
+/* Steps of a machine's end between two looks at the monitor. */
+#define GIVE_BACK_STEPS 16u
+
 static struct machine *machines[CONFIG_MAX_MACHINES];
 static unsigned count;
 
@@ -201,12 +204,10 @@ static enum status create_vcpus(struct machine *m)
 	return OK;
 }
 
-static void destroy(struct machine *m)
+/* All but the memory, which nobody finds any more. */
+static void take_down(struct machine *m)
 {
-	enum status status = BUSY;
-
 	machines_worker_enter(); /* a flush of its might just be looking at the vcpus */
-
 	for (unsigned i = 0; i < m->vcpu_count; i++) {
 		vcpu_destroy(m->vcpu[i]);
 		m->vcpu[i] = NULL;
@@ -217,12 +218,31 @@ static void destroy(struct machine *m)
 	if (m->cpuid)
 		cpuid_policy_destroy(m->cpuid);
 	m->cpuid = NULL;
-	while (m->pgm && status == BUSY)
-		status = pgm_destroy_step(m->pgm);
-	if (m->pgm && status != OK)
-		log_line("vm %s: memory was not given back in full: %s", m->name, status_text(status));
+	m->leaving = m->pgm;
 	m->pgm = NULL;
 	machines_worker_leave();
+}
+
+/* Some steps of giving the memory back; true: that was all. */
+static bool give_back(struct machine *m)
+{
+	enum status status = m->leaving ? BUSY : OK;
+
+	for (unsigned i = 0; i < GIVE_BACK_STEPS && status == BUSY; i++)
+		status = pgm_destroy_step(m->leaving);
+	if (status == BUSY)
+		return false;
+	if (status != OK)
+		log_line("vm %s: memory was not given back in full: %s", m->name, status_text(status));
+	m->leaving = NULL;
+	return true;
+}
+
+static void destroy(struct machine *m)
+{
+	take_down(m);
+	while (!give_back(m))
+		;
 }
 
 static enum status build(struct machine *m, char *why, size_t size)
@@ -452,8 +472,11 @@ bool machines_reap(void (*ended)(struct machine *machine, const char *text))
 			reset_step(m, ended);
 			continue;
 		}
+		if (!m->leaving)
+			take_down(m);
+		if (!give_back(m))
+			continue;
 		end_line(m, line, sizeof(line));
-		destroy(m);
 		__atomic_store_n(&m->state, MACHINE_OFF, __ATOMIC_RELEASE);
 		ended(m, line);
 	}

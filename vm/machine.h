@@ -82,6 +82,7 @@ struct machine {
 	uint32_t state;       /* enum machine_state; atomic */
 	struct spinlock lock; /* RANK_MACHINE: the devices' lock */
 	struct pgm *pgm;
+	struct pgm *leaving; /* its memory while it is given back, piece by piece; boot CPU only */
 	struct bus bus;
 	struct board *board; /* the devices; vm/board.c */
 	struct cpuid_policy *cpuid;
