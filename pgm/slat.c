@@ -303,6 +303,7 @@ void slat_split_commit(struct slat *slat, gpa_t where, hpa_t frame, struct gathe
 
 	if (hpa_is_none(frame))
 		return;
+	/* The block is locked since prepare saw its leaf: nobody else can have taken that away. */
 	entry = block_entry(slat, where);
 	panic_unless(entry != NULL);
 	old = *entry;
