@@ -75,9 +75,35 @@ struct machine *machine_find(const char *name)
 	return NULL;
 }
 
+static bool stands_still(const struct machine *m)
+{
+	return !__atomic_load_n(&m->vcpus_inside, __ATOMIC_ACQUIRE) && state_of(m) == MACHINE_PAUSED;
+}
+
 uint64_t machine_now(const struct machine *m)
 {
-	return host_now_ns() - m->clock_base;
+	return (stands_still(m) ? m->left_ns : host_now_ns()) - m->clock_base;
+}
+
+void machine_vcpu_left(struct machine *m)
+{
+	m->left_ns = host_now_ns();
+	m->left_tsc = rdtsc();
+}
+
+/*
+ * Time goes on where it stood when the last vcpu left, not where somebody asked for the pause: the guest has seen
+ * what lies between. All of its clocks do, or it would find its time stamp counter running away from the others.
+ */
+static void clocks_go_on(struct machine *m)
+{
+	uint64_t ticks = rdtsc() - m->left_tsc;
+
+	m->clock_base += host_now_ns() - m->left_ns;
+	for (unsigned i = 0; i < m->vcpu_count; i++) {
+		m->vcpu[i]->hv->tsc_offset -= ticks;
+		m->vcpu[i]->hv->tsc_changed = true;
+	}
 }
 
 /* All CPUs that run this machine with an older generation leave the guest; then they see REQUEST_FLUSH before they enter again. */
@@ -308,18 +334,19 @@ enum status machine_pause(struct machine *m)
 {
 	if (!state_change(m, MACHINE_RUNNING, MACHINE_PAUSED))
 		return BAD_STATE;
-	m->paused_at = host_now_ns();
 	leave_all(m);
 	return OK;
 }
 
 enum status machine_resume(struct machine *m)
 {
+	if (state_of(m) != MACHINE_PAUSED)
+		return BAD_STATE;
 	if (__atomic_load_n(&m->vcpus_inside, __ATOMIC_ACQUIRE))
-		return state_of(m) == MACHINE_PAUSED ? BUSY : BAD_STATE;
+		return BUSY;
+	clocks_go_on(m);
 	if (!state_change(m, MACHINE_PAUSED, MACHINE_RUNNING))
 		return BAD_STATE;
-	m->clock_base += host_now_ns() - m->paused_at;
 	for (unsigned i = 0; i < m->vcpu_count; i++)
 		schedule_add(m->vcpu[i]);
 	return OK;
@@ -341,8 +368,6 @@ enum status machine_reset(struct machine *m)
 		return BAD_STATE;
 	if (__atomic_exchange_n(&m->end_decided, 1, __ATOMIC_ACQ_REL))
 		return BUSY;
-	if (state == MACHINE_PAUSED)
-		m->clock_base += host_now_ns() - m->paused_at;
 	m->end = END_RESET;
 	m->restart = true;
 	let_end(m);
@@ -396,6 +421,7 @@ static void end_line(const struct machine *m, char *line, size_t size)
 /* Memory is as after power-on; now the rest, and the loader again. */
 static enum status start_over(struct machine *m, char *why, size_t size)
 {
+	clocks_go_on(m);
 	lock_acquire(&m->lock);
 	board_reset(m);
 	lock_release(&m->lock);
