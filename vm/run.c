@@ -61,6 +61,7 @@ static enum exit_action exit_exception(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
+	/* A machine check is the host's hardware, wherever it was running. */
 	if (exit->exception.vector == VECTOR_MC)
 		panic("machine check in vm %s at rip %#llx", vcpu->machine->name, (unsigned long long)vcpu->hv->rip);
 	if (exit->exception.vector == VECTOR_DB) {
