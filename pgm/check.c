@@ -9,6 +9,7 @@
 #include "arch/x86_64/host.h"
 #include "lib/format.h"
 #include "pgm/internal.h"
+#include "pgm/tables.h"
 
 struct check {
 	struct pgm *pgm;
@@ -115,6 +116,16 @@ static void check_record(struct check *c, gpa_t where, page_record r)
 		finding(c, where, wrong, page_get_handler(r));
 }
 
+static void check_page(struct check *c, struct block *b, gpa_t where)
+{
+	page_record r = *page_of(b, where);
+
+	if (page_owns_frame(r))
+		check_frame(c, where, page_frame(r), false);
+	check_record(c, where, r);
+	check_mapping(c, where, r);
+}
+
 static void check_detailed(struct check *c, struct block *b, gpa_t base)
 {
 	unsigned held = 0, special = 0;
@@ -123,13 +134,9 @@ static void check_detailed(struct check *c, struct block *b, gpa_t base)
 		gpa_t where = gpa(base.v + i * PAGE_SIZE);
 		page_record r = *page_of(b, where);
 
-		if (page_owns_frame(r)) {
-			held++;
-			check_frame(c, where, page_frame(r), false);
-		}
+		held += page_owns_frame(r);
 		special += page_is_special(r);
-		check_record(c, where, r);
-		check_mapping(c, where, r);
+		check_page(c, b, where);
 	}
 	if (held != b->held)
 		finding(c, base, "the block's count of held pages is wrong", b->held);
@@ -205,6 +212,25 @@ static void check_block(struct check *c, struct block *b, gpa_t base)
 	}
 	block_unlock(b);
 	lock_release(&c->pgm->handlers.lock);
+}
+
+unsigned pgm_check_page(struct pgm *pgm, gpa_t where, void (*report)(void *context, const char *line), void *context)
+{
+	struct check c = { .pgm = pgm, .report = report, .context = context };
+	struct block *b = block_find(pgm, where);
+
+	if (!b)
+		return 0;
+	lock_acquire(&pgm->handlers.lock);
+	block_lock(b);
+	switch (block_kind(b)) {
+	case BLOCK_LARGE: check_large(&c, b, gpa(align_down(where.v, BLOCK_SIZE))); break;
+	case BLOCK_DETAILED: check_page(&c, b, gpa(align_down(where.v, PAGE_SIZE))); break;
+	default: break;
+	}
+	block_unlock(b);
+	lock_release(&pgm->handlers.lock);
+	return c.findings;
 }
 
 unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context)

@@ -78,7 +78,8 @@ struct pgm {
 	struct preallocation preallocation;
 };
 
-#define COUNT(pgm, name) ((void)__atomic_fetch_add(&(pgm)->counters.name, 1, __ATOMIC_RELAXED))
+#define COUNT_BY(pgm, name, by) ((void)__atomic_fetch_add(&(pgm)->counters.name, by, __ATOMIC_RELAXED))
+#define COUNT(pgm, name) COUNT_BY(pgm, name, 1)
 
 static inline enum dirty_mode dirty_mode(const struct pgm *pgm)
 {

@@ -105,5 +105,6 @@ void misconfig_remove(struct pgm *pgm, uint64_t first, uint64_t last)
 
 void pgm_count_misconfig(struct pgm *pgm)
 {
-	COUNT(pgm, npt_misconfig);
+	(void)pgm;
+	COUNT_VCPU(misconfig);
 }

@@ -38,7 +38,7 @@ uint64_t pgm_ram_bytes(const struct pgm *pgm)
 	return pgm->config.ram;
 }
 
-const struct pgm_counters *pgm_counters(const struct pgm *pgm)
+struct pgm_counters *pgm_counters(struct pgm *pgm)
 {
 	return &pgm->counters;
 }

@@ -273,12 +273,12 @@ bool rom_write_frame(struct pgm *pgm, struct block *b, gpa_t where, bool debugge
 	rom = rom_find(pgm, where.v);
 	*frame = HPA_NONE;
 	if (!rom || rom->mode[index_of(rom, where.v)] != ROM_READ_ROM_WRITE_RAM) {
-		COUNT(pgm, rom_write_unhandled);
+		COUNT_VCPU(rom_write_unhandled);
 		return true;
 	}
 	if (!make_other(pgm, rom, where, status))
 		return false;
-	COUNT(pgm, rom_write_handled);
+	COUNT_VCPU(rom_write_handled);
 	*frame = rom->other[index_of(rom, where.v)];
 	return true;
 }
