@@ -92,16 +92,28 @@ static void info_phys(struct output *out, char *const *argument)
 /* ---- info handlers ---- */
 static void info_handlers(struct output *out, char *const *argument)
 {
-	static const struct output_column columns[] = {
+	static const struct output_column with[] = {
 		{ "machine", 12, false }, { "first", 16, true }, { "last", 16, true },
 		{ "kind", 5, false },     { "hits", 12, true },  { "description", 0, false },
 	};
+	static const struct output_column without[] = {
+		{ "machine", 12, false }, { "first", 16, true },       { "last", 16, true },
+		{ "kind", 5, false },     { "description", 0, false },
+	};
 	static const char *const kinds[] = { "MMIO", "all", "write" };
-	unsigned count = command_machines(out, argument[0], chosen), rows = 0;
+	/* A machine called "nost" is reached by "info handlers nost nost". */
+	bool alone = argument[0] && !argument[1] && !strcmp(argument[0], "nost");
+	bool hits = !alone && !argument[1];
+	unsigned count, rows = 0;
 
+	if (argument[1] && strcmp(argument[1], "nost")) {
+		output_error(out, "usage: info handlers [NAME] [nost]");
+		return;
+	}
+	count = command_machines(out, alone ? NULL : argument[0], chosen);
 	if (out->failed)
 		return;
-	output_table_begin(out, "handlers", columns, ARRAY_SIZE(columns));
+	output_table_begin(out, "handlers", hits ? with : without, hits ? ARRAY_SIZE(with) : ARRAY_SIZE(without));
 	for (unsigned m = 0; m < count; m++) {
 		struct pgm_handler_info info = { 0 };
 		gpa_t from = gpa(0);
@@ -111,7 +123,8 @@ static void info_handlers(struct output *out, char *const *argument)
 			output_cell_hex(out, info.first);
 			output_cell_hex(out, info.last);
 			output_cell_text(out, "%s", kinds[info.kind]);
-			output_cell_number(out, info.hits);
+			if (hits)
+				output_cell_number(out, info.hits);
 			output_cell_text(out, "%s", info.description);
 			rows++;
 			if (info.last >= PGM_MAX_GPA)
@@ -201,6 +214,23 @@ static void show_frame(struct output *out, hpa_t frame)
 	output_bool(out, "frame_large", info.large);
 }
 
+/* Who watches the page, and who holds it in its place. */
+static void show_watchers(struct output *out, struct pgm *pgm, gpa_t where)
+{
+	uint64_t page = where.v & ~(PAGE_SIZE - 1);
+	struct pgm_handler_info h;
+	struct pgm_pin_info pin;
+
+	if (pgm_handler_next(pgm, gpa(page), &h) && h.first < page + PAGE_SIZE)
+		output_text(out, "watched_by", "%s (%s) 0x%lx-0x%lx", h.type_description, h.description, h.first,
+			    h.last);
+	if (!pgm_pin_find(pgm, where, &pin))
+		return;
+	output_text(out, "pinned_by", "%s%s", pin.owner, pin.owners > 1 ? " and others" : "");
+	output_number(out, "read_pins", pin.reads);
+	output_number(out, "write_pins", pin.writes);
+}
+
 void memory_page_show(struct output *out, struct machine *m, gpa_t where)
 {
 	struct pgm_page_info info;
@@ -217,6 +247,7 @@ void memory_page_show(struct output *out, struct machine *m, gpa_t where)
 	output_text(out, "handler", "%s", page_handler_name(page_get_handler(info.record)));
 	output_bool(out, "written", info.record.bits & PAGE_WRITTEN);
 	output_bool(out, "pinned", info.record.bits & PAGE_PINNED);
+	show_watchers(out, m->pgm, where);
 	show_frame(out, info.frame);
 	output_bool(out, "slat_present", info.slat_present);
 	output_number(out, "slat_level", info.slat_level);
@@ -265,7 +296,8 @@ static void check(struct output *out, char *const *argument)
 
 static const struct command commands[] = {
 	{ "info phys", "[NAME] [verbose]", 0, 2, "guest-physical ranges and what is used of them", info_phys },
-	{ "info handlers", "[NAME]", 0, 1, "access handlers and their hits", info_handlers },
+	{ "info handlers", "[NAME] [nost]", 0, 2, "access handlers and their hits; nost: without these",
+	  info_handlers },
 	{ "info chunks", "", 0, 0, "the host's memory by kind of use", info_chunks },
 	{ "page", "NAME GPA", 2, 2, "all that is known of one guest page", page },
 	{ "check", "", 0, 0, "look for contradictions in all memory records", check },

@@ -23,7 +23,7 @@
  * each walk (APM vol. 2 section 15.25.10), so the registers have none. QEMU marks them accessed, in a bit that
  * the format reserves: it is not held against the guest.
  */
-static void fetch_pdptes(struct vcpu *vcpu, struct walk_context *c)
+void vcpu_fetch_pdptes(const struct vcpu *vcpu, struct walk_context *c)
 {
 	if (hv_capabilities.slat == SLAT_EPT)
 		memcpy(c->pdpte, vcpu->hv->pdpte, sizeof(c->pdpte));
@@ -46,7 +46,7 @@ void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *c)
 	c->rflags = h->rflags;
 	c->a20_mask = __atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED);
 	if ((c->cr0 & CR0_PG) && (c->cr4 & CR4_PAE) && !(c->efer & EFER_LMA))
-		fetch_pdptes(vcpu, c);
+		vcpu_fetch_pdptes(vcpu, c);
 	c->pkru = 0;
 	c->cpl = !(h->cr0 & CR0_PE) ? 0 : h->rflags & RFLAGS_VM ? 3 : SEG_ATTR_DPL(h->segment[SEG_SS].attributes);
 	c->physical_bits = cpuid_physical_bits(vcpu->machine->cpuid);
@@ -318,10 +318,18 @@ static void memory_is_back(struct vcpu *vcpu)
 	vcpu->park_text[0] = 0;
 }
 
+static enum fault_error fault_error(unsigned access, unsigned rights)
+{
+	if (!rights)
+		return access & ACCESS_WRITE ? FAULT_ABSENT_WRITE : FAULT_ABSENT_READ;
+	return access & ACCESS_WRITE ? FAULT_WRITE : access & ACCESS_EXECUTE ? FAULT_EXECUTE : FAULT_READ;
+}
+
 enum exit_action exit_slat_fault(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
+	vcpu->counters.error[fault_error(exit->slat.access, exit->slat.rights)]++;
 	switch (take_fault(vcpu, exit->slat.gpa, exit->slat.access)) {
 	case PGM_RESUME:
 		if (unlikely(vcpu->park_told))

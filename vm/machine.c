@@ -72,6 +72,29 @@ struct machine *machine_find(const char *name)
 	return NULL;
 }
 
+static uint8_t watched;
+
+uint8_t machines_watched(void)
+{
+	return watched;
+}
+
+void machine_watch(struct machine *m, uint8_t what, bool on)
+{
+	if (!m)
+		watched = on ? watched | what : watched & ~what;
+	for (unsigned i = 0; i < count; i++) {
+		for (unsigned v = 0; machines[i]->pgm && (!m || m == machines[i]) && v < machines[i]->vcpu_count; v++) {
+			uint8_t *watch = &machines[i]->vcpu[v]->watch;
+
+			if (on)
+				__atomic_fetch_or(watch, what, __ATOMIC_RELAXED);
+			else
+				__atomic_fetch_and(watch, (uint8_t)~what, __ATOMIC_RELAXED);
+		}
+	}
+}
+
 uint64_t machine_now(const struct machine *m)
 {
 	return host_now_ns() - m->clock_base;
@@ -167,6 +190,7 @@ static enum status create_vcpus(struct machine *m)
 
 		if (status != OK)
 			return status;
+		m->vcpu[i]->watch = watched;
 		m->vcpu[i]->hv->page_written = pgm_dirty_note;
 		m->vcpu[i]->hv->page_context = m->pgm;
 		m->vcpu[i]->lapic = board_lapic(m->board, i);

@@ -97,9 +97,13 @@ static bool turn(struct runner *r, struct vcpu ***link)
 {
 	struct vcpu *v = **link;
 	uint64_t before = rdtsc();
-	enum vcpu_outcome outcome = vcpu_run(v, before + slice_ticks(v));
-	uint64_t spent = rdtsc() - before;
+	enum vcpu_outcome outcome;
+	uint64_t spent;
 
+	pgm_count_for(&v->counters);
+	outcome = vcpu_run(v, before + slice_ticks(v));
+	pgm_count_for(NULL);
+	spent = rdtsc() - before;
 	if (v->loaded) {
 		v->run_ticks += spent;
 		v->runs++;

@@ -104,5 +104,7 @@ void msr_pass_through(struct vcpu *vcpu);
 /* The lowest physical address bits, walk context from the registers. */
 struct walk_context;
 void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *context);
+/* PAE: fills in context->pdpte, the rest of the context being there. */
+void vcpu_fetch_pdptes(const struct vcpu *vcpu, struct walk_context *context);
 
 #endif
