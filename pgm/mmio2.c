@@ -69,7 +69,7 @@ static void unreserve(struct pgm *pgm, uint64_t pages, int64_t tables)
 	enum status fixed = resize(pgm, ACCOUNT_FIXED, -(int64_t)pages), table = resize(pgm, ACCOUNT_TABLE, -tables);
 
 	if (fixed != OK || (table != OK && table != CONFLICT))
-		log_line("pgm: a reservation for MMIO2 stays: %s", status_text(fixed != OK ? fixed : table));
+		log_line(LOG_ERROR "pgm: a reservation for MMIO2 stays: %s", status_text(fixed != OK ? fixed : table));
 }
 
 enum status pgm_mmio2_register(struct pgm *pgm, uint64_t size, const char *name, struct mmio2 **out)

@@ -130,7 +130,7 @@ enum status pgm_create(struct pgm **out, const struct pgm_config *config, void (
 		       void *context, char *why, size_t why_size)
 {
 	struct pgm *pgm = heap_alloc(sizeof(*pgm));
-	struct account_request request = { .priority = PRIORITY_NORMAL };
+	struct account_request request = { .priority = (enum machine_priority)config->priority };
 	enum status status;
 
 	format_string(why, why_size, "%s", status_text(NO_MEMORY));

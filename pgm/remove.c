@@ -185,7 +185,7 @@ void quota_shrink(struct pgm *pgm, uint64_t bytes)
 
 	/* Something else still holds more than what would be left: the machine keeps the larger quota. */
 	if (status != OK)
-		log_line("pgm: the quota stays as it is: %s", status_text(status));
+		log_line(LOG_ERROR "pgm: the quota stays as it is: %s", status_text(status));
 }
 
 static enum status finish(struct pgm *pgm)

@@ -212,7 +212,7 @@ static void park(struct vcpu *vcpu, const char *why)
 	if (vcpu->park_told)
 		return;
 	format_string(vcpu->park_text, sizeof(vcpu->park_text), "%s", why);
-	log_line("vm %s: vcpu %u waits for memory: %s", vcpu->machine->name, vcpu->id, why);
+	log_line(LOG_WARNING "vm %s: vcpu %u waits for memory: %s", vcpu->machine->name, vcpu->id, why);
 	vcpu->park_told = true;
 }
 
@@ -313,7 +313,7 @@ static enum pgm_verdict take_fault(struct vcpu *vcpu, gpa_t where, unsigned acce
 
 static void memory_is_back(struct vcpu *vcpu)
 {
-	log_line("vm %s: vcpu %u goes on: memory has come back", vcpu->machine->name, vcpu->id);
+	log_line(LOG_WARNING "vm %s: vcpu %u goes on: memory has come back", vcpu->machine->name, vcpu->id);
 	vcpu->park_told = false;
 	vcpu->park_text[0] = 0;
 }

@@ -159,6 +159,9 @@ static enum status preallocate(struct machine *m, char *why, size_t size)
 	return status;
 }
 
+_Static_assert(PRIORITY_LOW - PRIORITY_HIGH == CONFIG_PRIORITY_HIGH - CONFIG_PRIORITY_LOW,
+	       "the same three priorities, the other way round");
+
 static enum status create_memory(struct machine *m, char *why, size_t size)
 {
 	const struct config_machine *c = m->config;
@@ -173,6 +176,7 @@ static enum status create_memory(struct machine *m, char *why, size_t size)
 		.misconfig_exit = hv_capabilities.misconfig_exit,
 		.accessed_dirty = hv_capabilities.slat_accessed_dirty,
 		.pml = hv_capabilities.pml,
+		.priority = (uint8_t)(CONFIG_PRIORITY_HIGH - c->priority + PRIORITY_HIGH),
 	};
 	enum status status;
 
@@ -218,7 +222,7 @@ static void destroy(struct machine *m)
 	while (m->pgm && status == BUSY)
 		status = pgm_destroy_step(m->pgm);
 	if (m->pgm && status != OK)
-		log_line("vm %s: memory was not given back in full: %s", m->name, status_text(status));
+		log_line(LOG_ERROR "vm %s: memory was not given back in full: %s", m->name, status_text(status));
 	m->pgm = NULL;
 	machines_worker_leave();
 }
