@@ -104,6 +104,19 @@ static bool type_fits(enum page_type range, page_record r)
 	return range == page_get_type(r) || (range == PAGE_ROM && page_get_type(r) == PAGE_ROM_SHADOW);
 }
 
+static void check_pin(struct check *c, gpa_t where, page_record r)
+{
+	bool marked = r.bits & PAGE_PINNED;
+	struct pgm_pin_info info;
+
+	if (!marked && !__atomic_load_n(&c->pgm->pins.count, __ATOMIC_RELAXED))
+		return;
+	if (marked != pgm_pin_find(c->pgm, where, &info))
+		finding(c, where, "its mark of a pin and the table of pins don't agree", r.bits);
+	else if (marked && !page_has_frame(r))
+		finding(c, where, "it is pinned and has no frame", r.bits);
+}
+
 static void check_record(struct check *c, gpa_t where, page_record r)
 {
 	const char *wrong = handler_check_page(c->pgm, where, r);
@@ -114,6 +127,15 @@ static void check_record(struct check *c, gpa_t where, page_record r)
 		finding(c, where, "the record's type isn't that of the range", r.bits);
 	if (wrong)
 		finding(c, where, wrong, page_get_handler(r));
+	check_pin(c, where, r);
+}
+
+static void check_other_copy(struct check *c, gpa_t where)
+{
+	hpa_t other = rom_other_copy(c->pgm, where);
+
+	if (!hpa_is_none(other))
+		check_frame(c, where, other, false);
 }
 
 static void check_page(struct check *c, struct block *b, gpa_t where)
@@ -122,6 +144,8 @@ static void check_page(struct check *c, struct block *b, gpa_t where)
 
 	if (page_owns_frame(r))
 		check_frame(c, where, page_frame(r), false);
+	if (page_get_type(r) == PAGE_ROM || page_get_type(r) == PAGE_ROM_SHADOW)
+		check_other_copy(c, where);
 	check_record(c, where, r);
 	check_mapping(c, where, r);
 }
@@ -214,6 +238,21 @@ static void check_block(struct check *c, struct block *b, gpa_t base)
 	lock_release(&c->pgm->handlers.lock);
 }
 
+/* Frames that wait for their page: the machine's, and nobody's page yet. */
+static void check_handy(struct check *c)
+{
+	struct handy *h = &c->pgm->handy;
+	struct frame_info info;
+
+	lock_acquire(&h->lock);
+	for (unsigned i = 0; i < h->count && i < HANDY_SIZE; i++) {
+		frame_describe(h->frame[i], &info);
+		if (info.state != FRAME_PRIVATE || info.owner != c->pgm->account.owner || info.page.v < PGM_MAX_GPA)
+			finding(c, info.page, "a frame of the reserve is somebody's", h->frame[i].v);
+	}
+	lock_release(&h->lock);
+}
+
 unsigned pgm_check_page(struct pgm *pgm, gpa_t where, void (*report)(void *context, const char *line), void *context)
 {
 	struct check c = { .pgm = pgm, .report = report, .context = context };
@@ -243,6 +282,7 @@ unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *li
 		for (unsigned i = 0; page && i < DIRECTORY_BLOCKS; i++)
 			check_block(&c, &page[i], gpa(d << DIRECTORY_SHIFT | (uint64_t)i << BLOCK_SHIFT));
 	}
+	check_handy(&c);
 	c.findings += handlers_check(pgm, report, context);
 	c.findings += check_sums(pgm, report, context);
 	return c.findings;

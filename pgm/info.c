@@ -41,6 +41,7 @@ void pgm_page_describe(struct pgm *pgm, gpa_t where, struct pgm_page_info *info)
 static void count_block(struct pgm_usage *u, struct block *b)
 {
 	page_record *records;
+	bool kept = false;
 
 	if (block_kind(b) == BLOCK_LARGE) {
 		u->large_blocks++;
@@ -51,11 +52,11 @@ static void count_block(struct pgm_usage *u, struct block *b)
 		return;
 	u->detailed_blocks++;
 	u->record_bytes += PAGE_SIZE;
-	u->large_disabled += b->special && b->held == PAGES_PER_BLOCK;
 	records = block_records(b);
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
 		enum page_state state = page_get_state(records[i]);
 
+		kept |= page_is_special(records[i]) || (records[i].bits & PAGE_PINNED);
 		u->monitored_pages += state == PAGE_MONITORED;
 		u->written_pages += (records[i].bits & PAGE_WRITTEN) != 0;
 		if (page_get_type(records[i]) == PAGE_ROM)
@@ -69,6 +70,7 @@ static void count_block(struct pgm_usage *u, struct block *b)
 		else if (page_has_frame(records[i]))
 			u->private_pages++;
 	}
+	u->large_disabled += kept && b->held == PAGES_PER_BLOCK;
 }
 
 static uint64_t count_mmio(struct pgm *pgm)

@@ -248,6 +248,13 @@ static bool make_other(struct pgm *pgm, struct rom *rom, gpa_t where, enum statu
 	return *status == OK;
 }
 
+hpa_t rom_other_copy(struct pgm *pgm, gpa_t where)
+{
+	const struct rom *rom = rom_find(pgm, where.v);
+
+	return rom ? rom->other[index_of(rom, where.v)] : HPA_NONE;
+}
+
 static bool live_frame(struct pgm *pgm, struct block *b, gpa_t where, hpa_t *frame, struct gather *gather,
 		       enum status *status)
 {
