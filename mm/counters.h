@@ -23,7 +23,6 @@ struct mm_counters {
 	uint64_t frames_prezeroed; /* cleared by idle CPUs */
 	uint64_t gather_flushes, gather_frees;
 	uint64_t admissions, refusals;
-	uint64_t duplicates, moved; /* page fusion, compaction */
 };
 
 extern struct mm_counters mm_counters;

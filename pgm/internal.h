@@ -67,6 +67,7 @@ struct pgm {
 	struct mmio2 *mmio2;   /* under the machine's lock; mmio2.c */
 	struct a20_tables a20;
 	uint32_t mark_tables; /* tables made for misconfig.c's marks; atomic */
+	bool marked;          /* there has been a mark; atomic */
 	struct reset_state reset;
 	void (*sync)(struct flush_domain *domain, uint64_t generation); /* the machine's: behind a20_sync */
 	uint64_t destroy_cursor;

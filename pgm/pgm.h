@@ -279,7 +279,7 @@ struct pgm_counters {
 	uint64_t large_collapsed, large_setup, large_overflow, large_flush, large_zero_evict, large_reused;
 	uint64_t large_recheck, large_valid, huge_mapped;
 };
-/* They may be set to zero at any time, but for misconfig_marks. */
+/* They may be set to zero at any time. */
 struct pgm_counters *pgm_counters(struct pgm *pgm);
 
 struct pgm_usage {
