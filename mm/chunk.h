@@ -74,7 +74,7 @@ struct chunk_state {
 	uint64_t kernel_present;     /* present frames of kernel chunks */
 	uint64_t kernel_promised;    /* table and record frames that admission promised to machines */
 	uint64_t kernel_base;        /* kernel frames in use before the first machine was admitted */
-	uint64_t kept;               /* chunks that priority low leaves to others, and normal half of them; 0 without overcommit */
+	uint64_t kept; /* chunks that priority low leaves to others, and normal half of them; 0 without overcommit */
 	uint64_t shared_frames;
 	struct chunk *kernel_spare, *guest_spare; /* the one empty chunk kept of each kind, or NULL */
 	struct chunk *bucket[CHUNK_SETS][BUCKETS];

@@ -102,11 +102,42 @@ static enum pgm_verdict device(void)
 	return PGM_EMULATE;
 }
 
+/* A write to memory: PGM_RESUME when the record now allows it. *fresh: it got its frame just now. */
+static enum pgm_verdict write_detailed(struct pgm *pgm, struct block *b, gpa_t where, bool *fresh,
+				       struct gather *gather)
+{
+	page_record *r = page_of(b, where);
+	enum page_type type = page_get_type(*r);
+
+	if (page_hardware_handler(*r) == HANDLER_WRITE) {
+		COUNT_VCPU(handlers_write);
+		return device();
+	}
+	if (type == PAGE_ROM || (r->bits & PAGE_READ_ONLY)) {
+		cause(FAULT_UNHANDLED);
+		return PGM_EMULATE;
+	}
+	if (type == PAGE_MMIO2)
+		mmio2_written(r);
+	if (!page_has_frame(*r)) {
+		if (page_allocate(pgm, b, where, gather) != OK)
+			return PGM_NO_MEMORY;
+		if (vcpu_counters()->last_cause == FAULT_SYNC)
+			cause(FAULT_PAGE_ZEROING);
+		*fresh = true;
+	} else if (page_get_state(*r) == PAGE_MONITORED) {
+		cause(FAULT_MAKE_WRITABLE);
+		dirty_unmonitor(pgm, r, where);
+	}
+	return PGM_RESUME;
+}
+
 static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t where, unsigned access,
 				       struct gather *gather)
 {
 	page_record *r = page_of(b, where);
 	enum page_type type = page_get_type(*r);
+	enum pgm_verdict verdict = PGM_RESUME;
 	bool fresh = false;
 
 	if (type == PAGE_INVALID || type == PAGE_MMIO)
@@ -119,30 +150,10 @@ static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t w
 		cause(FAULT_BALLOONED);
 	if (unlikely(b->flags & BLOCK_COLLAPSING))
 		collapse_touched(pgm, where);
-	if (access & ACCESS_WRITE) {
-		if (page_hardware_handler(*r) == HANDLER_WRITE) {
-			COUNT_VCPU(handlers_write);
-			return device();
-		}
-		if (type == PAGE_ROM || (r->bits & PAGE_READ_ONLY)) {
-			cause(FAULT_UNHANDLED);
-			return PGM_EMULATE;
-		}
-		if (type == PAGE_MMIO2)
-			mmio2_written(r);
-		if (!page_has_frame(*r)) {
-			enum status status = page_allocate(pgm, b, where, gather);
-
-			if (status != OK)
-				return PGM_NO_MEMORY;
-			if (vcpu_counters()->last_cause == FAULT_SYNC)
-				cause(FAULT_PAGE_ZEROING);
-			fresh = true;
-		} else if (page_get_state(*r) == PAGE_MONITORED) {
-			cause(FAULT_MAKE_WRITABLE);
-			dirty_unmonitor(pgm, r, where);
-		}
-	}
+	if (access & ACCESS_WRITE)
+		verdict = write_detailed(pgm, b, where, &fresh, gather);
+	if (verdict != PGM_RESUME)
+		return verdict;
 	return map_page(pgm, b, where, *r, !fresh && page_has_frame(*r), gather);
 }
 
