@@ -80,7 +80,7 @@ static enum status translate(struct vcpu *vcpu, gva_t where, unsigned access, gp
 
 	hv_need(vcpu->hv, REGS_CONTROL);
 	if (!(vcpu->hv->cr0 & CR0_PG)) {
-		*to = gpa(where.v & BITS(31, 0));
+		*to = gpa(where.v & BITS(31, 0) & ~__atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED));
 		return OK;
 	}
 	vcpu_walk_context(vcpu, &c);
