@@ -134,7 +134,8 @@ def test_commands_about_memory(boot):
     """Each command's answer agrees with what the guest has set up, and with the others' answers."""
     machine = boot(CONFIG, FILES)
     monitor = machine.monitor.wait_prompt()
-    monitor.wait_guest_line("a", "staying")
+    if "a| staying" not in machine.text:  # the first prompt may come behind it
+        monitor.wait_guest_line("a", "staying")
     monitor.command("mode json")
     look_at_tables(monitor)
     drop_tables(monitor)
@@ -156,7 +157,8 @@ def test_linux_is_looked_at(boot, vendor, linux):
     monitor.command("mode json")
     for _ in range(3):  # while it boots
         findings.append(monitor.json("check", 300)["findings"])
-    monitor.wait_guest_line("l", guests.READY, 900)
+    if not re.search(guests.READY, machine.text):
+        monitor.wait_guest_line("l", guests.READY, 900)
     monitor.command("console l", prompt=False)
     machine.send("\r")
     machine.expect(guests.PROMPT)
