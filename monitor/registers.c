@@ -39,5 +39,5 @@ void registers_walk_context(const struct vcpu *v, struct walk_context *c)
 				    .page_1g = cpuid_has_1g(v->machine->cpuid),
 				    .a20_mask = v->a20_mask };
 	if (guest_mode_format(guest_mode_of(c->cr0, c->cr4, c->efer)) == &pt_pae)
-		vcpu_fetch_pdptes(v, c);
+		vcpu_fetch_pdptes(v, c, ORIGIN_DEBUGGER);
 }

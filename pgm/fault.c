@@ -77,22 +77,17 @@ static void map_around(struct pgm *pgm, struct block *b, gpa_t where, uint64_t *
 	vcpu_counters()->around += mapped;
 }
 
-static enum pgm_verdict map_page(struct pgm *pgm, struct block *b, gpa_t where, page_record r, bool around,
-				 struct gather *gather)
+static void map_page(struct pgm *pgm, struct block *b, gpa_t where, page_record r, uint64_t *entry, bool around,
+		     struct gather *gather)
 {
 	hpa_t frame = page_has_frame(r) ? page_frame(r) : pgm_zero_block;
-	uint64_t *entry, leaf;
-	enum status status = slat_entry(&pgm->slat, where, 0, &entry);
+	uint64_t leaf = slat_leaf(&pgm->slat, 0, frame, page_rights(r), RAM_TYPE);
 
-	if (status != OK)
-		return out_of(status);
-	leaf = slat_leaf(&pgm->slat, 0, frame, page_rights(r), RAM_TYPE);
 	if (unlikely(!((*entry ^ leaf) & ~(pgm->slat.format->accessed | pgm->slat.format->dirty))))
 		(void)spurious();
 	slat_set(&pgm->slat, entry, leaf, gather);
 	if (around)
 		map_around(pgm, b, where, entry);
-	return PGM_RESUME;
 }
 
 /* No memory, or memory that a handler watches. */
@@ -102,34 +97,36 @@ static enum pgm_verdict device(void)
 	return PGM_EMULATE;
 }
 
-/* A write to memory: PGM_RESUME when the record now allows it. *fresh: it got its frame just now. */
-static enum pgm_verdict write_detailed(struct pgm *pgm, struct block *b, gpa_t where, bool *fresh,
-				       struct gather *gather)
+/* PGM_RESUME: this page is the guest's to write. */
+static enum pgm_verdict refuse_write(page_record r)
 {
-	page_record *r = page_of(b, where);
-	enum page_type type = page_get_type(*r);
-
-	if (page_hardware_handler(*r) == HANDLER_WRITE) {
+	if (page_hardware_handler(r) == HANDLER_WRITE) {
 		COUNT_VCPU(handlers_write);
 		return device();
 	}
-	if (type == PAGE_ROM || (r->bits & PAGE_READ_ONLY)) {
-		cause(FAULT_UNHANDLED);
-		return PGM_EMULATE;
-	}
-	if (type == PAGE_MMIO2)
+	if (page_get_type(r) != PAGE_ROM && !(r.bits & PAGE_READ_ONLY))
+		return PGM_RESUME;
+	cause(FAULT_UNHANDLED);
+	return PGM_EMULATE;
+}
+
+/* The record allows a write from now on; *fresh: the page got its frame just now. False: none is to be had. */
+static bool make_writable(struct pgm *pgm, struct block *b, gpa_t where, bool *fresh, struct gather *gather)
+{
+	page_record *r = page_of(b, where);
+
+	*fresh = !page_has_frame(*r);
+	if (*fresh && page_allocate(pgm, b, where, gather) != OK)
+		return false;
+	if (*fresh && vcpu_counters()->last_cause == FAULT_SYNC)
+		cause(FAULT_PAGE_ZEROING);
+	if (page_get_type(*r) == PAGE_MMIO2) {
 		mmio2_written(r);
-	if (!page_has_frame(*r)) {
-		if (page_allocate(pgm, b, where, gather) != OK)
-			return PGM_NO_MEMORY;
-		if (vcpu_counters()->last_cause == FAULT_SYNC)
-			cause(FAULT_PAGE_ZEROING);
-		*fresh = true;
-	} else if (page_get_state(*r) == PAGE_MONITORED) {
+	} else if (!*fresh && page_get_state(*r) == PAGE_MONITORED) {
 		cause(FAULT_MAKE_WRITABLE);
 		dirty_unmonitor(pgm, r, where);
 	}
-	return PGM_RESUME;
+	return true;
 }
 
 static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t where, unsigned access,
@@ -139,6 +136,8 @@ static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t w
 	enum page_type type = page_get_type(*r);
 	enum pgm_verdict verdict = PGM_RESUME;
 	bool fresh = false;
+	enum status status;
+	uint64_t *entry;
 
 	if (type == PAGE_INVALID || type == PAGE_MMIO)
 		return device();
@@ -151,15 +150,23 @@ static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t w
 	if (unlikely(b->flags & BLOCK_COLLAPSING))
 		collapse_touched(pgm, where);
 	if (access & ACCESS_WRITE)
-		verdict = write_detailed(pgm, b, where, &fresh, gather);
+		verdict = refuse_write(*r);
 	if (verdict != PGM_RESUME)
 		return verdict;
-	return map_page(pgm, b, where, *r, !fresh && page_has_frame(*r), gather);
+	/* The table before the frame: what fails leaves the record as it was. */
+	status = slat_entry(&pgm->slat, where, 0, &entry);
+	if (unlikely(status != OK))
+		return out_of(status);
+	if ((access & ACCESS_WRITE) && !make_writable(pgm, b, where, &fresh, gather))
+		return PGM_NO_MEMORY;
+	map_page(pgm, b, where, *r, entry, !fresh && page_has_frame(*r), gather);
+	return PGM_RESUME;
 }
 
 static enum pgm_verdict fault_untouched(struct pgm *pgm, struct block *b, gpa_t where, unsigned access,
 					struct gather *gather)
 {
+	enum pgm_verdict verdict;
 	enum status status;
 
 	if (block_plain(pgm, where)) {
@@ -169,7 +176,10 @@ static enum pgm_verdict fault_untouched(struct pgm *pgm, struct block *b, gpa_t 
 		}
 		if (pgm->config.large_pages && pgm->config.slat_2m && block_make_large(pgm, b, where) == OK) {
 			cause(FAULT_PAGE_ZEROING);
-			return map_large(pgm, where, b, gather);
+			verdict = map_large(pgm, where, b, gather);
+			if (unlikely(verdict != PGM_RESUME))
+				block_unmake_large(pgm, b);
+			return verdict;
 		}
 	} else if (type_is_mmio(range_type(pgm, where))) {
 		return device();

@@ -176,7 +176,7 @@ def test_linux_is_looked_at(boot, vendor, linux):
     findings.append(monitor.json("check", 300)["findings"])
     assert monitor.json("pgmsyncalways l")["sync_always"] is False
     assert findings == [0] * len(findings)
-    assert re.fullmatch("AMD64.*", monitor.json("info mode l guest")["modes"][0]["guest_mode"])
+    assert re.fullmatch("(AMD64|LA57).*", monitor.json("info mode l guest")["modes"][0]["guest_mode"])
     assert stat(monitor, "l/PGM/CPU0/Fault/Time/SyncPT")["l/PGM/CPU0/Fault/Time/SyncPT/Cycles"] == 0
     counted = monitor.json("pgmcheckduppages l", 600)
     assert counted["complete"] and counted["unique"] > 1000
