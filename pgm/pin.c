@@ -256,7 +256,7 @@ void pgm_pin_totals(struct pgm *pgm, uint64_t *read_pages, uint64_t *write_pages
 void pins_destroy(struct pgm *pgm)
 {
 	if (pgm->pins.count)
-		log_line("pgm: %u pages were still pinned at the machine's end", pgm->pins.count);
+		log_line(LOG_ERROR "pgm: %u pages were still pinned at the machine's end", pgm->pins.count);
 	for (unsigned i = 0; i < PIN_BUCKETS; i++) {
 		while (pgm->pins.bucket[i]) {
 			struct pin *pin = pgm->pins.bucket[i];
