@@ -2,6 +2,7 @@
 """Each unit test program (host build, sanitizers) is one case here, so that one summary counts all."""
 import glob
 import os
+import re
 import subprocess
 
 import pytest
@@ -10,15 +11,22 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GUARD = 600 * float(os.environ.get("QUIRE_TIMEOUT_SCALE", "1"))
 
 
+def named(program, text):
+    """With the attacks that the program's cases name, so that `-k attack3_` finds it."""
+    attacks = sorted({int(number) for number in re.findall(r"\btest_attack(\d+)_", text)})
+    return pytest.param(program, id=" ".join([program] + [f"attack{number}_" for number in attacks]))
+
+
 def programs():
     """test_X for each tests/unit/test_X.c, and test_X.tsan for those with a line `// threads`."""
     names = []
     for source in sorted(glob.glob(os.path.join(ROOT, "tests/unit/test_*.c"))):
         name = os.path.basename(source)[:-2]
-        names.append(name)
         with open(source, encoding="utf-8") as stream:
-            if any(line.startswith("// threads") for line in stream):
-                names.append(name + ".tsan")
+            text = stream.read()
+        names.append(named(name, text))
+        if re.search("^// threads", text, re.MULTILINE):
+            names.append(named(name + ".tsan", text))
     return names
 
 
