@@ -10,6 +10,7 @@
 #define LEGACY 512u /* x87 and SSE, then 64 bytes of header */
 #define AREA 4096u
 #define HOLD_ROUNDS 40u
+#define HIGH_ZMM 7u /* registers 16 to 31: out of reach of 32-bit code */
 
 static uint8_t image[AREA] __attribute__((aligned(64))), saved[AREA] __attribute__((aligned(64)));
 static uint32_t components; /* XCR0; 0: no XSAVE */
@@ -20,7 +21,7 @@ static const struct msr {
 	uint64_t reset, secret;
 	uint32_t leaf, bit; /* of EDX */
 } msrs[] = {
-	{ 0x174, 0, SECRET, 1, 11 },
+	{ 0x174, 0, SECRET & 0xffff, 1, 11 },
 	{ 0x175, 0, SECRET, 1, 11 },
 	{ 0x176, 0, SECRET, 1, 11 },
 	{ 0x1a0, 1, 0x801, 1, 0 },
@@ -126,7 +127,8 @@ static void check_secret(const uint8_t *reference)
 	save(saved);
 	check(!memcmp(saved, reference, AREA));
 	for (unsigned i = 0; i < MSRS; i++)
-		check(!has(&msrs[i]) || rdmsr(msrs[i].number) == msrs[i].secret);
+		if (has(&msrs[i]) && !check(rdmsr(msrs[i].number) == msrs[i].secret))
+			print("MSR 0x%x holds 0x%llx\n", msrs[i].number, rdmsr(msrs[i].number));
 	check_equal(GET_DEBUG(0), SECRET);
 	check_equal(GET_DEBUG(1), SECRET + 1);
 	check_equal(GET_DEBUG(2), SECRET + 2);
@@ -143,7 +145,7 @@ static void hold(void)
 
 	save(reference);
 	for (unsigned i = 2; i < 32; i++)
-		if (place_of(i, &offset, &size))
+		if (i != HIGH_ZMM && place_of(i, &offset, &size))
 			check(reference[offset] == 0x5e);
 	check(reference[32] == 0x5e && reference[160] == 0x5e);
 	for (unsigned round = 0; !failures && (round < HOLD_ROUNDS || option("ever")); round++) {
