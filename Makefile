@@ -127,14 +127,14 @@ test-unit: $(UNIT) $(TSAN) ## unit tests only (host build, sanitizers)
 
 unit-programs: $(UNIT) $(TSAN)
 
-# For tests/mutants/run: how unit tests are compiled, and what one of them is linked from.
+# For tests/mutants/kill.py: how unit tests are compiled, and what one of them is linked from.
 unit-flags:
 	@echo $(UNIT_CFLAGS) $(SANITIZE)
 objects-of-test_%:
 	@echo $(call unit_objects,test_$*,obj)
 
 mutants: unit-programs ## wrong edits of the kernel's files, each of which a named unit test must see; MUTANTS="-k flush"
-	@tests/mutants/run -j $(JOBS) $(MUTANTS)
+	@tests/mutants/kill.py -j $(JOBS) $(MUTANTS)
 
 # What the tests run on; built with all cores, then tested two at a time.
 test-needs:

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Do the tests see? Each mutant of mutants.py is one wrong edit of one kernel file; its named test must fail on it.
+"""Do the tests see? Each mutant of list_of_mutants.py is one wrong edit of one kernel file; its named test must fail on it.
 
 The edit is made in a copy below build/mutants; what depends on the file is compiled anew, the rest of the unit program is
 taken as it was built (`make unit-programs`). A mutant whose test still passes has survived; one whose text is not in the file
 exactly once is stale: either fails the run. So does a test that fails without any mutant.
 
-    tests/mutants/run                    all of them
-    tests/mutants/run -k flush           those whose name or file matches
-    tests/mutants/run --find -k flush    instead of the named case run whole programs, and say which cases fail
+    tests/mutants/kill.py                    all of them
+    tests/mutants/kill.py -k flush           those whose name or file matches
+    tests/mutants/kill.py --find -k flush    instead of the named case run whole programs, and say which cases fail
 """
 import argparse
 import concurrent.futures
@@ -26,7 +26,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 OUT = os.path.join(ROOT, "build/mutants")
 GUARD = 120 * float(os.environ.get("QUIRE_TIMEOUT_SCALE", "1"))
 sys.path.insert(0, HERE)
-from mutants import MUTANTS  # noqa: E402
+from list_of_mutants import MUTANTS  # noqa: E402
 
 
 class Stale(Exception):
