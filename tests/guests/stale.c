@@ -33,7 +33,7 @@ static bool look(uint32_t page)
 
 void guest_main(void)
 {
-	uint32_t pages = option_number("pages", 1024), pace = option_number("pace", 1000000), round;
+	uint32_t pages = option_number("pages=", 1024), pace = option_number("pace=", 1000000), round;
 
 	print("ready\n");
 	while (!(in8(COM1 + 5) & 1)) /* a key: the operator has switched the log on, so memory comes in single pages */
