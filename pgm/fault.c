@@ -62,19 +62,14 @@ static void map_around(struct pgm *pgm, struct block *b, gpa_t where, uint64_t *
 	COUNT(pgm, fault_around);
 }
 
-static enum pgm_verdict map_page(struct pgm *pgm, struct block *b, gpa_t where, page_record r, bool around,
-				 struct gather *gather)
+static void map_page(struct pgm *pgm, struct block *b, gpa_t where, page_record r, uint64_t *entry, bool around,
+		     struct gather *gather)
 {
 	hpa_t frame = page_has_frame(r) ? page_frame(r) : pgm_zero_block;
-	uint64_t *entry;
-	enum status status = slat_entry(&pgm->slat, where, 0, &entry);
 
-	if (status != OK)
-		return out_of(status);
 	slat_set(&pgm->slat, entry, slat_leaf(&pgm->slat, 0, frame, page_rights(r), RAM_TYPE), gather);
 	if (around)
 		map_around(pgm, b, where, entry);
-	return PGM_RESUME;
 }
 
 static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t where, unsigned access,
@@ -83,27 +78,31 @@ static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t w
 	page_record *r = page_of(b, where);
 	enum page_type type = page_get_type(*r);
 	bool fresh = false;
+	enum status status;
+	uint64_t *entry;
 
 	if (type == PAGE_INVALID || type == PAGE_MMIO || page_hardware_handler(*r) == HANDLER_ALL)
 		return PGM_EMULATE;
 	if (unlikely(b->flags & BLOCK_COLLAPSING))
 		collapse_touched(pgm, where);
+	if ((access & ACCESS_WRITE) &&
+	    (type == PAGE_ROM || (r->bits & PAGE_READ_ONLY) || page_hardware_handler(*r) == HANDLER_WRITE))
+		return PGM_EMULATE;
+	/* The table before the frame: what fails leaves the record as it was. */
+	status = slat_entry(&pgm->slat, where, 0, &entry);
+	if (unlikely(status != OK))
+		return out_of(status);
 	if (access & ACCESS_WRITE) {
-		if (type == PAGE_ROM || (r->bits & PAGE_READ_ONLY) || page_hardware_handler(*r) == HANDLER_WRITE)
-			return PGM_EMULATE;
+		fresh = !page_has_frame(*r);
+		if (fresh && page_allocate(pgm, b, where, gather) != OK)
+			return PGM_NO_MEMORY;
 		if (type == PAGE_MMIO2)
 			mmio2_written(r);
-		if (!page_has_frame(*r)) {
-			enum status status = page_allocate(pgm, b, where, gather);
-
-			if (status != OK)
-				return PGM_NO_MEMORY;
-			fresh = true;
-		} else if (page_get_state(*r) == PAGE_MONITORED) {
+		else if (!fresh && page_get_state(*r) == PAGE_MONITORED)
 			dirty_unmonitor(pgm, r, where);
-		}
 	}
-	return map_page(pgm, b, where, *r, !fresh && page_has_frame(*r), gather);
+	map_page(pgm, b, where, *r, entry, !fresh && page_has_frame(*r), gather);
+	return PGM_RESUME;
 }
 
 static enum pgm_verdict fault_untouched(struct pgm *pgm, struct block *b, gpa_t where, unsigned access,
@@ -116,8 +115,13 @@ static enum pgm_verdict fault_untouched(struct pgm *pgm, struct block *b, gpa_t 
 			COUNT(pgm, zero_mapped);
 			return map_block(pgm, where, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE, gather);
 		}
-		if (pgm->config.large_pages && pgm->config.slat_2m && block_make_large(pgm, b, where) == OK)
-			return map_large(pgm, where, b, gather);
+		if (pgm->config.large_pages && pgm->config.slat_2m && block_make_large(pgm, b, where) == OK) {
+			enum pgm_verdict verdict = map_large(pgm, where, b, gather);
+
+			if (unlikely(verdict != PGM_RESUME))
+				block_unmake_large(pgm, b);
+			return verdict;
+		}
 	} else if (type_is_mmio(range_type(pgm, where))) {
 		return PGM_EMULATE;
 	}
