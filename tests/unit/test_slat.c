@@ -316,7 +316,7 @@ static void test_attack1_gib(void **state)
 		assert_int_equal(slat_create(&slat, is_ept ? &pt_ept4 : &pt_npt4, account), OK);
 		subject = &slat;
 		split_gib(&slat, account, rights_used[i / 2], types_used[i / 2 + is_ept]);
-		slat_destroy(&slat);
+		slat_end(&slat);
 		close_account(account);
 	}
 }
