@@ -33,7 +33,7 @@ EFI_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-zone
 EFI_SHARED := lib/ini.c
 EFI_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard boot/efi*.c)) $(B)/boot/efi_kernel.o $(EFI_SHARED:%.c=$(B)/efi/%.o)
 
-.PHONY: all run test test-all test-unit image style clean help bench compile_commands setup unit-programs test-needs guests bench-needs
+.PHONY: all run test test-all test-unit image style clean help bench compile_commands setup unit-programs test-needs guests bench-needs mutants unit-flags
 
 all: $(B)/BOOTX64.EFI $(B)/compile_commands.json ## build the hypervisor
 
@@ -131,6 +131,15 @@ test-unit: $(UNIT) $(TSAN) ## unit tests only (host build, sanitizers)
 	@for t in $(UNIT_MM); do echo "== $$t, secret-free"; QUIRE_MAPPING=secret-free ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done
 
 unit-programs: $(UNIT) $(TSAN)
+
+# For tests/mutants/kill.py: how unit tests are compiled, and what one of them is linked from.
+unit-flags:
+	@echo $(UNIT_CFLAGS) $(SANITIZE)
+objects-of-test_%:
+	@echo $(call unit_objects,test_$*,obj)
+
+mutants: unit-programs ## wrong edits of the kernel's files, each of which a named unit test must see; MUTANTS="-k flush"
+	@tests/mutants/kill.py -j $(JOBS) $(MUTANTS)
 
 # What the tests run on; built with all cores, then tested two at a time.
 test-needs:

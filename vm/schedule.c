@@ -109,6 +109,7 @@ static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start)
 	uint64_t end = start + slice_ticks(v), until = end;
 	enum vcpu_outcome outcome;
 
+	pgm_count_for(&v->counters);
 	do {
 		if (v->cpu == 0) {
 			console_listen();
@@ -116,6 +117,7 @@ static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start)
 		}
 		outcome = vcpu_run(v, until);
 	} while (outcome == VCPU_SLICE_OVER && until != end && rdtsc() >= until);
+	pgm_count_for(NULL);
 	return outcome;
 }
 
@@ -178,6 +180,33 @@ static void sleep(struct runner *r, uint64_t poll_ns)
 	r->info.idle_ticks += rdtsc() - before;
 }
 
+void schedule_note(enum stretch what, uint64_t since)
+{
+	uint64_t *longest = &runners[cpu_index()].info.longest[what], ticks = rdtsc() - since;
+
+	if (unlikely(ticks > *longest))
+		*longest = ticks;
+}
+
+/* One bounded piece of what can wait. */
+static bool work_step(void)
+{
+	uint64_t since = rdtsc();
+	bool more = machines_idle_step() || frame_prezero_step();
+
+	schedule_note(STRETCH_WORK, since);
+	return more;
+}
+
+static bool keep_house(bool (*housekeeping)(void))
+{
+	uint64_t since = rdtsc();
+	bool busy = housekeeping && housekeeping();
+
+	schedule_note(STRETCH_HOUSEKEEPING, since);
+	return busy;
+}
+
 void schedule_loop(bool (*housekeeping)(void), uint64_t poll_ns)
 {
 	struct runner *r = &runners[cpu_index()];
@@ -190,12 +219,11 @@ void schedule_loop(bool (*housekeeping)(void), uint64_t poll_ns)
 		take_inbox(r);
 		for (struct vcpu **link = &r->list; *link;)
 			busy |= turn(r, &link);
-		if (housekeeping)
-			busy |= housekeeping();
+		busy |= keep_house(housekeeping);
 		interrupts_window();
 		/* Housekeeping and idle work turn to any memory. */
 		r->served = NULL;
-		if (busy || machines_idle_step() || frame_prezero_step())
+		if (busy || work_step())
 			continue;
 		sleep(r, poll_ns);
 	}

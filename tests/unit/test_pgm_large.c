@@ -82,7 +82,7 @@ static handler_type write_type(struct pgm *pgm)
 }
 
 /* Attack 1, and merged back: not a page moves. */
-static void test_attack_1_split_keeps_everything(void **state)
+static void test_attack1_split_keeps_everything(void **state)
 {
 	struct pgm *pgm = make_pgm(RAM);
 	handler_type type = write_type(pgm);
@@ -121,7 +121,7 @@ static void test_attack_1_split_keeps_everything(void **state)
 }
 
 /* Attack 4: a split that fails anywhere leaves record, chunk and leaf as they were. */
-static void test_attack_4_split_fails_clean(void **state)
+static void test_attack4_split_fails_clean(void **state)
 {
 	struct pgm *pgm = make_pgm(RAM);
 	handler_type type = write_type(pgm);
@@ -450,7 +450,7 @@ static void test_remove_refused(void **state)
 }
 
 /* Attack 14: work is bounded by what was touched, not by what was promised. */
-static void test_attack_14_sparse_tebibyte(void **state)
+static void test_attack14_sparse_tebibyte(void **state)
 {
 	struct pgm *pgm;
 	struct pgm_usage usage;
@@ -498,7 +498,7 @@ static struct pgm *wide_machine(void)
 }
 
 /* Attack 14: the reset and the end of a TiB go in bounded slices, the tables too. */
-static void test_attack_14_end_in_slices(void **state)
+static void test_attack14_end_in_slices(void **state)
 {
 	struct pgm *pgm;
 	enum status status;
@@ -545,8 +545,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_collapse_copies),
-		cmocka_unit_test(test_attack_1_split_keeps_everything),
-		cmocka_unit_test(test_attack_4_split_fails_clean),
+		cmocka_unit_test(test_attack1_split_keeps_everything),
+		cmocka_unit_test(test_attack4_split_fails_clean),
 		cmocka_unit_test(test_collapse_sees_writes),
 		cmocka_unit_test(test_collapse_against_remembered_translations),
 		cmocka_unit_test(test_collapse_sees_pins),
@@ -556,8 +556,8 @@ int main(void)
 		cmocka_unit_test(test_reserve),
 		cmocka_unit_test(test_remove_range),
 		cmocka_unit_test(test_remove_refused),
-		cmocka_unit_test(test_attack_14_sparse_tebibyte),
-		cmocka_unit_test(test_attack_14_end_in_slices),
+		cmocka_unit_test(test_attack14_sparse_tebibyte),
+		cmocka_unit_test(test_attack14_end_in_slices),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

@@ -156,7 +156,7 @@ static void test_mappings(void **state)
 }
 
 /* Attack 4 on pins: every allocation on the way fails once. */
-static void test_attack_4_pin_fails_clean(void **state)
+static void test_attack4_pin_fails_clean(void **state)
 {
 	static const enum mm_site sites[] = { MM_SITE_CHUNK, MM_SITE_FRAME, MM_SITE_TABLE, MM_SITE_HANDY };
 	hpa_t frame;
@@ -192,7 +192,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_counts),   cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_refused),  cmocka_unit_test(test_holds),
-		cmocka_unit_test(test_mappings), cmocka_unit_test(test_attack_4_pin_fails_clean),
+		cmocka_unit_test(test_mappings), cmocka_unit_test(test_attack4_pin_fails_clean),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);
