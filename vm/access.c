@@ -14,7 +14,7 @@
 #include "pgm/misconfig.h"
 #include "pgm/walk.h"
 #include "vm/decode.h"
-#include "vm/vcpu.h"
+#include "vm/schedule.h"
 
 #define PDPTE_ACCESSED BIT(5)
 
@@ -212,7 +212,7 @@ static void park(struct vcpu *vcpu, const char *why)
 	if (vcpu->park_told)
 		return;
 	format_string(vcpu->park_text, sizeof(vcpu->park_text), "%s", why);
-	log_line("vm %s: vcpu %u waits for memory: %s", vcpu->machine->name, vcpu->id, why);
+	log_line(LOG_WARNING "vm %s: vcpu %u waits for memory: %s", vcpu->machine->name, vcpu->id, why);
 	vcpu->park_told = true;
 }
 
@@ -282,16 +282,29 @@ enum exit_action exit_slat_misconfig(struct vcpu *vcpu)
 static enum pgm_verdict take_fault(struct vcpu *vcpu, gpa_t where, unsigned access)
 {
 	struct pgm *pgm = vcpu->machine->pgm;
+	uint64_t since = rdtsc();
+	enum pgm_verdict verdict;
 
 	if (unlikely(__atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED)))
-		return pgm_a20_fault(pgm, where, access);
-	return pgm_fault(pgm, where, access);
+		verdict = pgm_a20_fault(pgm, where, access);
+	else
+		verdict = pgm_fault(pgm, where, access);
+	schedule_note(STRETCH_FAULT, since);
+	return verdict;
+}
+
+static enum fault_error fault_error(unsigned access, unsigned rights)
+{
+	if (!rights)
+		return access & ACCESS_WRITE ? FAULT_ABSENT_WRITE : FAULT_ABSENT_READ;
+	return access & ACCESS_WRITE ? FAULT_WRITE : access & ACCESS_EXECUTE ? FAULT_EXECUTE : FAULT_READ;
 }
 
 enum exit_action exit_slat_fault(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
+	vcpu->counters.error[fault_error(exit->slat.access, exit->slat.rights)]++;
 	switch (take_fault(vcpu, exit->slat.gpa, exit->slat.access)) {
 	case PGM_RESUME:
 		if (unlikely(vcpu->park_told))
