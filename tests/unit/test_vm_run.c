@@ -15,6 +15,7 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "dev/lapic.h"
+#include "pgm/tables.h"
 #include "vm/board.h"
 #include "vm/vcpu.h"
 
@@ -89,6 +90,10 @@ bool cpuid_has_tsc_aux(const struct cpuid_policy *policy)
 {
 	return false;
 }
+void pgm_tables_drop(struct pgm *pgm)
+{
+}
+
 struct flush_domain *pgm_flush_domain(struct pgm *pgm)
 {
 	return &domain;
