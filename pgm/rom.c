@@ -370,7 +370,7 @@ void rom_reset(struct pgm *pgm)
 
 			if (rom->mode[i] == ROM_READ_ROM_WRITE_IGNORED)
 				continue;
-			/* Its block has had records since the mode was set, so nothing is allocated. */
+			/* Its block has had records since the mode was set: only a reset takes records away, and it comes here first. So nothing is allocated. */
 			if (protect_range(pgm, rom, where.v, where.v + PAGE_SIZE, ROM_READ_ROM_WRITE_IGNORED) != OK)
 				panic("a ROM page without records has a mode of its own");
 		}
