@@ -35,7 +35,7 @@ struct processor {
 	uint32_t requests, in_guest; /* atomic */
 	struct remembered tlb[64];
 	uint64_t table_of, *table; /* block number + 1 */
-	uint64_t reads, faults;
+	uint64_t reads, faults;    /* atomic */
 };
 
 static struct processor processors[VCPUS];
@@ -138,11 +138,11 @@ static void access_page(struct processor *p, uint64_t where, bool write)
 				__atomic_store_n(word, where, __ATOMIC_RELAXED);
 			leave(p);
 			must(seen == where || (seen == 0 && where >= LATE));
-			p->reads++;
+			__atomic_fetch_add(&p->reads, 1, __ATOMIC_RELAXED);
 			return;
 		}
 		leave(p);
-		p->faults++;
+		__atomic_fetch_add(&p->faults, 1, __ATOMIC_RELAXED);
 		if (pgm_fault(pgm, gpa(where), write ? ACCESS_WRITE : ACCESS_READ) != PGM_RESUME)
 			return; /* the range is away, or memory is short just now */
 	}
@@ -233,6 +233,24 @@ static void come_and_go(void)
 	assert_int_equal(pgm_add_ram(pgm, gpa(LATE), LATE_SIZE, "late"), OK);
 }
 
+/* Each processor has made some accesses more: a busy host may leave a thread without its turn for long. */
+static void let_them_run(void)
+{
+	for (unsigned i = 0; i < VCPUS; i++) {
+		uint64_t before = __atomic_load_n(&processors[i].reads, __ATOMIC_RELAXED);
+
+		while (__atomic_load_n(&processors[i].reads, __ATOMIC_RELAXED) < before + 10)
+			sched_yield();
+	}
+}
+
+static bool enough(unsigned steps)
+{
+	uint64_t collapsed = __atomic_load_n(&pgm->counters.large_collapsed, __ATOMIC_RELAXED);
+
+	return collapsed >= 2 || steps >= (collapsed ? STEPS : 20 * STEPS);
+}
+
 /* Single frames become chunks under the processors' feet; a range goes and comes all the while. */
 static void one_round(const struct pt_format *format, struct account *account)
 {
@@ -251,12 +269,14 @@ static void one_round(const struct pt_format *format, struct account *account)
 	for (unsigned i = 0; i < VCPUS; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, run_processor, &processors[i]), 0);
 	assert_int_equal(pthread_create(&threads[VCPUS], NULL, run_poisoner, account), 0);
-	while (__atomic_load_n(&pgm->counters.large_collapsed, __ATOMIC_RELAXED) < 2 && steps < STEPS) {
+	while (!enough(steps)) {
 		(void)pgm_collapse_step(pgm);
 		if (steps > NOISY_STEPS && pgm->collapse.block)
 			__atomic_store_n(&avoided, pgm->collapse.base.v >> BLOCK_SHIFT, __ATOMIC_RELAXED);
 		if (++steps % 16 == 0)
 			come_and_go();
+		if (steps % 16 == 8)
+			let_them_run();
 		kernel_magazine_drain(); /* so that the poisoner gets the tables, too */
 		sched_yield();
 	}
