@@ -7,6 +7,7 @@
  * the kernel are kept as spares, so that a page that comes and goes doesn't cut a chunk each
  * time; whoever wants a whole chunk and finds none gets the spares.
  */
+#include "arch/x86_64/window.h"
 #include "mm/chunk.h"
 #include "mm/counters.h"
 
@@ -105,7 +106,7 @@ void chunk_relist(struct chunk *chunk)
 
 void chunk_set_kind(struct chunk *chunk, enum chunk_kind kind)
 {
-	bool ragged = chunk->present < PAGES_PER_BLOCK;
+	bool ragged = chunk->present < PAGES_PER_BLOCK, direct = secret_free && chunk_in_direct(chunk);
 
 	chunk_unlist(chunk);
 	if (chunk->kind != CHUNK_ABSENT)
@@ -117,6 +118,10 @@ void chunk_set_kind(struct chunk *chunk, enum chunk_kind kind)
 	if (kind == CHUNK_KERNEL)
 		chunks.kernel_present += chunk->present;
 	panic_unless(!ragged || kind == CHUNK_KERNEL);
+	if (unlikely(secret_free) && chunk_in_direct(chunk) != direct) {
+		direct_set(chunk_frame(chunk, 0), !direct);
+		mm_count(direct ? &mm_counters.direct_left : &mm_counters.direct_entered, 1);
+	}
 }
 
 struct chunk *chunk_fullest(enum chunk_set set)
@@ -236,9 +241,17 @@ static uint64_t kernel_headroom(void)
 	return (chunks.kernel_promised - at_hand + PAGES_PER_BLOCK - 2) / (PAGES_PER_BLOCK - 1);
 }
 
-bool chunk_guest_may_take(uint64_t count)
+/* Chunks that stay for machines of higher priority than this one's. */
+static uint64_t kept_from(owner_t owner)
 {
-	uint64_t wanted = kernel_headroom() + count;
+	unsigned priority = accounts[owner] ? accounts[owner]->priority : PRIORITY_HIGH;
+
+	return priority == PRIORITY_LOW ? chunks.kept : priority == PRIORITY_NORMAL ? chunks.kept / 2 : 0;
+}
+
+bool chunk_guest_may_take(owner_t owner, uint64_t count)
+{
+	uint64_t wanted = kernel_headroom() + kept_from(owner) + count;
 
 	if (likely(chunks.sets[SET_ZERO] + chunks.sets[SET_DIRTY] >= wanted))
 		return true;
@@ -246,9 +259,9 @@ bool chunk_guest_may_take(uint64_t count)
 	return chunks.sets[SET_ZERO] + chunks.sets[SET_DIRTY] >= wanted;
 }
 
-struct chunk *chunk_take_for_guest(bool prefer_zero)
+struct chunk *chunk_take_for_guest(owner_t owner, bool prefer_zero)
 {
-	return chunk_guest_may_take(1) ? chunk_take_free(prefer_zero) : NULL;
+	return chunk_guest_may_take(owner, 1) ? chunk_take_free(prefer_zero) : NULL;
 }
 
 bool chunk_look_again(void)

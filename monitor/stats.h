@@ -16,6 +16,7 @@ enum stats_source {
 	/* The host's. */
 	STATS_TOTALS, /* struct frame_totals */
 	STATS_MM,     /* struct mm_counters */
+	STATS_MAP,    /* struct chunk_map_totals */
 	/* A machine's. */
 	STATS_USAGE,   /* struct pgm_usage */
 	STATS_PGM,     /* struct pgm_counters */
@@ -23,7 +24,7 @@ enum stats_source {
 	STATS_MACHINE, /* struct machine */
 	/* A vcpu's. */
 	STATS_VCPU, /* struct vcpu */
-	STATS_EXIT, /* the same, of vcpu->exits[] */
+	STATS_EXIT, /* the same, of vcpu->exits[] and vcpu->exit_ticks[] */
 	STATS_SOURCES
 };
 
@@ -41,5 +42,7 @@ extern const unsigned stats_row_count;
  * holding the pattern as a part. Returns how many.
  */
 unsigned stats_show(struct output *out, const char *pattern);
+/* Sets those of the matching counters to zero that count events; what is a number of something now stays. Returns how many. */
+unsigned stats_reset(const char *pattern);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* All counters there are: names after memory.md section 9, as far as something counts them. */
 #include "lib/bits.h"
+#include "mm/chunk_map.h"
 #include "mm/counters.h"
 #include "mm/frame.h"
 #include "monitor/stats.h"
@@ -12,11 +13,16 @@
 	}
 #define TOTALS(member, ...) ROW(STATS_TOTALS, struct frame_totals, member, __VA_ARGS__)
 #define MM(member, ...) ROW(STATS_MM, struct mm_counters, member, __VA_ARGS__)
+#define MAP(member, ...) ROW(STATS_MAP, struct chunk_map_totals, member, __VA_ARGS__)
 #define USAGE(member, ...) ROW(STATS_USAGE, struct pgm_usage, member, __VA_ARGS__)
 #define PGM(member, ...) ROW(STATS_PGM, struct pgm_counters, member, __VA_ARGS__)
 #define ACCOUNT(member, ...) ROW(STATS_ACCOUNT, struct account, member, __VA_ARGS__)
 #define MACHINE(member, ...) ROW(STATS_MACHINE, struct machine, member, __VA_ARGS__)
 #define VCPU(member, ...) ROW(STATS_VCPU, struct vcpu, member, __VA_ARGS__)
+#define CAUSE(cause_of, path, description)                                                                             \
+	VCPU(counters.cause[cause_of], "Fault/Time/" path, "count", description),                                      \
+		VCPU(counters.cause_ticks[cause_of], "Fault/Time/" path "/Cycles", "ticks", "spent on them")
+#define ERROR(kind, path, description) VCPU(counters.error[kind], "Fault/Err/User/" path, "count", description)
 #define EXIT(kind, path, description)                                                                                  \
 	{                                                                                                              \
 		STATS_EXIT, (kind) * sizeof(uint64_t), path, "count", description                                      \
@@ -41,9 +47,9 @@ const struct stats_row stats_rows[] = {
 	TOTALS(zero_chunks, "/GMM/cZeroChunks", "chunks", "of the free ones, cleared already"),
 	TOTALS(large_chunks, "/GMM/cLargeChunks", "chunks", "behind large pages"),
 	TOTALS(split_chunks, "/GMM/cSplitChunks", "chunks", "cut into frames"),
+	TOTALS(kernel_chunks, "/GMM/cKernelChunks", "chunks", "of the hypervisor's own"),
+	TOTALS(partial_chunks, "/GMM/cPartialChunks", "chunks", "with frames missing"),
 	TOTALS(record_bytes, "/GMM/cbRecords", "bytes", "chunk and frame records"),
-	MM(duplicates, "/GMM/cDuplicatePages", "count", "pages found equal to another"),
-	MM(moved, "/GMM/cMovedPages", "count", "pages moved by compaction"),
 	MM(chunks_split, "/GMM/ChunksSplit", "count", "free chunks cut into frames"),
 	MM(chunks_returned, "/GMM/ChunksReturned", "count", "chunks that came whole again"),
 	MM(blocks_given, "/GMM/BlocksGiven", "count", "whole chunks given to large pages"),
@@ -60,8 +66,21 @@ const struct stats_row stats_rows[] = {
 	MM(gather_flushes, "/GMM/GatherFlushes", "count", "flushes before memory was given back"),
 	MM(gather_late, "/GMM/GatherLate", "count", "flushes that had to be asked for again"),
 	MM(gather_frees, "/GMM/GatherFrees", "count", "frames and chunks given back after a flush"),
+	MM(direct_entered, "/GMM/DirectEntered", "count", "mapping = secret-free: chunks that became the kernel's"),
+	MM(direct_left, "/GMM/DirectLeft", "count", "chunks that ceased to be: each is flushed from all CPUs"),
 	MM(admissions, "/GMM/Admissions", "count", "machines admitted"),
 	MM(refusals, "/GMM/Refusals", "count", "machines refused for want of memory"),
+
+	MAP(mapped, "/PGM/ChunkMap/c", "chunks", "guests' chunks mapped in the hypervisor now (mapping = secret-free)"),
+	MAP(most, "/PGM/ChunkMap/cMax", "chunks", "the most that may be"),
+	MAP(maps, "/PGM/ChunkMap/Mapped", "count", "chunks mapped so far"),
+	MAP(unmaps, "/PGM/ChunkMap/Unmapped", "count", "chunks unmapped so far"),
+	MAP(hits, "/PGM/ChunkMap/TlbHits", "count", "found in the lookaside table"),
+	MAP(misses, "/PGM/ChunkMap/TlbMisses", "count", "not found there"),
+	MAP(finds, "/PGM/ChunkMap/Find", "count", "of these, mapped already"),
+	MAP(aging, "/PGM/ChunkMap/Aging", "count", "oldest chunks that were spared, being in use or used since"),
+	MAP(map_ticks, "/PGM/ChunkMap/Map", "ticks", "time stamp counter, spent on mapping"),
+	MAP(unmap_ticks, "/PGM/ChunkMap/Unmap", "ticks", "time stamp counter, spent on unmapping"),
 
 	USAGE(ram_pages, "/PGM/Page/cAllPages", "pages", "RAM of the machine"),
 	USAGE(private_pages, "/PGM/Page/cPrivatePages", "pages", "RAM with a frame of its own"),
@@ -72,12 +91,19 @@ const struct stats_row stats_rows[] = {
 	USAGE(large_blocks, "/PGM/Page/cLargePages", "blocks", "2 MiB large pages"),
 	USAGE(detailed_blocks, "/PGM/Page/cDetailedBlocks", "blocks", "2 MiB blocks with page records"),
 	USAGE(rom_pages, "/PGM/Page/cRomPages", "pages", "ROM"),
+	USAGE(mmio_pages, "/PGM/Page/cPureMmioPages", "pages", "answered by a device, no memory behind"),
+	USAGE(monitored_pages, "/PGM/Page/cMonitoredPages", "pages", "write-protected until the next write"),
+	USAGE(written_pages, "/PGM/Page/cWrittenToPages", "pages", "marked as written to in their record"),
+	USAGE(write_locked_pages, "/PGM/Page/cWriteLockedPages", "pages", "pinned for writing, once per owner"),
+	USAGE(read_locked_pages, "/PGM/Page/cReadLockedPages", "pages", "pinned for reading, once per owner"),
+	USAGE(large_disabled, "/PGM/Page/cLargePagesDisabled", "blocks",
+	      "full, but kept in pages by a handler or a pin"),
 	USAGE(table_pages, "/PGM/Page/cTablePages", "pages", "second-level tables"),
 	USAGE(record_bytes, "/PGM/Page/cbRecords", "bytes", "page records and block descriptors"),
 	PGM(handy_allocs, "/PGM/Page/HandyAllocs", "count", "pages allocated out of the reserve"),
 	PGM(handy_refills, "/PGM/Page/HandyRefills", "count", "refills of the reserve"),
 	PGM(zero_mapped, "/PGM/Page/ZeroMapped", "count", "mappings of the zero page"),
-	PGM(allocated, "/PGM/Page/Allocated", "count", "pages that got a frame"),
+	PGM(allocated, "/PGM/Page/ReplacedZero", "count", "zero pages that got a frame of their own"),
 	PGM(large_alloc, "/PGM/LargePage/Alloc", "count", "large pages allocated"),
 	PGM(large_collapsed, "/PGM/LargePage/Alloc2", "count", "blocks copied into a large page in the background"),
 	PGM(large_reused, "/PGM/LargePage/Reused", "count", "split blocks joined again without copying"),
@@ -96,6 +122,11 @@ const struct stats_row stats_rows[] = {
 	PGM(read_bytes, "/PGM/Phys/Read/Bytes", "bytes", "read by them"),
 	PGM(writes, "/PGM/Phys/Write", "count", "physical writes by devices and emulation"),
 	PGM(write_bytes, "/PGM/Phys/Write/Bytes", "bytes", "written by them"),
+	PGM(simple_reads, "/PGM/Phys/Simple/Read", "count", "physical reads past all handlers"),
+	PGM(simple_read_bytes, "/PGM/Phys/Simple/Read/Bytes", "bytes", "read by them"),
+	PGM(simple_writes, "/PGM/Phys/Simple/Write", "count", "physical writes past all handlers"),
+	PGM(simple_write_bytes, "/PGM/Phys/Simple/Write/Bytes", "bytes", "written by them"),
+	PGM(mmio2_queries, "/PGM/Mmio2QueryAndResetDirtyBitmap", "count", "dirty bitmaps of device memory read"),
 	PGM(handler_hits, "/PGM/PhysHandler/LookupHits", "count", "handlers found without the tree"),
 	PGM(handler_misses, "/PGM/PhysHandler/LookupMisses", "count", "handlers looked up in the tree"),
 	PGM(handler_calls, "/PGM/PhysHandler/Calls", "count", "handlers called"),
@@ -106,15 +137,8 @@ const struct stats_row stats_rows[] = {
 	PGM(handler_rebalances, "/PGM/PhysHandlerTree/RebalancingOperations", "count", "rotations"),
 	PGM(handler_tree_errors, "/PGM/PhysHandlerTree/ErrorsTree", "count", "links out of the slab"),
 	PGM(handler_alloc_errors, "/PGM/PhysHandlerTree/ErrorsAllocator", "count", "no node was left"),
-	PGM(faults, "/PGM/Fault", "count", "second-level faults"),
-	PGM(fault_resumed, "/PGM/Fault/Resumed", "count", "settled in the tables"),
-	PGM(fault_emulate, "/PGM/Fault/Emulated", "count", "handed to the emulator"),
-	PGM(fault_spurious, "/PGM/Fault/Spurious", "count", "the entry was right already"),
-	PGM(fault_no_memory, "/PGM/Fault/NoMemory", "count", "no frame or table to be had"),
-	PGM(fault_around, "/PGM/Fault/Around", "pages", "neighbours mapped along"),
-	PGM(npt_misconfig, "/PGM/NpMiscfg", "count", "faults on entries that always misconfigure"),
-	PGM(tables, "/PGM/Tables/Allocated", "count", "second-level tables made"),
-	PGM(tables_freed, "/PGM/Tables/Freed", "count", "second-level tables given back"),
+	PGM(misconfig_marks, "/PGM/MmioMarks", "count", "entries made that stand for MMIO"),
+	PGM(tables_dropped, "/PGM/Tables/Dropped", "count", "times that all translations were thrown away"),
 	ACCOUNT(reserved[ACCOUNT_BASE], "/GMM/Base/cReserved", "pages", "reserved for RAM and ROM"),
 	ACCOUNT(allocated[ACCOUNT_BASE], "/GMM/Base/cAllocated", "pages", "of these, allocated"),
 	ACCOUNT(reserved[ACCOUNT_TABLE], "/GMM/Table/cReserved", "pages", "reserved for tables and records"),
@@ -125,6 +149,33 @@ const struct stats_row stats_rows[] = {
 	MACHINE(starts, "/VM/Starts", "count", "starts of this machine"),
 
 	VCPU(guest_mode_changes, "cGuestModeChanges", "count", "changes of the paging mode"),
+	VCPU(a20_changes, "cA20Changes", "count", "openings and closings of the A20 gate"),
+	VCPU(counters.misconfig, "NpMiscfg", "count", "exits by entries that stand for MMIO"),
+	VCPU(counters.rom_write_handled, "RomWriteHandled", "count", "writes to ROM that went to its RAM copy"),
+	VCPU(counters.rom_write_unhandled, "RomWriteUnhandled", "count", "writes to ROM that were ignored"),
+	VCPU(counters.faults, "Fault", "count", "second-level faults"),
+	VCPU(counters.resumed, "Fault/Resumed", "count", "settled in the tables"),
+	VCPU(counters.emulated, "Fault/Emulated", "count", "handed to the emulator"),
+	VCPU(counters.spurious, "Fault/Spurious", "count", "the entry was right already"),
+	VCPU(counters.no_memory, "Fault/NoMemory", "count", "no frame or table to be had"),
+	VCPU(counters.around, "Fault/Around", "pages", "neighbours mapped along"),
+	CAUSE(FAULT_BALLOONED, "Ballooned", "a page given back was touched"),
+	CAUSE(FAULT_PAGE_ZEROING, "PageZeroing", "first writes: a frame or chunk of zeros"),
+	CAUSE(FAULT_MAKE_WRITABLE, "MakeWritable", "writes that a log's protection caught"),
+	CAUSE(FAULT_HANDLER, "HandlerPhysical", "on devices and pages that a handler watches"),
+	CAUSE(FAULT_UNHANDLED, "HandlerUnhandled", "writes to ROM"),
+	CAUSE(FAULT_SYNC, "SyncPT", "entries made after the record"),
+	CAUSE(FAULT_MISC, "Misc", "found right already, or out of memory"),
+	VCPU(counters.invalid_phys, "Fault/Time/InvalidPhys", "count", "emulated accesses to where nothing is"),
+	VCPU(counters.handlers_all, "Fault/Handlers/PhysAll", "count", "on pages watched for every access"),
+	VCPU(counters.handlers_write, "Fault/Handlers/PhysWrite", "count", "writes on pages watched for writes"),
+	VCPU(counters.handlers_unhandled, "Fault/Handlers/Unhandled", "count", "emulated accesses without a handler"),
+	ERROR(FAULT_ABSENT_READ, "NPRead", "reads and fetches without an entry"),
+	ERROR(FAULT_ABSENT_WRITE, "NPWrite", "writes without an entry"),
+	ERROR(FAULT_WRITE, "Write", "writes by a read-only entry"),
+	ERROR(FAULT_EXECUTE, "NXE", "fetches by an entry without execution"),
+	ERROR(FAULT_READ, "Read", "reads by an entry without reading"),
+	VCPU(counters.misconfig, "Fault/Err/User/Reserved", "count", "entries with reserved bits: marks of MMIO"),
 	VCPU(run_ticks, "RunTicks", "ticks", "time-stamp ticks that it ran"),
 	VCPU(runs, "Runs", "count", "slices that it ran"),
 

@@ -53,7 +53,7 @@ static void add_table(uint64_t address)
 	const struct acpi_header *table = map_table(address);
 
 	if (!table)
-		log_line("acpi: the table at %lx has a bad length or checksum; left out", address);
+		log_line(LOG_WARNING "acpi: the table at %lx has a bad length or checksum; left out", address);
 	else if (table_count < TABLES_MAX)
 		tables[table_count++] = table;
 }
@@ -105,7 +105,7 @@ void acpi_init(hpa_t rsdp)
 	const struct acpi_header *list;
 
 	if (!rsdp.v || !read_root(rsdp, &root)) {
-		log_line("acpi: no tables");
+		log_line(LOG_WARNING "acpi: no tables");
 		return;
 	}
 	list = map_table(root.xsdt);
@@ -121,10 +121,17 @@ void acpi_init(hpa_t rsdp)
 		 power.has_s5 ? "yes" : "no", power.has_reset ? "yes" : "no");
 }
 
+/* Firmware that puts tables into memory that it calls free loses them in host mode secret-free. */
+static bool still_there(const struct acpi_header *table)
+{
+	return paging_is_mapped((uint64_t)table) && paging_is_mapped((uint64_t)table + sizeof(*table) - 1) &&
+	       paging_is_mapped((uint64_t)table + table->length - 1);
+}
+
 const void *host_acpi_table(const char signature[4])
 {
 	for (unsigned i = 0; i < table_count; i++)
-		if (!memcmp(tables[i]->signature, signature, 4))
+		if (still_there(tables[i]) && !memcmp(tables[i]->signature, signature, 4))
 			return tables[i];
 	return NULL;
 }

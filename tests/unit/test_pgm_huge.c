@@ -16,7 +16,7 @@ static void prepare_gib(void)
 		if (chunk->kind != CHUNK_FREE)
 			continue;
 		chunk_unlist(chunk);
-		memset(direct_pointer(chunk_frame(chunk, 0)), 0, BLOCK_SIZE);
+		memset(host_memory_at(chunk_frame(chunk, 0)), 0, BLOCK_SIZE);
 		chunk->cleared = 512;
 		chunk_relist(chunk);
 	}
@@ -190,11 +190,12 @@ static int setup(void **state)
 {
 	static struct memory_layout layout;
 
-	direct_map = world_map(2 * GIB);
+	direct_map = host_memory_make(2 * GIB);
 	layout.count = 1;
 	layout.usable[0] = (struct memory_range){ MIB, LOW - MIB };
 	layout.top = 2 * GIB;
 	assert_int_equal(mm_start(&layout), OK);
+	world_mode();
 	account_policy(OVERCOMMIT_RATIO, 10000);
 	assert_int_equal(pgm_start(), OK);
 	mm_add_range(GIB, GIB);

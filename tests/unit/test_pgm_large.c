@@ -171,7 +171,7 @@ static void guest_write(struct pgm *pgm, uint64_t where, uint64_t word)
 		assert_int_equal(pgm_fault(pgm, gpa(where), ACCESS_WRITE), PGM_RESUME);
 		assert_true(granted(pgm, where, &frame) & ACCESS_WRITE);
 	}
-	*(uint64_t *)direct_pointer(hpa(frame.v + (where & (PAGE_SIZE - 1)))) = word;
+	*(uint64_t *)host_memory_at(hpa(frame.v + (where & (PAGE_SIZE - 1)))) = word;
 }
 
 /* A write before each step, by turns of the guest and of a device, in each phase: none is lost. */
@@ -218,7 +218,7 @@ static void remembered_write(struct pgm *pgm, unsigned page, uint64_t word)
 		guest_write(pgm, where + 8, 0);
 		tlb[page].rights = granted(pgm, where, &tlb[page].frame);
 	}
-	((uint64_t *)direct_pointer(tlb[page].frame))[2] = word;
+	((uint64_t *)host_memory_at(tlb[page].frame))[2] = word;
 }
 
 /*
@@ -268,7 +268,7 @@ static void test_collapse_sees_pins(void **state)
 		for (unsigned step = 0; step < moment; step++)
 			(void)pgm_collapse_step(pgm);
 		assert_int_equal(pgm_pin(pgm, gpa(BLOCK_AT + 16), true, owner, &frame), OK);
-		((uint64_t *)direct_pointer(frame))[2] = 4711;
+		((uint64_t *)host_memory_at(frame))[2] = 4711;
 		assert_int_equal(pgm_unpin(pgm, gpa(BLOCK_AT), true, owner), OK);
 		collapse_all(pgm);
 		assert_int_equal(pgm_read(pgm, gpa(BLOCK_AT + 16), &word, 8, ORIGIN_DEVICE, NULL), OK);

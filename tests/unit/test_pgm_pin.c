@@ -114,7 +114,7 @@ static void test_holds(void **state)
 	assert_true(frame.v != pgm_zero_block.v);
 	assert_true(is_zero(frame, PAGE_SIZE));
 	assert_int_equal(pgm_write(pgm, gpa(AT + 16), &word, 8, ORIGIN_DEVICE, NULL), OK);
-	assert_int_equal(((uint64_t *)direct_pointer(frame))[2], 77);
+	assert_int_equal(((uint64_t *)host_memory_at(frame))[2], 77);
 	assert_int_equal(pgm_fault(pgm, gpa(AT), ACCESS_WRITE), PGM_RESUME);
 	assert_int_equal(granted(pgm, AT, &other), RWX);
 	assert_int_equal(other.v, frame.v);
