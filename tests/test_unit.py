@@ -13,10 +13,12 @@ GUARD = 600 * float(os.environ.get("QUIRE_TIMEOUT_SCALE", "1"))
 SLOW = {("test_pgm_dirty", "secret-free")}  # its TSan variant makes fewer rounds
 
 
-def named(program, text):
-    """A case's name, with the attacks that the program's cases name, so that `-k attack3_` finds it."""
+def case(program, mode, text):
+    """Named after the program, and the attacks that its cases name, so that `-k attack3_` finds it."""
     attacks = sorted({int(number) for number in re.findall(r"\btest_attack(\d+)_", text)})
-    return " ".join([program] + [f"attack{number}_" for number in attacks])
+    name = program if mode == "direct" else f"{program}-{mode}"
+    return pytest.param(program, mode, id=" ".join([name] + [f"attack{number}_" for number in attacks]),
+                        marks=pytest.mark.slow if (program, mode) in SLOW else ())
 
 
 def programs():
@@ -29,9 +31,7 @@ def programs():
             text = stream.read()
         modes = ["direct", "secret-free"] if re.search(r"^// sources:.* mm/(\*|secret_free)\.c", text, re.M) else ["direct"]
         names = [name, name + ".tsan"] if re.search("^// threads", text, re.M) else [name]
-        cases += [pytest.param(each, mode, id=named(each if mode == "direct" else f"{each}-{mode}", text),
-                               marks=pytest.mark.slow if (each, mode) in SLOW else ())
-                  for each in names for mode in modes]
+        cases += [case(each, mode, text) for each in names for mode in modes]
     return cases
 
 
