@@ -23,11 +23,14 @@ static struct pgm *make(const struct pt_format *format)
 /* The guest, through the tables. */
 static void guest_put(uint64_t where, uint64_t word)
 {
+	uint64_t *bytes;
 	hpa_t frame;
 
 	while (!(granted(pgm, where, &frame) & ACCESS_WRITE))
 		assert_int_equal(pgm_fault(pgm, gpa(where), ACCESS_WRITE), PGM_RESUME);
-	*(uint64_t *)direct_pointer(hpa(frame.v + (where & (PAGE_SIZE - 1)))) = word;
+	bytes = frame_map(hpa(frame.v + (where & (PAGE_SIZE - 1))));
+	*bytes = word;
+	frame_unmap(bytes);
 	/* As the processor does it, for a log that reads dirty bits. */
 	{
 		unsigned level;
@@ -39,11 +42,15 @@ static void guest_put(uint64_t where, uint64_t word)
 
 static uint64_t guest_get(uint64_t where)
 {
+	uint64_t *bytes, word;
 	hpa_t frame;
 
 	while (!(granted(pgm, where, &frame) & ACCESS_READ))
 		assert_int_equal(pgm_fault(pgm, gpa(where), ACCESS_READ), PGM_RESUME);
-	return *(uint64_t *)direct_pointer(hpa(frame.v + (where & (PAGE_SIZE - 1))));
+	bytes = frame_map(hpa(frame.v + (where & (PAGE_SIZE - 1))));
+	word = *bytes;
+	frame_unmap(bytes);
+	return word;
 }
 
 static uint64_t leaves(const struct pgm_tables_info *info)

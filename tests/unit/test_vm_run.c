@@ -16,6 +16,7 @@
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/registers.h"
 #include "dev/lapic.h"
+#include "pgm/tables.h"
 #include "vm/board.h"
 #include "vm/vcpu.h"
 
