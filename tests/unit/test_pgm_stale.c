@@ -119,7 +119,7 @@ static uint64_t *translate(struct processor *p, uint64_t where, unsigned access)
 		return NULL;
 	t->page = page;
 	t->rights = slat_rights(&pgm->slat, entry);
-	t->word = direct_pointer(hpa(slat_frame(&pgm->slat, level, entry).v +
+	t->word = host_memory_at(hpa(slat_frame(&pgm->slat, level, entry).v +
 				     (level ? where & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1) : 0)));
 	return t->word;
 }
@@ -187,7 +187,7 @@ static void *run_poisoner(void *context)
 
 		if (count < HELD && (kind == ACCOUNT_TABLE ? table_alloc(account, &frame)
 							   : frame_alloc(account, kind, gpa(0), &frame)) == OK) {
-			uint64_t *words = direct_pointer(frame);
+			uint64_t *words = host_memory_at(frame);
 
 			for (unsigned i = 0; i < 512; i++)
 				__atomic_store_n(&words[i], POISON, __ATOMIC_RELAXED);
@@ -198,7 +198,7 @@ static void *run_poisoner(void *context)
 		}
 		gather_begin(&gather, NULL, account);
 		for (unsigned i = 0; i < count; i++) {
-			const uint64_t *words = direct_pointer(held[i].frame);
+			const uint64_t *words = host_memory_at(held[i].frame);
 
 			for (unsigned k = 0; k < 512; k += 7)
 				must(__atomic_load_n(&words[k], __ATOMIC_RELAXED) == POISON);
