@@ -23,14 +23,11 @@ static struct pgm *make(const struct pt_format *format)
 /* The guest, through the tables. */
 static void guest_put(uint64_t where, uint64_t word)
 {
-	uint64_t *bytes;
 	hpa_t frame;
 
 	while (!(granted(pgm, where, &frame) & ACCESS_WRITE))
 		assert_int_equal(pgm_fault(pgm, gpa(where), ACCESS_WRITE), PGM_RESUME);
-	bytes = frame_map(hpa(frame.v + (where & (PAGE_SIZE - 1))));
-	*bytes = word;
-	frame_unmap(bytes);
+	*(uint64_t *)host_memory_at(hpa(frame.v + (where & (PAGE_SIZE - 1)))) = word;
 	/* As the processor does it, for a log that reads dirty bits. */
 	{
 		unsigned level;
@@ -42,15 +39,11 @@ static void guest_put(uint64_t where, uint64_t word)
 
 static uint64_t guest_get(uint64_t where)
 {
-	uint64_t *bytes, word;
 	hpa_t frame;
 
 	while (!(granted(pgm, where, &frame) & ACCESS_READ))
 		assert_int_equal(pgm_fault(pgm, gpa(where), ACCESS_READ), PGM_RESUME);
-	bytes = frame_map(hpa(frame.v + (where & (PAGE_SIZE - 1))));
-	word = *bytes;
-	frame_unmap(bytes);
-	return word;
+	return *(uint64_t *)host_memory_at(hpa(frame.v + (where & (PAGE_SIZE - 1))));
 }
 
 static uint64_t leaves(const struct pgm_tables_info *info)
