@@ -156,11 +156,14 @@ enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
 	enum status status;
 
 	COUNT(pgm, faults);
-	if (unlikely(block_nothing(pgm, where)))
-		return emulate(pgm, where);
-	status = block_get(pgm, where, &b);
-	if (unlikely(status != OK))
-		return out_of(status);
+	b = block_find(pgm, where);
+	if (unlikely(!b || block_kind(b) == BLOCK_UNTOUCHED)) {
+		if (block_nothing(pgm, where))
+			return emulate(pgm, where);
+		status = block_get(pgm, where, &b);
+		if (unlikely(status != OK))
+			return out_of(status);
+	}
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	block_lock(b);
 	verdict = fault_locked(pgm, b, where, access, &gather);

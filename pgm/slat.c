@@ -13,9 +13,18 @@
 #include "mm/map.h"
 
 #define ENTRIES 512u
+#define INDEX_BITS 9u
 _Static_assert(ENTRIES * sizeof(uint64_t) == PAGE_SIZE, "a table is one frame");
 
-static uint64_t *table_of(uint64_t entry, const struct pt_format *format)
+_Static_assert(ENTRIES == 1u << INDEX_BITS, "an index chooses one of a table's entries");
+
+/* Second-level formats have one geometry (slat_create looks), and this is on the way of each fault. */
+static inline unsigned index_of(unsigned level, gpa_t where)
+{
+	return (unsigned)(where.v >> (PAGE_SHIFT + INDEX_BITS * level)) & (ENTRIES - 1);
+}
+
+static inline uint64_t *table_of(uint64_t entry, const struct pt_format *format)
 {
 	return direct_pointer(hpa(entry & format->address));
 }
@@ -24,6 +33,7 @@ enum status slat_create(struct slat *slat, const struct pt_format *format, struc
 {
 	enum status status;
 
+	panic_unless(format->index_bits == INDEX_BITS && format->top_index_bits == INDEX_BITS);
 	*slat = (struct slat){ .format = format, .account = account, .leaf_extra = format->accessed | format->dirty };
 	status = table_alloc(account, &slat->root);
 	if (status == OK)
@@ -77,7 +87,7 @@ enum status slat_entry(struct slat *slat, gpa_t where, unsigned level, uint64_t 
 	uint64_t *table = direct_pointer(slat->root);
 
 	for (unsigned l = f->levels - 1; l > level; l--) {
-		uint64_t *slot = &table[pt_index(f, l, where.v)];
+		uint64_t *slot = &table[index_of(l, where)];
 		uint64_t value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
 
 		if (unlikely(!(value & f->present))) {
@@ -90,7 +100,7 @@ enum status slat_entry(struct slat *slat, gpa_t where, unsigned level, uint64_t 
 			return CONFLICT;
 		table = table_of(value, f);
 	}
-	*entry = &table[pt_index(f, level, where.v)];
+	*entry = &table[index_of(level, where)];
 	return OK;
 }
 
@@ -100,7 +110,7 @@ uint64_t *slat_find(const struct slat *slat, gpa_t where, unsigned *level)
 	uint64_t *table = direct_pointer(slat->root);
 
 	for (unsigned l = f->levels - 1;; l--) {
-		uint64_t *slot = &table[pt_index(f, l, where.v)];
+		uint64_t *slot = &table[index_of(l, where)];
 		uint64_t value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
 
 		if (!(value & f->present) || pt_is_leaf(f, l, value)) {
@@ -169,13 +179,13 @@ static uint64_t *entry_at(const struct slat *slat, gpa_t where, unsigned level)
 	uint64_t *table = direct_pointer(slat->root);
 
 	for (unsigned l = f->levels - 1; l > level; l--) {
-		uint64_t value = __atomic_load_n(&table[pt_index(f, l, where.v)], __ATOMIC_ACQUIRE);
+		uint64_t value = __atomic_load_n(&table[index_of(l, where)], __ATOMIC_ACQUIRE);
 
 		if (!(value & f->present) || (value & f->large))
 			return NULL;
 		table = table_of(value, f);
 	}
-	return &table[pt_index(f, level, where.v)];
+	return &table[index_of(level, where)];
 }
 
 /* The level-1 entry if there is one. */
