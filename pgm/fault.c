@@ -71,28 +71,60 @@ static enum pgm_verdict map_page(struct pgm *pgm, struct block *b, gpa_t where, 
 
 	if (status != OK)
 		return out_of(status);
+	around = around && !*entry; /* one that was there and only lacked a right has its neighbours */
 	slat_set(&pgm->slat, entry, slat_leaf(&pgm->slat, 0, frame, page_rights(r), RAM_TYPE), gather);
 	if (around)
 		map_around(pgm, b, where, entry);
 	return PGM_RESUME;
 }
 
+/*
+ * The write that the dirty log waits for, where the translation stands and only lacks that right: noted, and granted.
+ * False: it is not that, and nothing has changed.
+ */
+static bool logged_write(struct pgm *pgm, struct block *b, gpa_t where)
+{
+	const struct pt_format *f = pgm->slat.format;
+	page_record *r = page_of(b, where);
+	uint64_t *entry;
+	unsigned level;
+
+	if (!page_is_plain(*r) || page_get_state(*r) != PAGE_MONITORED || (b->flags & BLOCK_COLLAPSING))
+		return false;
+	entry = slat_find(&pgm->slat, where, &level);
+	if (level || !(*entry & f->present) || (*entry & f->address) != page_frame(*r).v)
+		return false;
+	dirty_unmonitor(pgm, r, where);
+	__atomic_fetch_or(entry, f->write | __atomic_load_n(&pgm->slat.leaf_extra, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
+	return true;
+}
+
+/* Not RAM, or watched: does someone answer for it, instead of a translation? */
+static bool special_emulates(page_record *r, unsigned access)
+{
+	enum page_type type = page_get_type(*r);
+	enum page_handler handler = page_hardware_handler(*r);
+
+	if (type == PAGE_INVALID || type == PAGE_MMIO || handler == HANDLER_ALL)
+		return true;
+	if (!(access & ACCESS_WRITE))
+		return false;
+	if (type == PAGE_MMIO2 && handler != HANDLER_WRITE && !(r->bits & PAGE_READ_ONLY))
+		mmio2_written(r);
+	return type == PAGE_ROM || (r->bits & PAGE_READ_ONLY) || handler == HANDLER_WRITE;
+}
+
 static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t where, unsigned access,
 				       struct gather *gather)
 {
 	page_record *r = page_of(b, where);
-	enum page_type type = page_get_type(*r);
 	bool fresh = false;
 
-	if (type == PAGE_INVALID || type == PAGE_MMIO || page_hardware_handler(*r) == HANDLER_ALL)
-		return PGM_EMULATE;
 	if (unlikely(b->flags & BLOCK_COLLAPSING))
 		collapse_touched(pgm, where);
+	if (unlikely(!page_is_plain(*r)) && special_emulates(r, access))
+		return PGM_EMULATE;
 	if (access & ACCESS_WRITE) {
-		if (type == PAGE_ROM || (r->bits & PAGE_READ_ONLY) || page_hardware_handler(*r) == HANDLER_WRITE)
-			return PGM_EMULATE;
-		if (type == PAGE_MMIO2)
-			mmio2_written(r);
 		if (!page_has_frame(*r)) {
 			enum status status = page_allocate(pgm, b, where, gather);
 
@@ -135,7 +167,10 @@ static enum pgm_verdict fault_locked(struct pgm *pgm, struct block *b, gpa_t whe
 		if (block_make_detailed(pgm, b, where, gather) != OK)
 			return PGM_NO_MEMORY;
 		return fault_detailed(pgm, b, where, access, gather);
-	case BLOCK_DETAILED: return fault_detailed(pgm, b, where, access, gather);
+	case BLOCK_DETAILED:
+		if ((access & ACCESS_WRITE) && dirty_mode(pgm) == DIRTY_WRITE_PROTECT && logged_write(pgm, b, where))
+			return PGM_RESUME;
+		return fault_detailed(pgm, b, where, access, gather);
 	default: return fault_untouched(pgm, b, where, access, gather);
 	}
 }

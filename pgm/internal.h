@@ -128,8 +128,14 @@ bool block_plain(struct pgm *pgm, gpa_t where);
 /* page.c: all with the block locked and detailed */
 /* A ZERO or BALLOONED-free page gets a frame of its own. Drops what the tables said of it. */
 enum status page_allocate(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
-/* What the tables may grant for this record. */
-unsigned page_rights(page_record record);
+/* What the tables may grant for this record: for any, and the quick answer for most. */
+unsigned page_rights_special(page_record record);
+static inline unsigned page_rights(page_record record)
+{
+	if (unlikely(!page_is_plain(record)))
+		return page_rights_special(record);
+	return ACCESS_READ | ACCESS_EXECUTE | (page_get_state(record) == PAGE_ALLOCATED ? ACCESS_WRITE : 0);
+}
 
 /*
  * reserve.c: a zeroed frame from the reserve, refilled below HANDY_LOW; NO_MEMORY, OVER_QUOTA when it is empty and mm says so.

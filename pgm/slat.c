@@ -154,12 +154,13 @@ static void leaf_leaves(const struct slat *slat, uint64_t old, uint64_t wanted)
 void slat_set(const struct slat *slat, uint64_t *entry, uint64_t value, struct gather *gather)
 {
 	const struct pt_format *f = slat->format;
-	uint64_t old = __atomic_exchange_n(entry, value, __ATOMIC_ACQ_REL);
+	uint64_t old = __atomic_exchange_n(entry, value, __ATOMIC_ACQ_REL), lost;
 
 	if (!(old & f->present))
 		return;
 	leaf_leaves(slat, old, f->dirty);
-	if (((old ^ value) & f->address) || (slat_rights(slat, old) & ~slat_rights(slat, value)))
+	lost = (old & ~value & (f->present | f->read | f->write | f->execute)) | (value & ~old & f->no_execute);
+	if (((old ^ value) & f->address) || lost)
 		gather_flush(gather);
 }
 
