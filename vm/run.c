@@ -15,6 +15,7 @@
 #include "arch/x86_64/registers.h"
 #include "dev/lapic.h"
 #include "vm/board.h"
+#include "vm/schedule.h"
 #include "vm/vcpu.h"
 
 static enum exit_action exit_again(struct vcpu *vcpu)
@@ -213,10 +214,21 @@ static bool take_requests(struct vcpu *vcpu, uint64_t slice_end)
 	return (requests & REQUEST_LEAVE) != 0;
 }
 
+struct first_entry first_entry;
+
+/* How long it took from the firmware to the first instruction of a guest: told once. */
+static void note_first_entry(void)
+{
+	if (first_entry.handover_tsc && !__atomic_exchange_n(&first_entry.told, 1, __ATOMIC_RELAXED))
+		log_line("first guest instruction: %llu ticks after the firmware's hand-over",
+			 (unsigned long long)(rdtsc() - first_entry.handover_tsc));
+}
+
 static void load_on_cpu(struct vcpu *vcpu)
 {
 	if (vcpu->loaded)
 		return;
+	note_first_entry();
 	host_fpu_restore(vcpu->fpu);
 	if (host_xcr0())
 		xsetbv(0, vcpu->hv->xcr0);
