@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/features.h"
 #include "arch/x86_64/host.h"
 #include "dev/lapic.h"
 #include "vm/vcpu.h"
@@ -164,7 +165,7 @@ static void fill_xsave(struct cpuid_policy *p)
 					     .ecx = (uint32_t)host_fpu_size(),
 					     .edx = (uint32_t)(p->xcr0_mask >> 32) };
 	/* XSAVEOPT, XSAVEC, XGETBV 1; no supervisor states, so no XSAVES. */
-	p->xsave[1].eax = cpuid(0xd, 1).eax & 7u;
+	p->xsave[1].eax = cpuid(0xd, 1).eax & (features.xsavec ? 7u : 5u);
 	for (unsigned i = 2; i < XSAVE_SUBLEAVES; i++)
 		if (p->xcr0_mask >> i & 1)
 			p->xsave[i] = cpuid(0xd, i);

@@ -224,16 +224,24 @@ static void note_first_entry(void)
 			 (unsigned long long)(rdtsc() - first_entry.handover_tsc));
 }
 
+/* Whose FPU state, XCR0 and TSC_AUX are in each CPU's registers; NULL: nobody's. */
+static struct vcpu *loaded[MAX_CPUS];
+
 static void load_on_cpu(struct vcpu *vcpu)
 {
-	if (vcpu->loaded)
+	struct vcpu *other = loaded[vcpu->cpu];
+
+	if (other == vcpu)
 		return;
 	note_first_entry();
+	if (other)
+		vcpu_switch_out(other);
 	host_fpu_restore(vcpu->fpu);
 	if (host_xcr0())
 		xsetbv(0, vcpu->hv->xcr0);
 	if (cpuid_has_tsc_aux(vcpu->machine->cpuid))
 		wrmsr(MSR_TSC_AUX, vcpu->msr.tsc_aux);
+	loaded[vcpu->cpu] = vcpu;
 	vcpu->loaded = true;
 	handle_flush(vcpu);
 }
@@ -247,6 +255,7 @@ void vcpu_switch_out(struct vcpu *vcpu)
 		xsetbv(0, host_xcr0());
 	}
 	host_fpu_save(vcpu->fpu);
+	loaded[vcpu->cpu] = NULL;
 	vcpu->loaded = false;
 }
 
@@ -320,6 +329,7 @@ enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end)
 	if (vcpu->activity != VCPU_RUNNABLE && !wake(vcpu, slice_end, &outcome))
 		return outcome;
 	load_on_cpu(vcpu);
+	vcpu->runs++;
 	run_timers(vcpu, slice_end);
 	set_host_timer(vcpu);
 	for (;;) {

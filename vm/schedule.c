@@ -92,26 +92,38 @@ static uint64_t slice_ticks(const struct vcpu *v)
 	return host_ns_to_tsc(max_u64(SLICE_MIN_NS, min_u64(ns, SLICE_MAX_NS)));
 }
 
+/* The boot CPU looks after the console's input between stretches of the slice; a vcpu that yields gives up the rest. */
+static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start)
+{
+	uint64_t end = start + slice_ticks(v), until = end;
+	enum vcpu_outcome outcome;
+
+	do {
+		if (v->cpu == 0) {
+			console_listen();
+			until = min_u64(end, rdtsc() + host_ns_to_tsc(CONSOLE_PATIENCE_NS));
+		}
+		outcome = vcpu_run(v, until);
+	} while (outcome == VCPU_SLICE_OVER && until != end && rdtsc() >= until);
+	return outcome;
+}
+
 /* One turn of one vcpu; *link moves on. Returns whether it ran. */
 static bool turn(struct runner *r, struct vcpu ***link)
 {
 	struct vcpu *v = **link;
-	uint64_t before = rdtsc();
-	enum vcpu_outcome outcome = vcpu_run(v, before + slice_ticks(v));
+	uint64_t before = rdtsc(), runs = v->runs;
+	enum vcpu_outcome outcome = run_slice(v, before);
 	uint64_t spent = rdtsc() - before;
 
-	if (v->loaded) {
+	if (v->runs != runs) {
 		v->run_ticks += spent;
-		v->runs++;
 		r->info.guest_ticks += spent;
 	}
 	if (outcome == VCPU_LEFT) {
 		let_go(r, *link);
 		return true;
 	}
-	/* Alone on its CPU it stays loaded: nobody else would use what it leaves in the registers. */
-	if (r->list->next)
-		vcpu_switch_out(v);
 	*link = &v->next;
 	return outcome == VCPU_SLICE_OVER;
 }

@@ -27,7 +27,7 @@ void vcpu_set_a20(struct vcpu *vcpu, bool open);
 void vcpu_apply_a20(struct vcpu *vcpu);
 /* Runs until the slice ends (host TSC), or there's nothing to run. */
 enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end);
-/* Another vcpu is to run on this CPU: FPU state and XCR0 are saved. */
+/* FPU state and XCR0 are saved. It keeps them in the registers until another vcpu comes to run on its CPU, or it leaves it. */
 void vcpu_switch_out(struct vcpu *vcpu);
 /* Lets go of the host CPU altogether, the backend too. */
 void vcpu_unload(struct vcpu *vcpu);

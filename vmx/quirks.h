@@ -11,6 +11,8 @@
  *                      where the manual (28.2.1, table 28-7) has it report a read too.
  *   sipi_blocks_smi    [8] a SIPI exit leaves blocking by SMI behind, which the next entry refuses.
  *
+ * One more has nothing to do with VMX and stands where it is tried out: host_compacts_rightly() [11] in arch/x86_64/fpu.c.
+ *
  * Traps that need no branch, since the one right way serves both: an IRET after each NMI exit [3]; HLT is always
  * an exit and the activity state always active [4]; the monitor-trap flag isn't used [5].
  */

@@ -37,6 +37,11 @@ void console_write(const char *bytes, size_t length)
 	framebuffer_write(bytes, length);
 }
 
+void console_listen(void)
+{
+	serial_listen();
+}
+
 int console_read(void)
 {
 	return serial_read();

@@ -28,6 +28,7 @@ void serial_init_port(uint16_t port);
 void serial_init_acpi(void);
 bool serial_present(void);
 void serial_write(const char *bytes, size_t length);
+void serial_listen(void); /* puts what has come aside */
 int serial_read(void);
 /* Waits, bounded, until the last byte has left the wire: before the machine goes off. */
 void serial_flush(void);

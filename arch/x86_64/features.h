@@ -18,6 +18,7 @@ struct features {
 	bool nx, gigabyte_pages, global_pages, pat, mtrr, machine_check;
 	bool x2apic, tsc_deadline, invariant_tsc, rdtscp, arat;
 	bool xsave, xsaveopt, fxsave;
+	bool xsavec; /* and it works: host_compacts_rightly() */
 	bool smep, smap, umip, fsgsbase, pcid, la57;
 	bool hypervisor; /* runs under another hypervisor */
 };

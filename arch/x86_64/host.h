@@ -57,6 +57,8 @@ unsigned host_memory_type(hpa_t where, uint64_t size);
 size_t host_fpu_size(void);     /* for all features in host_xcr0() */
 uint64_t host_xcr0(void);       /* what this host's guests may have; 0: no XSAVE (FXSAVE is used) */
 void host_fpu_init(void *area); /* reset state */
+/* Does XSAVEC, where there is one, do what the manual says? Leaves the registers in their initial state: at boot only. */
+bool host_compacts_rightly(void);
 void host_fpu_save(void *area);
 void host_fpu_restore(const void *area);
 
@@ -65,6 +67,9 @@ void host_fpu_restore(const void *area);
 void console_write(const char *bytes, size_t length);
 /* One byte from the serial port, or -1. From the boot CPU only. */
 int console_read(void);
+/* Takes what was typed out of the port, to be read later; when the boot CPU hasn't for CONSOLE_PATIENCE_NS some may be lost. */
+#define CONSOLE_PATIENCE_NS UINT64_C(1000000)
+void console_listen(void);
 /* Carries what log_line() queued to the consoles; boot CPU only, bounded. When sink is set, lines go there instead. */
 void log_drain(void);
 void log_set_sink(void (*sink)(const char *line));

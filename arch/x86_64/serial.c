@@ -2,6 +2,9 @@
 /*
  * The serial console: a 16550 at a port or in memory, polled. A port that isn't there reads all ones: its
  * scratch register doesn't hold a value. One that stops sending is given up after a few bounded waits.
+ *
+ * At 115200 baud the receiver's 16 bytes last 1.4 ms. So what has come is put into a ring at every chance: while sending
+ * waits for room, too, and between slices of guests (serial_listen(), at least each CONSOLE_PATIENCE_NS).
  */
 #include <linux/serial_reg.h>
 #include <string.h>
@@ -15,6 +18,8 @@
 #define FIFO_DEPTH 16u
 #define SEND_SPINS 200000u /* far longer than 16 bytes at 115200 */
 #define STUCK_LIMIT 4u
+#define RING_SIZE 4096u
+#define RECEIVE_STEP 64u /* more than a FIFO at once is a line that never rests */
 
 static struct {
 	bool present, fifo;
@@ -23,7 +28,11 @@ static struct {
 	unsigned stride; /* bytes between registers in memory */
 	unsigned room;   /* bytes that the FIFO still takes */
 	unsigned stuck;
+	uint8_t ring[RING_SIZE]; /* received; indices run free */
+	unsigned head, tail;
 } serial;
+
+_Static_assert((RING_SIZE & (RING_SIZE - 1)) == 0, "free-running indices need a power of two");
 
 static uint8_t get(unsigned r)
 {
@@ -114,10 +123,24 @@ bool serial_present(void)
 	return serial.present;
 }
 
+/* Takes what has come; returns the line status as it was last read. A full ring leaves the rest to the FIFO. */
+static uint8_t receive(void)
+{
+	uint8_t status = get(UART_LSR);
+
+	for (unsigned i = 0; i < RECEIVE_STEP && status != 0xff && (status & UART_LSR_DR); i++) {
+		if (serial.head - serial.tail == RING_SIZE)
+			break;
+		serial.ring[serial.head++ % RING_SIZE] = get(UART_RX);
+		status = get(UART_LSR);
+	}
+	return status;
+}
+
 static void send(uint8_t byte)
 {
 	for (unsigned i = 0; !serial.room && i < SEND_SPINS; i++) {
-		if (get(UART_LSR) & UART_LSR_THRE)
+		if (receive() & UART_LSR_THRE)
 			serial.room = serial.fifo ? FIFO_DEPTH : 1;
 		else
 			__builtin_ia32_pause();
@@ -143,14 +166,14 @@ void serial_flush(void)
 		__builtin_ia32_pause();
 }
 
+void serial_listen(void)
+{
+	if (serial.present)
+		(void)receive();
+}
+
 int serial_read(void)
 {
-	uint8_t status;
-
-	if (!serial.present)
-		return -1;
-	status = get(UART_LSR);
-	if (status == 0xff || !(status & UART_LSR_DR))
-		return -1;
-	return get(UART_RX);
+	serial_listen();
+	return serial.head == serial.tail ? -1 : serial.ring[serial.tail++ % RING_SIZE];
 }

@@ -60,6 +60,7 @@ enum status arch_paging(const struct boot_info *info, hpa_t trampoline, page_sou
 	console_forget_identity();
 	paging_switch();
 	processor_control_registers();
+	features.xsavec = host_compacts_rightly();
 	return OK;
 }
 

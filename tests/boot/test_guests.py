@@ -137,6 +137,20 @@ def test_nothing_leaks(boot, pages):
     assert without_zeroed(monitor.command("info chunks")) == without_zeroed(before)
 
 
+def test_vector_state_is_kept(boot):
+    """Two machines on one processor keep their whole FPU state; the second starts while the first one runs alone."""
+    text = "[host]\nwhen_idle = poweroff\n" + section("first", "vectors", 16, "pattern=90 rounds=6000", "cpu = 0\n") + section(
+        "second", "vectors", 16, "pattern=165 rounds=3000", "cpu = 0\nautostart = off\n")
+    machine = boot(text, {"vectors.elf": elf("vectors")}, memory=512)
+    monitor = machine.monitor
+    monitor.wait_guest_line("first", "spinning")
+    machine.send("vm start second\r")
+    monitor.wait_guest_line("second", "spinning")
+    machine.wait_end()
+    ends = dict(re.findall(r"^vm (first|second): stopped \(([^\n]*)\)$", machine.text, re.MULTILINE))
+    assert ends == {"first": GOOD, "second": GOOD}, machine.monitor.console_of("first") + machine.monitor.console_of("second")
+
+
 def without_zeroed(lines):
     """info chunks without what only says how many free chunks are cleared already."""
     return [line for line in lines if not line.startswith("zero chunks")]

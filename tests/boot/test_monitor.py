@@ -93,3 +93,15 @@ def test_line_editing(boot):
     machine.send("nonsense\x03")  # Ctrl-C
     machine.send("vm li\t\r")
     machine.expect("running")
+
+
+def test_pasted_text_is_whole(boot):
+    """200 characters at the line's full speed, beside a guest that never rests: none is lost."""
+    text = "[vm busy]\nkernel = vectors.elf\nmemory = 16M\ncmdline = rounds=4000000000\ntest_ports = on\n"
+    machine = boot(text, {"vectors.elf": os.path.join(BUILD, "guests/vectors.elf")})
+    machine.burst, machine.pause = 4096, 0
+    monitor = machine.monitor
+    monitor.wait_guest_line("busy", "spinning")
+    for length in (40, 100, 200):
+        words = "".join(chr(ord("a") + i % 26) for i in range(length))
+        assert monitor.command(f"echo {words}") == [words]

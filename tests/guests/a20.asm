@@ -14,7 +14,7 @@
 
 section .text
 bits 32
-global a20_real, a20_long, a20_copied, a20_copied_end
+global a20_real, a20_long, a20_copied, a20_copied_end, a20_ins, a20_ins_end
 
 ; a20_real(): [RESULT] = word at ffff:0510 with the gate open, then closed; at 0:0500 after a closed write
 a20_real:
@@ -102,6 +102,24 @@ a20_copied:
 	pop ebx
 	ret
 a20_copied_end:
+
+; The same for what the hypervisor writes in the guest's stead: (odd address): closes the gate, has INSB put port 0x92 there, opens it.
+a20_ins:
+	push edi
+	mov edi, [esp + 8]
+	mov edx, 0x92
+	in al, dx
+	and al, 0xfd
+	out dx, al
+	cld
+	insb
+	in al, dx
+	or al, 2
+	and al, 0xfe
+	out dx, al
+	pop edi
+	ret
+a20_ins_end:
 
 bits 16
 real_begin:

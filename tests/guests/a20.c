@@ -11,6 +11,7 @@
 #define EVEN (8 * MIB)
 #define ODD (EVEN + MIB)
 #define COPY 0xa000u
+#define COPY_INS 0xb000u
 #define RESULT ((volatile uint32_t *)0x6000)
 #define P 1u
 #define W 2u
@@ -23,7 +24,7 @@
 
 void a20_real(void);
 void a20_long(uint32_t cr3, uint32_t odd);
-extern char a20_copied[], a20_copied_end[];
+extern char a20_copied[], a20_copied_end[], a20_ins[], a20_ins_end[];
 
 /* Below 1 MiB, so that walks find them with the gate closed too. */
 static uint32_t *const directory32 = (uint32_t *)0x10000, *const table32 = (uint32_t *)0x11000;
@@ -50,6 +51,12 @@ static void probe(uint32_t linear, const char *mode)
 	check_equal(read32(EVEN + 0x5000), 0x12345678);
 	check_equal(read32(ODD + 0x5000), 0);
 	write32(EVEN + 0x5000, 0);
+	/* A string instruction on a port is carried out by the hypervisor. */
+	write32(ODD + 0x20, 0x5a5a5a5a);
+	write32(EVEN + 0x20, 0x5a5a5a5a);
+	((void (*)(uint32_t))COPY_INS)(linear + 0x20);
+	check_equal(read32(ODD + 0x20), 0x5a5a5a5a);
+	check_equal(read32(EVEN + 0x20) & 0xffffff02, 0x5a5a5a00);
 	print("%s\n", mode);
 }
 
@@ -195,6 +202,7 @@ static void check_mirrors(void)
 void guest_main(void)
 {
 	memcpy((void *)COPY, a20_copied, (size_t)(a20_copied_end - a20_copied));
+	memcpy((void *)COPY_INS, a20_ins, (size_t)(a20_ins_end - a20_ins));
 	interrupts_off();
 	check_mirrors();
 	check_real();

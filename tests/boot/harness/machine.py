@@ -215,7 +215,6 @@ class Bochs(Machine):
     name = "Bochs"
     vendor = "vmx"
     guard = 300
-    burst, pause = 8, 0.01  # its UART drops what its 16 bytes can't hold, as a real one does
 
     def _launch(self):
         disk = self._path("disk.img")  # Bochs writes to its disk and locks it
