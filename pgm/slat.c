@@ -83,22 +83,23 @@ static enum status table_link(struct slat *slat, uint64_t *slot, uint64_t *seen)
 
 enum status slat_entry(struct slat *slat, gpa_t where, unsigned level, uint64_t **entry)
 {
-	const struct pt_format *f = slat->format;
+	/* Loads of entries are acquires, over which the compiler carries nothing but locals. */
+	const uint64_t present = slat->format->present, large = slat->format->large, address = slat->format->address;
 	uint64_t *table = direct_pointer(slat->root);
 
-	for (unsigned l = f->levels - 1; l > level; l--) {
+	for (unsigned l = slat->format->levels - 1; l > level; l--) {
 		uint64_t *slot = &table[index_of(l, where)];
 		uint64_t value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
 
-		if (unlikely(!(value & f->present))) {
+		if (unlikely(!(value & present))) {
 			enum status status = table_link(slat, slot, &value);
 
 			if (status != OK)
 				return status;
 		}
-		if (unlikely(value & f->large))
+		if (unlikely(value & large))
 			return CONFLICT;
-		table = table_of(value, f);
+		table = direct_pointer(hpa(value & address));
 	}
 	*entry = &table[index_of(level, where)];
 	return OK;
@@ -107,17 +108,18 @@ enum status slat_entry(struct slat *slat, gpa_t where, unsigned level, uint64_t 
 uint64_t *slat_find(const struct slat *slat, gpa_t where, unsigned *level)
 {
 	const struct pt_format *f = slat->format;
+	const uint64_t present = f->present, large = f->large, address = f->address;
 	uint64_t *table = direct_pointer(slat->root);
 
 	for (unsigned l = f->levels - 1;; l--) {
 		uint64_t *slot = &table[index_of(l, where)];
 		uint64_t value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
 
-		if (!(value & f->present) || pt_is_leaf(f, l, value)) {
+		if (!l || !(value & present) || (unlikely(value & large) && pt_is_leaf(f, l, value))) {
 			*level = l;
 			return slot;
 		}
-		table = table_of(value, f);
+		table = direct_pointer(hpa(value & address));
 	}
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest's access to a device's registers, the short way: emulate_quick.c with this machine's memory and devices behind
+ * A guest's access to a device's registers, the short way: emulate_quick.h with this machine's memory and devices behind
  * it. Nothing here decides anything new: addresses are translated by the same walks as for the emulator, memory is
  * read and devices are called by PGM; what isn't plainly a device's page is left to the emulator.
  */
@@ -16,7 +16,7 @@ static inline enum status translate(struct vcpu *vcpu, gva_t where, unsigned acc
 	return vcpu_translate(vcpu, where, access, to, &fault, &address);
 }
 
-static enum status fetch(void *context, gva_t where, uint8_t *bytes)
+static inline enum status fetch(void *context, gva_t where, uint8_t *bytes)
 {
 	struct vcpu *vcpu = context;
 	enum status status;
@@ -26,7 +26,7 @@ static enum status fetch(void *context, gva_t where, uint8_t *bytes)
 	return status == OK ? pgm_read_simple(vcpu->machine->pgm, from, bytes, INSTRUCTION_MAX) : status;
 }
 
-static enum status access(void *context, gva_t where, unsigned size, bool write, uint64_t *value)
+static inline enum status access(void *context, gva_t where, unsigned size, bool write, uint64_t *value)
 {
 	struct pgm_access a = { .size = size, .write = write, .origin = ORIGIN_GUEST, .value = *value };
 	struct vcpu *vcpu = context;
@@ -39,11 +39,12 @@ static enum status access(void *context, gva_t where, unsigned size, bool write,
 	return status;
 }
 
+static const struct quick_env env = { fetch, access };
+
 bool vcpu_mmio(struct vcpu *vcpu)
 {
-	const struct quick_env env = { vcpu, &vcpu->decoded, fetch, access };
-
-	if (unlikely(vcpu->hv->exit.interrupted.kind != EVENT_NONE) || !emulate_quick(vcpu->hv, &env))
+	if (unlikely(vcpu->hv->exit.interrupted.kind != EVENT_NONE) ||
+	    !emulate_quick(vcpu->hv, &env, vcpu, &vcpu->decoded))
 		return false;
 	vcpu->quick_accesses++;
 	return true;

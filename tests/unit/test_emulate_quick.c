@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/decode.c vm/decode_steps.c vm/decode_vector.c vm/decode_table.c vm/emulate.c vm/emulate_alu.c vm/emulate_arithmetic.c vm/emulate_bits.c vm/emulate_control.c vm/emulate_memory.c vm/emulate_move.c vm/emulate_port.c vm/emulate_quick.c vm/emulate_shift.c vm/emulate_stack.c vm/emulate_string.c vm/emulate_table.c
+// sources: vm/decode.c vm/decode_steps.c vm/decode_vector.c vm/decode_table.c vm/emulate.c vm/emulate_alu.c vm/emulate_arithmetic.c vm/emulate_bits.c vm/emulate_control.c vm/emulate_memory.c vm/emulate_move.c vm/emulate_port.c vm/emulate_shift.c vm/emulate_stack.c vm/emulate_string.c vm/emulate_table.c
 /*
  * The short way for moves against the emulator: random instructions in random states, in memory whose code changes under
  * the decoder's cache all the time. Either the short way ends in the emulator's very state, or it refuses and has
@@ -123,7 +123,7 @@ static enum status quick_access(void *context, gva_t where, unsigned size, bool 
 	return OK;
 }
 
-static const struct quick_env quick = { .decoded = &cache, .fetch = quick_fetch, .access = quick_access };
+static const struct quick_env quick = { .fetch = quick_fetch, .access = quick_access };
 
 static const struct segment flat = { .limit = 0xffffffff,
 				     .attributes = SEG_ATTR_PRESENT | SEG_ATTR_S | SEG_ATTR_DB | 3 };
@@ -250,7 +250,7 @@ static void one_case(void)
 	by_fast = by_slow = before;
 	memcpy(fast_memory, start, MEMORY);
 	memory = fast_memory;
-	if (!emulate_quick(&by_fast, &quick)) {
+	if (!emulate_quick(&by_fast, &quick, NULL, &cache)) {
 		refused++;
 		assert_memory_equal(&by_fast, &before, sizeof(before));
 		assert_memory_equal(fast_memory, start, MEMORY);
@@ -312,7 +312,7 @@ static void test_code_that_changes(void **state)
 		start[0x100] = 0x89;
 		start[0x101] = round & 1 ? 0x0b : 0x03;
 		v.rip = 0x100;
-		assert_true(emulate_quick(&v, &quick));
+		assert_true(emulate_quick(&v, &quick, NULL, &cache));
 		assert_int_equal(v.rip, 0x102);
 		memcpy(&word, start + 0x2000, 4);
 		assert_int_equal(word, round & 1 ? 0x22222222 : 0x11111111);
