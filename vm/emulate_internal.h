@@ -175,24 +175,21 @@ extern const struct operation emulate_swapped;
 
 /* ---- the handlers: emulate_move.c, emulate_arithmetic.c, emulate_bits.c, emulate_control.c, emulate_string.c, emulate_port.c ---- */
 
-#define EMULATE_HANDLERS(X)                                                                                            \
-	X(store)                                                                                                       \
-	X(load)                                                                                                        \
-	X(store_immediate)                                                                                             \
-	X(store_offset) X(load_offset) X(load_immediate) X(load_extended) X(load_movsxd) X(load_address) X(            \
-		exchange) X(exchange_accumulator) X(byte_swap) X(translate) X(store_segment) X(load_segment)           \
-		X(move_if) X(set_if) X(convert_accumulator) X(convert_to_rdx) X(alu_to_rm) X(alu_to_reg) X(            \
-			alu_to_accumulator) X(alu_immediate) X(test_rm) X(test_accumulator) X(increment_reg)           \
-			X(group_fe) X(group_f6) X(multiply_reg) X(multiply_immediate) X(exchange_add) X(               \
-				compare_exchange) X(group_c7) X(shift_rm) X(double_shift) X(bit_reg) X(bit_immediate)  \
-				X(bit_scan) X(count_bits) X(set_flag) X(load_flags) X(store_flags) X(push_reg)         \
-					X(pop_reg) X(push_immediate) X(pop_rm) X(push_flags) X(pop_flags)              \
-						X(push_segment) X(jump_relative) X(jump_if) X(call_relative)           \
-							X(return_near) X(loop) X(leave) X(no_operation) X(move_string) \
-								X(compare_string) X(store_string) X(load_string)       \
-									X(scan_string) X(input_string)                 \
-										X(output_string) X(input) X(output)    \
-											X(move_swapped)
+/* Left as it is, since the formatter moves it anew each time. */
+/* clang-format off */
+#define EMULATE_HANDLERS(X) \
+	X(store) X(load) X(store_immediate) X(store_offset) X(load_offset) X(load_immediate) \
+	X(load_extended) X(load_movsxd) X(load_address) X(exchange) X(exchange_accumulator) X(byte_swap) \
+	X(translate) X(store_segment) X(load_segment) X(move_if) X(set_if) X(convert_accumulator) \
+	X(convert_to_rdx) X(alu_to_rm) X(alu_to_reg) X(alu_to_accumulator) X(alu_immediate) X(test_rm) \
+	X(test_accumulator) X(increment_reg) X(group_fe) X(group_f6) X(multiply_reg) X(multiply_immediate) \
+	X(exchange_add) X(compare_exchange) X(group_c7) X(shift_rm) X(double_shift) X(bit_reg) \
+	X(bit_immediate) X(bit_scan) X(count_bits) X(set_flag) X(load_flags) X(store_flags) X(push_reg) \
+	X(pop_reg) X(push_immediate) X(pop_rm) X(push_flags) X(pop_flags) X(push_segment) X(jump_relative) \
+	X(jump_if) X(call_relative) X(return_near) X(loop) X(leave) X(no_operation) X(move_string) \
+	X(compare_string) X(store_string) X(load_string) X(scan_string) X(input_string) X(output_string) \
+	X(input) X(output) X(move_swapped)
+/* clang-format on */
 
 #define DECLARE_HANDLER(name) emulate_handler emulate_##name;
 EMULATE_HANDLERS(DECLARE_HANDLER)
