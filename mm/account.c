@@ -7,6 +7,7 @@
 #include "lib/format.h"
 #include "mm/chunk.h"
 #include "mm/counters.h"
+#include "mm/inject.h"
 
 struct account host_account = {
 	.lock = SPINLOCK(RANK_ACCOUNT, "host account"),
@@ -64,35 +65,41 @@ static uint64_t used(const struct account *account, enum account_kind kind)
 	return account->allocated[kind] + (kind == ACCOUNT_BASE ? account->ballooned : 0);
 }
 
-enum status account_resize(struct account *account, enum account_kind kind, uint64_t pages)
+static enum status reserve_more(struct account *account, enum account_kind kind, uint64_t pages)
 {
-	uint64_t before, more, less;
-	enum status status = OK;
+	bool table = kind == ACCOUNT_TABLE;
+	enum status status;
 	char why[160];
 
 	if (pages > REQUEST_MAX)
 		return NO_MEMORY;
-	lock_acquire(&account->lock);
-	before = account->reserved[kind];
-	lock_release(&account->lock);
-	more = pages > before ? pages - before : 0;
-	if (more)
-		status = admission_raise(kind == ACCOUNT_TABLE ? 0 : more, kind == ACCOUNT_TABLE ? more : 0, why,
-					 sizeof(why));
+	status = admission_raise(table ? 0 : pages, table ? pages : 0, why, sizeof(why));
 	if (status != OK)
 		return status;
 	lock_acquire(&account->lock);
-	if (account->reserved[kind] != before)
-		status = BUSY; /* another CPU resized it at the same time */
-	else if (pages < used(account, kind))
-		status = CONFLICT;
-	else
-		account->reserved[kind] = pages;
+	account->reserved[kind] += pages;
 	lock_release(&account->lock);
-	less = status != OK ? more : before > pages ? before - pages : 0;
-	if (less)
-		admission_lower(kind == ACCOUNT_TABLE ? 0 : less, kind == ACCOUNT_TABLE ? less : 0);
-	return status;
+	return OK;
+}
+
+static enum status reserve_less(struct account *account, enum account_kind kind, uint64_t pages)
+{
+	bool table = kind == ACCOUNT_TABLE, fits;
+
+	lock_acquire(&account->lock);
+	fits = account->reserved[kind] >= pages && account->reserved[kind] - pages >= used(account, kind);
+	if (fits)
+		account->reserved[kind] -= pages;
+	lock_release(&account->lock);
+	if (!fits)
+		return CONFLICT;
+	admission_lower(table ? 0 : pages, table ? pages : 0);
+	return OK;
+}
+
+enum status account_adjust(struct account *account, enum account_kind kind, int64_t pages)
+{
+	return pages < 0 ? reserve_less(account, kind, -(uint64_t)pages) : reserve_more(account, kind, (uint64_t)pages);
 }
 
 bool account_charge(struct account *account, enum account_kind kind, uint64_t pages)
@@ -192,6 +199,7 @@ enum status account_close(struct account *account)
 	if (!empty)
 		return BAD_STATE;
 	kernel_magazine_drain();
+	inject_owner_gone(account->owner);
 	discharge(account);
 	admission_lower(account->reserved[ACCOUNT_BASE] + account->reserved[ACCOUNT_FIXED],
 			account->reserved[ACCOUNT_TABLE]);

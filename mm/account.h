@@ -61,8 +61,11 @@ void account_policy(enum overcommit policy, unsigned percent);
  */
 enum status account_open(struct account *account, const struct account_request *request, char *why,
 			 size_t size) must_check;
-/* Changes one kind's reservation; NO_MEMORY, or CONFLICT when more is allocated already. */
-enum status account_resize(struct account *account, enum account_kind kind, uint64_t pages) must_check;
+/*
+ * So many pages more, or fewer, reserved for one kind; several CPUs' changes add up. More: NO_MEMORY when admission refuses. Fewer:
+ * CONFLICT when more is allocated than would be left; taking back what was just added and not used never fails.
+ */
+enum status account_adjust(struct account *account, enum account_kind kind, int64_t pages) must_check;
 /* All must have been freed: else BAD_STATE, the account stays, and the log says which kind holds how much. */
 enum status account_close(struct account *account) must_check;
 

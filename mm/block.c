@@ -41,7 +41,7 @@ enum status block_alloc(struct account *account, gpa_t block, hpa_t *frame, bool
 	struct chunk *chunk;
 	enum status status;
 
-	if (mm_fault_injected(MM_SITE_LARGE))
+	if (mm_fault_injected(MM_SITE_LARGE, account->owner))
 		return NO_MEMORY;
 	status = account_charge_locked(account, ACCOUNT_BASE, PAGES_PER_BLOCK);
 	if (status != OK)
@@ -110,7 +110,7 @@ enum status huge_take(struct account *account, gpa_t where, hpa_t *frame)
 	struct chunk *first;
 	enum status status;
 
-	if (mm_fault_injected(MM_SITE_LARGE))
+	if (mm_fault_injected(MM_SITE_LARGE, account->owner))
 		return NO_MEMORY;
 	status = account_charge_locked(account, ACCOUNT_BASE, pages);
 	if (status != OK)
@@ -144,7 +144,7 @@ enum status block_split(struct account *account, hpa_t block)
 	hpa_t frame;
 
 	panic_unless(chunk->kind == CHUNK_LARGE && chunk->owner == account->owner);
-	if (mm_fault_injected(MM_SITE_TABLE) || !kernel_frame_take(record_kernel(0), &frame))
+	if (mm_fault_injected(MM_SITE_TABLE, account->owner) || !kernel_frame_take(record_kernel(0), &frame))
 		return NO_MEMORY;
 	records = direct_pointer(frame);
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)

@@ -9,22 +9,22 @@
 #include <stdarg.h>
 
 #include "lib/format.h"
-#include "lib/memory.h"
 #include "mm/chunk.h"
 
 #define ATTEMPTS 3u
 
 enum compare { COMPARE_NOT, COMPARE_SILENT, COMPARE_REPORT };
 
-struct owned {
+/* What the records say of each owner. Not from the heap: the check is wanted most when there's no memory. One at a time. */
+static struct owned {
 	uint64_t pages[ACCOUNT_KINDS];
-};
+} owned[MAX_OWNERS];
+static uint32_t busy; /* atomic */
 
 struct checker {
 	void (*report)(void *context, const char *line);
 	void *context;
 	unsigned findings;
-	struct owned *owned; /* MAX_OWNERS of them */
 	uint64_t chunks_seen[CHUNK_KINDS];
 	uint64_t pages_seen;
 	uint64_t changes;
@@ -84,7 +84,7 @@ static bool record_fits(struct checker *checker, const struct chunk *chunk, fram
 		    (owner && !accounts[owner]) || record_kind(record) >= ACCOUNT_KINDS ||
 		    (record_kind(record) == ACCOUNT_TABLE) != kernel)
 			return false;
-		checker->owned[owner].pages[record_kind(record)]++;
+		owned[owner].pages[record_kind(record)]++;
 		return true;
 	default: return false;
 	}
@@ -145,7 +145,7 @@ static void check_chunk(struct checker *checker, const struct chunk *chunk)
 	if (chunk->owner >= MAX_OWNERS || (chunk->owner && !accounts[chunk->owner]))
 		finding(checker, "chunk %llu belongs to machine %u, which doesn't exist", number(chunk), chunk->owner);
 	else
-		checker->owned[chunk->owner].pages[ACCOUNT_BASE] += PAGES_PER_BLOCK;
+		owned[chunk->owner].pages[ACCOUNT_BASE] += PAGES_PER_BLOCK;
 }
 
 static void compare_account(struct account *account, void *context)
@@ -157,8 +157,7 @@ static void compare_account(struct account *account, void *context)
 	for (unsigned kind = 0; checker->compare != COMPARE_NOT && kind < ACCOUNT_KINDS; kind++) {
 		/* Shared frames have no owner: they are charged to base. */
 		uint64_t shared = kind == ACCOUNT_BASE ? account->shared_pages : 0;
-		uint64_t charged = account->allocated[kind],
-			 found = checker->owned[account->owner].pages[kind] + shared;
+		uint64_t charged = account->allocated[kind], found = owned[account->owner].pages[kind] + shared;
 
 		if (charged == found)
 			continue;
@@ -181,7 +180,7 @@ static uint64_t changes(struct checker *checker, enum compare compare)
 
 static void check_chunks(struct checker *checker)
 {
-	__builtin_memset(checker->owned, 0, MAX_OWNERS * sizeof(struct owned));
+	__builtin_memset(owned, 0, sizeof(owned));
 	checker->pages_seen = 0;
 	for (unsigned i = 0; i < CHUNK_KINDS; i++)
 		checker->chunks_seen[i] = 0;
@@ -196,11 +195,8 @@ unsigned frame_check(void (*report)(void *context, const char *line), void *cont
 {
 	struct checker checker = { .report = report, .context = context };
 
-	checker.owned = heap_alloc(MAX_OWNERS * sizeof(struct owned));
-	if (!checker.owned) {
-		finding(&checker, "no memory left for the check itself");
-		return checker.findings;
-	}
+	while (__atomic_exchange_n(&busy, 1, __ATOMIC_ACQUIRE))
+		spin_pause();
 	for (unsigned attempt = 1; attempt <= ATTEMPTS && !checker.findings; attempt++) {
 		uint64_t before = changes(&checker, COMPARE_NOT);
 		bool still;
@@ -216,6 +212,6 @@ unsigned frame_check(void (*report)(void *context, const char *line), void *cont
 	if (checker.pages_seen != chunks.pages)
 		finding(&checker, "%llu frames in all chunks, %llu were handed in",
 			(unsigned long long)checker.pages_seen, (unsigned long long)chunks.pages);
-	heap_free(checker.owned, MAX_OWNERS * sizeof(struct owned));
+	__atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
 	return checker.findings;
 }

@@ -22,6 +22,7 @@ struct mm_counters {
 	uint64_t frames_cleared;   /* cleared when they were handed out */
 	uint64_t frames_prezeroed; /* cleared by idle CPUs */
 	uint64_t gather_flushes, gather_frees;
+	uint64_t gather_late; /* flushes that had to be asked for again */
 	uint64_t admissions, refusals;
 	uint64_t duplicates, moved; /* page fusion, compaction */
 };

@@ -6,6 +6,7 @@
 #include "mm/gather.h"
 #include "mm/chunk.h"
 #include "mm/counters.h"
+#include "mm/inject.h"
 
 /* What an item is: a kind of account for one frame, or a whole chunk. */
 #define WHAT_BLOCK ACCOUNT_KINDS
@@ -39,15 +40,23 @@ void gather_block(struct gather *gather, hpa_t block)
 	add(gather, block, WHAT_BLOCK);
 }
 
+/* The flush under which the translations are gone from every CPU: the last one, if some before it came too late. */
 static void flush(struct gather *gather)
 {
 	struct flush_domain *domain = gather->domain;
+	unsigned late = 0;
 
-	if (gather->flush && domain) {
+	while (gather->flush && domain) {
 		uint64_t generation = __atomic_add_fetch(&domain->generation, 1, __ATOMIC_SEQ_CST);
 
+		if (late < INJECT_FLUSH_ATTEMPTS && mm_fault_injected(MM_SITE_FLUSH, gather->account->owner)) {
+			late++;
+			mm_count(&mm_counters.gather_late, 1);
+			continue;
+		}
 		domain->sync(domain, generation);
 		mm_count(&mm_counters.gather_flushes, 1);
+		break;
 	}
 	gather->flush = false;
 }

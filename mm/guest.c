@@ -84,7 +84,7 @@ static bool guest_grow(struct account *account)
 	struct chunk *chunk;
 	hpa_t records;
 
-	if (mm_fault_injected(MM_SITE_CHUNK) || !kernel_frame_take(record_kernel(0), &records))
+	if (mm_fault_injected(MM_SITE_CHUNK, account->owner) || !kernel_frame_take(record_kernel(0), &records))
 		return false;
 	chunk = take_fresh();
 	if (!chunk) {
@@ -184,7 +184,7 @@ static inline void hand_out(hpa_t frame, frame_record record)
 
 enum status frame_alloc(struct account *account, enum account_kind kind, gpa_t page, hpa_t *frame)
 {
-	if (mm_fault_injected(MM_SITE_FRAME))
+	if (mm_fault_injected(MM_SITE_FRAME, account->owner))
 		return NO_MEMORY;
 	lock_acquire(&account->lock);
 	if (unlikely(!account_charge(account, kind, 1))) {
@@ -210,7 +210,7 @@ enum status frame_alloc_many(struct account *account, unsigned count, hpa_t *fra
 	enum status status;
 
 	*got = 0;
-	if (mm_fault_injected(MM_SITE_FRAME))
+	if (mm_fault_injected(MM_SITE_FRAME, account->owner))
 		return NO_MEMORY;
 	/* Near the end of the quota fewer come. */
 	for (status = account_charge_locked(account, ACCOUNT_BASE, count); status != OK && count > 1;) {

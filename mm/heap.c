@@ -250,7 +250,7 @@ void *heap_alloc(size_t size)
 	struct size_class *class = class_of(size);
 	unsigned pages = (unsigned)((size + PAGE_SIZE - 1) / PAGE_SIZE);
 
-	if (size > BLOCK_SIZE || mm_fault_injected(MM_SITE_HEAP))
+	if (size > BLOCK_SIZE || mm_fault_injected(MM_SITE_HEAP, OWNER_HOST))
 		return NULL;
 	if (class)
 		return small_alloc(class, size);

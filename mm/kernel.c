@@ -29,7 +29,7 @@ static bool kernel_grow(void)
 	struct chunk *chunk;
 	unsigned cleared;
 
-	if (mm_fault_injected(MM_SITE_CHUNK))
+	if (mm_fault_injected(MM_SITE_CHUNK, OWNER_HOST))
 		return false;
 	for (;;) {
 		lock_acquire(&chunk_lock);
@@ -215,7 +215,7 @@ enum status table_alloc(struct account *account, hpa_t *frame)
 {
 	enum status status;
 
-	if (mm_fault_injected(MM_SITE_TABLE))
+	if (mm_fault_injected(MM_SITE_TABLE, account->owner))
 		return NO_MEMORY;
 	status = account_charge_locked(account, ACCOUNT_TABLE, 1);
 	if (status != OK)

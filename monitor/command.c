@@ -8,8 +8,8 @@
 #include "lib/format.h"
 #include "vm/machine.h"
 
-static const struct command_table *const tables[] = { &commands_vm,   &commands_memory, &commands_cpu,
-						      &commands_host, &commands_dirty,  &commands_bench };
+static const struct command_table *const tables[] = { &commands_vm,    &commands_memory, &commands_cpu,  &commands_host,
+						      &commands_dirty, &commands_inject, &commands_bench };
 
 const struct command *command_get(unsigned index)
 {

@@ -140,7 +140,7 @@ static void walk_context_of(const struct vcpu *v, struct walk_context *c)
 				    .physical_bits = cpuid_physical_bits(v->machine->cpuid),
 				    .page_1g = cpuid_has_1g(v->machine->cpuid),
 				    .a20_mask = v->a20_mask };
-	memcpy(c->pdpte, h->pdpte, sizeof(c->pdpte));
+	vcpu_fetch_pdptes(v, c, ORIGIN_DEBUGGER);
 }
 
 /* What an entry's bits mean in this format: "P W U A D PS G NX". */

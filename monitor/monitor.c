@@ -102,7 +102,7 @@ static void start_again(void)
 	for (unsigned i = 0; i < machine_count(); i++) {
 		struct machine *m = machine_get(i);
 
-		if (!m->operator_reset || m->pgm)
+		if (!m->operator_reset || m->pgm || m->leaving)
 			continue;
 		start_machine(m);
 		if (console_attached() == m && !m->pgm)

@@ -58,6 +58,7 @@ const struct stats_row stats_rows[] = {
 	MM(frames_cleared, "/GMM/FramesCleared", "count", "frames cleared when handed out"),
 	MM(frames_prezeroed, "/GMM/FramesPrezeroed", "count", "frames cleared by idle CPUs"),
 	MM(gather_flushes, "/GMM/GatherFlushes", "count", "flushes before memory was given back"),
+	MM(gather_late, "/GMM/GatherLate", "count", "flushes that had to be asked for again"),
 	MM(gather_frees, "/GMM/GatherFrees", "count", "frames and chunks given back after a flush"),
 	MM(admissions, "/GMM/Admissions", "count", "machines admitted"),
 	MM(refusals, "/GMM/Refusals", "count", "machines refused for want of memory"),

@@ -30,11 +30,12 @@ enum status pgm_a20_root(struct pgm *pgm, hpa_t *root)
 
 	lock_acquire(&pgm->lock);
 	if (!t->made) {
-		uint64_t reserved = pgm->account.reserved[ACCOUNT_TABLE];
-
-		status = account_resize(&pgm->account, ACCOUNT_TABLE, reserved + TABLES_MAX + PT_MAX_LEVELS);
-		if (status == OK)
+		status = account_adjust(&pgm->account, ACCOUNT_TABLE, TABLES_MAX + PT_MAX_LEVELS);
+		if (status == OK) {
 			status = slat_create(&t->slat, pgm->config.slat, &pgm->account);
+			if (status != OK)
+				quota_return(pgm, ACCOUNT_TABLE, TABLES_MAX + PT_MAX_LEVELS);
+		}
 		__atomic_store_n(&t->made, status == OK, __ATOMIC_RELEASE);
 	}
 	lock_release(&pgm->lock);
@@ -104,7 +105,7 @@ static bool derive(struct pgm *pgm, gpa_t target, unsigned access, uint64_t *lea
 static enum status install(struct pgm *pgm, gpa_t where, uint64_t leaf, struct gather *gather)
 {
 	struct a20_tables *t = &pgm->a20;
-	enum status status = OVER_QUOTA;
+	enum status status = LIMIT;
 	uint64_t *entry;
 
 	lock_acquire(&t->lock);
@@ -114,7 +115,7 @@ static enum status install(struct pgm *pgm, gpa_t where, uint64_t leaf, struct g
 	if (status == OK)
 		__atomic_store_n(entry, leaf, __ATOMIC_RELEASE);
 	else
-		gather_flush(gather); /* drops all tables of the second root: the next fault finds room */
+		gather_flush(gather); /* drops all tables of the second root: after LIMIT the next fault finds room */
 	lock_release(&t->lock);
 	return status;
 }
@@ -137,7 +138,7 @@ enum pgm_verdict pgm_a20_fault(struct pgm *pgm, gpa_t where, unsigned access)
 	block_unlock(b);
 	if (gather.flush)
 		gather_finish(&gather);
-	return status == NO_MEMORY ? PGM_NO_MEMORY : PGM_RESUME;
+	return status == OK || status == LIMIT ? PGM_RESUME : PGM_NO_MEMORY;
 }
 
 uint64_t a20_entry(struct pgm *pgm, gpa_t where)
@@ -154,8 +155,10 @@ uint64_t a20_entry(struct pgm *pgm, gpa_t where)
 	return level ? 0 : entry;
 }
 
+/* At most TABLES_MAX tables: no need for slices. */
 void a20_destroy(struct pgm *pgm)
 {
-	slat_destroy(&pgm->a20.slat);
+	while (slat_destroy_step(&pgm->a20.slat) == BUSY)
+		;
 	pgm->a20.made = false;
 }

@@ -124,6 +124,27 @@ enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, s
 	return OK;
 }
 
+enum status blocks_make_detailed(struct pgm *pgm, uint64_t first, uint64_t end)
+{
+	enum status status = OK;
+	struct gather gather;
+
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	for (uint64_t a = first; a < end && status == OK; a = align_down(a, BLOCK_SIZE) + BLOCK_SIZE) {
+		struct block *b;
+
+		status = block_get(pgm, gpa(a), &b);
+		if (status != OK)
+			break;
+		block_lock(b);
+		status = block_make_detailed(pgm, b, gpa(a), &gather);
+		block_unlock(b);
+	}
+	if (gather.flush || gather.count)
+		gather_finish(&gather);
+	return status;
+}
+
 bool block_plain(struct pgm *pgm, gpa_t where)
 {
 	gpa_t base = block_base(where);
@@ -154,4 +175,14 @@ enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where)
 	block_set(b, BLOCK_LARGE, chunk);
 	COUNT(pgm, large_alloc);
 	return OK;
+}
+
+void block_unmake_large(struct pgm *pgm, struct block *b)
+{
+	struct gather unseen;
+
+	gather_begin(&unseen, NULL, &pgm->account);
+	gather_block(&unseen, block_address(b));
+	gather_finish(&unseen);
+	block_set(b, BLOCK_UNTOUCHED, hpa(0));
 }

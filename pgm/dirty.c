@@ -164,6 +164,18 @@ enum status pgm_dirty_stop(struct pgm *pgm)
 	return status;
 }
 
+/* At the machine's end: no vcpu runs, and all records and tables go, so only the bitmap is to be given back. */
+void dirty_abandon(struct pgm *pgm)
+{
+	uint64_t *frames = pgm->dirty.frame;
+
+	if (dirty_mode(pgm) == DIRTY_OFF)
+		return;
+	set_mode(pgm, DIRTY_OFF);
+	__atomic_store_n(&pgm->dirty.frame, NULL, __ATOMIC_RELEASE);
+	dirty_bitmap_free(pgm, frames);
+}
+
 /* ---- reading ---- */
 static void take(struct pgm *pgm, uint64_t first, uint64_t count, uint64_t *bitmap, struct gather *gather)
 {

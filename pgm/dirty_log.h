@@ -31,6 +31,9 @@ struct dirty_log {
 struct block;
 struct pgm;
 
+/* dirty.c: the log of a machine at its end. */
+void dirty_abandon(struct pgm *pgm);
+
 /* dirty_block.c: all with the block locked */
 /* Clears what would let a write go unseen. */
 void dirty_arm_block(struct pgm *pgm, struct block *b, gpa_t base, struct gather *gather);

@@ -62,20 +62,15 @@ static void map_around(struct pgm *pgm, struct block *b, gpa_t where, uint64_t *
 	COUNT(pgm, fault_around);
 }
 
-static enum pgm_verdict map_page(struct pgm *pgm, struct block *b, gpa_t where, page_record r, bool around,
-				 struct gather *gather)
+static void map_page(struct pgm *pgm, struct block *b, gpa_t where, page_record r, uint64_t *entry, bool around,
+		     struct gather *gather)
 {
 	hpa_t frame = page_has_frame(r) ? page_frame(r) : pgm_zero_block;
-	uint64_t *entry;
-	enum status status = slat_entry(&pgm->slat, where, 0, &entry);
 
-	if (status != OK)
-		return out_of(status);
 	around = around && !*entry; /* one that was there and only lacked a right has its neighbours */
 	slat_set(&pgm->slat, entry, slat_leaf(&pgm->slat, 0, frame, page_rights(r), RAM_TYPE), gather);
 	if (around)
 		map_around(pgm, b, where, entry);
-	return PGM_RESUME;
 }
 
 /*
@@ -100,18 +95,14 @@ static bool logged_write(struct pgm *pgm, struct block *b, gpa_t where)
 }
 
 /* Not RAM, or watched: does someone answer for it, instead of a translation? */
-static bool special_emulates(page_record *r, unsigned access)
+static bool special_emulates(page_record r, unsigned access)
 {
-	enum page_type type = page_get_type(*r);
-	enum page_handler handler = page_hardware_handler(*r);
+	enum page_type type = page_get_type(r);
+	enum page_handler handler = page_hardware_handler(r);
 
 	if (type == PAGE_INVALID || type == PAGE_MMIO || handler == HANDLER_ALL)
 		return true;
-	if (!(access & ACCESS_WRITE))
-		return false;
-	if (type == PAGE_MMIO2 && handler != HANDLER_WRITE && !(r->bits & PAGE_READ_ONLY))
-		mmio2_written(r);
-	return type == PAGE_ROM || (r->bits & PAGE_READ_ONLY) || handler == HANDLER_WRITE;
+	return (access & ACCESS_WRITE) && (type == PAGE_ROM || (r.bits & PAGE_READ_ONLY) || handler == HANDLER_WRITE);
 }
 
 static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t where, unsigned access,
@@ -119,23 +110,28 @@ static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t w
 {
 	page_record *r = page_of(b, where);
 	bool fresh = false;
+	enum status status;
+	uint64_t *entry;
 
+	if (unlikely(!page_is_plain(*r)) && special_emulates(*r, access))
+		return PGM_EMULATE;
 	if (unlikely(b->flags & BLOCK_COLLAPSING))
 		collapse_touched(pgm, where);
-	if (unlikely(!page_is_plain(*r)) && special_emulates(r, access))
-		return PGM_EMULATE;
+	/* The table before the frame: what fails leaves the record as it was. */
+	status = slat_entry(&pgm->slat, where, 0, &entry);
+	if (unlikely(status != OK))
+		return out_of(status);
 	if (access & ACCESS_WRITE) {
-		if (!page_has_frame(*r)) {
-			enum status status = page_allocate(pgm, b, where, gather);
-
-			if (status != OK)
-				return PGM_NO_MEMORY;
-			fresh = true;
-		} else if (page_get_state(*r) == PAGE_MONITORED) {
+		fresh = !page_has_frame(*r);
+		if (fresh && page_allocate(pgm, b, where, gather) != OK)
+			return PGM_NO_MEMORY;
+		if (unlikely(page_get_type(*r) == PAGE_MMIO2))
+			mmio2_written(r);
+		else if (!fresh && page_get_state(*r) == PAGE_MONITORED)
 			dirty_unmonitor(pgm, r, where);
-		}
 	}
-	return map_page(pgm, b, where, *r, !fresh && page_has_frame(*r), gather);
+	map_page(pgm, b, where, *r, entry, !fresh && page_has_frame(*r), gather);
+	return PGM_RESUME;
 }
 
 static enum pgm_verdict fault_untouched(struct pgm *pgm, struct block *b, gpa_t where, unsigned access,
@@ -148,8 +144,13 @@ static enum pgm_verdict fault_untouched(struct pgm *pgm, struct block *b, gpa_t 
 			COUNT(pgm, zero_mapped);
 			return map_block(pgm, where, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE, gather);
 		}
-		if (pgm->config.large_pages && pgm->config.slat_2m && block_make_large(pgm, b, where) == OK)
-			return map_large(pgm, where, b, gather);
+		if (pgm->config.large_pages && pgm->config.slat_2m && block_make_large(pgm, b, where) == OK) {
+			enum pgm_verdict verdict = map_large(pgm, where, b, gather);
+
+			if (unlikely(verdict != PGM_RESUME))
+				block_unmake_large(pgm, b);
+			return verdict;
+		}
 	} else if (type_is_mmio(range_type(pgm, where))) {
 		return PGM_EMULATE;
 	}

@@ -69,8 +69,8 @@ struct pgm {
 	uint32_t mark_tables; /* tables made for misconfig.c's marks; atomic */
 	struct reset_state reset;
 	void (*sync)(struct flush_domain *domain, uint64_t generation); /* the machine's: behind a20_sync */
-	uint64_t destroy_cursor;
-	bool destroying;
+	unsigned end_phase;                                             /* end.c */
+	uint64_t end_cursor;
 	bool built; /* what is added now is beyond what the accounts were opened for */
 	struct collapse collapse;
 	struct pins pins;
@@ -120,8 +120,12 @@ static inline page_record *page_of(struct block *b, gpa_t where)
 }
 /* Untouched → detailed, large → detailed. Locked. NO_MEMORY, OVER_QUOTA leave it as it was. Updates the tables. */
 enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
+/* Every block from `first` to `end` (bytes): their records are there, and no operation on their pages allocates any. No lock. */
+enum status blocks_make_detailed(struct pgm *pgm, uint64_t first, uint64_t end) must_check;
 /* Untouched and not mixed → large, zeroed. Locked. Doesn't touch the tables. */
 enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where) must_check;
+/* Takes that back while the lock is still held, the leaf was not to be had and nobody has seen the chunk. */
+void block_unmake_large(struct pgm *pgm, struct block *b);
 /* Is the 2 MiB block around `where` RAM of one range from end to end? */
 bool block_plain(struct pgm *pgm, gpa_t where);
 

@@ -5,8 +5,7 @@
 #ifndef PGM_LARGE_H
 #define PGM_LARGE_H
 
-#include "arch/x86_64/spinlock.h"
-#include "lib/status.h"
+#include "mm/account.h"
 #include "pgm/page.h"
 
 struct pgm;
@@ -74,9 +73,13 @@ void pins_destroy(struct pgm *pgm);
 
 /* remove.c: is this page's range on its way out, so that its record may still be what it was? */
 bool removal_covers(const struct pgm *pgm, gpa_t where);
-/* remove.c: the accounts for RAM that comes and goes while the machine exists. NO_MEMORY: admission refuses. */
+/*
+ * remove.c: the accounts for memory that comes and goes while the machine exists. NO_MEMORY: admission refuses, nothing has changed.
+ * What was just added and not used can always be returned; else the machine keeps it.
+ */
 enum status quota_grow(struct pgm *pgm, uint64_t bytes) must_check;
 void quota_shrink(struct pgm *pgm, uint64_t bytes);
+void quota_return(struct pgm *pgm, enum account_kind kind, uint64_t pages);
 
 /* prealloc.c */
 void preallocation_abandon(struct pgm *pgm);

@@ -26,15 +26,10 @@ static uint64_t records_size(const struct mmio2 *m)
 	return m->capacity * sizeof(m->page[0]);
 }
 
-static enum status resize(struct pgm *pgm, enum account_kind kind, int64_t pages)
-{
-	return account_resize(&pgm->account, kind, pgm->account.reserved[kind] + (uint64_t)pages);
-}
-
 /* A level-0 table and a frame of records for each block it can touch, wherever it lies. */
-static int64_t table_pages(uint64_t pages)
+static uint64_t table_pages(uint64_t pages)
 {
-	return (int64_t)(2 * (pages / PAGES_PER_BLOCK + 2));
+	return 2 * (pages / PAGES_PER_BLOCK + 2);
 }
 
 static void free_frames(struct pgm *pgm, struct mmio2 *m, uint64_t from, uint64_t to)
@@ -63,13 +58,22 @@ static enum status make_frames(struct pgm *pgm, struct mmio2 *m)
 	return OK;
 }
 
-/* Shrinking a reservation fails only when more is allocated: what is given back here was never more than that. */
-static void unreserve(struct pgm *pgm, uint64_t pages, int64_t tables)
+static void unreserve(struct pgm *pgm, uint64_t pages, uint64_t tables)
 {
-	enum status fixed = resize(pgm, ACCOUNT_FIXED, -(int64_t)pages), table = resize(pgm, ACCOUNT_TABLE, -tables);
+	quota_return(pgm, ACCOUNT_FIXED, pages);
+	quota_return(pgm, ACCOUNT_TABLE, tables);
+}
 
-	if (fixed != OK || (table != OK && table != CONFLICT))
-		log_line("pgm: a reservation for MMIO2 stays: %s", status_text(fixed != OK ? fixed : table));
+static enum status reserve(struct pgm *pgm, uint64_t pages, uint64_t tables)
+{
+	enum status status = account_adjust(&pgm->account, ACCOUNT_FIXED, (int64_t)pages);
+
+	if (status != OK)
+		return status;
+	status = account_adjust(&pgm->account, ACCOUNT_TABLE, (int64_t)tables);
+	if (status != OK)
+		quota_return(pgm, ACCOUNT_FIXED, pages);
+	return status;
 }
 
 enum status pgm_mmio2_register(struct pgm *pgm, uint64_t size, const char *name, struct mmio2 **out)
@@ -86,16 +90,11 @@ enum status pgm_mmio2_register(struct pgm *pgm, uint64_t size, const char *name,
 	for (unsigned i = 0; name[i] && i < PGM_NAME - 1; i++)
 		m->name[i] = name[i];
 	m->page = heap_alloc(records_size(m));
-	status = m->page ? resize(pgm, ACCOUNT_FIXED, (int64_t)m->pages) : NO_MEMORY;
+	status = m->page ? reserve(pgm, m->pages, table_pages(m->pages)) : NO_MEMORY;
 	if (status == OK) {
-		status = resize(pgm, ACCOUNT_TABLE, table_pages(m->pages));
-		if (status == OK) {
-			status = make_frames(pgm, m);
-			if (status != OK)
-				unreserve(pgm, m->pages, table_pages(m->pages));
-		} else if (resize(pgm, ACCOUNT_FIXED, -(int64_t)m->pages) != OK) {
-			panic("a reservation just made can't be taken back");
-		}
+		status = make_frames(pgm, m);
+		if (status != OK)
+			unreserve(pgm, m->pages, table_pages(m->pages));
 	}
 	if (status != OK) {
 		if (m->page)
@@ -191,13 +190,27 @@ static bool occupied(struct pgm *pgm, const struct mmio2 *m, uint64_t first, uin
 	return handler_next(&pgm->handlers, first, &n) && n.first <= last;
 }
 
-static void add_range(struct pgm *pgm, struct mmio2 *m)
+static enum status add_range(struct pgm *pgm, const struct mmio2 *m, gpa_t base)
 {
-	struct pgm_range range = { .base = m->base.v, .size = m->pages << PAGE_SHIFT, .type = PAGE_MMIO2 };
+	struct pgm_range range = { .base = base.v, .size = m->pages << PAGE_SHIFT, .type = PAGE_MMIO2 };
 
 	memcpy(range.name, m->name, sizeof(range.name));
-	if (range_add(pgm, &range) != OK)
-		panic("a range that was looked for is taken now"); /* the machine's lock keeps other writers out */
+	return range_add(pgm, &range);
+}
+
+/* Its pages, then its range; on an error nothing of it is there. */
+static enum status appear(struct pgm *pgm, struct mmio2 *m, gpa_t base)
+{
+	enum status status = show_pages(pgm, m, base);
+
+	if (status != OK)
+		return status;
+	status = add_range(pgm, m, base);
+	if (status != OK)
+		hide_pages(pgm, m, base, m->pages);
+	m->base = base;
+	m->mapped = status == OK;
+	return status;
 }
 
 enum status pgm_mmio2_map(struct pgm *pgm, struct mmio2 *m, gpa_t base)
@@ -219,16 +232,16 @@ enum status pgm_mmio2_map(struct pgm *pgm, struct mmio2 *m, gpa_t base)
 		return OK;
 	if (!moved && pgm_range_get(pgm, PGM_MAX_RANGES - 1, &last))
 		return LIMIT;
+	/* All memory for the new place comes before the region leaves the old one, so that it stays there if there is none. */
+	status = blocks_make_detailed(pgm, base.v, base.v + size);
+	if (status != OK)
+		return status;
 	if (moved)
 		pgm_mmio2_unmap(pgm, m);
-	status = show_pages(pgm, m, base);
-	if (status != OK && moved && show_pages(pgm, m, old) != OK)
-		panic("MMIO2 can't go back to where its records are");
-	if (status != OK && !moved)
-		return status;
-	m->base = status == OK ? base : old;
-	m->mapped = true;
-	add_range(pgm, m);
+	status = appear(pgm, m, base);
+	/* Someone was quicker with a range of his own there, or with taking the empty records away. */
+	if (status != OK && moved && appear(pgm, m, old) != OK)
+		log_line("pgm: MMIO2 %s has lost its place", m->name);
 	return status;
 }
 
@@ -278,12 +291,6 @@ void pgm_mmio2_deregister(struct pgm *pgm, struct mmio2 *m)
 	unreserve(pgm, m->pages, table_pages(m->pages));
 	heap_free(m->page, records_size(m));
 	heap_free(m, sizeof(*m));
-}
-
-void mmio2_destroy(struct pgm *pgm)
-{
-	while (pgm->mmio2)
-		pgm_mmio2_deregister(pgm, pgm->mmio2);
 }
 
 /* Visits page i's true record, its block locked while it's mapped. */

@@ -22,7 +22,8 @@ void pgm_mmio2_deregister(struct pgm *pgm, struct mmio2 *region);
 /*
  * Maps it at `base`, or moves it there from where it is. CONFLICT: RAM, ROM, another region or an access handler is
  * there; BAD_ADDRESS: beyond the machine's address space; BAD_VALUE: not page-aligned; NO_MEMORY: for the
- * records. On an error it stays where it was.
+ * records. On an error it stays where it was (and only if others take
+ * both places meanwhile is it unmapped).
  */
 enum status pgm_mmio2_map(struct pgm *pgm, struct mmio2 *region, gpa_t base) must_check;
 void pgm_mmio2_unmap(struct pgm *pgm, struct mmio2 *region);
@@ -51,7 +52,5 @@ static inline void mmio2_written(page_record *r)
 	if (page_get_state(*r) == PAGE_MONITORED)
 		page_set(r, PAGE_ALLOCATED, page_frame(*r));
 }
-/* At the machine's end. */
-void mmio2_destroy(struct pgm *pgm);
 
 #endif

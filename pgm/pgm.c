@@ -3,8 +3,7 @@
  * Birth and end of a machine's memory.
  *
  * At birth the accounts are reserved: base for every page of RAM and ROM, table for the worst case of
- * second-level tables and page records. At the end every block gives its chunk or its frames
- * back, and the accounts must come out at zero.
+ * second-level tables and page records. The end is in end.c.
  */
 #include <string.h>
 
@@ -164,78 +163,4 @@ enum status pgm_create(struct pgm **out, const struct pgm_config *config, void (
 	pgm->built = true;
 	*out = pgm;
 	return OK;
-}
-
-static void release_block(struct pgm *pgm, struct block *b, struct gather *gather)
-{
-	if (block_kind(b) == BLOCK_LARGE) {
-		gather_block(gather, block_address(b));
-	} else if (block_kind(b) == BLOCK_DETAILED) {
-		page_record *records = block_records(b);
-
-		for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
-			if (page_owns_frame(records[i]))
-				gather_frame(gather, page_frame(records[i]), ACCOUNT_BASE);
-		gather_frame(gather, block_address(b), ACCOUNT_TABLE);
-	}
-	*b = (struct block){ 0 };
-	(void)pgm;
-}
-
-/* One directory page, 512 MiB of guest memory, a step. */
-static void release_directory_page(struct pgm *pgm, struct block *page)
-{
-	struct gather gather;
-
-	if (!page)
-		return;
-	gather_begin(&gather, NULL, &pgm->account);
-	for (unsigned i = 0; i < DIRECTORY_BLOCKS; i++)
-		release_block(pgm, &page[i], &gather);
-	gather_frame(&gather, direct_address(page), ACCOUNT_TABLE);
-	gather_finish(&gather);
-}
-
-static void release_rest(struct pgm *pgm)
-{
-	struct gather gather;
-
-	gather_begin(&gather, NULL, &pgm->account);
-	handy_drain(pgm, &gather);
-	gather_finish(&gather);
-	pins_destroy(pgm);
-	handler_table_destroy(&pgm->handlers);
-	heap_free(pgm->directory, pgm->directory_count * sizeof(pgm->directory[0]));
-}
-
-enum status pgm_destroy_step(struct pgm *pgm)
-{
-	enum status status;
-
-	if (!pgm->destroying) {
-		pgm->destroying = true;
-		if (dirty_mode(pgm) != DIRTY_OFF && pgm_dirty_stop(pgm) != OK)
-			panic("the dirty log of a machine at its end is in use");
-		collapse_abandon(pgm);
-		preallocation_abandon(pgm);
-		mmio2_destroy(pgm);
-		rom_destroy(pgm);
-		a20_destroy(pgm);
-		slat_destroy(&pgm->slat);
-		return BUSY;
-	}
-	while (pgm->directory && pgm->destroy_cursor < pgm->directory_count) {
-		struct block *page = pgm->directory[pgm->destroy_cursor++];
-
-		if (page) {
-			release_directory_page(pgm, page);
-			return BUSY;
-		}
-	}
-	release_rest(pgm);
-	status = account_close(&pgm->account);
-	/* An account that isn't closed is still in mm's books, so it stays where it is. */
-	if (status == OK)
-		heap_free(pgm, sizeof(*pgm));
-	return status;
 }

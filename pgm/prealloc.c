@@ -150,7 +150,8 @@ static enum status block_step(struct pgm *pgm, uint64_t first, uint64_t end)
 	status = fill_block(pgm, b, first, end, &gather);
 	block_unlock(b);
 	gather_finish(&gather);
-	pgm->preallocation.cursor = end;
+	if (status == OK)
+		pgm->preallocation.cursor = end;
 	return status;
 }
 

@@ -147,19 +147,6 @@ static enum status remove_block(struct pgm *pgm, bool *heavy)
 	return status;
 }
 
-/* Another CPU may just be resizing too (BUSY): then again. */
-static enum status resize(struct pgm *pgm, enum account_kind kind, uint64_t pages, bool more)
-{
-	enum status status;
-
-	do {
-		uint64_t now = pgm->account.reserved[kind];
-
-		status = account_resize(&pgm->account, kind, more ? now + pages : now - min_u64(now, pages));
-	} while (status == BUSY);
-	return status;
-}
-
 /* Worst case of tables for it: a level-0 table and a frame of records per block. */
 static uint64_t tables_for(uint64_t bytes)
 {
@@ -168,24 +155,29 @@ static uint64_t tables_for(uint64_t bytes)
 
 enum status quota_grow(struct pgm *pgm, uint64_t bytes)
 {
-	enum status status = resize(pgm, ACCOUNT_BASE, bytes >> PAGE_SHIFT, true);
+	enum status status = account_adjust(&pgm->account, ACCOUNT_BASE, (int64_t)(bytes >> PAGE_SHIFT));
 
 	if (status != OK)
 		return status;
-	status = resize(pgm, ACCOUNT_TABLE, tables_for(bytes), true);
+	status = account_adjust(&pgm->account, ACCOUNT_TABLE, (int64_t)tables_for(bytes));
 	if (status != OK)
-		quota_shrink(pgm, bytes);
+		quota_return(pgm, ACCOUNT_BASE, bytes >> PAGE_SHIFT);
 	return status;
 }
 
-/* Tables stay until the machine ends, and so does their share. */
+void quota_return(struct pgm *pgm, enum account_kind kind, uint64_t pages)
+{
+	enum status status = account_adjust(&pgm->account, kind, -(int64_t)pages);
+
+	/* Something holds more than what would be left: the machine keeps the larger quota. Of tables that is to be expected. */
+	if (status != OK && kind != ACCOUNT_TABLE)
+		log_line("pgm: the quota stays as it is: %s", status_text(status));
+}
+
 void quota_shrink(struct pgm *pgm, uint64_t bytes)
 {
-	enum status status = resize(pgm, ACCOUNT_BASE, bytes >> PAGE_SHIFT, false);
-
-	/* Something else still holds more than what would be left: the machine keeps the larger quota. */
-	if (status != OK)
-		log_line("pgm: the quota stays as it is: %s", status_text(status));
+	quota_return(pgm, ACCOUNT_BASE, bytes >> PAGE_SHIFT);
+	quota_return(pgm, ACCOUNT_TABLE, tables_for(bytes));
 }
 
 static enum status finish(struct pgm *pgm)

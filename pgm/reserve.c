@@ -19,7 +19,7 @@ static enum status refill(struct pgm *pgm)
 	unsigned room = HANDY_SIZE - h->count, got = 0;
 	enum status status;
 
-	if (mm_fault_injected(MM_SITE_HANDY))
+	if (mm_fault_injected(MM_SITE_HANDY, pgm->account.owner))
 		return NO_MEMORY;
 	COUNT(pgm, handy_refills);
 	status = frame_alloc_many(&pgm->account, room < HANDY_REFILL ? room : HANDY_REFILL, &h->frame[h->count], &got);

@@ -16,15 +16,17 @@
 #define STEP_BLOCKS 512u
 #define PAGE_FLAGS (PAGE_WRITTEN | PAGE_PINNED | PAGE_SHADOWED | PAGE_READ_ONLY | PAGE_HANDLER_SOFTWARE)
 
-static void drop_tables(struct pgm *pgm)
+static enum status drop_tables(struct pgm *pgm)
 {
+	enum status status;
 	struct gather gather;
 
 	gather_begin(&gather, &pgm->flush, &pgm->account);
-	slat_clear(&pgm->slat, &gather);
+	status = slat_clear_step(&pgm->slat, &gather);
 	gather_flush(&gather);
 	gather_finish(&gather);
 	__atomic_store_n(&pgm->mark_tables, 0, __ATOMIC_RELAXED);
+	return status;
 }
 
 static void clear_frame(hpa_t frame)
@@ -141,9 +143,12 @@ enum status pgm_reset_step(struct pgm *pgm, bool zero_ram)
 		pgm_collapse_hold(pgm, true);
 		while (__atomic_load_n(&pgm->collapse.block, __ATOMIC_ACQUIRE))
 			(void)pgm_collapse_step(pgm); /* held: it gives up what it has begun */
-		drop_tables(pgm);
-		rom_reset(pgm);
 		pgm->reset = (struct reset_state){ .started = true };
+	}
+	if (!pgm->reset.unmapped) {
+		pgm->reset.unmapped = drop_tables(pgm) == OK;
+		if (pgm->reset.unmapped)
+			rom_reset(pgm);
 		return BUSY;
 	}
 	status = reset_blocks(pgm, zero_ram);

@@ -56,38 +56,53 @@ static enum status add_range(struct pgm *pgm, gpa_t base, uint64_t size, const c
 {
 	struct pgm_range range = { .base = base.v, .size = size, .type = PAGE_ROM };
 
-	if (size > ROM_MAX_SIZE)
-		return BAD_VALUE;
 	for (unsigned i = 0; name[i] && i < PGM_NAME - 1; i++)
 		range.name[i] = name[i];
 	return range_add(pgm, &range);
 }
 
-/* What goes beyond the pages that every machine is promised for ROM raises its account. */
+/* What goes beyond the pages that every machine is promised for ROM is in its account besides. */
+static uint64_t beyond_promise(uint64_t pages)
+{
+	return max_u64(pages, PGM_ROM_PAGES) - PGM_ROM_PAGES;
+}
+
 static enum status reserve(struct pgm *pgm, uint64_t pages)
 {
-	uint64_t before = max_u64(pgm->rom_pages, PGM_ROM_PAGES),
-		 after = max_u64(pgm->rom_pages + pages, PGM_ROM_PAGES);
-	enum status status = OK;
+	uint64_t more = beyond_promise(pgm->rom_pages + pages) - beyond_promise(pgm->rom_pages);
+	enum status status = account_adjust(&pgm->account, ACCOUNT_BASE, (int64_t)more);
 
-	if (after > before)
-		status = account_resize(&pgm->account, ACCOUNT_BASE,
-					pgm->account.reserved[ACCOUNT_BASE] + (after - before));
 	if (status == OK)
 		pgm->rom_pages += pages;
 	return status;
 }
 
-enum status pgm_add_rom(struct pgm *pgm, gpa_t base, uint64_t size, const char *name)
+static void unreserve(struct pgm *pgm, uint64_t pages)
 {
-	enum status status = add_range(pgm, base, size, name);
+	pgm->rom_pages -= pages;
+	quota_return(pgm, ACCOUNT_BASE, beyond_promise(pgm->rom_pages + pages) - beyond_promise(pgm->rom_pages));
+}
 
+/* The account first: a range that is there can't be taken back without a trace in the records. */
+static enum status add_reserved(struct pgm *pgm, gpa_t base, uint64_t size, const char *name, unsigned copies)
+{
+	uint64_t pages = (size >> PAGE_SHIFT) * copies;
+	enum status status;
+
+	if (size > ROM_MAX_SIZE)
+		return BAD_VALUE;
+	status = reserve(pgm, pages);
 	if (status != OK)
 		return status;
-	status = reserve(pgm, size >> PAGE_SHIFT);
+	status = add_range(pgm, base, size, name);
 	if (status != OK)
-		range_remove(pgm, base);
+		unreserve(pgm, pages);
 	return status;
+}
+
+enum status pgm_add_rom(struct pgm *pgm, gpa_t base, uint64_t size, const char *name)
+{
+	return add_reserved(pgm, base, size, name, 1);
 }
 
 static void rom_free(struct rom *rom)
@@ -131,12 +146,7 @@ enum status pgm_add_shadowed_rom(struct pgm *pgm, gpa_t base, uint64_t size, con
 	rom = rom_make(base, size);
 	if (!rom)
 		return NO_MEMORY;
-	status = add_range(pgm, base, size, name);
-	if (status == OK) {
-		status = reserve(pgm, 2 * (size >> PAGE_SHIFT));
-		if (status != OK)
-			range_remove(pgm, base);
-	}
+	status = add_reserved(pgm, base, size, name, 2);
 	if (status != OK) {
 		rom_free(rom);
 		return status;
@@ -191,16 +201,13 @@ static void protect_page(struct pgm *pgm, struct rom *rom, struct block *b, gpa_
 
 static enum status protect_range(struct pgm *pgm, struct rom *rom, uint64_t first, uint64_t end, enum rom_mode mode)
 {
-	enum status status = OK;
+	enum status status = blocks_make_detailed(pgm, first, end); /* so that no page changes if not all can */
 	struct gather gather;
 
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	for (uint64_t a = first; a < end && status == OK; a += PAGE_SIZE) {
-		struct block *b;
+		struct block *b = block_find(pgm, gpa(a));
 
-		status = block_get(pgm, gpa(a), &b);
-		if (status != OK)
-			break;
 		block_lock(b);
 		status = block_make_detailed(pgm, b, gpa(a), &gather);
 		if (status == OK)

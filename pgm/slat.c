@@ -166,13 +166,25 @@ void slat_set(const struct slat *slat, uint64_t *entry, uint64_t value, struct g
 		gather_flush(gather);
 }
 
+/* A 1 GiB leaf goes whole, unless another block's owner has split it meanwhile: the other blocks come back from faults. */
+static void huge_drop(uint64_t *slot, uint64_t leaf, struct gather *gather)
+{
+	if (__atomic_compare_exchange_n(slot, &leaf, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+		gather_flush(gather);
+}
+
 void slat_drop_page(struct slat *slat, gpa_t where, struct gather *gather)
 {
 	unsigned level;
-	uint64_t *entry = slat_find(slat, where, &level);
+	uint64_t *entry = slat_find(slat, where, &level), value = __atomic_load_n(entry, __ATOMIC_ACQUIRE);
 
-	if (slat_present(slat, *entry))
+	/* Above level 1 another block's owner may just link a table here, or split a 1 GiB leaf: that isn't ours to drop. */
+	if (!slat_present(slat, value) || !pt_is_leaf(slat->format, level, value))
+		return;
+	if (level < 2)
 		slat_set(slat, entry, 0, gather);
+	else
+		huge_drop(entry, value, gather);
 }
 
 /* The entry of this level if its table is there. */
@@ -268,10 +280,8 @@ void slat_drop_block(struct slat *slat, gpa_t where, struct gather *gather)
 	uint64_t *entry = block_entry(slat, where);
 	uint64_t *slot, old;
 
-	/* A 1 GiB leaf goes whole: the other blocks come back from faults. */
 	if (huge_leaf(slat, where, &slot, &old)) {
-		if (__atomic_compare_exchange_n(slot, &old, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
-			gather_flush(gather);
+		huge_drop(slot, old, gather);
 		entry = block_entry(slat, where);
 	}
 	if (!entry)
@@ -340,27 +350,48 @@ void slat_free_tables(struct slat *slat, hpa_t frame, unsigned level, struct gat
 	__atomic_fetch_sub(&slat->tables, 1, __ATOMIC_RELAXED);
 }
 
-void slat_clear(struct slat *slat, struct gather *gather)
+/* Frees what is below `table`, as long as *left lasts. True: nothing is left there. */
+static bool clear_below(struct slat *slat, uint64_t *table, unsigned level, unsigned *left, struct gather *gather)
 {
 	const struct pt_format *f = slat->format;
-	uint64_t *root = direct_pointer(slat->root);
 
 	for (unsigned i = 0; i < ENTRIES; i++) {
-		uint64_t old = __atomic_exchange_n(&root[i], 0, __ATOMIC_ACQ_REL);
-
-		if (old & f->present)
-			slat_free_tables(slat, hpa(old & f->address), f->levels - 2u, gather);
+		if ((table[i] & f->present) && !pt_is_leaf(f, level, table[i])) {
+			if (level > 1 && !clear_below(slat, table_of(table[i], f), level - 1, left, gather))
+				return false;
+			if (!*left)
+				return false;
+			--*left;
+			gather_frame(gather, hpa(table[i] & f->address), ACCOUNT_TABLE);
+			__atomic_fetch_sub(&slat->tables, 1, __ATOMIC_RELAXED);
+		}
+		if (table[i])
+			__atomic_store_n(&table[i], 0, __ATOMIC_RELAXED);
 	}
+	return true;
 }
 
-void slat_destroy(struct slat *slat)
+enum status slat_clear_step(struct slat *slat, struct gather *gather)
 {
+	unsigned left = SLAT_STEP_TABLES;
+
+	return clear_below(slat, direct_pointer(slat->root), slat->format->levels - 1u, &left, gather) ? OK : BUSY;
+}
+
+enum status slat_destroy_step(struct slat *slat)
+{
+	enum status status;
 	struct gather gather;
 
 	if (!slat->tables)
-		return;
+		return OK;
 	gather_begin(&gather, NULL, slat->account);
-	slat_free_tables(slat, slat->root, slat->format->levels - 1u, &gather);
+	status = slat_clear_step(slat, &gather);
+	if (status == OK) {
+		gather_frame(&gather, slat->root, ACCOUNT_TABLE);
+		slat->root = HPA_NONE;
+		slat->tables = 0;
+	}
 	gather_finish(&gather);
-	slat->root = HPA_NONE;
+	return status;
 }

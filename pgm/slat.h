@@ -28,10 +28,15 @@ struct slat {
 };
 
 enum status slat_create(struct slat *slat, const struct pt_format *format, struct account *account) must_check;
-/* All tables back; no vcpu may use them any more. */
-void slat_destroy(struct slat *slat);
-/* Everything below the root goes; the root stays. No vcpu may run, nobody else may be in the tables. */
-void slat_clear(struct slat *slat, struct gather *gather);
+/* At most so many tables go in one step; it reads their entries, no more. */
+#define SLAT_STEP_TABLES 128u
+/* All tables back, in bounded steps: call until it is OK (BUSY: more to do). No vcpu may use them any more. */
+enum status slat_destroy_step(struct slat *slat) must_check;
+/*
+ * Everything below the root goes, in bounded steps, the root stays: OK at the end, BUSY before. No vcpu may run, nobody else may
+ * be in the tables, until then.
+ */
+enum status slat_clear_step(struct slat *slat, struct gather *gather) must_check;
 /* Gives back a table that was taken out, and all below it. */
 void slat_free_tables(struct slat *slat, hpa_t table, unsigned level, struct gather *gather);
 

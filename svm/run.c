@@ -111,6 +111,8 @@ static void arm_event(struct svm_vcpu *svm)
 
 	svm->injected = vcpu->inject;
 	vcpu->inject.kind = EVENT_NONE;
+	if (!(svm->vmcb->save.cr0 & CR0_PE))
+		svm->injected.has_error_code = false; /* nothing in real mode pushes one, but the processor would */
 	control->event_inject = svm_event_encode(&svm->injected);
 	svm->armed |= ARMED_EVENT;
 	if (svm->injected.kind == EVENT_NMI) {

@@ -23,12 +23,12 @@
  * each walk (APM vol. 2 section 15.25.10), so the registers have none. QEMU marks them accessed, in a bit that
  * the format reserves: it is not held against the guest.
  */
-static void fetch_pdptes(struct vcpu *vcpu, struct walk_context *c)
+void vcpu_fetch_pdptes(const struct vcpu *vcpu, struct walk_context *c, enum pgm_origin origin)
 {
 	if (hv_capabilities.slat == SLAT_EPT)
 		memcpy(c->pdpte, vcpu->hv->pdpte, sizeof(c->pdpte));
 	else if (pgm_read(vcpu->machine->pgm, gpa(c->cr3 & BITS(31, 5) & ~c->a20_mask), c->pdpte, sizeof(c->pdpte),
-			  ORIGIN_GUEST, NULL) != OK)
+			  origin, NULL) != OK)
 		memset(c->pdpte, 0, sizeof(c->pdpte));
 	for (unsigned i = 0; i < 4 && hv_capabilities.slat == SLAT_NPT; i++)
 		c->pdpte[i] &= ~PDPTE_MARKED_BY_QEMU;
@@ -46,7 +46,7 @@ void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *c)
 	c->rflags = h->rflags;
 	c->a20_mask = __atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED);
 	if ((c->cr0 & CR0_PG) && (c->cr4 & CR4_PAE) && !(c->efer & EFER_LMA))
-		fetch_pdptes(vcpu, c);
+		vcpu_fetch_pdptes(vcpu, c, ORIGIN_GUEST);
 	c->pkru = 0;
 	c->cpl = !(h->cr0 & CR0_PE) ? 0 : h->rflags & RFLAGS_VM ? 3 : SEG_ATTR_DPL(h->segment[SEG_SS].attributes);
 	c->physical_bits = cpuid_physical_bits(vcpu->machine->cpuid);
@@ -211,6 +211,13 @@ static void park(struct vcpu *vcpu, const char *why)
 	vcpu->park_told = true;
 }
 
+static void memory_is_back(struct vcpu *vcpu)
+{
+	log_line("vm %s: vcpu %u goes on: memory has come back", vcpu->machine->name, vcpu->id);
+	vcpu->park_told = false;
+	vcpu->park_text[0] = 0;
+}
+
 static enum exit_action unhandled(struct vcpu *vcpu, const struct emulate_env *env)
 {
 	char bytes[15 * 3 + 1] = "";
@@ -229,43 +236,13 @@ enum exit_action exit_emulate(struct vcpu *vcpu)
 	vcpu_emulate_env(vcpu, &env);
 	switch (emulate_instruction(vcpu->hv, &env)) {
 	case EMULATE_DONE:
-	case EMULATE_FAULT: return ACTION_ENTER;
+	case EMULATE_FAULT:
+		if (unlikely(vcpu->park_told))
+			memory_is_back(vcpu);
+		return ACTION_ENTER;
 	case EMULATE_STOP: park(vcpu, "no memory for an access by the emulator"); return ACTION_HALT;
 	default: return unhandled(vcpu, &env);
 	}
-}
-
-bool vcpu_skip_slowly(struct vcpu *vcpu)
-{
-	struct hv_vcpu *h = vcpu->hv;
-	unsigned length = h->exit.length;
-	uint64_t next;
-
-	if (!length) {
-		struct emulate_env env;
-		enum emulate_result result;
-
-		vcpu_emulate_env(vcpu, &env);
-		length = emulate_length(h, &env, &result);
-		if (!length) {
-			if (result == EMULATE_UNHANDLED)
-				vcpu_inject_ud(vcpu);
-			return false;
-		}
-	}
-	hv_need(h, REGS_SHADOW);
-	next = h->rip + length;
-	if ((next ^ h->rip) >> 32) {
-		hv_need(h, REGS_CONTROL | REGS_SEGMENTS);
-		if (!(h->efer & EFER_LMA) || !(h->segment[SEG_CS].attributes & SEG_ATTR_L))
-			next &= BITS(31, 0);
-	}
-	h->rip = next;
-	if (h->interrupt_shadow) {
-		h->interrupt_shadow = false;
-		hv_changed(h, REGS_SHADOW);
-	}
-	return true;
 }
 
 enum exit_action exit_io(struct vcpu *vcpu)
@@ -304,13 +281,6 @@ static enum pgm_verdict take_fault(struct vcpu *vcpu, gpa_t where, unsigned acce
 	if (unlikely(__atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED)))
 		return pgm_a20_fault(pgm, where, access);
 	return pgm_fault(pgm, where, access);
-}
-
-static void memory_is_back(struct vcpu *vcpu)
-{
-	log_line("vm %s: vcpu %u goes on: memory has come back", vcpu->machine->name, vcpu->id);
-	vcpu->park_told = false;
-	vcpu->park_text[0] = 0;
 }
 
 enum exit_action exit_slat_fault(struct vcpu *vcpu)

@@ -115,17 +115,34 @@ static bool write_cr4_guest(struct vcpu *vcpu, uint64_t value)
 	return true;
 }
 
+/* CR8 is the local APIC's TPR, at which others look while they raise an interrupt. */
+static bool write_priority(struct vcpu *vcpu, uint64_t value)
+{
+	if (value >> 4)
+		return false;
+	lock_acquire(&vcpu->machine->lock);
+	lapic_set_cr8(vcpu->lapic, value);
+	lock_release(&vcpu->machine->lock);
+	return true;
+}
+
+static uint64_t read_priority(struct vcpu *vcpu)
+{
+	uint64_t value;
+
+	lock_acquire(&vcpu->machine->lock);
+	value = lapic_cr8(vcpu->lapic);
+	lock_release(&vcpu->machine->lock);
+	return value;
+}
+
 static bool write_control(struct vcpu *vcpu, unsigned number, uint64_t value)
 {
 	switch (number) {
 	case 0: return write_cr0_guest(vcpu, value);
 	case 3: return write_cr3_guest(vcpu, value);
 	case 4: return write_cr4_guest(vcpu, value);
-	default:
-		if (value >> 4)
-			return false;
-		lapic_set_cr8(vcpu->lapic, value);
-		return true;
+	default: return write_priority(vcpu, value);
 	}
 }
 
@@ -135,21 +152,8 @@ static uint64_t read_control(struct vcpu *vcpu, unsigned number)
 	case 0: return vcpu->hv->cr0;
 	case 3: return vcpu->hv->cr3;
 	case 4: return vcpu->hv->cr4;
-	default: return lapic_cr8(vcpu->lapic);
+	default: return read_priority(vcpu);
 	}
-}
-
-/* Fetches and decodes the instruction for processors that don't say which register it names. */
-static bool decode_at_rip(struct vcpu *vcpu, struct instruction *in)
-{
-	struct emulate_env env;
-	enum emulate_result result;
-
-	vcpu_emulate_env(vcpu, &env);
-	result = emulate_decode(vcpu->hv, &env, in);
-	if (result == EMULATE_UNHANDLED)
-		vcpu_inject_ud(vcpu);
-	return result == EMULATE_DONE;
 }
 
 /* CR moves: ModRM.reg names the control register, ModRM.rm the general one; LMSW is 0F 01 /6, CLTS 0F 06. */
@@ -159,7 +163,7 @@ static bool complete_cr(struct vcpu *vcpu)
 	struct emulate_env env;
 	struct instruction in;
 
-	if (!decode_at_rip(vcpu, &in))
+	if (!vcpu_decode(vcpu, &in))
 		return false;
 	exit->length = in.length;
 	exit->cr.clts = in.opcode == 0x06;
@@ -208,46 +212,6 @@ enum exit_action exit_cr_access(struct vcpu *vcpu)
 		return ACTION_ENTER;
 	}
 	hv_changed(h, REGS_CONTROL);
-	(void)vcpu_skip(vcpu);
-	return ACTION_ENTER;
-}
-
-enum exit_action exit_dr_access(struct vcpu *vcpu)
-{
-	struct hv_vcpu *h = vcpu->hv;
-	struct hv_exit *exit = &h->exit;
-	struct instruction in;
-	unsigned number;
-
-	hv_need(h, REGS_DEBUG | REGS_RSP | REGS_CONTROL);
-	if (!exit->dr.decoded) {
-		if (!decode_at_rip(vcpu, &in))
-			return ACTION_ENTER;
-		exit->length = in.length;
-		exit->dr.gpr = (uint8_t)((in.modrm & 7) | (in.rex & REX_B ? 8 : 0));
-	}
-	number = exit->dr.number;
-	if (number == 4 || number == 5) {
-		if (h->cr4 & CR4_DE) {
-			vcpu_inject_ud(vcpu);
-			return ACTION_ENTER;
-		}
-		number += 2;
-	}
-	if (!exit->dr.write) {
-		h->gpr[exit->dr.gpr] = h->dr[number];
-		hv_changed(h, REGS_RSP);
-	} else if (number >= 6 && h->gpr[exit->dr.gpr] >> 32) {
-		vcpu_inject_gp(vcpu);
-		return ACTION_ENTER;
-	} else {
-		h->dr[number] = h->gpr[exit->dr.gpr];
-		if (number == 6)
-			h->dr[6] = (h->dr[6] & UINT64_C(0xe00f)) | UINT64_C(0xffff0ff0);
-		if (number == 7)
-			h->dr[7] = (h->dr[7] & UINT64_C(0xffff2bff)) | UINT64_C(0x400);
-		hv_changed(h, REGS_DEBUG);
-	}
 	(void)vcpu_skip(vcpu);
 	return ACTION_ENTER;
 }

@@ -13,8 +13,6 @@
 /* A locked instruction that loses against other CPUs this often goes back to the guest and comes again. */
 #define MOST_TRIES 64u
 
-#define DR6_SINGLE_STEP BIT(14)
-
 static inline void begin(struct emulation *e, struct hv_vcpu *vcpu, struct emulate_env *env)
 {
 	uint16_t code;
@@ -137,12 +135,6 @@ static bool lock_allowed(const struct emulation *e)
 	       (e->operation->lockable >> instruction_group(&e->instruction)) & 1;
 }
 
-static void single_step(struct hv_vcpu *vcpu)
-{
-	vcpu->dr[6] |= DR6_SINGLE_STEP;
-	vcpu->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_DB };
-}
-
 /* The instruction is done: what every one of them leaves behind. */
 static void complete(struct emulation *e)
 {
@@ -161,7 +153,7 @@ static void complete(struct emulation *e)
 	}
 	vcpu->exit.byte_count = 0; /* those bytes belong to an instruction that is behind us */
 	if (unlikely(old & RFLAGS_TF) && !e->shadow)
-		single_step(vcpu);
+		emulate_single_step(vcpu);
 }
 
 enum emulate_result emulate_instruction(struct hv_vcpu *vcpu, struct emulate_env *env)

@@ -10,6 +10,7 @@
 #define VM_EMULATE_H
 
 #include "arch/x86_64/hv.h"
+#include "arch/x86_64/registers.h"
 
 enum emulate_result {
 	EMULATE_DONE, /* registers updated, rip behind the instruction (or at it, in the middle of a REP that yields) */
@@ -61,6 +62,19 @@ enum emulate_result emulate_instruction(struct hv_vcpu *vcpu, struct emulate_env
  * processor gives no length. 0 with *result telling why (FAULT: the fetch faults, vcpu->inject is set).
  */
 unsigned emulate_length(struct hv_vcpu *vcpu, struct emulate_env *env, enum emulate_result *result);
+
+#define DR6_SINGLE_STEP BIT(14)
+
+/* The trap behind an instruction that began with TF set. An event that is to be delivered already goes first. */
+static inline void emulate_single_step(struct hv_vcpu *vcpu)
+{
+	if (vcpu->inject.kind != EVENT_NONE)
+		return;
+	hv_need(vcpu, REGS_DEBUG);
+	vcpu->dr[6] |= DR6_SINGLE_STEP;
+	hv_changed(vcpu, REGS_DEBUG);
+	vcpu->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_DB };
+}
 
 struct instruction;
 /* Fetches and decodes the instruction at cs:rip for code that acts on it itself (control and debug registers). */

@@ -20,6 +20,9 @@
 #include "vm/load.h"
 #include "vm/schedule.h"
 
+/* Steps of a machine's end between two looks at the monitor. */
+#define GIVE_BACK_STEPS 16u
+
 static struct machine *machines[CONFIG_MAX_MACHINES];
 static unsigned count;
 
@@ -72,9 +75,35 @@ struct machine *machine_find(const char *name)
 	return NULL;
 }
 
+static bool stands_still(const struct machine *m)
+{
+	return !__atomic_load_n(&m->vcpus_inside, __ATOMIC_ACQUIRE) && state_of(m) == MACHINE_PAUSED;
+}
+
 uint64_t machine_now(const struct machine *m)
 {
-	return host_now_ns() - m->clock_base;
+	return (stands_still(m) ? m->left_ns : host_now_ns()) - m->clock_base;
+}
+
+void machine_vcpu_left(struct machine *m)
+{
+	m->left_ns = host_now_ns();
+	m->left_tsc = rdtsc();
+}
+
+/*
+ * Time goes on where it stood when the last vcpu left, not where somebody asked for the pause: the guest has seen
+ * what lies between. All of its clocks do, or it would find its time stamp counter running away from the others.
+ */
+static void clocks_go_on(struct machine *m)
+{
+	uint64_t ticks = rdtsc() - m->left_tsc;
+
+	m->clock_base += host_now_ns() - m->left_ns;
+	for (unsigned i = 0; i < m->vcpu_count; i++) {
+		m->vcpu[i]->hv->tsc_offset -= ticks;
+		m->vcpu[i]->hv->tsc_changed = true;
+	}
 }
 
 /* All CPUs that run this machine with an older generation leave the guest; then they see REQUEST_FLUSH before they enter again. */
@@ -175,12 +204,10 @@ static enum status create_vcpus(struct machine *m)
 	return OK;
 }
 
-static void destroy(struct machine *m)
+/* All but the memory, which nobody finds any more. */
+static void take_down(struct machine *m)
 {
-	enum status status = BUSY;
-
 	machines_worker_enter(); /* a flush of its might just be looking at the vcpus */
-
 	for (unsigned i = 0; i < m->vcpu_count; i++) {
 		vcpu_destroy(m->vcpu[i]);
 		m->vcpu[i] = NULL;
@@ -191,12 +218,31 @@ static void destroy(struct machine *m)
 	if (m->cpuid)
 		cpuid_policy_destroy(m->cpuid);
 	m->cpuid = NULL;
-	while (m->pgm && status == BUSY)
-		status = pgm_destroy_step(m->pgm);
-	if (m->pgm && status != OK)
-		log_line("vm %s: memory was not given back in full: %s", m->name, status_text(status));
+	m->leaving = m->pgm;
 	m->pgm = NULL;
 	machines_worker_leave();
+}
+
+/* Some steps of giving the memory back; true: that was all. */
+static bool give_back(struct machine *m)
+{
+	enum status status = m->leaving ? BUSY : OK;
+
+	for (unsigned i = 0; i < GIVE_BACK_STEPS && status == BUSY; i++)
+		status = pgm_destroy_step(m->leaving);
+	if (status == BUSY)
+		return false;
+	if (status != OK)
+		log_line("vm %s: memory was not given back in full: %s", m->name, status_text(status));
+	m->leaving = NULL;
+	return true;
+}
+
+static void destroy(struct machine *m)
+{
+	take_down(m);
+	while (!give_back(m))
+		;
 }
 
 static enum status build(struct machine *m, char *why, size_t size)
@@ -288,18 +334,19 @@ enum status machine_pause(struct machine *m)
 {
 	if (!state_change(m, MACHINE_RUNNING, MACHINE_PAUSED))
 		return BAD_STATE;
-	m->paused_at = host_now_ns();
 	leave_all(m);
 	return OK;
 }
 
 enum status machine_resume(struct machine *m)
 {
+	if (state_of(m) != MACHINE_PAUSED)
+		return BAD_STATE;
 	if (__atomic_load_n(&m->vcpus_inside, __ATOMIC_ACQUIRE))
-		return state_of(m) == MACHINE_PAUSED ? BUSY : BAD_STATE;
+		return BUSY;
+	clocks_go_on(m);
 	if (!state_change(m, MACHINE_PAUSED, MACHINE_RUNNING))
 		return BAD_STATE;
-	m->clock_base += host_now_ns() - m->paused_at;
 	for (unsigned i = 0; i < m->vcpu_count; i++)
 		schedule_add(m->vcpu[i]);
 	return OK;
@@ -321,8 +368,6 @@ enum status machine_reset(struct machine *m)
 		return BAD_STATE;
 	if (__atomic_exchange_n(&m->end_decided, 1, __ATOMIC_ACQ_REL))
 		return BUSY;
-	if (state == MACHINE_PAUSED)
-		m->clock_base += host_now_ns() - m->paused_at;
 	m->end = END_RESET;
 	m->restart = true;
 	let_end(m);
@@ -376,6 +421,7 @@ static void end_line(const struct machine *m, char *line, size_t size)
 /* Memory is as after power-on; now the rest, and the loader again. */
 static enum status start_over(struct machine *m, char *why, size_t size)
 {
+	clocks_go_on(m);
 	lock_acquire(&m->lock);
 	board_reset(m);
 	lock_release(&m->lock);
@@ -426,8 +472,11 @@ bool machines_reap(void (*ended)(struct machine *machine, const char *text))
 			reset_step(m, ended);
 			continue;
 		}
+		if (!m->leaving)
+			take_down(m);
+		if (!give_back(m))
+			continue;
 		end_line(m, line, sizeof(line));
-		destroy(m);
 		__atomic_store_n(&m->state, MACHINE_OFF, __ATOMIC_RELEASE);
 		ended(m, line);
 	}

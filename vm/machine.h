@@ -85,6 +85,7 @@ struct machine {
 	uint32_t state;       /* enum machine_state; atomic */
 	struct spinlock lock; /* RANK_MACHINE: the devices' lock */
 	struct pgm *pgm;
+	struct pgm *leaving; /* its memory while it is given back, piece by piece; boot CPU only */
 	struct bus bus;
 	struct board *board; /* the devices; vm/board.c */
 	struct cpuid_policy *cpuid;
@@ -93,7 +94,8 @@ struct machine {
 	uint32_t vcpus_inside; /* atomic: vcpus that a host CPU still holds */
 
 	uint64_t clock_base; /* host ns at clock 0; moves on by the length of each pause */
-	uint64_t paused_at;
+	uint64_t left_ns,
+		left_tsc;  /* host clock and TSC when the last vcpu left: the guest's clocks stand still since */
 	uint64_t tsc_base; /* host TSC at guest TSC 0 */
 
 	uint32_t end_decided; /* atomic */
@@ -141,7 +143,9 @@ void machines_worker_enter(void);
 void machines_worker_leave(void);
 const char *machine_state_name(const struct machine *machine);
 
-/* Nanoseconds of the machine's clock. */
+/* A vcpu has left its host CPU; there, just before vcpus_inside goes down. */
+void machine_vcpu_left(struct machine *machine);
+/* Nanoseconds of the machine's clock; never less than before. */
 uint64_t machine_now(const struct machine *machine);
 
 /* Console input from the monitor: bytes taken. Any CPU. */

@@ -33,23 +33,31 @@ static enum status read_tsc(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 	return OK;
 }
 
+/* The counter jumps: a deadline that is set lies elsewhere in time then. */
+static void move_tsc(struct vcpu *vcpu, uint64_t by)
+{
+	struct machine *m = vcpu->machine;
+
+	vcpu->hv->tsc_offset += by;
+	vcpu->hv->tsc_changed = true;
+	vcpu->msr.tsc_adjust += by;
+	lock_acquire(&m->lock);
+	lapic_tsc_changed(vcpu->lapic);
+	machine_look_at_timers(m);
+	lock_release(&m->lock);
+}
+
 static enum status write_tsc(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
-	uint64_t offset = *value - rdtsc();
-
 	(void)msr;
-	vcpu->msr.tsc_adjust += offset - vcpu->hv->tsc_offset;
-	vcpu->hv->tsc_offset = offset;
-	vcpu->hv->tsc_changed = true;
+	move_tsc(vcpu, *value - rdtsc() - vcpu->hv->tsc_offset);
 	return OK;
 }
 
 static enum status write_tsc_adjust(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
 	(void)msr;
-	vcpu->hv->tsc_offset += *value - vcpu->msr.tsc_adjust;
-	vcpu->msr.tsc_adjust = *value;
-	vcpu->hv->tsc_changed = true;
+	move_tsc(vcpu, *value - vcpu->msr.tsc_adjust);
 	return OK;
 }
 
@@ -169,9 +177,17 @@ static enum status write_pat(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 	return OK;
 }
 
+/* It is the processor's own that the guest gets: where there is none, touching it would fault in the host. */
+static enum status read_tsc_aux(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
+{
+	(void)msr;
+	*value = vcpu->msr.tsc_aux;
+	return cpuid_has_tsc_aux(vcpu->machine->cpuid) ? OK : MSR_STATUS_GP;
+}
+
 static enum status write_tsc_aux(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
-	if (*value >> 32)
+	if (*value >> 32 || !cpuid_has_tsc_aux(vcpu->machine->cpuid))
 		return MSR_STATUS_GP;
 	vcpu->msr.tsc_aux = *value;
 	wrmsr(msr, *value); /* the host doesn't use it; each vcpu brings its own when it is loaded */
@@ -229,7 +245,7 @@ static const struct msr_rule table[] = {
 	{ 0xc0000080, 0xc0000080, read_efer, write_efer, 0, 0, 0 },
 	{ 0xc0000081, 0xc0000084, read_system, write_system, 0, 0, 0 },
 	{ 0xc0000100, 0xc0000102, read_system, write_system, 0, 0, 0 },
-	{ 0xc0000103, 0xc0000103, .write = write_tsc_aux, STORED(tsc_aux) },
+	{ 0xc0000103, 0xc0000103, read_tsc_aux, write_tsc_aux, 0, 0, 0 },
 	{ 0xc0010000, 0xc0010007, NULL, NULL, 0, 0, 0 },                 /* AMD performance counters, probed blindly */
 	{ 0xc0010010, 0xc0010010, NULL, NULL, 0, 0, 0 },                 /* SYSCFG */
 	{ 0xc0010015, 0xc0010015, NULL, NULL, UINT64_C(1) << 24, 0, 0 }, /* HWCR: TSC runs at P0 */

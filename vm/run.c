@@ -155,6 +155,9 @@ void machine_timer_moved(struct machine *m)
 		vcpu_request(first, REQUEST_TIMER);
 }
 
+/* A guest's timer may be centuries off, and would come round to a moment in the past as a time stamp: an hour, then look again. */
+#define LONGEST_WAIT_NS UINT64_C(3600000000000)
+
 /* Timers that are due, and the moment at which to look again. */
 static void run_timers(struct vcpu *vcpu, uint64_t slice_end)
 {
@@ -172,7 +175,7 @@ static void run_timers(struct vcpu *vcpu, uint64_t slice_end)
 		vcpu->wakeup_ns = next;
 		lock_release(&m->lock);
 		if (next != UINT64_MAX)
-			next = rdtsc() + host_ns_to_tsc(next > now ? next - now : 0);
+			next = rdtsc() + host_ns_to_tsc(next > now ? min_u64(next - now, LONGEST_WAIT_NS) : 0);
 	}
 	vcpu->wakeup = next;
 	vcpu->hv->slice_deadline = next < slice_end ? next : slice_end;

@@ -81,6 +81,7 @@ static void let_go(struct runner *r, struct vcpu **link)
 	*link = v->next;
 	r->info.vcpus--;
 	__atomic_fetch_sub(&r->weight, v->weight, __ATOMIC_RELAXED);
+	machine_vcpu_left(v->machine);
 	__atomic_fetch_sub(&v->machine->vcpus_inside, 1, __ATOMIC_ACQ_REL);
 	schedule_wake(0);
 }

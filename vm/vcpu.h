@@ -54,11 +54,15 @@ static inline bool vcpu_skip(struct vcpu *vcpu)
 	struct hv_vcpu *h = vcpu->hv;
 	uint64_t next = h->rip + h->exit.length;
 
-	if (unlikely(!h->exit.length || !(h->valid & REGS_SHADOW) || h->interrupt_shadow || (next ^ h->rip) >> 32))
+	if (unlikely(!h->exit.length || (~h->valid & (REGS_SHADOW | REGS_RFLAGS)) || h->interrupt_shadow ||
+		     (h->rflags & (RFLAGS_TF | RFLAGS_RF)) || (next ^ h->rip) >> 32))
 		return vcpu_skip_slowly(vcpu);
 	h->rip = next;
 	return true;
 }
+struct instruction;
+/* The instruction at rip, for processors that don't say which register it names. false: an exception is to be injected. */
+bool vcpu_decode(struct vcpu *vcpu, struct instruction *in);
 void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, uint32_t error);
 void vcpu_inject_gp(struct vcpu *vcpu);
 void vcpu_inject_ud(struct vcpu *vcpu);
@@ -67,9 +71,9 @@ enum exit_action exit_cpuid(struct vcpu *vcpu);    /* cpuid.c */
 enum exit_action exit_msr_read(struct vcpu *vcpu); /* msr.c */
 enum exit_action exit_msr_write(struct vcpu *vcpu);
 enum exit_action exit_cr_access(struct vcpu *vcpu); /* control.c */
-enum exit_action exit_dr_access(struct vcpu *vcpu);
 enum exit_action exit_xsetbv(struct vcpu *vcpu);
-enum exit_action exit_io(struct vcpu *vcpu); /* access.c */
+enum exit_action exit_dr_access(struct vcpu *vcpu); /* debug.c */
+enum exit_action exit_io(struct vcpu *vcpu);        /* access.c */
 enum exit_action exit_slat_fault(struct vcpu *vcpu);
 enum exit_action exit_emulate(struct vcpu *vcpu);
 enum exit_action exit_slat_misconfig(struct vcpu *vcpu);
@@ -121,5 +125,7 @@ void msr_pass_through(struct vcpu *vcpu);
 /* The lowest physical address bits, walk context from the registers. */
 struct walk_context;
 void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *context);
+/* The four top entries of PAE paging; the context's cr3 and a20_mask are there. Any CPU. */
+void vcpu_fetch_pdptes(const struct vcpu *vcpu, struct walk_context *context, enum pgm_origin origin);
 
 #endif

@@ -189,7 +189,7 @@ _Static_assert(REGS_RFLAGS == BIT(0) && REGS_RSP == BIT(1) && REGS_CONTROL == BI
 _Static_assert(REGS_ALL == BIT(ARRAY_SIZE(groups_list)) - 1, "the list has them all");
 
 /* What an MMIO exit asks for at once. */
-#define GROUPS_OF_MMIO (REGS_RFLAGS | REGS_CONTROL | REGS_CODE)
+#define GROUPS_OF_MMIO (REGS_CONTROL | REGS_CODE)
 
 void vmx_load(struct hv_vcpu *vcpu, uint32_t groups)
 {
@@ -199,7 +199,6 @@ void vmx_load(struct hv_vcpu *vcpu, uint32_t groups)
 		vmx_make_current(vmx_of(vcpu));
 	vcpu->valid |= missing;
 	if ((missing & GROUPS_OF_MMIO) == GROUPS_OF_MMIO) {
-		load_rflags(vmx_of(vcpu));
 		vmx_load_control(vcpu);
 		load_code(vmx_of(vcpu));
 		missing &= ~GROUPS_OF_MMIO;

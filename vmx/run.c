@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Into the guest and back. This is the path whose instructions count: an exit like CPUID's costs four
+ * Into the guest and back. This is the path whose instructions count: an exit like CPUID's costs five
  * VMREADs, and the entry after it no VMWRITE but RIP's, since a field is written only when its value differs from
  * what the VMCS holds. Everything rarer stands in a function of its own.
  *
@@ -173,13 +173,14 @@ static __attribute__((noinline)) void take_exit(struct hv_vcpu *vcpu, uint32_t r
 		vmx_unload(vcpu); /* as in refused() */
 }
 
-/* Whoever steps over an instruction asks for its shadow, so that comes along; as a rule there is none. */
-static inline void take_shadow(struct vmx_vcpu *v)
+/* Whoever steps over an instruction asks for its shadow and RFLAGS, so these come along; as a rule there is no shadow. */
+static inline void take_flags(struct vmx_vcpu *v)
 {
-	v->hv.valid = 0;
+	v->hv.valid = REGS_RFLAGS;
+	v->hv.rflags = vmcs_read_hot(VMCS_GUEST_RFLAGS);
 	if (unlikely(vmcs_read_hot(VMCS_GUEST_INTERRUPTIBILITY)))
 		return;
-	v->hv.valid = REGS_SHADOW;
+	v->hv.valid = REGS_RFLAGS | REGS_SHADOW;
 	v->hv.interrupt_shadow = false;
 	v->hv.nmi_blocked = false;
 }
@@ -251,7 +252,7 @@ void vmx_run(struct hv_vcpu *vcpu)
 		return;
 	}
 	v->entry.launched = true;
-	take_shadow(v);
+	take_flags(v);
 	vcpu->rip = v->rip_seen = vmcs_read_hot(VMCS_GUEST_RIP);
 	reason = vmcs_read_hot(VMCS_EXIT_REASON);
 	if (unlikely(reason >= REASON_COUNT || vmx_exit_rules[reason].needs != NEED_LENGTH)) {

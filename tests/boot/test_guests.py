@@ -29,6 +29,7 @@ CASES = [
     Case("smc", "smc", 16),
     Case("touch2m", "touch2m", 128, lines=["touched 56 blocks"]),
     Case("registers", "registers", 16),
+    Case("step", "step", 16, lines=["18 steps"]),
     Case("triple", "triple", 16, "", "triple fault"),
     Case("triple-ud2", "triple", 16, "ud2", "triple fault"),
     Case("reset-cf9", "reset", 16, "cf9", "reset"),
@@ -135,6 +136,23 @@ def test_nothing_leaks(boot, pages):
         before = before if turn else monitor.command("info chunks")
     assert monitor.command("check") == ["check: 0 findings"]
     assert without_zeroed(monitor.command("info chunks")) == without_zeroed(before)
+
+
+def test_a_pause_stops_every_clock(boot):
+    """The machine's clocks stand still together, and go on together."""
+    machine = boot("[host]\nwhen_idle = poweroff\n" + section("clocks", "clocks", 16), {"clocks.elf": elf("clocks")}, memory=512)
+    monitor = machine.monitor
+    monitor.wait_guest_line("clocks", "measuring")
+    monitor.command("mode json")
+    for _ in range(2):
+        assert monitor.json("vm pause clocks")["done"] == "paused"
+        held = monitor.json("vm info clocks")["clock_ms"]
+        for _ in range(5):
+            monitor.json("vm list")
+        assert monitor.json("vm info clocks")["clock_ms"] == held
+        assert monitor.json("vm resume clocks")["done"] == "resumed"
+    machine.send("console clocks\rx")
+    judge(machine, [Case("clocks", "clocks", 16)])
 
 
 def test_vector_state_is_kept(boot):

@@ -77,6 +77,17 @@ def test_life_of_a_machine(boot):
     assert machine.wait_end() == (0 if machine.vendor == "svm" else 1)
 
 
+def test_walk_in_pae(boot):
+    """The four top entries stand in a register of the processor, or in memory, as the vendor has it."""
+    machine = boot("[vm pae]\nkernel = pae.elf\nmemory = 16M\ntest_ports = on\n",
+                   {"pae.elf": os.path.join(BUILD, "guests/pae.elf")})
+    monitor = machine.monitor
+    monitor.wait_guest_line("pae", "paging")
+    monitor.command("mode json")
+    answer = monitor.json("walk pae 0x40000123")
+    assert (answer["result"], answer["gpa"]) == ("mapped", "0x400123"), answer
+
+
 def test_line_editing(boot):
     """Backspace, cursor keys, history, completion, and a line that is given up."""
     machine = boot(CONFIG, FILES)

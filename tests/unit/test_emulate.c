@@ -459,6 +459,7 @@ static void test_completion(void **state)
 	assert_false(vcpu.rflags & RFLAGS_RF);
 	assert_false(vcpu.interrupt_shadow);
 	assert_int_equal(vcpu.changed & (REGS_SHADOW | REGS_RFLAGS), REGS_SHADOW | REGS_RFLAGS);
+	assert_true(vcpu.changed & REGS_DEBUG);
 	SET_UP(LONG, 0x48, 0x8b, 0x03);
 	expect_done(3);
 	assert_int_equal(vcpu.changed, 0);

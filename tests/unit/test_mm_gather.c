@@ -118,6 +118,43 @@ static void test_block(void **state)
 	close_account(account);
 }
 
+/* A flush that comes late is asked for again, for no longer than so many attempts, and nothing is free before. */
+static void test_late_flush(void **state)
+{
+	static const uint64_t wanted[] = { 1, 3, INJECT_FLUSH_ATTEMPTS, 0 };
+	struct account *account = open_account(1000, 10, 10), *other = open_account(10, 10, 10);
+
+	for (unsigned i = 0; i < ARRAY_SIZE(wanted); i++) {
+		uint64_t hits = wanted[i] ? wanted[i] : INJECT_FLUSH_ATTEMPTS, late = mm_counters.gather_late;
+		struct inject_plan plan = { .count = wanted[i], .owner = account->owner };
+		struct gather gather;
+		hpa_t frames[2];
+
+		assert_int_equal(frame_alloc(account, ACCOUNT_BASE, gpa(0), &frames[0]), OK);
+		assert_int_equal(table_alloc(account, &frames[1]), OK);
+		watch_start(frames, 2);
+		inject_set(MM_SITE_FLUSH, &plan);
+		gather_begin(&gather, &watch.domain, other);
+		gather_flush(&gather);
+		gather_finish(&gather); /* another machine's flushes aren't looked at */
+		assert_int_equal(watch.syncs, 1);
+		assert_int_equal(inject_count(MM_SITE_FLUSH), 0);
+		gather_begin(&gather, &watch.domain, account);
+		gather_frame(&gather, frames[0], ACCOUNT_BASE);
+		gather_frame(&gather, frames[1], ACCOUNT_TABLE);
+		gather_finish(&gather);
+		assert_int_equal(watch.syncs, 2);
+		assert_int_equal(watch.domain.generation, 43 + hits);
+		assert_int_equal(inject_count(MM_SITE_FLUSH), hits);
+		assert_int_equal(mm_counters.gather_late - late, hits);
+		assert_true(is_free(frames[0]) && is_free(frames[1]));
+		inject_disarm(MM_SITE_FLUSH);
+	}
+	close_account(other);
+	close_account(account);
+	assert_int_equal(frame_check(print_finding, NULL), 0);
+}
+
 /* A shared frame goes with its last reference. (Sharing itself is not built yet: the record is written by hand.) */
 static void test_shared(void **state)
 {
@@ -144,10 +181,8 @@ static void test_shared(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_frames),
-		cmocka_unit_test(test_overflow),
-		cmocka_unit_test(test_block),
-		cmocka_unit_test(test_shared),
+		cmocka_unit_test(test_frames),     cmocka_unit_test(test_overflow), cmocka_unit_test(test_block),
+		cmocka_unit_test(test_late_flush), cmocka_unit_test(test_shared),
 	};
 
 	world_start(32 * MIB);

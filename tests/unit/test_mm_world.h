@@ -93,6 +93,12 @@ __attribute__((unused)) static struct account *open_account(uint64_t base, uint6
 	return account;
 }
 
+__attribute__((unused)) static enum status account_resize(struct account *account, enum account_kind kind,
+							  uint64_t pages)
+{
+	return account_adjust(account, kind, (int64_t)(pages - account->reserved[kind]));
+}
+
 __attribute__((unused)) static void close_account(struct account *account)
 {
 	assert_int_equal(account_close(account), OK);

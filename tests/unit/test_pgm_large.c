@@ -478,6 +478,63 @@ static void test_attack_14_sparse_tebibyte(void **state)
 	account_policy(OVERCOMMIT_RATIO, 10000);
 }
 
+/* The frames that one step of a reset or of the end may give back: what it looks at last may be a whole block more. */
+#define STEP_FRAMES (9 * PAGES_PER_BLOCK + GATHER_ITEMS)
+
+/* 1000 blocks with a page each, a GiB apart; two full ones; under a dirty log. */
+static struct pgm *wide_machine(void)
+{
+	struct pgm_config config = plain_config(KIB * GIB);
+	struct pgm *pgm;
+
+	config.large_pages = false;
+	pgm = make_pgm_of(&config);
+	stamp(pgm, 2 * MIB, 6 * MIB);
+	for (uint64_t i = 0; i < 1000; i++)
+		assert_int_equal(pgm_fault(pgm, gpa(4 * GIB + i * GIB), ACCESS_WRITE), PGM_RESUME);
+	assert_int_equal(pgm_dirty_start(pgm, DIRTY_WRITE_PROTECT), OK);
+	assert_true(pgm->slat.tables > 2000);
+	return pgm;
+}
+
+/* Attack 14: the reset and the end of a TiB go in bounded slices, the tables too. */
+static void test_attack_14_end_in_slices(void **state)
+{
+	struct pgm *pgm;
+	enum status status;
+	unsigned resets = 0, steps = 0;
+	uint64_t before, tables;
+
+	account_policy(OVERCOMMIT_RATIO, 10000000);
+	pgm = wide_machine();
+	do {
+		before = mm_counters.gather_frees;
+		tables = pgm->slat.tables;
+		status = pgm_reset_step(pgm, false);
+		assert_true(mm_counters.gather_frees - before <= STEP_FRAMES);
+		assert_true(tables - pgm->slat.tables <= SLAT_STEP_TABLES);
+		resets++;
+	} while (status == BUSY);
+	assert_int_equal(status, OK);
+	assert_true(resets > 2000 / SLAT_STEP_TABLES);
+	assert_int_equal(pgm->slat.tables, 1);
+	check_silent(pgm);
+	end_pgm(pgm);
+	pgm = wide_machine();
+	do {
+		before = mm_counters.gather_frees;
+		status = pgm_destroy_step(pgm);
+		assert_true(mm_counters.gather_frees - before <= STEP_FRAMES);
+		assert_int_equal(frame_check(print_finding, NULL), 0);
+		steps++;
+	} while (status == BUSY);
+	assert_int_equal(status, OK);
+	assert_in_range(steps, 2000 / SLAT_STEP_TABLES + 3, 200);
+	kernel_magazine_drain();
+	assert_int_equal(frame_check(print_finding, NULL), 0);
+	account_policy(OVERCOMMIT_RATIO, 10000);
+}
+
 static int setup(void **state)
 {
 	pgm_world_start(WORLD);
@@ -500,6 +557,7 @@ int main(void)
 		cmocka_unit_test(test_remove_range),
 		cmocka_unit_test(test_remove_refused),
 		cmocka_unit_test(test_attack_14_sparse_tebibyte),
+		cmocka_unit_test(test_attack_14_end_in_slices),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

@@ -226,6 +226,13 @@ static void split_once(struct slat *slat, struct account *account, struct flush_
 	gather_finish(&g);
 }
 
+static void slat_end(struct slat *slat)
+{
+	while (slat_destroy_step(slat) == BUSY)
+		;
+	assert_int_equal(slat->tables, 0);
+}
+
 static void run_splits(const struct pt_format *format, bool ept)
 {
 	struct account *account = open_account(0, 40, 0);
@@ -246,7 +253,7 @@ static void run_splits(const struct pt_format *format, bool ept)
 	/* Root, levels 2 and 1, and the neighbour's table. */
 	assert_int_equal(slat.tables, 4);
 	assert_int_equal(account->allocated[ACCOUNT_TABLE], 4);
-	slat_destroy(&slat);
+	slat_end(&slat);
 	close_account(account);
 }
 
@@ -274,7 +281,7 @@ static void test_first_map(void **state)
 		set(&slat, BASE + 5 * PAGE_SIZE, 0, 0x345000, RX, 6, &g);
 		done(1);
 		assert_int_equal(slat.tables, 4);
-		slat_destroy(&slat);
+		slat_end(&slat);
 		close_account(account);
 	}
 }
@@ -322,7 +329,7 @@ static void test_no_table(void **state)
 	inject_arm(MM_SITE_TABLE, 0, 1, 0);
 	assert_int_equal(slat_create(&slat, &pt_ept4, account), NO_MEMORY);
 	inject_disarm(MM_SITE_TABLE);
-	slat_destroy(&slat);
+	slat_end(&slat);
 	assert_int_equal(slat_create(&slat, &pt_ept4, account), OK);
 	subject = &slat;
 	gather_begin(&g, NULL, account);
@@ -339,7 +346,7 @@ static void test_no_table(void **state)
 	/* One table is left of the quota, two are wanted. */
 	assert_int_equal(slat_entry(&slat, gpa(700 * GIB), 0, &entry), OVER_QUOTA);
 	assert_int_equal(account->allocated[ACCOUNT_TABLE], slat.tables);
-	slat_destroy(&slat);
+	slat_end(&slat);
 	close_account(account);
 }
 
@@ -371,7 +378,7 @@ static void test_flush_rule(void **state)
 			set(&slat, BASE, 0, cases[i].move ? 0x201000 : 0x200000, cases[i].new, 6, &g);
 			assert_int_equal(g.flush, cases[i].flush);
 		}
-		slat_destroy(&slat);
+		slat_end(&slat);
 	}
 	close_account(account);
 }

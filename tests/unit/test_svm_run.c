@@ -278,9 +278,25 @@ static void nmi_blocking(void **state)
 	assert_int_equal(svm_of(vcpu)->armed, 0);
 }
 
+/* In real mode no exception pushes an error code, and the processor pushes what it is given: APM vol. 2 section 8.4.1. */
+static void real_mode_has_no_error_codes(void **state)
+{
+	const struct hv_event fault = { .kind = EVENT_EXCEPTION, .vector = 13, .has_error_code = true };
+
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	vcpu->inject = fault;
+	run_until(vcpu, SVM_EXIT_CPUID, 0x200);
+	assert_int_equal(seen.control.event_inject, 0x8000030d);
+	svm_of(vcpu)->vmcb->save.cr0 |= CR0_PE;
+	vcpu->inject = fault;
+	run_until(vcpu, SVM_EXIT_CPUID, 0x300);
+	assert_int_equal(seen.control.event_inject, 0x80000b0d);
+}
+
 static void broken_off_events_come_again(void **state)
 {
 	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	svm_of(vcpu)->vmcb->save.cr0 |= CR0_PE;
 	vcpu->inject = (struct hv_event){
 		.kind = EVENT_EXCEPTION,
 		.vector = 14,
@@ -402,6 +418,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(breakpoints_follow_their_vcpu, begin, end),
 		cmocka_unit_test_setup_teardown(windows, begin, end),
 		cmocka_unit_test_setup_teardown(nmi_blocking, begin, end),
+		cmocka_unit_test_setup_teardown(real_mode_has_no_error_codes, begin, end),
 		cmocka_unit_test_setup_teardown(broken_off_events_come_again, begin, end),
 		cmocka_unit_test_setup_teardown(soft_events_move_rip, begin, end),
 		cmocka_unit_test_setup_teardown(refused_state_shows_nothing, begin, end),

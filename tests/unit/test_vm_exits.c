@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// sources: vm/control.c vm/debug.c vm/msr.c vm/step.c
+/*
+ * Exits for registers: control and debug registers, MSRs, and the step over the instruction that exited. Memory, the
+ * emulator and the local APIC are played by the test; a privileged instruction would end it.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "arch/x86_64/registers.h"
+#include "dev/lapic.h"
+#include "pgm/walk.h"
+#include "vm/board.h"
+#include "vm/decode.h"
+#include "vm/vcpu.h"
+
+static enum status no_load(struct hv_vcpu *vcpu, uint32_t groups);
+static void load(struct hv_vcpu *vcpu, uint32_t groups)
+{
+	(void)no_load(vcpu, groups);
+}
+static const struct hv_ops ops = { .name = "test", .load = load };
+const struct hv_ops *hv = &ops;
+struct hv_caps hv_capabilities = { .slat = SLAT_NPT };
+
+static struct hv_vcpu h;
+static struct machine machine;
+static struct lapic lapic;
+static struct vcpu vcpu;
+static bool has_tsc_aux;
+static unsigned tsc_told, cr8_sets;
+static uint64_t tsc_at_telling;
+
+/* The processor's registers are those in h: a load brings nothing new, but it is noted. */
+static enum status no_load(struct hv_vcpu *v, uint32_t groups)
+{
+	v->valid |= groups;
+	return OK;
+}
+
+enum status guest_load_pdptes(struct pgm *pgm, uint64_t cr3, unsigned physical_bits, uint64_t pdpte[4])
+{
+	return OK;
+}
+uint8_t cpuid_physical_bits(const struct cpuid_policy *policy)
+{
+	return 40;
+}
+uint64_t cpuid_cr4_mask(const struct cpuid_policy *policy)
+{
+	return CR4_PAE | CR4_DE | CR4_PGE;
+}
+uint64_t cpuid_efer_mask(const struct cpuid_policy *policy)
+{
+	return EFER_LME | EFER_LMA | EFER_NXE;
+}
+uint64_t cpuid_xcr0_mask(const struct cpuid_policy *policy)
+{
+	return 7;
+}
+bool cpuid_has_tsc_aux(const struct cpuid_policy *policy)
+{
+	return has_tsc_aux;
+}
+
+void vcpu_emulate_env(struct vcpu *v, struct emulate_env *env)
+{
+}
+enum emulate_result emulate_decode(struct hv_vcpu *v, struct emulate_env *env, struct instruction *in)
+{
+	return EMULATE_UNHANDLED;
+}
+enum emulate_result emulate_read_word(struct hv_vcpu *v, struct emulate_env *env, uint16_t *word)
+{
+	return EMULATE_UNHANDLED;
+}
+unsigned emulate_length(struct hv_vcpu *v, struct emulate_env *env, enum emulate_result *result)
+{
+	*result = EMULATE_DONE;
+	return 2;
+}
+void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error)
+{
+	v->hv->inject = (struct hv_event){
+		.kind = EVENT_EXCEPTION, .vector = vector, .has_error_code = has_error, .error_code = error
+	};
+}
+void vcpu_inject_gp(struct vcpu *v)
+{
+	vcpu_inject_exception(v, VECTOR_GP, true, 0);
+}
+void vcpu_inject_ud(struct vcpu *v)
+{
+	vcpu_inject_exception(v, VECTOR_UD, false, 0);
+}
+
+/* The local APIC belongs to whoever holds the machine's lock. */
+uint64_t lapic_cr8(const struct lapic *l)
+{
+	assert_int_equal(machine.lock.held, 1);
+	return 5;
+}
+void lapic_set_cr8(struct lapic *l, uint64_t value)
+{
+	assert_int_equal(machine.lock.held, 1);
+	cr8_sets++;
+}
+enum status lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t *value)
+{
+	return BAD_VALUE;
+}
+enum status lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t value)
+{
+	return BAD_VALUE;
+}
+void lapic_tsc_changed(struct lapic *l)
+{
+	assert_int_equal(machine.lock.held, 1);
+	tsc_told++;
+	tsc_at_telling = h.tsc_offset;
+}
+uint64_t timer_next(const struct timer_queue *queue)
+{
+	return UINT64_MAX;
+}
+void machine_timer_moved(struct machine *m)
+{
+}
+
+/* 64-bit mode, ring 0, behind an exit of an instruction of two bytes at 0x1000. */
+static void set_up(void)
+{
+	memset(&h, 0, sizeof(h));
+	memset(&vcpu, 0, sizeof(vcpu));
+	vcpu.hv = &h;
+	vcpu.machine = &machine;
+	vcpu.lapic = &lapic;
+	machine.vcpu[0] = &vcpu;
+	lock_init(&machine.lock, RANK_MACHINE, "machine");
+	h.cr0 = CR0_PE | CR0_PG | CR0_ET;
+	h.cr4 = CR4_PAE;
+	h.efer = EFER_LME | EFER_LMA;
+	h.rflags = 2;
+	h.segment[SEG_CS].attributes = 0xa09b;
+	h.segment[SEG_SS].attributes = 0xc093;
+	h.dr[6] = 0xffff0ff0;
+	h.dr[7] = 0x400;
+	h.rip = 0x1000;
+	h.exit.length = 2;
+	has_tsc_aux = false;
+	tsc_told = cr8_sets = 0;
+}
+
+static bool faulted(uint8_t vector)
+{
+	return h.inject.kind == EVENT_EXCEPTION && h.inject.vector == vector && h.rip == 0x1000;
+}
+
+static void write_msr(uint32_t msr, uint64_t value)
+{
+	set_up();
+	h.gpr[GPR_RCX] = msr;
+	h.gpr[GPR_RAX] = (uint32_t)value;
+	h.gpr[GPR_RDX] = value >> 32;
+	assert_int_equal(exit_msr_write(&vcpu), ACTION_ENTER);
+}
+
+static void dr_access(unsigned number, bool write, uint64_t value)
+{
+	h.exit.dr.number = (uint8_t)number;
+	h.exit.dr.gpr = GPR_RAX;
+	h.exit.dr.write = write;
+	h.exit.dr.decoded = true;
+	h.gpr[GPR_RAX] = value;
+	assert_int_equal(exit_dr_access(&vcpu), ACTION_ENTER);
+}
+
+/* A processor without RDTSCP and RDPID has no such register either: the host must not touch it for the guest. */
+static void test_no_tsc_aux(void **state)
+{
+	write_msr(0xc0000103, 7);
+	assert_true(faulted(VECTOR_GP));
+	set_up();
+	h.gpr[GPR_RCX] = 0xc0000103;
+	assert_int_equal(exit_msr_read(&vcpu), ACTION_ENTER);
+	assert_true(faulted(VECTOR_GP));
+}
+
+/* Another CPU may be raising an interrupt at that moment. */
+static void test_cr8_is_locked(void **state)
+{
+	for (unsigned write = 0; write < 2; write++) {
+		set_up();
+		h.exit.cr.number = 8;
+		h.exit.cr.gpr = GPR_RBX;
+		h.exit.cr.write = write;
+		h.exit.cr.decoded = true;
+		h.gpr[GPR_RBX] = 3;
+		assert_int_equal(exit_cr_access(&vcpu), ACTION_ENTER);
+		assert_int_equal(h.rip, 0x1002);
+		assert_int_equal(cr8_sets, write);
+		assert_int_equal(h.gpr[GPR_RBX], write ? 3 : 5);
+		assert_int_equal(machine.lock.held, 0);
+	}
+}
+
+/* A deadline lies elsewhere once the counter has been set. */
+static void test_tsc_write_is_told(void **state)
+{
+	write_msr(0x10, 5000);
+	assert_int_equal(h.rip, 0x1002);
+	assert_int_equal(tsc_told, 1);
+	assert_int_equal(tsc_at_telling, h.tsc_offset);
+	assert_true(h.tsc_changed);
+	write_msr(0x3b, 100);
+	assert_int_equal(tsc_told, 1);
+	assert_int_equal(h.tsc_offset, 100);
+	assert_int_equal(tsc_at_telling, 100);
+	assert_int_equal(vcpu.msr.tsc_adjust, 100);
+	assert_int_equal(machine.lock.held, 0);
+}
+
+/* DR7.GD: the access traps instead, and says so in DR6. SDM vol. 3 section 18.2.4. */
+static void test_general_detect(void **state)
+{
+	for (unsigned write = 0; write < 2; write++) {
+		set_up();
+		h.dr[7] |= BIT(13);
+		dr_access(3, write, 0x1234);
+		assert_true(faulted(VECTOR_DB));
+		assert_int_equal(h.dr[6] & BIT(13), BIT(13));
+		assert_int_equal(h.dr[7], 0x400);
+		assert_int_equal(h.dr[3], 0);
+		assert_int_equal(h.gpr[GPR_RAX], 0x1234);
+		assert_true(h.changed & REGS_DEBUG);
+	}
+}
+
+static void test_debug_registers(void **state)
+{
+	set_up();
+	dr_access(7, true, UINT64_C(0x100000000));
+	assert_true(faulted(VECTOR_GP));
+	set_up();
+	h.segment[SEG_CS].attributes = 0xc09b; /* outside 64-bit mode the operand has 32 bits */
+	dr_access(7, true, UINT64_C(0x100000001));
+	assert_int_equal(h.inject.kind, EVENT_NONE);
+	assert_int_equal(h.dr[7], 0x401);
+	h.exit.length = 2;
+	dr_access(0, true, UINT64_C(0xffffffff12345678));
+	assert_int_equal(h.dr[0], 0x12345678);
+	set_up();
+	h.cr4 |= CR4_DE;
+	dr_access(4, false, 0);
+	assert_true(faulted(VECTOR_UD));
+	set_up();
+	dr_access(4, false, 0);
+	assert_int_equal(h.gpr[GPR_RAX], 0xffff0ff0);
+}
+
+/* An instruction done for the guest ends as any other: RF clear, and the single-step trap where TF was set. */
+static void test_step(void **state)
+{
+	for (unsigned known = 0; known < 4; known++) {
+		set_up();
+		h.exit.length = known & 1 ? 2 : 0;
+		h.valid = known & 2 ? REGS_SHADOW | REGS_RFLAGS : 0;
+		h.rflags |= RFLAGS_TF | RFLAGS_RF;
+		assert_true(vcpu_skip(&vcpu));
+		assert_int_equal(h.rip, 0x1002);
+		assert_int_equal(h.inject.kind, EVENT_EXCEPTION);
+		assert_int_equal(h.inject.vector, VECTOR_DB);
+		assert_false(h.inject.has_error_code);
+		assert_int_equal(h.dr[6], 0xffff4ff0);
+		assert_false(h.rflags & RFLAGS_RF);
+		assert_int_equal(h.changed & (REGS_DEBUG | REGS_RFLAGS), REGS_DEBUG | REGS_RFLAGS);
+		set_up();
+		h.exit.length = known & 1 ? 2 : 0;
+		h.valid = known & 2 ? REGS_SHADOW | REGS_RFLAGS : 0;
+		assert_true(vcpu_skip(&vcpu));
+		assert_int_equal(h.rip, 0x1002);
+		assert_int_equal(h.inject.kind, EVENT_NONE);
+		assert_int_equal(h.changed, 0);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_no_tsc_aux),        cmocka_unit_test(test_cr8_is_locked),
+		cmocka_unit_test(test_tsc_write_is_told), cmocka_unit_test(test_general_detect),
+		cmocka_unit_test(test_debug_registers),   cmocka_unit_test(test_step),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

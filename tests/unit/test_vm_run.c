@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// sources: vm/run.c
+/*
+ * The run loop against a backend played by the test: what it is given to run with, and when it is to be woken. The
+ * host's clock runs at three ticks a nanosecond, as processors do and emulators don't.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/host.h"
+#include "dev/lapic.h"
+#include "vm/board.h"
+#include "vm/vcpu.h"
+
+#define TICKS_PER_NS 3u
+
+static struct hv_vcpu h;
+static struct machine machine;
+static struct lapic lapic;
+static struct vcpu vcpu;
+static struct flush_domain domain;
+static uint64_t next_timer, deadline_seen;
+static unsigned entries;
+
+/* Each entry ends in a HLT. */
+static void run(struct hv_vcpu *v)
+{
+	entries++;
+	deadline_seen = v->slice_deadline;
+	v->exit.kind = EXIT_HLT;
+	v->exit.length = 1;
+	v->valid = REGS_SHADOW | REGS_RFLAGS;
+}
+static const struct hv_ops ops = { .name = "test", .run = run };
+const struct hv_ops *hv = &ops;
+struct hv_caps hv_capabilities = { .slice_timer = true };
+
+/* Exits that don't come here. */
+#define UNUSED_EXIT(name)                                                                                              \
+	enum exit_action name(struct vcpu *v)                                                                          \
+	{                                                                                                              \
+		fail();                                                                                                \
+		return ACTION_LEAVE;                                                                                   \
+	}
+UNUSED_EXIT(exit_cpuid)
+UNUSED_EXIT(exit_msr_read)
+UNUSED_EXIT(exit_msr_write)
+UNUSED_EXIT(exit_cr_access)
+UNUSED_EXIT(exit_dr_access)
+UNUSED_EXIT(exit_xsetbv)
+UNUSED_EXIT(exit_io)
+UNUSED_EXIT(exit_slat_fault)
+UNUSED_EXIT(exit_slat_misconfig)
+
+void vcpu_deliver(struct vcpu *v)
+{
+}
+bool vcpu_has_wake_event(struct vcpu *v)
+{
+	return false;
+}
+void vcpu_recover_event(struct vcpu *v)
+{
+}
+void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error)
+{
+}
+void vcpu_inject_ud(struct vcpu *v)
+{
+}
+bool vcpu_skip_slowly(struct vcpu *v)
+{
+	fail();
+	return false;
+}
+void vcpu_apply_a20(struct vcpu *v)
+{
+}
+void machine_end(struct machine *m, enum machine_end end, uint32_t value, const char *text, ...)
+{
+}
+bool cpuid_has_tsc_aux(const struct cpuid_policy *policy)
+{
+	return false;
+}
+struct flush_domain *pgm_flush_domain(struct pgm *pgm)
+{
+	return &domain;
+}
+uint64_t machine_now(const struct machine *m)
+{
+	return 1000;
+}
+uint64_t timer_next(const struct timer_queue *queue)
+{
+	return next_timer;
+}
+void timer_run(struct timer_queue *queue, uint64_t now)
+{
+}
+uint64_t host_xcr0(void)
+{
+	return 0;
+}
+void host_fpu_save(void *area)
+{
+}
+void host_fpu_restore(const void *area)
+{
+}
+void host_timer_set(uint64_t deadline_ns)
+{
+}
+void host_kick(unsigned cpu, bool urgent)
+{
+}
+uint64_t host_now_ns(void)
+{
+	return rdtsc() / TICKS_PER_NS;
+}
+uint64_t host_tsc_to_ns(uint64_t ticks)
+{
+	return ticks / TICKS_PER_NS;
+}
+uint64_t host_ns_to_tsc(uint64_t ns)
+{
+	return ns * TICKS_PER_NS; /* what doesn't fit is lost, as in the host's */
+}
+
+static void run_once(uint64_t timer, uint64_t slice_end)
+{
+	memset(&h, 0, sizeof(h));
+	vcpu = (struct vcpu){ .hv = &h, .machine = &machine, .lapic = &lapic };
+	lapic.deliverable = LAPIC_NOTHING;
+	lock_init(&machine.lock, RANK_MACHINE, "machine");
+	machine.vcpu[0] = &vcpu;
+	next_timer = timer;
+	entries = 0;
+	assert_int_equal(vcpu_run(&vcpu, slice_end), VCPU_IDLE);
+	vcpu_switch_out(&vcpu);
+	assert_int_equal(entries, 1);
+	assert_int_equal(vcpu.activity, VCPU_HALTED);
+}
+
+/* A guest may ask for any moment, such as a TSC deadline of all ones: far off stays far off. */
+static void test_far_timers(void **state)
+{
+	const uint64_t hour = UINT64_C(3600000000000),
+		       far[] = { hour, UINT64_C(1) << 62, UINT64_MAX / TICKS_PER_NS, UINT64_MAX / 2, UINT64_MAX - 1 };
+
+	for (unsigned i = 0; i < sizeof(far) / sizeof(far[0]); i++) {
+		uint64_t now = rdtsc(), end = now + 1000000000;
+
+		run_once(far[i], end);
+		assert_int_equal(deadline_seen, end);
+		assert_true(vcpu.wakeup > now + 600000000000);
+	}
+	run_once(UINT64_MAX, UINT64_MAX - 1);
+	assert_true(vcpu.wakeup == UINT64_MAX && deadline_seen == UINT64_MAX - 1);
+}
+
+static void test_near_timers(void **state)
+{
+	uint64_t now = rdtsc();
+
+	run_once(1000000000 + 1000, UINT64_MAX - 1);
+	assert_int_equal(deadline_seen, vcpu.wakeup);
+	assert_true(vcpu.wakeup >= now + 3000000000 && vcpu.wakeup <= rdtsc() + 3000000000);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_far_timers),
+		cmocka_unit_test(test_near_timers),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
