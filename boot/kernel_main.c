@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "arch/x86_64/console.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
@@ -43,7 +44,7 @@ static void tell(const char *heading, const char *text)
 		if (take > width)
 			for (take = width; take > 1 && text[take] != ' '; take--)
 				;
-		log_line("  %-16s %.*s", heading, (int)take, text);
+		log_line(LOG_ERROR "  %-16s %.*s", heading, (int)take, text);
 		heading = "";
 		while (take < length && text[take] == ' ')
 			take++;
@@ -54,8 +55,8 @@ static void tell(const char *heading, const char *text)
 
 static void tell_start(void)
 {
-	log_line(" ");
-	log_line("Quire can't start on this machine.");
+	log_line(LOG_ERROR " ");
+	log_line(LOG_ERROR "Quire can't start on this machine.");
 }
 
 void refuse(const char *missing, const char *change)
@@ -155,7 +156,7 @@ static void ap_main(void)
 	struct hv_refusal why = { 0 };
 
 	if (enable_this_cpu(&why) != OK) {
-		log_line("cpu %u: left out: %s", cpu_index(), why.text);
+		log_line(LOG_WARNING "cpu %u: left out: %s", cpu_index(), why.text);
 		for (;;)
 			interrupts_wait();
 	}
@@ -186,9 +187,17 @@ static void config_mistake(void *context, unsigned line, const char *text)
 {
 	(void)context;
 	if (line)
-		log_line("quire.conf line %u: %s", line, text);
+		log_line(LOG_ERROR "quire.conf line %u: %s", line, text);
 	else
-		log_line("quire.conf: %s", text);
+		log_line(LOG_ERROR "quire.conf: %s", text);
+}
+
+static void open_console(const struct config_host *host)
+{
+	_Static_assert(LOG_LEVEL_DEBUG - LOG_LEVEL_ERROR == 3, "the same four levels as in log.h");
+	log_set_level((char)(*LOG_ERROR + host->log_level));
+	if (!console_choose(host->console != CONSOLE_FRAMEBUFFER, host->console != CONSOLE_SERIAL))
+		log_line(LOG_WARNING "console: what quire.conf chose is not there: using what is");
 }
 
 static void read_config(const struct boot_info *info)
@@ -203,7 +212,8 @@ static void read_config(const struct boot_info *info)
 	if (status == BAD_FORMAT)
 		refuse("a usable configuration: see the lines above", "correct quire.conf on the boot volume");
 	if (info->config_embedded)
-		log_line("no quire.conf on the boot volume: using the default configuration");
+		log_line(LOG_WARNING "no quire.conf on the boot volume: using the default configuration");
+	open_console(&config->host);
 	account_policy(config->host.overcommit == CONFIG_OVERCOMMIT_RATIO ? OVERCOMMIT_RATIO : OVERCOMMIT_NONE,
 		       (unsigned)config->host.overcommit_ratio);
 }
@@ -249,7 +259,7 @@ static void leave_out_uncached(void)
 	for (unsigned i = 0; i < layout.count; i++)
 		count = find_uncached(layout.usable[i].base, layout.usable[i].size, found, count);
 	for (unsigned i = 0; i < count; i++) {
-		log_line("memory: %#llx, %llu KiB: not write-back by the MTRRs: left out",
+		log_line(LOG_WARNING "memory: %#llx, %llu KiB: not write-back by the MTRRs: left out",
 			 (unsigned long long)found[i].base, (unsigned long long)(found[i].size / KIB));
 		if (intake_exclude(&layout, found[i].base, found[i].size) != OK)
 			refuse("a sane memory map: too many pieces", "update the machine's firmware");
@@ -281,7 +291,7 @@ static void open_processors(const struct boot_info *info)
 		refuse(why.text, "switch virtualisation on in the firmware setup");
 	log_line("%s: nested paging, %u CPUs named by the firmware", hv->name, info->cpu_count);
 	if (smp_start(info, ap_main) != OK)
-		log_line("some CPUs did not start: going on with %u", cpu_count());
+		log_line(LOG_WARNING "some CPUs did not start: going on with %u", cpu_count());
 }
 
 _Noreturn void kernel_main(struct boot_info *boot)

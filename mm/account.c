@@ -187,12 +187,12 @@ enum status account_close(struct account *account)
 	for (unsigned i = 0; i < ACCOUNT_KINDS; i++) {
 		if (!account->allocated[i])
 			continue;
-		log_line("mm: machine %u still holds %llu pages of its %s account", account->owner,
+		log_line(LOG_ERROR "mm: machine %u still holds %llu pages of its %s account", account->owner,
 			 (unsigned long long)account->allocated[i], names[i]);
 		empty = false;
 	}
 	if (account->shared_pages) {
-		log_line("mm: machine %u still holds %llu shared pages", account->owner,
+		log_line(LOG_ERROR "mm: machine %u still holds %llu shared pages", account->owner,
 			 (unsigned long long)account->shared_pages);
 		empty = false;
 	}

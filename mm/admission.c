@@ -15,6 +15,8 @@
 /* Chunks left for what the host itself comes to need. */
 #define ADMISSION_SLACK 2u
 #define PAGES_PER_MIB (MIB / PAGE_SIZE)
+/* With overcommit one chunk in so many is for machines of higher priority than low. */
+#define KEPT_PART 32u
 
 static struct spinlock admission_lock = SPINLOCK(RANK_ACCOUNT, "admission");
 static struct {
@@ -76,6 +78,8 @@ static void promise(uint64_t guest, uint64_t table)
 	admission.table = table;
 	lock_acquire(&chunk_lock);
 	chunks.kernel_promised = divide_up(kernel_share(guest, table) * 100, admission.percent);
+	/* Without overcommit every promise is covered: nothing may be kept from anyone. */
+	chunks.kept = admission.percent > 100 ? chunks.pages / PAGES_PER_BLOCK / KEPT_PART : 0;
 	lock_release(&chunk_lock);
 }
 

@@ -26,7 +26,7 @@ static struct chunk *take_block(owner_t owner, gpa_t block)
 
 	for (;;) {
 		lock_acquire(&chunk_lock);
-		chunk = owner == OWNER_HOST ? chunk_take_free(true) : chunk_take_for_guest(true);
+		chunk = owner == OWNER_HOST ? chunk_take_free(true) : chunk_take_for_guest(owner, true);
 		if (chunk)
 			make_large(chunk, owner, block.v >> PAGE_SHIFT);
 		lock_release(&chunk_lock);
@@ -70,7 +70,7 @@ void block_zero(hpa_t block)
 /* All 512 chunks of one GiB if all are free; under chunk_lock. */
 static bool take_gib(struct chunk *first, owner_t owner, gpa_t where)
 {
-	if (owner != OWNER_HOST && !chunk_guest_may_take(CHUNKS_PER_GIB))
+	if (owner != OWNER_HOST && !chunk_guest_may_take(owner, CHUNKS_PER_GIB))
 		return false;
 	for (unsigned i = 0; i < CHUNKS_PER_GIB; i++) {
 		if (first[i].kind != CHUNK_FREE || first[i].busy)

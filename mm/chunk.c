@@ -236,9 +236,17 @@ static uint64_t kernel_headroom(void)
 	return (chunks.kernel_promised - at_hand + PAGES_PER_BLOCK - 2) / (PAGES_PER_BLOCK - 1);
 }
 
-bool chunk_guest_may_take(uint64_t count)
+/* Chunks that stay for machines of higher priority than this one's. */
+static uint64_t kept_from(owner_t owner)
 {
-	uint64_t wanted = kernel_headroom() + count;
+	unsigned priority = accounts[owner] ? accounts[owner]->priority : PRIORITY_HIGH;
+
+	return priority == PRIORITY_LOW ? chunks.kept : priority == PRIORITY_NORMAL ? chunks.kept / 2 : 0;
+}
+
+bool chunk_guest_may_take(owner_t owner, uint64_t count)
+{
+	uint64_t wanted = kernel_headroom() + kept_from(owner) + count;
 
 	if (likely(chunks.sets[SET_ZERO] + chunks.sets[SET_DIRTY] >= wanted))
 		return true;
@@ -246,9 +254,9 @@ bool chunk_guest_may_take(uint64_t count)
 	return chunks.sets[SET_ZERO] + chunks.sets[SET_DIRTY] >= wanted;
 }
 
-struct chunk *chunk_take_for_guest(bool prefer_zero)
+struct chunk *chunk_take_for_guest(owner_t owner, bool prefer_zero)
 {
-	return chunk_guest_may_take(1) ? chunk_take_free(prefer_zero) : NULL;
+	return chunk_guest_may_take(owner, 1) ? chunk_take_free(prefer_zero) : NULL;
 }
 
 bool chunk_look_again(void)

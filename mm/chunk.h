@@ -74,6 +74,7 @@ struct chunk_state {
 	uint64_t kernel_present;     /* present frames of kernel chunks */
 	uint64_t kernel_promised;    /* table and record frames that admission promised to machines */
 	uint64_t kernel_base;        /* kernel frames in use before the first machine was admitted */
+	uint64_t kept; /* chunks that priority low leaves to others, and normal half of them; 0 without overcommit */
 	uint64_t shared_frames;
 	struct chunk *kernel_spare, *guest_spare; /* the one empty chunk kept of each kind, or NULL */
 	struct chunk *bucket[CHUNK_SETS][BUCKETS];
@@ -117,10 +118,13 @@ void chunk_set_kind(struct chunk *chunk, enum chunk_kind kind);
 struct chunk *chunk_fullest(enum chunk_set set);
 /* Any one free chunk, taken out of its set; NULL when there is none. A spare is given up for it. */
 struct chunk *chunk_take_free(bool prefer_zero);
-/* May a guest take this many free chunks, with what the kernel was promised for tables and records left? */
-bool chunk_guest_may_take(uint64_t count);
+/*
+ * May this machine take so many free chunks, with what the kernel was promised for tables and records left, and what is kept
+ * for machines of higher priority?
+ */
+bool chunk_guest_may_take(owner_t owner, uint64_t count);
 /* Takes one on behalf of a guest: NULL when it may not or none is there. */
-struct chunk *chunk_take_for_guest(bool prefer_zero);
+struct chunk *chunk_take_for_guest(owner_t owner, bool prefer_zero);
 /* A chunk whose kind was changed by the caller to free: joins the free set. */
 void chunk_give_back(struct chunk *chunk, unsigned cleared);
 void chunk_drop_spares(void);

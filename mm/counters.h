@@ -24,7 +24,6 @@ struct mm_counters {
 	uint64_t gather_flushes, gather_frees;
 	uint64_t gather_late; /* flushes that had to be asked for again */
 	uint64_t admissions, refusals;
-	uint64_t duplicates, moved; /* page fusion, compaction */
 };
 
 extern struct mm_counters mm_counters;

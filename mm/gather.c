@@ -61,7 +61,7 @@ static void flush(struct gather *gather)
 	gather->flush = false;
 }
 
-/* Tables go to this CPU's magazine; no lock. */
+/* Tables go to this CPU's magazine; no lock. Who put in what isn't a table of this account has broken the records already. */
 static void free_tables(struct gather *gather)
 {
 	for (unsigned i = 0; i < gather->count; i++) {

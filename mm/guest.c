@@ -59,13 +59,13 @@ static unsigned take_anywhere(unsigned count, hpa_t *frames)
 	return got;
 }
 
-static struct chunk *take_fresh(void)
+static struct chunk *take_fresh(owner_t owner)
 {
 	struct chunk *chunk;
 
 	for (;;) {
 		lock_acquire(&chunk_lock);
-		chunk = chunk_take_for_guest(true);
+		chunk = chunk_take_for_guest(owner, true);
 		if (chunk) {
 			chunk_set_kind(chunk, CHUNK_SPLIT);
 			chunk->free = 0;
@@ -86,7 +86,7 @@ static bool guest_grow(struct account *account)
 
 	if (mm_fault_injected(MM_SITE_CHUNK, account->owner) || !kernel_frame_take(record_kernel(0), &records))
 		return false;
-	chunk = take_fresh();
+	chunk = take_fresh(account->owner);
 	if (!chunk) {
 		kernel_frame_put(records);
 		return false;

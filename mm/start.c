@@ -54,7 +54,8 @@ static void add_to_chunk(struct chunk *chunk, unsigned first, unsigned count)
 		return;
 	}
 	if (chunk->kind != CHUNK_ABSENT && chunk->kind != CHUNK_KERNEL) {
-		log_line("mm: memory at 0x%llx is there already", (unsigned long long)chunk_frame(chunk, first).v);
+		log_line(LOG_WARNING "mm: memory at 0x%llx is there already",
+			 (unsigned long long)chunk_frame(chunk, first).v);
 		return;
 	}
 	if (chunk->kind == CHUNK_ABSENT)
@@ -71,7 +72,7 @@ void mm_add_range(uint64_t base, uint64_t size)
 
 	base = align_up(base, PAGE_SIZE);
 	if (end > top) {
-		log_line("mm: memory above 0x%llx is left alone", (unsigned long long)top);
+		log_line(LOG_WARNING "mm: memory above 0x%llx is left alone", (unsigned long long)top);
 		end = top;
 	}
 	while (base < end) {

@@ -8,8 +8,15 @@
 #include "lib/format.h"
 #include "vm/machine.h"
 
-static const struct command_table *const tables[] = { &commands_vm,    &commands_memory, &commands_cpu,  &commands_host,
-						      &commands_dirty, &commands_inject, &commands_bench };
+static const struct command_table *const tables[] = { &commands_vm,    &commands_memory, &commands_cpu,
+						      &commands_walk,  &commands_tables, &commands_pages,
+						      &commands_dirty, &commands_inject, &commands_host,
+						      &commands_bench };
+
+/* The command at work: its answer, its line, and what is to be called again while it takes long. */
+static struct output answer;
+static char answer_line[PARSE_LENGTH];
+static bool (*going_on)(struct output *out, bool cancelled);
 
 const struct command *command_get(unsigned index)
 {
@@ -98,18 +105,38 @@ static void run_words(struct output *out, struct words *words)
 void command_run(const char *line, enum output_mode mode, output_sink sink, void *context)
 {
 	struct words words;
-	struct output out;
 	const char *wrong = parse_words(line, &words);
 
-	output_begin(&out, mode, sink, context, line);
+	going_on = NULL;
+	format_string(answer_line, sizeof(answer_line), "%s", line);
+	output_begin(&answer, mode, sink, context, answer_line);
 	if (wrong)
-		output_error(&out, "%s", wrong);
+		output_error(&answer, "%s", wrong);
 	else if (words.count)
-		run_words(&out, &words);
-	(void)output_end(&out);
+		run_words(&answer, &words);
+	if (!going_on)
+		(void)output_end(&answer);
+}
+
+bool command_busy(void)
+{
+	return going_on != NULL;
+}
+
+void command_continue(bool cancel)
+{
+	if (going_on(&answer, cancel) && !cancel)
+		return;
+	going_on = NULL;
+	(void)output_end(&answer);
 }
 
 /* ---- for the commands ---- */
+void command_go_on(bool (*step)(struct output *out, bool cancelled))
+{
+	going_on = step;
+}
+
 struct machine *command_machine(struct output *out, const char *name)
 {
 	struct machine *m = machine_find(name);
@@ -149,5 +176,14 @@ bool command_number(struct output *out, const char *text, const char *what, uint
 	if (parse_number(text, value))
 		return true;
 	output_error(out, "\"%s\" is no %s: decimal, or hexadecimal after 0x; K, M, G, T may follow", text, what);
+	return false;
+}
+
+bool command_switch(struct output *out, const char *text, bool *on)
+{
+	*on = !strcmp(text, "on");
+	if (*on || !strcmp(text, "off"))
+		return true;
+	output_error(out, "\"%s\" is neither on nor off", text);
 	return false;
 }

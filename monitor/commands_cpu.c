@@ -1,11 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Commands about processors, virtual and real: modes, registers, walks, load.
- *
- * A vcpu's registers can be had only where nobody runs it: on its own CPU between slices (that is here, for the
- * boot CPU's vcpus), or when its machine is paused. Otherwise what was last seen of them is shown, and
- * said to be that.
- */
+/* Commands about processors, virtual and real: modes, registers, load. */
 #include <string.h>
 
 #include "arch/x86_64/cpu.h"
@@ -13,33 +7,12 @@
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/registers.h"
 #include "monitor/command.h"
-#include "monitor/memory_map.h"
+#include "monitor/registers.h"
 #include "pgm/walk.h"
 #include "vm/schedule.h"
 #include "vm/vcpu.h"
 
-#define SHOWN_GROUPS (REGS_CONTROL | REGS_RFLAGS | REGS_RSP)
-
 static struct machine *chosen[CONFIG_MAX_MACHINES];
-
-/* Fetches the registers if they can be had now. On another CPU's vcpu, hands the backend's state back afterwards. */
-static bool fetch_registers(struct vcpu *v)
-{
-	bool here = v->cpu == cpu_index();
-
-	if (!here && (__atomic_load_n(&v->machine->state, __ATOMIC_ACQUIRE) == MACHINE_RUNNING ||
-		      __atomic_load_n(&v->machine->vcpus_inside, __ATOMIC_ACQUIRE)))
-		return false;
-	hv_need(v->hv, SHOWN_GROUPS);
-	if (!here)
-		hv->unload(v->hv);
-	return true;
-}
-
-static const char *seen_text(bool now)
-{
-	return now ? "now" : "last seen";
-}
 
 /* ---- info mode ---- */
 /* PGE and NX as the host's own tables use them; long mode always. */
@@ -50,31 +23,70 @@ static const char *host_mode(void)
 	return names[(read_cr4() & CR4_PGE ? 1 : 0) + (rdmsr(MSR_EFER) & EFER_NXE ? 2 : 0)];
 }
 
+static const char *slat_mode(void)
+{
+	return hv_capabilities.slat == SLAT_EPT ? "EPT" : "NESTED_AMD64"; /* both of four levels: see pt_format.c */
+}
+
+/* Which columns are asked for. */
+enum { MODE_GUEST = 1, MODE_SHADOW = 2, MODE_HOST = 4, MODE_ALL = 7 };
+
+static unsigned mode_word(const char *word)
+{
+	static const char *const words[] = { "guest", "shadow", "host", "all" };
+	static const uint8_t kinds[] = { MODE_GUEST, MODE_SHADOW, MODE_HOST, MODE_ALL };
+
+	for (unsigned i = 0; word && i < ARRAY_SIZE(words); i++)
+		if (!strcmp(word, words[i]))
+			return kinds[i];
+	return 0;
+}
+
+static void show_mode(struct output *out, struct vcpu *v, unsigned kinds)
+{
+	bool now = registers_fetch(v);
+
+	output_cell_text(out, "%s vcpu %u", v->machine->name, v->id);
+	if (kinds & MODE_GUEST) {
+		output_cell_text(out, "%s", guest_mode_name(guest_mode_of(v->hv->cr0, v->hv->cr4, v->hv->efer)));
+		output_cell_number(out, v->guest_mode_changes);
+		output_cell_text(out, "%s", v->a20_mask ? "off" : "on");
+		output_cell_text(out, "%s", registers_seen(now));
+	}
+	if (kinds & MODE_SHADOW)
+		output_cell_text(out, "%s", slat_mode());
+	if (kinds & MODE_HOST)
+		output_cell_text(out, "%s", host_mode());
+}
+
 static void info_mode(struct output *out, char *const *argument)
 {
-	static const struct output_column columns[] = {
-		{ "machine", 12, false }, { "vcpu", 4, true },   { "guest", 10, false },
-		{ "slat", 5, false },     { "host", 10, false }, { "registers", 0, false },
+	static const struct output_column all[] = {
+		{ "vcpu", 0, false },      { "guest_mode", 0, false }, { "changes", 0, false },   { "a20", 0, false },
+		{ "registers", 0, false }, { "slat_mode", 0, false },  { "host_mode", 0, false },
 	};
-	unsigned count = command_machines(out, argument[0], chosen);
+	static const uint8_t kind_of[] = { MODE_ALL,   MODE_GUEST,  MODE_GUEST, MODE_GUEST,
+					   MODE_GUEST, MODE_SHADOW, MODE_HOST };
+	struct output_column columns[ARRAY_SIZE(all)];
+	/* One word alone may be either: a machine called "guest" is reached by "info mode guest guest". */
+	bool named = argument[1] || !mode_word(argument[0]);
+	unsigned kinds = mode_word(argument[named ? 1 : 0]), count, shown = 0;
 
+	if (argument[1] && !kinds) {
+		output_error(out, "usage: info mode [NAME] [all|guest|shadow|host]");
+		return;
+	}
+	kinds = kinds ? kinds : MODE_ALL;
+	count = command_machines(out, named ? argument[0] : NULL, chosen);
 	if (out->failed)
 		return;
-	output_table_begin(out, "modes", columns, ARRAY_SIZE(columns));
-	for (unsigned m = 0; m < count; m++) {
-		for (unsigned i = 0; i < chosen[m]->vcpu_count; i++) {
-			struct vcpu *v = chosen[m]->vcpu[i];
-			bool now = fetch_registers(v);
-
-			output_cell_text(out, "%s", chosen[m]->name);
-			output_cell_number(out, i);
-			output_cell_text(out, "%s",
-					 guest_mode_name(guest_mode_of(v->hv->cr0, v->hv->cr4, v->hv->efer)));
-			output_cell_text(out, "%s", hv_capabilities.slat == SLAT_EPT ? "EPT" : "NPT");
-			output_cell_text(out, "%s", host_mode());
-			output_cell_text(out, "%s", seen_text(now));
-		}
-	}
+	for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+		if (kind_of[i] & kinds)
+			columns[shown++] = all[i];
+	output_records_begin(out, "modes", columns, shown);
+	for (unsigned m = 0; m < count; m++)
+		for (unsigned i = 0; i < chosen[m]->vcpu_count; i++)
+			show_mode(out, chosen[m]->vcpu[i], kinds);
 	output_table_end(out);
 	if (!count)
 		output_note(out, "no machine is running; host mode %s", host_mode());
@@ -94,7 +106,7 @@ static void show_vcpu(struct output *out, const struct vcpu *v, bool now)
 	output_cell_text(out, "%s%s%s", activities[v->activity], *v->park_text ? ": " : "", v->park_text);
 	output_cell_number(out, exits);
 	output_cell_number(out, host_tsc_to_ns(v->run_ticks) / 1000);
-	output_cell_text(out, "%s", seen_text(now));
+	output_cell_text(out, "%s", registers_seen(now));
 	output_cell_hex(out, h->rip);
 	output_cell_hex(out, h->gpr[GPR_RSP]);
 	output_cell_hex(out, h->rflags);
@@ -120,112 +132,10 @@ static void info_cpu(struct output *out, char *const *argument)
 	output_records_begin(out, "vcpus", columns, ARRAY_SIZE(columns));
 	for (unsigned m = 0; m < count; m++)
 		for (unsigned i = 0; i < chosen[m]->vcpu_count; i++)
-			show_vcpu(out, chosen[m]->vcpu[i], fetch_registers(chosen[m]->vcpu[i]));
+			show_vcpu(out, chosen[m]->vcpu[i], registers_fetch(chosen[m]->vcpu[i]));
 	output_table_end(out);
 	if (!count)
 		output_note(out, "no machine is running");
-}
-
-/* ---- walk ---- */
-/* The registers as they stand in *h, fetched or last seen; a peek needs no rights, so no CPL and no keys. */
-static void walk_context_of(const struct vcpu *v, struct walk_context *c)
-{
-	const struct hv_vcpu *h = v->hv;
-
-	*c = (struct walk_context){ .cr0 = h->cr0,
-				    .cr3 = h->cr3,
-				    .cr4 = h->cr4,
-				    .efer = h->efer,
-				    .rflags = h->rflags,
-				    .physical_bits = cpuid_physical_bits(v->machine->cpuid),
-				    .page_1g = cpuid_has_1g(v->machine->cpuid),
-				    .a20_mask = v->a20_mask };
-	vcpu_fetch_pdptes(v, c, ORIGIN_DEBUGGER);
-}
-
-/* What an entry's bits mean in this format: "P W U A D PS G NX". */
-static void entry_flags(const struct pt_format *f, uint64_t entry, char *text, size_t size)
-{
-	const struct {
-		uint64_t mask;
-		const char *name;
-	} flags[] = { { f->present, "P" }, { f->write, "W" },  { f->user, "U" },   { f->accessed, "A" },
-		      { f->dirty, "D" },   { f->large, "PS" }, { f->global, "G" }, { f->no_execute, "NX" } };
-	size_t used = 0;
-
-	text[0] = 0;
-	for (unsigned i = 0; i < ARRAY_SIZE(flags); i++) {
-		size_t length = strlen(flags[i].name);
-
-		if (!(entry & flags[i].mask) || used + length + 2 > size)
-			continue;
-		if (used)
-			text[used++] = ' ';
-		memcpy(text + used, flags[i].name, length + 1);
-		used += length;
-	}
-}
-
-static void show_steps(struct output *out, const struct pt_format *format, const struct walk_result *result,
-		       uint64_t where)
-{
-	static const struct output_column columns[] = {
-		{ "level", 5, true },  { "index", 5, true },  { "table_entry_at", 16, true },
-		{ "entry", 18, true }, { "flags", 0, false },
-	};
-
-	output_table_begin(out, "steps", columns, ARRAY_SIZE(columns));
-	for (unsigned i = 0; format && i < result->steps && i < PT_MAX_LEVELS; i++) {
-		const struct walk_step *step = &result->step[i];
-		char flags[32];
-
-		entry_flags(format, step->entry, flags, sizeof(flags));
-		output_cell_number(out, step->level);
-		output_cell_number(out, pt_index(format, step->level, where));
-		output_cell_hex(out, step->where.v);
-		output_cell_hex(out, step->entry);
-		output_cell_text(out, "%s", flags);
-	}
-	output_table_end(out);
-}
-
-static void show_outcome(struct output *out, struct machine *m, enum status status, const struct walk_result *result)
-{
-	if (status == GUEST_FAULT)
-		output_text(out, "result", "page fault, error code 0x%x", result->error_code);
-	else if (status == BAD_VALUE)
-		output_text(out, "result", "not a canonical address");
-	else if (status != OK)
-		output_text(out, "result", "%s", status_text(status));
-	if (status != OK)
-		return;
-	output_text(out, "result", "mapped");
-	output_hex(out, "gpa", result->gpa.v);
-	memory_page_show(out, m, result->gpa);
-}
-
-static void walk(struct output *out, char *const *argument)
-{
-	struct machine *m = command_live_machine(out, argument[0]);
-	struct walk_result result = { 0 };
-	struct walk_context context;
-	enum guest_mode mode;
-	enum status status;
-	uint64_t where;
-	bool now;
-
-	if (!m || !command_number(out, argument[1], "address", &where))
-		return;
-	now = fetch_registers(m->vcpu[0]);
-	walk_context_of(m->vcpu[0], &context);
-	mode = guest_mode_of(context.cr0, context.cr4, context.efer);
-	output_hex(out, "gva", where);
-	output_text(out, "registers", "%s", seen_text(now));
-	output_text(out, "mode", "%s", guest_mode_name(mode));
-	output_hex(out, "cr3", context.cr3);
-	status = guest_walk(m->pgm, &context, gva(where), ACCESS_READ | WALK_PEEK, &result);
-	show_steps(out, guest_mode_format(mode), &result, where);
-	show_outcome(out, m, status, &result);
 }
 
 /* ---- cpu ---- */
@@ -256,9 +166,8 @@ static void cpu(struct output *out, char *const *argument)
 }
 
 static const struct command commands[] = {
-	{ "info mode", "[NAME]", 0, 1, "paging modes: guest, second level, host", info_mode },
+	{ "info mode", "[NAME] [all|guest|shadow|host]", 0, 2, "paging modes: guest, second level, host", info_mode },
 	{ "info cpu", "[NAME]", 0, 1, "vcpus: registers, activity, exits", info_cpu },
-	{ "walk", "NAME GVA", 2, 2, "translate a guest-linear address, level by level", walk },
 	{ "cpu", "", 0, 0, "host CPUs: vcpus, idle time", cpu },
 };
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "arch/x86_64/cpu.h"
+#include "lib/hash.h"
 #include "lib/memory.h"
 #include "monitor/command.h"
 #include "pgm/dirty.h"
@@ -26,7 +27,7 @@ static struct {
 	uint64_t blocks;
 	uint8_t ***block; /* 512 pointers to pages each; NULL: zero */
 } copy;
-static uint8_t live[PAGE_SIZE];
+static uint8_t live[PAGE_SIZE] __attribute__((aligned(8)));
 
 static void copy_drop(void)
 {
@@ -42,16 +43,6 @@ static void copy_drop(void)
 static bool copy_is_of(const struct machine *m)
 {
 	return copy.machine == m && copy.start == m->starts;
-}
-
-static bool all_zero(const uint8_t *page)
-{
-	const uint64_t *words = (const uint64_t *)page;
-
-	for (unsigned i = 0; i < PAGE_SIZE / sizeof(*words); i++)
-		if (words[i])
-			return false;
-	return true;
 }
 
 /* Where the page's pointer is; NULL when there's none, and none is to be made or can be. */
@@ -71,14 +62,14 @@ static enum status copy_update(struct machine *m, uint64_t page)
 
 	if (status != OK)
 		return status;
-	slot = copy_slot(page, !all_zero(live));
+	slot = copy_slot(page, !hash_is_zero(live, PAGE_SIZE));
 	if (!slot)
-		return all_zero(live) ? OK : NO_MEMORY;
-	if (!*slot && !all_zero(live))
+		return hash_is_zero(live, PAGE_SIZE) ? OK : NO_MEMORY;
+	if (!*slot && !hash_is_zero(live, PAGE_SIZE))
 		*slot = heap_alloc(PAGE_SIZE);
 	if (*slot)
 		memcpy(*slot, live, PAGE_SIZE);
-	return *slot || all_zero(live) ? OK : NO_MEMORY;
+	return *slot || hash_is_zero(live, PAGE_SIZE) ? OK : NO_MEMORY;
 }
 
 static bool copy_equal(struct machine *m, uint64_t page)
@@ -87,7 +78,7 @@ static bool copy_equal(struct machine *m, uint64_t page)
 
 	if (pgm_read(m->pgm, gpa(page << PAGE_SHIFT), live, PAGE_SIZE, ORIGIN_SAVE, NULL) != OK)
 		return false;
-	return slot && *slot ? !memcmp(live, *slot, PAGE_SIZE) : all_zero(live);
+	return slot && *slot ? !memcmp(live, *slot, PAGE_SIZE) : hash_is_zero(live, PAGE_SIZE);
 }
 
 /* Calls visit for each page of memory, until it says no. */

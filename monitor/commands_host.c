@@ -9,6 +9,7 @@
 #include "monitor/command.h"
 #include "monitor/internal.h"
 #include "monitor/stats.h"
+#include "vm/machine.h"
 
 #define LOG_DEFAULT 50u
 #define LOG_MOST 1024u
@@ -51,6 +52,21 @@ static void stats(struct output *out, char *const *argument)
 	output_table_end(out);
 	if (!count)
 		output_note(out, "nothing of this name; stats alone shows all");
+}
+
+static void reset_stats(struct output *out, char *const *argument)
+{
+	output_phrase(out, "reset", "", stats_reset(argument[0]), " counters set to zero");
+}
+
+static void measure(struct output *out, char *const *argument)
+{
+	bool on;
+
+	if (!command_switch(out, argument[0], &on))
+		return;
+	machine_watch(NULL, WATCH_CYCLES, on);
+	output_bool(out, "cycles", on);
 }
 
 static void log_item(void *context, const char *text)
@@ -121,6 +137,8 @@ static void reboot(struct output *out, char *const *argument)
 }
 
 static const struct command commands[] = {
+	{ "stats reset", "GLOB", 1, 1, "set the matching counters of events to zero", reset_stats },
+	{ "stats cycles", "on|off", 1, 1, "measure the time that exits take, by reason", measure },
 	{ "stats", "[GLOB]", 0, 1, "counters whose name matches (a part of it, or with * and ?)", stats },
 	{ "log", "[COUNT]", 0, 1, "the newest lines of the host's log", show_log },
 	{ "dmesg", "[COUNT]", 0, 1, "the same", show_log },

@@ -90,35 +90,52 @@ static void info_phys(struct output *out, char *const *argument)
 }
 
 /* ---- info handlers ---- */
+static unsigned show_handlers(struct output *out, const struct machine *m, bool hits, unsigned room)
+{
+	static const char *const kinds[] = { "MMIO", "all", "write" };
+	struct pgm_handler_info info = { 0 };
+	gpa_t from = gpa(0);
+	unsigned rows = 0;
+
+	while (rows < room && from.v <= PGM_MAX_GPA && pgm_handler_next(m->pgm, from, &info)) {
+		output_cell_text(out, "%s", m->name);
+		output_cell_hex(out, info.first);
+		output_cell_hex(out, info.last);
+		output_cell_text(out, "%s", kinds[info.kind]);
+		if (hits)
+			output_cell_number(out, info.hits);
+		output_cell_text(out, "%s", info.description);
+		rows++;
+		from = gpa(info.last + 1);
+	}
+	return rows;
+}
+
 static void info_handlers(struct output *out, char *const *argument)
 {
-	static const struct output_column columns[] = {
+	static const struct output_column with[] = {
 		{ "machine", 12, false }, { "first", 16, true }, { "last", 16, true },
 		{ "kind", 5, false },     { "hits", 12, true },  { "description", 0, false },
 	};
-	static const char *const kinds[] = { "MMIO", "all", "write" };
-	unsigned count = command_machines(out, argument[0], chosen), rows = 0;
+	static const struct output_column without[] = {
+		{ "machine", 12, false }, { "first", 16, true },       { "last", 16, true },
+		{ "kind", 5, false },     { "description", 0, false },
+	};
+	/* A machine called "nost" is reached by "info handlers nost nost". */
+	bool alone = argument[0] && !argument[1] && !strcmp(argument[0], "nost");
+	bool hits = !alone && !argument[1];
+	unsigned count, rows = 0;
 
+	if (argument[1] && strcmp(argument[1], "nost")) {
+		output_error(out, "usage: info handlers [NAME] [nost]");
+		return;
+	}
+	count = command_machines(out, alone ? NULL : argument[0], chosen);
 	if (out->failed)
 		return;
-	output_table_begin(out, "handlers", columns, ARRAY_SIZE(columns));
-	for (unsigned m = 0; m < count; m++) {
-		struct pgm_handler_info info = { 0 };
-		gpa_t from = gpa(0);
-
-		while (rows < HANDLER_ROWS && pgm_handler_next(chosen[m]->pgm, from, &info)) {
-			output_cell_text(out, "%s", chosen[m]->name);
-			output_cell_hex(out, info.first);
-			output_cell_hex(out, info.last);
-			output_cell_text(out, "%s", kinds[info.kind]);
-			output_cell_number(out, info.hits);
-			output_cell_text(out, "%s", info.description);
-			rows++;
-			if (info.last >= PGM_MAX_GPA)
-				break;
-			from = gpa(info.last + 1);
-		}
-	}
+	output_table_begin(out, "handlers", hits ? with : without, hits ? ARRAY_SIZE(with) : ARRAY_SIZE(without));
+	for (unsigned m = 0; m < count; m++)
+		rows += show_handlers(out, chosen[m], hits, HANDLER_ROWS - rows);
 	output_table_end(out);
 	if (!rows)
 		output_note(out, "no handlers");
@@ -181,48 +198,6 @@ static void info_chunks(struct output *out, char *const *argument)
 }
 
 /* ---- page ---- */
-static void show_frame(struct output *out, hpa_t frame)
-{
-	static const char *const states[] = { "free", "private", "shared", "table", "kernel", "absent" };
-	struct frame_info info;
-
-	if (hpa_is_none(frame)) {
-		output_text(out, "frame", "none");
-		return;
-	}
-	frame_describe(frame, &info);
-	output_hex(out, "frame", frame.v);
-	output_text(out, "frame_state", "%s", states[info.state]);
-	output_number(out, "frame_owner", info.owner);
-	if (info.state == FRAME_SHARED)
-		output_number(out, "frame_references", info.references);
-	else
-		output_hex(out, "frame_page", info.page.v);
-	output_bool(out, "frame_large", info.large);
-}
-
-void memory_page_show(struct output *out, struct machine *m, gpa_t where)
-{
-	struct pgm_page_info info;
-	struct pgm_range range;
-
-	pgm_page_describe(m->pgm, where, &info);
-	if (pgm_range_find(m->pgm, where, &range))
-		output_text(out, "range", "%s 0x%lx-0x%lx", range.name, range.base, range.base + range.size - 1);
-	else
-		output_text(out, "range", "none");
-	output_text(out, "type", "%s", page_type_name(info.type));
-	output_text(out, "block", "%s", memory_block_name(info.block));
-	output_text(out, "state", "%s", page_state_name(page_get_state(info.record)));
-	output_text(out, "handler", "%s", page_handler_name(page_get_handler(info.record)));
-	output_bool(out, "written", info.record.bits & PAGE_WRITTEN);
-	output_bool(out, "pinned", info.record.bits & PAGE_PINNED);
-	show_frame(out, info.frame);
-	output_bool(out, "slat_present", info.slat_present);
-	output_number(out, "slat_level", info.slat_level);
-	output_hex(out, "slat_entry", info.slat_entry);
-}
-
 static void page(struct output *out, char *const *argument)
 {
 	struct machine *m = command_live_machine(out, argument[0]);
@@ -265,7 +240,8 @@ static void check(struct output *out, char *const *argument)
 
 static const struct command commands[] = {
 	{ "info phys", "[NAME] [verbose]", 0, 2, "guest-physical ranges and what is used of them", info_phys },
-	{ "info handlers", "[NAME]", 0, 1, "access handlers and their hits", info_handlers },
+	{ "info handlers", "[NAME] [nost]", 0, 2, "access handlers and their hits; nost: without these",
+	  info_handlers },
 	{ "info chunks", "", 0, 0, "the host's memory by kind of use", info_chunks },
 	{ "page", "NAME GPA", 2, 2, "all that is known of one guest page", page },
 	{ "check", "", 0, 0, "look for contradictions in all memory records", check },

@@ -17,6 +17,7 @@
 
 #define PROMPT "quire> "
 #define INPUT_STEP 64u
+#define CTRL_C 3
 #define ENDING_PATIENCE UINT64_C(5000000000) /* ns */
 #define WHY_SIZE (MACHINE_END_TEXT + CONFIG_ERROR_SIZE)
 
@@ -159,14 +160,37 @@ static bool is_blank_line(const char *text)
 	return !*text;
 }
 
-static void run_line(void)
+static void end_line(void)
 {
-	if (!is_blank_line(editor.text))
-		command_run(editor.text, mode, write_bytes, NULL);
 	line_reset(&editor);
 	if (attach_next)
 		console_attach(attach_next);
 	attach_next = NULL;
+}
+
+static void run_line(void)
+{
+	if (!is_blank_line(editor.text))
+		command_run(editor.text, mode, write_bytes, NULL);
+	if (!command_busy())
+		end_line();
+}
+
+/* A command that takes long: Ctrl-C ends it, and whatever else is typed goes nowhere. */
+static void go_on(void)
+{
+	bool cancel = false;
+
+	for (unsigned taken = 0; taken < INPUT_STEP && !cancel; taken++) {
+		int byte = console_read();
+
+		if (byte < 0)
+			break;
+		cancel = byte == CTRL_C;
+	}
+	command_continue(cancel);
+	if (!command_busy())
+		end_line();
 }
 
 static void list_candidate(void *context, const char *word)
@@ -224,6 +248,11 @@ bool monitor_poll(void)
 {
 	bool any;
 
+	/* Until it is done its machines stay, and nothing comes between its lines. */
+	if (command_busy()) {
+		go_on();
+		return true;
+	}
 	logged = false;
 	log_drain();
 	any = logged;
@@ -231,7 +260,7 @@ bool monitor_poll(void)
 	any |= console_poll();
 	any |= take_input();
 	end_if_due();
-	if (!console_attached() && ending == ENDING_NONE)
+	if (!console_attached() && !command_busy() && ending == ENDING_NONE)
 		line_show(&editor);
 	return any;
 }

@@ -23,7 +23,7 @@ enum stats_source {
 	STATS_MACHINE, /* struct machine */
 	/* A vcpu's. */
 	STATS_VCPU, /* struct vcpu */
-	STATS_EXIT, /* the same, of vcpu->exits[] */
+	STATS_EXIT, /* the same, of vcpu->exits[] and vcpu->exit_ticks[] */
 	STATS_SOURCES
 };
 
@@ -41,5 +41,7 @@ extern const unsigned stats_row_count;
  * holding the pattern as a part. Returns how many.
  */
 unsigned stats_show(struct output *out, const char *pattern);
+/* Sets those of the matching counters to zero that count events; what is a number of something now stays. Returns how many. */
+unsigned stats_reset(const char *pattern);
 
 #endif

@@ -18,6 +18,7 @@ static bool switch_record_off(struct pgm *pgm, gpa_t page)
 	struct block *b = block_find(pgm, page);
 	bool was_on;
 
+	/* handler_mark() made the records when the handler came, and a page with a mark keeps them (block.special). */
 	panic_unless(b && block_kind(b) == BLOCK_DETAILED);
 	block_lock(b);
 	was_on = page_get_handler(*page_of(b, page)) != HANDLER_DISABLED;

@@ -9,6 +9,7 @@
 #include "arch/x86_64/host.h"
 #include "lib/format.h"
 #include "pgm/internal.h"
+#include "pgm/tables.h"
 
 struct check {
 	struct pgm *pgm;
@@ -103,6 +104,19 @@ static bool type_fits(enum page_type range, page_record r)
 	return range == page_get_type(r) || (range == PAGE_ROM && page_get_type(r) == PAGE_ROM_SHADOW);
 }
 
+static void check_pin(struct check *c, gpa_t where, page_record r)
+{
+	bool marked = r.bits & PAGE_PINNED;
+	struct pgm_pin_info info;
+
+	if (!marked && !__atomic_load_n(&c->pgm->pins.count, __ATOMIC_RELAXED))
+		return;
+	if (marked != pgm_pin_find(c->pgm, where, &info))
+		finding(c, where, "its mark of a pin and the table of pins don't agree", r.bits);
+	else if (marked && !page_has_frame(r))
+		finding(c, where, "it is pinned and has no frame", r.bits);
+}
+
 static void check_record(struct check *c, gpa_t where, page_record r)
 {
 	const char *wrong = handler_check_page(c->pgm, where, r);
@@ -113,6 +127,27 @@ static void check_record(struct check *c, gpa_t where, page_record r)
 		finding(c, where, "the record's type isn't that of the range", r.bits);
 	if (wrong)
 		finding(c, where, wrong, page_get_handler(r));
+	check_pin(c, where, r);
+}
+
+static void check_other_copy(struct check *c, gpa_t where)
+{
+	hpa_t other = rom_other_copy(c->pgm, where);
+
+	if (!hpa_is_none(other))
+		check_frame(c, where, other, false);
+}
+
+static void check_page(struct check *c, struct block *b, gpa_t where)
+{
+	page_record r = *page_of(b, where);
+
+	if (page_owns_frame(r))
+		check_frame(c, where, page_frame(r), false);
+	if (page_get_type(r) == PAGE_ROM || page_get_type(r) == PAGE_ROM_SHADOW)
+		check_other_copy(c, where);
+	check_record(c, where, r);
+	check_mapping(c, where, r);
 }
 
 static void check_detailed(struct check *c, struct block *b, gpa_t base)
@@ -123,13 +158,9 @@ static void check_detailed(struct check *c, struct block *b, gpa_t base)
 		gpa_t where = gpa(base.v + i * PAGE_SIZE);
 		page_record r = *page_of(b, where);
 
-		if (page_owns_frame(r)) {
-			held++;
-			check_frame(c, where, page_frame(r), false);
-		}
+		held += page_owns_frame(r);
 		special += page_is_special(r);
-		check_record(c, where, r);
-		check_mapping(c, where, r);
+		check_page(c, b, where);
 	}
 	if (held != b->held)
 		finding(c, base, "the block's count of held pages is wrong", b->held);
@@ -207,6 +238,40 @@ static void check_block(struct check *c, struct block *b, gpa_t base)
 	lock_release(&c->pgm->handlers.lock);
 }
 
+/* Frames that wait for their page: the machine's, and nobody's page yet. */
+static void check_handy(struct check *c)
+{
+	struct handy *h = &c->pgm->handy;
+	struct frame_info info;
+
+	lock_acquire(&h->lock);
+	for (unsigned i = 0; i < h->count && i < HANDY_SIZE; i++) {
+		frame_describe(h->frame[i], &info);
+		if (info.state != FRAME_PRIVATE || info.owner != c->pgm->account.owner || info.page.v < PGM_MAX_GPA)
+			finding(c, info.page, "a frame of the reserve is somebody's", h->frame[i].v);
+	}
+	lock_release(&h->lock);
+}
+
+unsigned pgm_check_page(struct pgm *pgm, gpa_t where, void (*report)(void *context, const char *line), void *context)
+{
+	struct check c = { .pgm = pgm, .report = report, .context = context };
+	struct block *b = block_find(pgm, where);
+
+	if (!b)
+		return 0;
+	lock_acquire(&pgm->handlers.lock);
+	block_lock(b);
+	switch (block_kind(b)) {
+	case BLOCK_LARGE: check_large(&c, b, gpa(align_down(where.v, BLOCK_SIZE))); break;
+	case BLOCK_DETAILED: check_page(&c, b, gpa(align_down(where.v, PAGE_SIZE))); break;
+	default: break;
+	}
+	block_unlock(b);
+	lock_release(&pgm->handlers.lock);
+	return c.findings;
+}
+
 unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context)
 {
 	struct check c = { .pgm = pgm, .report = report, .context = context };
@@ -217,6 +282,7 @@ unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *li
 		for (unsigned i = 0; page && i < DIRECTORY_BLOCKS; i++)
 			check_block(&c, &page[i], gpa(d << DIRECTORY_SHIFT | (uint64_t)i << BLOCK_SHIFT));
 	}
+	check_handy(&c);
 	c.findings += handlers_check(pgm, report, context);
 	c.findings += check_sums(pgm, report, context);
 	return c.findings;

@@ -11,6 +11,19 @@
 
 #define RAM_TYPE MEMORY_TYPE_WB /* intake takes in only memory that the MTRRs call WB */
 
+/* What the fault turned out to be; FAULT_SYNC unless somebody says otherwise. */
+static void cause(enum fault_cause what)
+{
+	vcpu_counters()->last_cause = what;
+}
+
+static enum pgm_verdict spurious(void)
+{
+	COUNT_VCPU(spurious);
+	cause(FAULT_MISC);
+	return PGM_RESUME;
+}
+
 static enum pgm_verdict out_of(enum status status)
 {
 	return status == BAD_ADDRESS ? PGM_EMULATE : PGM_NO_MEMORY;
@@ -36,7 +49,7 @@ static enum pgm_verdict map_large(struct pgm *pgm, gpa_t where, struct block *b,
 
 	if (level && slat_present(&pgm->slat, entry) && slat_rights(&pgm->slat, entry) == rights) {
 		COUNT(pgm, large_valid);
-		return PGM_RESUME;
+		return spurious();
 	}
 	COUNT(pgm, large_setup);
 	return map_block(pgm, where, block_address(b), rights, gather);
@@ -49,6 +62,7 @@ static void map_around(struct pgm *pgm, struct block *b, gpa_t where, uint64_t *
 	unsigned first = index & ~(FAULT_AROUND - 1);
 	page_record *records = block_records(b);
 	uint64_t *table = entry - index;
+	unsigned mapped = 0;
 
 	for (unsigned i = first; i < first + FAULT_AROUND; i++) {
 		unsigned rights;
@@ -58,17 +72,21 @@ static void map_around(struct pgm *pgm, struct block *b, gpa_t where, uint64_t *
 		rights = page_rights(records[i]);
 		__atomic_store_n(&table[i], slat_leaf(&pgm->slat, 0, page_frame(records[i]), rights, RAM_TYPE),
 				 __ATOMIC_RELEASE);
+		mapped++;
 	}
-	COUNT(pgm, fault_around);
+	vcpu_counters()->around += mapped;
 }
 
 static void map_page(struct pgm *pgm, struct block *b, gpa_t where, page_record r, uint64_t *entry, bool around,
 		     struct gather *gather)
 {
 	hpa_t frame = page_has_frame(r) ? page_frame(r) : pgm_zero_block;
+	uint64_t leaf = slat_leaf(&pgm->slat, 0, frame, page_rights(r), RAM_TYPE);
 
 	around = around && !*entry; /* one that was there and only lacked a right has its neighbours */
-	slat_set(&pgm->slat, entry, slat_leaf(&pgm->slat, 0, frame, page_rights(r), RAM_TYPE), gather);
+	if (unlikely(!((*entry ^ leaf) & ~(pgm->slat.format->accessed | pgm->slat.format->dirty))))
+		(void)spurious();
+	slat_set(&pgm->slat, entry, leaf, gather);
 	if (around)
 		map_around(pgm, b, where, entry);
 }
@@ -89,47 +107,81 @@ static bool logged_write(struct pgm *pgm, struct block *b, gpa_t where)
 	entry = slat_find(&pgm->slat, where, &level);
 	if (level || !(*entry & f->present) || (*entry & f->address) != page_frame(*r).v)
 		return false;
+	cause(FAULT_MAKE_WRITABLE);
 	dirty_unmonitor(pgm, r, where);
 	__atomic_fetch_or(entry, f->write | __atomic_load_n(&pgm->slat.leaf_extra, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
 	return true;
 }
 
-/* Not RAM, or watched: does someone answer for it, instead of a translation? */
-static bool special_emulates(page_record r, unsigned access)
+/* No memory, or memory that a handler watches. */
+static enum pgm_verdict device(void)
 {
-	enum page_type type = page_get_type(r);
-	enum page_handler handler = page_hardware_handler(r);
+	cause(FAULT_HANDLER);
+	return PGM_EMULATE;
+}
 
-	if (type == PAGE_INVALID || type == PAGE_MMIO || handler == HANDLER_ALL)
-		return true;
-	return (access & ACCESS_WRITE) && (type == PAGE_ROM || (r.bits & PAGE_READ_ONLY) || handler == HANDLER_WRITE);
+/* PGM_RESUME: this page is the guest's to write. */
+static enum pgm_verdict refuse_write(page_record r)
+{
+	if (page_hardware_handler(r) == HANDLER_WRITE) {
+		COUNT_VCPU(handlers_write);
+		return device();
+	}
+	if (page_get_type(r) != PAGE_ROM && !(r.bits & PAGE_READ_ONLY))
+		return PGM_RESUME;
+	cause(FAULT_UNHANDLED);
+	return PGM_EMULATE;
+}
+
+/* The record allows a write from now on; *fresh: the page got its frame just now. False: none is to be had. */
+static bool make_writable(struct pgm *pgm, struct block *b, gpa_t where, bool *fresh, struct gather *gather)
+{
+	page_record *r = page_of(b, where);
+
+	*fresh = !page_has_frame(*r);
+	if (*fresh && page_allocate(pgm, b, where, gather) != OK)
+		return false;
+	if (*fresh && vcpu_counters()->last_cause == FAULT_SYNC)
+		cause(FAULT_PAGE_ZEROING);
+	if (page_get_type(*r) == PAGE_MMIO2) {
+		mmio2_written(r);
+	} else if (!*fresh && page_get_state(*r) == PAGE_MONITORED) {
+		cause(FAULT_MAKE_WRITABLE);
+		dirty_unmonitor(pgm, r, where);
+	}
+	return true;
 }
 
 static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t where, unsigned access,
 				       struct gather *gather)
 {
 	page_record *r = page_of(b, where);
+	enum page_type type = page_get_type(*r);
+	enum pgm_verdict verdict = PGM_RESUME;
 	bool fresh = false;
 	enum status status;
 	uint64_t *entry;
 
-	if (unlikely(!page_is_plain(*r)) && special_emulates(*r, access))
-		return PGM_EMULATE;
+	if (type == PAGE_INVALID || type == PAGE_MMIO)
+		return device();
+	if (page_hardware_handler(*r) == HANDLER_ALL) {
+		COUNT_VCPU(handlers_all);
+		return device();
+	}
+	if (unlikely(page_get_state(*r) == PAGE_BALLOONED))
+		cause(FAULT_BALLOONED);
 	if (unlikely(b->flags & BLOCK_COLLAPSING))
 		collapse_touched(pgm, where);
+	if ((access & ACCESS_WRITE) && unlikely(!page_is_plain(*r)))
+		verdict = refuse_write(*r);
+	if (verdict != PGM_RESUME)
+		return verdict;
 	/* The table before the frame: what fails leaves the record as it was. */
 	status = slat_entry(&pgm->slat, where, 0, &entry);
 	if (unlikely(status != OK))
 		return out_of(status);
-	if (access & ACCESS_WRITE) {
-		fresh = !page_has_frame(*r);
-		if (fresh && page_allocate(pgm, b, where, gather) != OK)
-			return PGM_NO_MEMORY;
-		if (unlikely(page_get_type(*r) == PAGE_MMIO2))
-			mmio2_written(r);
-		else if (!fresh && page_get_state(*r) == PAGE_MONITORED)
-			dirty_unmonitor(pgm, r, where);
-	}
+	if ((access & ACCESS_WRITE) && !make_writable(pgm, b, where, &fresh, gather))
+		return PGM_NO_MEMORY;
 	map_page(pgm, b, where, *r, entry, !fresh && page_has_frame(*r), gather);
 	return PGM_RESUME;
 }
@@ -137,6 +189,7 @@ static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t w
 static enum pgm_verdict fault_untouched(struct pgm *pgm, struct block *b, gpa_t where, unsigned access,
 					struct gather *gather)
 {
+	enum pgm_verdict verdict;
 	enum status status;
 
 	if (block_plain(pgm, where)) {
@@ -145,14 +198,14 @@ static enum pgm_verdict fault_untouched(struct pgm *pgm, struct block *b, gpa_t 
 			return map_block(pgm, where, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE, gather);
 		}
 		if (pgm->config.large_pages && pgm->config.slat_2m && block_make_large(pgm, b, where) == OK) {
-			enum pgm_verdict verdict = map_large(pgm, where, b, gather);
-
+			cause(FAULT_PAGE_ZEROING);
+			verdict = map_large(pgm, where, b, gather);
 			if (unlikely(verdict != PGM_RESUME))
 				block_unmake_large(pgm, b);
 			return verdict;
 		}
 	} else if (type_is_mmio(range_type(pgm, where))) {
-		return PGM_EMULATE;
+		return device();
 	}
 	status = block_make_detailed(pgm, b, where, gather);
 	return status == OK ? fault_detailed(pgm, b, where, access, gather) : PGM_NO_MEMORY;
@@ -167,6 +220,7 @@ static enum pgm_verdict fault_locked(struct pgm *pgm, struct block *b, gpa_t whe
 			return map_large(pgm, where, b, gather);
 		if (block_make_detailed(pgm, b, where, gather) != OK)
 			return PGM_NO_MEMORY;
+		cause(FAULT_MAKE_WRITABLE);
 		return fault_detailed(pgm, b, where, access, gather);
 	case BLOCK_DETAILED:
 		if ((access & ACCESS_WRITE) && dirty_mode(pgm) == DIRTY_WRITE_PROTECT && logged_write(pgm, b, where))
@@ -176,26 +230,17 @@ static enum pgm_verdict fault_locked(struct pgm *pgm, struct block *b, gpa_t whe
 	}
 }
 
-static enum pgm_verdict emulate(struct pgm *pgm, gpa_t where)
-{
-	COUNT(pgm, fault_emulate);
-	if (pgm->config.misconfig_exit)
-		misconfig_install(pgm, where);
-	return PGM_EMULATE;
-}
-
-enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
+static enum pgm_verdict fault_inside(struct pgm *pgm, gpa_t where, unsigned access)
 {
 	enum pgm_verdict verdict;
 	struct gather gather;
 	struct block *b;
 	enum status status;
 
-	COUNT(pgm, faults);
 	b = block_find(pgm, where);
 	if (unlikely(!b || block_kind(b) == BLOCK_UNTOUCHED)) {
 		if (block_nothing(pgm, where))
-			return emulate(pgm, where);
+			return device();
 		status = block_get(pgm, where, &b);
 		if (unlikely(status != OK))
 			return out_of(status);
@@ -206,9 +251,28 @@ enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
 	block_unlock(b);
 	if (gather.flush || gather.count)
 		gather_finish(&gather);
-	if (verdict == PGM_EMULATE)
-		return emulate(pgm, where);
-	if (verdict == PGM_NO_MEMORY)
-		COUNT(pgm, fault_no_memory);
 	return verdict;
+}
+
+enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
+{
+	struct pgm_vcpu_counters *c = vcpu_counters();
+	enum pgm_verdict verdict;
+
+	c->faults++;
+	c->last_cause = FAULT_SYNC;
+	verdict = fault_inside(pgm, where, access);
+	if (verdict == PGM_NO_MEMORY) {
+		c->no_memory++;
+		c->last_cause = FAULT_MISC;
+	}
+	c->cause[c->last_cause]++;
+	if (verdict != PGM_EMULATE) {
+		c->resumed += verdict == PGM_RESUME;
+		return verdict;
+	}
+	c->emulated++;
+	if (pgm->config.misconfig_exit)
+		misconfig_install(pgm, where);
+	return PGM_EMULATE;
 }

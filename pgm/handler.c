@@ -43,6 +43,7 @@ enum status handler_end_quiet(struct handler_operation *o, enum status status)
 	return status;
 }
 
+/* Here, in take_out() and in handler_change.c: the node was found under handlers.lock, which is held since. */
 void handler_write_back(struct handler_operation *o)
 {
 	if (handler_replace(&o->pgm->handlers, o->node.first, &o->node) != OK)

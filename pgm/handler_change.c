@@ -140,7 +140,7 @@ enum status pgm_handler_join(struct pgm *pgm, gpa_t first, gpa_t second)
 	return status;
 }
 
-/* In the tree, from `from` to `to`; CONFLICT: `from` stays. */
+/* In the tree, from `from` to `to`; CONFLICT: `from` stays: its slab node and its place were freed just now, under the lock. */
 static enum status move_node(struct handler_table *t, const struct handler_node *from, const struct handler_node *to)
 {
 	enum status status;

@@ -108,6 +108,7 @@ enum status handler_mark(struct handler_operation *o, uint64_t first, uint64_t l
 	return remark(o, first, last, true, true);
 }
 
+/* Without `make` remark() only visits records that exist, and neither allocates nor fails: the panic is for a broken remark(). */
 void handler_remark(struct handler_operation *o, uint64_t first, uint64_t last, bool rearm)
 {
 	if (remark(o, first, last, false, rearm) != OK)

@@ -41,6 +41,7 @@ void pgm_page_describe(struct pgm *pgm, gpa_t where, struct pgm_page_info *info)
 static void count_block(struct pgm_usage *u, struct block *b)
 {
 	page_record *records;
+	bool kept = false;
 
 	if (block_kind(b) == BLOCK_LARGE) {
 		u->large_blocks++;
@@ -55,6 +56,9 @@ static void count_block(struct pgm_usage *u, struct block *b)
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
 		enum page_state state = page_get_state(records[i]);
 
+		kept |= page_is_special(records[i]) || (records[i].bits & PAGE_PINNED);
+		u->monitored_pages += state == PAGE_MONITORED;
+		u->written_pages += (records[i].bits & PAGE_WRITTEN) != 0;
 		if (page_get_type(records[i]) == PAGE_ROM)
 			u->rom_pages += page_has_frame(records[i]);
 		else if (page_is_alias(records[i]))
@@ -66,6 +70,20 @@ static void count_block(struct pgm_usage *u, struct block *b)
 		else if (page_has_frame(records[i]))
 			u->private_pages++;
 	}
+	u->large_disabled += kept && b->held == PAGES_PER_BLOCK;
+}
+
+static uint64_t count_mmio(struct pgm *pgm)
+{
+	uint64_t from = 0, pages = 0;
+	struct handler_node n;
+
+	for (uint32_t limit = pgm->handlers.capacity; limit && handler_next(&pgm->handlers, from, &n); limit--) {
+		if (pgm->handlers.type[n.type].kind == HANDLER_KIND_MMIO)
+			pages += ((n.last - n.first) >> PAGE_SHIFT) + 1;
+		from = n.last + 1;
+	}
+	return pages;
 }
 
 void pgm_usage(struct pgm *pgm, struct pgm_usage *u)
@@ -84,6 +102,8 @@ void pgm_usage(struct pgm *pgm, struct pgm_usage *u)
 		}
 	}
 	u->zero_pages = u->ram_pages - min_u64(u->ram_pages, u->private_pages + u->shared_pages + u->ballooned_pages);
+	u->mmio_pages = count_mmio(pgm);
+	pgm_pin_totals(pgm, &u->read_locked_pages, &u->write_locked_pages);
 	u->handy_pages = pgm->handy.count;
 	u->table_pages = __atomic_load_n(&pgm->slat.tables, __ATOMIC_RELAXED);
 }

@@ -67,6 +67,7 @@ struct pgm {
 	struct mmio2 *mmio2;   /* under the machine's lock; mmio2.c */
 	struct a20_tables a20;
 	uint32_t mark_tables; /* tables made for misconfig.c's marks; atomic */
+	bool marked;          /* there has been a mark; atomic */
 	struct reset_state reset;
 	void (*sync)(struct flush_domain *domain, uint64_t generation); /* the machine's: behind a20_sync */
 	unsigned end_phase;                                             /* end.c */
@@ -78,7 +79,8 @@ struct pgm {
 	struct preallocation preallocation;
 };
 
-#define COUNT(pgm, name) ((void)__atomic_fetch_add(&(pgm)->counters.name, 1, __ATOMIC_RELAXED))
+#define COUNT_BY(pgm, name, by) ((void)__atomic_fetch_add(&(pgm)->counters.name, by, __ATOMIC_RELAXED))
+#define COUNT(pgm, name) COUNT_BY(pgm, name, 1)
 
 static inline enum dirty_mode dirty_mode(const struct pgm *pgm)
 {

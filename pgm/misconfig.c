@@ -52,6 +52,7 @@ static void install_locked(struct pgm *pgm, struct block *b, gpa_t where)
 		return;
 	if (slat_entry(&pgm->slat, where, 0, &entry) != OK)
 		return; /* the slow way serves as well */
+	__atomic_store_n(&pgm->marked, true, __ATOMIC_RELEASE);
 	__atomic_fetch_add(&pgm->mark_tables, (uint32_t)(pgm->slat.tables - tables), __ATOMIC_RELAXED);
 	if (__atomic_compare_exchange_n(entry, &none, pgm->config.slat->misconfigured, false, __ATOMIC_RELEASE,
 					__ATOMIC_RELAXED))
@@ -88,7 +89,7 @@ void misconfig_remove(struct pgm *pgm, uint64_t first, uint64_t last)
 {
 	uint64_t top = (pgm->directory_count << DIRECTORY_SHIFT) - 1, next;
 
-	if (!pgm->config.misconfig_exit || !__atomic_load_n(&pgm->counters.misconfig_marks, __ATOMIC_ACQUIRE))
+	if (!pgm->config.misconfig_exit || !__atomic_load_n(&pgm->marked, __ATOMIC_ACQUIRE))
 		return;
 	for (uint64_t a = first; a <= min_u64(last, top); a = next) {
 		struct block *b = block_find(pgm, gpa(a));
@@ -105,5 +106,6 @@ void misconfig_remove(struct pgm *pgm, uint64_t first, uint64_t last)
 
 void pgm_count_misconfig(struct pgm *pgm)
 {
-	COUNT(pgm, npt_misconfig);
+	(void)pgm;
+	COUNT_VCPU(misconfig);
 }

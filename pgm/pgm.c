@@ -37,7 +37,7 @@ uint64_t pgm_ram_bytes(const struct pgm *pgm)
 	return pgm->config.ram;
 }
 
-const struct pgm_counters *pgm_counters(const struct pgm *pgm)
+struct pgm_counters *pgm_counters(struct pgm *pgm)
 {
 	return &pgm->counters;
 }
@@ -129,7 +129,7 @@ enum status pgm_create(struct pgm **out, const struct pgm_config *config, void (
 		       void *context, char *why, size_t why_size)
 {
 	struct pgm *pgm = heap_alloc(sizeof(*pgm));
-	struct account_request request = { .priority = PRIORITY_NORMAL };
+	struct account_request request = { .priority = (enum machine_priority)config->priority };
 	enum status status;
 
 	format_string(why, why_size, "%s", status_text(NO_MEMORY));

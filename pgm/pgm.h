@@ -13,6 +13,7 @@
 #include "arch/x86_64/pt_format.h"
 #include "mm/account.h"
 #include "mm/gather.h"
+#include "pgm/counters.h"
 #include "pgm/page.h"
 
 #define PGM_MAX_RANGES 64u
@@ -31,6 +32,7 @@ struct pgm_config {
 	bool misconfig_exit;
 	bool accessed_dirty, pml; /* the tables' dirty bits are set by the processor; it can list the pages too */
 	uint8_t physical_bits;    /* what the guest is told: MAXPHYADDR */
+	uint8_t priority;         /* enum machine_priority */
 };
 
 /*
@@ -273,23 +275,28 @@ const char *page_handler_name(enum page_handler handler);
 
 struct pgm_counters {
 	uint64_t zero_mapped, allocated, large_alloc, large_alloc_failed, large_refused, split, detailed;
-	uint64_t faults, fault_resumed, fault_emulate, fault_spurious, fault_no_memory, fault_around;
-	uint64_t handy_refills, handy_allocs, tables, tables_freed;
+	uint64_t handy_refills, handy_allocs;
 	uint64_t reads, read_bytes, writes, write_bytes, handler_calls, handler_hits, handler_misses;
+	uint64_t simple_reads, simple_read_bytes, simple_writes, simple_write_bytes;
 	uint64_t handler_resets, handler_inserts, handler_removals, handler_max, handler_rebalances;
 	uint64_t handler_tree_errors, handler_alloc_errors;
-	uint64_t npt_misconfig, misconfig_marks, rom_write_handled, rom_write_unhandled, mmio2_queries;
+	uint64_t misconfig_marks, mmio2_queries, tables_dropped;
 	/* Large pages; each is described in collapse.c. */
 	uint64_t large_collapsed, large_setup, large_overflow, large_flush, large_zero_evict, large_reused;
 	uint64_t large_recheck, large_valid, huge_mapped;
 };
-const struct pgm_counters *pgm_counters(const struct pgm *pgm);
+/* They may be set to zero at any time. */
+struct pgm_counters *pgm_counters(struct pgm *pgm);
 
 struct pgm_usage {
 	uint64_t ram_pages, zero_pages, private_pages, shared_pages, ballooned_pages, large_blocks, detailed_blocks;
 	uint64_t rom_pages, handy_pages, table_pages, record_bytes;
+	uint64_t mmio_pages;                            /* that handlers answer for, where no memory is */
+	uint64_t monitored_pages, written_pages;        /* write-protected for a log; written to, as far as recorded */
+	uint64_t write_locked_pages, read_locked_pages; /* pinned, once per owner */
+	uint64_t large_disabled; /* full blocks that a handler, a pin or such keeps from being large */
 };
-/* Walks the block directory: bounded by touched memory. */
+/* Walks the block directory and the handlers: bounded by touched memory and by max_access_handlers. */
 void pgm_usage(struct pgm *pgm, struct pgm_usage *usage);
 
 /* Integrity: records against frame records, second-level entries against records, handlers, accounts. Returns findings. */

@@ -171,7 +171,6 @@ enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum 
 	enum status status = OK;
 	size_t at = 0;
 
-	COUNT(pgm, reads);
 	while (at < length) {
 		gpa_t where = gpa(from.v + at);
 		size_t piece = to_page_end(where, length - at);
@@ -182,6 +181,8 @@ enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum 
 		if (status != OK)
 			break;
 	}
+	COUNT(pgm, reads);
+	COUNT_BY(pgm, read_bytes, at);
 	if (done)
 		*done = at;
 	return status;
@@ -193,7 +194,6 @@ enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length
 	enum status status = OK;
 	size_t at = 0;
 
-	COUNT(pgm, writes);
 	while (at < length) {
 		gpa_t where = gpa(to.v + at);
 		size_t piece = to_page_end(where, length - at);
@@ -207,6 +207,8 @@ enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length
 		if (status != OK)
 			break;
 	}
+	COUNT(pgm, writes);
+	COUNT_BY(pgm, write_bytes, at);
 	if (done)
 		*done = at;
 	return status;
@@ -214,16 +216,21 @@ enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length
 
 enum status phys_read_past(struct pgm *pgm, gpa_t from, void *to, size_t length)
 {
-	if (read_piece(pgm, from, to, length, WAY_PAST) != PIECE_DONE)
+	if (read_piece(pgm, from, to, length, WAY_PAST) != PIECE_DONE) {
+		COUNT_VCPU(invalid_phys);
 		memset(to, 0xff, length);
+	}
 	return OK;
 }
 
 enum status phys_write_past(struct pgm *pgm, gpa_t to, const void *from, size_t length, unsigned way)
 {
 	enum status status;
+	enum piece piece = write_piece(pgm, to, from, length, way | WAY_PAST, &status);
 
-	return write_piece(pgm, to, from, length, way | WAY_PAST, &status) == PIECE_FAILED ? status : OK;
+	if (piece == PIECE_NOTHING)
+		COUNT_VCPU(invalid_phys);
+	return piece == PIECE_FAILED ? status : OK;
 }
 
 /* What a simple access answers. */
@@ -245,7 +252,9 @@ enum status pgm_read_simple(struct pgm *pgm, gpa_t from, void *to, size_t length
 
 	if (to_page_end(from, length) != length)
 		return BAD_VALUE;
+	COUNT(pgm, simple_reads);
 	piece = read_piece(pgm, from, to, length, 0);
+	COUNT_BY(pgm, simple_read_bytes, piece == PIECE_DONE ? length : 0);
 	return likely(piece == PIECE_DONE) ? OK : simple_status(pgm, from, piece, OK);
 }
 
@@ -260,6 +269,8 @@ enum status pgm_write_simple(struct pgm *pgm, gpa_t to, const void *from, size_t
 	/* Beside the handlers that share the page it is memory like any other. */
 	if (piece == PIECE_HANDLER && !handler_wants_write(pgm, to, length))
 		piece = write_piece(pgm, to, from, length, WAY_PAST, &status);
+	COUNT(pgm, simple_writes);
+	COUNT_BY(pgm, simple_write_bytes, piece == PIECE_DONE ? length : 0);
 	return simple_status(pgm, to, piece, status);
 }
 

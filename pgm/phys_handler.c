@@ -76,8 +76,10 @@ static enum status serve(struct pgm *pgm, struct pgm_access *access, size_t leng
 			status = call(pgm, &n, access);
 			length = access->size;
 		}
-	} else if (handler_next(t, where, &n) && n.first > where) {
-		length = min_u64(length, n.first - where);
+	} else {
+		COUNT_VCPU(handlers_unhandled);
+		if (handler_next(t, where, &n) && n.first > where)
+			length = min_u64(length, n.first - where);
 	}
 	handler_call_end(t);
 	access->size = (unsigned)length;

@@ -177,6 +177,7 @@ enum status pgm_unpin(struct pgm *pgm, gpa_t where, bool write, const char *owne
 	block_lock(b);
 	status = pin_remove(&pgm->pins, page, write, owner, &left, &gone);
 	if (status == OK) {
+		/* A pinned page's records stay: no collapse, reset or removal takes them (PAGE_PINNED), and pins end before the machine. */
 		panic_unless(block_kind(b) == BLOCK_DETAILED);
 		if (write)
 			note_write(pgm, page, page_of(b, page));
@@ -220,6 +221,7 @@ void pgm_mapping_release(struct pgm *pgm, struct pgm_mapping *mapping)
 {
 	frame_unmap(mapping->pointer);
 	mapping->pointer = NULL;
+	/* The mapping was made by map() above, so its pin exists: only a caller that releases twice gets here. */
 	if (pgm_unpin(pgm, mapping->where, mapping->write, mapping->owner) != OK)
 		panic("a mapping of %s at %#llx was released twice", mapping->owner,
 		      (unsigned long long)mapping->where.v);
@@ -254,7 +256,7 @@ void pgm_pin_totals(struct pgm *pgm, uint64_t *read_pages, uint64_t *write_pages
 void pins_destroy(struct pgm *pgm)
 {
 	if (pgm->pins.count)
-		log_line("pgm: %u pages were still pinned at the machine's end", pgm->pins.count);
+		log_line(LOG_ERROR "pgm: %u pages were still pinned at the machine's end", pgm->pins.count);
 	for (unsigned i = 0; i < PIN_BUCKETS; i++) {
 		while (pgm->pins.bucket[i]) {
 			struct pin *pin = pgm->pins.bucket[i];

@@ -171,7 +171,7 @@ void quota_return(struct pgm *pgm, enum account_kind kind, uint64_t pages)
 
 	/* Something holds more than what would be left: the machine keeps the larger quota. Of tables that is to be expected. */
 	if (status != OK && kind != ACCOUNT_TABLE)
-		log_line("pgm: the quota stays as it is: %s", status_text(status));
+		log_line(LOG_ERROR "pgm: the quota stays as it is: %s", status_text(status));
 }
 
 void quota_shrink(struct pgm *pgm, uint64_t bytes)

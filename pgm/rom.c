@@ -255,6 +255,13 @@ static bool make_other(struct pgm *pgm, struct rom *rom, gpa_t where, enum statu
 	return *status == OK;
 }
 
+hpa_t rom_other_copy(struct pgm *pgm, gpa_t where)
+{
+	const struct rom *rom = rom_find(pgm, where.v);
+
+	return rom ? rom->other[index_of(rom, where.v)] : HPA_NONE;
+}
+
 static bool live_frame(struct pgm *pgm, struct block *b, gpa_t where, hpa_t *frame, struct gather *gather,
 		       enum status *status)
 {
@@ -280,12 +287,12 @@ bool rom_write_frame(struct pgm *pgm, struct block *b, gpa_t where, bool debugge
 	rom = rom_find(pgm, where.v);
 	*frame = HPA_NONE;
 	if (!rom || rom->mode[index_of(rom, where.v)] != ROM_READ_ROM_WRITE_RAM) {
-		COUNT(pgm, rom_write_unhandled);
+		COUNT_VCPU(rom_write_unhandled);
 		return true;
 	}
 	if (!make_other(pgm, rom, where, status))
 		return false;
-	COUNT(pgm, rom_write_handled);
+	COUNT_VCPU(rom_write_handled);
 	*frame = rom->other[index_of(rom, where.v)];
 	return true;
 }
@@ -363,7 +370,7 @@ void rom_reset(struct pgm *pgm)
 
 			if (rom->mode[i] == ROM_READ_ROM_WRITE_IGNORED)
 				continue;
-			/* Its block has had records since the mode was set, so nothing is allocated. */
+			/* Its block has had records since the mode was set: only a reset takes records away, and it comes here first. So nothing is allocated. */
 			if (protect_range(pgm, rom, where.v, where.v + PAGE_SIZE, ROM_READ_ROM_WRITE_IGNORED) != OK)
 				panic("a ROM page without records has a mode of its own");
 		}

@@ -39,6 +39,8 @@ struct block;
  */
 bool rom_write_frame(struct pgm *pgm, struct block *b, gpa_t where, bool debugger, hpa_t *frame, struct gather *gather,
 		     enum status *status) must_check;
+/* The frame of the copy that isn't read; HPA_NONE: none, or no shadowed ROM here. Its block is locked. */
+hpa_t rom_other_copy(struct pgm *pgm, gpa_t where);
 /* Every page in the default mode again, the RAM copies dropped. */
 void rom_reset(struct pgm *pgm);
 /* At the machine's end: frames and records back. */

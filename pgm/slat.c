@@ -316,6 +316,7 @@ void slat_split_commit(struct slat *slat, gpa_t where, hpa_t frame, struct gathe
 
 	if (hpa_is_none(frame))
 		return;
+	/* The block is locked since prepare saw its leaf: nobody else can have taken that away. */
 	entry = block_entry(slat, where);
 	panic_unless(entry != NULL);
 	old = *entry;
@@ -335,63 +336,5 @@ enum status slat_split_block(struct slat *slat, gpa_t where, struct gather *gath
 
 	if (status == OK)
 		slat_split_commit(slat, where, table, gather);
-	return status;
-}
-
-void slat_free_tables(struct slat *slat, hpa_t frame, unsigned level, struct gather *gather)
-{
-	const struct pt_format *f = slat->format;
-	uint64_t *table = direct_pointer(frame);
-
-	for (unsigned i = 0; level && i < ENTRIES; i++)
-		if ((table[i] & f->present) && !pt_is_leaf(f, level, table[i]))
-			slat_free_tables(slat, hpa(table[i] & f->address), level - 1, gather);
-	gather_frame(gather, frame, ACCOUNT_TABLE);
-	__atomic_fetch_sub(&slat->tables, 1, __ATOMIC_RELAXED);
-}
-
-/* Frees what is below `table`, as long as *left lasts. True: nothing is left there. */
-static bool clear_below(struct slat *slat, uint64_t *table, unsigned level, unsigned *left, struct gather *gather)
-{
-	const struct pt_format *f = slat->format;
-
-	for (unsigned i = 0; i < ENTRIES; i++) {
-		if ((table[i] & f->present) && !pt_is_leaf(f, level, table[i])) {
-			if (level > 1 && !clear_below(slat, table_of(table[i], f), level - 1, left, gather))
-				return false;
-			if (!*left)
-				return false;
-			--*left;
-			gather_frame(gather, hpa(table[i] & f->address), ACCOUNT_TABLE);
-			__atomic_fetch_sub(&slat->tables, 1, __ATOMIC_RELAXED);
-		}
-		if (table[i])
-			__atomic_store_n(&table[i], 0, __ATOMIC_RELAXED);
-	}
-	return true;
-}
-
-enum status slat_clear_step(struct slat *slat, struct gather *gather)
-{
-	unsigned left = SLAT_STEP_TABLES;
-
-	return clear_below(slat, direct_pointer(slat->root), slat->format->levels - 1u, &left, gather) ? OK : BUSY;
-}
-
-enum status slat_destroy_step(struct slat *slat)
-{
-	enum status status;
-	struct gather gather;
-
-	if (!slat->tables)
-		return OK;
-	gather_begin(&gather, NULL, slat->account);
-	status = slat_clear_step(slat, &gather);
-	if (status == OK) {
-		gather_frame(&gather, slat->root, ACCOUNT_TABLE);
-		slat->root = HPA_NONE;
-		slat->tables = 0;
-	}
-	gather_finish(&gather);
 	return status;
 }

@@ -14,7 +14,7 @@
 #define LONGEST_INSTRUCTION 15u
 
 /* How the rest of the exit is filled. */
-enum detail { UNWANTED, PLAIN, INSTRUCTION, CR_ACCESS, DR_ACCESS, EXCEPTION, IO, MSR };
+enum detail { UNWANTED, PLAIN, FAULT, INSTRUCTION, CR_ACCESS, DR_ACCESS, EXCEPTION, IO, MSR };
 
 struct meaning {
 	uint8_t kind;   /* enum hv_exit_kind */
@@ -32,7 +32,7 @@ static const struct meaning meanings[SVM_EXIT_LOW_END] = {
 	[SVM_EXIT_INIT] = { EXIT_HOST_INTERRUPT, PLAIN }, /* the physical one: it stays pending for the host */
 	[SVM_EXIT_VINTR] = { EXIT_INTERRUPT_WINDOW, PLAIN },
 	[SVM_EXIT_RDTSC] = { EXIT_RDTSC, INSTRUCTION },
-	[SVM_EXIT_RDPMC] = { EXIT_UNDEFINED, INSTRUCTION },
+	[SVM_EXIT_RDPMC] = { EXIT_EXCEPTION, FAULT }, /* a guest has no counters: every number is wrong */
 	[SVM_EXIT_CPUID] = { EXIT_CPUID, INSTRUCTION },
 	[SVM_EXIT_RSM] = { EXIT_UNDEFINED, INSTRUCTION },
 	[SVM_EXIT_IRET] = { EXIT_NOTHING, PLAIN },
@@ -159,6 +159,12 @@ void svm_decode_exit(const struct vmcb *vmcb, const struct svm_features *feature
 	switch ((enum detail)meaning.detail) {
 	case PLAIN:
 	case INSTRUCTION: break;
+	case FAULT:
+		exit->exception.vector = VECTOR_GP;
+		exit->exception.has_error_code = true;
+		exit->exception.error_code = 0;
+		exit->exception.detail = 0;
+		break;
 	case UNWANTED: exit->kind = EXIT_UNKNOWN; break;
 	case CR_ACCESS: decode_cr(control, features, exit); break;
 	case DR_ACCESS: decode_dr(control, features, exit); break;

@@ -207,7 +207,7 @@ static void park(struct vcpu *vcpu, const char *why)
 	if (vcpu->park_told)
 		return;
 	format_string(vcpu->park_text, sizeof(vcpu->park_text), "%s", why);
-	log_line("vm %s: vcpu %u waits for memory: %s", vcpu->machine->name, vcpu->id, why);
+	log_line(LOG_WARNING "vm %s: vcpu %u waits for memory: %s", vcpu->machine->name, vcpu->id, why);
 	vcpu->park_told = true;
 }
 
@@ -283,10 +283,18 @@ static enum pgm_verdict take_fault(struct vcpu *vcpu, gpa_t where, unsigned acce
 	return pgm_fault(pgm, where, access);
 }
 
+static enum fault_error fault_error(unsigned access, unsigned rights)
+{
+	if (!rights)
+		return access & ACCESS_WRITE ? FAULT_ABSENT_WRITE : FAULT_ABSENT_READ;
+	return access & ACCESS_WRITE ? FAULT_WRITE : access & ACCESS_EXECUTE ? FAULT_EXECUTE : FAULT_READ;
+}
+
 enum exit_action exit_slat_fault(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
+	vcpu->counters.error[fault_error(exit->slat.access, exit->slat.rights)]++;
 	switch (take_fault(vcpu, exit->slat.gpa, exit->slat.access)) {
 	case PGM_RESUME:
 		if (unlikely(vcpu->park_told))

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Accesses to debug registers, where the processor hands them over: always under VMX, under SVM only for a quirk. The
- * checks are the processor's own. Intel SDM vol. 3 section 18.2, vol. 2 MOV to DR; AMD APM vol. 2 section 13.1.
+ * Accesses to debug registers where the processor must hand them over: writes, for svm/quirks.h's breakpoints_leak. Elsewhere they
+ * don't exit. The checks are the processor's own. Intel SDM vol. 3 section 18.2, vol. 2 MOV to DR; AMD APM vol. 2 section 13.1.
  */
 #include "arch/x86_64/registers.h"
 #include "vm/decode.h"
 #include "vm/vcpu.h"
 
 #define DR6_GENERAL_DETECT BIT(13)
-#define DR7_GENERAL_DETECT BIT(13)
 
 /* Reserved bits of DR6 and DR7 read as the processor has them. */
 static void write_debug(struct hv_vcpu *h, unsigned number, uint64_t value)
@@ -21,7 +20,7 @@ static void write_debug(struct hv_vcpu *h, unsigned number, uint64_t value)
 	hv_changed(h, REGS_DEBUG);
 }
 
-/* The exit comes before the trap that the guest has set on these registers: DR7.GD (SDM vol. 3 sections 18.2.4, 26.1.3). */
+/* The exit comes before the trap that the guest has set on these registers: DR7.GD (SDM vol. 3 section 18.2.4). */
 static bool general_detect(struct vcpu *vcpu)
 {
 	struct hv_vcpu *h = vcpu->hv;

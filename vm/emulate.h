@@ -64,6 +64,7 @@ enum emulate_result emulate_instruction(struct hv_vcpu *vcpu, struct emulate_env
 unsigned emulate_length(struct hv_vcpu *vcpu, struct emulate_env *env, enum emulate_result *result);
 
 #define DR6_SINGLE_STEP BIT(14)
+#define DR7_GENERAL_DETECT BIT(13)
 
 /* The trap behind an instruction that began with TF set. An event that is to be delivered already goes first. */
 static inline void emulate_single_step(struct hv_vcpu *vcpu)
@@ -72,6 +73,7 @@ static inline void emulate_single_step(struct hv_vcpu *vcpu)
 		return;
 	hv_need(vcpu, REGS_DEBUG);
 	vcpu->dr[6] |= DR6_SINGLE_STEP;
+	vcpu->dr[7] &= ~(uint64_t)DR7_GENERAL_DETECT;
 	hv_changed(vcpu, REGS_DEBUG);
 	vcpu->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_DB };
 }

@@ -75,6 +75,29 @@ struct machine *machine_find(const char *name)
 	return NULL;
 }
 
+static uint8_t watched;
+
+uint8_t machines_watched(void)
+{
+	return watched;
+}
+
+void machine_watch(struct machine *m, uint8_t what, bool on)
+{
+	if (!m)
+		watched = on ? watched | what : watched & ~what;
+	for (unsigned i = 0; i < count; i++) {
+		for (unsigned v = 0; machines[i]->pgm && (!m || m == machines[i]) && v < machines[i]->vcpu_count; v++) {
+			uint8_t *watch = &machines[i]->vcpu[v]->watch;
+
+			if (on)
+				__atomic_fetch_or(watch, what, __ATOMIC_RELAXED);
+			else
+				__atomic_fetch_and(watch, (uint8_t)~what, __ATOMIC_RELAXED);
+		}
+	}
+}
+
 static bool stands_still(const struct machine *m)
 {
 	return !__atomic_load_n(&m->vcpus_inside, __ATOMIC_ACQUIRE) && state_of(m) == MACHINE_PAUSED;
@@ -165,6 +188,9 @@ static enum status preallocate(struct machine *m, char *why, size_t size)
 	return status;
 }
 
+_Static_assert(PRIORITY_LOW - PRIORITY_HIGH == CONFIG_PRIORITY_HIGH - CONFIG_PRIORITY_LOW,
+	       "the same three priorities, the other way round");
+
 static enum status create_memory(struct machine *m, char *why, size_t size)
 {
 	const struct config_machine *c = m->config;
@@ -179,6 +205,7 @@ static enum status create_memory(struct machine *m, char *why, size_t size)
 		.misconfig_exit = hv_capabilities.misconfig_exit,
 		.accessed_dirty = hv_capabilities.slat_accessed_dirty,
 		.pml = hv_capabilities.pml,
+		.priority = (uint8_t)(CONFIG_PRIORITY_HIGH - c->priority + PRIORITY_HIGH),
 	};
 	enum status status;
 
@@ -196,6 +223,7 @@ static enum status create_vcpus(struct machine *m)
 
 		if (status != OK)
 			return status;
+		m->vcpu[i]->watch = watched;
 		m->vcpu[i]->hv->page_written = pgm_dirty_note;
 		m->vcpu[i]->hv->page_context = m->pgm;
 		m->vcpu[i]->lapic = board_lapic(m->board, i);
@@ -233,7 +261,7 @@ static bool give_back(struct machine *m)
 	if (status == BUSY)
 		return false;
 	if (status != OK)
-		log_line("vm %s: memory was not given back in full: %s", m->name, status_text(status));
+		log_line(LOG_ERROR "vm %s: memory was not given back in full: %s", m->name, status_text(status));
 	m->leaving = NULL;
 	return true;
 }

@@ -38,6 +38,10 @@ enum machine_end { END_POWEROFF, END_RESET, END_TRIPLE_FAULT, END_EXIT_PORT, END
 #define REQUEST_A20 BIT(4)   /* its A20 gate has moved: another root of second-level tables */
 #define REQUEST_TIMER BIT(3) /* a device timer was armed earlier than the vcpu's deadline */
 
+/* What is done at each exit beyond its handling; bits of vcpu->watch. */
+#define WATCH_CYCLES BIT(0) /* its time is measured */
+#define WATCH_SYNC BIT(1)   /* after it the second-level tables are dropped, but for second-level faults */
+
 enum vcpu_activity { VCPU_RUNNABLE, VCPU_HALTED, VCPU_WAIT_SIPI, VCPU_PARKED };
 
 struct vcpu_msrs {
@@ -58,7 +62,8 @@ struct vcpu {
 	struct lapic *lapic;
 	uint8_t activity; /* enum vcpu_activity */
 	bool nmi_pending;
-	bool loaded; /* its FPU and XCR0 are in this CPU */
+	bool loaded;   /* its FPU and XCR0 are in this CPU */
+	uint8_t watch; /* WATCH_*; atomic */
 
 	unsigned id;  /* in the machine; also its APIC id */
 	unsigned cpu; /* host CPU it is pinned to */
@@ -69,7 +74,9 @@ struct vcpu {
 	uint64_t guest_mode_changes, a20_changes;
 	uint64_t exits[EXIT_KIND_COUNT];
 	struct decode_cache decoded;
-	uint64_t quick_accesses;            /* to devices, without the emulator */
+	uint64_t quick_accesses;              /* to devices, without the emulator */
+	uint64_t exit_ticks[EXIT_KIND_COUNT]; /* host TSC from exit to entry, while WATCH_CYCLES is on */
+	struct pgm_vcpu_counters counters;
 	uint64_t run_ticks, runs, last_ran; /* host TSC spent running */
 	char park_text[80];
 	uint64_t parked_until; /* host TSC at which to try again */
@@ -134,6 +141,10 @@ void machine_end(struct machine *machine, enum machine_end end, uint32_t value, 
 	__attribute__((format(printf, 4, 5)));
 /* Boot CPU's loop: reaps what has ended, and does a piece of what is being reset. Calls ended() with the line's text for each; returns true if it did something. */
 bool machines_reap(void (*ended)(struct machine *machine, const char *text));
+/* Boot CPU only. Switches a WATCH_* on or off: for one machine until its end, or for all (NULL), those to come included. */
+void machine_watch(struct machine *machine, uint8_t what, bool on);
+/* WATCH_* that hold for every machine. */
+uint8_t machines_watched(void);
 /* Does no machine run (or pause, or wait to be reaped)? */
 bool machines_idle(void);
 /* One bounded step of background work for one of the machines; false: nothing to do for now. Any CPU, from its idle loop. */

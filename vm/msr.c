@@ -314,7 +314,7 @@ static enum status msr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 static void tell(struct vcpu *vcpu, const char *what, uint32_t msr)
 {
 	if (vcpu->machine->msr_complaints++ < 8)
-		log_line("vm %s: %s of unknown MSR %#x: #GP", vcpu->machine->name, what, msr);
+		log_line(LOG_WARNING "vm %s: %s of unknown MSR %#x: #GP", vcpu->machine->name, what, msr);
 }
 
 enum exit_action exit_msr_read(struct vcpu *vcpu)

@@ -14,6 +14,7 @@
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/registers.h"
 #include "dev/lapic.h"
+#include "pgm/tables.h"
 #include "vm/board.h"
 #include "vm/schedule.h"
 #include "vm/vcpu.h"
@@ -62,11 +63,13 @@ static enum exit_action exit_exception(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
+	/* A machine check is the host's hardware, wherever it was running. */
 	if (exit->exception.vector == VECTOR_MC)
 		panic("machine check in vm %s at rip %#llx", vcpu->machine->name, (unsigned long long)vcpu->hv->rip);
 	if (exit->exception.vector == VECTOR_DB) {
 		hv_need(vcpu->hv, REGS_DEBUG);
 		vcpu->hv->dr[6] |= exit->exception.detail;
+		vcpu->hv->dr[7] &= ~(uint64_t)DR7_GENERAL_DETECT; /* as on the way into any #DB handler */
 		hv_changed(vcpu->hv, REGS_DEBUG);
 	} else if (exit->exception.vector == VECTOR_PF) {
 		vcpu->hv->cr2 = exit->exception.detail;
@@ -287,6 +290,35 @@ static inline void deliver(struct vcpu *vcpu)
 		vcpu_deliver(vcpu);
 }
 
+static inline enum exit_action handle_exit(struct vcpu *vcpu)
+{
+	if (unlikely(vcpu->hv->exit.interrupted.kind != EVENT_NONE))
+		vcpu_recover_event(vcpu);
+	return handlers[vcpu->hv->exit.kind](vcpu);
+}
+
+/*
+ * An exit that is measured, or after which the tables are dropped. After a second-level fault they stay: an instruction
+ * that needs two pages would never have both.
+ */
+static __attribute__((noinline)) enum exit_action watched_exit(struct vcpu *vcpu)
+{
+	uint8_t watch = __atomic_load_n(&vcpu->watch, __ATOMIC_RELAXED);
+	enum hv_exit_kind kind = vcpu->hv->exit.kind;
+	uint64_t before = rdtsc(), spent;
+	enum exit_action action = handle_exit(vcpu);
+
+	spent = rdtsc() - before;
+	if (watch & WATCH_CYCLES) {
+		vcpu->exit_ticks[kind] += spent;
+		if (kind == EXIT_SLAT_FAULT)
+			vcpu->counters.cause_ticks[vcpu->counters.last_cause] += spent;
+	}
+	if ((watch & WATCH_SYNC) && kind != EXIT_SLAT_FAULT)
+		pgm_tables_drop(vcpu->machine->pgm);
+	return action;
+}
+
 /* One entry and its exit. */
 static inline enum exit_action enter_once(struct vcpu *vcpu, uint64_t slice_end)
 {
@@ -303,9 +335,9 @@ static inline enum exit_action enter_once(struct vcpu *vcpu, uint64_t slice_end)
 	hv->run(h);
 	__atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
 	vcpu->exits[h->exit.kind]++;
-	if (unlikely(h->exit.interrupted.kind != EVENT_NONE))
-		vcpu_recover_event(vcpu);
-	return handlers[h->exit.kind](vcpu);
+	if (unlikely(__atomic_load_n(&vcpu->watch, __ATOMIC_RELAXED)))
+		return watched_exit(vcpu);
+	return handle_exit(vcpu);
 }
 
 /* A vcpu that was asleep: is there a reason to go on? */

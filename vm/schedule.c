@@ -99,6 +99,7 @@ static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start)
 	uint64_t end = start + slice_ticks(v), until = end;
 	enum vcpu_outcome outcome;
 
+	pgm_count_for(&v->counters);
 	do {
 		if (v->cpu == 0) {
 			console_listen();
@@ -106,6 +107,7 @@ static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start)
 		}
 		outcome = vcpu_run(v, until);
 	} while (outcome == VCPU_SLICE_OVER && until != end && rdtsc() >= until);
+	pgm_count_for(NULL);
 	return outcome;
 }
 

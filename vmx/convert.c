@@ -75,6 +75,12 @@ struct hv_event vmx_event_from_word(uint32_t word, uint32_t error_code, uint32_t
 	}
 }
 
+uint64_t vmx_msr_value(uint64_t value, uint64_t mask, unsigned linear_bits)
+{
+	value &= mask;
+	return linear_bits ? sign_extend(value, linear_bits) : value;
+}
+
 /* The checks want G clear when any of limit 11:0 is 0, set when any of 31:20 is 1; else it may be either. */
 static uint32_t fitting_granularity(uint32_t rights, uint32_t limit)
 {

@@ -21,6 +21,9 @@ bool vmx_event_has_length(uint32_t word);
 /* From an exit's or vectoring's word (section 25.9); an invalid one gives EVENT_NONE. length: for soft events. */
 struct hv_event vmx_event_from_word(uint32_t word, uint32_t error_code, uint32_t length);
 
+/* What WRMSR takes without a fault: the bits of mask, as an address of linear_bits in canonical form; 0: not an address. */
+uint64_t vmx_msr_value(uint64_t value, uint64_t mask, unsigned linear_bits);
+
 /* A segment as the VMCS holds it. */
 struct vmx_segment {
 	uint64_t base;

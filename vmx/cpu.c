@@ -36,6 +36,7 @@ const struct hv_ops vmx_ops = {
 	.collect_written = vmx_collect_written,
 };
 
+/* All fields are compile-time constants that the processor was asked for at probe; no guest value chooses one. */
 _Noreturn void vmx_field_failed(enum vmcs_field field, const char *what)
 {
 	panic("%s of VMCS field 0x%x failed", what, (unsigned)field);

@@ -62,6 +62,7 @@ void vmx_flush(struct hv_vcpu *vcpu)
 	bool single = vmx_capability.ept_vpid & EPT_INVEPT_SINGLE;
 
 	vcpu->flush_pending = false;
+	/* Type and descriptor are ours and were probed: it fails on broken hardware only; to go on would be to leave stale translations. */
 	panic_unless(
 		invept(single ? INVALIDATE_SINGLE : INVALIDATE_ALL, single ? vmx_ept_pointer(vcpu->slat_root) : 0));
 	/* A VPID given to another vcpu before, with another EPT pointer, leaves nothing that is ours. */

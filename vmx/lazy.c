@@ -8,7 +8,9 @@
  * switches.
  */
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/features.h"
 #include "mm/map.h"
+#include "vmx/convert.h"
 #include "vmx/instructions.h"
 #include "vmx/vmx.h"
 
@@ -49,10 +51,14 @@ void vmx_lazy_read_debug(struct vmx_vcpu *v)
 void vmx_lazy_write_msrs(const struct vmx_vcpu *v)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(lazy_msrs); i++) {
-		uint64_t value = *(const uint64_t *)((const char *)&v->hv + lazy_msrs[i].offset) & lazy_msrs[i].mask;
+		uint64_t value = *(const uint64_t *)((const char *)&v->hv + lazy_msrs[i].offset);
 
-		/* The rooms above let nothing else through; should they, it is the guest that is surprised. */
-		wrmsr(lazy_msrs[i].msr, lazy_msrs[i].canonical ? sign_extend(value, 48) : value);
+		/*
+		 * The rooms above let nothing else through; should they, it is the guest that is surprised. The width is
+		 * what the processor can do, whatever CR4.LA57 says.
+		 */
+		wrmsr(lazy_msrs[i].msr,
+		      vmx_msr_value(value, lazy_msrs[i].mask, lazy_msrs[i].canonical ? features.linear_bits : 0));
 	}
 }
 

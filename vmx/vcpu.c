@@ -74,6 +74,7 @@ void vmx_make_current(struct vmx_vcpu *v)
 
 	if (cpu->current == v)
 		return;
+	/* The scheduler pins a vcpu to its CPU; the VMCS address is a frame of ours. No guest has a say in either. */
 	panic_unless(v->cpu == NO_CPU || v->cpu == self);
 	if (cpu->current)
 		vmx_not_ready(cpu->current);

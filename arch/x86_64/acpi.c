@@ -53,7 +53,7 @@ static void add_table(uint64_t address)
 	const struct acpi_header *table = map_table(address);
 
 	if (!table)
-		log_line("acpi: the table at %lx has a bad length or checksum; left out", address);
+		log_line(LOG_WARNING "acpi: the table at %lx has a bad length or checksum; left out", address);
 	else if (table_count < TABLES_MAX)
 		tables[table_count++] = table;
 }
@@ -105,7 +105,7 @@ void acpi_init(hpa_t rsdp)
 	const struct acpi_header *list;
 
 	if (!rsdp.v || !read_root(rsdp, &root)) {
-		log_line("acpi: no tables");
+		log_line(LOG_WARNING "acpi: no tables");
 		return;
 	}
 	list = map_table(root.xsdt);

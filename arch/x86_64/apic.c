@@ -211,10 +211,10 @@ void apic_timer_calibrate(void)
 	apic_write(APIC_TIMER_INITIAL, 0);
 	timer_ratio = ((uint64_t)count << 32) / ticks;
 	if (!timer_ratio) {
-		log_line("apic: the timer does not count; time slices end late");
+		log_line(LOG_WARNING "apic: the timer does not count; time slices end late");
 		timer_ratio = BIT(32) / 16;
 	}
-	log_line("apic: timer at %lu kHz", host_tsc_hz() / 1000 * timer_ratio >> 32);
+	log_line(LOG_DEBUG "apic: timer at %lu kHz", host_tsc_hz() / 1000 * timer_ratio >> 32);
 }
 
 void apic_timer_arm(uint64_t when, uint64_t ticks)

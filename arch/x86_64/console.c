@@ -31,10 +31,24 @@ void console_late(const struct boot_framebuffer *framebuffer)
 	open_framebuffer(framebuffer);
 }
 
+/* Where it speaks; where nothing is, writing is nothing. */
+static bool to_serial = true, to_framebuffer = true;
+
+bool console_choose(bool serial, bool framebuffer)
+{
+	bool heard = (serial && serial_present()) || (framebuffer && framebuffer_present());
+
+	to_serial = serial || !heard;
+	to_framebuffer = framebuffer || !heard;
+	return heard;
+}
+
 void console_write(const char *bytes, size_t length)
 {
-	serial_write(bytes, length);
-	framebuffer_write(bytes, length);
+	if (to_serial)
+		serial_write(bytes, length);
+	if (to_framebuffer)
+		framebuffer_write(bytes, length);
 }
 
 void console_listen(void)

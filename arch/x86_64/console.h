@@ -22,6 +22,12 @@ void console_late(const struct boot_framebuffer *framebuffer);
 /* Before paging_switch(): the framebuffer's identity mapping is about to go. */
 void console_forget_identity(void);
 
+/*
+ * What console_write() reaches from now on; at first both. False: none of those chosen is there, so it stays both. Typed bytes
+ * come from the serial port in any case.
+ */
+bool console_choose(bool serial, bool framebuffer);
+
 /* ---- serial.c ---- */
 void serial_init_port(uint16_t port);
 /* As the ACPI table SPCR says, if there is one and it names a 16550. */
@@ -37,6 +43,7 @@ void serial_flush(void);
 /* pixels: mapped, write-combining preferably. NULL: off. */
 void framebuffer_init(const struct boot_framebuffer *framebuffer, volatile void *pixels);
 void framebuffer_write(const char *bytes, size_t length);
+bool framebuffer_present(void);
 
 /* ---- font.c: 8x8 glyphs of ASCII 0x20-0x7e, one byte a row, leftmost pixel in bit 7; drawn twice as tall ---- */
 #define FONT_FIRST 0x20u

@@ -87,6 +87,8 @@ static void read_widths(void)
 	}
 	if (features.physical_bits < 36 || features.physical_bits > 52)
 		features.physical_bits = 36;
+	if (features.linear_bits != 57)
+		features.linear_bits = 48;
 }
 
 const char *features_init(void)

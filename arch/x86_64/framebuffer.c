@@ -88,6 +88,11 @@ void framebuffer_write(const char *bytes, size_t length)
 		put_byte(bytes[i]);
 }
 
+bool framebuffer_present(void)
+{
+	return screen.pixels != NULL;
+}
+
 /* What firmware left on the screen is wiped, once. */
 static void clear(const struct boot_framebuffer *f)
 {

@@ -73,7 +73,9 @@ void console_listen(void);
 /* Carries what log_line() queued to the consoles; boot CPU only, bounded. When sink is set, lines go there instead. */
 void log_drain(void);
 void log_set_sink(void (*sink)(const char *line));
-/* The kept log, newest last: calls line for each of the last `count`. */
+/* Lines of this level (LOG_..'s character) and graver ones are shown and replayed from now on; LOG_INFO's at first. */
+void log_set_level(char level);
+/* The kept log, newest last: calls line for each of the last `count`, as far as their level is shown. */
 void log_replay(unsigned count, void (*line)(void *context, const char *text), void *context);
 
 /* ---- power ---- */

@@ -59,5 +59,5 @@ void ioapic_silence(void)
 
 	acpi_each_ioapic(silence_one, &inputs);
 	if (inputs)
-		log_line("ioapic: %u inputs masked", inputs);
+		log_line(LOG_DEBUG "ioapic: %u inputs masked", inputs);
 }

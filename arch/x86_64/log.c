@@ -30,7 +30,8 @@ _Static_assert((LINES & (LINES - 1)) == 0 && LINES >= 512, "a number's slot is i
 
 struct slot {
 	uint64_t sequence; /* atomic */
-	char text[PREFIX_LENGTH + LINE_LENGTH + 8];
+	char level;
+	char text[PREFIX_LENGTH + LINE_LENGTH + 7];
 };
 
 static struct slot ring[LINES];
@@ -38,8 +39,14 @@ static uint64_t next_number; /* atomic */
 static uint64_t drained;     /* boot CPU: first line not yet carried out */
 static uint64_t dropped;     /* atomic */
 static void (*line_sink)(const char *line);
+static char shown = 3; /* *LOG_INFO */
 
-static void write_slot(uint64_t number, const char *text, size_t length)
+void log_set_level(char level)
+{
+	shown = level;
+}
+
+static void write_slot(uint64_t number, char level, const char *text, size_t length)
 {
 	struct slot *slot = &ring[number % LINES];
 	uint64_t seen = __atomic_load_n(&slot->sequence, __ATOMIC_RELAXED);
@@ -51,6 +58,7 @@ static void write_slot(uint64_t number, const char *text, size_t length)
 		return;
 	}
 	__atomic_thread_fence(__ATOMIC_RELEASE);
+	slot->level = level;
 	memcpy(slot->text, text, length);
 	slot->text[length] = '\0';
 	__atomic_store_n(&slot->sequence, 2 * number + 2, __ATOMIC_RELEASE);
@@ -67,6 +75,7 @@ static void clean(char *text, size_t length)
 void log_line(const char *format, ...)
 {
 	char text[PREFIX_LENGTH + LINE_LENGTH + 1];
+	char level = *format >= *LOG_ERROR && *format <= *LOG_DEBUG ? *format++ : *LOG_INFO;
 	uint64_t now = host_now_ns();
 	size_t prefix, length;
 	va_list args;
@@ -78,23 +87,28 @@ void log_line(const char *format, ...)
 	va_end(args);
 	length = min_u64(length, prefix + LINE_LENGTH);
 	clean(text, length);
-	write_slot(__atomic_fetch_add(&next_number, 1, __ATOMIC_RELAXED), text, length);
+	write_slot(__atomic_fetch_add(&next_number, 1, __ATOMIC_RELAXED), level, text, length);
 }
 
-enum line_state { LINE_READ, LINE_PENDING, LINE_LOST };
+/* HIDDEN: read, but of a level that isn't shown. */
+enum line_state { LINE_READ, LINE_HIDDEN, LINE_PENDING, LINE_LOST };
 
 static enum line_state read_slot(uint64_t number, char *text)
 {
 	const struct slot *slot = &ring[number % LINES];
 	uint64_t seen = __atomic_load_n(&slot->sequence, __ATOMIC_ACQUIRE);
+	char level;
 
 	if (seen < 2 * number + 2)
 		return LINE_PENDING;
 	if (seen > 2 * number + 2)
 		return LINE_LOST;
+	level = slot->level;
 	memcpy(text, slot->text, sizeof(slot->text));
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	return __atomic_load_n(&slot->sequence, __ATOMIC_RELAXED) == seen ? LINE_READ : LINE_LOST;
+	if (__atomic_load_n(&slot->sequence, __ATOMIC_RELAXED) != seen)
+		return LINE_LOST;
+	return level <= shown ? LINE_READ : LINE_HIDDEN;
 }
 
 static void carry(const char *text)
@@ -130,6 +144,8 @@ void log_drain(void)
 		if (state == LINE_PENDING && end - drained < GIVE_UP_AFTER)
 			break;
 		drained++;
+		if (state == LINE_HIDDEN)
+			continue;
 		if (state != LINE_READ) {
 			lost++;
 			continue;

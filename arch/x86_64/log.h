@@ -8,7 +8,13 @@
 #ifndef ARCH_LOG_H
 #define ARCH_LOG_H
 
-/* One line (a newline is added). At most 240 bytes; the rest is cut. */
+/* How much a line matters: put before the format; without any of them it is for information. */
+#define LOG_ERROR "\001"
+#define LOG_WARNING "\002"
+#define LOG_INFO "\003"
+#define LOG_DEBUG "\004"
+
+/* One line (a newline is added). At most 240 bytes; the rest is cut. All lines are kept, whatever the level that is shown. */
 void log_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*

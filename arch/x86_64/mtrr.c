@@ -83,7 +83,7 @@ void mtrr_init(void)
 {
 	read_all(&boot);
 	if (features.mtrr && !(boot.defaults & MTRR_ENABLE))
-		log_line("mtrr: the firmware left them off: all memory is uncached and slow");
+		log_line(LOG_WARNING "mtrr: the firmware left them off: all memory is uncached and slow");
 }
 
 static void write_all(const struct mtrrs *m, const struct mtrrs *now)

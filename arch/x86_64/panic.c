@@ -50,6 +50,7 @@ void panic_begin(void)
 			__builtin_ia32_pause();
 	}
 	log_set_sink(NULL);
+	(void)console_choose(true, true);
 	log_drain();
 	console_write("\r\n", 2);
 }

@@ -61,7 +61,7 @@ static void acpi_s5(void)
 	if (power->hardware_reduced) {
 		if (!acpi_write8(&power->sleep_control,
 				 (uint8_t)(power->s5_type_a << REDUCED_SLEEP_TYPE_SHIFT | REDUCED_SLEEP_ENABLE)))
-			log_line("power: the sleep register can't be reached");
+			log_line(LOG_ERROR "power: the sleep register can't be reached");
 	} else {
 		enter_acpi_mode(power);
 		pm1_sleep(power->pm1a_control, power->s5_type_a & 7);

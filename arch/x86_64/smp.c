@@ -59,7 +59,7 @@ void ap_start(struct cpu *cpu)
 	processor_before_paging();
 	processor_control_registers();
 	if (apic_enable() != slot->apic_id)
-		log_line("cpu: APIC id %u calls itself %u", slot->apic_id, cpu->apic_id);
+		log_line(LOG_WARNING "cpu: APIC id %u calls itself %u", slot->apic_id, cpu->apic_id);
 	if (mtrr_adopt())
 		__atomic_fetch_add(&mtrrs_differed, 1, __ATOMIC_RELAXED);
 	panic_unless(cpu_register(cpu));
@@ -107,12 +107,12 @@ static void add_cpu(void *context, uint32_t apic_id)
 		if (smp_slots[i].apic_id == apic_id)
 			return;
 	if (out_of_memory || smp_slot_count == MAX_CPUS - 1) {
-		log_line("cpu: no room for the one with APIC id %u; left out", apic_id);
+		log_line(LOG_WARNING "cpu: no room for the one with APIC id %u; left out", apic_id);
 		return;
 	}
 	vendor_page = paging_take_page();
 	if (hpa_is_none(vendor_page) || map_area(area) != OK) {
-		log_line("cpu: no memory for the one with APIC id %u; left out", apic_id);
+		log_line(LOG_WARNING "cpu: no memory for the one with APIC id %u; left out", apic_id);
 		out_of_memory = true;
 		return;
 	}
@@ -170,9 +170,9 @@ static void give_up(struct smp_slot *slot)
 
 	if (__atomic_compare_exchange_n(&slot->state, &waiting, SLOT_ABANDONED, false, __ATOMIC_ACQ_REL,
 					__ATOMIC_ACQUIRE))
-		log_line("cpu: the one with APIC id %u does not start; left out", slot->apic_id);
+		log_line(LOG_WARNING "cpu: the one with APIC id %u does not start; left out", slot->apic_id);
 	else if (waiting == SLOT_ARRIVED)
-		log_line("cpu: the one with APIC id %u started, but is late", slot->apic_id);
+		log_line(LOG_WARNING "cpu: the one with APIC id %u started, but is late", slot->apic_id);
 }
 
 enum status smp_start(const struct boot_info *info, void (*ap_main)(void))
@@ -180,7 +180,7 @@ enum status smp_start(const struct boot_info *info, void (*ap_main)(void))
 	hpa_t trampoline = trampoline_place();
 
 	if (hpa_is_none(trampoline)) {
-		log_line("cpu: no memory below 640 KiB for the start of other CPUs");
+		log_line(LOG_WARNING "cpu: no memory below 640 KiB for the start of other CPUs");
 		return NOT_FOUND;
 	}
 	application_main = ap_main;
@@ -198,7 +198,7 @@ enum status smp_start(const struct boot_info *info, void (*ap_main)(void))
 	for (uint32_t i = 0; i < smp_slot_count; i++)
 		give_up(&smp_slots[i]);
 	if (mtrrs_differed)
-		log_line("cpu: MTRRs of the boot CPU given to %u CPUs that had others", mtrrs_differed);
+		log_line(LOG_WARNING "cpu: MTRRs of the boot CPU given to %u CPUs that had others", mtrrs_differed);
 	log_line("cpu: %u of %u are up", cpu_count(), smp_slot_count + 1);
 	return out_of_memory ? NO_MEMORY : OK;
 }

@@ -28,14 +28,14 @@ enum status arch_early(const struct boot_info *info)
 	missing = features_init();
 	if (info->magic != BOOT_INFO_MAGIC || info->version != BOOT_INFO_VERSION || info->size != sizeof(*info)) {
 		console_early(&(struct boot_framebuffer){ 0 });
-		log_line("boot: the loader and the kernel are of different versions");
+		log_line(LOG_ERROR "boot: the loader and the kernel are of different versions");
 		return BAD_FORMAT;
 	}
 	console_early(&info->framebuffer);
 	log_line("host: %s, %s, %u physical address bits%s", features.vendor, features.brand, features.physical_bits,
 		 features.hypervisor ? ", itself a virtual machine" : "");
 	if (missing) {
-		log_line("host: %s", missing);
+		log_line(LOG_ERROR "host: %s", missing);
 		return NOT_SUPPORTED;
 	}
 	return OK;
@@ -50,7 +50,7 @@ enum status arch_paging(const struct boot_info *info, hpa_t trampoline, page_sou
 	processor_before_paging();
 	status = paging_build(info);
 	if (status != OK) {
-		log_line("paging: the kernel's tables can't be built: %s", status_text(status));
+		log_line(LOG_ERROR "paging: the kernel's tables can't be built: %s", status_text(status));
 		return status;
 	}
 	boot_cpu.vendor_page = paging_take_page();
@@ -73,7 +73,7 @@ enum status arch_platform(const struct boot_info *info)
 	pic_silence();
 	status = apic_init();
 	if (status != OK) {
-		log_line("apic: no local APIC that can be used: %s", status_text(status));
+		log_line(LOG_ERROR "apic: no local APIC that can be used: %s", status_text(status));
 		return status;
 	}
 	apic_enable();
@@ -91,7 +91,7 @@ enum status arch_platform(const struct boot_info *info)
 
 void arch_refuse(void)
 {
-	log_line("stopped; it is safe to turn the machine off");
+	log_line(LOG_ERROR "stopped; it is safe to turn the machine off");
 	log_drain();
 	panic_stop_here();
 }

@@ -83,7 +83,7 @@ static uint64_t choose_hz(const char **source)
 		measured = time_measure_pit();
 	}
 	if (measured && by_cpuid && !agree(measured, by_cpuid))
-		log_line("time: CPUID says %lu kHz, measured %lu kHz: measured counts", by_cpuid / 1000,
+		log_line(LOG_WARNING "time: CPUID says %lu kHz, measured %lu kHz: measured counts", by_cpuid / 1000,
 			 measured / 1000);
 	if (by_cpuid && (!measured || agree(measured, by_cpuid))) {
 		*source = "CPUID";
@@ -102,14 +102,14 @@ void time_init(void)
 	uint64_t hz = choose_hz(&source);
 
 	if (hz < SLOWEST_HZ || hz > FASTEST_HZ) {
-		log_line("time: a TSC of %lu Hz cannot be; %lu assumed", hz, FALLBACK_HZ);
+		log_line(LOG_WARNING "time: a TSC of %lu Hz cannot be; %lu assumed", hz, FALLBACK_HZ);
 		hz = FALLBACK_HZ;
 	}
 	tsc_hz = hz;
 	to_ns = scale_of(NS_PER_SECOND, TO_NS_SHIFT, hz);
 	to_tsc = scale_of(hz, TO_TSC_SHIFT, NS_PER_SECOND);
 	boot_tsc = rdtsc();
-	log_line("time: TSC at %lu.%03lu MHz by %s", hz / 1000000, hz / 1000 % 1000, source);
+	log_line(LOG_DEBUG "time: TSC at %lu.%03lu MHz by %s", hz / 1000000, hz / 1000 % 1000, source);
 }
 
 /* Both as close as the hardware allows; interrupts are off. */

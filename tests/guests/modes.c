@@ -6,6 +6,8 @@
  *
  * Physical pages A and B lie at 32 MiB. The linear area at 1 GiB has four small pages: A, none,
  * B read-only, the local APIC; and behind them a large page on A's block.
+ *
+ * "stay": goes on in PAE for ever, with five equal pages at 40 MiB and a written one that is zero, for the monitor to look at.
  */
 #include "guest.h"
 
@@ -160,6 +162,18 @@ static void fill_tables(uint32_t top_rights)
 	tables[IDENTITY3][3] = (uint32_t)tables[APIC2] | top_rights;
 }
 
+static void stay(void)
+{
+	for (uint32_t at = 0; at < 6 * PAGE; at += 4)
+		write32(40 * MIB + at, at < 5 * PAGE ? 0x5eed0000 + at % PAGE : 0);
+	print("staying\n");
+	for (uint32_t round = 0;; round++) {
+		write32(LINEAR + 0x40, round);
+		if (!(round & 0xffff))
+			(void)cpuid(0, 0);
+	}
+}
+
 static void check_pae(void)
 {
 	bool nx = cpuid(0x80000001, 0).edx >> 20 & 1;
@@ -174,6 +188,8 @@ static void check_pae(void)
 	WRITE_CR(3, tables[IDENTITY3]);
 	WRITE_CR(0, READ_CR(0) | CR0_PG | CR0_WP);
 	probe_small_pages(map_first64, "PAE");
+	if (option("stay"))
+		stay();
 	check_equal(read32(LINEAR + BLOCK + PAGE + 4), 0xbbbb0004);
 	if (nx)
 		expect_fault(do_call, LINEAR + 4 * PAGE, 0x11);

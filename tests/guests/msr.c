@@ -33,8 +33,15 @@ static bool faults(void (*function)(void *), uint32_t msr, uint64_t value)
 	return catch_trap(function, &a) && caught.vector == VECTOR_GP && caught.error == 0;
 }
 
+/* A processor without counters: each number is out of range. */
+static void do_read_counter(void *argument)
+{
+	__asm__ volatile("rdpmc" : : "c"(0) : "eax", "edx");
+}
+
 static void check_unknown(void)
 {
+	check(faults(do_read_counter, 0, 0));
 	check(faults(do_read, 0x12345678, 0));
 	check(faults(do_write, 0x12345678, 0));
 	check(faults(do_read, 0xc0020000, 0));

@@ -95,7 +95,34 @@ static void check_steps(void)
 	print("%u steps\n", steps);
 }
 
+static unsigned detections;
+static uint32_t detected_dr6, detected_dr7;
+
+static void note_detection(struct trap_frame *frame)
+{
+	if (detections++ > 2)
+		guest_exit(EXIT_FAILED); /* it traps within itself */
+	__asm__ volatile("mov %%db6, %0" : "=r"(detected_dr6));
+	__asm__ volatile("mov %%db7, %0" : "=r"(detected_dr7));
+}
+
+/* DR7.GD: the next access to a debug register traps before it happens, and GD is clear for the handler. */
+static void check_general_detect(void)
+{
+	uint32_t dr0 = 0x12345678;
+
+	set_handler(VECTOR_DB, note_detection);
+	__asm__ volatile("mov %0, %%db7" : : "r"(0x2400u));
+	__asm__ volatile("mov %0, %%db0" : : "r"(dr0));
+	check_equal(detections, 1);
+	check_equal(detected_dr6 & 0x2000, 0x2000);
+	check_equal(detected_dr7, 0x400);
+	__asm__ volatile("mov %%db0, %0" : "=r"(dr0));
+	check_equal(dr0, 0x12345678);
+}
+
 void guest_main(void)
 {
 	check_steps();
+	check_general_detect();
 }

@@ -49,6 +49,44 @@ static void damage_present(void)
 	chunk_of(block)->present ^= 1;
 }
 
+static void damage_set(void)
+{
+	chunk_of(frame)->set ^= SET_NONE ^ SET_OWNED;
+}
+static void damage_links(void)
+{
+	static bool broken;
+	static struct chunk *previous;
+	struct chunk *chunk = chunk_of(frame);
+
+	if (!broken)
+		previous = chunk->previous;
+	chunk->previous = broken ? previous : chunk + 1;
+	broken = !broken;
+}
+static void damage_pages(void)
+{
+	chunks.pages ^= 1;
+}
+static void damage_ghost(void)
+{
+	/* A frame of a machine that there isn't. */
+	record_store(frame_slot(frame), record_load(frame_slot(frame)) ^ (0x100ull << RECORD_OWNER_SHIFT));
+}
+static void damage_absent(void)
+{
+	record_store(frame_slot(frame), record_load(frame_slot(frame)) ^ FRAME_PRIVATE ^ FRAME_ABSENT);
+}
+static void damage_shared(void)
+{
+	/* Shared by nobody. */
+	static frame_record kept;
+	frame_record now = record_load(frame_slot(frame));
+
+	record_store(frame_slot(frame), kept ? kept : record_shared(0));
+	kept = kept ? 0 : now;
+}
+
 static unsigned lines;
 
 static void count_line(void *context, const char *line)
@@ -61,7 +99,8 @@ static void test_damage(void **state)
 {
 	static void (*const damages[])(void) = { damage_record, damage_free_count, damage_dirty_count, damage_list,
 						 damage_head,   damage_kind,       damage_account,     damage_owner,
-						 damage_bucket, damage_present };
+						 damage_bucket, damage_present,    damage_set,         damage_links,
+						 damage_pages,  damage_ghost,      damage_absent,      damage_shared };
 	bool zero;
 
 	account = open_account(2000, 20, 0);

@@ -92,6 +92,7 @@ static page_record *record_at(struct pgm *pgm, uint64_t where)
 static void test_states(void **state)
 {
 	struct pgm *pgm = machine_of(&pt_ept4, ROOM, false);
+	static const char owner[] = "dma";
 	hpa_t pinned;
 
 	(void)state;
@@ -99,8 +100,7 @@ static void test_states(void **state)
 		assert_true(guest_write(pgm, at, 0xab));
 	page_set(record_at(pgm, 5 * MIB), PAGE_BALLOONED, hpa(0));
 	pgm->account.ballooned = 1;
-	record_at(pgm, 4 * MIB)->bits |= PAGE_PINNED;
-	pinned = page_frame(*record_at(pgm, 4 * MIB));
+	assert_int_equal(pgm_pin(pgm, gpa(4 * MIB), false, owner, &pinned), OK);
 	page_set(record_at(pgm, 4 * MIB + PAGE_SIZE), PAGE_MONITORED, page_frame(*record_at(pgm, 4 * MIB + PAGE_SIZE)));
 	reset(pgm, true);
 	assert_int_equal(pgm->account.ballooned, 0);
@@ -111,6 +111,7 @@ static void test_states(void **state)
 	assert_int_equal(guest_read(pgm, 4 * MIB), 0);
 	assert_int_equal(held(pgm), 1);
 	assert_true(guest_write(pgm, 5 * MIB, 1));
+	assert_int_equal(pgm_unpin(pgm, gpa(4 * MIB), false, owner), OK);
 	machine_end_test(pgm);
 }
 

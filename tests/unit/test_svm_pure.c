@@ -179,6 +179,10 @@ static void exits_of_instructions(void **state)
 	assert_int_equal(out.kind, EXIT_CACHE);
 	exit_with(&rich, SVM_EXIT_SKINIT, 0, 0);
 	assert_int_equal(out.kind, EXIT_UNDEFINED);
+	/* No counter that CPUID tells of: each number is out of range, which is #GP(0), as under VMX. */
+	exit_with(&rich, SVM_EXIT_RDPMC, 0, 0);
+	assert_true(out.kind == EXIT_EXCEPTION && out.exception.vector == 13 && out.exception.has_error_code);
+	assert_true(out.exception.error_code == 0 && out.exception.detail == 0 && out.length == 0);
 	exit_with(&rich, SVM_EXIT_VMMCALL, 0, 0);
 	assert_int_equal(out.kind, EXIT_HYPERCALL);
 }

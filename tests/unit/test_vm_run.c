@@ -14,6 +14,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
+#include "arch/x86_64/registers.h"
 #include "dev/lapic.h"
 #include "vm/board.h"
 #include "vm/vcpu.h"
@@ -28,16 +29,27 @@ static struct flush_domain domain;
 static uint64_t next_timer, deadline_seen;
 static unsigned entries;
 
-/* Each entry ends in a HLT. */
+/* Each entry ends in a HLT, the first one perhaps in a #DB. */
+static bool trap_first;
 static void run(struct hv_vcpu *v)
 {
-	entries++;
 	deadline_seen = v->slice_deadline;
+	v->valid = 0;
+	if (!entries++ && trap_first) {
+		v->exit.kind = EXIT_EXCEPTION;
+		v->exit.exception.vector = VECTOR_DB;
+		v->exit.exception.detail = BIT(13);
+		return;
+	}
 	v->exit.kind = EXIT_HLT;
 	v->exit.length = 1;
 	v->valid = REGS_SHADOW | REGS_RFLAGS;
 }
-static const struct hv_ops ops = { .name = "test", .run = run };
+static void load(struct hv_vcpu *v, uint32_t groups)
+{
+	v->valid |= groups;
+}
+static const struct hv_ops ops = { .name = "test", .run = run, .load = load };
 const struct hv_ops *hv = &ops;
 struct hv_caps hv_capabilities = { .slice_timer = true };
 
@@ -70,6 +82,7 @@ void vcpu_recover_event(struct vcpu *v)
 }
 void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error)
 {
+	assert_int_equal(vector, VECTOR_DB);
 }
 void vcpu_inject_ud(struct vcpu *v)
 {
@@ -136,6 +149,8 @@ uint64_t host_ns_to_tsc(uint64_t ns)
 static void run_once(uint64_t timer, uint64_t slice_end)
 {
 	memset(&h, 0, sizeof(h));
+	h.dr[6] = 0xffff0ff0;
+	h.dr[7] = 0x2400;
 	vcpu = (struct vcpu){ .hv = &h, .machine = &machine, .lapic = &lapic };
 	lapic.deliverable = LAPIC_NOTHING;
 	lock_init(&machine.lock, RANK_MACHINE, "machine");
@@ -144,7 +159,7 @@ static void run_once(uint64_t timer, uint64_t slice_end)
 	entries = 0;
 	assert_int_equal(vcpu_run(&vcpu, slice_end), VCPU_IDLE);
 	vcpu_switch_out(&vcpu);
-	assert_int_equal(entries, 1);
+	assert_int_equal(entries, trap_first ? 2 : 1);
 	assert_int_equal(vcpu.activity, VCPU_HALTED);
 }
 
@@ -174,11 +189,23 @@ static void test_near_timers(void **state)
 	assert_true(vcpu.wakeup >= now + 3000000000 && vcpu.wakeup <= rdtsc() + 3000000000);
 }
 
+/* A trap that the hypervisor intercepts leaves DR6 and DR7 to it: a handler that still found GD set would trap for ever. */
+static void test_debug_trap(void **state)
+{
+	trap_first = true;
+	run_once(UINT64_MAX, UINT64_MAX - 1);
+	trap_first = false;
+	assert_int_equal(h.dr[6], 0xffff2ff0);
+	assert_int_equal(h.dr[7], 0x400);
+	assert_true(h.changed & REGS_DEBUG);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_far_timers),
 		cmocka_unit_test(test_near_timers),
+		cmocka_unit_test(test_debug_trap),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -139,10 +139,21 @@ static void whatever_stands_in_it_passes_the_checks(void **state)
 	}
 }
 
+/* A guest with five levels keeps its kernel's data at 0xff11..., which is no address of 48 bits. */
+static void msr_values(void **state)
+{
+	assert_true(vmx_msr_value(UINT64_C(0xff11000012345678), UINT64_MAX, 57) == UINT64_C(0xff11000012345678));
+	assert_true(vmx_msr_value(UINT64_C(0xff11000012345678), UINT64_MAX, 48) == UINT64_C(0x12345678));
+	assert_true(vmx_msr_value(UINT64_C(0xffff880012345678), UINT64_MAX, 48) == UINT64_C(0xffff880012345678));
+	assert_true(vmx_msr_value(UINT64_C(0x8000000000000000), UINT64_MAX, 57) == 0);
+	assert_true(vmx_msr_value(UINT64_C(0x1ffffffff), BITS(31, 0), 0) == 0xffffffff);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(words),
+		cmocka_unit_test(msr_values),
 		cmocka_unit_test(events_come_again),
 		cmocka_unit_test(known_segments),
 		cmocka_unit_test(task_registers),

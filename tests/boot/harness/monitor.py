@@ -7,8 +7,9 @@ line that ends with the command's echo, and ends at the next line that begins wi
 """
 import json
 import re
+import time
 
-from .machine import ESCAPES, MachineError, plain
+from .machine import ESCAPES, SCALE, MachineError, plain
 
 PROMPT = "quire> "
 GUEST_LINE = re.compile(r"^([A-Za-z0-9_.-]+)\| ?(.*)$")
@@ -48,6 +49,19 @@ class Monitor:
             if line[:1] in "{[":
                 return json.loads(line)
         raise MachineError(f"no line of JSON for {text!r}\n{self.machine.tail()}")
+
+    def long_json(self, text, timeout=600):
+        """The same for an answer of many KiB, which patterns would be matched against over and over as it grows."""
+        start = len(self.machine.log)
+        self.machine.send(text + "\r")
+        deadline = time.monotonic() + timeout * SCALE
+        while not (answer := re.search(r'^\{"command".*\}\r?\n', self.machine.log[start:], re.MULTILINE)
+                   if self.machine.log.endswith(PROMPT) else None):
+            if time.monotonic() > deadline or not self.machine.running():
+                raise MachineError(f"no end of the answer to {text!r}\n{self.machine.tail()[-2000:]}")
+            time.sleep(0.2)
+        self.machine.position = len(self.machine.log)
+        return json.loads(answer.group())
 
     def wait_stopped(self, name, timeout=None):
         """Waits for `vm NAME: stopped (REASON)` and returns REASON."""

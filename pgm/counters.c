@@ -1,0 +1,6 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where each host CPU counts: see the header. */
+#include "pgm/counters.h"
+
+struct pgm_vcpu_counters pgm_uncounted;
+struct pgm_vcpu_counters *pgm_counting[MAX_CPUS];

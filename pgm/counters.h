@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What PGM counts for one virtual CPU: the tree /PGM/CPU<n>/. Each host CPU has at most one such record in use, that
+ * of the vcpu which it runs, so counting needs no atomic operation. What is done for no vcpu (a device's timer,
+ * the monitor) counts for none.
+ */
+#ifndef PGM_COUNTERS_H
+#define PGM_COUNTERS_H
+
+#include <stdint.h>
+
+#include "arch/x86_64/percpu.h"
+
+/* What settled a second-level fault; the first that applies. */
+enum fault_cause {
+	FAULT_BALLOONED,     /* a page that the guest gave back was touched */
+	FAULT_PAGE_ZEROING,  /* a first write: a frame or a chunk of zeros */
+	FAULT_MAKE_WRITABLE, /* a write to a page that was write-protected for a log */
+	FAULT_HANDLER,       /* a device's page, or one that a handler watches */
+	FAULT_UNHANDLED,     /* a write to ROM */
+	FAULT_SYNC,          /* the record was right, and the table had no entry */
+	FAULT_MISC,          /* the entry was right already; or no memory was to be had */
+	FAULT_CAUSES
+};
+
+/* What the access was, and whether the entry was present. A fetch from an absent page counts as a read. */
+enum fault_error { FAULT_ABSENT_READ, FAULT_ABSENT_WRITE, FAULT_WRITE, FAULT_EXECUTE, FAULT_READ, FAULT_ERRORS };
+
+struct pgm_vcpu_counters {
+	uint64_t faults, resumed, emulated, spurious, no_memory, around;
+	uint64_t cause[FAULT_CAUSES];
+	uint64_t cause_ticks[FAULT_CAUSES]; /* vm's, while it measures */
+	uint64_t handlers_all, handlers_write, handlers_unhandled, invalid_phys;
+	uint64_t misconfig, rom_write_handled, rom_write_unhandled;
+	uint64_t error[FAULT_ERRORS]; /* by vm, from the exit */
+	uint64_t last_cause;          /* enum fault_cause of the last fault */
+};
+
+extern struct pgm_vcpu_counters pgm_uncounted;
+extern struct pgm_vcpu_counters *pgm_counting[MAX_CPUS]; /* NULL: nobody's */
+
+/* Of the calling CPU. Never NULL. */
+static inline struct pgm_vcpu_counters *vcpu_counters(void)
+{
+	struct pgm_vcpu_counters *c = pgm_counting[cpu_index()];
+
+	return c ? c : &pgm_uncounted;
+}
+
+#define COUNT_VCPU(name) ((void)vcpu_counters()->name++)
+
+/* From now on the calling CPU counts for this vcpu; NULL: for none. */
+static inline void pgm_count_for(struct pgm_vcpu_counters *counters)
+{
+	pgm_counting[cpu_index()] = counters;
+}
+
+#endif
