@@ -33,7 +33,7 @@ EFI_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-zone
 EFI_SHARED := lib/ini.c
 EFI_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard boot/efi*.c)) $(B)/boot/efi_kernel.o $(EFI_SHARED:%.c=$(B)/efi/%.o)
 
-.PHONY: all run test test-all test-unit image style clean help bench compile_commands setup unit-programs test-needs guests bench-needs
+.PHONY: all run test test-all test-unit image style clean help bench compile_commands setup unit-programs test-needs guests bench-needs mutants unit-flags
 
 all: $(B)/BOOTX64.EFI $(B)/compile_commands.json ## build the hypervisor
 
@@ -97,6 +97,10 @@ UNIT_CFLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -DQUIRE_DEBUG=1 -Wall -
 # TSan variants: a test whose first lines have "// threads" is built a second time under the thread sanitizer.
 TSAN := $(patsubst tests/unit/%.c,$(B)/unit/%.tsan,$(shell grep -ls '^// threads' tests/unit/test_*.c))
 
+# What is built with mm's frames runs in both host modes.
+UNIT_MM := $(foreach f,$(shell grep -lsE '^// sources:.* mm/(\*|secret_free)\.c' tests/unit/test_*.c),\
+	$(filter $(f:tests/unit/%.c=$(B)/unit/%) $(f:tests/unit/%.c=$(B)/unit/%).tsan,$(UNIT) $(TSAN)))
+
 # Each kernel file is compiled once for all the tests that name it, once more for those under TSan.
 $(B)/unit/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -124,8 +128,18 @@ $(B)/unit/test_load $(B)/fuzz/fuzz_loader: $(B)/vm/dsdt.hex
 
 test-unit: $(UNIT) $(TSAN) ## unit tests only (host build, sanitizers)
 	@for t in $(UNIT) $(TSAN); do echo "== $$t"; ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done
+	@for t in $(UNIT_MM); do echo "== $$t, secret-free"; QUIRE_MAPPING=secret-free ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done
 
 unit-programs: $(UNIT) $(TSAN)
+
+# For tests/mutants/kill.py: how unit tests are compiled, and what one of them is linked from.
+unit-flags:
+	@echo $(UNIT_CFLAGS) $(SANITIZE)
+objects-of-test_%:
+	@echo $(call unit_objects,test_$*,obj)
+
+mutants: unit-programs ## wrong edits of the kernel's files, each of which a named unit test must see; MUTANTS="-k flush"
+	@tests/mutants/kill.py -j $(JOBS) $(MUTANTS)
 
 # What the tests run on; built with all cores, then tested two at a time.
 test-needs:

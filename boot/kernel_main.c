@@ -14,9 +14,11 @@
 #include "arch/x86_64/mtrr.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/start.h"
+#include "lib/format.h"
 #include "lib/memory.h"
 #include "mm/intake.h"
 #include "mm/map.h"
+#include "mm/secret_free.h"
 #include "monitor/monitor.h"
 #include "pgm/pgm.h"
 #include "vm/load.h"
@@ -151,11 +153,19 @@ static enum status enable_this_cpu(struct hv_refusal *why)
 	return status == OK ? hv->enable_cpu(why) : status;
 }
 
+static enum status open_this_cpu(struct hv_refusal *why)
+{
+	if (!secret_free || chunk_map_open() == OK)
+		return enable_this_cpu(why);
+	format_string(why->text, sizeof(why->text), "no memory for its chunk map");
+	return NO_MEMORY;
+}
+
 static void ap_main(void)
 {
 	struct hv_refusal why = { 0 };
 
-	if (enable_this_cpu(&why) != OK) {
+	if (open_this_cpu(&why) != OK) {
 		log_line(LOG_WARNING "cpu %u: left out: %s", cpu_index(), why.text);
 		for (;;)
 			interrupts_wait();
@@ -282,6 +292,20 @@ static void open_mm(void)
 		refuse("a free 2 MiB chunk", "give the machine more memory");
 }
 
+/* From here on guests' memory is out of reach; before there is any, and before other processors run. */
+static void open_mapping(void)
+{
+	struct chunk_map_totals totals;
+
+	if (config->host.mapping != MAPPING_SECRET_FREE)
+		return;
+	if (secret_free_start((unsigned)config->host.max_mapped_chunks) != OK)
+		refuse("memory for the chunk map", "give the machine more memory, or lower max_mapped_chunks");
+	chunk_map_totals(&totals);
+	log_line("memory: guests' is not mapped in the hypervisor, but for %llu chunks of 2 MiB at a time",
+		 (unsigned long long)totals.most);
+}
+
 static void open_processors(const struct boot_info *info)
 {
 	struct hv_refusal why = { 0 };
@@ -307,6 +331,7 @@ _Noreturn void kernel_main(struct boot_info *boot)
 		arch_refuse();
 	open_mm();
 	read_config(info);
+	open_mapping();
 	open_processors(info);
 	hand_over_files(info);
 	if (machines_create(config) != OK)

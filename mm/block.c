@@ -14,8 +14,8 @@
 /* Under chunk_lock, of a free chunk that stands in no set. */
 static void make_large(struct chunk *chunk, owner_t owner, uint64_t page)
 {
-	chunk_set_kind(chunk, CHUNK_LARGE);
 	chunk->owner = owner;
+	chunk_set_kind(chunk, CHUNK_LARGE);
 	chunk->free = 0;
 	chunk->block = page;
 }

@@ -7,6 +7,7 @@
  * the kernel are kept as spares, so that a page that comes and goes doesn't cut a chunk each
  * time; whoever wants a whole chunk and finds none gets the spares.
  */
+#include "arch/x86_64/window.h"
 #include "mm/chunk.h"
 #include "mm/counters.h"
 
@@ -105,7 +106,7 @@ void chunk_relist(struct chunk *chunk)
 
 void chunk_set_kind(struct chunk *chunk, enum chunk_kind kind)
 {
-	bool ragged = chunk->present < PAGES_PER_BLOCK;
+	bool ragged = chunk->present < PAGES_PER_BLOCK, direct = secret_free && chunk_in_direct(chunk);
 
 	chunk_unlist(chunk);
 	if (chunk->kind != CHUNK_ABSENT)
@@ -117,6 +118,10 @@ void chunk_set_kind(struct chunk *chunk, enum chunk_kind kind)
 	if (kind == CHUNK_KERNEL)
 		chunks.kernel_present += chunk->present;
 	panic_unless(!ragged || kind == CHUNK_KERNEL);
+	if (unlikely(secret_free) && chunk_in_direct(chunk) != direct) {
+		direct_set(chunk_frame(chunk, 0), !direct);
+		mm_count(direct ? &mm_counters.direct_left : &mm_counters.direct_entered, 1);
+	}
 }
 
 struct chunk *chunk_fullest(enum chunk_set set)

@@ -113,7 +113,10 @@ static inline frame_record *frame_slot(hpa_t frame)
 void chunk_relist(struct chunk *chunk);
 /* Takes it off its set; call before kind, owner or busy change, then chunk_relist(). */
 void chunk_unlist(struct chunk *chunk);
+/* The direct map follows in mode secret-free; `owner` must be the new one already when it becomes large. */
 void chunk_set_kind(struct chunk *chunk, enum chunk_kind kind);
+/* secret_free.c: may it stand in the direct map in mode secret-free? */
+bool chunk_in_direct(const struct chunk *chunk);
 /* Fullest chunk of a set, or NULL. */
 struct chunk *chunk_fullest(enum chunk_set set);
 /* Any one free chunk, taken out of its set; NULL when there is none. A spare is given up for it. */

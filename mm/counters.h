@@ -24,6 +24,8 @@ struct mm_counters {
 	uint64_t gather_flushes, gather_frees;
 	uint64_t gather_late; /* flushes that had to be asked for again */
 	uint64_t admissions, refusals;
+	uint64_t direct_entered,
+		direct_left; /* mapping = secret-free: chunks that became the kernel's, or ceased to be */
 };
 
 extern struct mm_counters mm_counters;

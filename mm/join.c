@@ -27,8 +27,8 @@ enum status block_join(struct account *account, hpa_t frame, gpa_t block)
 	lock_acquire(&chunk_lock);
 	if (all_behind(chunk, account->owner, block)) {
 		records = chunk->records;
-		chunk_set_kind(chunk, CHUNK_LARGE);
 		chunk->owner = account->owner;
+		chunk_set_kind(chunk, CHUNK_LARGE);
 		chunk->block = block.v >> PAGE_SHIFT;
 	}
 	lock_release(&chunk_lock);

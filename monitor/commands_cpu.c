@@ -144,6 +144,7 @@ static void cpu(struct output *out, char *const *argument)
 	static const struct output_column columns[] = {
 		{ "cpu", 3, true },           { "apic_id", 7, true },        { "vcpus", 5, true },
 		{ "idle_percent", 12, true }, { "guest_percent", 13, true }, { "loops", 12, true },
+		{ "fault", 9, true },         { "work", 9, true },           { "housekeeping", 12, true },
 	};
 	uint64_t now = rdtsc();
 
@@ -161,6 +162,8 @@ static void cpu(struct output *out, char *const *argument)
 		output_cell_number(out, min_u64(info.idle_ticks / percent, 100));
 		output_cell_number(out, min_u64(info.guest_ticks / percent, 100));
 		output_cell_number(out, info.loops);
+		for (unsigned s = 0; s < STRETCHES; s++)
+			output_cell_number(out, info.longest[s]);
 	}
 	output_table_end(out);
 }
@@ -168,7 +171,7 @@ static void cpu(struct output *out, char *const *argument)
 static const struct command commands[] = {
 	{ "info mode", "[NAME] [all|guest|shadow|host]", 0, 2, "paging modes: guest, second level, host", info_mode },
 	{ "info cpu", "[NAME]", 0, 1, "vcpus: registers, activity, exits", info_cpu },
-	{ "cpu", "", 0, 0, "host CPUs: vcpus, idle time", cpu },
+	{ "cpu", "", 0, 0, "host CPUs: vcpus, idle time, longest stretches with interrupts off in ticks", cpu },
 };
 
 const struct command_table commands_cpu = { commands, ARRAY_SIZE(commands) };

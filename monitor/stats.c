@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/format.h"
+#include "mm/chunk_map.h"
 #include "mm/counters.h"
 #include "mm/frame.h"
 #include "monitor/parse.h"
@@ -98,6 +99,7 @@ static void take_machine(struct query *q, struct machine *m)
 static unsigned take_all(struct output *out, const char *pattern)
 {
 	bool part = !strchr(pattern, '*') && !strchr(pattern, '?');
+	struct chunk_map_totals map;
 	struct frame_totals totals;
 	struct query q = { .out = out };
 
@@ -105,7 +107,9 @@ static unsigned take_all(struct output *out, const char *pattern)
 	frame_totals(&totals);
 	q.base[STATS_TOTALS] = &totals;
 	q.base[STATS_MM] = &mm_counters;
-	take_sources(&q, "", STATS_TOTALS, STATS_MM);
+	chunk_map_totals(&map);
+	q.base[STATS_MAP] = &map;
+	take_sources(&q, "", STATS_TOTALS, STATS_MAP);
 	for (unsigned i = 0; i < machine_count(); i++)
 		take_machine(&q, machine_get(i));
 	return q.count;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* All counters there are: names after memory.md section 9, as far as something counts them. */
 #include "lib/bits.h"
+#include "mm/chunk_map.h"
 #include "mm/counters.h"
 #include "mm/frame.h"
 #include "monitor/stats.h"
@@ -12,6 +13,7 @@
 	}
 #define TOTALS(member, ...) ROW(STATS_TOTALS, struct frame_totals, member, __VA_ARGS__)
 #define MM(member, ...) ROW(STATS_MM, struct mm_counters, member, __VA_ARGS__)
+#define MAP(member, ...) ROW(STATS_MAP, struct chunk_map_totals, member, __VA_ARGS__)
 #define USAGE(member, ...) ROW(STATS_USAGE, struct pgm_usage, member, __VA_ARGS__)
 #define PGM(member, ...) ROW(STATS_PGM, struct pgm_counters, member, __VA_ARGS__)
 #define ACCOUNT(member, ...) ROW(STATS_ACCOUNT, struct account, member, __VA_ARGS__)
@@ -64,8 +66,21 @@ const struct stats_row stats_rows[] = {
 	MM(gather_flushes, "/GMM/GatherFlushes", "count", "flushes before memory was given back"),
 	MM(gather_late, "/GMM/GatherLate", "count", "flushes that had to be asked for again"),
 	MM(gather_frees, "/GMM/GatherFrees", "count", "frames and chunks given back after a flush"),
+	MM(direct_entered, "/GMM/DirectEntered", "count", "mapping = secret-free: chunks that became the kernel's"),
+	MM(direct_left, "/GMM/DirectLeft", "count", "chunks that ceased to be: each is flushed from all CPUs"),
 	MM(admissions, "/GMM/Admissions", "count", "machines admitted"),
 	MM(refusals, "/GMM/Refusals", "count", "machines refused for want of memory"),
+
+	MAP(mapped, "/PGM/ChunkMap/c", "chunks", "guests' chunks mapped in the hypervisor now (mapping = secret-free)"),
+	MAP(most, "/PGM/ChunkMap/cMax", "chunks", "the most that may be"),
+	MAP(maps, "/PGM/ChunkMap/Mapped", "count", "chunks mapped so far"),
+	MAP(unmaps, "/PGM/ChunkMap/Unmapped", "count", "chunks unmapped so far"),
+	MAP(hits, "/PGM/ChunkMap/TlbHits", "count", "found in the lookaside table"),
+	MAP(misses, "/PGM/ChunkMap/TlbMisses", "count", "not found there"),
+	MAP(finds, "/PGM/ChunkMap/Find", "count", "of these, mapped already"),
+	MAP(aging, "/PGM/ChunkMap/Aging", "count", "oldest chunks that were spared, being in use or used since"),
+	MAP(map_ticks, "/PGM/ChunkMap/Map", "ticks", "time stamp counter, spent on mapping"),
+	MAP(unmap_ticks, "/PGM/ChunkMap/Unmap", "ticks", "time stamp counter, spent on unmapping"),
 
 	USAGE(ram_pages, "/PGM/Page/cAllPages", "pages", "RAM of the machine"),
 	USAGE(private_pages, "/PGM/Page/cPrivatePages", "pages", "RAM with a frame of its own"),

@@ -224,7 +224,7 @@ struct pgm_mapping {
 	const char *owner;
 	bool write;
 };
-/* `length` bytes at `where`, within one page (BAD_VALUE), pinned until the release; for the same CPU, and not across an entry. */
+/* `length` bytes at `where`, within one page (BAD_VALUE), pinned until the release; for the same CPU, not across an entry, and two at a time. */
 enum status pgm_map_read(struct pgm *pgm, gpa_t where, size_t length, const char *owner,
 			 struct pgm_mapping *out) must_check;
 enum status pgm_map_write(struct pgm *pgm, gpa_t where, size_t length, const char *owner,

@@ -2,6 +2,7 @@
 """Each unit test program (host build, sanitizers) is one case here, so that one summary counts all."""
 import glob
 import os
+import re
 import subprocess
 
 import pytest
@@ -9,27 +10,41 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GUARD = 600 * float(os.environ.get("QUIRE_TIMEOUT_SCALE", "1"))
 
+SLOW = {("test_pgm_dirty", "secret-free")}  # its TSan variant makes fewer rounds
+
+
+def case(program, mode, text):
+    """Named after the program, and the attacks that its cases name, so that `-k attack3_` finds it."""
+    attacks = sorted({int(number) for number in re.findall(r"\btest_attack(\d+)_", text)})
+    name = program if mode == "direct" else f"{program}-{mode}"
+    return pytest.param(program, mode, id=" ".join([name] + [f"attack{number}_" for number in attacks]),
+                        marks=pytest.mark.slow if (program, mode) in SLOW else ())
+
 
 def programs():
-    """test_X for each tests/unit/test_X.c, and test_X.tsan for those with a line `// threads`."""
-    names = []
+    """(test_X, host mode) for each tests/unit/test_X.c, and test_X.tsan for those with a line `// threads`. What is
+    built with mm's frames runs in both host modes."""
+    cases = []
     for source in sorted(glob.glob(os.path.join(ROOT, "tests/unit/test_*.c"))):
         name = os.path.basename(source)[:-2]
-        names.append(name)
         with open(source, encoding="utf-8") as stream:
-            if any(line.startswith("// threads") for line in stream):
-                names.append(name + ".tsan")
-    return names
+            text = stream.read()
+        modes = ["direct", "secret-free"] if re.search(r"^// sources:.* mm/(\*|secret_free)\.c", text, re.M) else ["direct"]
+        names = [name, name + ".tsan"] if re.search("^// threads", text, re.M) else [name]
+        cases += [case(each, mode, text) for each in names for mode in modes]
+    return cases
 
 
-@pytest.mark.parametrize("program", programs())
-def test_unit(program):
+@pytest.mark.parametrize("program, mode", programs())
+def test_unit(program, mode):
     path = os.path.join(ROOT, "build/unit", program)
     if not os.path.exists(path):
         pytest.fail(f"{path} is not built: run `make unit-programs`", pytrace=False)
-    run = subprocess.run([path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=GUARD, check=False)
+    run = subprocess.run([path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=GUARD, check=False,
+                         env={**os.environ, "QUIRE_MAPPING": mode})
     output = run.stdout.decode(errors="replace")
-    with open(path + ".log", "w", encoding="utf-8") as log:
-        log.write(output)
+    log = path + (".log" if mode == "direct" else f".{mode}.log")
+    with open(log, "w", encoding="utf-8") as stream:
+        stream.write(output)
     if run.returncode != 0:
-        pytest.fail(f"exit status {run.returncode}; the whole output: {path}.log\n{output[-8000:]}", pytrace=False)
+        pytest.fail(f"exit status {run.returncode}; the whole output: {log}\n{output[-8000:]}", pytrace=False)

@@ -14,7 +14,7 @@
 #include "pgm/misconfig.h"
 #include "pgm/walk.h"
 #include "vm/decode.h"
-#include "vm/vcpu.h"
+#include "vm/schedule.h"
 
 #define PDPTE_MARKED_BY_QEMU BIT(5)
 
@@ -277,10 +277,15 @@ enum exit_action exit_slat_misconfig(struct vcpu *vcpu)
 static enum pgm_verdict take_fault(struct vcpu *vcpu, gpa_t where, unsigned access)
 {
 	struct pgm *pgm = vcpu->machine->pgm;
+	uint64_t since = rdtsc();
+	enum pgm_verdict verdict;
 
 	if (unlikely(__atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED)))
-		return pgm_a20_fault(pgm, where, access);
-	return pgm_fault(pgm, where, access);
+		verdict = pgm_a20_fault(pgm, where, access);
+	else
+		verdict = pgm_fault(pgm, where, access);
+	schedule_note(STRETCH_FAULT, since);
+	return verdict;
 }
 
 static enum fault_error fault_error(unsigned access, unsigned rights)

@@ -109,7 +109,6 @@ const struct config_key config_host_keys[HOST_KEY_COUNT] = {
 			  IN_HOST(mapping),
 			  .choices = "direct secret-free",
 			  .standard = "direct",
-			  .only_standard = true, /* this build has only that one yet */
 			  .isolates = true,
 			  .help = "whether guest memory is mapped in the hypervisor" },
 	[KEY_MAX_MAPPED_CHUNKS] = NUMBER("max_mapped_chunks", IN_HOST(max_mapped_chunks), 16, 65536, "256",

@@ -11,6 +11,7 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/percpu.h"
+#include "mm/map.h"
 #include "vm/board.h"
 
 #define SLICE_NS UINT64_C(10000000)
@@ -21,7 +22,8 @@
 struct runner {
 	struct vcpu *inbox; /* atomic */
 	struct vcpu *list;
-	uint64_t weight; /* atomic */
+	uint64_t weight;              /* atomic */
+	const struct machine *served; /* whose memory may be mapped on this CPU; NULL: anybody's */
 	struct schedule_info info;
 } __attribute__((aligned(64)));
 
@@ -93,6 +95,14 @@ static uint64_t slice_ticks(const struct vcpu *v)
 	return host_ns_to_tsc(max_u64(SLICE_MIN_NS, min_u64(ns, SLICE_MAX_NS)));
 }
 
+/* What this CPU has mapped of others' memory goes before it runs this machine: see mm/map.h. */
+static void serve(struct runner *r, const struct machine *m)
+{
+	if (r->served != m)
+		frame_maps_forget();
+	r->served = m;
+}
+
 /* The boot CPU looks after the console's input between stretches of the slice; a vcpu that yields gives up the rest. */
 static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start)
 {
@@ -115,10 +125,12 @@ static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start)
 static bool turn(struct runner *r, struct vcpu ***link)
 {
 	struct vcpu *v = **link;
-	uint64_t before = rdtsc(), runs = v->runs;
-	enum vcpu_outcome outcome = run_slice(v, before);
-	uint64_t spent = rdtsc() - before;
+	uint64_t before = rdtsc(), runs = v->runs, spent;
+	enum vcpu_outcome outcome;
 
+	serve(r, v->machine);
+	outcome = run_slice(v, before);
+	spent = rdtsc() - before;
 	if (v->runs != runs) {
 		v->run_ticks += spent;
 		r->info.guest_ticks += spent;
@@ -168,6 +180,33 @@ static void sleep(struct runner *r, uint64_t poll_ns)
 	r->info.idle_ticks += rdtsc() - before;
 }
 
+void schedule_note(enum stretch what, uint64_t since)
+{
+	uint64_t *longest = &runners[cpu_index()].info.longest[what], ticks = rdtsc() - since;
+
+	if (unlikely(ticks > *longest))
+		*longest = ticks;
+}
+
+/* One bounded piece of what can wait. */
+static bool work_step(void)
+{
+	uint64_t since = rdtsc();
+	bool more = machines_idle_step() || frame_prezero_step();
+
+	schedule_note(STRETCH_WORK, since);
+	return more;
+}
+
+static bool keep_house(bool (*housekeeping)(void))
+{
+	uint64_t since = rdtsc();
+	bool busy = housekeeping && housekeeping();
+
+	schedule_note(STRETCH_HOUSEKEEPING, since);
+	return busy;
+}
+
 void schedule_loop(bool (*housekeeping)(void), uint64_t poll_ns)
 {
 	struct runner *r = &runners[cpu_index()];
@@ -180,10 +219,11 @@ void schedule_loop(bool (*housekeeping)(void), uint64_t poll_ns)
 		take_inbox(r);
 		for (struct vcpu **link = &r->list; *link;)
 			busy |= turn(r, &link);
-		if (housekeeping)
-			busy |= housekeeping();
+		busy |= keep_house(housekeeping);
 		interrupts_window();
-		if (busy || machines_idle_step() || frame_prezero_step())
+		/* Housekeeping and idle work turn to any memory. */
+		r->served = NULL;
+		if (busy || work_step())
 			continue;
 		sleep(r, poll_ns);
 	}

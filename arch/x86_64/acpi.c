@@ -121,10 +121,17 @@ void acpi_init(hpa_t rsdp)
 		 power.has_s5 ? "yes" : "no", power.has_reset ? "yes" : "no");
 }
 
+/* Firmware that puts tables into memory that it calls free loses them in host mode secret-free. */
+static bool still_there(const struct acpi_header *table)
+{
+	return paging_is_mapped((uint64_t)table) && paging_is_mapped((uint64_t)table + sizeof(*table) - 1) &&
+	       paging_is_mapped((uint64_t)table + table->length - 1);
+}
+
 const void *host_acpi_table(const char signature[4])
 {
 	for (unsigned i = 0; i < table_count; i++)
-		if (!memcmp(tables[i]->signature, signature, 4))
+		if (still_there(tables[i]) && !memcmp(tables[i]->signature, signature, 4))
 			return tables[i];
 	return NULL;
 }

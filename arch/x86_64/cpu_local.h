@@ -73,6 +73,9 @@ struct cpu {
 	uint64_t timer_count, kick_count, nmi_count, stray_count, spurious_count;
 	bool nmi_pending;
 
+	uint64_t flushed; /* atomic: the newest request of shootdown.c that it has followed */
+	uint64_t *window; /* the table over its window's directories (window.c); NULL: it has none */
+
 	/* Lock ranks held, in debug builds (spinlock.c). */
 	uint32_t ranks_held; /* bit n: a lock of rank n */
 	const char *rank_name[RANK_COUNT];

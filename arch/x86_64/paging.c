@@ -151,6 +151,22 @@ static uint64_t *entry_find(hpa_t from, uint64_t where, unsigned *level)
 	}
 }
 
+uint64_t *paging_find(uint64_t where, unsigned *level)
+{
+	return entry_find(root, where, level);
+}
+
+enum status paging_make_table(uint64_t where, unsigned level)
+{
+	enum status status = lock_with_reserve();
+
+	if (status != OK)
+		return status;
+	(void)entry_make(where, level);
+	lock_release(&lock);
+	return OK;
+}
+
 /* The largest page that starts at `where`, fits into size, and for which `also` is aligned too. */
 static unsigned largest_level(uint64_t where, uint64_t also, uint64_t size)
 {

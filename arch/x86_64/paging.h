@@ -5,7 +5,7 @@
  *
  * Kernel address space (top half, each line one or more 512 GiB slots):
  *   0xffff800000000000  DIRECT_BASE: host-physical memory, 64 TiB, never executable
- *   0xffffc00000000000  WINDOW_BASE: free for mm (chunk map)
+ *   0xffffc00000000000  WINDOW_BASE: each CPU's own (window.h), for mm's chunk map
  *   0xffffe00000000000  CPU_AREA_BASE: stacks and records of application processors
  *   0xfffff00000000000  DEVICE_BASE: host_map_device()
  *   0xffffffff80000000  KERNEL_BASE: the image

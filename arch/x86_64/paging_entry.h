@@ -45,4 +45,9 @@ static inline uint64_t level_size(unsigned level)
 /* The tables in use and how to reach them, set by paging_build.c. */
 void paging_use(hpa_t root, uint64_t direct_base);
 
+/* The shared tables' entry that ends the walk for `where`, leaf or absent, and its level. No lock: tables never go away. */
+uint64_t *paging_find(uint64_t where, unsigned *level);
+/* Tables down to the entry of `level`, larger leaves split on the way; that entry stays as it is. NO_MEMORY. */
+enum status paging_make_table(uint64_t where, unsigned level) must_check;
+
 #endif

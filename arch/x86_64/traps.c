@@ -12,6 +12,7 @@
 #include "arch/x86_64/cpu_local.h"
 #include "arch/x86_64/paging.h"
 #include "arch/x86_64/panic.h"
+#include "arch/x86_64/shootdown.h"
 #include "arch/x86_64/time.h"
 
 /* Intel SDM vol. 3 section 6.14.1. */
@@ -141,6 +142,7 @@ void nmi_note(void)
 
 	if (panic_stops_all())
 		panic_stop_here();
+	shootdown_answer();
 	cpu->nmi_count++;
 	cpu->nmi_pending = true;
 }

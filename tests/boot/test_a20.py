@@ -117,9 +117,9 @@ def linux_reboots(boot, linux, times, pages):
 
 
 @pytest.mark.only_vendor("svm", reason="enough once; both vendors in the slow case")
-def test_linux_reboots_twice(boot, linux):
+def test_linux_reboots_3_times(boot, linux):
     """The fast case."""
-    linux_reboots(boot, linux, 2, "on")
+    linux_reboots(boot, linux, 3, "on")
 
 
 @pytest.mark.slow

@@ -119,8 +119,8 @@ def test_reading_costs_no_frame(boot):
 
 
 @pytest.mark.parametrize("pages", ["on", "off"])
-def test_nothing_leaks(boot, pages):
-    """A machine fills memory and registers; the next one finds zeros and reset values."""
+def test_attack7_nothing_leaks(boot, pages):
+    """Attack 7: a machine fills memory and registers; the next one finds zeros and reset values."""
     more = f"autostart = off\nlarge_pages = {pages}\n"
     text = "[host]\nwhen_idle = monitor\n" + section("secret", "secret", 300, "", more) + section(
         "fill", "registers", 16, "fill", more) + section("leak", "leakcheck", 360, "", more) + section(
@@ -167,6 +167,24 @@ def test_vector_state_is_kept(boot):
     machine.wait_end()
     ends = dict(re.findall(r"^vm (first|second): stopped \(([^\n]*)\)$", machine.text, re.MULTILINE))
     assert ends == {"first": GOOD, "second": GOOD}, machine.monitor.console_of("first") + machine.monitor.console_of("second")
+
+
+def test_attack7_beside_a_running_machine(boot):
+    """A second machine starts on the CPU where the first one runs: it finds reset values, and the first one its own."""
+    text = "[host]\nwhen_idle = monitor\n" + section("holder", "registers", 16, "hold ever", "cpu = 0\n") + "".join(
+        section(name, "registers", 16, line, "autostart = off\ncpu = 0\n")
+        for name, line in (("second", ""), ("third", "hold"), ("fourth", "")))
+    machine = boot(text, {"registers.elf": elf("registers")})
+    monitor = machine.monitor.wait_prompt()
+    monitor.wait_guest_line("holder", "filled") if "holder| filled" not in machine.text else None
+    for name in ("second", "third", "fourth"):  # beside one, then beside one that ends with a secret of its own
+        machine.send(f"vm start {name}\r")
+        assert monitor.wait_stopped(name) == GOOD, monitor.console_of(name)
+    monitor.wait_prompt()
+    monitor.command("vm stop holder")
+    assert monitor.wait_stopped("holder") == "stopped by the operator", monitor.console_of("holder")
+    said = monitor.console_of("holder")
+    assert not [line for line in said if "FAILED" in line or "EXCEPTION" in line], said
 
 
 def without_zeroed(lines):

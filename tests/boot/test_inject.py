@@ -106,7 +106,7 @@ def sweep(monitor, afters):
     assert hits and not waited, "small pages do as well"
 
 
-def test_attack_4_guest_waits(boot):
+def test_attack4_guest_waits(boot):
     """Each site from its first passage on, and one failing three times by itself."""
     monitor = start(boot)
     sweep(monitor, (0,))
@@ -123,7 +123,7 @@ def test_attack_4_guest_waits(boot):
 
 
 @pytest.mark.slow
-def test_attack_4_guest_waits_swept(boot):
+def test_attack4_guest_waits_swept(boot):
     """From the second, fourth, tenth passage on, at every site."""
     sweep(start(boot), (1, 3, 9))
 
@@ -155,12 +155,12 @@ def start_fails(monitor, step):
     assert ask(monitor, "check")["findings"] == 0
 
 
-def test_attack_4_start_fails(boot):
+def test_attack4_start_fails(boot):
     """A machine that can't have its memory says so, and all is as before."""
     start_fails(start(boot), 7)
 
 
 @pytest.mark.slow
-def test_attack_4_start_fails_swept(boot):
+def test_attack4_start_fails_swept(boot):
     """At every single passage."""
     start_fails(start(boot), 1)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fills all memory that is its own with a pattern, and the registers that outlive a machine if one forgets them. */
+/* Fills all memory that is its own with a pattern; "again": resets itself then, so that it begins anew. */
 #include "guest.h"
 
 void guest_main(void)
@@ -9,4 +9,6 @@ void guest_main(void)
 
 	__asm__ volatile("rep stosl" : "+D"(at), "+c"(count) : "a"(0x5ec2e75e) : "memory");
 	print("filled up to 0x%x\n", memory_end);
+	if (option("again"))
+		out8(0xcf9, 6);
 }

@@ -41,8 +41,8 @@ static void one_round(uint32_t round, uint32_t pages)
 
 void guest_main(void)
 {
-	uint32_t pages = option_number("pages", (memory_end - FIRST) / PAGE);
-	uint32_t rounds = option_number("rounds", 0), pace = option_number("pace", 1000);
+	uint32_t pages = option_number("pages=", (memory_end - FIRST) / PAGE);
+	uint32_t rounds = option_number("rounds=", 0), pace = option_number("pace=", 1000);
 
 	print("stamping %u pages\n", pages);
 	for (uint32_t round = 1; !rounds || round <= rounds; round++) {

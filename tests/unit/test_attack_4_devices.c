@@ -395,7 +395,7 @@ static const struct sweep_operation operations[] = {
 	{ "gate: fault, fresh", gate, gate_fault, SWEEP_PARTIAL, NULL },
 };
 
-static void test_attack_4_devices(void **state)
+static void test_attack4_devices(void **state)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(operations); i++)
 		sweep(&sweep_pgm, &operations[i]);
@@ -444,7 +444,7 @@ static enum status add_ram_in_the_way(void)
 }
 
 /* Admission says no: all as before too, the records of the neighbourhood included. */
-static void test_attack_4_admission(void **state)
+static void test_attack4_admission(void **state)
 {
 	static enum status (*const refused[])(void) = { add_rom_beside, add_rom_at, register_much, add_more_ram,
 							add_ram_in_the_way };
@@ -475,8 +475,8 @@ static void test_attack_4_admission(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_attack_4_devices),
-		cmocka_unit_test(test_attack_4_admission),
+		cmocka_unit_test(test_attack4_devices),
+		cmocka_unit_test(test_attack4_admission),
 	};
 
 	return cmocka_run_group_tests(tests, sweep_setup, NULL);

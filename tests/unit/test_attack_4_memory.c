@@ -333,7 +333,7 @@ static const struct sweep_operation operations[] = {
 	{ "reset", NULL, reset_machine, CHANGES, NULL },
 };
 
-static void test_attack_4_memory(void **state)
+static void test_attack4_memory(void **state)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(operations); i++)
 		sweep(&sweep_pgm, &operations[i]);
@@ -345,7 +345,7 @@ static void test_attack_4_memory(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_attack_4_memory) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_attack4_memory) };
 
 	return cmocka_run_group_tests(tests, sweep_setup, NULL);
 }

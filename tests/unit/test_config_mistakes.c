@@ -117,13 +117,16 @@ static void test_host(void **state)
 	assert_int_equal(config.host.fusion_rate, 0);
 	assert_int_equal(config.host.log_level, LOG_LEVEL_DEBUG);
 	assert_int_equal(config.host.console, CONSOLE_SERIAL);
+	assert_int_equal(parse("[host]\nmax_mapped_chunks = 16\nmapping = secret-free"), OK);
+	assert_int_equal(config.host.mapping, MAPPING_SECRET_FREE);
+	assert_int_equal(config.host.max_mapped_chunks, 16);
 	expect_host("[host]\nwhen_idle = reboot\n[vm a]\nkernel = k", BAD_VALUE, 2, "monitor | poweroff");
 	expect_host("[host]\nbogus = 1\n[vm a]\nkernel = k", BAD_VALUE, 2, "unknown key");
 	expect_host("[host]\nmemory = 1M\n[vm a]\nkernel = k", BAD_VALUE, 2, "[vm NAME] only");
 	expect_host("[host]\nlog_level = info\nlog_level = info", BAD_VALUE, 3, "second time");
 	expect_host("[host]\novercommit_ratio = 200", BAD_VALUE, 2, "overcommit = ratio only");
 	expect_host("[host]\nmax_mapped_chunks = 200", BAD_VALUE, 2, "secret-free only");
-	expect_host("[host]\nmapping = secret-free", BAD_FORMAT, 2, "not in this build yet");
+	expect_host("[host]\nmapping = secret-free\nmax_mapped_chunks = 15", BAD_VALUE, 3, "16 to 65536");
 	expect_host("[host]\nmapping = safe", BAD_FORMAT, 2, "direct | secret-free");
 	expect_host("[host]\nmapping = direct\nmapping = secret-free", BAD_FORMAT, 3, "second time");
 }

@@ -29,10 +29,16 @@ static uint32_t port_value;
 static uint16_t last_port;
 static bool refuse;
 
+/* The last page below 4 GiB is the last one of this memory, too. */
+static uint64_t place(uint64_t at)
+{
+	return at / PAGE_SIZE == 0xfffff ? MEMORY - PAGE_SIZE + at % PAGE_SIZE : at;
+}
+
 static enum status check(gva_t where, unsigned size, unsigned access, struct hv_event *fault, uint64_t *fault_address)
 {
 	for (uint64_t at = where.v; at < where.v + size; at++) {
-		if (at < MEMORY && (page_rights[at / PAGE_SIZE] & access) == access)
+		if (place(at) < MEMORY && (page_rights[place(at) / PAGE_SIZE] & access) == access)
 			continue;
 		*fault = (struct hv_event){ .kind = EVENT_EXCEPTION,
 					    .vector = VECTOR_PF,
@@ -56,7 +62,7 @@ static enum status read_memory(void *context, gva_t where, void *to, unsigned si
 	else
 		reads++;
 	if (status == OK)
-		memcpy(to, memory + where.v, size);
+		memcpy(to, memory + place(where.v), size);
 	return status;
 }
 
@@ -67,7 +73,7 @@ static enum status write_memory(void *context, gva_t where, const void *from, un
 
 	writes++;
 	if (status == OK)
-		memcpy(memory + where.v, from, size);
+		memcpy(memory + place(where.v), from, size);
 	return status;
 }
 
@@ -291,6 +297,17 @@ static void test_pages(void **state)
 	page_rights[2] |= ACCESS_WRITE;
 	expect_done(3);
 	assert_int_equal(memory[0x1ffc], 1);
+	SET_UP(FLAT32, 0x89, 0x03); /* mov [ebx], eax around the end of 4 GiB: all of it or nothing */
+	vcpu.segment[SEG_DS].base = 0x1000;
+	vcpu.gpr[GPR_RBX] = 0xffffeffe;
+	vcpu.gpr[GPR_RAX] = 0x44332211;
+	page_rights[0] = ACCESS_READ;
+	expect_fault(VECTOR_PF, 2);
+	assert_true(vcpu.cr2 == 0 && memory[place(0xfffffffe)] == 0);
+	page_rights[0] |= ACCESS_WRITE;
+	expect_done(2);
+	assert_true(memory[place(0xfffffffe)] == 0x11 && memory[place(0xffffffff)] == 0x22);
+	assert_true(memory[0] == 0x33 && memory[1] == 0x44);
 	SET_UP(LONG, 0x48, 0x87, 0x03); /* xchg */
 	vcpu.gpr[GPR_RBX] = 0x2000;
 	page_rights[2] = ACCESS_READ;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/kernel.c mm/map.c mm/prezero.c mm/split.c mm/start.c mm/totals.c lib/format.c
+// sources: mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/chunk_map.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/kernel.c mm/map.c mm/prezero.c mm/secret_free.c mm/split.c mm/start.c mm/totals.c lib/format.c
 /* Whole chunks: given, split, freed, refused; and a GiB of them. */
-#define _GNU_SOURCE
 #include "test_mm_world.h"
 
 #define WORLD (64 * MIB)
@@ -57,7 +56,7 @@ static void test_split(void **state)
 	soil(hpa(block.v + 7 * PAGE_SIZE));
 	assert_int_equal(block_split(account, block), OK);
 	assert_int_equal(totals_now().split_chunks, 1);
-	assert_int_equal(*(uint8_t *)frame_map(hpa(block.v + 7 * PAGE_SIZE)), 0xee);
+	assert_int_equal(*(uint8_t *)host_memory_at(hpa(block.v + 7 * PAGE_SIZE)), 0xee);
 	for (unsigned i = 0; i < 512; i++) {
 		frame_describe(hpa(block.v + i * PAGE_SIZE), &info);
 		assert_int_equal(info.page.v, 6 * BLOCK_SIZE + i * PAGE_SIZE);
@@ -141,18 +140,13 @@ static void test_gib(void **state)
 {
 	struct account *account;
 	struct frame_totals before;
-	int file = memfd_create("same", 0);
 	hpa_t huge, none;
 
-	assert_true(file >= 0);
-	assert_int_equal(ftruncate(file, BLOCK_SIZE), 0);
-	for (uint64_t at = GIB; at < 2 * GIB; at += BLOCK_SIZE)
-		assert_true(mmap(direct_map + at, BLOCK_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file,
-				 0) != MAP_FAILED);
+	host_memory_fold(GIB);
 	mm_add_range(GIB, GIB);
 	before = totals_now();
 	account = open_account(GIB / PAGE_SIZE, 0, 0);
-	memset(direct_map + GIB, 0xcc, BLOCK_SIZE);
+	memset(host_memory_at(hpa(GIB)), 0xcc, BLOCK_SIZE);
 	assert_int_equal(huge_alloc(account, gpa(4 * GIB), &huge), OK);
 	assert_int_equal(huge.v, GIB);
 	assert_true(is_zero(huge, BLOCK_SIZE));
@@ -168,7 +162,6 @@ static void test_gib(void **state)
 	free_block(account, none);
 	close_account(account);
 	quiet();
-	close(file);
 }
 
 int main(void)

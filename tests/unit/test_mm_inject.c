@@ -117,7 +117,7 @@ static void pass_each(struct account *account)
 }
 
 /* Attack 4, for mm: whatever of it fails, alone or all of a kind, nothing is lost, nobody waits. */
-static void test_attack_4_each_site(void **state)
+static void test_attack4_each_site(void **state)
 {
 	for (unsigned site = 0; site < MM_SITES; site++) {
 		for (unsigned after = 0; after < 8; after++) {
@@ -138,7 +138,7 @@ static void test_attack_4_each_site(void **state)
 }
 
 /* block_split, the heap's larger sizes, and two CPUs' worth of account changes. */
-static void test_attack_4_splits_and_runs(void **state)
+static void test_attack4_splits_and_runs(void **state)
 {
 	static const size_t sizes[] = { 16, 2016, 4096, 20000, MIB, 2 * MIB };
 	struct account *account = open_account(2000, 20, 20);
@@ -180,8 +180,8 @@ int main(void)
 		cmocka_unit_test(test_plans),
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_owner_gone),
-		cmocka_unit_test(test_attack_4_each_site),
-		cmocka_unit_test(test_attack_4_splits_and_runs),
+		cmocka_unit_test(test_attack4_each_site),
+		cmocka_unit_test(test_attack4_splits_and_runs),
 	};
 
 	world_start(32 * MIB);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/kernel.c mm/map.c mm/prezero.c mm/split.c mm/start.c mm/totals.c lib/format.c
+// sources: mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/chunk_map.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/kernel.c mm/map.c mm/prezero.c mm/secret_free.c mm/split.c mm/start.c mm/totals.c lib/format.c
 /*
  * mm against a reference model. Random sequences of operations over a few machines; the model knows who must own
  * which frame, and after each sequence all of memory is compared with it. Each sequence runs in a child process, so a
@@ -96,7 +96,7 @@ static void gain(unsigned machine, unsigned kind, hpa_t frame, uint64_t page)
 	if (kind != 9)
 		must(is_zero(frame, PAGE_SIZE));
 	/* Secrets that nobody else may ever see. */
-	memset(frame_map(frame), 0x80 + (int)machine, kind == 9 ? BLOCK_SIZE : PAGE_SIZE);
+	memset(host_memory_at(frame), 0x80 + (int)machine, kind == 9 ? BLOCK_SIZE : PAGE_SIZE);
 	things[thing_count++] = (struct thing){ (uint8_t)machine, (uint8_t)kind, frame.v, page };
 }
 
@@ -104,7 +104,7 @@ static void lose(unsigned index, struct gather *gather)
 {
 	struct thing thing = things[index];
 	unsigned pages = thing.kind == 9 ? 512 : 1;
-	const uint8_t *bytes = frame_map(hpa(thing.frame));
+	const uint8_t *bytes = host_memory_at(hpa(thing.frame));
 
 	for (unsigned i = 0; i < pages; i++) {
 		must(owner_of[thing.frame / PAGE_SIZE + i] == thing.machine);

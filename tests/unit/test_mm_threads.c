@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/kernel.c mm/map.c mm/prezero.c mm/split.c mm/start.c mm/totals.c lib/format.c
+// sources: mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/chunk_map.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/kernel.c mm/map.c mm/prezero.c mm/secret_free.c mm/split.c mm/start.c mm/totals.c lib/format.c
 // threads
 /*
  * Four CPUs at once: two machines with two vcpus each, that allocate and free frames, tables and blocks, use the
@@ -52,7 +52,7 @@ static uint64_t stamp_of(const struct vcpu *vcpu, hpa_t frame)
 
 static void gain(struct vcpu *vcpu, hpa_t frame, uint8_t kind)
 {
-	uint64_t *words = frame_map(frame);
+	uint64_t *words = host_memory_at(frame);
 
 	if (kind != ACCOUNT_KINDS)
 		must(!words[0] && !words[100] && !words[511]);
@@ -64,7 +64,7 @@ static void gain(struct vcpu *vcpu, hpa_t frame, uint8_t kind)
 static void lose(struct vcpu *vcpu, unsigned index, struct gather *gather)
 {
 	hpa_t frame = vcpu->held[index].frame;
-	uint64_t *words = frame_map(frame), stamp = stamp_of(vcpu, frame);
+	uint64_t *words = host_memory_at(frame), stamp = stamp_of(vcpu, frame);
 
 	must(words[0] == stamp && words[100] == stamp && words[511] == stamp);
 	if (vcpu->held[index].kind == ACCOUNT_KINDS)

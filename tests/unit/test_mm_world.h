@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A small fake machine for tests of mm: its memory is one mmap, physical address 0 at its start. All of it
+ * A small fake machine for tests of mm: its memory is that of common/host_memory.h, in both host modes. All of it
  * is filled with a pattern first, so that a frame handed out without being cleared shows.
  */
 #ifndef TEST_MM_WORLD_H
@@ -13,27 +13,42 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "common/host_memory.h"
 #include "lib/memory.h"
 #include "mm/chunk.h"
 #include "mm/counters.h"
 #include "mm/gather.h"
 #include "mm/inject.h"
 #include "mm/intake.h"
+#include "mm/secret_free.h"
 
 #define WORLD_PATTERN 0x5a
 
-__attribute__((unused)) static void *world_map(uint64_t size)
-{
-	uint8_t *raw = mmap(NULL, size + BLOCK_SIZE, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+/* CPUs that tests with threads give themselves. */
+#define WORLD_CPUS 8u
+#define WORLD_CHUNKS 16u /* the least that the configuration takes */
 
-	assert_true(raw != MAP_FAILED);
-	return (void *)align_up((uintptr_t)raw, BLOCK_SIZE);
+extern __thread unsigned test_cpu;
+
+/*
+ * The host mode: with QUIRE_MAPPING=secret-free in the environment guest memory leaves the direct map once mm is open, and
+ * whoever reaches for it there, or after its frame_unmap(), faults.
+ */
+__attribute__((unused)) static void world_mode(void)
+{
+	const char *mode = getenv("QUIRE_MAPPING");
+
+	if (!mode || strcmp(mode, "secret-free"))
+		return;
+	chunk_map_strict = true;
+	assert_int_equal(secret_free_start(WORLD_CHUNKS), OK);
+	for (test_cpu = 1; test_cpu < WORLD_CPUS; test_cpu++)
+		assert_int_equal(chunk_map_open(), OK);
+	test_cpu = 0;
 }
 
 /*
@@ -44,13 +59,14 @@ __attribute__((unused)) static void world_start_below(uint64_t top, uint64_t siz
 {
 	static struct memory_layout layout;
 
-	direct_map = world_map(top);
+	direct_map = host_memory_make(top);
 	layout.count = 2;
 	layout.usable[0] = (struct memory_range){ MIB, 2 * MIB - PAGE_SIZE };
 	layout.usable[1] = (struct memory_range){ 3 * MIB, size - 3 * MIB - 5 * PAGE_SIZE };
 	layout.top = top;
 	memset(direct_map, WORLD_PATTERN, size);
 	assert_int_equal(mm_start(&layout), OK);
+	world_mode();
 }
 
 __attribute__((unused)) static void world_start(uint64_t size)
@@ -60,7 +76,7 @@ __attribute__((unused)) static void world_start(uint64_t size)
 
 __attribute__((unused)) static bool is_zero(hpa_t frame, uint64_t size)
 {
-	const uint64_t *words = frame_map(frame);
+	const uint64_t *words = host_memory_at(frame);
 
 	for (uint64_t i = 0; i < size / 8; i++) {
 		if (words[i])
@@ -71,7 +87,7 @@ __attribute__((unused)) static bool is_zero(hpa_t frame, uint64_t size)
 
 __attribute__((unused)) static void soil(hpa_t frame)
 {
-	memset(frame_map(frame), 0xee, PAGE_SIZE);
+	memset(host_memory_at(frame), 0xee, PAGE_SIZE);
 }
 
 __attribute__((unused)) static void print_finding(void *context, const char *line)

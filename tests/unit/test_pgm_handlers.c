@@ -524,7 +524,7 @@ static void test_no_memory(void **state)
 }
 
 /* Attack 14. The work is counted in rotations and table sizes, not in time. */
-static void test_65536(void **state)
+static void test_attack14_65536_handlers(void **state)
 {
 	struct pgm *pgm = machine_of(false, 65536);
 	handler_type write = type_of(pgm, HANDLER_KIND_WRITE, 0);
@@ -627,7 +627,7 @@ int main(void)
 		cmocka_unit_test(test_not_in_hardware),
 		cmocka_unit_test(test_inside_a_handler),
 		cmocka_unit_test(test_no_memory),
-		cmocka_unit_test(test_65536),
+		cmocka_unit_test(test_attack14_65536_handlers),
 		cmocka_unit_test(test_cache),
 		cmocka_unit_test(test_check_sees),
 	};

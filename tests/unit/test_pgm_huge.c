@@ -16,7 +16,7 @@ static void prepare_gib(void)
 		if (chunk->kind != CHUNK_FREE)
 			continue;
 		chunk_unlist(chunk);
-		memset(direct_pointer(chunk_frame(chunk, 0)), 0, BLOCK_SIZE);
+		memset(host_memory_at(chunk_frame(chunk, 0)), 0, BLOCK_SIZE);
 		chunk->cleared = 512;
 		chunk_relist(chunk);
 	}
@@ -52,7 +52,7 @@ static enum status pass(void *user, struct pgm_access *access)
 }
 
 /* Attack 1: 1 GiB to 2 MiB to 4 KiB; every other page translates as before. */
-static void test_attack_1_huge_split(void **state)
+static void test_attack1_huge_split(void **state)
 {
 	struct pgm *pgm = make_huge();
 	uint64_t at = GIB + 77 * BLOCK_SIZE + 5 * PAGE_SIZE;
@@ -90,6 +90,17 @@ static void test_attack_1_huge_split(void **state)
 		assert_int_equal(level, a - align_down(at, BLOCK_SIZE) < BLOCK_SIZE ? 0 : 1);
 	}
 	assert_true(flushes > 0);
+	/* Merged back: not a page of the GiB has moved. */
+	assert_int_equal(pgm_handler_deregister(pgm, gpa(at)), OK);
+	for (unsigned step = 0; !pgm->counters.large_reused && step < 10000; step++)
+		(void)pgm_collapse_step(pgm);
+	assert_int_equal(pgm->counters.large_reused, 1);
+	for (uint64_t a = GIB; a < 2 * GIB; a += PAGE_SIZE) {
+		assert_int_equal(granted(pgm, a, &frame), RWX);
+		assert_int_equal(frame.v, first.v + (a - GIB));
+	}
+	(void)slat_find(&pgm->slat, gpa(at), &level);
+	assert_int_equal(level, 1);
 	end_pgm(pgm);
 }
 
@@ -179,11 +190,12 @@ static int setup(void **state)
 {
 	static struct memory_layout layout;
 
-	direct_map = world_map(2 * GIB);
+	direct_map = host_memory_make(2 * GIB);
 	layout.count = 1;
 	layout.usable[0] = (struct memory_range){ MIB, LOW - MIB };
 	layout.top = 2 * GIB;
 	assert_int_equal(mm_start(&layout), OK);
+	world_mode();
 	account_policy(OVERCOMMIT_RATIO, 10000);
 	assert_int_equal(pgm_start(), OK);
 	mm_add_range(GIB, GIB);
@@ -193,10 +205,8 @@ static int setup(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_attack_1_huge_split),
-		cmocka_unit_test(test_huge_drop),
-		cmocka_unit_test(test_end_in_clearing),
-		cmocka_unit_test(test_all_of_it),
+		cmocka_unit_test(test_attack1_huge_split), cmocka_unit_test(test_huge_drop),
+		cmocka_unit_test(test_end_in_clearing),    cmocka_unit_test(test_all_of_it),
 		cmocka_unit_test(test_too_much),
 	};
 

@@ -82,7 +82,7 @@ static handler_type write_type(struct pgm *pgm)
 }
 
 /* Attack 1, and merged back: not a page moves. */
-static void test_attack_1_split_keeps_everything(void **state)
+static void test_attack1_split_keeps_everything(void **state)
 {
 	struct pgm *pgm = make_pgm(RAM);
 	handler_type type = write_type(pgm);
@@ -121,7 +121,7 @@ static void test_attack_1_split_keeps_everything(void **state)
 }
 
 /* Attack 4: a split that fails anywhere leaves record, chunk and leaf as they were. */
-static void test_attack_4_split_fails_clean(void **state)
+static void test_attack4_split_fails_clean(void **state)
 {
 	struct pgm *pgm = make_pgm(RAM);
 	handler_type type = write_type(pgm);
@@ -171,7 +171,7 @@ static void guest_write(struct pgm *pgm, uint64_t where, uint64_t word)
 		assert_int_equal(pgm_fault(pgm, gpa(where), ACCESS_WRITE), PGM_RESUME);
 		assert_true(granted(pgm, where, &frame) & ACCESS_WRITE);
 	}
-	*(uint64_t *)direct_pointer(hpa(frame.v + (where & (PAGE_SIZE - 1)))) = word;
+	*(uint64_t *)host_memory_at(hpa(frame.v + (where & (PAGE_SIZE - 1)))) = word;
 }
 
 /* A write before each step, by turns of the guest and of a device, in each phase: none is lost. */
@@ -218,7 +218,7 @@ static void remembered_write(struct pgm *pgm, unsigned page, uint64_t word)
 		guest_write(pgm, where + 8, 0);
 		tlb[page].rights = granted(pgm, where, &tlb[page].frame);
 	}
-	((uint64_t *)direct_pointer(tlb[page].frame))[2] = word;
+	((uint64_t *)host_memory_at(tlb[page].frame))[2] = word;
 }
 
 /*
@@ -268,7 +268,7 @@ static void test_collapse_sees_pins(void **state)
 		for (unsigned step = 0; step < moment; step++)
 			(void)pgm_collapse_step(pgm);
 		assert_int_equal(pgm_pin(pgm, gpa(BLOCK_AT + 16), true, owner, &frame), OK);
-		((uint64_t *)direct_pointer(frame))[2] = 4711;
+		((uint64_t *)host_memory_at(frame))[2] = 4711;
 		assert_int_equal(pgm_unpin(pgm, gpa(BLOCK_AT), true, owner), OK);
 		collapse_all(pgm);
 		assert_int_equal(pgm_read(pgm, gpa(BLOCK_AT + 16), &word, 8, ORIGIN_DEVICE, NULL), OK);
@@ -450,7 +450,7 @@ static void test_remove_refused(void **state)
 }
 
 /* Attack 14: work is bounded by what was touched, not by what was promised. */
-static void test_attack_14_sparse_tebibyte(void **state)
+static void test_attack14_sparse_tebibyte(void **state)
 {
 	struct pgm *pgm;
 	struct pgm_usage usage;
@@ -498,7 +498,7 @@ static struct pgm *wide_machine(void)
 }
 
 /* Attack 14: the reset and the end of a TiB go in bounded slices, the tables too. */
-static void test_attack_14_end_in_slices(void **state)
+static void test_attack14_end_in_slices(void **state)
 {
 	struct pgm *pgm;
 	enum status status;
@@ -545,8 +545,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_collapse_copies),
-		cmocka_unit_test(test_attack_1_split_keeps_everything),
-		cmocka_unit_test(test_attack_4_split_fails_clean),
+		cmocka_unit_test(test_attack1_split_keeps_everything),
+		cmocka_unit_test(test_attack4_split_fails_clean),
 		cmocka_unit_test(test_collapse_sees_writes),
 		cmocka_unit_test(test_collapse_against_remembered_translations),
 		cmocka_unit_test(test_collapse_sees_pins),
@@ -556,8 +556,8 @@ int main(void)
 		cmocka_unit_test(test_reserve),
 		cmocka_unit_test(test_remove_range),
 		cmocka_unit_test(test_remove_refused),
-		cmocka_unit_test(test_attack_14_sparse_tebibyte),
-		cmocka_unit_test(test_attack_14_end_in_slices),
+		cmocka_unit_test(test_attack14_sparse_tebibyte),
+		cmocka_unit_test(test_attack14_end_in_slices),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

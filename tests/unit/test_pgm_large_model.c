@@ -74,7 +74,7 @@ static uint8_t *translate(uint64_t where, unsigned access)
 		tlb[page].frame = frame.v;
 		tlb[page].rights = rights;
 	}
-	return direct_pointer(hpa(tlb[page].frame + where % PAGE_SIZE));
+	return host_memory_at(hpa(tlb[page].frame + where % PAGE_SIZE));
 }
 
 static bool out_of_memory(enum status status)
@@ -193,7 +193,7 @@ static void toggle_pin(uint64_t where)
 	if (status == OK) {
 		pinned[slot].page = align_down(where, PAGE_SIZE);
 		pinned[slot].write = write;
-		pinned[slot].pointer = direct_pointer(frame);
+		pinned[slot].pointer = host_memory_at(frame);
 	} else if (!out_of_memory(status) && !(status == HANDLER && write && handled[where / PAGE_SIZE])) {
 		wrong("no pin", where);
 	}

@@ -90,7 +90,8 @@ static uint8_t *table_byte(struct pgm *pgm, uint64_t where)
 	unsigned level;
 	uint64_t entry = *slat_find(slat, gpa(where), &level);
 
-	return frame_map(hpa(slat_frame(slat, level, entry).v + (where & (BIT(pt_shift(slat->format, level)) - 1))));
+	return host_memory_at(
+		hpa(slat_frame(slat, level, entry).v + (where & (BIT(pt_shift(slat->format, level)) - 1))));
 }
 
 /* True: the tables allow it now. False: it must be emulated. */

@@ -202,10 +202,10 @@ static void guest_access(uint64_t where, uint64_t value, bool write)
 	if (failure[0])
 		return;
 	if (write) {
-		*(uint64_t *)(direct_map + tlb[page].frame + where % PAGE_SIZE) = value;
+		*(uint64_t *)host_memory_at(hpa(tlb[page].frame + where % PAGE_SIZE)) = value;
 		memcpy(bytes + where, &value, 8);
 	} else {
-		now = *(uint64_t *)(direct_map + tlb[page].frame + where % PAGE_SIZE);
+		now = *(uint64_t *)host_memory_at(hpa(tlb[page].frame + where % PAGE_SIZE));
 		for (unsigned i = 0; i < 8; i++)
 			expect((uint8_t)(now >> 8 * i) == model_byte(where + i));
 	}

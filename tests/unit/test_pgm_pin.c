@@ -114,7 +114,7 @@ static void test_holds(void **state)
 	assert_true(frame.v != pgm_zero_block.v);
 	assert_true(is_zero(frame, PAGE_SIZE));
 	assert_int_equal(pgm_write(pgm, gpa(AT + 16), &word, 8, ORIGIN_DEVICE, NULL), OK);
-	assert_int_equal(((uint64_t *)direct_pointer(frame))[2], 77);
+	assert_int_equal(((uint64_t *)host_memory_at(frame))[2], 77);
 	assert_int_equal(pgm_fault(pgm, gpa(AT), ACCESS_WRITE), PGM_RESUME);
 	assert_int_equal(granted(pgm, AT, &other), RWX);
 	assert_int_equal(other.v, frame.v);
@@ -156,7 +156,7 @@ static void test_mappings(void **state)
 }
 
 /* Attack 4 on pins: every allocation on the way fails once. */
-static void test_attack_4_pin_fails_clean(void **state)
+static void test_attack4_pin_fails_clean(void **state)
 {
 	static const enum mm_site sites[] = { MM_SITE_CHUNK, MM_SITE_FRAME, MM_SITE_TABLE, MM_SITE_HANDY };
 	hpa_t frame;
@@ -192,7 +192,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_counts),   cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_refused),  cmocka_unit_test(test_holds),
-		cmocka_unit_test(test_mappings), cmocka_unit_test(test_attack_4_pin_fails_clean),
+		cmocka_unit_test(test_mappings), cmocka_unit_test(test_attack4_pin_fails_clean),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

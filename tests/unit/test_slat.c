@@ -257,14 +257,124 @@ static void run_splits(const struct pt_format *format, bool ept)
 	close_account(account);
 }
 
-static void test_splits(void **state)
+static void test_attack1_splits(void **state)
 {
 	run_splits(&pt_ept4, true);
 	run_splits(&pt_npt4, false);
 }
 
+/* A leaf of 1 GiB: each page of it where the manuals say, whatever was split; but one may have been changed. */
+static void compare_gib(uint64_t frame, unsigned rights, unsigned type, uint64_t changed, const struct translation *its)
+{
+	struct translation want = map_of(frame, rights, type);
+
+	for (uint64_t offset = 0; offset < GIB; offset += PAGE_SIZE) {
+		struct translation now =
+			is_ept ? read_ept(subject->root.v, GIB + offset) : read_npt(subject->root.v, GIB + offset);
+
+		want.frame = frame + offset;
+		if (!same(&now, offset == changed ? its : &want))
+			fail_msg("at %#llx: frame %#llx rights %u type %u", (unsigned long long)offset,
+				 (unsigned long long)now.frame, now.rights, now.type);
+	}
+}
+
+/* 1 GiB to 512 blocks, one of these to pages, one of these changed, and all of it joined again. */
+static void split_gib(struct slat *slat, struct account *account, unsigned rights, unsigned type)
+{
+	const uint64_t frame = 5 * GIB, at = 200 * BLOCK_SIZE + 33 * PAGE_SIZE;
+	struct translation changed = map_of(0x9000, RWX, 6);
+	struct flush_domain domain = { .sync = count_flush };
+	struct gather g;
+
+	gather_begin(&g, &domain, account);
+	assert_int_equal(slat_map_huge(slat, gpa(GIB), slat_leaf(slat, 2, hpa(frame), rights, type)), OK);
+	assert_int_equal(slat_map_huge(slat, gpa(GIB), 0), CONFLICT);
+	compare_gib(frame, rights, type, GIB, NULL);
+	assert_int_equal(slat_split_huge(slat, gpa(GIB + at), &g), OK);
+	assert_true(g.flush);
+	compare_gib(frame, rights, type, GIB, NULL);
+	assert_int_equal(slat_split_block(slat, gpa(GIB + at), &g), OK);
+	compare_gib(frame, rights, type, GIB, NULL);
+	set(slat, GIB + at, 0, 0x9000, RWX, 6, &g);
+	compare_gib(frame, rights, type, at, &changed);
+	/* Back: the page, then its block as one leaf. */
+	set(slat, GIB + at, 0, frame + at, rights, type, &g);
+	slat_drop_block(slat, gpa(GIB + at), &g);
+	set(slat, GIB + align_down(at, BLOCK_SIZE), 1, frame + align_down(at, BLOCK_SIZE), rights, type, &g);
+	compare_gib(frame, rights, type, GIB, NULL);
+	gather_finish(&g);
+}
+
+static void test_attack1_gib(void **state)
+{
+	for (unsigned i = 0; i < 2 * ARRAY_SIZE(rights_used); i++) {
+		struct account *account = open_account(0, 40, 0);
+		struct slat slat;
+
+		is_ept = i & 1;
+		assert_int_equal(slat_create(&slat, is_ept ? &pt_ept4 : &pt_npt4, account), OK);
+		subject = &slat;
+		split_gib(&slat, account, rights_used[i / 2], types_used[i / 2 + is_ept]);
+		slat_end(&slat);
+		close_account(account);
+	}
+}
+
+/* Every page at its old frame, at its new one, or nowhere; never with a right it has not. */
+static unsigned wandered;
+
+static void look_at_move(void)
+{
+	for (unsigned i = 0; i < PAGES; i++) {
+		struct translation now = translate(i);
+
+		if (now.there && (now.rights & ~before[i].rights || now.type != before[i].type ||
+				  (now.frame != before[i].frame && now.frame != after[i].frame)))
+			wandered++;
+	}
+}
+
+/* A block of single frames is copied and becomes large, is split by a handler, and joined: at each store of it all. */
+static void test_attack2_collapse(void **state)
+{
+	for (unsigned ept = 0; ept < 2; ept++) {
+		struct pgm_config config = plain_config(5 * GIB);
+		struct pgm *pgm;
+		unsigned steps_done = 0;
+
+		config.slat = ept ? &pt_ept4 : &pt_npt4;
+		pgm = make_pgm_of(&config);
+		is_ept = ept;
+		subject = &pgm->slat;
+		inject_arm(MM_SITE_LARGE, 0, 1, 0);
+		for (uint64_t a = BASE; a < BASE + BLOCK_SIZE; a += PAGE_SIZE)
+			assert_int_equal(pgm_fault(pgm, gpa(a), ACCESS_WRITE), PGM_RESUME);
+		inject_disarm(MM_SITE_LARGE);
+		begin();
+		wandered = 0;
+		steps_begin(direct_map, look_at_move);
+		while (pgm->collapse.phase != COLLAPSE_SWITCH && steps_done++ < 5000) {
+			(void)pgm_collapse_step(pgm);
+			for (unsigned i = 0; pgm->collapse.block && i < PAGES_PER_BLOCK; i++)
+				after[slot((int)i)].frame = pgm->collapse.chunk.v + i * PAGE_SIZE;
+		}
+		while (!pgm->counters.large_collapsed && steps_done++ < 10000)
+			(void)pgm_collapse_step(pgm);
+		assert_true(steps_end() > PAGES_PER_BLOCK);
+		assert_int_equal(wandered, 0);
+		assert_int_equal(pgm->counters.large_collapsed, 1);
+		for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
+			struct translation now = translate(slot((int)i));
+
+			assert_true(now.there && now.rights == RWX && now.frame == after[slot((int)i)].frame);
+		}
+		end_pgm(pgm);
+	}
+}
+
 /* The first mapping in an empty space makes three tables: each is complete before it is linked. */
-static void test_first_map(void **state)
+static void test_attack2_first_map(void **state)
 {
 	for (unsigned ept = 0; ept < 2; ept++) {
 		struct account *account = open_account(0, 40, 0);
@@ -287,7 +397,7 @@ static void test_first_map(void **state)
 }
 
 /* A handler on one page of a large block: the other 511 translate as ever at each step, the one as before or not. */
-static void test_handler_on_large(void **state)
+static void test_attack2_handler_on_large(void **state)
 {
 	for (unsigned ept = 0; ept < 2; ept++) {
 		struct pgm_config config = plain_config(16 * MIB);
@@ -386,8 +496,12 @@ static void test_flush_rule(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_splits),           cmocka_unit_test(test_first_map),
-		cmocka_unit_test(test_handler_on_large), cmocka_unit_test(test_no_table),
+		cmocka_unit_test(test_attack1_splits),
+		cmocka_unit_test(test_attack1_gib),
+		cmocka_unit_test(test_attack2_collapse),
+		cmocka_unit_test(test_attack2_first_map),
+		cmocka_unit_test(test_attack2_handler_on_large),
+		cmocka_unit_test(test_no_table),
 		cmocka_unit_test(test_flush_rule),
 	};
 

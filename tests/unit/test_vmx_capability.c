@@ -99,6 +99,13 @@ static void half_a_feature_is_none(void **state)
 	msrs.ept_vpid &= ~(EPT_INVVPID_SINGLE | EPT_INVVPID_ALL);
 	assert_int_equal(parse(&msrs), OK);
 	assert_false(caps.vpid);
+	/* The log of written pages follows the dirty bits. */
+	msrs = skylake_x;
+	assert_int_equal(parse(&msrs), OK);
+	assert_true(caps.pml && (capability.secondary & SECONDARY_PML));
+	msrs.ept_vpid &= ~EPT_ACCESSED_DIRTY;
+	assert_int_equal(parse(&msrs), OK);
+	assert_false(caps.pml || caps.slat_accessed_dirty || (capability.secondary & SECONDARY_PML));
 }
 
 static void told_why_not(void **state)

@@ -166,6 +166,11 @@ static void violation(void **state)
 	assert_int_equal(exit.slat.access, ACCESS_WRITE);
 	assert_int_equal(exit.slat.rights, ACCESS_READ | ACCESS_EXECUTE);
 	assert_int_equal(exit.length, 0); /* not defined for it */
+	for (unsigned bits = 0; bits < 64; bits++) {
+		exit = decode((struct vmx_raw_exit){ .reason = 48, .qualification = 0x180 | bits, .gpa = 0x1000 });
+		assert_int_equal(exit.slat.access, bits & 7);
+		assert_int_equal(exit.slat.rights, bits >> 3);
+	}
 	/* A walk with accessed and dirty bits: the manual reports a read and a write, Bochs the write alone. */
 	for (unsigned access = 2; access <= 3; access++) {
 		exit = decode((struct vmx_raw_exit){ .reason = 48, .qualification = 0x80 | access, .gpa = 0x1000 });
