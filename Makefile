@@ -112,7 +112,7 @@ $(B)/unit/tsan/%.o: %.c
 
 .SECONDEXPANSION:
 .SECONDARY:
-unit_sources = tests/unit/$(1).c $(UNIT_COMMON) $(wildcard $(shell sed -n 's|^// sources:||p' tests/unit/$(1).c))
+unit_sources = tests/unit/$(1).c $(UNIT_COMMON) $(wildcard $(shell sed -n 's|^// sources:||p' tests/unit/$(1).c 2>/dev/null))
 unit_objects = $(patsubst %.c,$(B)/unit/$(2)/%.o,$(filter %.c,$(call unit_sources,$(1))))
 
 $(B)/unit/test_%.tsan: $$(call unit_objects,test_$$*,tsan)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/kernel.c mm/map.c mm/prezero.c mm/split.c mm/start.c mm/totals.c mm/join.c lib/format.c
+// sources: mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/chunk_map.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/kernel.c mm/map.c mm/prezero.c mm/secret_free.c mm/split.c mm/start.c mm/totals.c mm/join.c lib/format.c
 /* Every counter of mm counts: each event moves its own, and at the end none stands still. */
 #include "test_mm_world.h"
 

@@ -46,8 +46,10 @@ __attribute__((unused)) static void world_mode(void)
 		return;
 	chunk_map_strict = true;
 	assert_int_equal(secret_free_start(WORLD_CHUNKS), OK);
-	for (test_cpu = 1; test_cpu < WORLD_CPUS; test_cpu++)
+	for (test_cpu = 1; test_cpu < WORLD_CPUS; test_cpu++) {
 		assert_int_equal(chunk_map_open(), OK);
+		kernel_magazine_drain();
+	}
 	test_cpu = 0;
 }
 

@@ -84,11 +84,12 @@ static int setup(void **state)
 {
 	static struct memory_layout layout;
 
-	direct_map = world_map(GIB);
+	direct_map = host_memory_make(GIB);
 	layout.count = 1;
 	layout.usable[0] = (struct memory_range){ MIB, GIB - MIB };
 	layout.top = GIB;
 	assert_int_equal(mm_start(&layout), OK);
+	world_mode();
 	account_policy(OVERCOMMIT_RATIO, 10000);
 	assert_int_equal(pgm_start(), OK);
 	return 0;

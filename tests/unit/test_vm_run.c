@@ -102,6 +102,10 @@ bool cpuid_has_tsc_aux(const struct cpuid_policy *policy)
 {
 	return false;
 }
+void pgm_tables_drop(struct pgm *pgm)
+{
+}
+
 struct flush_domain *pgm_flush_domain(struct pgm *pgm)
 {
 	return &domain;
