@@ -16,6 +16,7 @@
 #include "dev/lapic.h"
 #include "pgm/tables.h"
 #include "vm/board.h"
+#include "vm/schedule.h"
 #include "vm/vcpu.h"
 
 static enum exit_action exit_again(struct vcpu *vcpu)
@@ -214,6 +215,16 @@ static bool take_requests(struct vcpu *vcpu, uint64_t slice_end)
 	return (requests & REQUEST_LEAVE) != 0;
 }
 
+struct first_entry first_entry;
+
+/* How long it took from the firmware to the first instruction of a guest: told once. */
+static void note_first_entry(void)
+{
+	if (first_entry.handover_tsc && !__atomic_exchange_n(&first_entry.told, 1, __ATOMIC_RELAXED))
+		log_line("first guest instruction: %llu ticks after the firmware's hand-over",
+			 (unsigned long long)(rdtsc() - first_entry.handover_tsc));
+}
+
 /* Whose FPU state, XCR0 and TSC_AUX are in each CPU's registers; NULL: nobody's. */
 static struct vcpu *loaded[MAX_CPUS];
 
@@ -223,6 +234,7 @@ static void load_on_cpu(struct vcpu *vcpu)
 
 	if (other == vcpu)
 		return;
+	note_first_entry();
 	if (other)
 		vcpu_switch_out(other);
 	host_fpu_restore(vcpu->fpu);

@@ -6,6 +6,7 @@
 #ifndef VM_VCPU_H
 #define VM_VCPU_H
 
+#include "arch/x86_64/registers.h"
 #include "vm/emulate.h"
 #include "vm/machine.h"
 
@@ -90,8 +91,24 @@ enum exit_action exit_slat_misconfig(struct vcpu *vcpu);
 
 /* access.c: the emulator's world for this vcpu. */
 void vcpu_emulate_env(struct vcpu *vcpu, struct emulate_env *env);
+/* Linear to guest-physical by the guest's page tables. GUEST_FAULT: *fault. */
+enum status vcpu_walk(struct vcpu *vcpu, gva_t where, unsigned access, gpa_t *to, struct hv_event *fault,
+		      uint64_t *fault_address) must_check;
+/* The same for one access within a page, in any mode; without paging there's nothing to walk. */
+static inline must_check enum status vcpu_translate(struct vcpu *vcpu, gva_t where, unsigned access, gpa_t *to,
+						    struct hv_event *fault, uint64_t *fault_address)
+{
+	hv_need(vcpu->hv, REGS_CONTROL);
+	if (vcpu->hv->cr0 & CR0_PG)
+		return vcpu_walk(vcpu, where, access, to, fault, fault_address);
+	*to = gpa(where.v & BITS(31, 0) & ~__atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED));
+	return OK;
+}
 /* Reads guest-linear memory as the debugger: no rights, nothing set. For the monitor and messages. */
 enum status vcpu_peek(struct vcpu *vcpu, gva_t where, void *to, unsigned size) must_check;
+
+/* mmio.c: the access to a device that made this exit, if it is a plain one. False: the emulator is to do it. */
+bool vcpu_mmio(struct vcpu *vcpu);
 
 /* interrupts.c: before each entry: what is to be injected, which windows are wanted. */
 void vcpu_deliver(struct vcpu *vcpu);
