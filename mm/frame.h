@@ -37,6 +37,12 @@ enum status table_alloc(struct account *account, hpa_t *frame) must_check;
  */
 enum status block_alloc(struct account *account, gpa_t block, hpa_t *frame, bool *zero) must_check;
 void block_zero(hpa_t block);
+/*
+ * Is a cleared chunk there for block_alloc? If not, clears BLOCK_SLICE frames of a free one and says no: who can come again,
+ * as a guest's fault does, asks first and is spared the clearing of 2 MiB in one stretch. True, too, when nothing is left to clear.
+ */
+#define BLOCK_SLICE 128u
+bool block_ready(void);
 /* 512 adjacent chunks, zeroed. */
 enum status huge_alloc(struct account *account, gpa_t where, hpa_t *frame) must_check;
 /* The same, not cleared: the caller calls block_clear_dirty() for each of the 512 before anyone else can see it. */

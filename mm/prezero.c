@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Clearing ahead of time, one frame per step, for CPUs that have nothing to do. Free chunks come
- * first (a whole zero chunk saves the most), then single free frames.
+ * first (a whole zero chunk saves the most), then single free frames. And clearing in slices for those who
+ * need a whole chunk now, but can come again: block_ready().
  *
  * What is being cleared is taken off its set or list, so nobody can be given it meanwhile. A search
  * that finds no other chunk at that moment looks again (chunk_look_again): it's a matter of one frame.
@@ -14,7 +15,8 @@
 
 static uint64_t cursor; /* where the last step stopped; under chunk_lock */
 
-static bool step_in_free_chunk(void)
+/* A free chunk that isn't zero, off its set. */
+static struct chunk *take_dirty_chunk(void)
 {
 	struct chunk *chunk;
 
@@ -26,16 +28,52 @@ static bool step_in_free_chunk(void)
 		__atomic_fetch_add(&chunks.busy_free, 1, __ATOMIC_RELAXED);
 	}
 	lock_release(&chunk_lock);
-	if (!chunk)
-		return false;
-	frame_clear(chunk_frame(chunk, chunk->cleared));
+	return chunk;
+}
+
+static void put_chunk_back(struct chunk *chunk, unsigned cleared)
+{
 	lock_acquire(&chunk_lock);
-	chunk->cleared++;
+	chunk->cleared += (uint16_t)cleared;
 	chunk->busy = false;
 	chunk_relist(chunk);
 	__atomic_fetch_sub(&chunks.busy_free, 1, __ATOMIC_RELAXED);
 	lock_release(&chunk_lock);
+	mm_count(&mm_counters.frames_prezeroed, cleared);
+}
+
+static bool step_in_free_chunk(void)
+{
+	struct chunk *chunk = take_dirty_chunk();
+
+	if (!chunk)
+		return false;
+	frame_clear(chunk_frame(chunk, chunk->cleared));
+	put_chunk_back(chunk, 1);
 	return true;
+}
+
+bool block_ready(void)
+{
+	struct chunk *chunk;
+	unsigned count;
+	uint8_t *bytes;
+
+	if (__atomic_load_n(&chunks.filled[SET_ZERO], __ATOMIC_RELAXED))
+		return true;
+	chunk = take_dirty_chunk();
+	if (!chunk)
+		return true;
+	count = BLOCK_SLICE - chunk->cleared % BLOCK_SLICE;
+	bytes = frame_map(chunk_frame(chunk, chunk->cleared));
+	if (likely(count == BLOCK_SLICE)) /* a constant size is one rep stosq */
+		__builtin_memset(bytes, 0, BLOCK_SLICE * PAGE_SIZE);
+	else
+		for (unsigned i = 0; i < count; i++)
+			clear_page(bytes + i * PAGE_SIZE);
+	frame_unmap(bytes);
+	put_chunk_back(chunk, count);
+	return false;
 }
 
 /* A dirty free frame of the next few chunks, HELD; HPA_NONE when none of them has one. Under chunk_lock. */
@@ -60,10 +98,8 @@ bool frame_prezero_step(void)
 	hpa_t frame = HPA_NONE;
 	bool left;
 
-	if (step_in_free_chunk()) {
-		mm_count(&mm_counters.frames_prezeroed, 1);
+	if (step_in_free_chunk())
 		return true;
-	}
 	lock_acquire(&chunk_lock);
 	left = chunks.dirty_frames != 0;
 	if (left)

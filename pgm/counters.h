@@ -36,7 +36,7 @@ struct pgm_vcpu_counters {
 	uint64_t last_cause;          /* enum fault_cause of the last fault */
 };
 
-extern struct pgm_vcpu_counters pgm_uncounted;
+extern struct pgm_vcpu_counters pgm_uncounted[MAX_CPUS]; /* what is done for nobody */
 extern struct pgm_vcpu_counters *pgm_counting[MAX_CPUS]; /* NULL: nobody's */
 
 /* Of the calling CPU. Never NULL. */
@@ -44,7 +44,7 @@ static inline struct pgm_vcpu_counters *vcpu_counters(void)
 {
 	struct pgm_vcpu_counters *c = pgm_counting[cpu_index()];
 
-	return c ? c : &pgm_uncounted;
+	return c ? c : &pgm_uncounted[cpu_index()];
 }
 
 #define COUNT_VCPU(name) ((void)vcpu_counters()->name++)

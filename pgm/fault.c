@@ -276,3 +276,21 @@ enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
 		misconfig_install(pgm, where);
 	return PGM_EMULATE;
 }
+
+/* Would the fault need a chunk that must be cleared first? Then a slice of it has been cleared now. */
+static bool clearing_first(struct pgm *pgm, gpa_t where)
+{
+	const struct block *b = block_find(pgm, where);
+
+	if (b && likely(block_kind(b) != BLOCK_UNTOUCHED))
+		return false;
+	return pgm->config.large_pages && pgm->config.slat_2m && dirty_mode(pgm) == DIRTY_OFF &&
+	       block_plain(pgm, where) && !block_ready();
+}
+
+enum pgm_verdict pgm_guest_fault(struct pgm *pgm, gpa_t where, unsigned access)
+{
+	if ((access & ACCESS_WRITE) && unlikely(clearing_first(pgm, where)))
+		return PGM_RESUME;
+	return pgm_fault(pgm, where, access);
+}

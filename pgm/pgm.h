@@ -86,6 +86,8 @@ enum pgm_verdict {
 };
 /* A second-level fault at `where` with ACCESS_* bits. No lock held. */
 enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access);
+/* The same for a guest, which comes again: a first touch that has to clear 2 MiB does so in slices, one each time. */
+enum pgm_verdict pgm_guest_fault(struct pgm *pgm, gpa_t where, unsigned access);
 
 /* ---- physical access ---- */
 enum pgm_origin { ORIGIN_GUEST, ORIGIN_DEVICE, ORIGIN_DEBUGGER, ORIGIN_SAVE };

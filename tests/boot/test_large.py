@@ -70,9 +70,9 @@ large_pages = off
 autostart = off
 test_ports = on
 """
-# Instructions with interrupts off. A fault clears at most 2 MiB, a step of work a bit of it; what the monitor does at a time may
+# Instructions with interrupts off. A fault clears at most 512 KiB, a step of work a bit of it; what the monitor does at a time may
 # load a kernel or make a TiB's directory.
-BOUNDS = {"fault": 280_000, "work": 40_000, "housekeeping": 1_500_000}
+BOUNDS = {"fault": 80_000, "work": 40_000, "housekeeping": 1_500_000}
 
 
 def test_attack14_longest_stretch(boot, vendor, capsys):

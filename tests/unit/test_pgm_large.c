@@ -535,6 +535,40 @@ static void test_attack14_end_in_slices(void **state)
 	account_policy(OVERCOMMIT_RATIO, 10000);
 }
 
+/* Attack 14: a guest's first touch clears its 2 MiB in slices, and comes again between them. */
+static void test_attack14_cleared_in_slices(void **state)
+{
+	struct pgm *pgm = make_pgm(RAM);
+	uint8_t *bytes;
+	hpa_t frame;
+
+	for (uint64_t at = BLOCK_AT; at < RAM; at += BLOCK_SIZE) {
+		unsigned times = 0;
+
+		while (!(granted(pgm, at, &frame) & ACCESS_WRITE)) {
+			uint64_t before = mm_counters.frames_prezeroed;
+
+			assert_int_equal(pgm_guest_fault(pgm, gpa(at), ACCESS_WRITE), PGM_RESUME);
+			assert_true(mm_counters.frames_prezeroed - before <= BLOCK_SLICE);
+			times++;
+		}
+		assert_int_equal(times, PAGES_PER_BLOCK / BLOCK_SLICE + 1);
+		assert_int_equal(block_kind(block_find(pgm, gpa(at))), BLOCK_LARGE);
+		bytes = host_memory_at(frame);
+		for (unsigned i = 0; i < BLOCK_SIZE; i++)
+			assert_int_equal(bytes[i], 0);
+		memset(bytes, 0x5e, BLOCK_SIZE);
+	}
+	/* One that an idle processor has begun is finished, and taken. */
+	end_pgm(pgm);
+	pgm = make_pgm(RAM);
+	assert_true(frame_prezero_step());
+	for (unsigned i = 0; i < 5; i++)
+		assert_int_equal(pgm_guest_fault(pgm, gpa(BLOCK_AT), ACCESS_WRITE), PGM_RESUME);
+	assert_int_equal(granted(pgm, BLOCK_AT, &frame), RWX);
+	end_pgm(pgm);
+}
+
 static int setup(void **state)
 {
 	pgm_world_start(WORLD);
@@ -558,6 +592,7 @@ int main(void)
 		cmocka_unit_test(test_remove_refused),
 		cmocka_unit_test(test_attack14_sparse_tebibyte),
 		cmocka_unit_test(test_attack14_end_in_slices),
+		cmocka_unit_test(test_attack14_cleared_in_slices),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);
