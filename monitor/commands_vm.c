@@ -116,7 +116,7 @@ static void vm_stop(struct output *out, char *const *argument)
 	struct machine *m = command_machine(out, argument[0]);
 
 	if (m)
-		report(out, m, machine_stop(m, false), "stopping");
+		report(out, m, machine_stop(m), "stopping");
 }
 
 static void vm_reset(struct output *out, char *const *argument)

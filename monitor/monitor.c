@@ -45,7 +45,6 @@ static void start_machine(struct machine *m)
 {
 	char why[WHY_SIZE] = "";
 
-	m->operator_reset = false;
 	if (machine_start(m, why, sizeof(why)) == OK)
 		console_line("vm %s: started", m->name);
 	else
@@ -86,37 +85,15 @@ void monitor_end(enum monitor_ending how)
 	for (unsigned i = 0; i < machine_count(); i++) {
 		struct machine *m = machine_get(i);
 
-		/* One that is off, or ends already, needs nothing: that isn't an error here. */
-		if (machine_stop(m, false) != OK)
-			m->operator_reset = false;
+		if (machine_stop(m) != OK)
+			continue; /* off, or ending already */
 	}
 }
 
 /* ---- machines that end ---- */
 static void on_ended(struct machine *m, const char *text)
 {
-	console_machine_ended(m, text, m->operator_reset || m->restart);
-}
-
-static void start_again(void)
-{
-	for (unsigned i = 0; i < machine_count(); i++) {
-		struct machine *m = machine_get(i);
-
-		if (!m->operator_reset || m->pgm || m->leaving)
-			continue;
-		start_machine(m);
-		if (console_attached() == m && !m->pgm)
-			console_detach();
-	}
-}
-
-static bool reap(void)
-{
-	if (!machines_reap(on_ended))
-		return false;
-	start_again();
-	return true;
+	console_machine_ended(m, text, m->restart);
 }
 
 static bool any_started(void)
@@ -256,7 +233,7 @@ bool monitor_poll(void)
 	logged = false;
 	log_drain();
 	any = logged;
-	any |= reap();
+	any |= machines_reap(on_ended);
 	any |= console_poll();
 	any |= take_input();
 	end_if_due();

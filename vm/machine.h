@@ -109,7 +109,6 @@ struct machine {
 	uint8_t end;          /* enum machine_end */
 	uint32_t end_value;
 	char end_text[MACHINE_END_TEXT];
-	bool operator_reset; /* start again after it is reaped */
 
 	struct console_ring *console; /* output towards the monitor; vm/console.c */
 	bool restart;                 /* it ended to be reset: memory, devices and vcpus stay */
@@ -129,7 +128,7 @@ enum status machine_start(struct machine *machine, char *why, size_t size) must_
 enum status machine_pause(struct machine *machine) must_check;
 enum status machine_resume(struct machine *machine) must_check;
 /* Ends it as by the operator; with again, it is started anew once reaped. */
-enum status machine_stop(struct machine *machine, bool again) must_check;
+enum status machine_stop(struct machine *machine) must_check;
 /*
  * Any CPU. The vcpus leave; then the boot CPU resets memory (by zero_ram_on_reset), devices and vcpus, loads the guest's
  * files again, and the machine goes on, a paused one too. machines_reap() tells of it with the line `vm NAME: reset`.

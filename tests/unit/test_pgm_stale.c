@@ -51,7 +51,7 @@ static uint64_t avoided;        /* atomic: a block's number */
 		}                                                                                                      \
 	} while (0)
 
-/* As vm/machine.c's: returns when every processor has left the guest, or will flush before it enters. */
+/* As vm/machine_start.c's: returns when every processor has left the guest, or will flush before it enters. */
 static void sync_processors(struct flush_domain *domain, uint64_t generation)
 {
 	for (unsigned i = 0; i < VCPUS; i++) {
