@@ -128,8 +128,17 @@ def test_attack4_guest_waits_swept(boot):
     sweep(start(boot), (1, 3, 9))
 
 
+def settle(monitor):
+    """Idle processors fill the running machines' reserves; waits until that is over."""
+    same, last = 0, None
+    while same < 10:
+        now = ask(monitor, "info chunks")["private_pages"]
+        same, last = (same + 1, now) if now == last else (0, now)
+
+
 def start_fails(monitor, step):
     """Starts a machine with each site's 1st, 2nd ... passage failing, until it starts in spite of it."""
+    settle(monitor)
     before = None
     for site in ("heap", "table"):
         after = failed = 0
