@@ -231,10 +231,27 @@ static enum exit_action unhandled(struct vcpu *vcpu, const struct emulate_env *e
 	return ACTION_LEAVE;
 }
 
+/*
+ * The delivery of an event wanted what only the emulator reaches: a stack, a descriptor table or a TSS in a device's
+ * page, say. The instruction at RIP isn't the one that faulted, and deliveries aren't emulated.
+ */
+static enum exit_action undeliverable(struct vcpu *vcpu)
+{
+	const struct hv_exit *exit = &vcpu->hv->exit;
+
+	machine_end(
+		vcpu->machine, END_ERROR, 0,
+		"event with vector %#x can't be delivered: it needs gpa %#llx, which is no plain memory (rip %#llx)",
+		exit->interrupted.vector, (unsigned long long)exit->slat.gpa.v, (unsigned long long)vcpu->hv->rip);
+	return ACTION_LEAVE;
+}
+
 enum exit_action exit_emulate(struct vcpu *vcpu)
 {
 	struct emulate_env env;
 
+	if (unlikely(vcpu->hv->exit.interrupted.kind != EVENT_NONE))
+		return undeliverable(vcpu);
 	vcpu_emulate_env(vcpu, &env);
 	switch (emulate_instruction(vcpu->hv, &env)) {
 	case EMULATE_DONE:

@@ -203,10 +203,41 @@ static void test_locked_on_a_device(void **state)
 	assert_int_equal(ram[0x4001], 1);
 }
 
+/*
+ * The processor was pushing onto, or reading, what only the emulator can reach: the instruction at RIP has no part in it,
+ * and must neither be carried out nor fault.
+ */
+static void test_delivery_into_a_device(void **state)
+{
+	for (unsigned misconfig = 0; misconfig < 2; misconfig++)
+		for (unsigned kind = EVENT_INTERRUPT; kind <= EVENT_SOFT_INTERRUPT; kind++) {
+			set_up("\xff\x01", 2); /* inc dword [ecx] */
+			h.exit.interrupted = (struct hv_event){ .kind = (uint8_t)kind, .vector = 0x31 };
+			vcpu_recover_event(&vcpu);
+			if (misconfig)
+				assert_int_equal(exit_slat_misconfig(&vcpu), ACTION_LEAVE);
+			else
+				assert_int_equal(fault_at_device(), ACTION_LEAVE);
+			assert_int_equal(h.rip, RIP);
+			assert_int_equal(device_reads + device_writes, 0);
+			assert_int_equal(ends, 1);
+			assert_non_null(strstr(end_text, "vector 0x31"));
+		}
+	/* In RAM that is merely not mapped yet the delivery comes again. */
+	set_up("\xff\x01", 2);
+	h.exit.interrupted = (struct hv_event){ .kind = EVENT_INTERRUPT, .vector = 0x31 };
+	vcpu_recover_event(&vcpu);
+	h.exit.slat.gpa = gpa(0x7000);
+	assert_int_equal(exit_slat_fault(&vcpu), ACTION_ENTER);
+	assert_true(h.inject.kind == EVENT_INTERRUPT && h.inject.vector == 0x31);
+	assert_int_equal(ends, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_locked_on_a_device),
+		cmocka_unit_test(test_delivery_into_a_device),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
