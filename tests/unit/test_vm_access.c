@@ -233,11 +233,45 @@ static void test_delivery_into_a_device(void **state)
 	assert_int_equal(ends, 0);
 }
 
+/* One event goes with an entry; an NMI that has to wait is announced by its window. */
+static void test_nmi_behind_an_exception(void **state)
+{
+	set_up("", 0);
+	vcpu.nmi_pending = true;
+	vcpu_inject_exception(&vcpu, VECTOR_PF, true, 2);
+	vcpu_deliver(&vcpu);
+	assert_true(h.inject.kind == EVENT_EXCEPTION && h.inject.vector == VECTOR_PF);
+	assert_true(vcpu.nmi_pending && h.want_nmi_window);
+	h.inject.kind = EVENT_NONE; /* taken */
+	vcpu_deliver(&vcpu);
+	assert_int_equal(h.inject.kind, EVENT_NMI);
+	assert_false(vcpu.nmi_pending || h.want_nmi_window);
+}
+
+/* An NMI ends HLT when the processor would take it: not before the IRET of the handler that is running. */
+static void test_what_ends_hlt(void **state)
+{
+	for (unsigned blocked = 0; blocked < 2; blocked++) {
+		set_up("", 0);
+		vcpu.activity = VCPU_HALTED;
+		assert_false(vcpu_has_wake_event(&vcpu));
+		vcpu.nmi_pending = true;
+		h.nmi_blocked = blocked;
+		assert_int_equal(vcpu_has_wake_event(&vcpu), !blocked);
+		interrupt_pending = true;
+		assert_int_equal(vcpu_has_wake_event(&vcpu), !blocked);
+		h.rflags |= RFLAGS_IF;
+		assert_true(vcpu_has_wake_event(&vcpu));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_locked_on_a_device),
 		cmocka_unit_test(test_delivery_into_a_device),
+		cmocka_unit_test(test_nmi_behind_an_exception),
+		cmocka_unit_test(test_what_ends_hlt),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
