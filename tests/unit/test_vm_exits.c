@@ -289,12 +289,47 @@ static void test_step(void **state)
 	}
 }
 
+/* Paging on with EFER.LME: long mode, which Intel's processors enter with a 32-bit TSS only. */
+static void test_long_mode_needs_its_tss(void **state)
+{
+	static const struct {
+		enum slat_kind slat;
+		uint16_t tr;
+		bool enters;
+	} cases[] = {
+		{ SLAT_EPT, 0x8b, true }, { SLAT_EPT, 0x83, false }, { SLAT_EPT, 0x81, false }, { SLAT_NPT, 0x83, true }
+	};
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		set_up();
+		hv_capabilities.slat = cases[i].slat;
+		h.cr0 = CR0_PE | CR0_ET;
+		h.efer = EFER_LME;
+		h.segment[SEG_CS].attributes = 0xc09b;
+		h.segment[SEG_TR].attributes = cases[i].tr;
+		h.exit.cr.number = 0;
+		h.exit.cr.gpr = GPR_RAX;
+		h.exit.cr.write = h.exit.cr.decoded = true;
+		h.gpr[GPR_RAX] = CR0_PE | CR0_ET | CR0_PG;
+		assert_int_equal(exit_cr_access(&vcpu), ACTION_ENTER);
+		assert_int_equal(faulted(VECTOR_GP), !cases[i].enters);
+		assert_int_equal((h.efer & EFER_LMA) != 0, cases[i].enters);
+		assert_int_equal((h.cr0 & CR0_PG) != 0, cases[i].enters);
+	}
+	hv_capabilities.slat = SLAT_NPT;
+	memset(&h.exit, 0, sizeof(h.exit));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_no_tsc_aux),        cmocka_unit_test(test_cr8_is_locked),
-		cmocka_unit_test(test_tsc_write_is_told), cmocka_unit_test(test_general_detect),
-		cmocka_unit_test(test_debug_registers),   cmocka_unit_test(test_step),
+		cmocka_unit_test(test_no_tsc_aux),
+		cmocka_unit_test(test_cr8_is_locked),
+		cmocka_unit_test(test_tsc_write_is_told),
+		cmocka_unit_test(test_general_detect),
+		cmocka_unit_test(test_debug_registers),
+		cmocka_unit_test(test_step),
+		cmocka_unit_test(test_long_mode_needs_its_tss),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
