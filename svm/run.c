@@ -8,9 +8,7 @@
  * once RIP has left it. Waiting for an NMI window meanwhile, the exit after the IRET is brought about by an interrupt window, as
  * the handler runs with IF clear; in the rare rest of cases the window is seen with the next exit of any kind, at the latest
  * the host's timer interrupt. An NMI that waits for nothing but the event injected before it: this CPU interrupts itself, which
- * takes the guest out again right behind the delivery.
- *
- * A shadow that VMRUN would drop (quirk) keeps windows shut for that one entry; the next exit looks again.
+ * takes the guest out again right behind the delivery. A shadow that VMRUN would drop (quirk) keeps windows shut for one entry.
  */
 #include "svm/svm.h"
 
