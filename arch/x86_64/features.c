@@ -49,6 +49,7 @@ static const struct feature_bit bits[] = {
 	FEATURE(0x80000001, IN_EDX, 26, gigabyte_pages),
 	FEATURE(0x80000001, IN_EDX, 27, rdtscp),
 	FEATURE(0x80000007, IN_EDX, 8, invariant_tsc),
+	FEATURE(0x80000008, IN_EBX, 2, restores_fp_pointers),
 };
 
 static bool leaf_there(uint32_t leaf)
@@ -105,6 +106,7 @@ const char *features_init(void)
 	features.xsave &= leaf_there(0xd);
 	read_names();
 	read_widths();
+	features.restores_fp_pointers |= !features.amd;
 	if (!features.nx)
 		return "the processor has no execute-disable (NX), or the firmware setup turned it off";
 	if (!features.pat)

@@ -18,7 +18,8 @@ struct features {
 	bool nx, gigabyte_pages, global_pages, pat, mtrr, machine_check;
 	bool x2apic, tsc_deadline, invariant_tsc, rdtscp, arat;
 	bool xsave, xsaveopt, fxsave;
-	bool xsavec; /* and it works: host_compacts_rightly() */
+	bool xsavec;               /* and it works: host_compacts_rightly() */
+	bool restores_fp_pointers; /* XRSTOR and FXRSTOR always do, not just with an exception pending */
 	bool smep, smap, umip, fsgsbase, pcid, la57;
 	bool hypervisor; /* runs under another hypervisor */
 };
