@@ -51,7 +51,7 @@ static inline bool monitor(page_record *r)
 {
 	if (page_get_state(*r) != PAGE_ALLOCATED)
 		return false;
-	page_set(r, PAGE_MONITORED, page_frame(*r));
+	r->bits ^= (uint64_t)(PAGE_ALLOCATED ^ PAGE_MONITORED) << PAGE_STATE_SHIFT;
 	return true;
 }
 
@@ -134,14 +134,11 @@ static void protect(struct pgm *pgm, uint64_t *table, page_record *records, uint
 	bool by_fault = dirty_mode(pgm) == DIRTY_WRITE_PROTECT;
 	uint64_t bit = by_fault ? f->write : f->dirty;
 
-	for (; found; found &= found - 1) {
-		unsigned i = (unsigned)__builtin_ctzll(found);
-
-		if (by_fault && records)
-			(void)monitor(&records[i]);
-		if (table)
-			entry_clear(&table[i], bit);
-	}
+	/* Two plain loops: this is done for each dirty page at each reading. */
+	for (uint64_t left = by_fault && records ? found : 0; left; left &= left - 1)
+		(void)monitor(&records[__builtin_ctzll(left)]);
+	for (uint64_t left = table ? found : 0; left; left &= left - 1)
+		entry_clear(&table[__builtin_ctzll(left)], bit);
 }
 
 void dirty_take_block(struct pgm *pgm, struct block *b, gpa_t base, unsigned word, unsigned words, uint64_t mask,

@@ -98,6 +98,8 @@ static void fill_caps(struct hv_caps *caps)
 	struct svm_features features;
 
 	read_features(&features);
+	if (cpu_index() == 0)
+		svm_quirks_detect();
 	*caps = (struct hv_caps){
 		.slat = SLAT_NPT,
 		.slat_levels = read_cr4() & CR4_LA57 ? 5 : 4, /* nested tables have the host's own form: 15.25.3 */
@@ -111,6 +113,7 @@ static void fill_caps(struct hv_caps *caps)
 		.invpcid = true,
 		.vpid = true,
 		.flush_by_asid = features.flush_asid,
+		.pdpte_marked = svm_quirks.marks_pdptes,
 		.asid_count = features.asid_count,
 	};
 }
@@ -150,7 +153,6 @@ enum status svm_enable_cpu(struct hv_refusal *why)
 	read_features(&features);
 	if (index == 0) {
 		svm_features = features;
-		svm_quirks_detect();
 		svm_read_xcr0 = svm_quirks.xsetbv_silent && (read_cr4() & CR4_OSXSAVE);
 	}
 	if (read_vm_cr() & VM_CR_SVMDIS)

@@ -20,7 +20,7 @@ struct features {
 	bool xsave, xsaveopt, fxsave;
 	bool xsavec;               /* and it works: host_compacts_rightly() */
 	bool restores_fp_pointers; /* XRSTOR and FXRSTOR always do, not just with an exception pending */
-	bool smep, smap, umip, fsgsbase, pcid, la57;
+	bool smep, smap, umip, pku, fsgsbase, pcid, la57;
 	bool hypervisor; /* runs under another hypervisor */
 };
 

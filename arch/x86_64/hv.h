@@ -237,7 +237,8 @@ struct hv_caps {
 	bool pml, tsc_scaling, next_rip, decode_assists, slice_timer, vpid, flush_by_asid;
 	bool rdtscp, invpcid; /* a guest may execute RDTSCP and RDPID, INVPCID, where the processor has them */
 	bool kick_by_nmi;     /* an interrupt may not get a guest out: use NMI (vmx/quirks.h) */
-	bool misconfig_exit;  /* a reserved pattern in a leaf exits fast (EPT) */
+	bool pdpte_marked;   /* it sets the accessed bit in PDPTEs of PAE paging, and so doesn't hold it against them */
+	bool misconfig_exit; /* a reserved pattern in a leaf exits fast (EPT) */
 	uint32_t asid_count;
 };
 

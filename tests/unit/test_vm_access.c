@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/access.c vm/interrupts.c vm/step.c vm/emulate.c vm/emulate_*.c vm/decode.c vm/decode_*.c lib/format.c
+// sources: vm/access.c vm/mmio.c vm/interrupts.c vm/step.c vm/emulate.c vm/emulate_*.c vm/decode.c vm/decode_*.c lib/format.c
 /*
  * Second-level faults and events, with the emulator itself above a physical memory played by the test: 64 KiB of RAM, and
  * a device's register at DEVICE that reads otherwise each time.
@@ -62,6 +62,21 @@ enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length
 		memcpy(&device_written, from, length < 4 ? length : 4);
 	}
 	return OK;
+}
+enum status pgm_read_simple(struct pgm *pgm, gpa_t from, void *to, size_t length)
+{
+	return from.v < sizeof(ram) ? pgm_read(pgm, from, to, length, ORIGIN_GUEST, NULL) : HANDLER;
+}
+enum status pgm_device_access(struct pgm *pgm, struct pgm_access *access)
+{
+	if (access->where.v < sizeof(ram))
+		return NOT_FOUND;
+	return access->write ? pgm_write(pgm, access->where, &access->value, access->size, ORIGIN_GUEST, NULL)
+			     : pgm_read(pgm, access->where, &access->value, access->size, ORIGIN_GUEST, NULL);
+}
+uint32_t host_pkru(const void *area)
+{
+	return 0;
 }
 enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected, uint64_t desired, unsigned size,
 				 uint64_t *seen)
