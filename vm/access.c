@@ -234,10 +234,8 @@ static enum exit_action undeliverable(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
-	machine_end(
-		vcpu->machine, END_ERROR, 0,
-		"event with vector %#x can't be delivered: it needs gpa %#llx, which is no plain memory (rip %#llx)",
-		exit->interrupted.vector, (unsigned long long)exit->slat.gpa.v, (unsigned long long)vcpu->hv->rip);
+	machine_end(vcpu->machine, END_ERROR, 0, "event %#x can't be delivered by way of gpa %#llx: no plain memory",
+		    exit->interrupted.vector, (unsigned long long)(exit->slat.gpa.v & ~(PAGE_SIZE - 1)));
 	return ACTION_LEAVE;
 }
 
