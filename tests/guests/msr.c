@@ -99,6 +99,8 @@ void guest_main(void)
 
 	print("apic base 0x%llx\n", base);
 	check(base == 0xfee00900);
+	if ((cpuid(0x80000008, 0).eax & 0xff) < 52)
+		check(faults(do_write, APIC_BASE, base | 1ull << (cpuid(0x80000008, 0).eax & 0xff)));
 	check_unknown();
 	check_efer();
 	check_system();
