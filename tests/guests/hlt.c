@@ -7,9 +7,11 @@
 #include "guest.h"
 
 #define LAPIC 0xfee00000u
+#define VECTOR_DB 1
 #define VECTOR_NMI 2
+#define TF 0x100u
 
-static volatile unsigned ticks, nmis, nmis_at_tick;
+static volatile unsigned ticks, nmis, nmis_at_tick, nmis_at_debug;
 
 static void on_tick(struct trap_frame *frame)
 {
@@ -38,6 +40,25 @@ static void on_nmi(struct trap_frame *frame)
 	check_equal(nmis, 2);
 }
 
+static void on_debug(struct trap_frame *frame)
+{
+	nmis_at_debug = nmis;
+	frame->eflags &= ~TF;
+}
+
+/* The instruction that sends it is stepped over: the trap is delivered first, and the NMI before anything of its handler. */
+static void check_nmi_behind_trap(void)
+{
+	nmis = 1;
+	set_handler(VECTOR_DB, on_debug);
+	write32(LAPIC + 0x310, 0);
+	__asm__ volatile("pushf; orl %1, (%%esp); popf; movl $0x4400, %0"
+			 : "=m"(*(uint32_t *)(LAPIC + 0x300))
+			 : "i"(TF));
+	check_equal(nmis_at_debug, 2);
+	check_equal(nmis, 2);
+}
+
 void guest_main(void)
 {
 	uint64_t before = rdtsc(), now;
@@ -63,4 +84,5 @@ void guest_main(void)
 	set_handler(VECTOR_NMI, on_nmi);
 	send_nmi();
 	check_equal(nmis, 2);
+	check_nmi_behind_trap();
 }
