@@ -88,7 +88,7 @@ void lapic_set_cr8(struct lapic *lapic, uint64_t value);
 
 /* The page at IA32_APIC_BASE; device is the accessing processor's struct lapic. */
 extern const struct mmio_ops lapic_mmio_ops;
-/* IA32_APIC_BASE, IA32_TSC_DEADLINE, x2APIC MSRs. BAD_VALUE: the guest gets #GP. After a write to the base look at lapic->base. */
+/* IA32_APIC_BASE, IA32_TSC_DEADLINE, x2APIC MSRs. BAD_VALUE: the guest gets #GP. The base's width is for the caller to check, and its page for it to place. */
 enum status lapic_msr_read(struct lapic *lapic, uint32_t msr, uint64_t *value) must_check;
 enum status lapic_msr_write(struct lapic *lapic, uint32_t msr, uint64_t value) must_check;
 /* The guest's TSC was set: deadlines lie elsewhere now. */

@@ -109,6 +109,8 @@ static void fill_caps(struct hv_caps *caps)
 		.tsc_scaling = cpuid(CPUID_SVM, 0).edx & CPUID_SVM_TSC_RATE,
 		.next_rip = features.next_rip,
 		.decode_assists = features.decode_assists,
+		.rdtscp = true,
+		.invpcid = true,
 		.vpid = true,
 		.flush_by_asid = features.flush_asid,
 		.pdpte_marked = svm_quirks.marks_pdptes,

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The way into a guest and out again. The common round trip does only what every one needs; whatever is special
- * (an event to inject, a window to wait for, NMI blocking, a flush, another vcpu's state on this CPU) stands apart
- * and is asked for by one test each way. AMD APM vol. 2 sections 15.5 - 15.7, 15.16, 15.20, 15.21.
+ * The way into a guest and out again. The common round trip does only what every one needs; whatever is special (an event to inject,
+ * a window to wait for, NMI blocking, a flush, another vcpu's state on this CPU) stands apart and is asked for by one test
+ * each way. AMD APM vol. 2 sections 15.5 - 15.7, 15.16, 15.20, 15.21.
  *
- * NMI blocking is kept in software: from the injection of an NMI on, IRET exits; that IRET then runs natively,
- * and NMIs are free once RIP has left it. Waiting for an NMI window meanwhile, the exit after the IRET is brought
- * about by an interrupt window, as the handler runs with IF clear; in the rare rest of cases the window is seen
- * with the next exit of any kind, at the latest the host's timer interrupt.
- *
- * A shadow that VMRUN would drop (quirk) keeps windows shut for that one entry; the next exit looks again.
+ * NMI blocking is kept in software: from the injection of an NMI on, IRET exits; that IRET then runs natively, and NMIs are free
+ * once RIP has left it. Waiting for an NMI window meanwhile, the exit after the IRET is brought about by an interrupt window, as
+ * the handler runs with IF clear; in the rare rest of cases the window is seen with the next exit of any kind, at the latest
+ * the host's timer interrupt. An NMI that waits for nothing but the event injected before it: this CPU interrupts itself, which
+ * takes the guest out again right behind the delivery. A shadow that VMRUN would drop (quirk) keeps windows shut for one entry.
  */
 #include "svm/svm.h"
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/host.h"
 #include "svm/codes.h"
 #include "svm/quirks.h"
 
@@ -143,6 +143,8 @@ static bool __attribute__((noinline)) prepare_special(struct svm_vcpu *svm)
 		if (refused)
 			return no_entry(vcpu, EXIT_INVALID_STATE, refused);
 		arm_event(svm);
+		if (vcpu->want_nmi_window && !svm->nmi_blocked)
+			host_kick(cpu_index(), false);
 	} else if (!shadow) {
 		if (vcpu->want_nmi_window && !svm->nmi_blocked)
 			return no_entry(vcpu, EXIT_NMI_WINDOW, NULL);

@@ -147,31 +147,28 @@ static void env_port_out(void *context, uint16_t port, unsigned size, uint32_t v
 	lock_release(&m->lock);
 }
 
-/* Locked instructions on memory within a page are atomic; elsewhere read and write serve. */
+/*
+ * Aligned locked instructions on memory are atomic, CMPXCHG16B excepted. A device's register may read otherwise each
+ * time, so that a comparison might never succeed: there the emulator just writes.
+ */
 static enum status env_compare_exchange(void *context, gva_t where, const void *expected, const void *desired,
 					void *seen, unsigned size, struct hv_event *fault, uint64_t *fault_address)
 {
 	struct vcpu *vcpu = context;
-	struct pgm *pgm = vcpu->machine->pgm;
 	uint64_t want = 0, give = 0, old = 0;
+	enum status status;
 	gpa_t to;
-	enum status status = vcpu_translate(vcpu, where, ACCESS_WRITE, &to, fault, fault_address);
 
+	if (size > 8 || where.v & (size - 1))
+		return NOT_SUPPORTED;
+	status = vcpu_translate(vcpu, where, ACCESS_WRITE, &to, fault, fault_address);
 	if (status != OK)
 		return status;
-	if (size <= 8 && !(where.v & (size - 1))) {
-		memcpy(&want, expected, size);
-		memcpy(&give, desired, size);
-		status = pgm_compare_exchange(pgm, to, want, give, size, &old);
-		if (status != HANDLER && status != BAD_ADDRESS) {
-			memcpy(seen, &old, size);
-			return status;
-		}
-	}
-	status = env_read(context, where, seen, size, ACCESS_READ | ACCESS_WRITE, false, fault, fault_address);
-	if (status == OK && !memcmp(seen, expected, size))
-		status = env_write(context, where, desired, size, false, fault, fault_address);
-	return status;
+	memcpy(&want, expected, size);
+	memcpy(&give, desired, size);
+	status = pgm_compare_exchange(vcpu->machine->pgm, to, want, give, size, &old);
+	memcpy(seen, &old, size);
+	return status == HANDLER || status == BAD_ADDRESS ? NOT_SUPPORTED : status;
 }
 
 void vcpu_emulate_env(struct vcpu *vcpu, struct emulate_env *env)
@@ -229,10 +226,25 @@ static enum exit_action unhandled(struct vcpu *vcpu, const struct emulate_env *e
 	return ACTION_LEAVE;
 }
 
+/*
+ * The delivery of an event wanted what only the emulator reaches: a stack, a descriptor table or a TSS in a device's
+ * page, say. The instruction at RIP isn't the one that faulted, and deliveries aren't emulated.
+ */
+static enum exit_action undeliverable(struct vcpu *vcpu)
+{
+	const struct hv_exit *exit = &vcpu->hv->exit;
+
+	machine_end(vcpu->machine, END_ERROR, 0, "event %#x can't be delivered by way of gpa %#llx: no plain memory",
+		    exit->interrupted.vector, (unsigned long long)(exit->slat.gpa.v & ~(PAGE_SIZE - 1)));
+	return ACTION_LEAVE;
+}
+
 enum exit_action exit_emulate(struct vcpu *vcpu)
 {
 	struct emulate_env env;
 
+	if (unlikely(vcpu->hv->exit.interrupted.kind != EVENT_NONE))
+		return undeliverable(vcpu);
 	vcpu_emulate_env(vcpu, &env);
 	switch (emulate_instruction(vcpu->hv, &env)) {
 	case EMULATE_DONE:

@@ -55,6 +55,7 @@ struct board {
 	struct debug_ports *debug_ports;
 	struct mmio_window window[MAX_WINDOWS];
 	unsigned windows;
+	struct mmio_window *apic_window; /* of the boot vcpu's, and there is no other yet */
 	handler_type mmio_type;
 };
 
@@ -261,6 +262,7 @@ static enum status create_apics(struct machine *m)
 	if (status == OK)
 		status = bus_map_mmio(m, gpa(LAPIC_DEFAULT_BASE), LAPIC_PAGE_SIZE, &lapic_mmio_ops, b->lapic[0],
 				      "local APIC");
+	b->apic_window = &b->window[b->windows - 1];
 	if (status == OK)
 		status = ioapic_create(&m->bus, &b->apic_bus, (uint8_t)m->vcpu_count, &b->ioapic);
 	b->irq.ioapic = b->ioapic;
@@ -383,6 +385,20 @@ void board_reset(struct machine *m)
 	RESET(fw_cfg);
 	RESET(debug_ports);
 	lapic_set_virtual_wire(b->lapic[0]);
+}
+
+enum status board_place_apic(struct machine *m)
+{
+	struct mmio_window *w = m->board->apic_window;
+	uint64_t base = m->board->lapic[0]->base & BITS(51, 12);
+	enum status status;
+
+	if (base == w->base)
+		return OK;
+	status = pgm_handler_modify(m->pgm, gpa(w->base), gpa(base), gpa(base + LAPIC_PAGE_SIZE - 1));
+	if (status == OK)
+		w->base = base;
+	return status;
 }
 
 struct lapic *board_lapic(struct board *board, unsigned vcpu)

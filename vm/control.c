@@ -17,6 +17,8 @@
 /* What reloads the PDPTEs in PAE paging when it changes. */
 #define CR0_PDPTE (CR0_PG | CR0_CD | CR0_NW)
 #define CR4_PDPTE (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)
+#define SYSTEM_TYPE 0xfu
+#define TYPE_TSS_16_BUSY 3u
 #define CR0_FLUSH (CR0_PG | CR0_PE | CR0_WP | CR0_CD | CR0_NW)
 
 static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer)
@@ -33,6 +35,17 @@ static bool load_pdptes(struct vcpu *vcpu, uint64_t cr3)
 				 vcpu->hv->pdpte) == OK;
 }
 
+/*
+ * Paging switched on with EFER.LME set: SDM vol. 3 section 10.8.5. Intel's processors refuse a 16-bit TSS, too, with which VMX
+ * would refuse the entry.
+ */
+static bool may_enter_long_mode(const struct hv_vcpu *h)
+{
+	if (hv_capabilities.slat == SLAT_EPT && (h->segment[SEG_TR].attributes & SYSTEM_TYPE) <= TYPE_TSS_16_BUSY)
+		return false;
+	return (h->cr4 & CR4_PAE) && !(h->segment[SEG_CS].attributes & SEG_ATTR_L);
+}
+
 /* false: #GP. */
 static bool write_cr0_guest(struct vcpu *vcpu, uint64_t value)
 {
@@ -46,7 +59,7 @@ static bool write_cr0_guest(struct vcpu *vcpu, uint64_t value)
 	if (((value & CR0_PG) && !(value & CR0_PE)) || ((value & CR0_NW) && !(value & CR0_CD)))
 		return false;
 	if ((changed & CR0_PG) && (value & CR0_PG) && (efer & EFER_LME)) {
-		if (!(h->cr4 & CR4_PAE) || (h->segment[SEG_CS].attributes & SEG_ATTR_L))
+		if (!may_enter_long_mode(h))
 			return false;
 		efer |= EFER_LMA;
 	}

@@ -136,9 +136,21 @@ static void fill_features(struct cpuid_policy *p)
 		p->leaf7[0].ecx &= ~(uint32_t)LEAF7_ECX_PKU;
 	if (!(host_xcr0() & BIT(5))) /* no AVX-512 state: none of its instructions */
 		p->leaf7[0].ebx &= ~(uint32_t)(BIT(16) | BIT(17) | BIT(21) | BIT(28) | BIT(30) | BIT(31));
-	if (!hv_capabilities.vpid && hv_capabilities.slat == SLAT_EPT) {
-		p->leaf7[0].ebx &= ~(uint32_t)BIT(10);
+}
+
+/*
+ * What the processor has for the host but not for a guest: there it is #UD. PCIDs are for those whose flushes are told apart.
+ * The others of the kind need no taking out: XSAVES is announced to no guest, UMIP is a matter of CR4 alone.
+ */
+static void hide_what_is_undefined(struct cpuid_policy *p)
+{
+	if (!hv_capabilities.vpid && hv_capabilities.slat == SLAT_EPT)
 		p->basic[1].ecx &= ~(uint32_t)BIT(17);
+	if (!hv_capabilities.invpcid)
+		p->leaf7[0].ebx &= ~(uint32_t)BIT(10);
+	if (!hv_capabilities.rdtscp) {
+		p->extended[1].edx &= ~(uint32_t)BIT(27);
+		p->leaf7[0].ecx &= ~(uint32_t)BIT(22);
 	}
 }
 
@@ -238,6 +250,7 @@ struct cpuid_policy *cpuid_policy_create(const struct machine *machine)
 	p->vcpus = machine->vcpu_count;
 	fill_by_rules(p);
 	fill_features(p);
+	hide_what_is_undefined(p);
 	fill_caches(p);
 	fill_xsave(p);
 	fill_hypervisor(p);

@@ -71,7 +71,8 @@ bool vcpu_has_wake_event(struct vcpu *vcpu)
 		return rdtsc() >= vcpu->parked_until;
 	if (vcpu->activity == VCPU_WAIT_SIPI)
 		return false;
-	if (vcpu->nmi_pending || vcpu->hv->inject.kind != EVENT_NONE)
+	hv_need(vcpu->hv, REGS_SHADOW);
+	if ((vcpu->nmi_pending && !vcpu->hv->nmi_blocked) || vcpu->hv->inject.kind != EVENT_NONE)
 		return true;
 	lock_acquire(&m->lock);
 	wake = board_interrupt_pending(m->board, vcpu->lapic);
@@ -87,7 +88,7 @@ static void deliver_nmi(struct vcpu *vcpu)
 	struct hv_vcpu *h = vcpu->hv;
 
 	hv_need(h, REGS_SHADOW);
-	if (h->nmi_blocked || h->interrupt_shadow) {
+	if (h->nmi_blocked || h->interrupt_shadow || h->inject.kind != EVENT_NONE) {
 		h->want_nmi_window = true;
 		return;
 	}
@@ -119,7 +120,7 @@ void vcpu_deliver(struct vcpu *vcpu)
 {
 	struct hv_vcpu *h = vcpu->hv;
 
-	if (unlikely(vcpu->nmi_pending) && h->inject.kind == EVENT_NONE)
+	if (unlikely(vcpu->nmi_pending))
 		deliver_nmi(vcpu);
 	/* Read without the lock: whoever raises an interrupt afterwards also sets a request. */
 	if (unlikely(board_interrupt_pending(vcpu->machine->board, vcpu->lapic)))

@@ -184,6 +184,10 @@ static enum status start_over(struct machine *m, char *why, size_t size)
 		__atomic_store_n(&m->vcpu[i]->requests, 0, __ATOMIC_RELAXED);
 		vcpu_reset(m->vcpu[i]);
 	}
+	if (board_place_apic(m) != OK) {
+		format_string(why, size, "the local APIC's page can't go back to its place");
+		return CONFLICT;
+	}
 	return load_guest(m, why, size);
 }
 

@@ -71,14 +71,28 @@ static enum status read_apic(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 	return status;
 }
 
+/* IA32_APIC_BASE names the page, which on a real processor may hide memory: here it may not. */
+static void place_apic(struct vcpu *vcpu, uint64_t base)
+{
+	enum status status = board_place_apic(vcpu->machine);
+
+	if (status != OK)
+		machine_end(vcpu->machine, END_ERROR, 0, "local APIC moved to gpa %#llx: %s",
+			    (unsigned long long)(base & BITS(51, 12)), status_text(status));
+}
+
 static enum status write_apic(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
 	enum status status;
 
+	if (msr == LAPIC_MSR_BASE && *value >> cpuid_physical_bits(vcpu->machine->cpuid))
+		return BAD_VALUE;
 	lock_acquire(&vcpu->machine->lock);
 	status = lapic_msr_write(vcpu->lapic, msr, *value);
 	machine_look_at_timers(vcpu->machine);
 	lock_release(&vcpu->machine->lock);
+	if (msr == LAPIC_MSR_BASE && status == OK)
+		place_apic(vcpu, *value);
 	return status;
 }
 

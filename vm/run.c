@@ -228,6 +228,9 @@ static void note_first_entry(void)
 /* Whose FPU state, XCR0 and TSC_AUX are in each CPU's registers; NULL: nobody's. */
 static struct vcpu *loaded[MAX_CPUS];
 
+/* Whose guest each CPU ran last; a machine keeps its place, so this may be one that has ended. */
+static const struct machine *served[MAX_CPUS];
+
 static void load_on_cpu(struct vcpu *vcpu)
 {
 	struct vcpu *other = loaded[vcpu->cpu];
@@ -237,6 +240,9 @@ static void load_on_cpu(struct vcpu *vcpu)
 	note_first_entry();
 	if (other)
 		vcpu_switch_out(other);
+	if (served[vcpu->cpu] != vcpu->machine)
+		host_forget_guest();
+	served[vcpu->cpu] = vcpu->machine;
 	host_fpu_restore(vcpu->fpu);
 	if (host_xcr0())
 		xsetbv(0, vcpu->hv->xcr0);

@@ -202,6 +202,8 @@ static void describe(const struct vmx_msrs *msrs, const struct vmx_capability *i
 		.tsc_scaling = secondary & SECONDARY_TSC_SCALING,
 		.next_rip = true,
 		.decode_assists = true,
+		.rdtscp = in->secondary & SECONDARY_RDTSCP,
+		.invpcid = in->vpid && (in->secondary & SECONDARY_INVPCID),
 		.slice_timer = in->timer,
 		.vpid = in->vpid,
 		.flush_by_asid = true,

@@ -154,15 +154,12 @@ static void write_shadow(struct vmx_vcpu *v)
 	uint64_t rflags = vmcs_read(VMCS_GUEST_RFLAGS), pending;
 	uint32_t blocking = v->hv.nmi_blocked ? BLOCKING_NMI : 0;
 
-	if (!v->hv.interrupt_shadow) {
-		vmcs_write(VMCS_GUEST_INTERRUPTIBILITY, blocking);
-		return;
-	}
-	if ((rflags & RFLAGS_IF) && !(v->blocking & BLOCKING_MOV_SS))
-		blocking |= BLOCKING_STI;
-	else
-		blocking |= BLOCKING_MOV_SS;
+	if (v->hv.interrupt_shadow)
+		blocking |= (rflags & RFLAGS_IF) && !(v->blocking & BLOCKING_MOV_SS) ? BLOCKING_STI : BLOCKING_MOV_SS;
 	vmcs_write(VMCS_GUEST_INTERRUPTIBILITY, blocking);
+	v->blocking = blocking;
+	if (!v->hv.interrupt_shadow)
+		return;
 	pending = vmcs_read(VMCS_GUEST_PENDING_DEBUG) & ~PENDING_DEBUG_BS;
 	if ((rflags & RFLAGS_TF) && !(vmcs_read(VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF))
 		pending |= PENDING_DEBUG_BS;

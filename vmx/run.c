@@ -181,6 +181,7 @@ static inline void take_flags(struct vmx_vcpu *v)
 	if (unlikely(vmcs_read_hot(VMCS_GUEST_INTERRUPTIBILITY)))
 		return;
 	v->hv.valid = REGS_RFLAGS | REGS_SHADOW;
+	v->blocking = 0;
 	v->hv.interrupt_shadow = false;
 	v->hv.nmi_blocked = false;
 }

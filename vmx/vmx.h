@@ -50,7 +50,7 @@ struct vmx_vcpu {
 	uint64_t quiet;            /* what vmx_agenda() gives when nothing but RIP may need writing; VMX_NEVER_QUIET */
 	bool ready, initialised;
 	uint16_t vpid;     /* 0: none, each entry and exit flushes */
-	uint32_t blocking; /* interruptibility as last read */
+	uint32_t blocking; /* interruptibility as the VMCS has it, while REGS_SHADOW is valid */
 	unsigned cpu, last_cpu;
 	uint64_t rip_seen;      /* what the VMCS holds */
 	uint64_t slice_written; /* the slice_deadline that the timer field was made from; 0: make it anew */

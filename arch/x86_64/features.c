@@ -46,10 +46,14 @@ static const struct feature_bit bits[] = {
 	FEATURE(7, IN_ECX, 2, umip),
 	FEATURE(7, IN_ECX, 3, pku),
 	FEATURE(7, IN_ECX, 16, la57),
+	FEATURE(7, IN_EDX, 10, md_clear),
+	FEATURE(7, IN_EDX, 26, ibrs_ibpb),
 	FEATURE(0x80000001, IN_EDX, 20, nx),
 	FEATURE(0x80000001, IN_EDX, 26, gigabyte_pages),
 	FEATURE(0x80000001, IN_EDX, 27, rdtscp),
 	FEATURE(0x80000007, IN_EDX, 8, invariant_tsc),
+	FEATURE(0x80000008, IN_EBX, 2, restores_fp_pointers),
+	FEATURE(0x80000008, IN_EBX, 12, ibpb),
 };
 
 static bool leaf_there(uint32_t leaf)
@@ -106,6 +110,8 @@ const char *features_init(void)
 	features.xsave &= leaf_there(0xd);
 	read_names();
 	read_widths();
+	features.restores_fp_pointers |= !features.amd;
+	features.ibpb |= features.ibrs_ibpb; /* Intel's bit for both */
 	if (!features.nx)
 		return "the processor has no execute-disable (NX), or the firmware setup turned it off";
 	if (!features.pat)

@@ -18,9 +18,11 @@ struct features {
 	bool nx, gigabyte_pages, global_pages, pat, mtrr, machine_check;
 	bool x2apic, tsc_deadline, invariant_tsc, rdtscp, arat;
 	bool xsave, xsaveopt, fxsave;
-	bool xsavec; /* and it works: host_compacts_rightly() */
+	bool xsavec;               /* and it works: host_compacts_rightly() */
+	bool restores_fp_pointers; /* XRSTOR and FXRSTOR always do, not just with an exception pending */
 	bool smep, smap, umip, pku, fsgsbase, pcid, la57;
-	bool hypervisor; /* runs under another hypervisor */
+	bool ibpb, ibrs_ibpb, md_clear; /* host_forget_guest() */
+	bool hypervisor;                /* runs under another hypervisor */
 };
 
 /* Zero until features_init(); constant afterwards. */

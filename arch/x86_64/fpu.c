@@ -92,11 +92,17 @@ void host_fpu_save(void *area)
 		__asm__ volatile("fxsave64 (%0)" : : "r"(area) : "memory");
 }
 
+/*
+ * Many of AMD's processors restore where the last x87 instruction and its operand were, and its opcode, only with an exception
+ * pending (AMD APM vol. 5 FXRSTOR): else the next guest could read its predecessor's. FNINIT clears all three.
+ */
 void host_fpu_restore(const void *area)
 {
 	uint64_t mask = host_xcr0();
 	uint32_t low = (uint32_t)mask, high = (uint32_t)(mask >> 32);
 
+	if (!features.restores_fp_pointers)
+		__asm__ volatile("fninit");
 	if (mask)
 		__asm__ volatile("xrstor64 (%0)" : : "r"(area), "a"(low), "d"(high) : "memory");
 	else

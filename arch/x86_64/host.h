@@ -64,6 +64,10 @@ void host_fpu_restore(const void *area);
 /* A guest's protection-key rights: in the area, or, area NULL, in this CPU. 0 where there are no protection keys. */
 uint32_t host_pkru(const void *area);
 
+/* ---- between machines ---- */
+/* What one machine's guest has left in this CPU's predictors and buffers is to tell the next one's nothing. */
+void host_forget_guest(void);
+
 /* ---- consoles ---- */
 /* Raw bytes to serial and framebuffer; from the boot CPU only. */
 void console_write(const char *bytes, size_t length);

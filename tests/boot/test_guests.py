@@ -32,6 +32,7 @@ CASES = [
     Case("step", "step", 16, lines=["18 steps"]),
     Case("triple", "triple", 16, "", "triple fault"),
     Case("triple-ud2", "triple", 16, "ud2", "triple fault"),
+    Case("stack-in-device", "triple", 16, "stack", "error event 0x6 can't be delivered by way of gpa 0xfec00000: no plain memory"),
     Case("reset-cf9", "reset", 16, "cf9", "reset"),
     Case("reset-i8042", "reset", 16, "i8042", "reset"),
     Case("reset-port92", "reset", 16, "port92", "reset"),

@@ -66,6 +66,36 @@ static void check_efer(void)
 	check(rdmsr(EFER) == was);
 }
 
+static void do_paging(void *argument)
+{
+	WRITE_CR(0, READ_CR(0) | 0x80000000);
+}
+
+/* Intel's processors refuse long mode with a 16-bit TSS in TR. AMD's don't, and there are no tables here to go on with. */
+static void check_long_mode_tss(void)
+{
+	static uint64_t table[16];
+	struct __attribute__((packed)) {
+		uint16_t limit;
+		uint32_t base;
+	} was, now = { sizeof(table) - 1, (uint32_t)table };
+	uint32_t cr4 = READ_CR(4);
+
+	if (cpuid(0, 0).ebx != 0x756e6547) /* "Genu" */
+		return;
+	__asm__ volatile("sgdt %0" : "=m"(was));
+	memcpy(table, (void *)was.base, was.limit + 1u);
+	table[15] = 0x000081000000002bull;
+	__asm__ volatile("lgdt %0; ltr %w1" : : "m"(now), "r"(15 * 8) : "memory");
+	WRITE_CR(4, cr4 | 0x20);
+	wrmsr(EFER, 0x100);
+	check(catch_trap(do_paging, NULL) && caught.vector == VECTOR_GP && caught.error == 0);
+	wrmsr(EFER, 0);
+	WRITE_CR(4, cr4);
+	__asm__ volatile("lgdt %0" : : "m"(was));
+	print("16-bit TSS refused\n");
+}
+
 static void check_system(void)
 {
 	static const uint32_t kept[] = { 0xc0000081, LSTAR, 0xc0000084, 0xc0000102, 0x174, 0x175, 0x176 };
@@ -99,8 +129,11 @@ void guest_main(void)
 
 	print("apic base 0x%llx\n", base);
 	check(base == 0xfee00900);
+	if ((cpuid(0x80000008, 0).eax & 0xff) < 52)
+		check(faults(do_write, APIC_BASE, base | 1ull << (cpuid(0x80000008, 0).eax & 0xff)));
 	check_unknown();
 	check_efer();
 	check_system();
 	check_tsc();
+	check_long_mode_tss();
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Triple faults: an exception without a descriptor table ("ud2": by #UD instead of a page fault's stack). */
+/*
+ * Triple faults: an exception without a descriptor table ("ud2": by #UD instead of a page fault's stack). "stack": one with its
+ * stack in a device, which on this machine is the end, too.
+ */
 #include "guest.h"
 
 void guest_main(void)
@@ -10,6 +13,8 @@ void guest_main(void)
 	} __attribute__((packed)) nothing = { 0, 0 };
 
 	print("going down\n");
+	if (option("stack")) /* the exception's frame would go into the IOAPIC */
+		__asm__ volatile("mov $0xfec00800, %esp; ud2");
 	__asm__ volatile("lidt %0" : : "m"(nothing));
 	if (option("ud2"))
 		__asm__ volatile("ud2");

@@ -157,6 +157,24 @@ MUTANTS = [
            "test_vmx_capability:half_a_feature_is_none"),
     Mutant("vmx-must-be-one-ignored", "vmx/capability.c", "& may) | must;", "& may);", "test_vmx_capability:adjusting"),
 
+    Mutant("svm-nmi-behind-event-waits", "svm/run.c", "host_kick(cpu_index(), false);", ";", "test_svm_run:nmi_behind_an_event"),
+    Mutant("vmx-old-shadow-kept", "vmx/run.c", "v->blocking = 0;", "", "test_vmx_registers:test_an_old_shadow_is_forgotten"),
+
+    # ---- vm: exits and what a guest is told ----
+    Mutant("locked-access-compares", "vm/access.c", "return status == HANDLER || status == BAD_ADDRESS ? NOT_SUPPORTED : status;",
+           "return status == HANDLER || status == BAD_ADDRESS ? OK : status;", "test_vm_access:test_locked_on_a_device"),
+    Mutant("delivery-emulated", "vm/access.c", "return undeliverable(vcpu);", "(void)undeliverable;",
+           "test_vm_access:test_delivery_into_a_device"),
+    Mutant("nmi-asks-for-no-window", "vm/interrupts.c", "if (unlikely(vcpu->nmi_pending))", "if (vcpu->nmi_pending && h->inject.kind == EVENT_NONE)",
+           "test_vm_access:test_nmi_behind_an_exception"),
+    Mutant("blocked-nmi-wakes", "vm/interrupts.c", "(vcpu->nmi_pending && !vcpu->hv->nmi_blocked)", "vcpu->nmi_pending",
+           "test_vm_access:test_what_ends_hlt"),
+    Mutant("long-mode-by-any-tss", "vm/control.c", "<= TYPE_TSS_16_BUSY)", "< 1)", "test_vm_exits:test_long_mode_needs_its_tss"),
+    Mutant("apic-base-any-width", "vm/msr.c", "if (msr == LAPIC_MSR_BASE && *value >>", "if (0 && *value >>", "test_vm_exits:test_apic_base"),
+    Mutant("rdpid-announced", "vm/cpuid.c", "p->leaf7[0].ecx &= ~(uint32_t)BIT(22);", "", "test_cpuid:test_no_more_than_the_controls_allow"),
+    Mutant("machines-not-apart", "vm/run.c", "served[vcpu->cpu] = vcpu->machine;", "", "test_vm_run:test_machines_are_kept_apart"),
+    Mutant("x87-pointers-stay", "arch/x86_64/fpu.c", '__asm__ volatile("fninit");', ";", "test_between_guests:test_no_pointers_of_another_guest"),
+
     # ---- vm: the emulator, the decoder, the loaders, the configuration ----
     Mutant("emulator-limit-off-by-one", "vm/emulate_memory.c", "return last <= segment->limit;", "return last <= segment->limit + 1ull;",
            "test_emulate:test_limits"),

@@ -47,6 +47,13 @@ void svm_write_breakpoints(const uint64_t *dr)
 	memcpy(breakpoints, dr, sizeof(breakpoints));
 }
 
+static unsigned kicks; /* of this CPU by itself */
+void host_kick(unsigned cpu, bool nmi)
+{
+	assert_true(cpu == test_cpu && !nmi);
+	kicks++;
+}
+
 static uint64_t page_fault_address; /* the processor's CR2 */
 void svm_write_cr2(uint64_t value)
 {
@@ -302,6 +309,26 @@ static void nmi_blocking(void **state)
 	assert_int_equal(svm_of(vcpu)->armed, 0);
 }
 
+/* No window opens between an event and an NMI that may come right behind it: the host's own interrupt ends the entry there. */
+static void nmi_behind_an_event(void **state)
+{
+	const struct hv_event fault = { .kind = EVENT_EXCEPTION, .vector = VECTOR_UD };
+
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	kicks = 0;
+	vcpu->inject = fault;
+	run_until(vcpu, SVM_EXIT_CPUID, 0x200);
+	assert_int_equal(kicks, 0);
+	vcpu->inject = fault;
+	vcpu->want_nmi_window = true;
+	run_until(vcpu, SVM_EXIT_CPUID, 0x300);
+	assert_int_equal(seen.control.event_inject, 0x80000306);
+	assert_int_equal(kicks, 1);
+	vcpu->inject = (struct hv_event){ .kind = EVENT_NMI }; /* while they are blocked the IRET is waited for */
+	run_until(vcpu, SVM_EXIT_CPUID, 0x400);
+	assert_int_equal(kicks, 1);
+}
+
 /* In real mode no exception pushes an error code, and the processor pushes what it is given: APM vol. 2 section 8.4.1. */
 static void real_mode_has_no_error_codes(void **state)
 {
@@ -443,6 +470,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(cr2_follows_its_vcpu, begin, end),
 		cmocka_unit_test_setup_teardown(windows, begin, end),
 		cmocka_unit_test_setup_teardown(nmi_blocking, begin, end),
+		cmocka_unit_test_setup_teardown(nmi_behind_an_event, begin, end),
 		cmocka_unit_test_setup_teardown(real_mode_has_no_error_codes, begin, end),
 		cmocka_unit_test_setup_teardown(broken_off_events_come_again, begin, end),
 		cmocka_unit_test_setup_teardown(soft_events_move_rip, begin, end),

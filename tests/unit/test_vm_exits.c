@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/control.c vm/debug.c vm/msr.c vm/step.c
+// sources: vm/control.c vm/debug.c vm/msr.c vm/step.c lib/status.c
 /*
  * Exits for registers: control and debug registers, MSRs, and the step over the instruction that exited. Memory, the
  * emulator and the local APIC are played by the test; a privileged instruction would end it.
@@ -33,6 +33,8 @@ static struct machine machine;
 static struct lapic lapic;
 static struct vcpu vcpu;
 static bool has_tsc_aux;
+static unsigned apic_placed, ends;
+static enum status apic_fits;
 static unsigned tsc_told, cr8_sets;
 static uint64_t tsc_at_telling;
 
@@ -116,7 +118,21 @@ enum status lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t *value)
 }
 enum status lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t value)
 {
-	return BAD_VALUE;
+	if (msr != LAPIC_MSR_BASE || value & 1)
+		return BAD_VALUE;
+	l->base = value;
+	return OK;
+}
+enum status board_place_apic(struct machine *m)
+{
+	assert_int_equal(machine.lock.held, 0); /* PGM waits for the device's handler, which takes it */
+	apic_placed++;
+	return apic_fits;
+}
+void machine_end(struct machine *m, enum machine_end end, uint32_t value, const char *text, ...)
+{
+	assert_int_equal(end, END_ERROR);
+	ends++;
 }
 void lapic_tsc_changed(struct lapic *l)
 {
@@ -154,6 +170,8 @@ static void set_up(void)
 	h.exit.length = 2;
 	has_tsc_aux = false;
 	tsc_told = cr8_sets = 0;
+	apic_placed = ends = 0;
+	apic_fits = OK;
 }
 
 static bool faulted(uint8_t vector)
@@ -289,12 +307,64 @@ static void test_step(void **state)
 	}
 }
 
+/* The base has as many bits as a physical address, and the page follows it; where it can't the machine ends. */
+static void test_apic_base(void **state)
+{
+	lapic.base = 0xfee00900;
+	write_msr(0x1b, UINT64_C(0x100fee00900));
+	assert_true(faulted(VECTOR_GP));
+	assert_true(lapic.base == 0xfee00900 && !apic_placed);
+	write_msr(0x1b, 0xfee00901); /* reserved */
+	assert_true(faulted(VECTOR_GP) && !apic_placed);
+	write_msr(0x1b, UINT64_C(0xfffeb00900));
+	assert_int_equal(h.inject.kind, EVENT_NONE);
+	assert_true(lapic.base == UINT64_C(0xfffeb00900) && apic_placed == 1 && !ends);
+	set_up();
+	apic_fits = CONFLICT;
+	h.gpr[GPR_RCX] = 0x1b;
+	h.gpr[GPR_RAX] = 0x100900;
+	assert_int_equal(exit_msr_write(&vcpu), ACTION_ENTER); /* machine_end() has asked the vcpu to leave */
+	assert_true(apic_placed == 1 && ends == 1);
+}
+
+/* Paging on with EFER.LME: long mode, which Intel's processors enter with a 32-bit TSS only. */
+static void test_long_mode_needs_its_tss(void **state)
+{
+	static const struct {
+		enum slat_kind slat;
+		uint16_t tr;
+		bool enters;
+	} cases[] = {
+		{ SLAT_EPT, 0x8b, true }, { SLAT_EPT, 0x83, false }, { SLAT_EPT, 0x81, false }, { SLAT_NPT, 0x83, true }
+	};
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		set_up();
+		hv_capabilities.slat = cases[i].slat;
+		h.cr0 = CR0_PE | CR0_ET;
+		h.efer = EFER_LME;
+		h.segment[SEG_CS].attributes = 0xc09b;
+		h.segment[SEG_TR].attributes = cases[i].tr;
+		h.exit.cr.number = 0;
+		h.exit.cr.gpr = GPR_RAX;
+		h.exit.cr.write = h.exit.cr.decoded = true;
+		h.gpr[GPR_RAX] = CR0_PE | CR0_ET | CR0_PG;
+		assert_int_equal(exit_cr_access(&vcpu), ACTION_ENTER);
+		assert_int_equal(faulted(VECTOR_GP), !cases[i].enters);
+		assert_int_equal((h.efer & EFER_LMA) != 0, cases[i].enters);
+		assert_int_equal((h.cr0 & CR0_PG) != 0, cases[i].enters);
+	}
+	hv_capabilities.slat = SLAT_NPT;
+	memset(&h.exit, 0, sizeof(h.exit));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_no_tsc_aux),        cmocka_unit_test(test_cr8_is_locked),
 		cmocka_unit_test(test_tsc_write_is_told), cmocka_unit_test(test_general_detect),
 		cmocka_unit_test(test_debug_registers),   cmocka_unit_test(test_step),
+		cmocka_unit_test(test_apic_base),         cmocka_unit_test(test_long_mode_needs_its_tss),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -133,6 +133,11 @@ void host_fpu_save(void *area)
 void host_fpu_restore(const void *area)
 {
 }
+static unsigned forgotten;
+void host_forget_guest(void)
+{
+	forgotten++;
+}
 void host_timer_set(uint64_t deadline_ns)
 {
 }
@@ -206,12 +211,42 @@ static void test_debug_trap(void **state)
 	assert_true(h.changed & REGS_DEBUG);
 }
 
+/* Between the guests of different machines a CPU forgets; not between a machine's own vcpus, nor when one comes again. */
+static void test_machines_are_kept_apart(void **state)
+{
+	static struct machine other;
+	static struct hv_vcpu hv_of[3];
+	struct vcpu vcpus[] = { { .hv = &hv_of[0], .machine = &machine, .lapic = &lapic },
+				{ .hv = &hv_of[1], .machine = &machine, .lapic = &lapic, .id = 1 },
+				{ .hv = &hv_of[2], .machine = &other, .lapic = &lapic } };
+	static const struct {
+		unsigned vcpu, forgotten;
+	} steps[] = { { 2, 1 }, { 2, 0 }, { 0, 1 }, { 1, 0 }, { 0, 0 }, { 2, 1 }, { 1, 1 } };
+
+	run_once(UINT64_MAX, UINT64_MAX - 1);
+	lock_init(&other.lock, RANK_MACHINE, "machine");
+	machine.vcpu[0] = &vcpus[0];
+	other.vcpu[0] = &vcpus[2];
+	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		struct vcpu *v = &vcpus[steps[i].vcpu];
+
+		forgotten = 0;
+		v->activity = VCPU_RUNNABLE;
+		assert_int_equal(vcpu_run(v, UINT64_MAX - 1), VCPU_IDLE);
+		if (i % 2)
+			vcpu_switch_out(v); /* whether it left the CPU meanwhile or not */
+		assert_int_equal(forgotten, steps[i].forgotten);
+	}
+	vcpu_switch_out(&vcpus[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_far_timers),
 		cmocka_unit_test(test_near_timers),
 		cmocka_unit_test(test_debug_trap),
+		cmocka_unit_test(test_machines_are_kept_apart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,6 +64,7 @@ static void a_full_machine(void **state)
 	assert_true(caps.slat == SLAT_EPT && caps.slat_levels == 4);
 	assert_true(caps.slat_2m && caps.slat_1g && caps.slat_execute_only && caps.slat_accessed_dirty && caps.pml &&
 		    caps.tsc_scaling && caps.slice_timer && caps.vpid && caps.misconfig_exit);
+	assert_true(caps.rdtscp && caps.invpcid);
 	assert_true(caps.kick_by_nmi);                         /* this is Bochs */
 	assert_in_range(capability.longest_slice, 1, 1000000); /* so that a lost kick is found */
 }
@@ -76,6 +77,7 @@ static void poorer_machines(void **state)
 	assert_int_equal(parse(&sandy_bridge), OK);
 	assert_true(caps.slat_2m && caps.slat_execute_only && !caps.slat_1g && !caps.slat_accessed_dirty && !caps.pml);
 	assert_int_equal(capability.secondary & (SECONDARY_INVPCID | SECONDARY_XSAVES), 0);
+	assert_true(caps.rdtscp && !caps.invpcid);
 }
 
 static void half_a_feature_is_none(void **state)
@@ -98,7 +100,11 @@ static void half_a_feature_is_none(void **state)
 	msrs = skylake_x;
 	msrs.ept_vpid &= ~(EPT_INVVPID_SINGLE | EPT_INVVPID_ALL);
 	assert_int_equal(parse(&msrs), OK);
-	assert_false(caps.vpid);
+	assert_false(caps.vpid || caps.invpcid);
+	msrs = skylake_x;
+	msrs.secondary &= ~(SECONDARY_RDTSCP << 32);
+	assert_int_equal(parse(&msrs), OK);
+	assert_false(caps.rdtscp);
 	/* The log of written pages follows the dirty bits. */
 	msrs = skylake_x;
 	assert_int_equal(parse(&msrs), OK);
