@@ -23,6 +23,16 @@ static bool read_retry(const struct range_table *t, uint64_t generation)
 	return __atomic_load_n(&t->generation, __ATOMIC_RELAXED) != generation;
 }
 
+uint64_t ranges_begin(struct pgm *pgm)
+{
+	return read_begin(&pgm->ranges);
+}
+
+bool ranges_changed(struct pgm *pgm, uint64_t generation)
+{
+	return read_retry(&pgm->ranges, generation);
+}
+
 static unsigned bounded_count(const struct range_table *t)
 {
 	unsigned count = __atomic_load_n(&t->count, __ATOMIC_RELAXED);
