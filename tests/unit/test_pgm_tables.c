@@ -134,6 +134,31 @@ static void test_drop_and_marks(void **state)
 	end_pgm(pgm);
 }
 
+static void drop_once_more(void)
+{
+	at_flush = NULL;
+	pgm_tables_drop(pgm);
+}
+
+/* Two processors drop the tables at the same time; marks can still be made. */
+static void test_drop_twice_at_once(void **state)
+{
+	handler_type type;
+	uint64_t marks;
+
+	pgm = make(&pt_ept4);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_MMIO, 0, pass, "", &type), OK);
+	assert_int_equal(pgm_handler_register(pgm, type, gpa(DEVICE), gpa(DEVICE + 4 * MIB - 1), NULL, ""), OK);
+	assert_int_equal(pgm_fault(pgm, gpa(DEVICE), ACCESS_READ), PGM_EMULATE);
+	at_flush = drop_once_more;
+	pgm_tables_drop(pgm);
+	assert_null(at_flush);
+	marks = pgm->counters.misconfig_marks;
+	assert_int_equal(pgm_fault(pgm, gpa(DEVICE + 2 * MIB), ACCESS_READ), PGM_EMULATE);
+	assert_int_equal(pgm->counters.misconfig_marks, marks + 1);
+	end_pgm(pgm);
+}
+
 static void test_counts(void **state)
 {
 	struct pgm_table_step step[PT_MAX_LEVELS];
@@ -199,6 +224,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random_drops),
 		cmocka_unit_test(test_drop_and_marks),
+		cmocka_unit_test(test_drop_twice_at_once),
 		cmocka_unit_test(test_counts),
 		cmocka_unit_test(test_check_page),
 	};
