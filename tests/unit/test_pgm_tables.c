@@ -159,6 +159,24 @@ static void test_drop_twice_at_once(void **state)
 	end_pgm(pgm);
 }
 
+/* RAM comes where a device's marks once were: the table that they stood in goes. */
+static void test_ram_after_marks(void **state)
+{
+	handler_type type;
+
+	pgm = make(&pt_ept4);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_MMIO, 0, pass, "", &type), OK);
+	assert_int_equal(pgm_handler_register(pgm, type, gpa(8 * GIB), gpa(8 * GIB + 4 * MIB - 1), NULL, ""), OK);
+	assert_int_equal(pgm_fault(pgm, gpa(8 * GIB), ACCESS_READ), PGM_EMULATE);
+	assert_int_equal(pgm_fault(pgm, gpa(8 * GIB + 2 * MIB), ACCESS_READ), PGM_EMULATE);
+	assert_int_equal(pgm_handler_deregister(pgm, gpa(8 * GIB)), OK);
+	assert_int_equal(pgm_add_ram(pgm, gpa(8 * GIB), 4 * MIB, "more"), OK);
+	assert_int_equal(guest_get(8 * GIB), 0);
+	guest_put(8 * GIB + 2 * MIB, 5);
+	assert_int_equal(guest_get(8 * GIB + 2 * MIB), 5);
+	end_pgm(pgm);
+}
+
 static void test_counts(void **state)
 {
 	struct pgm_table_step step[PT_MAX_LEVELS];
@@ -225,6 +243,7 @@ int main(void)
 		cmocka_unit_test(test_random_drops),
 		cmocka_unit_test(test_drop_and_marks),
 		cmocka_unit_test(test_drop_twice_at_once),
+		cmocka_unit_test(test_ram_after_marks),
 		cmocka_unit_test(test_counts),
 		cmocka_unit_test(test_check_page),
 	};
