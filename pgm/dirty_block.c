@@ -46,13 +46,14 @@ static void arm_large(struct pgm *pgm, gpa_t base, struct gather *gather)
 	gather_flush(gather);
 }
 
-/* An ALLOCATED page's next write must fault. */
-static inline bool monitor(page_record *r)
+/* An ALLOCATED page's next write must fault. What is dirty for its MMIO2 region stays so (mmio2_is_dirty). */
+static inline void monitor(page_record *r)
 {
 	if (page_get_state(*r) != PAGE_ALLOCATED)
-		return false;
+		return;
 	page_set(r, PAGE_MONITORED, page_frame(*r));
-	return true;
+	if (page_get_type(*r) == PAGE_MMIO2)
+		r->bits |= PAGE_WRITTEN;
 }
 
 static void arm_detailed(struct pgm *pgm, struct block *b, gpa_t base, struct gather *gather)
@@ -64,7 +65,7 @@ static void arm_detailed(struct pgm *pgm, struct block *b, gpa_t base, struct ga
 	uint64_t bit = protect ? f->write : f->dirty;
 
 	for (unsigned i = 0; protect && i < PAGES_PER_BLOCK; i++)
-		(void)monitor(&records[i]);
+		monitor(&records[i]);
 	for (unsigned i = 0; table && i < PAGES_PER_BLOCK; i++)
 		if (entry_load(&table[i]) & bit)
 			entry_clear(&table[i], bit);
@@ -80,6 +81,12 @@ void dirty_arm_block(struct pgm *pgm, struct block *b, gpa_t base, struct gather
 		arm_detailed(pgm, b, base, gather);
 }
 
+/* Watched for the log's sake: not clean pages of MMIO2, which their region's tracking watches. */
+static bool watched(page_record r)
+{
+	return page_get_state(r) == PAGE_MONITORED && (page_get_type(r) != PAGE_MMIO2 || mmio2_is_dirty(r));
+}
+
 static void disarm_detailed(struct pgm *pgm, struct block *b, gpa_t base, enum dirty_mode mode)
 {
 	const struct pt_format *f = pgm->slat.format;
@@ -89,7 +96,7 @@ static void disarm_detailed(struct pgm *pgm, struct block *b, gpa_t base, enum d
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
 		bool present = table && slat_present(&pgm->slat, entry_load(&table[i]));
 
-		if (mode == DIRTY_WRITE_PROTECT && page_get_state(records[i]) == PAGE_MONITORED) {
+		if (mode == DIRTY_WRITE_PROTECT && watched(records[i])) {
 			page_set(&records[i], PAGE_ALLOCATED, page_frame(records[i]));
 			if (present && (page_rights(records[i]) & ACCESS_WRITE))
 				entry_set(&table[i], f->write);
@@ -138,7 +145,7 @@ static void protect(struct pgm *pgm, uint64_t *table, page_record *records, uint
 		unsigned i = (unsigned)__builtin_ctzll(found);
 
 		if (by_fault && records)
-			(void)monitor(&records[i]);
+			monitor(&records[i]);
 		if (table)
 			entry_clear(&table[i], bit);
 	}
@@ -180,7 +187,7 @@ void dirty_block_split(struct pgm *pgm, struct block *b, gpa_t base)
 	__atomic_fetch_add(&pgm->dirty.splits, 1, __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
 		if (by_fault) {
-			(void)monitor(&records[i]);
+			monitor(&records[i]);
 		} else if (table) {
 			entry_clear(&table[i], f->dirty);
 			entry_set(&table[i], f->write); /* the processor traces it by itself: spare 511 faults */

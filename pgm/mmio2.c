@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * MMIO2 regions. A region holds one page record per page: frame, and state MONITORED while the page is
- * clean and tracked, else ALLOCATED. While it's mapped the block's record of the page is the truth, and is copied back
+ * clean and tracked, else ALLOCATED (the machine's dirty log may watch it besides: mmio2_is_dirty()). While it's mapped the block's record of the page is the truth, and is copied back
  * when it's unmapped; so dirty bits survive a move.
  *
  * Records come before the range and go after it: no vcpu ever sees the range without its frames.
@@ -117,6 +117,7 @@ static void show_page(struct pgm *pgm, struct block *b, gpa_t where, const page_
 	b->held++;
 	__atomic_fetch_sub(&pgm->beside_blocks, 1, __ATOMIC_RELAXED);
 	frame_assign(page_frame(*from), where);
+	dirty_written(pgm, where);
 	slat_drop_page(&pgm->slat, where, gather);
 }
 
@@ -313,10 +314,11 @@ static void visit(struct pgm *pgm, struct mmio2 *m, uint64_t i, struct gather *g
 /* *flag: track from now on; comes back as "was dirty". */
 static void clean_page(struct pgm *pgm, page_record *r, gpa_t where, struct gather *gather, bool *flag)
 {
-	bool dirty = page_get_state(*r) != PAGE_MONITORED;
+	bool dirty = mmio2_is_dirty(*r);
 
 	if (*flag && dirty) {
 		page_set(r, PAGE_MONITORED, page_frame(*r));
+		r->bits &= ~PAGE_WRITTEN;
 		if (gather)
 			slat_drop_page(&pgm->slat, where, gather);
 	}
@@ -325,11 +327,10 @@ static void clean_page(struct pgm *pgm, page_record *r, gpa_t where, struct gath
 
 static void dirty_page(struct pgm *pgm, page_record *r, gpa_t where, struct gather *gather, bool *flag)
 {
-	(void)pgm;
-	(void)where;
 	(void)gather;
 	(void)flag;
 	mmio2_written(r);
+	dirty_written(pgm, where);
 }
 
 void pgm_mmio2_track(struct pgm *pgm, struct mmio2 *m, bool on)
