@@ -108,12 +108,15 @@ enum status pgm_mmio2_register(struct pgm *pgm, uint64_t size, const char *name,
 	return OK;
 }
 
-/* One page appears in, or goes from, its block; locked and detailed. */
+/*
+ * One page appears in, or goes from, its block; locked and detailed. A pin is the address's, not the page's: it stays behind,
+ * and its owner goes on with the frame, which is the region's as long as that exists.
+ */
 static void show_page(struct pgm *pgm, struct block *b, gpa_t where, const page_record *from, struct gather *gather)
 {
 	page_record *r = page_of(b, where);
 
-	*r = *from;
+	r->bits = from->bits | (r->bits & PAGE_PINNED);
 	b->held++;
 	__atomic_fetch_sub(&pgm->beside_blocks, 1, __ATOMIC_RELAXED);
 	frame_assign(page_frame(*from), where);
@@ -125,9 +128,10 @@ static void hide_page(struct pgm *pgm, struct block *b, gpa_t where, page_record
 {
 	page_record *r = page_of(b, where);
 
-	to->bits = r->bits;
+	to->bits = r->bits & ~PAGE_PINNED;
 	page_set_handler(to, HANDLER_NONE);
 	page_set(r, PAGE_ZERO, hpa(0));
+	r->bits &= ~PAGE_WRITTEN;
 	page_set_type(r, PAGE_INVALID);
 	b->held--;
 	__atomic_fetch_add(&pgm->beside_blocks, 1, __ATOMIC_RELAXED);

@@ -313,6 +313,26 @@ static void test_under_the_dirty_log(void **state)
 	machine_end_test(pgm);
 }
 
+/* The region moves away from under a pin: the pin stays with the page where it was made, and ends there. */
+static void test_pinned_and_moved(void **state)
+{
+	struct mmio2 *m;
+	struct pgm *pgm = make(&m);
+	hpa_t frame;
+
+	(void)state;
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(AT)), OK);
+	assert_int_equal(pgm_pin(pgm, gpa(AT), true, "disk", &frame), OK);
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(AT + 8 * MIB)), OK);
+	assert_int_equal(pgm_check(pgm, print_finding, NULL), 0);
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(AT)), OK);
+	assert_int_equal(pgm_check(pgm, print_finding, NULL), 0);
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(AT + 8 * MIB)), OK);
+	assert_int_equal(pgm_unpin(pgm, gpa(AT), true, "disk"), OK);
+	assert_int_equal(page_of(block_find(pgm, gpa(AT)), gpa(AT))->bits, 0);
+	machine_end_test(pgm);
+}
+
 static void test_no_memory(void **state)
 {
 	struct pgm *pgm = machine_of(&pt_npt4, 32 * MIB, true);
@@ -329,10 +349,11 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_map_move_unmap), cmocka_unit_test(test_conflicts),
-		cmocka_unit_test(test_reduce),         cmocka_unit_test(test_dirty),
-		cmocka_unit_test(test_random),         cmocka_unit_test(test_marks),
-		cmocka_unit_test(test_no_memory),      cmocka_unit_test(test_under_the_dirty_log),
+		cmocka_unit_test(test_map_move_unmap),   cmocka_unit_test(test_conflicts),
+		cmocka_unit_test(test_reduce),           cmocka_unit_test(test_dirty),
+		cmocka_unit_test(test_random),           cmocka_unit_test(test_marks),
+		cmocka_unit_test(test_no_memory),        cmocka_unit_test(test_under_the_dirty_log),
+		cmocka_unit_test(test_pinned_and_moved),
 	};
 
 	machine_world(64 * MIB);
