@@ -31,6 +31,12 @@ static inline uint64_t entry_load(const uint64_t *entry)
 	return __atomic_load_n(entry, __ATOMIC_RELAXED);
 }
 
+/* A mark of MMIO (misconfig.c) looks like a leaf with the right to write; it has to stay just what it is. */
+static inline bool is_leaf(const struct pgm *pgm, uint64_t entry)
+{
+	return slat_present(&pgm->slat, entry) && !misconfig_is_mark(pgm, entry);
+}
+
 static void arm_large(struct pgm *pgm, gpa_t base, struct gather *gather)
 {
 	const struct pt_format *f = pgm->slat.format;
@@ -67,7 +73,7 @@ static void arm_detailed(struct pgm *pgm, struct block *b, gpa_t base, struct ga
 	for (unsigned i = 0; protect && i < PAGES_PER_BLOCK; i++)
 		monitor(&records[i]);
 	for (unsigned i = 0; table && i < PAGES_PER_BLOCK; i++)
-		if (entry_load(&table[i]) & bit)
+		if ((entry_load(&table[i]) & bit) && is_leaf(pgm, entry_load(&table[i])))
 			entry_clear(&table[i], bit);
 	if (table)
 		gather_flush(gather);
@@ -94,7 +100,7 @@ static void disarm_detailed(struct pgm *pgm, struct block *b, gpa_t base, enum d
 	uint64_t *table = slat_table(&pgm->slat, base);
 
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
-		bool present = table && slat_present(&pgm->slat, entry_load(&table[i]));
+		bool present = table && is_leaf(pgm, entry_load(&table[i]));
 
 		if (mode == DIRTY_WRITE_PROTECT && watched(records[i])) {
 			page_set(&records[i], PAGE_ALLOCATED, page_frame(records[i]));
@@ -146,7 +152,7 @@ static void protect(struct pgm *pgm, uint64_t *table, page_record *records, uint
 
 		if (by_fault && records)
 			monitor(&records[i]);
-		if (table)
+		if (table && is_leaf(pgm, entry_load(&table[i])))
 			entry_clear(&table[i], bit);
 	}
 }
