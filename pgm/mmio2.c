@@ -329,12 +329,13 @@ static void clean_page(struct pgm *pgm, page_record *r, gpa_t where, struct gath
 	*flag = dirty;
 }
 
+/* *flag: it's mapped, and its block locked: the machine's log wants to know. */
 static void dirty_page(struct pgm *pgm, page_record *r, gpa_t where, struct gather *gather, bool *flag)
 {
 	(void)gather;
-	(void)flag;
 	mmio2_written(r);
-	dirty_written(pgm, where);
+	if (*flag)
+		dirty_written(pgm, where);
 }
 
 void pgm_mmio2_track(struct pgm *pgm, struct mmio2 *m, bool on)
@@ -343,9 +344,9 @@ void pgm_mmio2_track(struct pgm *pgm, struct mmio2 *m, bool on)
 
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	for (uint64_t i = 0; i < m->pages; i++) {
-		bool track = true;
+		bool flag = on || m->mapped;
 
-		visit(pgm, m, i, &gather, on ? clean_page : dirty_page, &track);
+		visit(pgm, m, i, &gather, on ? clean_page : dirty_page, &flag);
 	}
 	gather_finish(&gather);
 	m->tracked = on;
@@ -404,13 +405,15 @@ enum status pgm_mmio2_read(struct pgm *pgm, struct mmio2 *m, uint64_t offset, vo
 
 enum status pgm_mmio2_write(struct pgm *pgm, struct mmio2 *m, uint64_t offset, const void *from, size_t length)
 {
+	bool mapped = m->mapped;
+
 	if (!inside(m, offset, length))
 		return BAD_ADDRESS;
 	for (uint64_t at = offset; at < offset + length;) {
 		size_t piece = min_u64(PAGE_SIZE - (at & (PAGE_SIZE - 1)), offset + length - at);
 
 		copy_piece(m, at, (uint8_t *)(uintptr_t)from + (at - offset), piece, true);
-		visit(pgm, m, at >> PAGE_SHIFT, NULL, dirty_page, NULL);
+		visit(pgm, m, at >> PAGE_SHIFT, NULL, dirty_page, &mapped);
 		at += piece;
 	}
 	return OK;
