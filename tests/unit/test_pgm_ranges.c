@@ -84,11 +84,60 @@ static void test_handlers(void **state)
 	with_changes(register_over_ram);
 }
 
+/* RAM goes while a handler comes over it: one of the two is refused. */
+#define MORE (8 * GIB)
+static handler_type write_type;
+static uint32_t turn; /* atomic */
+
+static void *remove_more(void *context)
+{
+	test_cpu = 1;
+	for (unsigned i = 1; i <= ROUNDS * 50; i++) {
+		enum status *status = context;
+
+		while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != 2 * i - 1)
+			spin_pause();
+		do
+			*status = pgm_remove_range_step(pgm, gpa(MORE));
+		while (*status == BUSY);
+		__atomic_store_n(&turn, 2 * i, __ATOMIC_RELEASE);
+	}
+	kernel_magazine_drain();
+	return NULL;
+}
+
+static void test_removal_and_handler(void **state)
+{
+	enum status removed, registered;
+	pthread_t thread;
+
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, 0, pass, "", &write_type), OK);
+	assert_int_equal(pthread_create(&thread, NULL, remove_more, &removed), 0);
+	for (unsigned i = 1; i <= ROUNDS * 50; i++) {
+		assert_int_equal(pgm_add_ram(pgm, gpa(MORE), BLOCK_SIZE, "more"), OK);
+		__atomic_store_n(&turn, 2 * i - 1, __ATOMIC_RELEASE);
+		for (unsigned wait = i % 64; wait; wait--)
+			spin_pause();
+		registered = pgm_handler_register(pgm, write_type, gpa(MORE), gpa(MORE + PAGE_SIZE - 1), NULL, "");
+		while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != 2 * i)
+			spin_pause();
+		if ((removed == OK) == (registered == OK))
+			fail_msg("round %u: removal %u, handler %u", i, removed, registered);
+		if (registered == OK) {
+			assert_int_equal(pgm_handler_deregister(pgm, gpa(MORE)), OK);
+			while (pgm_remove_range_step(pgm, gpa(MORE)) == BUSY)
+				;
+		}
+	}
+	assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_records),
 		cmocka_unit_test(test_handlers),
+		cmocka_unit_test(test_removal_and_handler),
 	};
 	struct pgm_config config = plain_config(RAM);
 	int failed;
