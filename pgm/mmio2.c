@@ -136,6 +136,7 @@ static void hide_page(struct pgm *pgm, struct block *b, gpa_t where, page_record
 	b->held--;
 	__atomic_fetch_add(&pgm->beside_blocks, 1, __ATOMIC_RELAXED);
 	slat_drop_page(&pgm->slat, where, gather);
+	gather_flush(gather);
 }
 
 static void hide_pages(struct pgm *pgm, struct mmio2 *m, gpa_t base, uint64_t count)
@@ -323,8 +324,10 @@ static void clean_page(struct pgm *pgm, page_record *r, gpa_t where, struct gath
 	if (*flag && dirty) {
 		page_set(r, PAGE_MONITORED, page_frame(*r));
 		r->bits &= ~PAGE_WRITTEN;
-		if (gather)
+		if (gather) {
 			slat_drop_page(&pgm->slat, where, gather);
+			gather_flush(gather);
+		}
 	}
 	*flag = dirty;
 }

@@ -196,6 +196,7 @@ static void protect_page(struct pgm *pgm, struct rom *rom, struct block *b, gpa_
 	mark(r, mode);
 	rom->mode[i] = (uint8_t)mode;
 	slat_drop_page(&pgm->slat, where, gather);
+	gather_flush(gather);
 	dirty_written(pgm, where); /* it may read as the other copy now */
 }
 

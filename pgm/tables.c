@@ -120,8 +120,8 @@ static void finish_drop(void *context)
 {
 	struct gather *gather = context;
 
-	if (gather->flush || gather->count)
-		gather_finish(gather);
+	gather_flush(gather);
+	gather_finish(gather);
 }
 
 void pgm_tables_drop(struct pgm *pgm)
@@ -133,5 +133,4 @@ void pgm_tables_drop(struct pgm *pgm)
 	__atomic_store_n(&pgm->mark_tables, 0, __ATOMIC_RELAXED);
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	for_blocks(pgm, visit_drop, finish_drop, &gather);
-	finish_drop(&gather);
 }
