@@ -59,6 +59,7 @@ struct boot_info {
 	uint64_t kernel_address, kernel_size; /* where the kernel's image lies */
 	uint64_t rsdp;                        /* ACPI 2.0's if there is one, else 1.0's, else 0 */
 	uint64_t smbios;                      /* 3.0 entry point, else 2.x, else 0 */
+	uint64_t handover_tsc;                /* the time stamp counter when boot services had ended */
 	struct boot_framebuffer framebuffer;
 
 	uint64_t config_address, config_size; /* quire.conf as read; size 0: none on the volume */

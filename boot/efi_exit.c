@@ -107,6 +107,7 @@ bool leave_firmware(EFI_HANDLE image, struct boot_info *info, const struct kerne
 	}
 	for (unsigned i = 0; i < TRIES; i++) {
 		if (!EFI_ERROR(BS->ExitBootServices(image, key))) {
+			info->handover_tsc = __builtin_ia32_rdtsc();
 			dma_stop_again(&stopped);
 			pass_on(info, &map);
 			enter_kernel(info, kernel->entry, root);

@@ -337,6 +337,7 @@ _Noreturn void kernel_main(struct boot_info *boot)
 	if (machines_create(config) != OK)
 		refuse("memory for the machines", "give the machine more memory");
 	log_line("cpus: %u, time stamp counter: %llu kHz", cpu_count(), (unsigned long long)(host_tsc_hz() / 1000));
+	first_entry.handover_tsc = info->handover_tsc;
 	monitor_start(config);
 	schedule_loop(monitor_poll, MONITOR_POLL_NS);
 }

@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "arch/x86_64/cpu.h"
 #include "lib/hash.h"
 #include "lib/memory.h"
 #include "monitor/command.h"
@@ -94,6 +95,7 @@ static void for_pages(struct machine *m, bool (*visit)(struct machine *m, uint64
 /* ---- a round of reading ---- */
 struct round {
 	uint64_t logged;
+	uint64_t ticks; /* of the time stamp counter, in the log itself */
 	enum status status;
 };
 
@@ -118,9 +120,10 @@ static void take_word(struct machine *m, uint64_t first, uint64_t word, struct r
 static void read_range(struct machine *m, uint64_t first, uint64_t end, struct round *round)
 {
 	for (uint64_t at = align_down(first, 64); at < end && round->status == OK; at += STEP_PAGES) {
-		uint64_t count = min_u64(STEP_PAGES, end - at);
+		uint64_t count = min_u64(STEP_PAGES, end - at), before = rdtsc();
 
 		round->status = pgm_dirty_read_and_clear(m->pgm, at, count, bitmap);
+		round->ticks += rdtsc() - before;
 		for (uint64_t i = 0; round->status == OK && i < (count + 63) / 64; i++)
 			take_word(m, at + i * 64, bitmap[i], round);
 	}
@@ -176,13 +179,17 @@ static void answer(struct output *out, struct machine *m, const char *what, enum
 static void log_on(struct output *out, struct machine *m, const char *name)
 {
 	enum dirty_mode mode = DIRTY_AUTO;
+	uint64_t before;
 
 	while (name && mode < DIRTY_MODES && strcmp(name, dirty_mode_name(mode)))
 		mode++;
-	if (mode == DIRTY_MODES)
+	if (mode == DIRTY_MODES) {
 		output_error(out, "\"%s\" is no way to log: auto, pml, ad or wp", name);
-	else
-		answer(out, m, "dirty log", pgm_dirty_start(m->pgm, mode));
+		return;
+	}
+	before = rdtsc();
+	answer(out, m, "dirty log", pgm_dirty_start(m->pgm, mode));
+	output_number(out, "ticks", rdtsc() - before);
 }
 
 static void log_off(struct output *out, struct machine *m, const char *unused)
@@ -203,6 +210,7 @@ static void log_read(struct output *out, struct machine *m, const char *unused)
 		return;
 	pgm_dirty_describe(m->pgm, &info);
 	output_number(out, "pages", round.logged);
+	output_number(out, "ticks", round.ticks);
 	output_number(out, "bitmap_bytes", info.bitmap_bytes);
 	output_number(out, "reads", info.reads);
 	output_number(out, "faults", info.faults);

@@ -154,6 +154,16 @@ static void console(struct output *out, char *const *argument)
 	monitor_attach(m);
 }
 
+/* As if it had been typed at the machine's console, without a line's end. */
+static void type(struct output *out, char *const *argument)
+{
+	struct machine *m = command_live_machine(out, argument[0]);
+	size_t length = strlen(argument[1]);
+
+	if (m)
+		output_number(out, "taken", machine_console_input(m, (const uint8_t *)argument[1], length));
+}
+
 static const struct command commands[] = {
 	{ "vm list", "", 0, 0, "all machines and their state", vm_list },
 	{ "vm start", "NAME", 1, 1, "start a machine that is off", vm_start },
@@ -162,6 +172,7 @@ static const struct command commands[] = {
 	{ "vm resume", "NAME", 1, 1, "let a paused machine go on", vm_resume },
 	{ "vm reset", "NAME", 1, 1, "reset a machine at once, as by its reset button", vm_reset },
 	{ "vm info", "NAME", 1, 1, "a machine's configuration and state", vm_info },
+	{ "type", "NAME WORD", 2, 2, "send a word's bytes to a machine's console", type },
 	{ "console", "NAME", 1, 1, "attach a machine's console; Ctrl-] leads on and back", console },
 };
 

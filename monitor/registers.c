@@ -37,6 +37,7 @@ void registers_walk_context(const struct vcpu *v, struct walk_context *c)
 				    .rflags = h->rflags,
 				    .physical_bits = cpuid_physical_bits(v->machine->cpuid),
 				    .page_1g = cpuid_has_1g(v->machine->cpuid),
+				    .bit8_reserved = hv_capabilities.slat == SLAT_NPT,
 				    .a20_mask = v->a20_mask };
 	if (guest_mode_format(guest_mode_of(c->cr0, c->cr4, c->efer)) == &pt_pae)
 		vcpu_fetch_pdptes(v, c, ORIGIN_DEBUGGER);

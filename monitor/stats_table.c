@@ -178,6 +178,9 @@ const struct stats_row stats_rows[] = {
 	VCPU(counters.misconfig, "Fault/Err/User/Reserved", "count", "entries with reserved bits: marks of MMIO"),
 	VCPU(run_ticks, "RunTicks", "ticks", "time-stamp ticks that it ran"),
 	VCPU(runs, "Runs", "count", "slices that it ran"),
+	VCPU(quick_accesses, "QuickAccesses", "count", "accesses to devices finished without the emulator"),
+	VCPU(decoded.hits, "Decode/Hits", "count", "instructions that had been decoded before"),
+	VCPU(decoded.misses, "Decode/Misses", "count", "instructions decoded"),
 
 	EXIT(EXIT_NOTHING, "nothing", "settled in the backend"),
 	EXIT(EXIT_HOST_INTERRUPT, "host-interrupt", "interrupt or NMI of the host"),

@@ -8,17 +8,6 @@
 
 hpa_t pgm_zero_block;
 
-struct block *block_find(struct pgm *pgm, gpa_t where)
-{
-	uint64_t slot = where.v >> DIRECTORY_SHIFT;
-	struct block *page;
-
-	if (unlikely(slot >= pgm->directory_count))
-		return NULL;
-	page = __atomic_load_n(&pgm->directory[slot], __ATOMIC_ACQUIRE);
-	return page ? &page[where.v >> BLOCK_SHIFT & (DIRECTORY_BLOCKS - 1)] : NULL;
-}
-
 enum status block_get(struct pgm *pgm, gpa_t where, struct block **out)
 {
 	uint64_t slot = where.v >> DIRECTORY_SHIFT;
@@ -44,17 +33,9 @@ enum status block_get(struct pgm *pgm, gpa_t where, struct block **out)
 
 bool block_nothing(struct pgm *pgm, gpa_t where)
 {
-	return !block_find(pgm, where) && type_is_mmio(range_type(pgm, where));
-}
+	const struct block *b = block_find(pgm, where);
 
-page_record *block_records(struct block *b)
-{
-	return direct_pointer(block_address(b));
-}
-
-page_record *page_of(struct block *b, gpa_t where)
-{
-	return &block_records(b)[where.v >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1)];
+	return (!b || block_kind(b) == BLOCK_UNTOUCHED) && type_is_mmio(range_type(pgm, where));
 }
 
 static gpa_t block_base(gpa_t where)

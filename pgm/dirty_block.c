@@ -57,7 +57,7 @@ static inline void monitor(page_record *r)
 {
 	if (page_get_state(*r) != PAGE_ALLOCATED)
 		return;
-	page_set(r, PAGE_MONITORED, page_frame(*r));
+	r->bits ^= (uint64_t)(PAGE_ALLOCATED ^ PAGE_MONITORED) << PAGE_STATE_SHIFT;
 	if (page_get_type(*r) == PAGE_MMIO2)
 		r->bits |= PAGE_WRITTEN;
 }
@@ -147,14 +147,12 @@ static void protect(struct pgm *pgm, uint64_t *table, page_record *records, uint
 	bool by_fault = dirty_mode(pgm) == DIRTY_WRITE_PROTECT;
 	uint64_t bit = by_fault ? f->write : f->dirty;
 
-	for (; found; found &= found - 1) {
-		unsigned i = (unsigned)__builtin_ctzll(found);
-
-		if (by_fault && records)
-			monitor(&records[i]);
-		if (table && is_leaf(pgm, entry_load(&table[i])))
-			entry_clear(&table[i], bit);
-	}
+	/* Two plain loops: this is done for each dirty page at each reading. */
+	for (uint64_t left = by_fault && records ? found : 0; left; left &= left - 1)
+		monitor(&records[__builtin_ctzll(left)]);
+	for (uint64_t left = table ? found : 0; left; left &= left - 1)
+		if (is_leaf(pgm, entry_load(&table[__builtin_ctzll(left)])))
+			entry_clear(&table[__builtin_ctzll(left)], bit);
 }
 
 void dirty_take_block(struct pgm *pgm, struct block *b, gpa_t base, unsigned word, unsigned words, uint64_t mask,

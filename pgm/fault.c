@@ -83,11 +83,34 @@ static void map_page(struct pgm *pgm, struct block *b, gpa_t where, page_record 
 	hpa_t frame = page_has_frame(r) ? page_frame(r) : pgm_zero_block;
 	uint64_t leaf = slat_leaf(&pgm->slat, 0, frame, page_rights(r), RAM_TYPE);
 
+	around = around && !*entry; /* one that was there and only lacked a right has its neighbours */
 	if (unlikely(!((*entry ^ leaf) & ~(pgm->slat.format->accessed | pgm->slat.format->dirty))))
 		(void)spurious();
 	slat_set(&pgm->slat, entry, leaf, gather);
 	if (around)
 		map_around(pgm, b, where, entry);
+}
+
+/*
+ * The write that the dirty log waits for, where the translation stands and only lacks that right: noted, and granted.
+ * False: it is not that, and nothing has changed.
+ */
+static bool logged_write(struct pgm *pgm, struct block *b, gpa_t where)
+{
+	const struct pt_format *f = pgm->slat.format;
+	page_record *r = page_of(b, where);
+	uint64_t *entry;
+	unsigned level;
+
+	if (!page_is_plain(*r) || page_get_state(*r) != PAGE_MONITORED || (b->flags & BLOCK_COLLAPSING))
+		return false;
+	entry = slat_find(&pgm->slat, where, &level);
+	if (level || !(*entry & f->present) || (*entry & f->address) != page_frame(*r).v)
+		return false;
+	cause(FAULT_MAKE_WRITABLE);
+	dirty_unmonitor(pgm, r, where);
+	__atomic_fetch_or(entry, f->write | __atomic_load_n(&pgm->slat.leaf_extra, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
+	return true;
 }
 
 /* No memory, or memory that a handler watches. */
@@ -150,7 +173,7 @@ static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t w
 		cause(FAULT_BALLOONED);
 	if (unlikely(b->flags & BLOCK_COLLAPSING))
 		collapse_touched(pgm, where);
-	if (access & ACCESS_WRITE)
+	if ((access & ACCESS_WRITE) && unlikely(!page_is_plain(*r)))
 		verdict = refuse_write(*r);
 	if (verdict != PGM_RESUME)
 		return verdict;
@@ -200,7 +223,10 @@ static enum pgm_verdict fault_locked(struct pgm *pgm, struct block *b, gpa_t whe
 			return PGM_NO_MEMORY;
 		cause(FAULT_MAKE_WRITABLE);
 		return fault_detailed(pgm, b, where, access, gather);
-	case BLOCK_DETAILED: return fault_detailed(pgm, b, where, access, gather);
+	case BLOCK_DETAILED:
+		if ((access & ACCESS_WRITE) && dirty_mode(pgm) == DIRTY_WRITE_PROTECT && logged_write(pgm, b, where))
+			return PGM_RESUME;
+		return fault_detailed(pgm, b, where, access, gather);
 	default: return fault_untouched(pgm, b, where, access, gather);
 	}
 }
@@ -212,11 +238,14 @@ static enum pgm_verdict fault_inside(struct pgm *pgm, gpa_t where, unsigned acce
 	struct block *b;
 	enum status status;
 
-	if (unlikely(block_nothing(pgm, where)))
-		return device();
-	status = block_get(pgm, where, &b);
-	if (unlikely(status != OK))
-		return out_of(status);
+	b = block_find(pgm, where);
+	if (unlikely(!b || block_kind(b) == BLOCK_UNTOUCHED)) {
+		if (block_nothing(pgm, where))
+			return device();
+		status = block_get(pgm, where, &b);
+		if (unlikely(status != OK))
+			return out_of(status);
+	}
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	block_lock(b);
 	verdict = fault_locked(pgm, b, where, access, &gather);

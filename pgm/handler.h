@@ -16,8 +16,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "arch/x86_64/address.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/spinlock.h"
+#include "lib/bits.h"
 #include "lib/status.h"
 
 #define HANDLER_TYPES 32u
@@ -71,10 +73,22 @@ struct handler_table {
 	uint32_t recent; /* the node that served last: tried first */
 	uint64_t seed;
 	struct pgm_counters *counters;
+	uint64_t *recent_hits;      /* among them */
 	struct handler_node **slab; /* pages of nodes */
 	struct handler_type_entry type[HANDLER_TYPES];
 	struct handler_calls calls[MAX_CPUS];
 };
+
+/* An index beyond the slab is counted, and becomes the sentinel's. */
+uint32_t handler_index_wrong(const struct handler_table *table);
+#define HANDLER_NODES_PER_PAGE (PAGE_SIZE / sizeof(struct handler_node))
+
+static inline struct handler_node *handler_node_at(const struct handler_table *t, uint32_t index)
+{
+	if (unlikely(index > t->capacity))
+		index = handler_index_wrong(t);
+	return &t->slab[index / HANDLER_NODES_PER_PAGE][index % HANDLER_NODES_PER_PAGE];
+}
 
 /* handler_tree.c. All but create and destroy: table->lock held. */
 enum status handler_table_create(struct handler_table *table, uint32_t capacity,
@@ -89,19 +103,55 @@ enum status handler_insert(struct handler_table *table, const struct handler_nod
 enum status handler_remove(struct handler_table *table, uint64_t first, struct handler_node *removed) must_check;
 /* The node that starts at `first` becomes `what`, in its place: the new range must lie between its neighbours. */
 enum status handler_replace(struct handler_table *table, uint64_t first, const struct handler_node *what) must_check;
-struct handler_node *handler_node_at(const struct handler_table *table, uint32_t index);
 void handler_node_copy(struct handler_node *to, const struct handler_node *from);
 
 /* handler_lookup.c: lock-free */
 /* Copies the node around `where`. No hit is counted. */
 bool handler_find(struct handler_table *table, uint64_t where, struct handler_node *out);
-/* The same for a call: tries the recent node first, counts the hit and how it was found. */
+/*
+ * The same for a call: tries the recent node first, counts the hit and how it was found. Of *out are filled: first, last,
+ * type, edges_off, user.
+ */
 bool handler_find_recent(struct handler_table *table, uint64_t where, struct handler_node *out);
+/* Its way when nothing has changed since the last call, and it is the same handler's: false says nothing. */
+static inline bool handler_try_recent(struct handler_table *t, uint64_t where, struct handler_node *out)
+{
+	uint64_t generation = __atomic_load_n(&t->generation, __ATOMIC_SEQ_CST);
+	uint32_t at = __atomic_load_n(&t->recent, __ATOMIC_ACQUIRE);
+	struct handler_node *n = handler_node_at(t, at);
+
+	out->first = __atomic_load_n(&n->first, __ATOMIC_ACQUIRE);
+	out->last = __atomic_load_n(&n->last, __ATOMIC_ACQUIRE);
+	/* A node that has been freed has level 0; so has the sentinel, number 0. */
+	if (unlikely(where < out->first || where > out->last || !__atomic_load_n(&n->level, __ATOMIC_ACQUIRE)))
+		return false;
+	out->type = __atomic_load_n(&n->type, __ATOMIC_ACQUIRE);
+	out->edges_off = __atomic_load_n(&n->edges_off, __ATOMIC_ACQUIRE);
+	out->user = __atomic_load_n(&n->user, __ATOMIC_ACQUIRE);
+	if (unlikely((generation & 1) || __atomic_load_n(&t->generation, __ATOMIC_RELAXED) != generation))
+		return false;
+	/* Freed meanwhile it gets a wrong hit: harmless. */
+	__atomic_fetch_add(&n->hits, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(t->recent_hits, 1, __ATOMIC_RELAXED);
+	return true;
+}
 /* The node with the least `last` at or above `from`: the next in address order. */
 bool handler_next(struct handler_table *table, uint64_t from, struct handler_node *out);
 /* A handler's callback runs between these, and so does the lookup that finds it. */
-void handler_call_begin(struct handler_table *table);
-void handler_call_end(struct handler_table *table);
+static inline void handler_call_begin(struct handler_table *t)
+{
+	struct handler_calls *c = &t->calls[cpu_index()];
+
+	if (!c->depth++)
+		__atomic_store_n(&c->sequence, c->sequence + 1, __ATOMIC_SEQ_CST);
+}
+static inline void handler_call_end(struct handler_table *t)
+{
+	struct handler_calls *c = &t->calls[cpu_index()];
+
+	if (!--c->depth)
+		__atomic_store_n(&c->sequence, c->sequence + 1, __ATOMIC_RELEASE);
+}
 bool handler_inside_call(const struct handler_table *table);
 /* Returns when no call that began before is in progress. Not inside a call, nor with a lock that a handler takes. */
 void handler_wait_quiet(const struct handler_table *table);

@@ -46,7 +46,7 @@ static uint32_t floor_of(const struct handler_table *t, uint64_t where)
 	return best;
 }
 
-static bool covers(const struct handler_table *t, uint32_t at, uint64_t where)
+static inline bool covers(const struct handler_table *t, uint32_t at, uint64_t where)
 {
 	const struct handler_node *n = handler_node_at(t, at);
 
@@ -73,27 +73,25 @@ bool handler_find(struct handler_table *t, uint64_t where, struct handler_node *
 
 bool handler_find_recent(struct handler_table *t, uint64_t where, struct handler_node *out)
 {
-	bool found, recent;
 	uint64_t generation;
 	uint32_t at;
+	bool found;
 
+	if (likely(handler_try_recent(t, where, out)))
+		return true;
 	do {
 		generation = read_begin(t);
-		at = GET(t->recent);
-		recent = covers(t, at, where);
-		if (!recent)
-			at = floor_of(t, where);
-		found = recent || covers(t, at, where);
+		at = floor_of(t, where);
+		found = covers(t, at, where);
 		if (found)
 			handler_node_copy(out, handler_node_at(t, at));
 	} while (unlikely(read_retry(t, generation)));
 	if (found) {
 		/* A node freed meanwhile gets a wrong hit, or is tried in vain: both harmless. */
 		__atomic_fetch_add(&handler_node_at(t, at)->hits, 1, __ATOMIC_RELAXED);
-		if (!recent)
-			__atomic_store_n(&t->recent, at, __ATOMIC_RELEASE);
+		__atomic_store_n(&t->recent, at, __ATOMIC_RELEASE);
 	}
-	__atomic_fetch_add(recent ? &t->counters->handler_hits : &t->counters->handler_misses, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&t->counters->handler_misses, 1, __ATOMIC_RELAXED);
 	return found;
 }
 
@@ -122,22 +120,6 @@ bool handler_next(struct handler_table *t, uint64_t from, struct handler_node *o
 			handler_node_copy(out, handler_node_at(t, best));
 	} while (unlikely(read_retry(t, generation)));
 	return best != 0;
-}
-
-void handler_call_begin(struct handler_table *t)
-{
-	struct handler_calls *c = &t->calls[cpu_index()];
-
-	if (!c->depth++)
-		__atomic_store_n(&c->sequence, c->sequence + 1, __ATOMIC_SEQ_CST);
-}
-
-void handler_call_end(struct handler_table *t)
-{
-	struct handler_calls *c = &t->calls[cpu_index()];
-
-	if (!--c->depth)
-		__atomic_store_n(&c->sequence, c->sequence + 1, __ATOMIC_RELEASE);
 }
 
 bool handler_inside_call(const struct handler_table *t)

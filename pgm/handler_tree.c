@@ -8,19 +8,16 @@
 #include "pgm/handler.h"
 #include "pgm/pgm.h"
 
-#define NODES_PER_PAGE (PAGE_SIZE / sizeof(struct handler_node))
+#define NODES_PER_PAGE HANDLER_NODES_PER_PAGE
 _Static_assert(NODES_PER_PAGE >= 32, "a slab page holds the smallest table");
 
 #define PUT(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELEASE)
 #define GET(field) __atomic_load_n(&(field), __ATOMIC_ACQUIRE)
 
-struct handler_node *handler_node_at(const struct handler_table *t, uint32_t index)
+uint32_t handler_index_wrong(const struct handler_table *t)
 {
-	if (unlikely(index > t->capacity)) {
-		__atomic_fetch_add(&t->counters->handler_tree_errors, 1, __ATOMIC_RELAXED);
-		index = HANDLER_NONE_INDEX;
-	}
-	return &t->slab[index / NODES_PER_PAGE][index % NODES_PER_PAGE];
+	__atomic_fetch_add(&t->counters->handler_tree_errors, 1, __ATOMIC_RELAXED);
+	return HANDLER_NONE_INDEX;
 }
 
 static struct handler_node *node(const struct handler_table *t, uint32_t index)
@@ -37,7 +34,9 @@ enum status handler_table_create(struct handler_table *t, uint32_t capacity, str
 {
 	size_t pages = slab_pages(capacity);
 
-	*t = (struct handler_table){ .capacity = capacity, .counters = counters };
+	*t = (struct handler_table){ .capacity = capacity,
+				     .counters = counters,
+				     .recent_hits = &counters->handler_hits };
 	lock_init(&t->lock, RANK_HANDLERS, "handlers");
 	t->slab = heap_alloc(pages * sizeof(t->slab[0]));
 	if (!t->slab)

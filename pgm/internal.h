@@ -99,11 +99,27 @@ extern hpa_t pgm_zero_block;
 
 /* block.c */
 /* NULL: above the directory or, without create, in a 512 MiB that nothing touched; create: also out of memory. */
-struct block *block_find(struct pgm *pgm, gpa_t where);
+static inline struct block *block_find(const struct pgm *pgm, gpa_t where)
+{
+	uint64_t slot = where.v >> DIRECTORY_SHIFT;
+	struct block *page;
+
+	if (unlikely(slot >= pgm->directory_count))
+		return NULL;
+	page = __atomic_load_n(&pgm->directory[slot], __ATOMIC_ACQUIRE);
+	return page ? &page[where.v >> BLOCK_SHIFT & (DIRECTORY_BLOCKS - 1)] : NULL;
+}
 enum status block_get(struct pgm *pgm, gpa_t where, struct block **out) must_check;
-/* No directory page and no range: a guest that pokes about must not make us keep records of nothing. */
+/* No records and no range: a guest that pokes about must not make us keep records of nothing. No lock. */
 bool block_nothing(struct pgm *pgm, gpa_t where);
-page_record *block_records(struct block *b);
+static inline page_record *block_records(struct block *b)
+{
+	return direct_pointer(block_address(b));
+}
+static inline page_record *page_of(struct block *b, gpa_t where)
+{
+	return &block_records(b)[where.v >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1)];
+}
 /* Untouched → detailed, large → detailed. Locked. NO_MEMORY, OVER_QUOTA leave it as it was. Updates the tables. */
 enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
 /* Every block from `first` to `end` (bytes): their records are there, and no operation on their pages allocates any. No lock. */
@@ -118,9 +134,14 @@ bool block_plain(struct pgm *pgm, gpa_t where);
 /* page.c: all with the block locked and detailed */
 /* A ZERO or BALLOONED-free page gets a frame of its own. Drops what the tables said of it. */
 enum status page_allocate(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
-page_record *page_of(struct block *b, gpa_t where);
-/* What the tables may grant for this record. */
-unsigned page_rights(page_record record);
+/* What the tables may grant for this record: for any, and the quick answer for most. */
+unsigned page_rights_special(page_record record);
+static inline unsigned page_rights(page_record record)
+{
+	if (unlikely(!page_is_plain(record)))
+		return page_rights_special(record);
+	return ACCESS_READ | ACCESS_EXECUTE | (page_get_state(record) == PAGE_ALLOCATED ? ACCESS_WRITE : 0);
+}
 
 /*
  * reserve.c: a zeroed frame from the reserve, refilled below HANDY_LOW; NO_MEMORY, OVER_QUOTA when it is empty and mm says so.

@@ -4,7 +4,7 @@
  */
 #include "pgm/internal.h"
 
-unsigned page_rights(page_record r)
+unsigned page_rights_special(page_record r)
 {
 	enum page_type type = page_get_type(r);
 	enum page_handler handler = page_hardware_handler(r);

@@ -61,6 +61,14 @@ _Static_assert(PAGE_STATES <= 8 && PAGE_TYPES <= 8, "state and type fit in three
 _Static_assert(sizeof(page_record) == 8, "a page record is 8 bytes");
 _Static_assert(sizeof(page_record) * PAGES_PER_BLOCK == PAGE_SIZE, "a block's records fill one frame");
 
+/* RAM that no handler watches and that may be written: what nearly every page is. Says nothing of its state. */
+#define PAGE_PLAIN_MASK                                                                                                \
+	(UINT64_C(7) << PAGE_TYPE_SHIFT | UINT64_C(3) << PAGE_HANDLER_SHIFT | PAGE_READ_ONLY | PAGE_HANDLER_SOFTWARE)
+static inline bool page_is_plain(page_record r)
+{
+	return (r.bits & PAGE_PLAIN_MASK) == (uint64_t)PAGE_RAM << PAGE_TYPE_SHIFT;
+}
+
 static inline enum page_state page_get_state(page_record r)
 {
 	return (enum page_state)(r.bits >> PAGE_STATE_SHIFT & 7);

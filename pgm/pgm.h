@@ -101,6 +101,12 @@ enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length
 /* RAM and ROM only, within one page, no handler called: HANDLER when one covers it, BAD_ADDRESS when nothing is there. */
 enum status pgm_read_simple(struct pgm *pgm, gpa_t from, void *to, size_t length) must_check;
 enum status pgm_write_simple(struct pgm *pgm, gpa_t to, const void *from, size_t length) must_check;
+struct pgm_access;
+/*
+ * One access of 1, 2, 4 or 8 bytes to a page that is nothing but a device's: the handler is called at once. NOT_FOUND: it isn't
+ * such a page, or not naturally aligned, or nobody wants it: pgm_read and pgm_write know what then. As those, without locks.
+ */
+enum status pgm_device_access(struct pgm *pgm, struct pgm_access *access) must_check;
 /* Atomic, naturally aligned, size 1, 2, 4, 8; *seen is the old value, written only if it equals expected. HANDLER, BAD_ADDRESS. */
 enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected, uint64_t desired, unsigned size,
 				 uint64_t *seen) must_check;

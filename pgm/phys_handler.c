@@ -21,7 +21,7 @@ static unsigned handler_size(uint64_t where, size_t length)
 	return size;
 }
 
-static bool wants(const struct pgm *pgm, const struct handler_node *n, uint64_t where, bool write)
+static inline bool wants(const struct pgm *pgm, const struct handler_node *n, uint64_t where, bool write)
 {
 	return (write || pgm->handlers.type[n->type].kind != HANDLER_KIND_WRITE) && !handler_edge_is_off(n, where);
 }
@@ -47,7 +47,7 @@ static enum status call_locked(struct pgm *pgm, struct pgm_access *access)
 	return status;
 }
 
-static enum status call(struct pgm *pgm, const struct handler_node *n, struct pgm_access *access)
+static inline enum status call(struct pgm *pgm, const struct handler_node *n, struct pgm_access *access)
 {
 	const struct handler_type_entry *type = &pgm->handlers.type[n->type];
 
@@ -126,6 +126,23 @@ enum status handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t
 		at += access.size;
 	}
 	*served = at;
+	return status;
+}
+
+enum status pgm_device_access(struct pgm *pgm, struct pgm_access *access)
+{
+	uint64_t where = access->where.v, last = where + access->size - 1;
+	struct handler_table *t = &pgm->handlers;
+	enum status status = NOT_FOUND;
+	struct handler_node n;
+
+	if ((where & (access->size - 1)) || !block_nothing(pgm, access->where))
+		return NOT_FOUND;
+	handler_call_begin(t);
+	if ((likely(handler_try_recent(t, where, &n)) || handler_find_recent(t, where, &n)) && last <= n.last &&
+	    wants(pgm, &n, where, access->write))
+		status = call(pgm, &n, access);
+	handler_call_end(t);
 	return status;
 }
 

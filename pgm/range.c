@@ -74,9 +74,14 @@ enum page_type range_type(struct pgm *pgm, gpa_t where)
 		generation = read_begin(t);
 		count = bounded_count(t);
 		type = PAGE_INVALID;
-		for (unsigned i = 0; i < count; i++)
+		/* From the top: what is asked for most are devices, which lie above memory. */
+		for (unsigned i = count; i-- > 0;) {
+			if (where.v < t->range[i].base)
+				continue;
 			if (where.v - t->range[i].base < t->range[i].size)
 				type = t->range[i].type;
+			break;
+		}
 	} while (unlikely(read_retry(t, generation)));
 	return type;
 }

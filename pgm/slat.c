@@ -13,9 +13,18 @@
 #include "mm/map.h"
 
 #define ENTRIES 512u
+#define INDEX_BITS 9u
 _Static_assert(ENTRIES * sizeof(uint64_t) == PAGE_SIZE, "a table is one frame");
 
-static uint64_t *table_of(uint64_t entry, const struct pt_format *format)
+_Static_assert(ENTRIES == 1u << INDEX_BITS, "an index chooses one of a table's entries");
+
+/* Second-level formats have one geometry (slat_create looks), and this is on the way of each fault. */
+static inline unsigned index_of(unsigned level, gpa_t where)
+{
+	return (unsigned)(where.v >> (PAGE_SHIFT + INDEX_BITS * level)) & (ENTRIES - 1);
+}
+
+static inline uint64_t *table_of(uint64_t entry, const struct pt_format *format)
 {
 	return direct_pointer(hpa(entry & format->address));
 }
@@ -24,6 +33,7 @@ enum status slat_create(struct slat *slat, const struct pt_format *format, struc
 {
 	enum status status;
 
+	panic_unless(format->index_bits == INDEX_BITS && format->top_index_bits == INDEX_BITS);
 	*slat = (struct slat){ .format = format, .account = account, .leaf_extra = format->accessed | format->dirty };
 	status = table_alloc(account, &slat->root);
 	if (status == OK)
@@ -73,41 +83,43 @@ static enum status table_link(struct slat *slat, uint64_t *slot, uint64_t *seen)
 
 enum status slat_entry(struct slat *slat, gpa_t where, unsigned level, uint64_t **entry)
 {
-	const struct pt_format *f = slat->format;
+	/* Loads of entries are acquires, over which the compiler carries nothing but locals. */
+	const uint64_t present = slat->format->present, large = slat->format->large, address = slat->format->address;
 	uint64_t *table = direct_pointer(slat->root);
 
-	for (unsigned l = f->levels - 1; l > level; l--) {
-		uint64_t *slot = &table[pt_index(f, l, where.v)];
+	for (unsigned l = slat->format->levels - 1; l > level; l--) {
+		uint64_t *slot = &table[index_of(l, where)];
 		uint64_t value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
 
-		if (unlikely(!(value & f->present))) {
+		if (unlikely(!(value & present))) {
 			enum status status = table_link(slat, slot, &value);
 
 			if (status != OK)
 				return status;
 		}
-		if (unlikely(value & f->large))
+		if (unlikely(value & large))
 			return CONFLICT;
-		table = table_of(value, f);
+		table = direct_pointer(hpa(value & address));
 	}
-	*entry = &table[pt_index(f, level, where.v)];
+	*entry = &table[index_of(level, where)];
 	return OK;
 }
 
 uint64_t *slat_find(const struct slat *slat, gpa_t where, unsigned *level)
 {
 	const struct pt_format *f = slat->format;
+	const uint64_t present = f->present, large = f->large, address = f->address;
 	uint64_t *table = direct_pointer(slat->root);
 
 	for (unsigned l = f->levels - 1;; l--) {
-		uint64_t *slot = &table[pt_index(f, l, where.v)];
+		uint64_t *slot = &table[index_of(l, where)];
 		uint64_t value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
 
-		if (!(value & f->present) || pt_is_leaf(f, l, value)) {
+		if (!l || !(value & present) || (unlikely(value & large) && pt_is_leaf(f, l, value))) {
 			*level = l;
 			return slot;
 		}
-		table = table_of(value, f);
+		table = direct_pointer(hpa(value & address));
 	}
 }
 
@@ -144,12 +156,13 @@ static void leaf_leaves(const struct slat *slat, uint64_t old, uint64_t wanted)
 void slat_set(const struct slat *slat, uint64_t *entry, uint64_t value, struct gather *gather)
 {
 	const struct pt_format *f = slat->format;
-	uint64_t old = __atomic_exchange_n(entry, value, __ATOMIC_ACQ_REL);
+	uint64_t old = __atomic_exchange_n(entry, value, __ATOMIC_ACQ_REL), lost;
 
 	if (!(old & f->present))
 		return;
 	leaf_leaves(slat, old, f->dirty);
-	if (((old ^ value) & f->address) || (slat_rights(slat, old) & ~slat_rights(slat, value)))
+	lost = (old & ~value & (f->present | f->read | f->write | f->execute)) | (value & ~old & f->no_execute);
+	if (((old ^ value) & f->address) || lost)
 		gather_flush(gather);
 }
 
@@ -181,13 +194,13 @@ static uint64_t *entry_at(const struct slat *slat, gpa_t where, unsigned level)
 	uint64_t *table = direct_pointer(slat->root);
 
 	for (unsigned l = f->levels - 1; l > level; l--) {
-		uint64_t value = __atomic_load_n(&table[pt_index(f, l, where.v)], __ATOMIC_ACQUIRE);
+		uint64_t value = __atomic_load_n(&table[index_of(l, where)], __ATOMIC_ACQUIRE);
 
 		if (!(value & f->present) || (value & f->large))
 			return NULL;
 		table = table_of(value, f);
 	}
-	return &table[pt_index(f, level, where.v)];
+	return &table[index_of(level, where)];
 }
 
 /* The level-1 entry if there is one. */

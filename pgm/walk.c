@@ -94,6 +94,8 @@ static uint64_t reserved_bits(const struct walk *w, unsigned level, bool leaf)
 		reserved |= f->no_execute;
 	if (level == 2 && (f->large_levels & 1u << 2) && !w->c->page_1g)
 		reserved |= f->large;
+	if (level >= 2 && !leaf && f->canonical && w->c->bit8_reserved)
+		reserved |= f->global;
 	return reserved;
 }
 
@@ -168,22 +170,29 @@ static enum status set_bits(struct walk *w, const struct walk_step *step, uint64
 	return status;
 }
 
+static uint64_t marks(const struct pt_format *f, unsigned access, const struct walk_result *r, unsigned index)
+{
+	if (f == &pt_pae && r->step[index].level == 2)
+		return 0;
+	return f->accessed | (index + 1 == r->steps && (access & ACCESS_WRITE) ? f->dirty : 0);
+}
+
+uint64_t guest_walk_marks(const struct walk_context *c, unsigned access, const struct walk_result *r, unsigned index)
+{
+	const struct pt_format *f = guest_mode_format(guest_mode_of(c->cr0, c->cr4, c->efer));
+
+	return f ? marks(f, access, r, index) : 0;
+}
+
 static enum status update_accessed_dirty(struct walk *w)
 {
 	struct walk_result *r = w->r;
 	enum status status = OK;
 
-	if (w->access & WALK_PEEK)
+	if (w->access & (WALK_PEEK | WALK_TRY))
 		return OK;
-	for (unsigned i = 0; i < r->steps && status == OK; i++) {
-		uint64_t bits = w->f->accessed;
-
-		if (w->f == &pt_pae && r->step[i].level == 2)
-			continue;
-		if (i + 1 == r->steps && (w->access & ACCESS_WRITE))
-			bits |= w->f->dirty;
-		status = set_bits(w, &r->step[i], bits);
-	}
+	for (unsigned i = 0; i < r->steps && status == OK; i++)
+		status = set_bits(w, &r->step[i], marks(w->f, w->access, r, i));
 	return status;
 }
 

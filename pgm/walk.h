@@ -38,11 +38,13 @@ struct walk_context {
 	uint8_t cpl;
 	uint8_t physical_bits; /* MAXPHYADDR, at most 52 */
 	bool page_1g;          /* CPUID says 1 GiB pages exist */
+	bool bit8_reserved;    /* AMD: must be zero in a table pointer from level 2 on (APM vol. 2 section 5.3.3) */
 };
 
 /* Further bits beside ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE. */
 #define WALK_SYSTEM 0x10u /* an implicit supervisor access (descriptor tables): CPL does not count */
 #define WALK_PEEK 0x20u   /* the debugger's: no rights checked, nothing set accessed or dirty */
+#define WALK_TRY 0x40u    /* rights are checked, but nothing is set accessed or dirty */
 
 /* Page-fault error code bits (section 4.7). */
 #define PF_P BIT(0)
@@ -75,6 +77,10 @@ struct walk_result {
  */
 enum status guest_walk(struct pgm *pgm, const struct walk_context *context, gva_t where, unsigned access,
 		       struct walk_result *result) must_check;
+
+/* What a successful walk sets in the entry of step[index]: accessed and dirty bits, as far as the format has them. */
+uint64_t guest_walk_marks(const struct walk_context *context, unsigned access, const struct walk_result *result,
+			  unsigned index);
 
 /* The four PDPTEs at CR3 in PAE mode; DENIED when one has reserved bits set (the load must #GP; SDM vol. 3 section 4.4.1). */
 enum status guest_load_pdptes(struct pgm *pgm, uint64_t cr3, unsigned physical_bits, uint64_t pdpte[4]) must_check;

@@ -98,6 +98,8 @@ static void fill_caps(struct hv_caps *caps)
 	struct svm_features features;
 
 	read_features(&features);
+	if (cpu_index() == 0)
+		svm_quirks_detect();
 	*caps = (struct hv_caps){
 		.slat = SLAT_NPT,
 		.slat_levels = read_cr4() & CR4_LA57 ? 5 : 4, /* nested tables have the host's own form: 15.25.3 */
@@ -109,6 +111,7 @@ static void fill_caps(struct hv_caps *caps)
 		.decode_assists = features.decode_assists,
 		.vpid = true,
 		.flush_by_asid = features.flush_asid,
+		.pdpte_marked = svm_quirks.marks_pdptes,
 		.asid_count = features.asid_count,
 	};
 }
@@ -148,7 +151,6 @@ enum status svm_enable_cpu(struct hv_refusal *why)
 	read_features(&features);
 	if (index == 0) {
 		svm_features = features;
-		svm_quirks_detect();
 		svm_read_xcr0 = svm_quirks.xsetbv_silent && (read_cr4() & CR4_OSXSAVE);
 	}
 	if (read_vm_cr() & VM_CR_SVMDIS)

@@ -104,6 +104,12 @@ svm_vmsave:
 	vmsave
 	ret
 
+; void svm_write_cr2(uint64_t value)
+global svm_write_cr2
+svm_write_cr2:
+	mov	cr2, rdi
+	ret
+
 ; void svm_read_breakpoints(uint64_t *dr), void svm_write_breakpoints(const uint64_t *dr): DR0-3.
 global svm_read_breakpoints
 svm_read_breakpoints:

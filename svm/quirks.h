@@ -21,6 +21,8 @@
  *    an entry.
  *  - EXITINTINFO may still hold an interrupt or NMI of an earlier entry on Bochs when the guest's own INT n breaks off:
  *    neither can come but by injection, so what this entry didn't inject is dropped.
+ *  - VMRUN doesn't load CR2 on Bochs: it is in the processor before the entry, too, for an injected page fault and when
+ *    another vcpu has run in between.
  *  - Left alone: Bochs takes no notice of next-RIP when a soft event is injected, and gives no exit for a host
  *    interrupt while the guest runs with IF clear all the time; VM_CR is not there (run it with ignore_bad_msrs=1).
  *  - A guest's write of PAT reaches the host's on QEMU, VMLOAD and VMSAVE touch host-physical memory: always
@@ -41,6 +43,8 @@ struct svm_quirks {
 	bool breakpoints_leak;
 	/* XSETBV never exits: XCR0 is read back after each run. */
 	bool xsetbv_silent;
+	/* PDPTEs of PAE paging are marked accessed, in a bit that is reserved there. */
+	bool marks_pdptes;
 	/* Save area holds host state after VMEXIT_INVALID: not even good for finding out what was wrong. */
 	bool invalid_shows_host;
 };

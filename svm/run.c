@@ -44,7 +44,7 @@ static void __attribute__((noinline)) store_changed(struct svm_vcpu *svm, struct
 	}
 }
 
-/* Makes this the CPU's vcpu: breakpoints, a good ASID, and whatever flush is due. The entry must follow. */
+/* Makes this the CPU's vcpu: breakpoints, CR2, a good ASID, and whatever flush is due. The entry must follow. */
 static void __attribute__((noinline)) settle(struct svm_vcpu *svm, struct svm_cpu *cpu)
 {
 	struct vmcb_control *control = &svm->vmcb->control;
@@ -54,6 +54,7 @@ static void __attribute__((noinline)) settle(struct svm_vcpu *svm, struct svm_cp
 		if (cpu->loaded)
 			save_breakpoints(cpu->loaded);
 		svm_write_breakpoints(svm->hv.dr);
+		svm_write_cr2(svm->hv.cr2);
 		cpu->loaded = svm;
 	}
 	if (!asid_valid(&cpu->asids, &svm->asid) || (svm->hv.flush_pending && !svm_features.flush_asid)) {
@@ -231,6 +232,14 @@ static void __attribute__((noinline)) finish_refused(struct svm_vcpu *svm)
 	vcpu->valid = vcpu->changed = REGS_ALL;
 }
 
+/* For a page fault that is injected; in the processor, too: see quirks.h. */
+static __attribute__((noinline)) void store_cr2(const struct hv_vcpu *vcpu, struct vmcb *vmcb)
+{
+	vmcb->save.cr2 = vcpu->cr2;
+	svm_write_cr2(vcpu->cr2);
+	svm_dirty(vmcb, CLEAN_CR2);
+}
+
 void svm_run(struct hv_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
@@ -247,10 +256,8 @@ void svm_run(struct hv_vcpu *vcpu)
 		settle(svm, cpu);
 	vmcb->save.rax = vcpu->gpr[GPR_RAX];
 	vmcb->save.rip = vcpu->rip;
-	if (unlikely(vmcb->save.cr2 != vcpu->cr2)) {
-		vmcb->save.cr2 = vcpu->cr2;
-		svm_dirty(vmcb, CLEAN_CR2);
-	}
+	if (unlikely(vmcb->save.cr2 != vcpu->cr2))
+		store_cr2(vcpu, vmcb);
 
 	svm_enter(vcpu->gpr, svm->vmcb_address.v, cpu->host_vmcb_address.v);
 

@@ -38,7 +38,7 @@ static const uint8_t places[SEG_COUNT] = {
 _Static_assert(offsetof(struct vmcb_save, tr) == 9 * sizeof(struct vmcb_segment), "places[]");
 _Static_assert(offsetof(struct vmcb_save, ldtr) == 7 * sizeof(struct vmcb_segment), "places[]");
 
-static void fetch_segment(struct hv_vcpu *vcpu, const struct vmcb_save *save, unsigned i)
+static inline void fetch_segment(struct hv_vcpu *vcpu, const struct vmcb_save *save, unsigned i)
 {
 	const struct vmcb_segment *from = &save->es + places[i];
 
@@ -50,25 +50,28 @@ static void fetch_segment(struct hv_vcpu *vcpu, const struct vmcb_save *save, un
 	};
 }
 
-/* groups: those of REGS_SEGMENTS that are wanted. */
-static void fetch_segments(struct hv_vcpu *vcpu, const struct vmcb_save *save, uint32_t groups)
+static inline void fetch_code(struct hv_vcpu *vcpu, const struct vmcb_save *save)
 {
-	for (unsigned i = 0; i < SEG_COUNT; i++)
-		if (groups & REGS_OF_SEGMENT(i))
-			fetch_segment(vcpu, save, i);
-	if (groups & REGS_CODE) {
-		/* The privilege level proper is CPL's; a SYSRET or a null SS leaves another DPL behind (15.5.1). */
-		uint16_t *stack = &vcpu->segment[SEG_SS].attributes;
+	uint16_t *stack = &vcpu->segment[SEG_SS].attributes;
 
-		*stack = (uint16_t)((*stack & ~0x60u) | (save->cpl & 3u) << 5);
-	}
-	if (!(groups & REGS_OTHERS))
-		return;
+	fetch_segment(vcpu, save, SEG_CS);
+	fetch_segment(vcpu, save, SEG_SS);
+	/* The privilege level proper is CPL's; a SYSRET or a null SS leaves another DPL behind (15.5.1). */
+	*stack = (uint16_t)((*stack & ~0x60u) | (save->cpl & 3u) << 5);
+}
+
+static void fetch_others(struct hv_vcpu *vcpu, const struct vmcb_save *save)
+{
+	for (unsigned i = SEG_FS; i < SEG_COUNT; i++)
+		fetch_segment(vcpu, save, i);
 	/* Some processors don't show the busy bit of the task that runs, which by definition is set. */
 	vcpu->segment[SEG_TR].attributes |= TSS_BUSY;
 	vcpu->gdtr = (struct table_register){ .base = save->gdtr.base, .limit = (uint16_t)save->gdtr.limit };
 	vcpu->idtr = (struct table_register){ .base = save->idtr.base, .limit = (uint16_t)save->idtr.limit };
 }
+
+_Static_assert(REGS_SEGMENTS == (REGS_CODE | REGS_DATA | REGS_OTHERS), "all segments are fetched");
+_Static_assert(SEG_FS == SEG_DS + 1, "the others begin behind the first four");
 
 static void store_segment(const struct hv_vcpu *vcpu, struct vmcb_save *save, unsigned i)
 {
@@ -135,8 +138,14 @@ void svm_fetch_groups(struct hv_vcpu *vcpu, const struct vmcb *vmcb, uint32_t gr
 		vcpu->cr4 = save->cr4;
 		vcpu->efer = save->efer & ~EFER_SVME;
 	}
-	if (groups & REGS_SEGMENTS)
-		fetch_segments(vcpu, save, groups);
+	if (groups & REGS_CODE)
+		fetch_code(vcpu, save);
+	if (groups & REGS_DATA) {
+		fetch_segment(vcpu, save, SEG_DS);
+		fetch_segment(vcpu, save, SEG_ES);
+	}
+	if (groups & REGS_OTHERS)
+		fetch_others(vcpu, save);
 	if (groups & REGS_DEBUG) {
 		vcpu->dr[6] = save->dr6;
 		vcpu->dr[7] = save->dr7;

@@ -121,7 +121,8 @@ void svm_load(struct hv_vcpu *vcpu, uint32_t groups);
 /* One entry and exit: general registers from and to gpr[], RAX and RSP excepted (VMCB). Interrupts stay off. */
 void svm_enter(uint64_t *gpr, uint64_t guest_vmcb, uint64_t host_vmcb);
 void svm_vmsave(uint64_t vmcb);
-/* DR0-3 of the processor. */
+/* CR2 and DR0-3 of the processor. */
+void svm_write_cr2(uint64_t value);
 void svm_read_breakpoints(uint64_t *dr);
 void svm_write_breakpoints(const uint64_t *dr);
 

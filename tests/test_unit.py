@@ -10,7 +10,8 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GUARD = 600 * float(os.environ.get("QUIRE_TIMEOUT_SCALE", "1"))
 
-SLOW = {("test_pgm_dirty", "secret-free")}  # its TSan variant makes fewer rounds
+# test_pgm_dirty's TSan variant makes fewer rounds; the sweeps of attack 4 read all of memory after each failure.
+SLOW = {(name, "secret-free") for name in ("test_pgm_dirty", "test_attack_4_memory", "test_attack_4_devices")}
 
 
 def case(program, mode, text):

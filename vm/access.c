@@ -16,12 +16,11 @@
 #include "vm/decode.h"
 #include "vm/schedule.h"
 
-#define PDPTE_MARKED_BY_QEMU BIT(5)
+#define PDPTE_ACCESSED BIT(5)
 
 /*
  * PAE: Intel's processors hold the four PDPTEs since CR3 was loaded; under AMD's nested paging they are read from memory at
- * each walk (APM vol. 2 section 15.25.10), so the registers have none. QEMU marks them accessed, in a bit that
- * the format reserves: it is not held against the guest.
+ * each walk (APM vol. 2 section 15.25.10), so the registers have none.
  */
 void vcpu_fetch_pdptes(const struct vcpu *vcpu, struct walk_context *c, enum pgm_origin origin)
 {
@@ -30,8 +29,8 @@ void vcpu_fetch_pdptes(const struct vcpu *vcpu, struct walk_context *c, enum pgm
 	else if (pgm_read(vcpu->machine->pgm, gpa(c->cr3 & BITS(31, 5) & ~c->a20_mask), c->pdpte, sizeof(c->pdpte),
 			  origin, NULL) != OK)
 		memset(c->pdpte, 0, sizeof(c->pdpte));
-	for (unsigned i = 0; i < 4 && hv_capabilities.slat == SLAT_NPT; i++)
-		c->pdpte[i] &= ~PDPTE_MARKED_BY_QEMU;
+	for (unsigned i = 0; i < 4 && hv_capabilities.pdpte_marked; i++)
+		c->pdpte[i] &= ~PDPTE_ACCESSED;
 }
 
 void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *c)
@@ -47,10 +46,11 @@ void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *c)
 	c->a20_mask = __atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED);
 	if ((c->cr0 & CR0_PG) && (c->cr4 & CR4_PAE) && !(c->efer & EFER_LMA))
 		vcpu_fetch_pdptes(vcpu, c, ORIGIN_GUEST);
-	c->pkru = 0;
+	c->pkru = c->cr4 & CR4_PKE ? host_pkru(vcpu->loaded ? NULL : vcpu->fpu) : 0;
 	c->cpl = !(h->cr0 & CR0_PE) ? 0 : h->rflags & RFLAGS_VM ? 3 : SEG_ATTR_DPL(h->segment[SEG_SS].attributes);
 	c->physical_bits = cpuid_physical_bits(vcpu->machine->cpuid);
 	c->page_1g = cpuid_has_1g(vcpu->machine->cpuid);
+	c->bit8_reserved = hv_capabilities.slat == SLAT_NPT;
 }
 
 /* Turns a walk's verdict into the exception that the guest sees. */
@@ -70,19 +70,13 @@ static enum status walk_fault(enum status status, const struct walk_result *r, g
 	return status;
 }
 
-/* Linear to guest-physical for one access within a page; without paging there's nothing to walk. */
-static enum status translate(struct vcpu *vcpu, gva_t where, unsigned access, gpa_t *to, struct hv_event *fault,
-			     uint64_t *fault_address)
+enum status vcpu_walk(struct vcpu *vcpu, gva_t where, unsigned access, gpa_t *to, struct hv_event *fault,
+		      uint64_t *fault_address)
 {
 	struct walk_context c;
 	struct walk_result r;
 	enum status status;
 
-	hv_need(vcpu->hv, REGS_CONTROL);
-	if (!(vcpu->hv->cr0 & CR0_PG)) {
-		*to = gpa(where.v & BITS(31, 0) & ~__atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED));
-		return OK;
-	}
 	vcpu_walk_context(vcpu, &c);
 	status = guest_walk(vcpu->machine->pgm, &c, where, access, &r);
 	*to = r.gpa;
@@ -100,7 +94,7 @@ static enum status env_read(void *context, gva_t where, void *to, unsigned size,
 		enum status status;
 		gpa_t from;
 
-		status = translate(vcpu, here, access | (system ? WALK_SYSTEM : 0), &from, fault, fault_address);
+		status = vcpu_translate(vcpu, here, access | (system ? WALK_SYSTEM : 0), &from, fault, fault_address);
 		if (status == OK)
 			status = pgm_read(vcpu->machine->pgm, from, (uint8_t *)to + at, piece, ORIGIN_GUEST, NULL);
 		if (status != OK)
@@ -121,9 +115,9 @@ static enum status env_write(void *context, gva_t where, const void *from, unsig
 	gpa_t to, next;
 	enum status status;
 
-	status = translate(vcpu, where, access, &to, fault, fault_address);
+	status = vcpu_translate(vcpu, where, access, &to, fault, fault_address);
 	if (status == OK && first < size)
-		status = translate(vcpu, gva(where.v + first), access, &next, fault, fault_address);
+		status = vcpu_translate(vcpu, gva(where.v + first), access, &next, fault, fault_address);
 	if (status == OK)
 		status = pgm_write(pgm, to, from, first, ORIGIN_GUEST, NULL);
 	if (status == OK && first < size)
@@ -161,7 +155,7 @@ static enum status env_compare_exchange(void *context, gva_t where, const void *
 	struct pgm *pgm = vcpu->machine->pgm;
 	uint64_t want = 0, give = 0, old = 0;
 	gpa_t to;
-	enum status status = translate(vcpu, where, ACCESS_WRITE, &to, fault, fault_address);
+	enum status status = vcpu_translate(vcpu, where, ACCESS_WRITE, &to, fault, fault_address);
 
 	if (status != OK)
 		return status;
@@ -188,6 +182,7 @@ void vcpu_emulate_env(struct vcpu *vcpu, struct emulate_env *env)
 	env->compare_exchange = env_compare_exchange;
 	env->port_in = env_port_in;
 	env->port_out = env_port_out;
+	env->decoded = &vcpu->decoded;
 	env->byte_count = 0;
 }
 
@@ -276,7 +271,7 @@ enum exit_action exit_io(struct vcpu *vcpu)
 enum exit_action exit_slat_misconfig(struct vcpu *vcpu)
 {
 	pgm_count_misconfig(vcpu->machine->pgm);
-	return exit_emulate(vcpu);
+	return vcpu_mmio(vcpu) ? ACTION_ENTER : exit_emulate(vcpu);
 }
 
 static enum pgm_verdict take_fault(struct vcpu *vcpu, gpa_t where, unsigned access)
@@ -310,7 +305,7 @@ enum exit_action exit_slat_fault(struct vcpu *vcpu)
 		if (unlikely(vcpu->park_told))
 			memory_is_back(vcpu);
 		return ACTION_ENTER;
-	case PGM_EMULATE: return exit_emulate(vcpu);
+	case PGM_EMULATE: return vcpu_mmio(vcpu) ? ACTION_ENTER : exit_emulate(vcpu);
 	case PGM_NO_MEMORY: park(vcpu, "no memory"); return ACTION_HALT;
 	default:
 		machine_end(vcpu->machine, END_ERROR, 0, "access %#x to gpa %#llx can't be satisfied",

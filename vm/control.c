@@ -66,7 +66,7 @@ static bool write_cr0_guest(struct vcpu *vcpu, uint64_t value)
 	return true;
 }
 
-static bool write_cr3_guest(struct vcpu *vcpu, uint64_t value)
+bool vcpu_write_cr3(struct vcpu *vcpu, uint64_t value)
 {
 	struct hv_vcpu *h = vcpu->hv;
 	bool keep = false;
@@ -140,7 +140,7 @@ static bool write_control(struct vcpu *vcpu, unsigned number, uint64_t value)
 {
 	switch (number) {
 	case 0: return write_cr0_guest(vcpu, value);
-	case 3: return write_cr3_guest(vcpu, value);
+	case 3: return vcpu_write_cr3(vcpu, value);
 	case 4: return write_cr4_guest(vcpu, value);
 	default: return write_priority(vcpu, value);
 	}

@@ -54,9 +54,12 @@ struct cpuid_policy {
 	(BIT(0) | BIT(3) | BIT(5) | BIT(7) | BIT(8) | BIT(9) | BIT(10) | BIT(16) | BIT(17) | BIT(18) | BIT(19) |       \
 	 BIT(20) | BIT(21) | BIT(23) | BIT(24) | BIT(28) | BIT(29) | BIT(30) | BIT(31))
 #define LEAF7_EBX_SET BIT(1) /* IA32_TSC_ADJUST, emulated */
-/* ECX: AVX512_VBMI UMIP VBMI2 GFNI VAES VPCLMUL VNNI BITALG VPOPCNT LA57 RDPID. */
+/* ECX: AVX512_VBMI UMIP PKU VBMI2 GFNI VAES VPCLMUL VNNI BITALG VPOPCNT LA57 RDPID. */
 #define LEAF7_ECX                                                                                                      \
-	(BIT(1) | BIT(2) | BIT(6) | BIT(8) | BIT(9) | BIT(10) | BIT(11) | BIT(12) | BIT(14) | BIT(16) | BIT(22))
+	(BIT(1) | BIT(2) | BIT(3) | BIT(6) | BIT(8) | BIT(9) | BIT(10) | BIT(11) | BIT(12) | BIT(14) | BIT(16) |       \
+	 BIT(22))
+#define LEAF7_ECX_PKU BIT(3)
+#define LEAF7_ECX_OSPKE BIT(4)
 #define LEAF7_EDX (BIT(2) | BIT(3) | BIT(4)) /* AVX512_4VNNIW, 4FMAPS, FSRM */
 /* 8000_0001 ECX: LAHF ABM SSE4A misaligned-SSE PREFETCHW XOP FMA4 TBM. */
 #define EXT1_ECX (BIT(0) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(11) | BIT(16) | BIT(21))
@@ -129,6 +132,8 @@ static void fill_features(struct cpuid_policy *p)
 	p->leaf7[0].ebx = (seven.ebx & LEAF7_EBX) | LEAF7_EBX_SET;
 	p->leaf7[0].ecx = seven.ecx & LEAF7_ECX;
 	p->leaf7[0].edx = seven.edx & LEAF7_EDX;
+	if (!(host_xcr0() & BIT(9))) /* PKRU would not be switched with the rest */
+		p->leaf7[0].ecx &= ~(uint32_t)LEAF7_ECX_PKU;
 	if (!(host_xcr0() & BIT(5))) /* no AVX-512 state: none of its instructions */
 		p->leaf7[0].ebx &= ~(uint32_t)(BIT(16) | BIT(17) | BIT(21) | BIT(28) | BIT(30) | BIT(31));
 	if (!hv_capabilities.vpid && hv_capabilities.slat == SLAT_EPT) {
@@ -201,7 +206,7 @@ static void fill_masks(struct cpuid_policy *p)
 		{ 1, 3, 13, CR4_PGE },          { 1, 3, 24, CR4_OSFXSR },  { 1, 3, 25, CR4_OSXMMEXCPT },
 		{ 1, 2, 17, CR4_PCIDE },        { 1, 2, 26, CR4_OSXSAVE }, { 7, 1, 0, CR4_FSGSBASE },
 		{ 7, 1, 7, CR4_SMEP },          { 7, 1, 20, CR4_SMAP },    { 7, 2, 2, CR4_UMIP },
-		{ 7, 2, 16, CR4_LA57 },
+		{ 7, 2, 16, CR4_LA57 },         { 7, 2, 3, CR4_PKE },
 	};
 
 	p->cr4_mask = CR4_PCE;
@@ -336,7 +341,12 @@ static struct cpuid_result basic(struct vcpu *vcpu, uint32_t leaf, uint32_t subl
 			r.ecx |= (uint32_t)LEAF1_ECX_OSXSAVE;
 		return r;
 	case 4: return subleaf < ARRAY_SIZE(p->cache) ? p->cache[subleaf] : (struct cpuid_result){ 0 };
-	case 7: return subleaf < LEAF_7_SUBLEAVES ? p->leaf7[subleaf] : (struct cpuid_result){ 0 };
+	case 7:
+		r = subleaf < LEAF_7_SUBLEAVES ? p->leaf7[subleaf] : (struct cpuid_result){ 0 };
+		hv_need(vcpu->hv, REGS_CONTROL);
+		if (!subleaf && (vcpu->hv->cr4 & CR4_PKE))
+			r.ecx |= (uint32_t)LEAF7_ECX_OSPKE;
+		return r;
 	case 0xb: return topology(vcpu, subleaf);
 	case 0xd:
 		r = subleaf < XSAVE_SUBLEAVES ? p->xsave[subleaf] : (struct cpuid_result){ 0 };

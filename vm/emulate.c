@@ -4,6 +4,7 @@
  * instruction does (rip, RF, interrupt shadow, single step). The handlers stand in emulate_*.c, emulate_table.c
  * assigns them. Called by vm/'s exit handling for a vcpu that belongs to this CPU; takes no lock.
  */
+#include "vm/decode_cache.h"
 #include "vm/emulate_internal.h"
 
 /* All that decoding, addresses, rights and completion may look at. */
@@ -72,6 +73,19 @@ static unsigned bytes_in_page(const struct emulation *e)
 	return left < INSTRUCTION_MAX ? (unsigned)left : INSTRUCTION_MAX;
 }
 
+static inline enum status decode_fetched(struct emulation *e, unsigned count)
+{
+	struct emulate_env *env = e->env;
+	const struct decode_slot *slot = NULL;
+
+	if (likely(env->decoded && count == INSTRUCTION_MAX))
+		slot = decode_cached(env->decoded, env->bytes, e->mode, e->vcpu->rip);
+	if (unlikely(!slot))
+		return decode(env->bytes, count, e->mode, &e->instruction);
+	e->instruction = slot->instruction;
+	return OK;
+}
+
 /* Decodes what is in env->bytes, fetching more while it is too little and the next page is really needed. */
 static enum emulate_result fetch_and_decode(struct emulation *e)
 {
@@ -93,7 +107,7 @@ static enum emulate_result fetch_and_decode(struct emulation *e)
 		result = fetch(e, count, count < page ? page : INSTRUCTION_MAX, &count);
 		if (unlikely(result != EMULATE_DONE))
 			return result;
-		status = decode(env->bytes, count, e->mode, &e->instruction);
+		status = decode_fetched(e, count);
 	}
 	env->byte_count = count;
 	if (likely(status == OK)) {

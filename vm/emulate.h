@@ -19,6 +19,8 @@ enum emulate_result {
 	EMULATE_STOP, /* env refused with a status that is not a guest fault (machine is to stop or park); nothing changed */
 };
 
+struct decode_cache;
+
 struct emulate_env {
 	void *context;
 	/*
@@ -40,6 +42,9 @@ struct emulate_env {
 	uint32_t (*port_in)(void *context, uint16_t port, unsigned size);
 	void (*port_out)(void *context, uint16_t port, unsigned size, uint32_t value);
 	/* The emulator has checked CPL, IOPL and the TSS's bitmap (by read(system)) before it touches a port. */
+
+	/* What this vcpu has decoded lately; NULL: decode each time. */
+	struct decode_cache *decoded;
 
 	/* Filled by the emulator: the instruction as fetched, for messages. */
 	uint8_t bytes[15];

@@ -12,6 +12,7 @@
 #include "arch/x86_64/registers.h"
 #include "vm/decode.h"
 #include "vm/emulate.h"
+#include "vm/gpr.h"
 
 struct emulation;
 
@@ -73,26 +74,13 @@ static inline unsigned privilege_level(const struct emulation *e)
 
 static inline uint64_t read_gpr(const struct emulation *e, unsigned number, unsigned size)
 {
-	if (unlikely(size == 1) && number >= 4 && !e->instruction.rex_given && number < 8)
-		return (e->vcpu->gpr[number - 4] >> 8) & 0xff;
-	return e->vcpu->gpr[number] & size_mask(size);
+	return gpr_read(e->vcpu->gpr, number, size, e->instruction.rex_given);
 }
 
 static inline void write_gpr(struct emulation *e, unsigned number, unsigned size, uint64_t value)
 {
-	uint64_t *gpr = &e->vcpu->gpr[number];
-
-	if (size >= 4) {
-		*gpr = size == 4 ? (uint32_t)value : value;
-	} else if (size == 2) {
-		*gpr = (*gpr & ~UINT64_C(0xffff)) | (uint16_t)value;
-	} else if (number >= 4 && !e->instruction.rex_given && number < 8) {
-		gpr[-4] = (gpr[-4] & ~UINT64_C(0xff00)) | (uint64_t)(uint8_t)value << 8;
-		return;
-	} else {
-		*gpr = (*gpr & ~UINT64_C(0xff)) | (uint8_t)value;
-	}
-	if (unlikely(number == GPR_RSP))
+	gpr_write(e->vcpu->gpr, number, size, e->instruction.rex_given, value);
+	if (unlikely(number == GPR_RSP) && (size > 1 || e->instruction.rex_given))
 		hv_changed(e->vcpu, REGS_RSP);
 }
 
@@ -187,23 +175,21 @@ extern const struct operation emulate_swapped;
 
 /* ---- the handlers: emulate_move.c, emulate_arithmetic.c, emulate_bits.c, emulate_control.c, emulate_string.c, emulate_port.c ---- */
 
-#define EMULATE_HANDLERS(X)                                                                                            \
-	X(store)                                                                                                       \
-	X(load)                                                                                                        \
-	X(store_immediate) X(store_offset) X(load_offset) X(load_immediate) X(load_extended) X(load_movsxd) X(         \
-		load_address) X(exchange) X(exchange_accumulator) X(byte_swap) X(translate) X(store_segment)           \
-		X(load_segment) X(move_if) X(set_if) X(convert_accumulator) X(convert_to_rdx) X(alu_to_rm) X(          \
-			alu_to_reg) X(alu_to_accumulator) X(alu_immediate) X(test_rm) X(test_accumulator)              \
-			X(increment_reg) X(group_fe) X(group_f6) X(multiply_reg) X(multiply_immediate) X(              \
-				exchange_add) X(compare_exchange) X(group_c7) X(shift_rm) X(double_shift) X(bit_reg)   \
-				X(bit_immediate) X(bit_scan) X(count_bits) X(set_flag) X(load_flags) X(store_flags)    \
-					X(push_reg) X(pop_reg) X(push_immediate) X(pop_rm) X(push_flags) X(pop_flags)  \
-						X(push_segment) X(jump_relative) X(jump_if) X(call_relative)           \
-							X(return_near) X(loop) X(leave) X(no_operation) X(move_string) \
-								X(compare_string) X(store_string) X(load_string)       \
-									X(scan_string) X(input_string)                 \
-										X(output_string) X(input) X(output)    \
-											X(move_swapped)
+/* Left as it is, since the formatter moves it anew each time. */
+/* clang-format off */
+#define EMULATE_HANDLERS(X) \
+	X(store) X(load) X(store_immediate) X(store_offset) X(load_offset) X(load_immediate) \
+	X(load_extended) X(load_movsxd) X(load_address) X(exchange) X(exchange_accumulator) X(byte_swap) \
+	X(translate) X(store_segment) X(load_segment) X(move_if) X(set_if) X(convert_accumulator) \
+	X(convert_to_rdx) X(alu_to_rm) X(alu_to_reg) X(alu_to_accumulator) X(alu_immediate) X(test_rm) \
+	X(test_accumulator) X(increment_reg) X(group_fe) X(group_f6) X(multiply_reg) X(multiply_immediate) \
+	X(exchange_add) X(compare_exchange) X(group_c7) X(shift_rm) X(double_shift) X(bit_reg) \
+	X(bit_immediate) X(bit_scan) X(count_bits) X(set_flag) X(load_flags) X(store_flags) X(push_reg) \
+	X(pop_reg) X(push_immediate) X(pop_rm) X(push_flags) X(pop_flags) X(push_segment) X(jump_relative) \
+	X(jump_if) X(call_relative) X(return_near) X(loop) X(leave) X(no_operation) X(move_string) \
+	X(compare_string) X(store_string) X(load_string) X(scan_string) X(input_string) X(output_string) \
+	X(input) X(output) X(move_swapped)
+/* clang-format on */
 
 #define DECLARE_HANDLER(name) emulate_handler emulate_##name;
 EMULATE_HANDLERS(DECLARE_HANDLER)

@@ -18,6 +18,7 @@
 #include "lib/memory.h"
 #include "pgm/pgm.h"
 #include "vm/config.h"
+#include "vm/decode_cache.h"
 
 #define MACHINE_MAX_VCPUS 64u
 #define MACHINE_END_TEXT 200u
@@ -72,6 +73,8 @@ struct vcpu {
 	struct vcpu_msrs msr;
 	uint64_t guest_mode_changes, a20_changes;
 	uint64_t exits[EXIT_KIND_COUNT];
+	struct decode_cache decoded;
+	uint64_t quick_accesses;              /* to devices, without the emulator */
 	uint64_t exit_ticks[EXIT_KIND_COUNT]; /* host TSC from exit to entry, while WATCH_CYCLES is on */
 	struct pgm_vcpu_counters counters;
 	uint64_t run_ticks, runs, last_ran; /* host TSC spent running */

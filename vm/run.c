@@ -16,6 +16,7 @@
 #include "dev/lapic.h"
 #include "pgm/tables.h"
 #include "vm/board.h"
+#include "vm/schedule.h"
 #include "vm/vcpu.h"
 
 static enum exit_action exit_again(struct vcpu *vcpu)
@@ -51,11 +52,6 @@ static enum exit_action exit_undefined(struct vcpu *vcpu)
 {
 	vcpu_inject_ud(vcpu);
 	return ACTION_ENTER;
-}
-
-static enum exit_action exit_hypercall(struct vcpu *vcpu)
-{
-	return exit_undefined(vcpu);
 }
 
 static enum exit_action exit_exception(struct vcpu *vcpu)
@@ -219,6 +215,16 @@ static bool take_requests(struct vcpu *vcpu, uint64_t slice_end)
 	return (requests & REQUEST_LEAVE) != 0;
 }
 
+struct first_entry first_entry;
+
+/* How long it took from the firmware to the first instruction of a guest: told once. */
+static void note_first_entry(void)
+{
+	if (first_entry.handover_tsc && !__atomic_exchange_n(&first_entry.told, 1, __ATOMIC_RELAXED))
+		log_line("first guest instruction: %llu ticks after the firmware's hand-over",
+			 (unsigned long long)(rdtsc() - first_entry.handover_tsc));
+}
+
 /* Whose FPU state, XCR0 and TSC_AUX are in each CPU's registers; NULL: nobody's. */
 static struct vcpu *loaded[MAX_CPUS];
 
@@ -228,6 +234,7 @@ static void load_on_cpu(struct vcpu *vcpu)
 
 	if (other == vcpu)
 		return;
+	note_first_entry();
 	if (other)
 		vcpu_switch_out(other);
 	host_fpu_restore(vcpu->fpu);
@@ -307,22 +314,44 @@ static __attribute__((noinline)) enum exit_action watched_exit(struct vcpu *vcpu
 	return action;
 }
 
-/* One entry and its exit. */
-static inline enum exit_action enter_once(struct vcpu *vcpu, uint64_t slice_end)
+/* One entry, to its exit; false: there was none, requests wait. */
+static inline bool enter_guest(struct vcpu *vcpu)
 {
 	struct hv_vcpu *h = vcpu->hv;
 
-	if (unlikely(rdtsc() >= h->slice_deadline) && slice_is_over(vcpu, slice_end))
-		return ACTION_YIELD;
 	__atomic_store_n(&vcpu->in_guest, 1, __ATOMIC_SEQ_CST);
 	if (unlikely(__atomic_load_n(&vcpu->requests, __ATOMIC_RELAXED))) {
 		__atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
-		return take_requests(vcpu, slice_end) ? ACTION_LEAVE : ACTION_ENTER;
+		return false;
 	}
 	deliver(vcpu);
 	hv->run(h);
 	__atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
 	vcpu->exits[h->exit.kind]++;
+	return true;
+}
+
+bool vcpu_enter_alone(struct vcpu *vcpu)
+{
+	if (!enter_guest(vcpu))
+		return false;
+	if (vcpu->hv->exit.interrupted.kind != EVENT_NONE)
+		vcpu_recover_event(vcpu);
+	return true;
+}
+
+enum exit_action vcpu_handle_exit(struct vcpu *vcpu)
+{
+	return handlers[vcpu->hv->exit.kind](vcpu);
+}
+
+/* One entry and its exit. */
+static inline enum exit_action enter_once(struct vcpu *vcpu, uint64_t slice_end)
+{
+	if (unlikely(rdtsc() >= vcpu->hv->slice_deadline) && slice_is_over(vcpu, slice_end))
+		return ACTION_YIELD;
+	if (unlikely(!enter_guest(vcpu)))
+		return take_requests(vcpu, slice_end) ? ACTION_LEAVE : ACTION_ENTER;
 	if (unlikely(__atomic_load_n(&vcpu->watch, __ATOMIC_RELAXED)))
 		return watched_exit(vcpu);
 	return handle_exit(vcpu);

@@ -34,4 +34,10 @@ struct schedule_info {
 void schedule_note(enum stretch what, uint64_t since);
 void schedule_describe(unsigned cpu, struct schedule_info *info);
 
+/* Set at boot, before any vcpu runs. handover_tsc: when the firmware's boot services had ended; 0: not known. */
+extern struct first_entry {
+	uint64_t handover_tsc;
+	uint32_t told;
+} first_entry;
+
 #endif

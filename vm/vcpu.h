@@ -6,6 +6,7 @@
 #ifndef VM_VCPU_H
 #define VM_VCPU_H
 
+#include "arch/x86_64/registers.h"
 #include "vm/emulate.h"
 #include "vm/machine.h"
 
@@ -46,6 +47,13 @@ void vcpu_request(struct vcpu *vcpu, uint32_t requests);
 enum exit_action { ACTION_ENTER, ACTION_YIELD, ACTION_HALT, ACTION_LEAVE };
 typedef enum exit_action (*exit_handler)(struct vcpu *vcpu);
 
+/*
+ * For an exit that is to see the next one itself (test_call.c): one entry without the run loop; false: requests wait, and
+ * nothing was run. Its exit goes to vcpu_handle_exit() if it isn't the caller's.
+ */
+bool vcpu_enter_alone(struct vcpu *vcpu);
+enum exit_action vcpu_handle_exit(struct vcpu *vcpu);
+
 /* Moves rip behind the instruction that exited, decoding it if need be; on a fetch fault that fault is to be injected. */
 bool vcpu_skip_slowly(struct vcpu *vcpu);
 static inline bool vcpu_skip(struct vcpu *vcpu)
@@ -71,16 +79,36 @@ enum exit_action exit_msr_read(struct vcpu *vcpu); /* msr.c */
 enum exit_action exit_msr_write(struct vcpu *vcpu);
 enum exit_action exit_cr_access(struct vcpu *vcpu); /* control.c */
 enum exit_action exit_xsetbv(struct vcpu *vcpu);
-enum exit_action exit_dr_access(struct vcpu *vcpu); /* debug.c */
-enum exit_action exit_io(struct vcpu *vcpu);        /* access.c */
+/* MOV to CR3 by the guest; false: it is #GP, and nothing has changed. REGS_CONTROL are there; the caller says they changed. */
+bool vcpu_write_cr3(struct vcpu *vcpu, uint64_t value);
+enum exit_action exit_hypercall(struct vcpu *vcpu);              /* test_call.c */
+enum exit_action test_call_slat(struct vcpu *vcpu, gpa_t block); /* test_slat.c */
+enum exit_action exit_dr_access(struct vcpu *vcpu);              /* debug.c */
+enum exit_action exit_io(struct vcpu *vcpu);                     /* access.c */
 enum exit_action exit_slat_fault(struct vcpu *vcpu);
 enum exit_action exit_emulate(struct vcpu *vcpu);
 enum exit_action exit_slat_misconfig(struct vcpu *vcpu);
 
 /* access.c: the emulator's world for this vcpu. */
 void vcpu_emulate_env(struct vcpu *vcpu, struct emulate_env *env);
+/* Linear to guest-physical by the guest's page tables. GUEST_FAULT: *fault. */
+enum status vcpu_walk(struct vcpu *vcpu, gva_t where, unsigned access, gpa_t *to, struct hv_event *fault,
+		      uint64_t *fault_address) must_check;
+/* The same for one access within a page, in any mode; without paging there's nothing to walk. */
+static inline must_check enum status vcpu_translate(struct vcpu *vcpu, gva_t where, unsigned access, gpa_t *to,
+						    struct hv_event *fault, uint64_t *fault_address)
+{
+	hv_need(vcpu->hv, REGS_CONTROL);
+	if (vcpu->hv->cr0 & CR0_PG)
+		return vcpu_walk(vcpu, where, access, to, fault, fault_address);
+	*to = gpa(where.v & BITS(31, 0) & ~__atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED));
+	return OK;
+}
 /* Reads guest-linear memory as the debugger: no rights, nothing set. For the monitor and messages. */
 enum status vcpu_peek(struct vcpu *vcpu, gva_t where, void *to, unsigned size) must_check;
+
+/* mmio.c: the access to a device that made this exit, if it is a plain one. False: the emulator is to do it. */
+bool vcpu_mmio(struct vcpu *vcpu);
 
 /* interrupts.c: before each entry: what is to be injected, which windows are wanted. */
 void vcpu_deliver(struct vcpu *vcpu);

@@ -10,8 +10,6 @@
 #define TYPE_LDT 0x2u
 #define TYPE_TSS_16_BUSY 0x3u
 #define TYPE_TSS_BUSY 0xbu
-/* type, S, DPL, P, AVL, L, D/B, G: the others are reserved */
-#define RIGHTS_DEFINED 0xf0ffu
 
 _Static_assert((RIGHTS_DEFINED & RIGHTS_UNUSABLE) == 0, "unusable stands above the descriptor's bits");
 _Static_assert((RIGHTS_DEFINED & 0x0f00u) == 0, "bits 11:8 hold the limit in a descriptor and are reserved here");
@@ -121,13 +119,4 @@ struct vmx_segment vmx_segment_pack(enum segment_name name, const struct segment
 		rights = fitting_granularity(rights, limit);
 	}
 	return (struct vmx_segment){ segment->base, limit, rights, segment->selector };
-}
-
-struct segment vmx_segment_unpack(const struct vmx_segment *raw)
-{
-	uint16_t attributes = raw->rights & RIGHTS_DEFINED;
-
-	if (raw->rights & RIGHTS_UNUSABLE)
-		attributes &= (uint16_t)~SEG_ATTR_PRESENT;
-	return (struct segment){ raw->base, raw->limit, raw->selector, attributes };
 }

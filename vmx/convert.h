@@ -7,6 +7,7 @@
 #define VMX_CONVERT_H
 
 #include "arch/x86_64/hv.h"
+#include "vmx/vmcs.h"
 
 /*
  * The word for VM entry (section 25.8.3); 0 for EVENT_NONE. protected_mode: CR0.PE of the guest; without it no error
@@ -35,6 +36,16 @@ struct vmx_segment {
  * granularity that fits the limit, TR's busy type. Nothing that a processor could have loaded itself is changed.
  */
 struct vmx_segment vmx_segment_pack(enum segment_name name, const struct segment *segment, bool long_mode);
-struct segment vmx_segment_unpack(const struct vmx_segment *raw);
+/* type, S, DPL, P, AVL, L, D/B, G: the others are reserved */
+#define RIGHTS_DEFINED 0xf0ffu
+/* Here, since each MMIO exit does it. */
+static inline struct segment vmx_segment_unpack(const struct vmx_segment *raw)
+{
+	uint16_t attributes = raw->rights & RIGHTS_DEFINED;
+
+	if (raw->rights & RIGHTS_UNUSABLE)
+		attributes &= (uint16_t)~SEG_ATTR_PRESENT;
+	return (struct segment){ raw->base, raw->limit, raw->selector, attributes };
+}
 
 #endif

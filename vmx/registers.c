@@ -38,7 +38,7 @@ static void load_control(struct vmx_vcpu *v)
 	vmx_load_control(&v->hv);
 }
 
-static void load_segment(struct vmx_vcpu *v, enum segment_name i)
+static inline void load_segment(struct vmx_vcpu *v, enum segment_name i)
 {
 	const struct vmx_segment raw = {
 		.base = vmcs_read_hot(VMCS_SEGMENT(VMCS_GUEST_ES_BASE, i)),
@@ -188,6 +188,9 @@ _Static_assert(REGS_RFLAGS == BIT(0) && REGS_RSP == BIT(1) && REGS_CONTROL == BI
 	       "the list's order");
 _Static_assert(REGS_ALL == BIT(ARRAY_SIZE(groups_list)) - 1, "the list has them all");
 
+/* What an MMIO exit asks for at once. */
+#define GROUPS_OF_MMIO (REGS_CONTROL | REGS_CODE)
+
 void vmx_load(struct hv_vcpu *vcpu, uint32_t groups)
 {
 	uint32_t missing = groups & ~vcpu->valid & REGS_ALL;
@@ -195,6 +198,11 @@ void vmx_load(struct hv_vcpu *vcpu, uint32_t groups)
 	if (!vmx_of(vcpu)->ready)
 		vmx_make_current(vmx_of(vcpu));
 	vcpu->valid |= missing;
+	if ((missing & GROUPS_OF_MMIO) == GROUPS_OF_MMIO) {
+		vmx_load_control(vcpu);
+		load_code(vmx_of(vcpu));
+		missing &= ~GROUPS_OF_MMIO;
+	}
 	for (; missing; missing &= missing - 1)
 		groups_list[__builtin_ctz(missing)].load(vmx_of(vcpu));
 }

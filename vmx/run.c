@@ -185,6 +185,32 @@ static inline void take_flags(struct vmx_vcpu *v)
 	v->hv.nmi_blocked = false;
 }
 
+/*
+ * A page that the tables don't grant, the commonest exit that may have broken off an event: false when it did, or when an
+ * IRET must be undone.
+ */
+static inline bool take_memory(struct hv_vcpu *vcpu, const struct vmx_exit_rule *rule, uint64_t reason)
+{
+	struct hv_exit *exit = &vcpu->exit;
+	struct vmx_raw_exit raw;
+
+	if (vmcs_read_hot(VMCS_VECTORING_EVENT) & EVENT_VALID)
+		return false;
+	if (reason == REASON_EPT_VIOLATION) {
+		raw.qualification = vmcs_read_hot(VMCS_EXIT_QUALIFICATION);
+		if (raw.qualification & VIOLATION_NMI_UNBLOCKED)
+			return false;
+		raw.gva = vmcs_read_hot(VMCS_GUEST_LINEAR_ADDRESS);
+	}
+	raw.gpa = vmcs_read_hot(VMCS_GUEST_PHYSICAL_ADDRESS);
+	exit->kind = rule->kind;
+	exit->length = 0;
+	exit->raw_reason = reason;
+	exit->interrupted.kind = EVENT_NONE;
+	rule->decode(&raw, exit);
+	return true;
+}
+
 /* Whatever needs more than a length. */
 static __attribute__((noinline)) void take_more(struct hv_vcpu *vcpu, uint64_t reason)
 {
@@ -193,7 +219,8 @@ static __attribute__((noinline)) void take_more(struct hv_vcpu *vcpu, uint64_t r
 	struct vmx_raw_exit raw;
 
 	if (rule->needs & NEED_VECTORING) {
-		take_exit(vcpu, (uint32_t)reason);
+		if (!(rule->needs & NEED_GPA) || !take_memory(vcpu, rule, reason))
+			take_exit(vcpu, (uint32_t)reason);
 		return;
 	}
 	raw.qualification = vmcs_read_hot(VMCS_EXIT_QUALIFICATION);

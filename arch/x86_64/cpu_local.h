@@ -17,6 +17,7 @@
 
 #include "arch/x86_64/address.h"
 #include "arch/x86_64/percpu.h"
+#include "arch/x86_64/spinlock.h"
 
 #define AREA_MAIN_GUARD 0u
 #define AREA_MAIN_STACK 1u
@@ -56,8 +57,6 @@ _Static_assert(sizeof(struct task_state) == 104, "as the processor reads it");
 #define SELECTOR_TASK 0x18u
 #define GDT_ENTRIES 5u /* null, code, data, and two for the TSS */
 
-#define RANK_DEPTH 16u
-
 struct cpu {
 	struct cpu *self; /* GS:0 */
 	uint32_t index;   /* GS:8 */
@@ -78,9 +77,8 @@ struct cpu {
 	uint64_t *window; /* the table over its window's directories (window.c); NULL: it has none */
 
 	/* Lock ranks held, in debug builds (spinlock.c). */
-	uint8_t rank_held[RANK_DEPTH];
-	const char *rank_name[RANK_DEPTH];
-	unsigned rank_depth;
+	uint32_t ranks_held; /* bit n: a lock of rank n */
+	const char *rank_name[RANK_COUNT];
 };
 _Static_assert(offsetof(struct cpu, self) == 0 && offsetof(struct cpu, index) == 8, "entry.asm and this_cpu() know");
 _Static_assert(sizeof(struct cpu) <= PAGE_SIZE, "one page of the area");

@@ -44,6 +44,7 @@ static const struct feature_bit bits[] = {
 	FEATURE(7, IN_EBX, 7, smep),
 	FEATURE(7, IN_EBX, 20, smap),
 	FEATURE(7, IN_ECX, 2, umip),
+	FEATURE(7, IN_ECX, 3, pku),
 	FEATURE(7, IN_ECX, 16, la57),
 	FEATURE(0x80000001, IN_EDX, 20, nx),
 	FEATURE(0x80000001, IN_EDX, 26, gigabyte_pages),

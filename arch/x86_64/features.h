@@ -19,7 +19,7 @@ struct features {
 	bool x2apic, tsc_deadline, invariant_tsc, rdtscp, arat;
 	bool xsave, xsaveopt, fxsave;
 	bool xsavec; /* and it works: host_compacts_rightly() */
-	bool smep, smap, umip, fsgsbase, pcid, la57;
+	bool smep, smap, umip, pku, fsgsbase, pcid, la57;
 	bool hypervisor; /* runs under another hypervisor */
 };
 

@@ -28,6 +28,7 @@
 #define SUBLEAF1_XSAVEC BIT(1)
 #define OFFSET_FCW 0u
 #define OFFSET_MXCSR 24u
+#define OFFSET_XSTATE_BV FXSAVE_SIZE
 #define FCW_RESET 0x37fu
 #define MXCSR_RESET 0x1f80u
 
@@ -100,6 +101,21 @@ void host_fpu_restore(const void *area)
 		__asm__ volatile("xrstor64 (%0)" : : "r"(area), "a"(low), "d"(high) : "memory");
 	else
 		__asm__ volatile("fxrstor64 (%0)" : : "r"(area) : "memory");
+}
+
+uint32_t host_pkru(const void *area)
+{
+	uint32_t value = 0;
+	uint64_t held;
+
+	if (!features.pku || !(host_xcr0() & XSTATE_PKRU))
+		return 0;
+	if (!area)
+		return rdpkru();
+	memcpy(&held, (const char *)area + OFFSET_XSTATE_BV, sizeof(held));
+	if (held & XSTATE_PKRU)
+		memcpy(&value, (const char *)area + cpuid(0xd, 9).ebx, sizeof(value));
+	return value;
 }
 
 /* Saves AVX state that is all ones in the compacted form: it must stand behind the header. */

@@ -61,6 +61,8 @@ void host_fpu_init(void *area); /* reset state */
 bool host_compacts_rightly(void);
 void host_fpu_save(void *area);
 void host_fpu_restore(const void *area);
+/* A guest's protection-key rights: in the area, or, area NULL, in this CPU. 0 where there are no protection keys. */
+uint32_t host_pkru(const void *area);
 
 /* ---- consoles ---- */
 /* Raw bytes to serial and framebuffer; from the boot CPU only. */

@@ -236,6 +236,7 @@ struct hv_caps {
 	bool slat_2m, slat_1g, slat_execute_only, slat_accessed_dirty;
 	bool pml, tsc_scaling, next_rip, decode_assists, slice_timer, vpid, flush_by_asid;
 	bool kick_by_nmi;    /* an interrupt may not get a guest out: use NMI (vmx/quirks.h) */
+	bool pdpte_marked;   /* it sets the accessed bit in PDPTEs of PAE paging, and so doesn't hold it against them */
 	bool misconfig_exit; /* a reserved pattern in a leaf exits fast (EPT) */
 	uint32_t asid_count;
 };

@@ -150,6 +150,8 @@ const struct pt_format pt_ept4 = {
 			 [R | W | X] = EPT_R | EPT_W | EPT_X },
 	.type_bits = { [0] = EPT_TYPE(0), [1] = EPT_TYPE(1), [4] = EPT_TYPE(4), [5] = EPT_TYPE(5), [6] = EPT_TYPE(6) },
 	.table_bits = EPT_R | EPT_W | EPT_X,
+	.invalid_rights = 1u << EPT_W | 1u << (EPT_W | EPT_X),
+	.invalid_types = 1u << 2 | 1u << 3 | 1u << 7,
 	.misconfigured = EPT_W | EPT_X, /* write and execute without read: never valid (section 29.3.3.1) */
 };
 
@@ -172,7 +174,8 @@ const struct pt_format pt_npt4 = {
 	.global = 0,
 	.address = BITS(51, 12),
 	.reserved_leaf = { [1] = BITS(20, 13), [2] = BITS(29, 13) },
-	.reserved_table = { [3] = X86_PS, [4] = X86_PS },
+	/* APM vol. 2 section 5.3.3: bit 8 too, which is G in a leaf. */
+	.reserved_table = { [2] = X86_G, [3] = X86_PS | X86_G, [4] = X86_PS | X86_G },
 	.rights_bits = { [0] = 0,
 			 [R] = X86_P | X86_U | X86_NX,
 			 [W] = X86_P | X86_U | X86_W | X86_NX,

@@ -44,7 +44,9 @@ struct pt_format {
 	uint64_t rights_bits[8]; /* indexed by ACCESS_* */
 	uint64_t type_bits[8];   /* indexed by MEMORY_TYPE_*: in a leaf */
 	uint64_t table_bits;     /* with which a table is linked */
-	uint64_t misconfigured;  /* not a valid leaf, not absent: exits at once as a misconfiguration; 0: none */
+	/* Never valid: bit n of the first if n stands in bits 2:0 of an entry, of the second if n stands in bits 5:3 of a leaf. */
+	uint8_t invalid_rights, invalid_types;
+	uint64_t misconfigured; /* not a valid leaf, not absent: exits at once as a misconfiguration; 0: none */
 };
 
 /* Shift of an entry's reach at `level`: 12, 21, 30, 39, 48 (22 for a 4 MiB entry). */

@@ -21,6 +21,7 @@ enum lock_rank {
 	RANK_ACCOUNT,  /* a machine's accounts, the host's totals */
 	RANK_CHUNK,    /* chunk lists and frame records */
 	RANK_LEAF,     /* anything that takes no further lock */
+	RANK_COUNT,
 };
 
 struct spinlock {

@@ -7,7 +7,7 @@ import pytest
 from harness import BUILD, guests
 
 GOOD = "exit port 0xf4 value 42"
-MODES = ["mirrors", "real mode", "protected mode", "32-bit paging", "page walk", "PAE", "long mode", "real mode"]
+MODES = ["mirrors", "real mode", "protected mode", "device", "32-bit paging", "page walk", "PAE", "long mode", "real mode"]
 
 
 def elf(name):

@@ -201,3 +201,17 @@ def test_operator_stops_a_dead_machine(boot):
     machine.send("vm stop dead\r")
     assert monitor.wait_stopped("dead") == "stopped by the operator"
     machine.wait_end()
+
+
+def test_moves_to_devices(boot):
+    """Plain moves to devices, most of what this guest does, are finished without the emulator, and the rest by it."""
+    machine = boot("[host]\nwhen_idle = monitor\n" + section("mmio", "mmio", 16, "wait"), {"mmio.elf": elf("mmio")})
+    monitor = machine.monitor.wait_prompt()
+    monitor.wait_guest_line("mmio", "waiting")
+    assert "all checks passed" in monitor.console_of("mmio")
+    numbers = {}
+    for name in ("QuickAccesses", "Decode/Hits", "Decode/Misses"):
+        lines = monitor.command(f"stats *{name}")
+        numbers[name] = int(re.search(rf"{name} +(\d+) ", "\n".join(lines)).group(1))
+    assert numbers["QuickAccesses"] >= 40, numbers
+    assert numbers["Decode/Hits"] > 0 and numbers["Decode/Misses"] > 20, numbers

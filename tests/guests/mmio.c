@@ -11,6 +11,10 @@
 #define ENTRY 0x16u /* redirection entry 3, low half */
 #define MASKED 0x00010000u
 
+#define CODE (8 * MIB)    /* two pages, each with a function that reads a register of the IOAPIC */
+#define ALIAS 0x40000000u /* where one of them is mapped */
+#define TABLES (9 * MIB)
+
 static uint32_t version;
 
 static void choose(uint32_t reg)
@@ -109,6 +113,47 @@ static void check_lapic(void)
 	write32(LAPIC + 0x80, 0);
 }
 
+/* mov 0xfec000XX, %eax; ret */
+static void put_code(uint32_t page, uint8_t offset)
+{
+	const uint8_t code[] = { 0xa1, offset, 0x00, 0xc0, 0xfe, 0xc3 };
+
+	memcpy((void *)page, code, sizeof(code));
+}
+
+static uint32_t call(uint32_t page)
+{
+	return ((uint32_t(*)(void))page)();
+}
+
+/* The window shows the version; the register beside it, which one was chosen: 1. */
+static void check_changing_code(void)
+{
+	uint32_t *directory = (uint32_t *)TABLES, *table = directory + 1024;
+
+	choose(1);
+	for (unsigned round = 0; round < 8; round++) {
+		put_code(CODE, round & 1 ? 0 : 0x10);
+		check_equal(call(CODE), round & 1 ? 1 : version);
+	}
+	put_code(CODE, 0x10);
+	put_code(CODE + PAGE, 0);
+	memset(directory, 0, 2 * PAGE);
+	for (uint32_t i = 0; i < 4; i++)
+		directory[i] = i << 22 | 0x83;
+	directory[IOAPIC >> 22] = (IOAPIC & ~(4 * MIB - 1)) | 0x83;
+	directory[ALIAS >> 22] = (uint32_t)table | 3;
+	WRITE_CR(3, directory);
+	WRITE_CR(4, READ_CR(4) | 0x10);
+	WRITE_CR(0, READ_CR(0) | 0x80000000);
+	for (unsigned round = 0; round < 8; round++) {
+		table[0] = (CODE + (round & 1) * PAGE) | 3;
+		__asm__ volatile("invlpg (%0)" : : "r"(ALIAS) : "memory");
+		check_equal(call(ALIAS), round & 1 ? 1 : version);
+	}
+	WRITE_CR(0, READ_CR(0) & ~0x80000000u);
+}
+
 /* Where nothing is: reads are all ones, writes are lost, the machine goes on. */
 static void check_hole(void)
 {
@@ -131,6 +176,7 @@ void guest_main(void)
 	check_reads();
 	check_writes();
 	check_lapic();
+	check_changing_code();
 	check_hole();
 	check_rom();
 }

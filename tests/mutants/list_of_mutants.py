@@ -71,7 +71,7 @@ MUTANTS = [
     Mutant("handler-page-writable", "pgm/page.c", "handler < HANDLER_WRITE &&", "handler <= HANDLER_WRITE &&",
            "test_pgm_handlers:test_write_on_zero"),
     Mutant("rom-writable", "pgm/page.c", "type != PAGE_ROM &&", "", "test_pgm_rom:test_default"),
-    Mutant("rom-write-allowed", "pgm/fault.c", "(type == PAGE_ROM || (r->bits & PAGE_READ_ONLY) ||", "((r->bits & PAGE_READ_ONLY) ||",
+    Mutant("rom-write-allowed", "pgm/fault.c", "if (page_get_type(r) != PAGE_ROM && !(r.bits & PAGE_READ_ONLY))", "if (!(r.bits & PAGE_READ_ONLY))",
            "test_pgm_rom:test_default"),
     Mutant("read-only-ram-copy-written", "pgm/rom.c", "if (mode == ROM_READ_RAM_WRITE_IGNORED)\n\t\tr->bits |= PAGE_READ_ONLY;", "",
            "test_pgm_rom:test_modes"),

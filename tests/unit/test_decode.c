@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // sources: vm/decode.c vm/decode_steps.c vm/decode_vector.c vm/decode_table.c
 /*
- * The decoder against Zydis: random byte strings that Zydis accepts, and the code of /bin/busybox. Zydis is loaded at
- * run time (libzydis4.0), so the build needs only its headers. QUIRE_DECODE_CASES sets the number of valid random
- * strings, QUIRE_SEED the seed.
+ * The decoder against Zydis: a million random byte strings that Zydis accepts, and more than a million instructions that
+ * compilers made. Zydis is loaded at run time (libzydis4.0), so the build needs only its headers. QUIRE_DECODE_CASES sets
+ * the number of valid random strings, QUIRE_SEED the seed.
  */
+#define _GNU_SOURCE /* dl_iterate_phdr */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +15,8 @@
 #include <dlfcn.h>
 #include <elf.h>
 #include <fcntl.h>
+#include <glob.h>
+#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,7 +162,7 @@ static void random_bytes(uint8_t bytes[16])
 static void test_random(void **state)
 {
 	const char *wanted = getenv("QUIRE_DECODE_CASES"), *given = getenv("QUIRE_SEED");
-	unsigned long cases = wanted ? strtoul(wanted, NULL, 0) : 300000, valid_count = 0, wrong = 0, vector = 0;
+	unsigned long cases = wanted ? strtoul(wanted, NULL, 0) : 1000000, valid_count = 0, wrong = 0, vector = 0;
 	uint64_t start = given ? strtoull(given, NULL, 0) : UINT64_C(0x51c0ffee);
 
 	seed = start;
@@ -179,41 +182,105 @@ static void test_random(void **state)
 	assert_true(vector > cases / 100);
 }
 
-static void test_real_code(void **state)
+struct sweep {
+	unsigned long count[4], regions, wrong; /* instructions in each mode */
+};
+
+/* All instructions of a piece of code, one behind the other. */
+static void sweep(struct sweep *s, const uint8_t *code, size_t size, unsigned mode)
 {
-	int file = open("/bin/busybox", O_RDONLY);
+	for (size_t at = 0; at + INSTRUCTION_MAX <= size && s->wrong < 20;) {
+		unsigned length;
+		bool valid;
+
+		s->wrong += !compare(code + at, mode, &length, &valid);
+		s->count[mode] += valid;
+		at += length;
+	}
+	s->regions++;
+}
+
+static void sweep_file(struct sweep *s, const char *path)
+{
+	int file = open(path, O_RDONLY);
 	struct stat info;
 	const uint8_t *map;
-	const Elf64_Ehdr *header;
-	const Elf64_Shdr *section;
-	unsigned long count = 0, wrong = 0;
 
-	if (file < 0 || fstat(file, &info))
-		skip();
+	if (file < 0 || fstat(file, &info)) {
+		print_message("%s is not there\n", path);
+		return;
+	}
 	map = mmap(NULL, info.st_size, PROT_READ, MAP_PRIVATE, file, 0);
 	assert_ptr_not_equal(map, MAP_FAILED);
-	header = (const void *)map;
-	section = (const void *)(map + header->e_shoff);
-	for (unsigned s = 0; s < header->e_shnum; s++) {
-		size_t at = section[s].sh_offset, end = at + section[s].sh_size;
+	if (map[EI_CLASS] == ELFCLASS64) {
+		const Elf64_Ehdr *header = (const void *)map;
+		const Elf64_Phdr *part = (const void *)(map + header->e_phoff);
 
-		if (!(section[s].sh_flags & SHF_EXECINSTR) || section[s].sh_type != SHT_PROGBITS ||
-		    section[s].sh_size < 16)
-			continue;
-		while (at + INSTRUCTION_MAX <= end && wrong < 20) {
-			unsigned length;
-			bool valid;
+		for (unsigned i = 0; i < header->e_phnum; i++)
+			if (part[i].p_type == PT_LOAD && (part[i].p_flags & PF_X))
+				sweep(s, map + part[i].p_offset, part[i].p_filesz, DECODE_64);
+	} else {
+		const Elf32_Ehdr *header = (const void *)map;
+		const Elf32_Phdr *part = (const void *)(map + header->e_phoff);
 
-			if (!compare(map + at, DECODE_64, &length, &valid))
-				wrong++;
-			count += valid;
-			at += length;
-		}
+		for (unsigned i = 0; i < header->e_phnum; i++)
+			if (part[i].p_type == PT_LOAD && (part[i].p_flags & PF_X))
+				sweep(s, map + part[i].p_offset, part[i].p_filesz, DECODE_32);
 	}
+	munmap((void *)map, info.st_size);
 	close(file);
-	print_message("%lu instructions of busybox\n", count);
-	assert_int_equal(wrong, 0);
-	assert_true(count > 100000);
+}
+
+static int sweep_loaded(struct dl_phdr_info *info, size_t size, void *context)
+{
+	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+		const Elf64_Phdr *part = &info->dlpi_phdr[i];
+
+		if (part->p_type == PT_LOAD && (part->p_flags & PF_X))
+			sweep(context, (const uint8_t *)(info->dlpi_addr + part->p_vaddr), part->p_memsz, DECODE_64);
+	}
+	return 0;
+}
+
+/* What compilers made: busybox, this program with all its libraries, the kernel; the small guests in 32-bit mode. */
+static void test_real_code(void **state)
+{
+	struct sweep s = { 0 };
+	glob_t guests = { 0 };
+
+	sweep_file(&s, "/bin/busybox");
+	sweep_file(&s, "build/kernel.elf");
+	dl_iterate_phdr(sweep_loaded, &s);
+	if (!glob("build/guests/*.elf", 0, NULL, &guests))
+		for (size_t i = 0; i < guests.gl_pathc; i++)
+			sweep_file(&s, guests.gl_pathv[i]);
+	globfree(&guests);
+	print_message("%lu compiler-made instructions in 64-bit mode, %lu in 32-bit mode, of %lu pieces of code\n",
+		      s.count[DECODE_64], s.count[DECODE_32], s.regions);
+	assert_int_equal(s.wrong, 0);
+	assert_true(s.count[DECODE_64] >= 1000000);
+}
+
+/* The same bytes mean something else in the other modes; they are likelier to mean something than random ones. */
+static void test_real_code_in_other_modes(void **state)
+{
+	static const unsigned modes[] = { DECODE_32, DECODE_16, DECODE_REAL };
+	int file = open("/bin/busybox", O_RDONLY);
+	struct sweep s = { 0 };
+	struct stat info;
+	const uint8_t *map;
+
+	assert_true(file >= 0 && !fstat(file, &info));
+	map = mmap(NULL, info.st_size, PROT_READ, MAP_PRIVATE, file, 0);
+	assert_ptr_not_equal(map, MAP_FAILED);
+	for (unsigned i = 0; i < 3; i++)
+		sweep(&s, map, info.st_size, modes[i]);
+	munmap((void *)map, info.st_size);
+	close(file);
+	print_message("%lu instructions in 32-bit, %lu in 16-bit, %lu in real mode\n", s.count[DECODE_32],
+		      s.count[DECODE_16], s.count[DECODE_REAL]);
+	assert_int_equal(s.wrong, 0);
+	assert_true(s.count[DECODE_32] > 300000 && s.count[DECODE_16] > 300000 && s.count[DECODE_REAL] > 300000);
 }
 
 static void test_limit(void **state)
@@ -261,6 +328,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_real_code),
+		cmocka_unit_test(test_real_code_in_other_modes),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_fields),
 	};

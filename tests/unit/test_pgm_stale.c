@@ -35,7 +35,7 @@ struct processor {
 	uint32_t requests, in_guest; /* atomic */
 	struct remembered tlb[64];
 	uint64_t table_of, *table; /* block number + 1 */
-	uint64_t reads, faults;
+	uint64_t reads, faults;    /* atomic */
 };
 
 static struct processor processors[VCPUS];
@@ -119,7 +119,7 @@ static uint64_t *translate(struct processor *p, uint64_t where, unsigned access)
 		return NULL;
 	t->page = page;
 	t->rights = slat_rights(&pgm->slat, entry);
-	t->word = direct_pointer(hpa(slat_frame(&pgm->slat, level, entry).v +
+	t->word = host_memory_at(hpa(slat_frame(&pgm->slat, level, entry).v +
 				     (level ? where & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1) : 0)));
 	return t->word;
 }
@@ -138,11 +138,11 @@ static void access_page(struct processor *p, uint64_t where, bool write)
 				__atomic_store_n(word, where, __ATOMIC_RELAXED);
 			leave(p);
 			must(seen == where || (seen == 0 && where >= LATE));
-			p->reads++;
+			__atomic_fetch_add(&p->reads, 1, __ATOMIC_RELAXED);
 			return;
 		}
 		leave(p);
-		p->faults++;
+		__atomic_fetch_add(&p->faults, 1, __ATOMIC_RELAXED);
 		if (pgm_fault(pgm, gpa(where), write ? ACCESS_WRITE : ACCESS_READ) != PGM_RESUME)
 			return; /* the range is away, or memory is short just now */
 	}
@@ -187,7 +187,7 @@ static void *run_poisoner(void *context)
 
 		if (count < HELD && (kind == ACCOUNT_TABLE ? table_alloc(account, &frame)
 							   : frame_alloc(account, kind, gpa(0), &frame)) == OK) {
-			uint64_t *words = direct_pointer(frame);
+			uint64_t *words = host_memory_at(frame);
 
 			for (unsigned i = 0; i < 512; i++)
 				__atomic_store_n(&words[i], POISON, __ATOMIC_RELAXED);
@@ -198,7 +198,7 @@ static void *run_poisoner(void *context)
 		}
 		gather_begin(&gather, NULL, account);
 		for (unsigned i = 0; i < count; i++) {
-			const uint64_t *words = direct_pointer(held[i].frame);
+			const uint64_t *words = host_memory_at(held[i].frame);
 
 			for (unsigned k = 0; k < 512; k += 7)
 				must(__atomic_load_n(&words[k], __ATOMIC_RELAXED) == POISON);
@@ -233,6 +233,24 @@ static void come_and_go(void)
 	assert_int_equal(pgm_add_ram(pgm, gpa(LATE), LATE_SIZE, "late"), OK);
 }
 
+/* Each processor has made some accesses more: a busy host may leave a thread without its turn for long. */
+static void let_them_run(void)
+{
+	for (unsigned i = 0; i < VCPUS; i++) {
+		uint64_t before = __atomic_load_n(&processors[i].reads, __ATOMIC_RELAXED);
+
+		while (__atomic_load_n(&processors[i].reads, __ATOMIC_RELAXED) < before + 10)
+			sched_yield();
+	}
+}
+
+static bool enough(unsigned steps)
+{
+	uint64_t collapsed = __atomic_load_n(&pgm->counters.large_collapsed, __ATOMIC_RELAXED);
+
+	return collapsed >= 2 || steps >= (collapsed ? STEPS : 20 * STEPS);
+}
+
 /* Single frames become chunks under the processors' feet; a range goes and comes all the while. */
 static void one_round(const struct pt_format *format, struct account *account)
 {
@@ -251,12 +269,14 @@ static void one_round(const struct pt_format *format, struct account *account)
 	for (unsigned i = 0; i < VCPUS; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, run_processor, &processors[i]), 0);
 	assert_int_equal(pthread_create(&threads[VCPUS], NULL, run_poisoner, account), 0);
-	while (__atomic_load_n(&pgm->counters.large_collapsed, __ATOMIC_RELAXED) < 2 && steps < STEPS) {
+	while (!enough(steps)) {
 		(void)pgm_collapse_step(pgm);
 		if (steps > NOISY_STEPS && pgm->collapse.block)
 			__atomic_store_n(&avoided, pgm->collapse.base.v >> BLOCK_SHIFT, __ATOMIC_RELAXED);
 		if (++steps % 16 == 0)
 			come_and_go();
+		if (steps % 16 == 8)
+			let_them_run();
 		kernel_magazine_drain(); /* so that the poisoner gets the tables, too */
 		sched_yield();
 	}

@@ -27,7 +27,7 @@ static void guest_put(uint64_t where, uint64_t word)
 
 	while (!(granted(pgm, where, &frame) & ACCESS_WRITE))
 		assert_int_equal(pgm_fault(pgm, gpa(where), ACCESS_WRITE), PGM_RESUME);
-	*(uint64_t *)direct_pointer(hpa(frame.v + (where & (PAGE_SIZE - 1)))) = word;
+	*(uint64_t *)host_memory_at(hpa(frame.v + (where & (PAGE_SIZE - 1)))) = word;
 	/* As the processor does it, for a log that reads dirty bits. */
 	{
 		unsigned level;
@@ -43,7 +43,7 @@ static uint64_t guest_get(uint64_t where)
 
 	while (!(granted(pgm, where, &frame) & ACCESS_READ))
 		assert_int_equal(pgm_fault(pgm, gpa(where), ACCESS_READ), PGM_RESUME);
-	return *(uint64_t *)direct_pointer(hpa(frame.v + (where & (PAGE_SIZE - 1))));
+	return *(uint64_t *)host_memory_at(hpa(frame.v + (where & (PAGE_SIZE - 1))));
 }
 
 static uint64_t leaves(const struct pgm_tables_info *info)

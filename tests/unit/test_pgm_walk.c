@@ -115,6 +115,7 @@ static struct walk_context random_context(void)
 
 	c.physical_bits = widths[random_bits() % ARRAY_SIZE(widths)];
 	c.page_1g = one_in(2);
+	c.bit8_reserved = one_in(8);
 	c.cr0 |= one_in(2) ? CR0_WP : 0;
 	c.cr4 |= one_in(2) ? CR4_SMEP : 0;
 	c.cr4 |= one_in(2) ? CR4_SMAP : 0;
@@ -139,14 +140,38 @@ static unsigned random_access(void)
 
 static unsigned outcomes[3];
 
+/* WALK_TRY: the same result, no entry touched, and the marks are those that the manual has the access set. */
+static void try_first(const struct walk_context *c, uint64_t la, unsigned access, const struct reference *want,
+		      enum status status)
+{
+	struct walk_result got = { 0 };
+
+	assert_int_equal(guest_walk(pgm, c, gva(la), access | WALK_TRY, &got), status);
+	if (status == OK)
+		assert_int_equal(got.gpa.v, want->gpa);
+	if (status == GUEST_FAULT)
+		assert_int_equal(got.error_code, want->code);
+	for (unsigned i = 0, at = 0; i < want->count; i++) {
+		assert_int_equal(reference_read(want->used[i].where, want->used[i].size), want->used[i].before);
+		for (at = 0; at < got.steps && got.step[at].where.v != want->used[i].where;)
+			at++;
+		if (status == OK)
+			assert_int_equal(want->used[i].before | guest_walk_marks(c, access, &got, at),
+					 want->used[i].after);
+	}
+}
+
 static void compare(const struct walk_context *c, uint64_t la, unsigned access, uint64_t case_seed)
 {
 	struct reference want = reference_translate(c, la, access);
-	struct walk_result got = { 0 };
-	enum status status = guest_walk(pgm, c, gva(la), access, &got);
 	static const enum status statuses[] = { OK, GUEST_FAULT, BAD_VALUE };
-	bool right = status == statuses[want.outcome];
+	struct walk_result got = { 0 };
+	enum status status;
+	bool right;
 
+	try_first(c, la, access, &want, statuses[want.outcome]);
+	status = guest_walk(pgm, c, gva(la), access, &got);
+	right = status == statuses[want.outcome];
 	if (right && want.outcome == REFERENCE_OK)
 		right = got.gpa.v == want.gpa;
 	if (right && want.outcome == REFERENCE_FAULT)

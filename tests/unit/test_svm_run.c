@@ -47,6 +47,12 @@ void svm_write_breakpoints(const uint64_t *dr)
 	memcpy(breakpoints, dr, sizeof(breakpoints));
 }
 
+static uint64_t page_fault_address; /* the processor's CR2 */
+void svm_write_cr2(uint64_t value)
+{
+	page_fault_address = value;
+}
+
 static struct vmcb seen; /* as VMRUN found it */
 static unsigned entries;
 static struct {
@@ -187,6 +193,24 @@ static void moving_to_another_cpu(void **state)
 	test_cpu = 0;
 	run_until(vcpu, SVM_EXIT_CPUID, 0);
 	assert_true(seen.control.clean == 0 && seen.control.asid == 2); /* ASID 1 here is stale by now */
+}
+
+/* Some VMRUNs don't load CR2: it is in the processor, too, for an injected page fault and after another vcpu's turn. */
+static void cr2_follows_its_vcpu(void **state)
+{
+	struct hv_vcpu *other;
+
+	assert_int_equal(svm_ops.create(&other), OK);
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	vcpu->cr2 = 0x1234;
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_true(page_fault_address == 0x1234 && seen.save.cr2 == 0x1234);
+	run_until(other, SVM_EXIT_CPUID, 0);
+	assert_true(page_fault_address == 0);
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_true(page_fault_address == 0x1234);
+	svm_ops.unload(vcpu);
+	svm_ops.destroy(other);
 }
 
 static void breakpoints_follow_their_vcpu(void **state)
@@ -416,6 +440,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(flushes_take_a_new_asid_or_the_flush, begin, end),
 		cmocka_unit_test_setup_teardown(moving_to_another_cpu, begin, end),
 		cmocka_unit_test_setup_teardown(breakpoints_follow_their_vcpu, begin, end),
+		cmocka_unit_test_setup_teardown(cr2_follows_its_vcpu, begin, end),
 		cmocka_unit_test_setup_teardown(windows, begin, end),
 		cmocka_unit_test_setup_teardown(nmi_blocking, begin, end),
 		cmocka_unit_test_setup_teardown(real_mode_has_no_error_codes, begin, end),

@@ -16,6 +16,7 @@
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/registers.h"
 #include "dev/lapic.h"
+#include "pgm/tables.h"
 #include "vm/board.h"
 #include "vm/vcpu.h"
 
@@ -66,6 +67,7 @@ UNUSED_EXIT(exit_msr_write)
 UNUSED_EXIT(exit_cr_access)
 UNUSED_EXIT(exit_dr_access)
 UNUSED_EXIT(exit_xsetbv)
+UNUSED_EXIT(exit_hypercall)
 UNUSED_EXIT(exit_io)
 UNUSED_EXIT(exit_slat_fault)
 UNUSED_EXIT(exit_slat_misconfig)

@@ -1,11 +1,21 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# In the benchmark's Linux: the bench guest under KVM, with small pages and with large ones.
+# In the benchmark's Linux: the bench guest under KVM, with small pages and with large ones; then the dirty log, in the way
+# that the processor has, and by write protection if that is another.
 grep . /sys/devices/system/cpu/vulnerabilities/*
-for run in "4k 8" "2m 18"; do
-	echo "bench: begin $run"
-	/kvm /bench.elf $run
+run() {
+	echo "bench: begin $*"
+	/kvm /bench.elf "$@"
 	echo "bench: status $?"
-done
+}
+run 4k 8
+run 2m 18
+if [ "$(cat /sys/module/kvm_intel/parameters/pml 2>/dev/null)" = Y ]; then
+	run 4k 0 pml
+	rmmod kvm_intel
+	insmod /lib/modules/kvm_intel.ko pml=0
+fi
+run 4k 0 wp
+run 2m 0 wp
 echo "bench: done"
 poweroff -f

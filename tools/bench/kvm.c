@@ -3,9 +3,10 @@
  * Runs a multiboot guest under Linux KVM: the benchmark's other side. One vcpu, KVM's own interrupt
  * controllers and timer, memory as one slot of anonymous pages.
  *
- *     kvm GUEST.elf [4k|2m] [MODULE-MIB]
+ *     kvm GUEST.elf [4k|2m] [MODULE-MIB] [wp|pml]
  *
- * 4k: the memory is kept out of transparent large pages; 2m: large pages are asked for. A module
+ * wp, pml: the guest measures the dirty log that this processor's KVM has; what it asks for (port 0xf5: 'o' turn it on, 'r' read
+ * it) is done and timed here. 4k: the memory is kept out of transparent large pages; 2m: large pages are asked for. A module
  * of that size is filled before the guest starts, and named in its boot information. COM1's bytes go to standard
  * output; a write to port 0xf4 ends the program with status 0 if the value is 42.
  */
@@ -27,8 +28,11 @@
 #define COMMAND_LINE 0x20000u
 #define COM1 0x3f8
 #define EXIT_PORT 0xf4
+#define HOST_PORT 0xf5
 
 static uint8_t *memory;
+static int vm;
+static const char *way; /* of the dirty log */
 
 static void fail(const char *what)
 {
@@ -128,14 +132,63 @@ static void set_cpuid(int kvm, int vcpu)
 	checked(ioctl(vcpu, KVM_SET_CPUID2, &table), "KVM_SET_CPUID2");
 }
 
+static uint64_t ticks(void)
+{
+	return __builtin_ia32_rdtsc();
+}
+
+static void set_memory(uint32_t flags)
+{
+	checked(ioctl(vm, KVM_SET_USER_MEMORY_REGION,
+		      &(struct kvm_userspace_memory_region){
+			      .flags = flags, .memory_size = MEMORY, .userspace_addr = (uintptr_t)memory }),
+		"KVM_SET_USER_MEMORY_REGION");
+}
+
+/* One row, in the guest's own form. The first word of the name: what was done. */
+static void host_row(const char *what, uint64_t spent, uint64_t pages)
+{
+	printf("row log_%s_%s mode %lu sum 0x%lx count %lu\n", what, way, (unsigned long)(spent / pages),
+	       (unsigned long)spent, (unsigned long)pages);
+}
+
+static void read_log(void)
+{
+	static uint64_t bitmap[MEMORY / 4096 / 64];
+	struct kvm_dirty_log log = { .dirty_bitmap = bitmap };
+	uint64_t before, spent, pages = 0;
+
+	memset(bitmap, 0, sizeof(bitmap));
+	before = ticks();
+	checked(ioctl(vm, KVM_GET_DIRTY_LOG, &log), "KVM_GET_DIRTY_LOG");
+	spent = ticks() - before;
+	for (unsigned i = 0; i < sizeof(bitmap) / sizeof(bitmap[0]); i++)
+		pages += (unsigned)__builtin_popcountl(bitmap[i]);
+	host_row("read", spent, pages);
+}
+
+static void turn(uint8_t what)
+{
+	uint64_t before = ticks();
+
+	if (what == 'r')
+		read_log();
+	if (what != 'o')
+		return; /* Linux makes its large pages when it likes */
+	set_memory(KVM_MEM_LOG_DIRTY_PAGES);
+	host_row("on", ticks() - before, 64 * MIB / 4096);
+}
+
 static void port_exit(struct kvm_run *run)
 {
 	uint8_t *data = (uint8_t *)run + run->io.data_offset;
 
 	if (run->io.direction == KVM_EXIT_IO_IN)
-		memset(data, run->io.port == COM1 + 5 ? 0x60 : 0xff, (size_t)run->io.size * run->io.count);
+		memset(data, run->io.port == COM1 + 5 ? 0x61 : 0xff, (size_t)run->io.size * run->io.count);
 	else if (run->io.port == COM1)
 		putchar(*data);
+	else if (run->io.port == HOST_PORT && way)
+		turn(*data);
 	else if (run->io.port == EXIT_PORT) {
 		fflush(stdout);
 		exit(*data == 42 ? 0 : 1);
@@ -161,24 +214,24 @@ int main(int argc, char **argv)
 	struct kvm_pit_config pit = { 0 };
 	uint32_t top = 0, entry;
 	char line[64];
-	int kvm, vm, vcpu;
+	int kvm, vcpu;
 
 	if (argc < 2)
 		return 2;
+	/* All output at the end: Linux would be busy with a line while the guest runs the next row. */
+	setvbuf(stdout, NULL, _IOFBF, 1 << 16);
 	kvm = checked(open("/dev/kvm", O_RDWR), "/dev/kvm");
 	vm = checked(ioctl(kvm, KVM_CREATE_VM, 0), "KVM_CREATE_VM");
 	make_memory(!strcmp(pages, "2m"));
 	checked(ioctl(vm, KVM_SET_TSS_ADDR, 0xfffbd000), "KVM_SET_TSS_ADDR");
 	checked(ioctl(vm, KVM_CREATE_IRQCHIP), "KVM_CREATE_IRQCHIP");
 	checked(ioctl(vm, KVM_CREATE_PIT2, &pit), "KVM_CREATE_PIT2");
-	checked(ioctl(vm, KVM_SET_USER_MEMORY_REGION,
-		      &(struct kvm_userspace_memory_region){ .memory_size = MEMORY,
-							     .userspace_addr = (uintptr_t)memory }),
-		"KVM_SET_USER_MEMORY_REGION");
+	set_memory(0);
 	vcpu = checked(ioctl(vm, KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU");
 	set_cpuid(kvm, vcpu);
 	entry = load(argv[1], &top);
-	snprintf(line, sizeof(line), "bench %s", pages);
+	way = argc > 4 ? argv[4] : NULL;
+	snprintf(line, sizeof(line), "bench %s%s%s", pages, way ? " log=" : "", way ? way : "");
 	boot_information(line, top, argc > 3 ? strtoul(argv[3], NULL, 10) * MIB : 0);
 	set_registers(vcpu, entry);
 	run_vcpu(vcpu, mmap(NULL, (size_t)checked(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE"),

@@ -5,8 +5,10 @@ A run returns the text of its serial line; all that differs between emulators is
 counts instructions: QEMU by -icount (time stamp counter >> SHIFT), Bochs by its time stamp counter itself.
 """
 import os
+import re
 import subprocess
 import sys
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, "build")
@@ -16,6 +18,8 @@ from support import image  # noqa: E402
 
 SHIFT = 7
 MEMORY = 768  # MiB
+LOGGED_PAGES = (64 << 20) // 4096
+SCALE = float(os.environ.get("QUIRE_TIMEOUT_SCALE", "1"))
 KERNEL_LINE = "console=ttyS0,115200 nokaslr mitigations=off panic=-1 quiet cryptomgr.notests init_on_alloc=0"
 BOCHS_LINE = KERNEL_LINE + " lpj=400000 no_timer_check tsc=reliable initrd=\\initrd.img"
 SEABIOS = "/usr/share/seabios/bios-256k.bin"
@@ -30,7 +34,6 @@ memory = 128M
 cpu = 0
 large_pages = off
 test_ports = on
-autostart = off
 cmdline = 4k
 [vm large]
 kernel = bench.elf
@@ -41,13 +44,24 @@ test_ports = on
 autostart = off
 cmdline = 2m
 """
+LOG_MACHINE = """\
+[vm {name}]
+kernel = bench.elf
+memory = 128M
+cpu = 0
+large_pages = {large}
+test_ports = on
+autostart = off
+cmdline = {size} log={way}
+"""
 
 
 class Target:
     """One emulated processor."""
 
-    def __init__(self, name, title, machine_class, module, shift, **options):
+    def __init__(self, name, title, machine_class, module, shift, ways, **options):
         self.name, self.title, self.module, self.shift = name, title, module, shift
+        self.ways = ways  # of the dirty log: wp write protection, ad dirty bits, pml the processor's list
         self.machine_class, self.options = machine_class, options
 
     def start(self, folder, disk, **more):
@@ -56,9 +70,9 @@ class Target:
 
 
 TARGETS = [
-    Target("qemu-svm", "QEMU TCG, SVM", Qemu, "kvm_amd", SHIFT, icount=SHIFT),
-    Target("bochs-vmx", "Bochs skylake_x, VMX", Bochs, "kvm_intel", 0),
-    Target("bochs-svm", "Bochs zambezi, SVM", Bochs, "kvm_amd", 0, model="zambezi", ignore_bad_msrs=True),
+    Target("qemu-svm", "QEMU TCG, SVM", Qemu, "kvm_amd", SHIFT, ("wp", "ad"), icount=SHIFT),
+    Target("bochs-vmx", "Bochs skylake_x, VMX", Bochs, "kvm_intel", 0, ("wp", "ad", "pml")),
+    Target("bochs-svm", "Bochs zambezi, SVM", Bochs, "kvm_amd", 0, ("wp", "ad"), model="zambezi", ignore_bad_msrs=True),
 ]
 
 
@@ -85,25 +99,87 @@ def run_kvm(target, folder):
 
 
 def run_quire(target, folder):
-    """Boots Quire, runs the guest in a machine with small pages and in one with large ones, one after the other."""
+    """Boots Quire and runs the guest in one machine after the other: small pages, large ones, each way of the dirty log."""
     os.makedirs(folder, exist_ok=True)
     files = {"bench.elf": os.path.join(BUILD, "guests/bench.elf")}
     for name, size in FILLED.items():
         files[name] = os.path.join(folder, name)
         with open(files[name], "wb") as stream:
             stream.write(b"\x5a" * (size << 20))
+    logs = [(f"log{way}", "off", "4k", way) for way in target.ways] + [("split", "on", "2m", "wp")]
+    config = CONFIG + "".join(LOG_MACHINE.format(name=n, large=l, size=s, way=w) for n, l, s, w in logs)
     disk = os.path.join(folder, "quire.img")
-    image.build(disk, os.path.join(BUILD, "BOOTX64.EFI"), CONFIG, files)
+    image.build(disk, os.path.join(BUILD, "BOOTX64.EFI"), config, files)
     machine = target.start(folder, disk)
+    quire = Quire(machine)
 
     def work():
-        monitor = Monitor(machine).wait_prompt(600)
-        for name in ("small", "large"):
-            machine.send(f"vm start {name}\r")
-            reason = monitor.wait_stopped(name, 600)
-            if reason != "exit port 0xf4 value 42":
-                raise RuntimeError(f"vm {name} stopped: {reason}\n{machine.tail()}")
-    return _finish(machine, work)
+        quire.monitor.wait_prompt(600)
+        quire.wait_good("small")
+        quire.monitor.command("vm start large")
+        quire.wait_good("large")
+        for name, _, size, way in logs:
+            quire.log(name, size, way)
+    return _finish(machine, work) + "".join(quire.rows)
+
+
+class Quire:
+    """Quire's monitor, and what a machine said, whenever: answers and guests' lines come in any order."""
+
+    def __init__(self, machine):
+        self.machine, self.monitor, self.rows = machine, Monitor(machine), []
+
+    def wait(self, pattern):
+        """The first match in all that was printed."""
+        deadline = time.monotonic() + 600 * SCALE
+        while time.monotonic() < deadline:
+            found = re.search(pattern, self.machine.text)
+            if found:
+                return found
+            if not self.machine.running():
+                break
+            time.sleep(0.1)
+        raise RuntimeError(f"waited for {pattern!r}\n{self.machine.tail()}")
+
+    def wait_good(self, name):
+        reason = self.wait(rf"vm {name}: stopped \(([^\n]*)\)").group(1)
+        if reason != "exit port 0xf4 value 42":
+            raise RuntimeError(f"vm {name} stopped: {reason}\n{self.machine.tail()}")
+
+    def ask(self, command):
+        """The answer's numbers by name."""
+        lines = self.monitor.command(command, 600)
+        found = dict(match.groups() for match in map(re.compile(r"([a-z0-9_ ]+): (\d+)$").match, lines) if match)
+        if not found:
+            raise RuntimeError(f"{command}: {lines}")
+        return {key.replace(" ", "_"): int(value) for key, value in found.items()}
+
+    def row(self, name, ticks, count):
+        self.rows.append(f"row {name} mode {ticks // count} sum {ticks:#x} count {count}\n")
+
+    def log(self, name, size, way):
+        """One machine whose guest measures the dirty log; each time it says so, it is our turn, and a typed byte answers."""
+        self.monitor.command(f"vm start {name}")
+        self.wait(rf"{name}\| turn on")
+        ticks = self.ask(f"dirtylog {name} on {way}")["ticks"]
+        self.ask(f"type {name} g")
+        if size == "4k":
+            self.row(f"log_on_{way}", ticks, LOGGED_PAGES)
+            self.wait(rf"{name}\| turn read")
+            answer = self.ask(f"dirtylog {name} read")
+            if answer["pages"] < LOGGED_PAGES:
+                raise RuntimeError(f"the log has {answer['pages']} pages")
+            self.row(f"log_read_{way}", answer["ticks"], answer["pages"])
+        else:
+            self.wait(rf"{name}\| turn collapse")
+            self.monitor.command(f"dirtylog {name} off")
+            answer = self.ask(f"bench {name}")
+            self.row("collapse", answer["collapse"], answer["collapsed"])
+            self.row("join", answer["join"], answer["joined"])
+            for what in ("handler_hit", "write_4k", "read_4k"):
+                self.row(what, answer[what], 1)
+        self.ask(f"type {name} g")
+        self.wait_good(name)
 
 
 def _finish(machine, work):

@@ -175,6 +175,9 @@ static void reference_64(struct reference_walk *w, uint64_t table, unsigned leve
 			reserved = true;
 		if (bit_of(entry, 7) && level >= 2 && !large)
 			reserved = true;
+		/* AMD's figures of non-leaf PDPEs, PML4Es and PML5Es: MBZ. */
+		if (w->c->bit8_reserved && bit_of(entry, 8) && level >= 2 && !large)
+			reserved = true;
 		if (large && any_bit(entry, level == 1 ? 20 : 29, 13))
 			reserved = true;
 		if (reserved) {
