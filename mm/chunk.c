@@ -104,11 +104,21 @@ void chunk_relist(struct chunk *chunk)
 		own_list_add(chunk);
 }
 
+/* A spare is one of its kind only: one that was used up and joined, say, may be free later, and isn't ours to dissolve. */
+static void forget_spare(const struct chunk *chunk)
+{
+	if (chunks.guest_spare == chunk)
+		chunks.guest_spare = NULL;
+	if (chunks.kernel_spare == chunk)
+		chunks.kernel_spare = NULL;
+}
+
 void chunk_set_kind(struct chunk *chunk, enum chunk_kind kind)
 {
 	bool ragged = chunk->present < PAGES_PER_BLOCK, direct = secret_free && chunk_in_direct(chunk);
 
 	chunk_unlist(chunk);
+	forget_spare(chunk);
 	if (chunk->kind != CHUNK_ABSENT)
 		chunks.kinds[chunk->kind]--;
 	if (chunk->kind == CHUNK_KERNEL)

@@ -34,7 +34,10 @@ struct gather {
 
 /* domain may be NULL for memory that was never mapped anywhere (a destroyed machine, a reserve that wasn't used). */
 void gather_begin(struct gather *gather, struct flush_domain *domain, struct account *account);
-/* A translation was removed or narrowed, with or without memory to free. */
+/*
+ * A translation was removed or narrowed, with or without memory to free; or is relied on to be gone: that no entry was
+ * found doesn't say it, for another CPU may have taken the entry away and not flushed yet.
+ */
 static inline void gather_flush(struct gather *gather)
 {
 	gather->flush = true;

@@ -43,18 +43,30 @@ static gpa_t block_base(gpa_t where)
 	return gpa(align_down(where.v, BLOCK_SIZE));
 }
 
-/* Fills fresh records of an untouched block: every page ZERO, of the type that its range has. */
+static void type_pages(page_record *records, gpa_t base, const struct pgm_range *range)
+{
+	uint64_t from = max_u64(range->base, base.v);
+	uint64_t to = min_u64(range->base + range->size, base.v + BLOCK_SIZE);
+
+	for (uint64_t a = from; a < to; a += PAGE_SIZE)
+		page_set_type(&records[(a - base.v) >> PAGE_SHIFT], range->type);
+}
+
+/*
+ * Fills fresh records of an untouched block: every page ZERO, of the type that its range has. A change of the table that
+ * comes later passes the block when it has our lock.
+ */
 static void records_from_ranges(struct pgm *pgm, page_record *records, gpa_t base)
 {
 	struct pgm_range range;
+	uint64_t generation;
 
-	for (unsigned i = 0; pgm_range_get(pgm, i, &range); i++) {
-		uint64_t from = max_u64(range.base, base.v);
-		uint64_t to = min_u64(range.base + range.size, base.v + BLOCK_SIZE);
-
-		for (uint64_t a = from; a < to; a += PAGE_SIZE)
-			page_set_type(&records[(a - base.v) >> PAGE_SHIFT], range.type);
-	}
+	do {
+		generation = ranges_begin(pgm);
+		__builtin_memset(records, 0, PAGE_SIZE);
+		for (unsigned i = 0; pgm_range_get(pgm, i, &range); i++)
+			type_pages(records, base, &range);
+	} while (ranges_changed(pgm, generation));
 }
 
 static void records_from_chunk(page_record *records, hpa_t chunk)

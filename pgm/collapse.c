@@ -216,6 +216,7 @@ static void step_protect(struct pgm *pgm)
 	block_lock(c->block);
 	if (c->block->flags & BLOCK_COLLAPSING) {
 		write_protect(pgm, c->base, &gather);
+		gather_flush(&gather); /* also for what others took away just now */
 		memset(c->clean, 0xff, sizeof(c->clean));
 	}
 	block_unlock(c->block);
@@ -276,8 +277,10 @@ static void step_unmap(struct pgm *pgm)
 
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	block_lock(c->block);
-	if (c->block->flags & BLOCK_COLLAPSING)
+	if (c->block->flags & BLOCK_COLLAPSING) {
 		slat_drop_block(&pgm->slat, c->base, &gather);
+		gather_flush(&gather);
+	}
 	block_unlock(c->block);
 	finish_flush(pgm, &gather);
 	c->phase = COLLAPSE_SWITCH;

@@ -119,6 +119,7 @@ static enum status start(struct pgm *pgm, enum dirty_mode mode)
 	set_mode(pgm, mode);
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	for_blocks(pgm, mode, true, &gather);
+	gather_flush(&gather); /* always: what is armed may have no entry, and still be in use */
 	gather_finish(&gather);
 	__atomic_store_n(&log->armed, 1, __ATOMIC_RELEASE);
 	__atomic_fetch_add(&log->starts, 1, __ATOMIC_RELAXED);

@@ -31,6 +31,12 @@ static inline uint64_t entry_load(const uint64_t *entry)
 	return __atomic_load_n(entry, __ATOMIC_RELAXED);
 }
 
+/* A mark of MMIO (misconfig.c) looks like a leaf with the right to write; it has to stay just what it is. */
+static inline bool is_leaf(const struct pgm *pgm, uint64_t entry)
+{
+	return slat_present(&pgm->slat, entry) && !misconfig_is_mark(pgm, entry);
+}
+
 static void arm_large(struct pgm *pgm, gpa_t base, struct gather *gather)
 {
 	const struct pt_format *f = pgm->slat.format;
@@ -46,13 +52,14 @@ static void arm_large(struct pgm *pgm, gpa_t base, struct gather *gather)
 	gather_flush(gather);
 }
 
-/* An ALLOCATED page's next write must fault. */
-static inline bool monitor(page_record *r)
+/* An ALLOCATED page's next write must fault. What is dirty for its MMIO2 region stays so (mmio2_is_dirty). */
+static inline void monitor(page_record *r)
 {
 	if (page_get_state(*r) != PAGE_ALLOCATED)
-		return false;
+		return;
 	r->bits ^= (uint64_t)(PAGE_ALLOCATED ^ PAGE_MONITORED) << PAGE_STATE_SHIFT;
-	return true;
+	if (page_get_type(*r) == PAGE_MMIO2)
+		r->bits |= PAGE_WRITTEN;
 }
 
 static void arm_detailed(struct pgm *pgm, struct block *b, gpa_t base, struct gather *gather)
@@ -64,9 +71,9 @@ static void arm_detailed(struct pgm *pgm, struct block *b, gpa_t base, struct ga
 	uint64_t bit = protect ? f->write : f->dirty;
 
 	for (unsigned i = 0; protect && i < PAGES_PER_BLOCK; i++)
-		(void)monitor(&records[i]);
+		monitor(&records[i]);
 	for (unsigned i = 0; table && i < PAGES_PER_BLOCK; i++)
-		if (entry_load(&table[i]) & bit)
+		if ((entry_load(&table[i]) & bit) && is_leaf(pgm, entry_load(&table[i])))
 			entry_clear(&table[i], bit);
 	if (table)
 		gather_flush(gather);
@@ -80,6 +87,12 @@ void dirty_arm_block(struct pgm *pgm, struct block *b, gpa_t base, struct gather
 		arm_detailed(pgm, b, base, gather);
 }
 
+/* Watched for the log's sake: not clean pages of MMIO2, which their region's tracking watches. */
+static bool watched(page_record r)
+{
+	return page_get_state(r) == PAGE_MONITORED && (page_get_type(r) != PAGE_MMIO2 || mmio2_is_dirty(r));
+}
+
 static void disarm_detailed(struct pgm *pgm, struct block *b, gpa_t base, enum dirty_mode mode)
 {
 	const struct pt_format *f = pgm->slat.format;
@@ -87,9 +100,9 @@ static void disarm_detailed(struct pgm *pgm, struct block *b, gpa_t base, enum d
 	uint64_t *table = slat_table(&pgm->slat, base);
 
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
-		bool present = table && slat_present(&pgm->slat, entry_load(&table[i]));
+		bool present = table && is_leaf(pgm, entry_load(&table[i]));
 
-		if (mode == DIRTY_WRITE_PROTECT && page_get_state(records[i]) == PAGE_MONITORED) {
+		if (mode == DIRTY_WRITE_PROTECT && watched(records[i])) {
 			page_set(&records[i], PAGE_ALLOCATED, page_frame(records[i]));
 			if (present && (page_rights(records[i]) & ACCESS_WRITE))
 				entry_set(&table[i], f->write);
@@ -136,9 +149,10 @@ static void protect(struct pgm *pgm, uint64_t *table, page_record *records, uint
 
 	/* Two plain loops: this is done for each dirty page at each reading. */
 	for (uint64_t left = by_fault && records ? found : 0; left; left &= left - 1)
-		(void)monitor(&records[__builtin_ctzll(left)]);
+		monitor(&records[__builtin_ctzll(left)]);
 	for (uint64_t left = table ? found : 0; left; left &= left - 1)
-		entry_clear(&table[__builtin_ctzll(left)], bit);
+		if (is_leaf(pgm, entry_load(&table[__builtin_ctzll(left)])))
+			entry_clear(&table[__builtin_ctzll(left)], bit);
 }
 
 void dirty_take_block(struct pgm *pgm, struct block *b, gpa_t base, unsigned word, unsigned words, uint64_t mask,
@@ -177,7 +191,7 @@ void dirty_block_split(struct pgm *pgm, struct block *b, gpa_t base)
 	__atomic_fetch_add(&pgm->dirty.splits, 1, __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
 		if (by_fault) {
-			(void)monitor(&records[i]);
+			monitor(&records[i]);
 		} else if (table) {
 			entry_clear(&table[i], f->dirty);
 			entry_set(&table[i], f->write); /* the processor traces it by itself: spare 511 faults */

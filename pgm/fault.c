@@ -145,6 +145,7 @@ static bool make_writable(struct pgm *pgm, struct block *b, gpa_t where, bool *f
 		cause(FAULT_PAGE_ZEROING);
 	if (page_get_type(*r) == PAGE_MMIO2) {
 		mmio2_written(r);
+		dirty_written(pgm, where);
 	} else if (!*fresh && page_get_state(*r) == PAGE_MONITORED) {
 		cause(FAULT_MAKE_WRITABLE);
 		dirty_unmonitor(pgm, r, where);

@@ -57,10 +57,24 @@ static bool covered_by_memory(struct pgm *pgm, uint64_t first, uint64_t last)
 	return pgm_range_find(pgm, gpa(first), &range) && last - range.base < range.size && range.type != PAGE_MMIO;
 }
 
+static bool over_memory(struct pgm *pgm, uint64_t first, uint64_t last)
+{
+	struct pgm_range range;
+	uint64_t generation;
+	bool over;
+
+	do {
+		generation = ranges_begin(pgm);
+		over = false;
+		for (unsigned i = 0; pgm_range_get(pgm, i, &range); i++)
+			over |= range.type != PAGE_MMIO && first < range.base + range.size && last >= range.base;
+	} while (ranges_changed(pgm, generation));
+	return over;
+}
+
 enum status handler_check_bounds(struct pgm *pgm, const struct handler_type_entry *type, uint64_t first, uint64_t last)
 {
 	bool whole_pages = type->kind != HANDLER_KIND_WRITE || (type->flags & HANDLER_NOT_IN_HARDWARE);
-	struct pgm_range range;
 
 	if (last < first || last >= PGM_MAX_GPA)
 		return BAD_VALUE;
@@ -68,10 +82,7 @@ enum status handler_check_bounds(struct pgm *pgm, const struct handler_type_entr
 		return BAD_VALUE;
 	if (type->kind != HANDLER_KIND_MMIO)
 		return covered_by_memory(pgm, first, last) ? OK : BAD_ADDRESS;
-	for (unsigned i = 0; pgm_range_get(pgm, i, &range); i++)
-		if (range.type != PAGE_MMIO && first < range.base + range.size && last >= range.base)
-			return CONFLICT;
-	return OK;
+	return over_memory(pgm, first, last) ? CONFLICT : OK;
 }
 
 /* Takes o->node out of the tree and its marks off the pages. */

@@ -4,7 +4,7 @@
  * ordinary memory never looks into the tree. The mark is always derived from the tree, never counted up and
  * down; only "off" and "aliased" of a page that one handler covers whole are kept in the record alone.
  *
- * Narrowing drops the table entry and flushes. Widening leaves the entry: it grants less than the record, so the
+ * Narrowing drops the table entry, if there is one, and flushes. Widening leaves the entry: it grants less than the record, so the
  * next access faults and is mapped anew. (Dropped without a flush, a later narrowing would find nothing to flush
  * while a CPU still held the old translation.)
  */
@@ -67,6 +67,8 @@ static void remark_page(struct handler_operation *o, struct block *b, gpa_t page
 	page_record fresh = handler_expected(o->pgm, page, *r, rearm);
 
 	b->special = (uint16_t)(b->special + page_is_special(fresh) - page_is_special(*r));
+	if (page_rights(*r) & ~page_rights(fresh))
+		gather_flush(&o->gather);
 	*r = fresh;
 	handler_slat_follow(o->pgm, page, fresh, &o->gather);
 }

@@ -181,6 +181,12 @@ unsigned handlers_check(struct pgm *pgm, void (*report)(void *context, const cha
 unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
 
 /* range.c */
+/*
+ * For who goes through the table by index, where a change may move the ranges: begins, and tells whether to begin anew.
+ *	do { generation = ranges_begin(pgm); ... } while (ranges_changed(pgm, generation));
+ */
+uint64_t ranges_begin(struct pgm *pgm);
+bool ranges_changed(struct pgm *pgm, uint64_t generation);
 /* The type at an address, PAGE_INVALID where nothing is: pgm_range_find for those who need no more. */
 enum page_type range_type(struct pgm *pgm, gpa_t where);
 /* Nobody answers here but a handler, if one. */

@@ -33,27 +33,35 @@ bool misconfig_wrong(struct pgm *pgm, gpa_t where, page_record record)
 	return (type != PAGE_INVALID && type != PAGE_MMIO) || !pure_mmio(pgm, where);
 }
 
-static bool room(struct pgm *pgm, gpa_t where)
+/*
+ * How many tables a mark at `where` needs: as many as the level at which the walk ends now. Where another CPU makes an upper one
+ * at the same time it counts twice; what others link and drop elsewhere never counts.
+ */
+static unsigned tables_needed(struct pgm *pgm, gpa_t where)
 {
 	unsigned level;
 
 	slat_find(&pgm->slat, where, &level);
-	return !level || pgm->mark_tables < MARK_TABLES;
+	return level;
 }
 
 static void install_locked(struct pgm *pgm, struct block *b, gpa_t where)
 {
-	uint64_t tables = pgm->slat.tables, *entry, none = 0;
+	unsigned needed = tables_needed(pgm, where);
+	uint64_t *entry, none = 0;
 	page_record record = { 0 };
 
 	if (block_kind(b) == BLOCK_DETAILED)
 		record = *page_of(b, where);
-	if (block_kind(b) == BLOCK_LARGE || misconfig_wrong(pgm, where, record) || !room(pgm, where))
+	if (block_kind(b) == BLOCK_LARGE || misconfig_wrong(pgm, where, record))
+		return;
+	if (needed && __atomic_load_n(&pgm->mark_tables, __ATOMIC_RELAXED) >= MARK_TABLES)
 		return;
 	if (slat_entry(&pgm->slat, where, 0, &entry) != OK)
 		return; /* the slow way serves as well */
 	__atomic_store_n(&pgm->marked, true, __ATOMIC_RELEASE);
-	__atomic_fetch_add(&pgm->mark_tables, (uint32_t)(pgm->slat.tables - tables), __ATOMIC_RELAXED);
+	if (needed)
+		__atomic_fetch_add(&pgm->mark_tables, needed, __ATOMIC_RELAXED);
 	if (__atomic_compare_exchange_n(entry, &none, pgm->config.slat->misconfigured, false, __ATOMIC_RELEASE,
 					__ATOMIC_RELAXED))
 		COUNT(pgm, misconfig_marks);

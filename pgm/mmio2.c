@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * MMIO2 regions. A region holds one page record per page: frame, and state MONITORED while the page is
- * clean and tracked, else ALLOCATED. While it's mapped the block's record of the page is the truth, and is copied back
+ * clean and tracked, else ALLOCATED (the machine's dirty log may watch it besides: mmio2_is_dirty()). While it's mapped the block's record of the page is the truth, and is copied back
  * when it's unmapped; so dirty bits survive a move.
  *
  * Records come before the range and go after it: no vcpu ever sees the range without its frames.
@@ -108,15 +108,19 @@ enum status pgm_mmio2_register(struct pgm *pgm, uint64_t size, const char *name,
 	return OK;
 }
 
-/* One page appears in, or goes from, its block; locked and detailed. */
+/*
+ * One page appears in, or goes from, its block; locked and detailed. A pin is the address's, not the page's: it stays behind,
+ * and its owner goes on with the frame, which is the region's as long as that exists.
+ */
 static void show_page(struct pgm *pgm, struct block *b, gpa_t where, const page_record *from, struct gather *gather)
 {
 	page_record *r = page_of(b, where);
 
-	*r = *from;
+	r->bits = from->bits | (r->bits & PAGE_PINNED);
 	b->held++;
 	__atomic_fetch_sub(&pgm->beside_blocks, 1, __ATOMIC_RELAXED);
 	frame_assign(page_frame(*from), where);
+	dirty_written(pgm, where);
 	slat_drop_page(&pgm->slat, where, gather);
 }
 
@@ -124,13 +128,15 @@ static void hide_page(struct pgm *pgm, struct block *b, gpa_t where, page_record
 {
 	page_record *r = page_of(b, where);
 
-	to->bits = r->bits;
+	to->bits = r->bits & ~PAGE_PINNED;
 	page_set_handler(to, HANDLER_NONE);
 	page_set(r, PAGE_ZERO, hpa(0));
+	r->bits &= ~PAGE_WRITTEN;
 	page_set_type(r, PAGE_INVALID);
 	b->held--;
 	__atomic_fetch_add(&pgm->beside_blocks, 1, __ATOMIC_RELAXED);
 	slat_drop_page(&pgm->slat, where, gather);
+	gather_flush(gather);
 }
 
 static void hide_pages(struct pgm *pgm, struct mmio2 *m, gpa_t base, uint64_t count)
@@ -313,23 +319,26 @@ static void visit(struct pgm *pgm, struct mmio2 *m, uint64_t i, struct gather *g
 /* *flag: track from now on; comes back as "was dirty". */
 static void clean_page(struct pgm *pgm, page_record *r, gpa_t where, struct gather *gather, bool *flag)
 {
-	bool dirty = page_get_state(*r) != PAGE_MONITORED;
+	bool dirty = mmio2_is_dirty(*r);
 
 	if (*flag && dirty) {
 		page_set(r, PAGE_MONITORED, page_frame(*r));
-		if (gather)
+		r->bits &= ~PAGE_WRITTEN;
+		if (gather) {
 			slat_drop_page(&pgm->slat, where, gather);
+			gather_flush(gather);
+		}
 	}
 	*flag = dirty;
 }
 
+/* *flag: it's mapped, and its block locked: the machine's log wants to know. */
 static void dirty_page(struct pgm *pgm, page_record *r, gpa_t where, struct gather *gather, bool *flag)
 {
-	(void)pgm;
-	(void)where;
 	(void)gather;
-	(void)flag;
 	mmio2_written(r);
+	if (*flag)
+		dirty_written(pgm, where);
 }
 
 void pgm_mmio2_track(struct pgm *pgm, struct mmio2 *m, bool on)
@@ -338,9 +347,9 @@ void pgm_mmio2_track(struct pgm *pgm, struct mmio2 *m, bool on)
 
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	for (uint64_t i = 0; i < m->pages; i++) {
-		bool track = true;
+		bool flag = on || m->mapped;
 
-		visit(pgm, m, i, &gather, on ? clean_page : dirty_page, &track);
+		visit(pgm, m, i, &gather, on ? clean_page : dirty_page, &flag);
 	}
 	gather_finish(&gather);
 	m->tracked = on;
@@ -399,13 +408,15 @@ enum status pgm_mmio2_read(struct pgm *pgm, struct mmio2 *m, uint64_t offset, vo
 
 enum status pgm_mmio2_write(struct pgm *pgm, struct mmio2 *m, uint64_t offset, const void *from, size_t length)
 {
+	bool mapped = m->mapped;
+
 	if (!inside(m, offset, length))
 		return BAD_ADDRESS;
 	for (uint64_t at = offset; at < offset + length;) {
 		size_t piece = min_u64(PAGE_SIZE - (at & (PAGE_SIZE - 1)), offset + length - at);
 
 		copy_piece(m, at, (uint8_t *)(uintptr_t)from + (at - offset), piece, true);
-		visit(pgm, m, at >> PAGE_SHIFT, NULL, dirty_page, NULL);
+		visit(pgm, m, at >> PAGE_SHIFT, NULL, dirty_page, &mapped);
 		at += piece;
 	}
 	return OK;

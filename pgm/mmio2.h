@@ -46,6 +46,14 @@ enum status pgm_mmio2_write(struct pgm *pgm, struct mmio2 *region, uint64_t offs
 			    size_t length) must_check;
 
 /* ---- PGM's own ---- */
+/*
+ * A page is dirty while it is ALLOCATED, and also when it was when the machine's dirty log began to watch it: then it is
+ * MONITORED for the log's sake, and PAGE_WRITTEN keeps what the region's own tracking knew.
+ */
+static inline bool mmio2_is_dirty(page_record r)
+{
+	return page_get_state(r) != PAGE_MONITORED || (r.bits & PAGE_WRITTEN);
+}
 /* A write to a mapped page, its block locked: it's dirty now, and may be written without a fault. */
 static inline void mmio2_written(page_record *r)
 {

@@ -179,7 +179,7 @@ enum status pgm_unpin(struct pgm *pgm, gpa_t where, bool write, const char *owne
 	if (status == OK) {
 		/* A pinned page's records stay: no collapse, reset or removal takes them (PAGE_PINNED), and pins end before the machine. */
 		panic_unless(block_kind(b) == BLOCK_DETAILED);
-		if (write)
+		if (write && page_has_frame(*page_of(b, page))) /* MMIO2 may have moved away from under it */
 			note_write(pgm, page, page_of(b, page));
 		if (!left)
 			page_of(b, page)->bits &= ~PAGE_PINNED;

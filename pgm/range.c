@@ -23,6 +23,16 @@ static bool read_retry(const struct range_table *t, uint64_t generation)
 	return __atomic_load_n(&t->generation, __ATOMIC_RELAXED) != generation;
 }
 
+uint64_t ranges_begin(struct pgm *pgm)
+{
+	return read_begin(&pgm->ranges);
+}
+
+bool ranges_changed(struct pgm *pgm, uint64_t generation)
+{
+	return read_retry(&pgm->ranges, generation);
+}
+
 static unsigned bounded_count(const struct range_table *t)
 {
 	unsigned count = __atomic_load_n(&t->count, __ATOMIC_RELAXED);
@@ -112,15 +122,42 @@ static enum status range_insert(struct range_table *t, const struct pgm_range *r
 	return OK;
 }
 
+/* The block at or above `at` that has a descriptor, or NULL; *next: where to go on, by block or by directory page. */
+static struct block *next_block(struct pgm *pgm, uint64_t at, uint64_t *next)
+{
+	struct block *b = block_find(pgm, gpa(at));
+	uint64_t step = b ? BLOCK_SIZE : BIT(DIRECTORY_SHIFT);
+
+	*next = align_down(at, step) + step;
+	return b;
+}
+
+/*
+ * Marks of MMIO that were once made here have left their tables under untouched blocks, where a fault may now put a large leaf.
+ * handlers.lock held, and no handler within the range: no mark comes back.
+ */
+static void drop_mark_tables(struct pgm *pgm, const struct pgm_range *range, struct gather *gather)
+{
+	for (uint64_t at = range->base, next; at < range->base + range->size; at = next) {
+		struct block *b = next_block(pgm, at, &next);
+
+		if (!b)
+			continue;
+		block_lock(b);
+		if (block_kind(b) == BLOCK_UNTOUCHED)
+			slat_drop_block(&pgm->slat, gpa(at), gather);
+		block_unlock(b);
+	}
+}
+
 /* Blocks that have records already learn of the new range; records made from now on have it from the table. */
 static void type_records(struct pgm *pgm, const struct pgm_range *range)
 {
 	uint64_t end = range->base + range->size;
 
 	for (uint64_t at = range->base, next; at < end; at = next) {
-		struct block *b = block_find(pgm, gpa(at));
+		struct block *b = next_block(pgm, at, &next);
 
-		next = align_down(at, b ? BLOCK_SIZE : BIT(DIRECTORY_SHIFT)) + (b ? BLOCK_SIZE : BIT(DIRECTORY_SHIFT));
 		if (!b)
 			continue;
 		block_lock(b);
@@ -142,11 +179,15 @@ enum status range_add(struct pgm *pgm, const struct pgm_range *range)
 {
 	uint64_t top = min_u64(PGM_MAX_GPA, pgm->directory_count << DIRECTORY_SHIFT);
 	enum status status = CONFLICT;
+	struct gather gather;
 
 	if (!range->size || !is_aligned(range->base | range->size, PAGE_SIZE) || range->size > top ||
 	    range->base > top - range->size)
 		return BAD_VALUE;
+	gather_begin(&gather, &pgm->flush, &pgm->account);
 	lock_acquire(&pgm->handlers.lock); /* no handler comes between the look and the insertion */
+	if (!handler_within(pgm, range))
+		drop_mark_tables(pgm, range, &gather);
 	lock_acquire(&pgm->lock);
 	if (pgm->removal.active && range->base < pgm->removal.base + pgm->removal.size &&
 	    pgm->removal.base < range->base + range->size)
@@ -155,6 +196,8 @@ enum status range_add(struct pgm *pgm, const struct pgm_range *range)
 		status = range_insert(&pgm->ranges, range);
 	lock_release(&pgm->lock);
 	lock_release(&pgm->handlers.lock);
+	if (gather.flush || gather.count)
+		gather_finish(&gather);
 	if (status == OK) {
 		type_records(pgm, range);
 		misconfig_remove(pgm, range->base, range->base + range->size - 1);

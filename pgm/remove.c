@@ -41,6 +41,7 @@ static enum status begin(struct pgm *pgm, gpa_t base)
 	struct range_table *t = &pgm->ranges;
 	enum status status = NOT_FOUND;
 
+	lock_acquire(&pgm->handlers.lock); /* no handler comes between the look and the removal */
 	lock_acquire(&pgm->lock);
 	for (unsigned i = 0; i < t->count && status == NOT_FOUND; i++) {
 		const struct pgm_range range = t->range[i];
@@ -60,6 +61,7 @@ static enum status begin(struct pgm *pgm, gpa_t base)
 			(void)__atomic_fetch_sub(&pgm->config.ram, range.size, __ATOMIC_RELAXED);
 	}
 	lock_release(&pgm->lock);
+	lock_release(&pgm->handlers.lock);
 	return status;
 }
 

@@ -29,7 +29,7 @@ static enum status drop_tables(struct pgm *pgm)
 	return status;
 }
 
-static void clear_frame(hpa_t frame)
+void reset_clear_frame(hpa_t frame)
 {
 	void *bytes = frame_map(frame);
 
@@ -41,7 +41,7 @@ static void clear_frame(hpa_t frame)
 static uint64_t zero_page(struct pgm *pgm, struct block *b, page_record *r, struct gather *gather)
 {
 	if ((r->bits & PAGE_PINNED) || (pgm->preallocation.pages && page_get_state(*r) != PAGE_SHARED)) {
-		clear_frame(page_frame(*r));
+		reset_clear_frame(page_frame(*r));
 		page_set(r, PAGE_ALLOCATED, page_frame(*r));
 		return PAGE_SIZE;
 	}

@@ -20,4 +20,7 @@ struct reset_state {
 	uint64_t cursor; /* the next block */
 };
 
+/* reset.c: what a reset leaves in place is zero. */
+void reset_clear_frame(hpa_t frame);
+
 #endif

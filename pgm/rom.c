@@ -196,6 +196,7 @@ static void protect_page(struct pgm *pgm, struct rom *rom, struct block *b, gpa_
 	mark(r, mode);
 	rom->mode[i] = (uint8_t)mode;
 	slat_drop_page(&pgm->slat, where, gather);
+	gather_flush(gather);
 	dirty_written(pgm, where); /* it may read as the other copy now */
 }
 
@@ -347,6 +348,20 @@ enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_
 	return status;
 }
 
+static bool is_pinned(struct pgm *pgm, gpa_t where)
+{
+	struct block *b = block_find(pgm, where);
+	bool pinned;
+
+	if (!b)
+		return false;
+	block_lock(b);
+	pinned = block_kind(b) == BLOCK_DETAILED && (page_of(b, where)->bits & PAGE_PINNED);
+	block_unlock(b);
+	return pinned;
+}
+
+/* domain NULL: the machine's end. Else one that was live may have been pinned then, and stays, zeroed. */
 static void free_others(struct pgm *pgm, struct rom *rom, struct flush_domain *domain)
 {
 	struct gather gather;
@@ -355,6 +370,10 @@ static void free_others(struct pgm *pgm, struct rom *rom, struct flush_domain *d
 	for (uint64_t i = 0; i < rom->size >> PAGE_SHIFT; i++) {
 		if (hpa_is_none(rom->other[i]))
 			continue;
+		if (domain && is_pinned(pgm, gpa(rom->base + i * PAGE_SIZE))) {
+			reset_clear_frame(rom->other[i]);
+			continue;
+		}
 		gather_frame(&gather, rom->other[i], ACCOUNT_BASE);
 		rom->other[i] = HPA_NONE;
 		count_other(pgm, -1);

@@ -120,18 +120,17 @@ static void finish_drop(void *context)
 {
 	struct gather *gather = context;
 
-	if (gather->flush || gather->count)
-		gather_finish(gather);
+	gather_flush(gather);
+	gather_finish(gather);
 }
 
 void pgm_tables_drop(struct pgm *pgm)
 {
-	uint32_t marks = __atomic_load_n(&pgm->mark_tables, __ATOMIC_RELAXED);
 	struct gather gather;
 
 	COUNT(pgm, tables_dropped);
+	/* First, and not taken off afterwards: another CPU may drop the same tables. One made meanwhile may count though it goes. */
+	__atomic_store_n(&pgm->mark_tables, 0, __ATOMIC_RELAXED);
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	for_blocks(pgm, visit_drop, finish_drop, &gather);
-	finish_drop(&gather);
-	__atomic_fetch_sub(&pgm->mark_tables, marks, __ATOMIC_RELAXED);
 }

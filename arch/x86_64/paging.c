@@ -16,10 +16,11 @@
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/paging_entry.h"
+#include "arch/x86_64/percpu.h"
 #include "arch/x86_64/spinlock.h"
 
-#define RESERVE_WANTED 3u /* tables that one step can need: PDPT, PD, PT */
-#define RESERVE_ROOM 8u
+#define RESERVE_WANTED 3u                        /* tables that one step can need: PDPT, PD, PT */
+#define RESERVE_ROOM (RESERVE_WANTED + MAX_CPUS) /* each CPU may be just fetching one, having seen too few */
 
 static struct spinlock lock = SPINLOCK(RANK_LEAF, "host page tables");
 static hpa_t reserve[RESERVE_ROOM];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/chunk_map.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/kernel.c mm/map.c mm/prezero.c mm/secret_free.c mm/split.c mm/start.c mm/totals.c lib/format.c
+// sources: mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/chunk_map.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/join.c mm/kernel.c mm/map.c mm/prezero.c mm/secret_free.c mm/split.c mm/start.c mm/totals.c lib/format.c
 /* Whole chunks: given, split, freed, refused; and a GiB of them. */
 #include "test_mm_world.h"
 
@@ -164,11 +164,51 @@ static void test_gib(void **state)
 	quiet();
 }
 
+/*
+ * A chunk that came empty is the spare; used up again, its frames in order behind one block, it is joined to a whole one. When that
+ * is free again it is no spare, though it's empty: whoever drops the spares must leave it to the CPU that clears it.
+ */
+static void test_join_of_the_spare(void **state)
+{
+	struct account *account = open_account(512, 8, 0);
+	uint64_t kernel_free;
+	hpa_t block, frame;
+	bool zero;
+
+	(void)state;
+	assert_int_equal(block_alloc(account, gpa(0), &block, &zero), OK);
+	assert_int_equal(block_split(account, block), OK);
+	for (unsigned i = 0; i < 512; i++)
+		free_one(account, hpa(block.v + i * PAGE_SIZE), ACCOUNT_BASE);
+	for (unsigned i = 0; i < 512; i++) {
+		assert_int_equal(frame_alloc(account, ACCOUNT_BASE, gpa(0), &frame), OK);
+		assert_int_equal(frame.v & ~(BLOCK_SIZE - 1), block.v);
+		frame_assign(frame, gpa(frame.v - block.v));
+	}
+	assert_int_equal(block_join(account, block, gpa(0)), OK);
+	free_block(account, block);
+	kernel_magazine_drain();
+	kernel_free = chunks.kernel_free;
+	quiet();
+	lock_acquire(&chunk_lock);
+	chunk_unlist(chunk_of(block));
+	chunk_of(block)->busy = true; /* just being cleared */
+	chunk_drop_spares();
+	assert_true(chunk_of(block)->busy);
+	chunk_of(block)->busy = false;
+	chunk_relist(chunk_of(block));
+	lock_release(&chunk_lock);
+	assert_int_equal(chunks.kernel_free, kernel_free);
+	close_account(account);
+	quiet();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_give_and_take), cmocka_unit_test(test_split), cmocka_unit_test(test_known_zero),
-		cmocka_unit_test(test_none_left),     cmocka_unit_test(test_gib),
+		cmocka_unit_test(test_give_and_take), cmocka_unit_test(test_split),
+		cmocka_unit_test(test_known_zero),    cmocka_unit_test(test_none_left),
+		cmocka_unit_test(test_gib),           cmocka_unit_test(test_join_of_the_spare),
 	};
 
 	/* The table reaches to 2 GiB, memory at first only to 64 MiB. */

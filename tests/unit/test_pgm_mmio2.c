@@ -269,6 +269,70 @@ static void test_marks(void **state)
 	machine_end_test(pgm);
 }
 
+/* The machine's own log, whatever it rests on, sees writes to the region, and takes nothing from the region's. */
+static void test_under_the_dirty_log(void **state)
+{
+	uint64_t log[8];
+	struct mmio2 *m;
+	struct pgm *pgm = make(&m);
+
+	(void)state;
+	pgm_mmio2_track(pgm, m, true);
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(AT)), OK);
+	assert_int_equal(query(pgm, m), 0);
+	assert_true(guest_write(pgm, AT + 3 * PAGE_SIZE, 1));
+	assert_int_equal(pgm_dirty_start(pgm, DIRTY_WRITE_PROTECT), OK);
+	assert_int_equal(query(pgm, m), 1); /* written before */
+	assert_true(dirty(3));
+	assert_int_equal(query(pgm, m), 0);
+	assert_true(guest_write(pgm, AT + 5 * PAGE_SIZE, 1));
+	assert_int_equal(pgm_check(pgm, print_finding, NULL), 0);
+	assert_int_equal(pgm_dirty_read_and_clear(pgm, align_down(AT, BLOCK_SIZE) >> PAGE_SHIFT, 512, log), OK);
+	for (unsigned i = 0; i < 512; i++)
+		assert_int_equal(log[i / 64] >> i % 64 & 1, i == (AT % BLOCK_SIZE >> PAGE_SHIFT) + 5);
+	assert_int_equal(pgm_dirty_stop(pgm), OK);
+	assert_int_equal(query(pgm, m), 1); /* and the log's reading took nothing away */
+	assert_true(dirty(5));
+	/* What the device writes, and what comes to another place, is in the log as well. */
+	assert_int_equal(pgm_dirty_start(pgm, DIRTY_WRITE_PROTECT), OK);
+	assert_int_equal(pgm_mmio2_write(pgm, m, 7 * PAGE_SIZE, log, 8), OK);
+	assert_int_equal(pgm_check(pgm, print_finding, NULL), 0);
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(AT + 16 * MIB)), OK);
+	assert_int_equal(pgm_check(pgm, print_finding, NULL), 0);
+	assert_int_equal(pgm_dirty_read_and_clear(pgm, align_down(AT + 16 * MIB, BLOCK_SIZE) >> PAGE_SHIFT, 512, log),
+			 OK);
+	assert_int_equal(log[7], ~UINT64_C(0));
+	assert_int_equal(query(pgm, m), 1);
+	assert_true(dirty(7));
+	assert_int_equal(pgm_dirty_stop(pgm), OK);
+	/* Without tracking all count as dirty, watched by the log or not. */
+	pgm_mmio2_track(pgm, m, false);
+	assert_int_equal(pgm_dirty_start(pgm, DIRTY_WRITE_PROTECT), OK);
+	assert_int_equal(query(pgm, m), PAGES);
+	assert_int_equal(pgm_dirty_stop(pgm), OK);
+	machine_end_test(pgm);
+}
+
+/* The region moves away from under a pin: the pin stays with the page where it was made, and ends there. */
+static void test_pinned_and_moved(void **state)
+{
+	struct mmio2 *m;
+	struct pgm *pgm = make(&m);
+	hpa_t frame;
+
+	(void)state;
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(AT)), OK);
+	assert_int_equal(pgm_pin(pgm, gpa(AT), true, "disk", &frame), OK);
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(AT + 8 * MIB)), OK);
+	assert_int_equal(pgm_check(pgm, print_finding, NULL), 0);
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(AT)), OK);
+	assert_int_equal(pgm_check(pgm, print_finding, NULL), 0);
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(AT + 8 * MIB)), OK);
+	assert_int_equal(pgm_unpin(pgm, gpa(AT), true, "disk"), OK);
+	assert_int_equal(page_of(block_find(pgm, gpa(AT)), gpa(AT))->bits, 0);
+	machine_end_test(pgm);
+}
+
 static void test_no_memory(void **state)
 {
 	struct pgm *pgm = machine_of(&pt_npt4, 32 * MIB, true);
@@ -285,9 +349,11 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_map_move_unmap), cmocka_unit_test(test_conflicts), cmocka_unit_test(test_reduce),
-		cmocka_unit_test(test_dirty),          cmocka_unit_test(test_random),    cmocka_unit_test(test_marks),
-		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_map_move_unmap),   cmocka_unit_test(test_conflicts),
+		cmocka_unit_test(test_reduce),           cmocka_unit_test(test_dirty),
+		cmocka_unit_test(test_random),           cmocka_unit_test(test_marks),
+		cmocka_unit_test(test_no_memory),        cmocka_unit_test(test_under_the_dirty_log),
+		cmocka_unit_test(test_pinned_and_moved),
 	};
 
 	machine_world(64 * MIB);

@@ -145,6 +145,31 @@ static void test_reset(void **state)
 	machine_end_test(pgm);
 }
 
+/* A reset gives the RAM copies back, but none that a device still holds: that one is zeroed where it is. */
+static void test_reset_under_a_pin(void **state)
+{
+	struct pgm *pgm = make(&pt_ept4, true);
+	struct frame_info info;
+	hpa_t frame;
+
+	(void)state;
+	assert_int_equal(pgm_rom_protect(pgm, gpa(ROM_AT), ROM_SIZE, ROM_READ_RAM_WRITE_RAM), OK);
+	for (unsigned i = 0; i < 16; i++)
+		guest_put(pgm, ROM_AT + i * PAGE_SIZE, 0x77);
+	assert_int_equal(pgm_pin(pgm, gpa(ROM_AT + 2 * PAGE_SIZE), true, "disk", &frame), OK);
+	reset(pgm, true);
+	frame_describe(frame, &info);
+	assert_int_equal(info.state, FRAME_PRIVATE);
+	assert_int_equal(info.owner, pgm->account.owner);
+	assert_true(is_zero(frame, PAGE_SIZE));
+	assert_int_equal(guest_read(pgm, ROM_AT + 2 * PAGE_SIZE), 0xa2);
+	assert_int_equal(pgm_unpin(pgm, gpa(ROM_AT + 2 * PAGE_SIZE), true, "disk"), OK);
+	reset(pgm, true);
+	frame_describe(frame, &info);
+	assert_int_equal(info.state, FRAME_FREE);
+	machine_end_test(pgm);
+}
+
 static void test_refusals(void **state)
 {
 	struct pgm *pgm = make(&pt_ept4, false);
@@ -169,9 +194,13 @@ static void test_refusals(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_default),        cmocka_unit_test(test_modes),
-		cmocka_unit_test(test_shadow_offsets), cmocka_unit_test(test_locked_exchange),
-		cmocka_unit_test(test_reset),          cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_default),
+		cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_shadow_offsets),
+		cmocka_unit_test(test_locked_exchange),
+		cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_reset_under_a_pin),
 	};
 
 	machine_world(64 * MIB);

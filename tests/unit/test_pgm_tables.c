@@ -134,6 +134,90 @@ static void test_drop_and_marks(void **state)
 	end_pgm(pgm);
 }
 
+static void drop_once_more(void)
+{
+	at_flush = NULL;
+	pgm_tables_drop(pgm);
+}
+
+/* Two processors drop the tables at the same time; marks can still be made. */
+static void test_drop_twice_at_once(void **state)
+{
+	handler_type type;
+	uint64_t marks;
+
+	pgm = make(&pt_ept4);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_MMIO, 0, pass, "", &type), OK);
+	assert_int_equal(pgm_handler_register(pgm, type, gpa(DEVICE), gpa(DEVICE + 4 * MIB - 1), NULL, ""), OK);
+	assert_int_equal(pgm_fault(pgm, gpa(DEVICE), ACCESS_READ), PGM_EMULATE);
+	at_flush = drop_once_more;
+	pgm_tables_drop(pgm);
+	assert_null(at_flush);
+	marks = pgm->counters.misconfig_marks;
+	assert_int_equal(pgm_fault(pgm, gpa(DEVICE + 2 * MIB), ACCESS_READ), PGM_EMULATE);
+	assert_int_equal(pgm->counters.misconfig_marks, marks + 1);
+	end_pgm(pgm);
+}
+
+/*
+ * A mark is no leaf, though it has bits of one: the log, on and off, with and without memory for its bitmap, must leave it as it
+ * is. Without its bit to write it would let the guest execute what lies at the host's address 0.
+ */
+static void log_beside_marks(enum dirty_mode mode, bool memory)
+{
+	static uint64_t bitmap[PAGES / 64];
+	const uint64_t device = 0xb8000;
+	unsigned level;
+	uint64_t *entry;
+	handler_type type;
+
+	pgm = make(&pt_ept4);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_MMIO, 0, pass, "", &type), OK);
+	assert_int_equal(pgm_handler_register(pgm, type, gpa(0xa0000), gpa(0xbffff), NULL, "vga"), OK);
+	guest_put(0x1000, 1);
+	assert_int_equal(pgm_fault(pgm, gpa(device), ACCESS_READ), PGM_EMULATE);
+	entry = slat_find(&pgm->slat, gpa(device), &level);
+	assert_true(misconfig_is_mark(pgm, *entry));
+	assert_int_equal(pgm_dirty_start(pgm, mode), OK);
+	assert_true(misconfig_is_mark(pgm, *entry));
+	if (!memory)
+		inject_arm(MM_SITE_TABLE, 0, 1, 0);
+	guest_put(0x1000, 2);
+	assert_int_equal(pgm_dirty_read_and_clear(pgm, 0, PAGES, bitmap), OK);
+	inject_disarm(MM_SITE_TABLE);
+	assert_true(misconfig_is_mark(pgm, *entry));
+	check_silent(pgm);
+	assert_int_equal(pgm_dirty_stop(pgm), OK);
+	assert_true(misconfig_is_mark(pgm, *entry));
+	end_pgm(pgm);
+}
+
+static void test_log_beside_marks(void **state)
+{
+	for (unsigned memory = 0; memory < 2; memory++) {
+		log_beside_marks(DIRTY_WRITE_PROTECT, memory);
+		log_beside_marks(DIRTY_ACCESSED_DIRTY, memory);
+	}
+}
+
+/* RAM comes where a device's marks once were: the table that they stood in goes. */
+static void test_ram_after_marks(void **state)
+{
+	handler_type type;
+
+	pgm = make(&pt_ept4);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_MMIO, 0, pass, "", &type), OK);
+	assert_int_equal(pgm_handler_register(pgm, type, gpa(8 * GIB), gpa(8 * GIB + 4 * MIB - 1), NULL, ""), OK);
+	assert_int_equal(pgm_fault(pgm, gpa(8 * GIB), ACCESS_READ), PGM_EMULATE);
+	assert_int_equal(pgm_fault(pgm, gpa(8 * GIB + 2 * MIB), ACCESS_READ), PGM_EMULATE);
+	assert_int_equal(pgm_handler_deregister(pgm, gpa(8 * GIB)), OK);
+	assert_int_equal(pgm_add_ram(pgm, gpa(8 * GIB), 4 * MIB, "more"), OK);
+	assert_int_equal(guest_get(8 * GIB), 0);
+	guest_put(8 * GIB + 2 * MIB, 5);
+	assert_int_equal(guest_get(8 * GIB + 2 * MIB), 5);
+	end_pgm(pgm);
+}
+
 static void test_counts(void **state)
 {
 	struct pgm_table_step step[PT_MAX_LEVELS];
@@ -197,9 +281,9 @@ static void test_check_page(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_random_drops),
-		cmocka_unit_test(test_drop_and_marks),
-		cmocka_unit_test(test_counts),
+		cmocka_unit_test(test_random_drops),       cmocka_unit_test(test_drop_and_marks),
+		cmocka_unit_test(test_drop_twice_at_once), cmocka_unit_test(test_ram_after_marks),
+		cmocka_unit_test(test_log_beside_marks),   cmocka_unit_test(test_counts),
 		cmocka_unit_test(test_check_page),
 	};
 
