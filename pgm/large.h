@@ -50,7 +50,7 @@ struct pins {
 
 /* The range on its way out. Under pgm->lock, the cursor is the remover's. */
 struct removal {
-	bool active, ram;
+	bool active;
 	uint64_t base, size, cursor;
 };
 

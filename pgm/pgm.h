@@ -61,8 +61,8 @@ enum status pgm_add_rom(struct pgm *pgm, gpa_t base, uint64_t size, const char *
 enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_t size) must_check;
 
 /*
- * Takes the range that starts at base away, in bounded steps, while vcpus run: call until it is OK (BUSY: more to do, or a page of
- * it is pinned). Its frames come back after the flush. NOT_FOUND; CONFLICT: an access handler lies on it, or another range is
+ * Takes the range of RAM that starts at base away, in bounded steps, while vcpus run: call until it is OK (BUSY: more to do, or a page of
+ * it is pinned). Its frames come back after the flush. NOT_FOUND; NOT_SUPPORTED: not RAM; CONFLICT: an access handler lies on it, or another range is
  * just being removed. One caller at a time.
  */
 enum status pgm_remove_range_step(struct pgm *pgm, gpa_t base) must_check;

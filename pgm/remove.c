@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Taking a range away while vcpus run, in bounded steps.
+ * Taking a range of RAM away while vcpus run, in bounded steps.
  *
  * First the range leaves the table, so whoever looks from now on (always under the block's lock) finds nothing there. Then block by block
  * the records and translations go, and the frames follow after the flush. A vcpu that held a block's lock before us is
@@ -36,17 +36,14 @@ static enum status begin(struct pgm *pgm, gpa_t base)
 
 		if (range.base != base.v)
 			continue;
-		status = has_handler(pgm, &range) ? CONFLICT : OK;
+		status = range.type != PAGE_RAM ? NOT_SUPPORTED : has_handler(pgm, &range) ? CONFLICT : OK;
 		if (status != OK)
 			break;
-		pgm->removal = (struct removal){ .active = true,
-						 .ram = range.type == PAGE_RAM,
-						 .base = range.base,
-						 .size = range.size,
-						 .cursor = range.base };
+		pgm->removal = (struct removal){
+			.active = true, .base = range.base, .size = range.size, .cursor = range.base
+		};
 		range_take_out(t, i);
-		if (range.type == PAGE_RAM)
-			(void)__atomic_fetch_sub(&pgm->config.ram, range.size, __ATOMIC_RELAXED);
+		(void)__atomic_fetch_sub(&pgm->config.ram, range.size, __ATOMIC_RELAXED);
 	}
 	lock_release(&pgm->lock);
 	lock_release(&pgm->handlers.lock);
@@ -174,8 +171,7 @@ static enum status finish(struct pgm *pgm)
 {
 	struct removal *m = &pgm->removal;
 
-	if (m->ram)
-		quota_shrink(pgm, m->size);
+	quota_shrink(pgm, m->size);
 	lock_acquire(&pgm->lock);
 	m->active = false;
 	lock_release(&pgm->lock);

@@ -445,6 +445,9 @@ static void test_remove_refused(void **state)
 	assert_int_equal(pgm_handler_register(pgm, type, gpa(8 * MIB), gpa(8 * MIB + 7), NULL, "x"), OK);
 	assert_int_equal(pgm_remove_range_step(pgm, gpa(MIB)), CONFLICT);
 	assert_int_equal(pgm_handler_deregister(pgm, gpa(8 * MIB)), OK);
+	/* What else there is knows of its range, and goes by its own way. */
+	assert_int_equal(pgm_add_rom(pgm, gpa(RAM + MIB), 2 * PAGE_SIZE, "rom"), OK);
+	assert_int_equal(pgm_remove_range_step(pgm, gpa(RAM + MIB)), NOT_SUPPORTED);
 	assert_int_equal(pgm_remove_range_step(pgm, gpa(MIB)), BUSY);
 	end_pgm(pgm); /* in the midst of it */
 }
