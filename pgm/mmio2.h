@@ -45,7 +45,16 @@ enum status pgm_mmio2_read(struct pgm *pgm, struct mmio2 *region, uint64_t offse
 enum status pgm_mmio2_write(struct pgm *pgm, struct mmio2 *region, uint64_t offset, const void *from,
 			    size_t length) must_check;
 
-/* ---- PGM's own ---- */
+/* ---- PGM's own: mmio2.c and mmio2_access.c ---- */
+struct mmio2 {
+	struct mmio2 *next;
+	char name[PGM_NAME];
+	uint64_t pages, capacity; /* capacity: as registered */
+	bool mapped, tracked;
+	gpa_t base;
+	page_record *page;
+};
+
 /*
  * A page is dirty while it is ALLOCATED, and also when it was when the machine's dirty log began to watch it: then it is
  * MONITORED for the log's sake, and PAGE_WRITTEN keeps what the region's own tracking knew.

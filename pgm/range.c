@@ -205,6 +205,15 @@ enum status range_add(struct pgm *pgm, const struct pgm_range *range)
 	return status;
 }
 
+void range_take_out(struct range_table *t, unsigned index)
+{
+	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	t->count--;
+	memmove(&t->range[index], &t->range[index + 1], (t->count - index) * sizeof(t->range[0]));
+	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
+}
+
 void range_remove(struct pgm *pgm, gpa_t base)
 {
 	struct range_table *t = &pgm->ranges;
@@ -213,13 +222,8 @@ void range_remove(struct pgm *pgm, gpa_t base)
 	lock_acquire(&pgm->lock);
 	while (at < t->count && t->range[at].base != base.v)
 		at++;
-	if (at < t->count) {
-		__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		t->count--;
-		memmove(&t->range[at], &t->range[at + 1], (t->count - at) * sizeof(t->range[0]));
-		__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
-	}
+	if (at < t->count)
+		range_take_out(t, at);
 	lock_release(&pgm->lock);
 }
 

@@ -6,8 +6,6 @@
  * the records and translations go, and the frames follow after the flush. A vcpu that held a block's lock before us is
  * seen by what it left in the record; so nothing of the range survives its block's turn.
  */
-#include <string.h>
-
 #include "pgm/internal.h"
 
 #define EMPTY_BLOCKS 256u /* looked at in one step */
@@ -24,16 +22,6 @@ static bool has_handler(struct pgm *pgm, const struct pgm_range *range)
 	struct pgm_handler_info info;
 
 	return pgm_handler_next(pgm, gpa(range->base), &info) && info.first < range->base + range->size;
-}
-
-/* Takes it out of the table; it is sorted and stays so. pgm->lock held. */
-static void table_remove(struct range_table *t, unsigned index)
-{
-	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	t->count--;
-	memmove(&t->range[index], &t->range[index + 1], (t->count - index) * sizeof(t->range[0]));
-	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
 }
 
 static enum status begin(struct pgm *pgm, gpa_t base)
@@ -56,7 +44,7 @@ static enum status begin(struct pgm *pgm, gpa_t base)
 						 .base = range.base,
 						 .size = range.size,
 						 .cursor = range.base };
-		table_remove(t, i);
+		range_take_out(t, i);
 		if (range.type == PAGE_RAM)
 			(void)__atomic_fetch_sub(&pgm->config.ram, range.size, __ATOMIC_RELAXED);
 	}

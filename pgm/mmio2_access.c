@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a device does with its MMIO2 region: reads and writes by itself, and asks which pages were written. The true record of a page
+ * is the block's while the region is mapped (mmio2.c).
+ */
+#include <string.h>
+
+#include "pgm/internal.h"
+
+/* Visits page i's true record, its block locked while it's mapped. */
+static void visit(struct pgm *pgm, struct mmio2 *m, uint64_t i, struct gather *gather,
+		  void (*what)(struct pgm *, page_record *, gpa_t, struct gather *, bool *), bool *flag)
+{
+	gpa_t where = gpa(m->base.v + (i << PAGE_SHIFT));
+	struct block *b;
+
+	if (!m->mapped) {
+		what(pgm, &m->page[i], where, NULL, flag);
+		return;
+	}
+	b = block_find(pgm, where);
+	block_lock(b);
+	what(pgm, page_of(b, where), where, gather, flag);
+	block_unlock(b);
+}
+
+/* *flag: track from now on; comes back as "was dirty". */
+static void clean_page(struct pgm *pgm, page_record *r, gpa_t where, struct gather *gather, bool *flag)
+{
+	bool dirty = mmio2_is_dirty(*r);
+
+	if (*flag && dirty) {
+		page_set(r, PAGE_MONITORED, page_frame(*r));
+		r->bits &= ~PAGE_WRITTEN;
+		if (gather) {
+			slat_drop_page(&pgm->slat, where, gather);
+			gather_flush(gather);
+		}
+	}
+	*flag = dirty;
+}
+
+/* *flag: it's mapped, and its block locked: the machine's log wants to know. */
+static void dirty_page(struct pgm *pgm, page_record *r, gpa_t where, struct gather *gather, bool *flag)
+{
+	(void)gather;
+	mmio2_written(r);
+	if (*flag)
+		dirty_written(pgm, where);
+}
+
+void pgm_mmio2_track(struct pgm *pgm, struct mmio2 *m, bool on)
+{
+	struct gather gather;
+
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	for (uint64_t i = 0; i < m->pages; i++) {
+		bool flag = on || m->mapped;
+
+		visit(pgm, m, i, &gather, on ? clean_page : dirty_page, &flag);
+	}
+	gather_finish(&gather);
+	m->tracked = on;
+}
+
+enum status pgm_mmio2_query_dirty(struct pgm *pgm, struct mmio2 *m, uint64_t *bitmap, uint64_t bits)
+{
+	struct gather gather;
+
+	if (bits < m->pages)
+		return BAD_VALUE;
+	COUNT(pgm, mmio2_queries);
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	for (uint64_t i = 0; i < m->pages; i++) {
+		uint64_t bit = BIT(i % 64);
+		bool flag = m->tracked;
+
+		visit(pgm, m, i, &gather, clean_page, &flag);
+		bitmap[i / 64] = flag ? bitmap[i / 64] | bit : bitmap[i / 64] & ~bit;
+	}
+	gather_finish(&gather);
+	return OK;
+}
+
+static bool inside(const struct mmio2 *m, uint64_t offset, size_t length)
+{
+	uint64_t size = m->pages << PAGE_SHIFT;
+
+	return offset <= size && length <= size - offset;
+}
+
+static void copy_piece(const struct mmio2 *m, uint64_t at, void *buffer, size_t size, bool write)
+{
+	uint8_t *bytes = frame_map(hpa(page_frame(m->page[at >> PAGE_SHIFT]).v | (at & (PAGE_SIZE - 1))));
+
+	if (write)
+		memcpy(bytes, buffer, size);
+	else
+		memcpy(buffer, bytes, size);
+	frame_unmap(bytes);
+}
+
+enum status pgm_mmio2_read(struct pgm *pgm, struct mmio2 *m, uint64_t offset, void *to, size_t length)
+{
+	(void)pgm;
+	if (!inside(m, offset, length))
+		return BAD_ADDRESS;
+	for (uint64_t at = offset; at < offset + length;) {
+		size_t piece = min_u64(PAGE_SIZE - (at & (PAGE_SIZE - 1)), offset + length - at);
+
+		copy_piece(m, at, (uint8_t *)to + (at - offset), piece, false);
+		at += piece;
+	}
+	return OK;
+}
+
+enum status pgm_mmio2_write(struct pgm *pgm, struct mmio2 *m, uint64_t offset, const void *from, size_t length)
+{
+	bool mapped = m->mapped;
+
+	if (!inside(m, offset, length))
+		return BAD_ADDRESS;
+	for (uint64_t at = offset; at < offset + length;) {
+		size_t piece = min_u64(PAGE_SIZE - (at & (PAGE_SIZE - 1)), offset + length - at);
+
+		copy_piece(m, at, (uint8_t *)(uintptr_t)from + (at - offset), piece, true);
+		visit(pgm, m, at >> PAGE_SHIFT, NULL, dirty_page, &mapped);
+		at += piece;
+	}
+	return OK;
+}
