@@ -10,6 +10,9 @@
 #define CMOS_COUNT 0x60
 #define SCRATCH (8 * MIB)
 #define IOAPIC 0xfec00000u
+#define LAPIC 0xfee00000u
+#define LAPIC_MOVED 0xfeb00000u
+#define APIC_BASE 0x1bu
 
 static uint32_t ioapic_entry(uint32_t line)
 {
@@ -61,6 +64,8 @@ void guest_main(void)
 	check_equal(READ_CR(0) & 0x80000001, 1);
 	check_equal(ioapic_entry(5), 0x10000); /* masked */
 	check_equal(in8(0x92) & 2, 2);
+	check(rdmsr(APIC_BASE) == (LAPIC | 0x900));
+	check_equal(read32(LAPIC + 0x30) & 0xf0, 0x10); /* its version: the page is there, too */
 	for (uint32_t i = 0; i < mib * MIB; i += PAGE) {
 		if (!ram)
 			check_equal(read32(SCRATCH + i), 0);
@@ -70,6 +75,7 @@ void guest_main(void)
 	}
 	write32(IOAPIC + 0x10, 0x35);
 	check_equal(ioapic_entry(5), 0x35);
+	wrmsr(APIC_BASE, LAPIC_MOVED | 0x900);
 	if (failures || n >= times) {
 		print("lived %u times\n", n + 1);
 		return;
