@@ -138,7 +138,7 @@ MUTANTS = [
     # ---- svm, vmx ----
     Mutant("svm-flush-forgotten", "svm/run.c", "if (unlikely(cpu->loaded != svm || vcpu->flush_pending))", "if (unlikely(cpu->loaded != svm))",
            "test_svm_run:flushes_take_a_new_asid_or_the_flush"),
-    Mutant("svm-breakpoints-leak", "svm/run.c", "svm_write_breakpoints(svm->hv.dr);\n\t\tcpu->loaded = svm;", "cpu->loaded = svm;",
+    Mutant("svm-breakpoints-leak", "svm/run.c", "\t\tsvm_write_breakpoints(svm->hv.dr);\n", "",
            "test_svm_run:breakpoints_follow_their_vcpu"),
     Mutant("svm-clean-bits-travel", "svm/run.c", "control->clean = 0; /* it may have run elsewhere since */", "",
            "test_svm_run:moving_to_another_cpu"),
