@@ -231,7 +231,15 @@ static enum pgm_verdict fault_locked(struct pgm *pgm, struct block *b, gpa_t whe
 	}
 }
 
-static enum pgm_verdict fault_inside(struct pgm *pgm, gpa_t where, unsigned access)
+/* Would this first touch need a chunk that must be cleared first? Then a slice of it has been cleared now. */
+static bool clearing_first(struct pgm *pgm, gpa_t where)
+{
+	return pgm->config.large_pages && pgm->config.slat_2m && dirty_mode(pgm) == DIRTY_OFF &&
+	       block_plain(pgm, where) && !block_ready();
+}
+
+/* again: whoever asks comes again if it is resumed too early. */
+static inline enum pgm_verdict fault_inside(struct pgm *pgm, gpa_t where, unsigned access, bool again)
 {
 	enum pgm_verdict verdict;
 	struct gather gather;
@@ -242,6 +250,10 @@ static enum pgm_verdict fault_inside(struct pgm *pgm, gpa_t where, unsigned acce
 	if (unlikely(!b || block_kind(b) == BLOCK_UNTOUCHED)) {
 		if (block_nothing(pgm, where))
 			return device();
+		if (again && (access & ACCESS_WRITE) && clearing_first(pgm, where)) {
+			cause(FAULT_PAGE_ZEROING);
+			return PGM_RESUME;
+		}
 		status = block_get(pgm, where, &b);
 		if (unlikely(status != OK))
 			return out_of(status);
@@ -255,15 +267,15 @@ static enum pgm_verdict fault_inside(struct pgm *pgm, gpa_t where, unsigned acce
 	return verdict;
 }
 
-enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
+static inline enum pgm_verdict counted_fault(struct pgm *pgm, gpa_t where, unsigned access, bool again)
 {
 	struct pgm_vcpu_counters *c = vcpu_counters();
 	enum pgm_verdict verdict;
 
 	c->faults++;
 	c->last_cause = FAULT_SYNC;
-	verdict = fault_inside(pgm, where, access);
-	if (verdict == PGM_NO_MEMORY) {
+	verdict = fault_inside(pgm, where, access, again);
+	if (unlikely(verdict == PGM_NO_MEMORY)) {
 		c->no_memory++;
 		c->last_cause = FAULT_MISC;
 	}
@@ -278,20 +290,12 @@ enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
 	return PGM_EMULATE;
 }
 
-/* Would the fault need a chunk that must be cleared first? Then a slice of it has been cleared now. */
-static bool clearing_first(struct pgm *pgm, gpa_t where)
+enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
 {
-	const struct block *b = block_find(pgm, where);
-
-	if (b && likely(block_kind(b) != BLOCK_UNTOUCHED))
-		return false;
-	return pgm->config.large_pages && pgm->config.slat_2m && dirty_mode(pgm) == DIRTY_OFF &&
-	       block_plain(pgm, where) && !block_ready();
+	return counted_fault(pgm, where, access, false);
 }
 
 enum pgm_verdict pgm_guest_fault(struct pgm *pgm, gpa_t where, unsigned access)
 {
-	if ((access & ACCESS_WRITE) && unlikely(clearing_first(pgm, where)))
-		return PGM_RESUME;
-	return pgm_fault(pgm, where, access);
+	return counted_fault(pgm, where, access, true);
 }

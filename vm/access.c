@@ -289,14 +289,18 @@ enum exit_action exit_slat_misconfig(struct vcpu *vcpu)
 static enum pgm_verdict take_fault(struct vcpu *vcpu, gpa_t where, unsigned access)
 {
 	struct pgm *pgm = vcpu->machine->pgm;
-	uint64_t since = rdtsc();
+	uint64_t since = rdtsc(), spent;
 	enum pgm_verdict verdict;
 
 	if (unlikely(__atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED)))
 		verdict = pgm_a20_fault(pgm, where, access);
 	else
 		verdict = pgm_guest_fault(pgm, where, access);
-	schedule_note(STRETCH_FAULT, since);
+	spent = rdtsc() - since;
+	if (unlikely(spent > vcpu->longest_fault)) {
+		vcpu->longest_fault = spent;
+		schedule_note(STRETCH_FAULT, since);
+	}
 	return verdict;
 }
 

@@ -77,6 +77,7 @@ struct vcpu {
 	uint64_t quick_accesses;              /* to devices, without the emulator */
 	uint64_t exit_ticks[EXIT_KIND_COUNT]; /* host TSC from exit to entry, while WATCH_CYCLES is on */
 	struct pgm_vcpu_counters counters;
+	uint64_t longest_fault;             /* host TSC, of second-level faults */
 	uint64_t run_ticks, runs, last_ran; /* host TSC spent running */
 	char park_text[80];
 	uint64_t parked_until; /* host TSC at which to try again */

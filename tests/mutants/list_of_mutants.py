@@ -72,7 +72,7 @@ MUTANTS = [
            "test_pgm_fault:test_free_after_flush"),
 
     # ---- pgm: pages, faults, physical access ----
-    Mutant("zero-page-writable", "pgm/page.c", "if (page_get_state(r) == PAGE_ALLOCATED && handler", "if (handler",
+    Mutant("zero-page-writable", "pgm/internal.h", "(page_get_state(record) == PAGE_ALLOCATED ? ACCESS_WRITE : 0)", "ACCESS_WRITE",
            "test_pgm_fault:test_read_small"),
     Mutant("handler-page-writable", "pgm/page.c", "handler < HANDLER_WRITE &&", "handler <= HANDLER_WRITE &&",
            "test_pgm_handlers:test_write_on_zero"),
