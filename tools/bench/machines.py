@@ -109,7 +109,7 @@ def run_quire(target, folder):
     logs = [(f"log{way}", "off", "4k", way) for way in target.ways] + [("split", "on", "2m", "wp")]
     config = CONFIG + "".join(LOG_MACHINE.format(name=n, large=l, size=s, way=w) for n, l, s, w in logs)
     disk = os.path.join(folder, "quire.img")
-    image.build(disk, os.path.join(BUILD, "BOOTX64.EFI"), config, files)
+    image.build(disk, os.path.join(BUILD, "release/BOOTX64.EFI"), config, files)
     machine = target.start(folder, disk)
     quire = Quire(machine)
 

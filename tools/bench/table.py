@@ -72,28 +72,30 @@ LIMIT = 0.4  # of KVM's cost
 HELD_BY = {
     "cpuid": "the round trip itself: VMREADs of reason, RIP, length and interruptibility, all registers saved, CR2, the clock "
              "against the deadline, and the requests looked at with a locked exchange.",
-    "out_pit": "the round trip (about 150) with two VMREADs more, the port table's two loads, the devices' lock with its rank "
-               "kept by the debug build (20), the PIT's clock, and a look at the timers' queue.",
+    "out_pit": "the round trip (about 150) with two VMREADs more, the port table's two loads, the devices' lock, "
+               "the PIT's clock, and a look at the timers' queue.",
     "in_pic": "as OUT 0x43, without the clock.",
     "ioapic_read": "some 20 VMREADs more than CPUID, for flags, control registers and four segments (190 with what surrounds "
                    "them), the instruction's bytes fetched anew from guest memory under its block's lock (130), checks and decoding "
                    "(180), handler lookup and call (200), the device under the machine's lock (120).",
     "tpr_write": "as the IOAPIC read.",
     "page_write": "524 of it is clearing the frame; 170 the share of a refill of the reserve, 32 frames at a time, which takes "
-                  "each from its chunk by itself; the rest is the fault, its locks' ranks and four levels of table.",
+                  "each from its chunk by itself; the rest is the fault, what it counts, and four levels of table.",
     "page_write_after_read": "as the first write.",
     "page_there": "the fault, for 16 pages at once.",
+    "block_write-": "four faults instead of one, and as many looks at a free chunk: the clearing goes in slices of 512 KiB, so that "
+                    "no fault keeps interrupts off for long.",
     "block_there": "the fault: one exit, one entry written; four levels of table are looked through twice, to find "
                    "whether the leaf stands and to write it.",
     "log_write_pml": "no exit at all: it is one end of a time slice that fell into the row.",
     "log_write_ad": "as with PML.",
     "log_write_wp": "a whole fault per page: record, bitmap, entry. KVM's fast path changes the entry only.",
-    "log_read_wp": "record and entry are two places to change per page.",
+    "log_read_wp": "record and entry are two places to change per page, and an entry may be the mark of a device's page.",
     "log_read_pml": "the clearing of one entry's bit by a locked instruction, and the page noted from the processor's list.",
     "log_read_ad": "the search for dirty bits in all entries of the machine.",
-    "log_on_wp": "record and entry are two places to change per page.",
-    "log_on_pml": "one locked instruction per entry, and a loop around it.",
-    "log_on_ad": "one locked instruction per entry, and a loop around it.",
+    "log_on_wp": "as reading.",
+    "log_on_pml": "one locked instruction per entry, a look whether it is the mark of a device's page, and a loop around it.",
+    "log_on_ad": "as with PML.",
 }
 
 
