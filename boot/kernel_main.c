@@ -25,7 +25,7 @@
 #include "vm/schedule.h"
 
 #define MINIMUM_MEMORY (64 * MIB)
-#define MONITOR_POLL_NS UINT64_C(10000000)
+#define MONITOR_POLL_NS CONSOLE_PATIENCE_NS /* asleep, too, it must not miss what is typed */
 #define AP_POLL_NS UINT64_C(1000000000)
 
 const struct hv_ops *hv;
