@@ -44,7 +44,6 @@ class Machine:
 
     name = ""
     guard = 120  # seconds that `expect` waits when not told otherwise
-    burst, pause = 4096, 0  # bytes sent at once, and seconds between
 
     def __init__(self, folder, image, **options):
         self.folder, self.image, self.options = folder, image, options
@@ -92,10 +91,9 @@ class Machine:
         data = data.encode() if isinstance(data, str) else data
         while data:
             try:
-                data = data[os.write(self._in, data[:self.burst]):]
+                data = data[os.write(self._in, data):]
             except OSError as error:
                 raise MachineEnded(f"{self.name} takes no input: {error}\n{self.tail()}") from None
-            time.sleep(self.pause)
 
     @property
     def log(self):
