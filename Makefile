@@ -12,8 +12,8 @@ MAKEFLAGS += --no-print-directory
 JOBS := $(shell nproc)
 
 ROOMS := arch/x86_64 lib mm pgm vmx svm vm dev monitor
-C_SOURCES := $(wildcard $(addsuffix /*.c,$(ROOMS))) $(filter-out boot/efi%,$(wildcard boot/*.c))
-ASM_SOURCES := $(wildcard $(addsuffix /*.asm,$(ROOMS))) $(wildcard boot/*.asm)
+C_SOURCES := $(wildcard $(foreach r,$(ROOMS),$r/*.c $r/*/*.c)) $(filter-out boot/efi%,$(wildcard boot/*.c))
+ASM_SOURCES := $(wildcard $(foreach r,$(ROOMS),$r/*.asm $r/*/*.asm)) $(wildcard boot/*.asm)
 ASM_SOURCES := $(filter-out boot/efi%,$(ASM_SOURCES))
 OBJECTS := $(C_SOURCES:%.c=$(B)/%.o) $(ASM_SOURCES:%.asm=$(B)/%.asm.o)
 
@@ -63,10 +63,10 @@ $(B)/kernel.elf: $(OBJECTS) linker.ld
 	@objcopy --strip-debug $@ $(B)/kernel.stripped
 
 # ACPI bytecode of the guests' DSDT.
-$(B)/vm/dsdt.hex: vm/dsdt.asl
+$(B)/vm/load/dsdt.hex: vm/load/dsdt.asl
 	@mkdir -p $(@D)
-	@iasl -oa -p $(B)/vm/dsdt -tc $< >$(B)/vm/dsdt.log 2>&1 || { cat $(B)/vm/dsdt.log; exit 1; }
-$(B)/vm/acpi.o: $(B)/vm/dsdt.hex
+	@iasl -oa -p $(B)/vm/load/dsdt -tc $< >$(B)/vm/load/dsdt.log 2>&1 || { cat $(B)/vm/load/dsdt.log; exit 1; }
+$(B)/vm/load/acpi.o: $(B)/vm/load/dsdt.hex
 
 # The kernel's image and the default configuration, carried inside the UEFI program.
 $(B)/boot/efi_kernel.o: boot/efi_kernel.asm $(B)/kernel.elf boot/default.conf
@@ -123,8 +123,8 @@ $(B)/unit/test_%: $$(call unit_objects,test_$$*,obj)
 	@echo "  UNIT  $@"
 	@$(CC) $(SANITIZE) -o $@ $(filter %.o,$^) -lcmocka -lpthread
 
-# vm/acpi.c includes what iasl makes of the DSDT.
-$(B)/unit/test_load $(B)/fuzz/fuzz_loader: $(B)/vm/dsdt.hex
+# vm/load/acpi.c includes what iasl makes of the DSDT.
+$(B)/unit/test_load $(B)/fuzz/fuzz_loader: $(B)/vm/load/dsdt.hex
 
 test-unit: $(UNIT) $(TSAN) ## unit tests only (host build, sanitizers)
 	@for t in $(UNIT) $(TSAN); do echo "== $$t"; ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The configuration as the UEFI program sees it: bytes, and the files that they name. Which keys
- * exist and what they mean is the kernel's matter (vm/config.h); here the keys kernel, initrd and modules
+ * exist and what they mean is the kernel's matter (vm/config/config.h); here the keys kernel, initrd and modules
  * are looked for in every section, each file is loaded once, and mistakes are passed over, since
  * the kernel tells them better.
  */

@@ -21,8 +21,8 @@
 #include "mm/secret_free.h"
 #include "monitor/monitor.h"
 #include "pgm/pgm.h"
-#include "vm/load.h"
-#include "vm/schedule.h"
+#include "vm/load/load.h"
+#include "vm/machine/schedule.h"
 
 #define MINIMUM_MEMORY (64 * MIB)
 #define MONITOR_POLL_NS CONSOLE_PATIENCE_NS /* asleep, too, it must not miss what is typed */

@@ -3,8 +3,8 @@
 #ifndef DEV_IRQ_H
 #define DEV_IRQ_H
 
-#include "dev/ioapic.h"
-#include "dev/pic.h"
+#include "dev/apic/ioapic.h"
+#include "dev/legacy/pic.h"
 
 /* Embedded in the machine. Either may still be NULL while the machine is put together. */
 struct irq_router {

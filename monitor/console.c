@@ -8,9 +8,9 @@
 #include "arch/x86_64/host.h"
 #include "lib/bits.h"
 #include "lib/format.h"
-#include "monitor/guest_lines.h"
-#include "monitor/held.h"
-#include "vm/machine.h"
+#include "monitor/text/guest_lines.h"
+#include "monitor/text/held.h"
+#include "vm/machine/machine.h"
 
 #define OUTPUT_STEP 1024u
 #define TYPED_SIZE 256u

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "monitor/line.h"
+#include "monitor/text/line.h"
 
 #define CONSOLE_SWITCH 0x1d /* Ctrl-] */
 

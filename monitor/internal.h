@@ -3,7 +3,7 @@
 #ifndef MONITOR_INTERNAL_H
 #define MONITOR_INTERNAL_H
 
-#include "monitor/output.h"
+#include "monitor/text/output.h"
 
 #define QUIRE_VERSION "0.1"
 

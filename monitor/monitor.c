@@ -9,11 +9,11 @@
 #include <string.h>
 
 #include "arch/x86_64/host.h"
-#include "monitor/command.h"
+#include "monitor/command/command.h"
 #include "monitor/console.h"
 #include "monitor/internal.h"
-#include "monitor/line.h"
-#include "vm/machine.h"
+#include "monitor/text/line.h"
+#include "vm/machine/machine.h"
 
 #define PROMPT "quire> "
 #define INPUT_STEP 64u

@@ -13,16 +13,16 @@
 #include "lib/memory.h"
 #include "mm/frame.h"
 #include "mm/map.h"
-#include "pgm/a20.h"
-#include "pgm/dirty_log.h"
-#include "pgm/handler.h"
-#include "pgm/large.h"
-#include "pgm/misconfig.h"
-#include "pgm/mmio2.h"
+#include "pgm/shadow/a20.h"
+#include "pgm/dirty/internal.h"
+#include "pgm/handler/handler.h"
+#include "pgm/page/large.h"
+#include "pgm/slat/misconfig.h"
+#include "pgm/range/mmio2.h"
 #include "pgm/pgm.h"
 #include "pgm/reset.h"
-#include "pgm/rom.h"
-#include "pgm/slat.h"
+#include "pgm/range/rom.h"
+#include "pgm/slat/slat.h"
 
 /* The directory: one page of 256 descriptors per 512 MiB of guest-physical space. */
 #define DIRECTORY_SHIFT 29
@@ -162,7 +162,7 @@ enum status phys_read_past(struct pgm *pgm, gpa_t from, void *to, size_t length)
 enum status phys_write_past(struct pgm *pgm, gpa_t to, const void *from, size_t length, unsigned way) must_check;
 
 /*
- * phys_handler.c: an access within one page of which a handler may cover some or all. *served tells how many bytes
+ * handler/access.c: an access within one page of which a handler may cover some or all. *served tells how many bytes
  * were done before an error.
  */
 enum status handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length, enum pgm_origin origin,
@@ -172,12 +172,12 @@ enum status handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t
 /* Does an armed handler want a write to any of these bytes? */
 bool handler_wants_write(struct pgm *pgm, gpa_t where, size_t length);
 
-/* handler_mark_check.c */
+/* check/mark.c */
 /* What is wrong with this record's mark, or NULL. handlers.lock and the block's lock held. */
 const char *handler_check_page(struct pgm *pgm, gpa_t page, page_record r);
 unsigned handlers_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
 
-/* check_sums.c: part of pgm_check(). No lock held. */
+/* check/sums.c: part of pgm_check(). No lock held. */
 unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
 
 /* range.c */

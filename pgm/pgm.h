@@ -14,7 +14,7 @@
 #include "mm/account.h"
 #include "mm/gather.h"
 #include "pgm/counters.h"
-#include "pgm/page.h"
+#include "pgm/page/page.h"
 
 #define PGM_MAX_RANGES 64u
 #define PGM_NAME 16u

@@ -3,7 +3,7 @@
  * Physical access by the hypervisor itself: devices, loaders, guest-table walks, the emulator.
  *
  * Memory is copied under the block's lock, so no frame can be taken away under the copy. An access may
- * cross pages and ranges; it is cut at page ends. What a handler covers goes to phys_handler.c.
+ * cross pages and ranges; it is cut at page ends. What a handler covers goes to handler/access.c.
  */
 #include <string.h>
 

@@ -2,7 +2,7 @@
 /*
  * Page-table formats as data. A radix table of any kind is described by one constant
  * struct pt_format: its levels, the meaning of its bits, what must be zero. One walker
- * (pgm/walk.c) reads every guest format, one mapper (pgm/slat.c) writes the second-level ones.
+ * (pgm/walk.c) reads every guest format, one mapper (pgm/slat/slat.c) writes the second-level ones.
  *
  * Levels count from the leaf: 0 is the table of 4 KiB entries, 1 of 2 MiB (4 MiB in 32-bit
  * paging), 2 of 1 GiB, 3 of 512 GiB, 4 of 256 TiB.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/decode.c vm/decode_steps.c vm/decode_vector.c vm/decode_table.c vm/emulate.c vm/emulate_alu.c vm/emulate_arithmetic.c vm/emulate_bits.c vm/emulate_control.c vm/emulate_memory.c vm/emulate_move.c vm/emulate_port.c vm/emulate_shift.c vm/emulate_stack.c vm/emulate_string.c vm/emulate_table.c
+// sources: vm/emulate/*.c
 /*
  * libFuzzer target: any bytes, in any mode, with any registers and segments. The input is registers, then code. Checked:
  * no access out of bounds (sanitizers), no transfer beyond 64 bytes, bounded work, and that a fault changes nothing but
@@ -11,8 +11,8 @@
 #include <string.h>
 
 #include "arch/x86_64/registers.h"
-#include "vm/decode.h"
-#include "vm/emulate.h"
+#include "vm/emulate/decode.h"
+#include "vm/emulate/emulate.h"
 
 const struct hv_ops *hv;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The hypervisor's page walker against the processor's. In each paging mode random tables, registers and accesses:
- * the hypervisor says beforehand what will happen (vm/test_call.h), then the access is made, and everything
+ * the hypervisor says beforehand what will happen (vm/vcpu/test_call.h), then the access is made, and everything
  * must be as it said: the value, or the fault with its error code and address, and each entry afterwards.
  *
  * A walk has tables of its own for each case of a batch; linear addresses from 0 on are the guest's own

@@ -7,7 +7,7 @@
 #define MMU_H
 
 #include "guest.h"
-#include "../../vm/test_call.h"
+#include "../../vm/vcpu/test_call.h"
 
 #define READ 1u
 #define WRITE 2u

@@ -1,5 +1,5 @@
 ; SPDX-License-Identifier: Apache-2.0
-; One access under a changed second-level entry (vm/test_call.h): the call, the access, the call that ends it, with
+; One access under a changed second-level entry (vm/vcpu/test_call.h): the call, the access, the call that ends it, with
 ; no other memory touched in between but this page of code.
 
 %define TEST_CALL_SLAT 0x51570002

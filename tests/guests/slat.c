@@ -2,13 +2,13 @@
 /*
  * Second-level entries of every kind against the processor: each combination of rights, memory types and size, each
  * single bit, at every level, read, written and executed through. The hypervisor says what it makes of the entry, and what
- * came of the access (vm/test_call.h).
+ * came of the access (vm/vcpu/test_call.h).
  *
  * "level=" is the level of the leaf that the configuration leads to: 0 with large_pages = off, else 1.
  */
 #include "guest.h"
 
-#include "../../vm/test_call.h"
+#include "../../vm/vcpu/test_call.h"
 
 #define TARGET (32 * MIB) /* a block of its own */
 #define BITS_HIGH 0x8000000000000000ull

@@ -13,8 +13,8 @@
 #include <cmocka.h>
 
 #include "lib/bits.h"
-#include "vm/config.h"
-#include "vm/config_keys.h"
+#include "vm/config/config.h"
+#include "vm/config/keys.h"
 
 static struct quire_config config;
 static char told[16384];

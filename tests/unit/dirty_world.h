@@ -60,7 +60,7 @@ QUIET gpa_t address_of(uint64_t page)
 	return gpa(page << PAGE_SHIFT);
 }
 
-/* As vm/machine_start.c's: returns when no processor is in the guest with older translations. */
+/* As vm/machine/start.c's: returns when no processor is in the guest with older translations. */
 QUIET void fake_sync(struct flush_domain *domain, uint64_t generation)
 {
 	for (unsigned i = 0; i < cpus_used; i++) {

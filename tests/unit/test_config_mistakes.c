@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // sources: lib/ini.c lib/format.c lib/status.c
-// sources: vm/config_parse.c vm/config_mistake.c vm/config_keys.c vm/config_value.c vm/config_check.c
+// sources: vm/config/parse.c vm/config/mistake.c vm/config/keys.c vm/config/value.c vm/config/check.c
 /* vm/config: each mistake must be told with its line and key, and cost its own section only. */
 #include "config_helper.h"
 

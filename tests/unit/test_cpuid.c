@@ -21,7 +21,7 @@ static struct cpuid_result full_cpuid(uint32_t leaf, uint32_t subleaf)
 	return r;
 }
 #define cpuid(leaf, subleaf) full_cpuid(leaf, subleaf)
-#include "vm/cpuid.c"
+#include "vm/vcpu/cpuid.c"
 #undef cpuid
 
 struct features features;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/decode.c vm/decode_steps.c vm/decode_vector.c vm/decode_table.c
+// sources: vm/emulate/decode*.c
 /*
  * The decoder against Zydis: a million random byte strings that Zydis accepts, and more than a million instructions that
  * compilers made. Zydis is loaded at run time (libzydis4.0), so the build needs only its headers. QUIRE_DECODE_CASES sets
@@ -26,7 +26,7 @@
 
 #include <Zydis/Zydis.h>
 
-#include "vm/decode.h"
+#include "vm/emulate/decode.h"
 
 static __typeof__(&ZydisDecoderInit) zydis_init;
 static __typeof__(&ZydisDecoderDecodeInstruction) zydis_decode;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/a20.c dev/apic_bus.c dev/debug_ports.c dev/fw_cfg.c dev/i8042.c dev/ioapic.c dev/irq.c dev/lapic.c dev/lapic_access.c dev/lapic_timer.c dev/pic.c dev/pic_chip.c dev/pit.c dev/pit_counter.c dev/pm.c dev/port92.c dev/ports.c dev/reset_port.c dev/rtc.c dev/rtc_cmos.c dev/rtc_time.c dev/timer.c dev/uart.c dev/uart_receive.c
+// sources: dev/legacy/a20.c dev/apic/bus.c dev/debug_ports.c dev/fw_cfg.c dev/legacy/i8042.c dev/apic/ioapic.c dev/irq.c dev/apic/lapic.c dev/apic/lapic_access.c dev/apic/lapic_timer.c dev/legacy/pic.c dev/legacy/pic_chip.c dev/legacy/pit.c dev/legacy/pit_counter.c dev/pm.c dev/legacy/port92.c dev/ports.c dev/legacy/reset_port.c dev/legacy/rtc.c dev/legacy/rtc_cmos.c dev/legacy/rtc_time.c dev/timer.c dev/legacy/uart.c dev/legacy/uart_receive.c
 /*
  * A whole machine's devices under random accesses, under the sanitizers: nothing may be read or written out of bounds,
  * no call may take unbounded work, and what the APIC says is deliverable must follow from its registers.
@@ -16,15 +16,15 @@
 #include "dev/clock.h"
 #include "dev/debug_ports.h"
 #include "dev/fw_cfg.h"
-#include "dev/i8042.h"
+#include "dev/legacy/i8042.h"
 #include "dev/irq.h"
-#include "dev/lapic.h"
-#include "dev/pit.h"
+#include "dev/apic/lapic.h"
+#include "dev/legacy/pit.h"
 #include "dev/pm.h"
-#include "dev/port92.h"
-#include "dev/reset_port.h"
-#include "dev/rtc.h"
-#include "dev/uart.h"
+#include "dev/legacy/port92.h"
+#include "dev/legacy/reset_port.h"
+#include "dev/legacy/rtc.h"
+#include "dev/legacy/uart.h"
 
 #define STEPS 300000u
 #define TRACE 32u

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/lapic.c dev/lapic_timer.c dev/lapic_access.c dev/apic_bus.c dev/ioapic.c dev/irq.c dev/pic.c dev/pic_chip.c dev/ports.c dev/timer.c
+// sources: dev/apic/lapic.c dev/apic/lapic_timer.c dev/apic/lapic_access.c dev/apic/bus.c dev/apic/ioapic.c dev/irq.c dev/legacy/pic.c dev/legacy/pic_chip.c dev/ports.c dev/timer.c
 /* Local APICs, IOAPIC and the messages between them, by the manual. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,7 +10,7 @@
 #include "common/fake_bus.h"
 #include "dev/clock.h"
 #include "dev/irq.h"
-#include "dev/lapic.h"
+#include "dev/apic/lapic.h"
 
 #define TSC_HZ UINT64_C(2500000000)
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/a20.c dev/port92.c dev/i8042.c dev/reset_port.c dev/pm.c dev/fw_cfg.c dev/ports.c dev/timer.c
+// sources: dev/legacy/a20.c dev/legacy/port92.c dev/legacy/i8042.c dev/legacy/reset_port.c dev/pm.c dev/fw_cfg.c dev/ports.c dev/timer.c
 /* The small devices: A20, resets, keyboard controller, ACPI registers, fw_cfg. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,10 +10,10 @@
 #include "common/fake_bus.h"
 #include "dev/clock.h"
 #include "dev/fw_cfg.h"
-#include "dev/i8042.h"
+#include "dev/legacy/i8042.h"
 #include "dev/pm.h"
-#include "dev/port92.h"
-#include "dev/reset_port.h"
+#include "dev/legacy/port92.h"
+#include "dev/legacy/reset_port.h"
 
 static struct fake_bus fake;
 static struct a20 a20;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/pic.c dev/pic_chip.c dev/ports.c dev/timer.c
+// sources: dev/legacy/pic.c dev/legacy/pic_chip.c dev/ports.c dev/timer.c
 /* The pair of 8259As, by its data sheet. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "common/fake_bus.h"
-#include "dev/pic.h"
+#include "dev/legacy/pic.h"
 
 static struct fake_bus fake;
 static struct pic *pic;

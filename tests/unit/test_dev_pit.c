@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/pit.c dev/pit_counter.c dev/ports.c dev/timer.c
+// sources: dev/legacy/pit.c dev/legacy/pit_counter.c dev/ports.c dev/timer.c
 /* The 8254's modes and port 0x61, tick by tick as the data sheet draws them. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,8 +9,8 @@
 
 #include "common/fake_bus.h"
 #include "dev/clock.h"
-#include "dev/pit.h"
-#include "dev/pit_counter.h"
+#include "dev/legacy/pit.h"
+#include "dev/legacy/pit_counter.h"
 
 static struct fake_bus fake;
 static struct pit *pit;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/rtc.c dev/rtc_cmos.c dev/rtc_time.c dev/ports.c dev/timer.c
+// sources: dev/legacy/rtc.c dev/legacy/rtc_cmos.c dev/legacy/rtc_time.c dev/ports.c dev/timer.c
 /* The MC146818: calendar, number forms, update cycle, interrupts. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,8 +10,8 @@
 
 #include "common/fake_bus.h"
 #include "dev/clock.h"
-#include "dev/rtc.h"
-#include "dev/rtc_time.h"
+#include "dev/legacy/rtc.h"
+#include "dev/legacy/rtc_time.h"
 
 #define BASE UINT64_C(1709210096) /* Thursday 2024-02-29 12:34:56 */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/uart.c dev/uart_receive.c dev/ports.c dev/timer.c
+// sources: dev/legacy/uart.c dev/legacy/uart_receive.c dev/ports.c dev/timer.c
 /* The 16550A, as its data sheet and Linux's probe expect it. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,7 +9,7 @@
 #include <linux/serial_reg.h>
 
 #include "common/fake_bus.h"
-#include "dev/uart.h"
+#include "dev/legacy/uart.h"
 
 #define COM 0x3f8
 

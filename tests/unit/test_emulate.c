@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/decode.c vm/decode_steps.c vm/decode_vector.c vm/decode_table.c vm/emulate.c vm/emulate_alu.c vm/emulate_arithmetic.c vm/emulate_bits.c vm/emulate_control.c vm/emulate_memory.c vm/emulate_move.c vm/emulate_port.c vm/emulate_shift.c vm/emulate_stack.c vm/emulate_string.c vm/emulate_table.c
+// sources: vm/emulate/*.c
 /*
  * What the comparison with a processor can't show: segmentation, pages and faults, repetition that yields, ports and
  * their rights, completion (RF, TF, shadow), fetching. Memory is 1 MiB of linear addresses from 0 with a flag per page.
@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "arch/x86_64/registers.h"
-#include "vm/emulate.h"
+#include "vm/emulate/emulate.h"
 
 const struct hv_ops *hv;
 

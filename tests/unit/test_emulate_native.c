@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/decode.c vm/decode_steps.c vm/decode_vector.c vm/decode_table.c vm/emulate.c vm/emulate_alu.c vm/emulate_arithmetic.c vm/emulate_bits.c vm/emulate_control.c vm/emulate_memory.c vm/emulate_move.c vm/emulate_port.c vm/emulate_shift.c vm/emulate_stack.c vm/emulate_string.c vm/emulate_table.c
+// sources: vm/emulate/*.c
 /*
  * The emulator against the processor that runs the test: random forms of the instructions, random operands, the same
  * registers and memory on both sides; then registers, defined flags, memory and #DE must be the same.
@@ -17,7 +17,7 @@
 #include <sys/mman.h>
 
 #include "arch/x86_64/registers.h"
-#include "vm/emulate.h"
+#include "vm/emulate/emulate.h"
 
 #define MEMORY 4096u
 #define CF RFLAGS_CF

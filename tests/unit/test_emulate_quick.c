@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/decode.c vm/decode_steps.c vm/decode_vector.c vm/decode_table.c vm/emulate.c vm/emulate_alu.c vm/emulate_arithmetic.c vm/emulate_bits.c vm/emulate_control.c vm/emulate_memory.c vm/emulate_move.c vm/emulate_port.c vm/emulate_shift.c vm/emulate_stack.c vm/emulate_string.c vm/emulate_table.c
+// sources: vm/emulate/*.c
 /*
  * The short way for moves against the emulator: random instructions in random states, in memory whose code changes under
  * the decoder's cache all the time. Either the short way ends in the emulator's very state, or it refuses and has
@@ -16,8 +16,8 @@
 #include <string.h>
 
 #include "arch/x86_64/registers.h"
-#include "vm/emulate.h"
-#include "vm/emulate_quick.h"
+#include "vm/emulate/emulate.h"
+#include "vm/emulate/quick.h"
 
 const struct hv_ops *hv;
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: lib/format.c monitor/command.c monitor/parse.c monitor/output.c monitor/output_json.c
+// sources: lib/format.c monitor/command/command.c monitor/text/parse.c monitor/text/output.c monitor/text/output_json.c
 /* From a line to a command, with tables of the test's own: names of two words, arguments, and commands that go on. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,8 +9,8 @@
 #include <cmocka.h>
 
 #include "lib/bits.h"
-#include "monitor/command.h"
-#include "vm/machine.h"
+#include "monitor/command/command.h"
+#include "vm/machine/machine.h"
 
 static char shown[4096];
 static unsigned steps, cancelled_steps;

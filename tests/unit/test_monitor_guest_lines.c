@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: monitor/guest_lines.c monitor/held.c lib/format.c
+// sources: monitor/text/guest_lines.c monitor/text/held.c lib/format.c
 /* A guest's output in lines: ends, splits, what is taken out; and the store of held lines. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,8 +10,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "monitor/guest_lines.h"
-#include "monitor/held.h"
+#include "monitor/text/guest_lines.h"
+#include "monitor/text/held.h"
 
 static char got[65536];
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: monitor/line.c
+// sources: monitor/text/line.c
 /*
  * The line editor over a fake terminal of one long row: after every key the row must show prompt and text, with the
  * cursor where the editor thinks it is. Random keys against a plain model of the text.
@@ -13,7 +13,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "monitor/line.h"
+#include "monitor/text/line.h"
 
 #define PROMPT "quire> "
 

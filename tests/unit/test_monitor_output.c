@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: monitor/output.c monitor/output_json.c lib/format.c
+// sources: monitor/text/output.c monitor/text/output_json.c lib/format.c
 /* The same data in text and in JSON; escaping of whatever bytes. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,8 +10,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "monitor/output.h"
-#include "monitor/output_json.h"
+#include "monitor/text/output.h"
+#include "monitor/text/output_json.h"
 
 static char written[8192];
 static size_t length;

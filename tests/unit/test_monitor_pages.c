@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c lib/hash.c monitor/page_walk.c monitor/duplicates.c monitor/dump.c monitor/output.c monitor/output_json.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c lib/hash.c monitor/command/page_walk.c monitor/command/duplicates.c monitor/command/dump.c monitor/text/output.c monitor/text/output_json.c
 /* What goes through a machine's pages: the walk, the count of equal pages, and the dump, which is read back. */
 #include "common/pgm_world.h"
 
 #include "lib/format.h"
 #include "lib/hash.h"
-#include "monitor/command.h"
-#include "monitor/dump.h"
-#include "monitor/duplicates.h"
-#include "monitor/page_walk.h"
+#include "monitor/command/command.h"
+#include "monitor/command/dump.h"
+#include "monitor/command/duplicates.h"
+#include "monitor/command/page_walk.h"
 
 #define RAM (16 * MIB)
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: monitor/parse.c
+// sources: monitor/text/parse.c
 /* Words, numbers and patterns of the command line; globs against a slow but plain matcher. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,7 +10,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "monitor/parse.h"
+#include "monitor/text/parse.h"
 
 static void expect_words(const char *line, const char *joined)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
 /* The integrity check finds what is broken: each kind of damage is done, found, and undone. */
 #include "common/pgm_world.h"
-#include "pgm/tables.h"
+#include "pgm/slat/tables.h"
 
 #define LARGE (4 * MIB)
 #define DETAILED (8 * MIB)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
 /*
  * Another CPU has taken translations away and not flushed yet: their entries are gone, and processors still use them. Who
  * relies on nobody having them any more finds nothing to take away, and must flush all the same.
  */
 #include "common/pgm_world.h"
-#include "pgm/tables.h"
+#include "pgm/slat/tables.h"
 
 #define RAM (32 * MIB)
 #define AT UINT64_C(0x800000)

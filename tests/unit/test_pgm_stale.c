@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
 /*
  * Attack 3: free before flush. Two processors made of C run a guest: each keeps translations and, like real ones, pointers
  * to last-level tables until it is told to flush. Meanwhile a third collapses their blocks, takes ranges away and brings
@@ -51,7 +51,7 @@ static uint64_t avoided;        /* atomic: a block's number */
 		}                                                                                                      \
 	} while (0)
 
-/* As vm/machine_start.c's: returns when every processor has left the guest, or will flush before it enters. */
+/* As vm/machine/start.c's: returns when every processor has left the guest, or will flush before it enters. */
 static void sync_processors(struct flush_domain *domain, uint64_t generation)
 {
 	for (unsigned i = 0; i < VCPUS; i++) {

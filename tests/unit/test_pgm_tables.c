@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
 /* Second-level tables looked at, counted and dropped: what the guest reads stays, and every table comes back. */
 #include "common/pgm_world.h"
-#include "pgm/tables.h"
+#include "pgm/slat/tables.h"
 
 #define RAM (32 * MIB)
 #define PAGES (RAM / PAGE_SIZE)

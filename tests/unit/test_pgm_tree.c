@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: pgm/handler_tree.c pgm/handler_lookup.c pgm/handler_check.c lib/format.c
+// sources: pgm/handler/tree.c pgm/handler/lookup.c pgm/check/handler.c lib/format.c
 // threads
 /*
  * The tree of handlers against a sorted array: 65,536 of them in several orders of coming and going, random mixes,
@@ -17,7 +17,7 @@
 #include <cmocka.h>
 
 #include "lib/bits.h"
-#include "pgm/handler.h"
+#include "pgm/handler/handler.h"
 #include "pgm/pgm.h"
 
 #define MANY 65536u

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/access.c vm/mmio.c vm/interrupts.c vm/step.c vm/emulate.c vm/emulate_*.c vm/decode.c vm/decode_*.c lib/format.c
+// sources: vm/vcpu/access.c vm/vcpu/mmio.c vm/vcpu/interrupts.c vm/vcpu/step.c vm/emulate/*.c lib/format.c
 /*
  * Second-level faults and events, with the emulator itself above a physical memory played by the test: 64 KiB of RAM, and
  * a device's register at DEVICE that reads otherwise each time.
@@ -15,12 +15,12 @@
 
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/registers.h"
-#include "pgm/a20.h"
-#include "pgm/misconfig.h"
+#include "pgm/shadow/a20.h"
+#include "pgm/slat/misconfig.h"
 #include "pgm/walk.h"
-#include "vm/board.h"
-#include "vm/schedule.h"
-#include "vm/vcpu.h"
+#include "vm/machine/board.h"
+#include "vm/machine/schedule.h"
+#include "vm/vcpu/vcpu.h"
 
 #define DEVICE 0xfee00000u
 #define RIP 0x1000u

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/control.c vm/debug.c vm/msr.c vm/step.c lib/status.c
+// sources: vm/vcpu/control.c vm/vcpu/debug.c vm/vcpu/msr.c vm/vcpu/step.c lib/status.c
 /*
  * Exits for registers: control and debug registers, MSRs, and the step over the instruction that exited. Memory, the
  * emulator and the local APIC are played by the test; a privileged instruction would end it.
@@ -13,11 +13,11 @@
 #include <string.h>
 
 #include "arch/x86_64/registers.h"
-#include "dev/lapic.h"
+#include "dev/apic/lapic.h"
 #include "pgm/walk.h"
-#include "vm/board.h"
-#include "vm/decode.h"
-#include "vm/vcpu.h"
+#include "vm/machine/board.h"
+#include "vm/emulate/decode.h"
+#include "vm/vcpu/vcpu.h"
 
 static enum status no_load(struct hv_vcpu *vcpu, uint32_t groups);
 static void load(struct hv_vcpu *vcpu, uint32_t groups)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/run.c
+// sources: vm/vcpu/run.c
 /*
  * The run loop against a backend played by the test: what it is given to run with, and when it is to be woken. The
  * host's clock runs at three ticks a nanosecond, as processors do and emulators don't.
@@ -15,10 +15,10 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/registers.h"
-#include "dev/lapic.h"
-#include "pgm/tables.h"
-#include "vm/board.h"
-#include "vm/vcpu.h"
+#include "dev/apic/lapic.h"
+#include "pgm/slat/tables.h"
+#include "vm/machine/board.h"
+#include "vm/vcpu/vcpu.h"
 
 #define TICKS_PER_NS 3u
 

@@ -108,9 +108,9 @@ COMMAND = re.compile(r'^\t\{ "([a-z ]+)", "', re.M)
 def manual_row(tree):
     """The manual names every key of quire.conf and every command of the monitor."""
     manual = tree.text.get("docs/manual.md", "")
-    names = [("key", name) for name in KEY.findall(tree.bare.get("vm/config_keys.c", ""))]
+    names = [("key", name) for name in KEY.findall(tree.bare.get("vm/config/keys.c", ""))]
     for path in sorted(tree.bare):
-        if path.startswith("monitor/commands_"):
+        if path.startswith("monitor/command/"):
             names += [("command", name) for name in COMMAND.findall(tree.bare[path])]
     missing = [f"{kind} {name}" for kind, name in names if not re.search(rf"`{re.escape(name)}\b", manual)]
     return Row("keys and commands not in docs/manual.md", f"{len(missing)} of {len(names)}", "0", not missing, hard=True,

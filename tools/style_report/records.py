@@ -11,7 +11,7 @@ PAGE, BLOCK_PAGES = 4096, 512
 # Sizes come from the kernel's own headers, through the compiler.
 PROBE = """
 #include "mm/chunk.h"
-#include "pgm/page.h"
+#include "pgm/page/page.h"
 const unsigned long probe[] = { sizeof(page_record), sizeof(struct block), sizeof(frame_record), sizeof(struct chunk) };
 """
 

@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vm/load.h"
-#include "vm/load_internal.h"
-#include "vm/vcpu.h"
+#include "vm/load/load.h"
+#include "vm/load/internal.h"
+#include "vm/vcpu/vcpu.h"
 
 static struct machine load_machine;
 static struct config_machine load_config;

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The local APIC of one virtual processor: xAPIC page, x2APIC MSRs, timer. Intel SDM vol. 3 chapter 11 (APIC).
+ *
+ * The struct is open so that lapic_pending() is one load; only dev/lapic*.c and dev/apic/bus.c touch its members.
+ */
+#ifndef DEV_APIC_LAPIC_H
+#define DEV_APIC_LAPIC_H
+
+#include "dev/apic/bus.h"
+#include "dev/bus.h"
+
+#define LAPIC_TIMER_HZ UINT64_C(1000000000) /* before the divider; CPUID leaf 0x15 reports it as the crystal */
+#define LAPIC_DEFAULT_BASE UINT64_C(0xfee00000)
+#define LAPIC_PAGE_SIZE 4096u
+
+#define LAPIC_NOTHING (-1)
+#define LAPIC_EXTINT 256 /* the PICs ask: take the vector from pic_acknowledge(), don't call lapic_accept() */
+
+#define APIC_BASE_BSP 0x100u
+#define APIC_BASE_X2APIC 0x400u
+#define APIC_BASE_ENABLE 0x800u
+
+#define LAPIC_MSR_BASE 0x1bu
+#define LAPIC_MSR_TSC_DEADLINE 0x6e0u
+#define LAPIC_MSR_X2APIC_FIRST 0x800u
+#define LAPIC_MSR_X2APIC_LAST 0x8ffu
+
+enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
+
+/* The processor as its APIC sees it. context is the one given at creation. */
+struct lapic_host {
+	void (*kick)(void *context); /* something became deliverable: look at lapic_pending() soon */
+	void (*nmi)(void *context);
+	void (*init)(void *context); /* the APIC has been reset already */
+	void (*sipi)(void *context, uint8_t vector);
+	uint64_t (*tsc)(void *context); /* the guest's time stamp counter now */
+};
+
+struct lapic {
+	int deliverable;              /* what lapic_pending() returns; kept by lapic_update() */
+	uint8_t irr_words, isr_words; /* which words of irr[] and isr[] aren't zero */
+	uint32_t irr[8], isr[8], tmr[8];
+	uint32_t tpr, svr, id, ldr, dfr;
+	uint64_t base;        /* IA32_APIC_BASE */
+	uint32_t esr, errors; /* as last latched; since then */
+	uint32_t icr_low, icr_high;
+	uint32_t lvt[LVT_COUNT];
+	bool lint[2];
+
+	uint32_t initial_count, divide; /* divide configuration register as written */
+	uint64_t count_start;           /* nanosecond at which the timer held initial_count */
+	bool counting;
+	uint64_t tsc_deadline; /* 0: disarmed */
+	uint64_t tsc_hz;       /* 0: no TSC-deadline mode */
+	struct dev_timer timer;
+
+	struct bus *bus;
+	struct apic_bus *apic_bus;
+	struct lapic *next;
+	const struct lapic_host *host;
+	void *context;
+};
+
+/* tsc_hz: the guest's TSC frequency (up to 18 GHz), 0 without TSC-deadline mode. NO_MEMORY, BAD_VALUE. */
+enum status lapic_create(struct bus *bus, struct apic_bus *apic_bus, uint32_t id, bool bootstrap, uint64_t tsc_hz,
+			 const struct lapic_host *host, void *context, struct lapic **out) must_check;
+void lapic_destroy(struct lapic *lapic);
+/* Power-on: enabled at the default base, all entries masked. */
+void lapic_reset(struct lapic *lapic);
+/* What firmware leaves behind on the bootstrap processor: enabled, LINT0 = ExtINT, LINT1 = NMI. */
+void lapic_set_virtual_wire(struct lapic *lapic);
+
+/* The vector to inject now, LAPIC_EXTINT, or LAPIC_NOTHING. RFLAGS.IF and shadows are the caller's to look at. */
+static inline int lapic_pending(const struct lapic *lapic)
+{
+	return lapic->deliverable;
+}
+
+/* The processor takes the vector that lapic_pending() named: from IRR to ISR. */
+void lapic_accept(struct lapic *lapic, uint8_t vector);
+/* Level of LINT0 (the PICs' INTR) or LINT1. */
+void lapic_set_lint(struct lapic *lapic, unsigned pin, bool level);
+
+uint64_t lapic_cr8(const struct lapic *lapic);
+/* value 0..15, checked by the caller. */
+void lapic_set_cr8(struct lapic *lapic, uint64_t value);
+
+/* The page at IA32_APIC_BASE; device is the accessing processor's struct lapic. */
+extern const struct mmio_ops lapic_mmio_ops;
+/* IA32_APIC_BASE, IA32_TSC_DEADLINE, x2APIC MSRs. BAD_VALUE: the guest gets #GP. The base's width is for the caller to check, and its page for it to place. */
+enum status lapic_msr_read(struct lapic *lapic, uint32_t msr, uint64_t *value) must_check;
+enum status lapic_msr_write(struct lapic *lapic, uint32_t msr, uint64_t value) must_check;
+/* The guest's TSC was set: deadlines lie elsewhere now. */
+void lapic_tsc_changed(struct lapic *lapic);
+
+/* For apic/bus.c. */
+bool lapic_addressed(const struct lapic *lapic, uint32_t destination, bool logical, bool wide);
+bool lapic_accepts(const struct lapic *lapic);
+uint8_t lapic_processor_priority(const struct lapic *lapic);
+bool lapic_receive(struct lapic *lapic, const struct apic_message *message);
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the local APIC share. Register numbers are offsets in the page divided by 16, as in MSR numbers. */
+#ifndef DEV_APIC_LAPIC_INTERNAL_H
+#define DEV_APIC_LAPIC_INTERNAL_H
+
+#include "dev/apic/lapic.h"
+#include "lib/bits.h"
+
+enum lapic_register {
+	APIC_ID = 0x02,
+	APIC_VERSION = 0x03,
+	APIC_TPR = 0x08,
+	APIC_APR = 0x09,
+	APIC_PPR = 0x0a,
+	APIC_EOI = 0x0b,
+	APIC_RRD = 0x0c,
+	APIC_LDR = 0x0d,
+	APIC_DFR = 0x0e,
+	APIC_SVR = 0x0f,
+	APIC_ISR = 0x10,
+	APIC_TMR = 0x18,
+	APIC_IRR = 0x20,
+	APIC_ESR = 0x28,
+	APIC_ICR_LOW = 0x30,
+	APIC_ICR_HIGH = 0x31,
+	APIC_LVT = 0x32,
+	APIC_INITIAL_COUNT = 0x38,
+	APIC_CURRENT_COUNT = 0x39,
+	APIC_DIVIDE = 0x3e,
+	APIC_SELF_IPI = 0x3f,
+};
+
+#define SVR_ENABLE 0x100u
+#define SVR_NO_EOI_BROADCAST 0x1000u
+#define SVR_WRITABLE 0x11ffu
+#define LVT_MASKED 0x10000u
+#define LVT_MODE(entry) ((entry) >> 8 & 7u)
+#define LVT_TIMER_MODE(entry) ((entry) >> 17 & 3u)
+#define ESR_SEND_ILLEGAL 0x20u
+#define ESR_RECEIVE_ILLEGAL 0x40u
+#define ESR_ILLEGAL_REGISTER 0x80u
+#define FIRST_LEGAL_VECTOR 16u
+
+/* Version 0x14, six entries in the LVT, EOI broadcasts can be suppressed. */
+#define VERSION_VALUE (0x14u | (LVT_COUNT - 1) << 16 | 1u << 24)
+
+enum timer_mode { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE };
+
+static inline bool lapic_enabled(const struct lapic *lapic)
+{
+	return lapic->base & APIC_BASE_ENABLE;
+}
+
+static inline bool lapic_x2apic(const struct lapic *lapic)
+{
+	return (lapic->base & (APIC_BASE_ENABLE | APIC_BASE_X2APIC)) == (APIC_BASE_ENABLE | APIC_BASE_X2APIC);
+}
+
+/* lapic.c: recomputes deliverable after a change of IRR, ISR, TPR, LINT0 or an enable bit. */
+void lapic_update(struct lapic *lapic);
+/* The same, and kicks the processor if there is something new for it. */
+void lapic_update_and_kick(struct lapic *lapic);
+void lapic_raise(struct lapic *lapic, uint8_t vector, bool level);
+void lapic_raise_lvt(struct lapic *lapic, enum lapic_lvt entry);
+void lapic_error(struct lapic *lapic, uint32_t bit);
+void lapic_end_of_interrupt(struct lapic *lapic);
+/* As after INIT: everything but the id and the base. */
+void lapic_clear(struct lapic *lapic);
+
+/* lapic_timer.c */
+void lapic_timer_fire(void *device, uint64_t now);
+void lapic_timer_stop(struct lapic *lapic);
+void lapic_timer_set_count(struct lapic *lapic, uint32_t count);
+void lapic_timer_set_divide(struct lapic *lapic, uint32_t value);
+/* The timer's LVT entry changed from old. */
+void lapic_timer_mode_changed(struct lapic *lapic, uint32_t old);
+uint32_t lapic_timer_current(const struct lapic *lapic);
+void lapic_timer_set_deadline(struct lapic *lapic, uint64_t deadline);
+
+#endif

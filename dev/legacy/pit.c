@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The 8254 of a PC: counter 0 raises interrupt line 0, counter 1 is free, counter 2 is gated by port 0x61 and
+ * its OUT is read there.
+ *
+ * Only counter 0 needs a timer, and only for the rising edges of OUT, since the line is edge triggered: each
+ * becomes a pulse. Edges that fell due while the machine did not run become one. The edges' times come from tick
+ * numbers, so they don't drift.
+ */
+#include "dev/legacy/pit.h"
+#include "dev/clock.h"
+#include "dev/legacy/pit_counter.h"
+#include "lib/bits.h"
+#include "lib/memory.h"
+
+#define COUNTERS 3u
+#define CONTROL_PORT 0x43
+#define FIRST_PORT 0x40
+#define SPEAKER_PORT 0x61
+#define TIMER_LINE 0
+#define READ_BACK 3u
+#define SPEAKER_GATE 0x01u
+#define SPEAKER_WRITABLE 0x0fu
+#define SPEAKER_REFRESH 0x10u
+#define SPEAKER_OUT 0x20u
+#define REFRESH_TICKS 18u /* memory refresh every 15 microseconds */
+
+struct pit {
+	struct bus *bus;
+	struct pit_counter counters[COUNTERS];
+	uint8_t speaker;
+	struct dev_timer timer;
+};
+
+static uint64_t now_tick(const struct pit *pit)
+{
+	return clock_ticks(pit->bus->now(pit->bus->context), PIT_HZ);
+}
+
+/* Arms the timer for counter 0's next rising edge after `tick`, but not before `earliest` nanoseconds. */
+static void schedule(struct pit *pit, uint64_t tick, uint64_t earliest)
+{
+	uint64_t rise = pit_counter_next_rise(&pit->counters[0], tick);
+
+	if (rise == UINT64_MAX)
+		timer_cancel(&pit->bus->timers, &pit->timer);
+	else
+		timer_arm(&pit->bus->timers, &pit->timer, max_u64(clock_time(rise, PIT_HZ), earliest));
+}
+
+static void edge(void *device, uint64_t now)
+{
+	struct pit *pit = device;
+
+	pit->bus->set_irq(pit->bus->context, TIMER_LINE, false);
+	pit->bus->set_irq(pit->bus->context, TIMER_LINE, true);
+	schedule(pit, clock_ticks(now, PIT_HZ), now + TIMER_MINIMUM_PERIOD);
+}
+
+/* Counter 0 was touched: its line and its next edge are new. */
+static void counter_changed(struct pit *pit, unsigned index, uint64_t tick)
+{
+	if (index)
+		return;
+	pit->bus->set_irq(pit->bus->context, TIMER_LINE, pit_counter_output(&pit->counters[0], tick));
+	schedule(pit, tick, 0);
+}
+
+static void control(struct pit *pit, uint8_t value, uint64_t tick)
+{
+	unsigned index = value >> 6;
+
+	if (index == READ_BACK) {
+		for (unsigned i = 0; i < COUNTERS; i++) {
+			if (!(value & 2u << i))
+				continue;
+			if (!(value & 0x20))
+				pit_counter_latch(&pit->counters[i], tick);
+			if (!(value & 0x10))
+				pit_counter_latch_status(&pit->counters[i], tick);
+		}
+	} else if ((value >> 4 & 3) == PIT_LATCH) {
+		pit_counter_latch(&pit->counters[index], tick);
+	} else {
+		pit_counter_control(&pit->counters[index], value, tick);
+		counter_changed(pit, index, tick);
+	}
+}
+
+static uint32_t pit_read(void *device, uint16_t port, unsigned size)
+{
+	struct pit *pit = device;
+
+	if (port == CONTROL_PORT)
+		return 0xff; /* write only */
+	return pit_counter_read(&pit->counters[port - FIRST_PORT], now_tick(pit));
+}
+
+static void pit_write(void *device, uint16_t port, unsigned size, uint32_t value)
+{
+	struct pit *pit = device;
+	uint64_t tick = now_tick(pit);
+
+	if (port == CONTROL_PORT) {
+		control(pit, (uint8_t)value, tick);
+		return;
+	}
+	pit_counter_write(&pit->counters[port - FIRST_PORT], (uint8_t)value, tick);
+	counter_changed(pit, port - FIRST_PORT, tick);
+}
+
+static uint32_t speaker_read(void *device, uint16_t port, unsigned size)
+{
+	struct pit *pit = device;
+	uint64_t tick = now_tick(pit);
+
+	return pit->speaker | (tick / REFRESH_TICKS & 1 ? SPEAKER_REFRESH : 0) |
+	       (pit_counter_output(&pit->counters[2], tick) ? SPEAKER_OUT : 0);
+}
+
+static void speaker_write(void *device, uint16_t port, unsigned size, uint32_t value)
+{
+	struct pit *pit = device;
+
+	pit->speaker = value & SPEAKER_WRITABLE;
+	pit_counter_set_gate(&pit->counters[2], value & SPEAKER_GATE, now_tick(pit));
+}
+
+static const struct port_ops pit_ops = { .widest = 1, .read = pit_read, .write = pit_write };
+static const struct port_ops speaker_ops = { .widest = 1, .read = speaker_read, .write = speaker_write };
+
+/* The data sheet leaves the state after power-on open; ours is mode 0 with no count loaded. */
+void pit_reset(struct pit *pit)
+{
+	timer_cancel(&pit->bus->timers, &pit->timer);
+	for (unsigned i = 0; i < COUNTERS; i++) {
+		pit->counters[i] = (struct pit_counter){ .gate = i != 2, .count = 65536 };
+		pit_counter_control(&pit->counters[i], PIT_LOW_HIGH << 4, now_tick(pit));
+	}
+	pit->speaker = 0;
+	pit->bus->set_irq(pit->bus->context, TIMER_LINE, false);
+}
+
+enum status pit_create(struct bus *bus, struct pit **out)
+{
+	struct pit *pit = heap_alloc(sizeof(*pit));
+	enum status status;
+
+	if (!pit)
+		return NO_MEMORY;
+	pit->bus = bus;
+	pit->timer = (struct dev_timer){ .fire = edge, .device = pit };
+	pit_reset(pit);
+	status = port_register(bus, FIRST_PORT, 4, &pit_ops, pit, "pit");
+	if (status == OK)
+		status = port_register(bus, SPEAKER_PORT, 1, &speaker_ops, pit, "speaker");
+	if (status != OK) {
+		pit_destroy(pit);
+		return status;
+	}
+	*out = pit;
+	return OK;
+}
+
+void pit_destroy(struct pit *pit)
+{
+	if (!pit)
+		return;
+	timer_cancel(&pit->bus->timers, &pit->timer);
+	port_unregister(pit->bus, FIRST_PORT, 4, pit);
+	port_unregister(pit->bus, SPEAKER_PORT, 1, pit);
+	heap_free(pit, sizeof(*pit));
+}

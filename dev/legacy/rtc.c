@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The MC146818 (Motorola data sheet). The time is an offset to the machine's clock, not something that ticks: registers are made
+ * from it when they are read. While the guest has stopped the clock (SET, or the divider in reset) the registers
+ * are plain memory, and starting it again makes a new offset of them.
+ *
+ * The three interrupt flags are found out when somebody looks (sync()); a timer is armed only for flags that are
+ * enabled and not set yet, and none while the line is up, since it stays up until register C is read.
+ */
+#include "dev/legacy/rtc.h"
+#include "dev/clock.h"
+#include "dev/legacy/rtc_cmos.h"
+#include "dev/legacy/rtc_time.h"
+#include "lib/bits.h"
+#include "lib/memory.h"
+
+#define INDEX_PORT 0x70
+#define CRYSTAL_HZ 32768u
+#define UPDATE_WARNING UINT64_C(244000) /* UIP rises this long before the update */
+
+#define A_UPDATING 0x80u
+#define A_DIVIDER 0x70u
+#define A_DIVIDER_NORMAL 0x20u
+#define A_RATE 0x0fu
+#define B_SET 0x80u
+#define C_REQUEST 0x80u
+#define C_PERIODIC 0x40u /* the enable bits in register B lie at the same places */
+#define C_ALARM 0x20u
+#define C_UPDATE 0x10u
+#define C_FLAGS (C_PERIODIC | C_ALARM | C_UPDATE)
+#define D_VALID 0x80u
+
+struct rtc {
+	struct bus *bus;
+	uint8_t index, cmos[CMOS_SIZE]; /* registers A, B and C stand in it; the time only while it is stopped */
+	uint64_t base_seconds; /* at nanosecond base_time of the machine's clock, which may lie before 0 (mod 2^64) */
+	uint64_t base_time;
+	uint64_t synced; /* up to when the flags are known */
+	bool level;
+	struct dev_timer timer;
+};
+
+static uint64_t now(const struct rtc *rtc)
+{
+	return rtc->bus->now(rtc->bus->context);
+}
+
+static bool divider_runs(uint8_t a)
+{
+	return (a & A_DIVIDER) == A_DIVIDER_NORMAL;
+}
+
+static bool running(const struct rtc *rtc)
+{
+	return !(rtc->cmos[REGISTER_B] & B_SET) && divider_runs(rtc->cmos[REGISTER_A]);
+}
+
+static uint64_t seconds_at(const struct rtc *rtc, uint64_t time)
+{
+	return rtc->base_seconds + (time - rtc->base_time) / NANOSECONDS;
+}
+
+/* Puts the time as it is now into the registers. */
+static void store_time(struct rtc *rtc)
+{
+	struct rtc_time time = rtc_time_split(seconds_at(rtc, now(rtc)));
+
+	rtc->cmos[SECONDS] = rtc_encode(rtc->cmos, time.second);
+	rtc->cmos[MINUTES] = rtc_encode(rtc->cmos, time.minute);
+	rtc->cmos[HOURS] = rtc_encode_hour(rtc->cmos, time.hour);
+	rtc->cmos[WEEKDAY] = rtc_encode(rtc->cmos, time.weekday);
+	rtc->cmos[DAY] = rtc_encode(rtc->cmos, time.day);
+	rtc->cmos[MONTH] = rtc_encode(rtc->cmos, time.month);
+	rtc->cmos[YEAR] = rtc_encode(rtc->cmos, time.year % 100);
+	rtc->cmos[CENTURY] = rtc_encode(rtc->cmos, time.year / 100);
+}
+
+/* Takes the time from the registers; the phase of the second stays. */
+static void load_time(struct rtc *rtc)
+{
+	struct rtc_time time = {
+		.second = rtc_decode(rtc->cmos, rtc->cmos[SECONDS]),
+		.minute = rtc_decode(rtc->cmos, rtc->cmos[MINUTES]),
+		.hour = rtc_decode_hour(rtc->cmos, rtc->cmos[HOURS]),
+		.day = rtc_decode(rtc->cmos, rtc->cmos[DAY]),
+		.month = rtc_decode(rtc->cmos, rtc->cmos[MONTH]),
+		.year = rtc_decode(rtc->cmos, rtc->cmos[CENTURY]) * 100 + rtc_decode(rtc->cmos, rtc->cmos[YEAR]) % 100,
+	};
+
+	rtc->base_time += (now(rtc) - rtc->base_time) / NANOSECONDS * NANOSECONDS;
+	rtc->base_seconds = rtc_time_join(time);
+}
+
+/* ---- interrupts ---- */
+
+/* Crystal ticks per periodic interrupt; 0 for none. Rates 1 and 2 repeat 8 and 9. */
+static uint64_t period_ticks(const struct rtc *rtc)
+{
+	unsigned rate = rtc->cmos[REGISTER_A] & A_RATE;
+
+	if (!rate || !divider_runs(rtc->cmos[REGISTER_A]))
+		return 0;
+	return UINT64_C(1) << ((rate < 3 ? rate + 7 : rate) - 1);
+}
+
+/* When the next flag that is enabled will be set. */
+static uint64_t next_event(const struct rtc *rtc, uint64_t time)
+{
+	uint8_t wanted = rtc->cmos[REGISTER_B] & (uint8_t)~rtc->cmos[REGISTER_C] & C_FLAGS;
+	uint64_t period = period_ticks(rtc), second = seconds_at(rtc, time), next = NEVER, alarm;
+
+	if (wanted & C_PERIODIC && period)
+		next = clock_time((clock_ticks(time, CRYSTAL_HZ) / period + 1) * period, CRYSTAL_HZ);
+	if (!running(rtc))
+		return next;
+	if (wanted & C_UPDATE)
+		next = min_u64(next, rtc->base_time + (second + 1 - rtc->base_seconds) * NANOSECONDS);
+	if (wanted & C_ALARM && (alarm = rtc_next_alarm(rtc->cmos, second)) != NEVER)
+		next = min_u64(next, rtc->base_time + (alarm - rtc->base_seconds) * NANOSECONDS);
+	return next;
+}
+
+/* Line and timer as the flags have it. */
+static void update(struct rtc *rtc)
+{
+	uint8_t *c = &rtc->cmos[REGISTER_C];
+	bool level = *c & rtc->cmos[REGISTER_B] & C_FLAGS;
+	uint64_t next = level ? NEVER : next_event(rtc, now(rtc));
+
+	*c = (*c & C_FLAGS) | (level ? C_REQUEST : 0);
+	if (next == NEVER)
+		timer_cancel(&rtc->bus->timers, &rtc->timer);
+	else
+		timer_arm(&rtc->bus->timers, &rtc->timer, next);
+	if (level == rtc->level)
+		return;
+	rtc->level = level;
+	rtc->bus->set_irq(rtc->bus->context, RTC_LINE, level);
+}
+
+/* Sets the flags of all that happened since the last call. */
+static void sync(struct rtc *rtc)
+{
+	uint64_t time = now(rtc), since = rtc->synced, period = period_ticks(rtc);
+	uint8_t *c = &rtc->cmos[REGISTER_C];
+
+	rtc->synced = time;
+	if (period && clock_ticks(time, CRYSTAL_HZ) / period != clock_ticks(since, CRYSTAL_HZ) / period)
+		*c |= C_PERIODIC;
+	if (!running(rtc) || seconds_at(rtc, time) == seconds_at(rtc, since))
+		return;
+	*c |= C_UPDATE;
+	if (!(*c & C_ALARM) && rtc_next_alarm(rtc->cmos, seconds_at(rtc, since)) <= seconds_at(rtc, time))
+		*c |= C_ALARM;
+}
+
+static void event(void *device, uint64_t time)
+{
+	sync(device);
+	update(device);
+}
+
+/* ---- registers ---- */
+
+static bool is_time(unsigned index)
+{
+	return index == CENTURY ||
+	       (index <= YEAR && index != SECONDS_ALARM && index != MINUTES_ALARM && index != HOURS_ALARM);
+}
+
+static bool updating(const struct rtc *rtc)
+{
+	return running(rtc) && (now(rtc) - rtc->base_time) % NANOSECONDS >= NANOSECONDS - UPDATE_WARNING;
+}
+
+static uint32_t read_data(struct rtc *rtc)
+{
+	uint8_t value;
+
+	if (is_time(rtc->index) && running(rtc))
+		store_time(rtc);
+	value = rtc->cmos[rtc->index];
+	if (rtc->index == REGISTER_A)
+		return value | (updating(rtc) ? A_UPDATING : 0);
+	if (rtc->index == REGISTER_D)
+		return D_VALID;
+	if (rtc->index == REGISTER_C) {
+		sync(rtc);
+		update(rtc);
+		value = rtc->cmos[REGISTER_C];
+		rtc->cmos[REGISTER_C] = 0;
+		update(rtc);
+	}
+	return value;
+}
+
+/* Registers A and B, which can stop the clock and start it again. */
+static void write_control(struct rtc *rtc, uint8_t value)
+{
+	bool ran = running(rtc), divided = divider_runs(rtc->cmos[REGISTER_A]);
+
+	if (ran)
+		store_time(rtc);
+	if (rtc->index == REGISTER_A)
+		value &= (uint8_t)~A_UPDATING;
+	else if (value & B_SET)
+		value &= (uint8_t)~C_UPDATE; /* SET clears the update interrupt's enable bit */
+	/* Taken out of reset, the divider makes its first update after half a second. */
+	if (rtc->index == REGISTER_A && !divided && divider_runs(value))
+		rtc->base_time = now(rtc) - NANOSECONDS / 2;
+	rtc->cmos[rtc->index] = value;
+	if (!ran && running(rtc))
+		load_time(rtc);
+}
+
+static void write_data(struct rtc *rtc, uint8_t value)
+{
+	sync(rtc);
+	switch (rtc->index) {
+	case REGISTER_A:
+	case REGISTER_B: write_control(rtc, value); break;
+	case REGISTER_C:
+	case REGISTER_D: /* read only */ break;
+	default:
+		if (is_time(rtc->index) && running(rtc)) {
+			store_time(rtc);
+			rtc->cmos[rtc->index] = value;
+			load_time(rtc);
+		} else {
+			rtc->cmos[rtc->index] = value;
+		}
+		break;
+	}
+	update(rtc);
+}
+
+static uint32_t rtc_read(void *device, uint16_t port, unsigned size)
+{
+	/* The index is write only; bit 7, the NMI mask, has no NMI to mask. */
+	return port == INDEX_PORT ? 0xff : read_data(device);
+}
+
+static void rtc_write(void *device, uint16_t port, unsigned size, uint32_t value)
+{
+	struct rtc *rtc = device;
+
+	if (port == INDEX_PORT)
+		rtc->index = value & (CMOS_SIZE - 1);
+	else
+		write_data(rtc, (uint8_t)value);
+}
+
+static const struct port_ops rtc_ops = { .widest = 1, .read = rtc_read, .write = rtc_write };
+
+/* ---- life ---- */
+
+void rtc_reset(struct rtc *rtc)
+{
+	rtc->index = 0;
+	rtc->cmos[REGISTER_B] &= B_SET | B_BINARY | B_24_HOURS | 1;
+	rtc->cmos[REGISTER_C] = 0;
+	rtc->synced = now(rtc);
+	update(rtc);
+}
+
+enum status rtc_create(struct bus *bus, uint64_t seconds, uint64_t below_4g, uint64_t above_4g, struct rtc **out)
+{
+	struct rtc *rtc = heap_alloc(sizeof(*rtc));
+	enum status status;
+
+	if (!rtc)
+		return NO_MEMORY;
+	rtc->bus = bus;
+	rtc->timer = (struct dev_timer){ .fire = event, .device = rtc };
+	rtc->base_seconds = seconds;
+	rtc->base_time = now(rtc);
+	rtc->cmos[REGISTER_A] = A_DIVIDER_NORMAL | 6; /* 1024 Hz, as firmware leaves it */
+	rtc->cmos[REGISTER_B] = B_24_HOURS;
+	rtc_store_memory(rtc->cmos, below_4g, above_4g);
+	store_time(rtc);
+	rtc_reset(rtc);
+	status = port_register(bus, INDEX_PORT, 2, &rtc_ops, rtc, "rtc");
+	if (status != OK) {
+		heap_free(rtc, sizeof(*rtc));
+		return status;
+	}
+	*out = rtc;
+	return OK;
+}
+
+void rtc_destroy(struct rtc *rtc)
+{
+	if (!rtc)
+		return;
+	timer_cancel(&rtc->bus->timers, &rtc->timer);
+	port_unregister(rtc->bus, INDEX_PORT, 2, rtc);
+	heap_free(rtc, sizeof(*rtc));
+}

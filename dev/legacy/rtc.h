@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* MC146818 real-time clock with 128 bytes of CMOS memory. */
+#ifndef DEV_LEGACY_RTC_H
+#define DEV_LEGACY_RTC_H
+
+#include "dev/bus.h"
+
+#define RTC_LINE 8u
+
+struct rtc;
+
+/*
+ * seconds: UTC now, since 1970. below_4g and above_4g: bytes of RAM, for the memory-size bytes of the CMOS.
+ * Ports 0x70, 0x71, interrupt line 8. NO_MEMORY, CONFLICT.
+ */
+enum status rtc_create(struct bus *bus, uint64_t seconds, uint64_t below_4g, uint64_t above_4g,
+		       struct rtc **out) must_check;
+void rtc_destroy(struct rtc *rtc);
+/* The reset pin: interrupts are disabled and cleared; time and memory live on the battery. */
+void rtc_reset(struct rtc *rtc);
+
+#endif

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goes through the tables that the first vcpu's CR3 names, whatever their format, and for each page that they lead to
+ * compares the second-level entry with the record. The guest runs on meanwhile, so its tables are read
+ * piece by piece, and what they say is believed only for where to look. At the end the whole of the machine's
+ * records is checked, as `check` does it.
+ */
+#include "monitor/command/assert.h"
+
+#include <string.h>
+
+#include "monitor/command/command.h"
+#include "monitor/command/registers.h"
+#include "pgm/slat/tables.h"
+#include "pgm/walk.h"
+#include "vm/vcpu/vcpu.h"
+
+#define PIECE 64u /* entries read at once */
+#define STEP_ENTRIES 4096u
+#define TABLES_MOST 65536u /* tables that name one another could lead on for ever */
+
+struct level {
+	uint64_t table;
+	unsigned index;
+	uint8_t piece[PIECE * sizeof(uint64_t)];
+};
+
+static struct {
+	struct machine *machine;
+	struct walk_context context;
+	const struct pt_format *format; /* NULL: no paging, or done */
+	struct level level[PT_MAX_LEVELS];
+	unsigned at; /* level that is being read */
+	uint64_t tables, lost_tables, leaves, ram, elsewhere, findings;
+} work;
+
+static void count_finding(void *context, const char *line)
+{
+	output_note(context, "%s", line);
+}
+
+static void enter(unsigned level, uint64_t table)
+{
+	work.tables++;
+	work.at = level;
+	work.level[level].table = table;
+	work.level[level].index = 0;
+}
+
+static unsigned entries_of(unsigned level)
+{
+	return 1u << (level + 1u == work.format->levels ? work.format->top_index_bits : work.format->index_bits);
+}
+
+/* The next entry of the level at work; 0 where no memory is. */
+static uint64_t take_entry(struct level *l)
+{
+	unsigned size = work.format->entry_size, slot = l->index % PIECE;
+	uint64_t entry = 0;
+
+	if (work.format == &pt_pae && work.at == 2)
+		return work.context.pdpte[l->index++];
+	if (!slot && pgm_read_simple(work.machine->pgm, gpa((l->table + l->index * size) & ~work.context.a20_mask),
+				     l->piece, (size_t)PIECE * size) != OK) {
+		memset(l->piece, 0, sizeof(l->piece));
+		work.lost_tables += !l->index;
+	}
+	memcpy(&entry, l->piece + slot * size, size);
+	l->index++;
+	return entry;
+}
+
+static void take_leaf(struct output *out, unsigned level, uint64_t entry)
+{
+	uint64_t reach = BIT(pt_shift(work.format, level));
+	gpa_t where = gpa(entry & work.format->address & ~(reach - 1) & ~work.context.a20_mask);
+	struct pgm_range range;
+
+	work.leaves++;
+	if (!pgm_range_find(work.machine->pgm, where, &range)) {
+		work.elsewhere++;
+		return;
+	}
+	work.ram++;
+	work.findings += pgm_check_page(work.machine->pgm, where, count_finding, out);
+}
+
+/* One entry more; false: all tables are done. */
+static bool advance(struct output *out)
+{
+	struct level *l = &work.level[work.at];
+	uint64_t entry;
+
+	if (l->index == entries_of(work.at)) {
+		work.at++;
+		return work.at < work.format->levels;
+	}
+	entry = take_entry(l);
+	if (!(entry & work.format->present))
+		return true;
+	if (pt_is_leaf(work.format, work.at, entry))
+		take_leaf(out, work.at, entry);
+	else if (work.tables < TABLES_MOST)
+		enter(work.at - 1, entry & work.format->address);
+	return true;
+}
+
+/* The vcpu must run with one of the two roots that are this machine's. */
+static unsigned check_root(struct output *out)
+{
+	const struct vcpu *v = work.machine->vcpu[0];
+	uint64_t root = v->hv->slat_root.v;
+
+	if (v->a20_mask || root == pgm_slat_root(work.machine->pgm).v)
+		return 0;
+	output_note(out, "the vcpu's second-level root is 0x%lx, not the machine's", root);
+	return 1;
+}
+
+static bool step(struct output *out, bool cancelled)
+{
+	bool more = work.format != NULL;
+
+	for (unsigned i = 0; more && !cancelled && i < STEP_ENTRIES; i++)
+		more = advance(out);
+	if (more && !cancelled)
+		return true;
+	if (!cancelled)
+		work.findings += check_root(out) + pgm_check(work.machine->pgm, count_finding, out);
+	output_bool(out, "complete", !cancelled && work.tables < TABLES_MOST);
+	output_number(out, "tables", work.tables);
+	output_number(out, "tables_outside_memory", work.lost_tables);
+	output_number(out, "leaves", work.leaves);
+	output_number(out, "leaves_in_memory", work.ram);
+	output_number(out, "leaves_elsewhere", work.elsewhere);
+	output_phrase(out, "errors", "pgmassertcr3: ", work.findings, " errors");
+	return false;
+}
+
+void assert_begin(struct machine *m)
+{
+	memset(&work, 0, sizeof(work));
+	work.machine = m;
+	(void)registers_fetch(m->vcpu[0]);
+	registers_walk_context(m->vcpu[0], &work.context);
+	work.format = guest_mode_format(guest_mode_of(work.context.cr0, work.context.cr4, work.context.efer));
+	if (work.format)
+		enter(work.format->levels - 1u, work.format == &pt_32bit ? work.context.cr3 & BITS(31, 12)
+									 : work.context.cr3 & work.format->address);
+	command_go_on(step);
+}

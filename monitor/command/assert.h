@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pgmassertcr3: all that a guest's tables lead to, held against records and second-level tables. Boot CPU only. */
+#ifndef MONITOR_COMMAND_ASSERT_H
+#define MONITOR_COMMAND_ASSERT_H
+
+struct machine;
+
+/* To be called by the command at its end: the rest goes in steps. */
+void assert_begin(struct machine *machine);
+
+#endif

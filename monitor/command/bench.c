@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bench: what the hypervisor's own operations on a machine's memory cost, in ticks of the time stamp counter each. For
+ * `make bench`. It changes nothing that the machine could notice, so none of its vcpus may be in the guest meanwhile.
+ */
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/percpu.h"
+#include "dev/apic/ioapic.h"
+#include "monitor/command/command.h"
+#include "pgm/pgm.h"
+#include "vm/machine/machine.h"
+
+#define TIMES 256u
+#define COLLAPSE_STEPS 100000u
+/* Within memory that any machine has and has touched: where a kernel is loaded. */
+#define PLACE gpa(0x100000)
+
+static uint8_t page[PAGE_SIZE];
+
+static bool copy_page(struct pgm *pgm)
+{
+	return pgm_write(pgm, PLACE, page, sizeof(page), ORIGIN_DEVICE, NULL) == OK;
+}
+
+static bool copy_out(struct pgm *pgm)
+{
+	return pgm_read(pgm, PLACE, page, sizeof(page), ORIGIN_DEVICE, NULL) == OK;
+}
+
+/* Through the tree to a device that answers with all ones, since it isn't the guest who asks. */
+static bool hit_handler(struct pgm *pgm)
+{
+	struct pgm_access access = { .where = gpa(IOAPIC_BASE), .size = 4, .origin = ORIGIN_DEBUGGER };
+
+	return pgm_device_access(pgm, &access) == OK;
+}
+
+/* 0: it failed. */
+static uint64_t per_call(struct pgm *pgm, bool (*operation)(struct pgm *pgm))
+{
+	uint64_t before = rdtsc();
+
+	for (unsigned i = 0; i < TIMES; i++)
+		if (!operation(pgm))
+			return 0;
+	return (rdtsc() - before) / TIMES;
+}
+
+/* Blocks that became large, and what it took. */
+struct made_large {
+	uint64_t blocks, ticks;
+};
+
+static bool moved(const uint64_t *counter, uint64_t *seen)
+{
+	uint64_t old = *seen;
+
+	*seen = __atomic_load_n(counter, __ATOMIC_RELAXED);
+	return *seen != old;
+}
+
+/* All blocks that the worker finds worth it, now: by a copy, or by joining the frames of a page that was split. */
+static void collapse_all(struct pgm *pgm, struct made_large *copied, struct made_large *joined)
+{
+	const struct pgm_counters *c = pgm_counters(pgm);
+	uint64_t copies = c->large_collapsed, joins = c->large_reused, start = rdtsc();
+	bool more = true;
+
+	for (unsigned i = 0; i < COLLAPSE_STEPS && more; i++) {
+		struct made_large *one = NULL;
+
+		more = pgm_collapse_step(pgm);
+		if (moved(&c->large_collapsed, &copies))
+			one = copied;
+		else if (moved(&c->large_reused, &joins))
+			one = joined;
+		if (!one)
+			continue;
+		one->blocks++;
+		one->ticks += rdtsc() - start;
+		start = rdtsc();
+	}
+}
+
+/* Paused; or all vcpus belong to this CPU, which is busy here. */
+static bool at_rest(const struct machine *m)
+{
+	bool ours = true;
+
+	for (unsigned i = 0; i < m->vcpu_count; i++)
+		ours &= m->vcpu[i]->cpu == cpu_index();
+	return ours || (m->state == MACHINE_PAUSED && !__atomic_load_n(&m->vcpus_inside, __ATOMIC_ACQUIRE));
+}
+
+static void bench(struct output *out, char *const *argument)
+{
+	struct machine *m = command_live_machine(out, argument[0]);
+	struct made_large copied = { 0 }, joined = { 0 };
+
+	if (!m)
+		return;
+	if (!at_rest(m)) {
+		output_error(out, "vm %s: has vcpus on other CPUs; pause it first", m->name);
+		return;
+	}
+	output_number(out, "read_4k", per_call(m->pgm, copy_out));
+	output_number(out, "write_4k", per_call(m->pgm, copy_page));
+	output_number(out, "handler_hit", per_call(m->pgm, hit_handler));
+	collapse_all(m->pgm, &copied, &joined);
+	output_number(out, "collapse", copied.ticks);
+	output_number(out, "collapsed", copied.blocks);
+	output_number(out, "join", joined.ticks);
+	output_number(out, "joined", joined.blocks);
+}
+
+static const struct command commands[] = {
+	{ "bench", "NAME", 1, 1, "ticks that operations on a machine's memory take", bench },
+};
+
+const struct command_table commands_bench = { commands, ARRAY_SIZE(commands) };

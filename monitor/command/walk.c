@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Commands that follow addresses through tables: the guest's, and below them the second level's. pgmassertcr3, which
+ * goes through all of a guest's tables, stands in assert.c.
+ */
+#include <string.h>
+
+#include "monitor/command/assert.h"
+#include "monitor/command/command.h"
+#include "monitor/command/memory_map.h"
+#include "monitor/command/registers.h"
+#include "pgm/shadow/a20.h"
+#include "pgm/slat/tables.h"
+#include "pgm/walk.h"
+#include "vm/vcpu/vcpu.h"
+
+#define TOP_ENTRIES_MOST 1024u
+
+/* What an entry's bits mean in this format: "P W U A D PS G NX". */
+static void entry_flags(const struct pt_format *f, uint64_t entry, char *text, size_t size)
+{
+	const struct {
+		uint64_t mask;
+		const char *name;
+	} flags[] = { { f->present, "P" }, { f->write, "W" },  { f->user, "U" },   { f->accessed, "A" },
+		      { f->dirty, "D" },   { f->large, "PS" }, { f->global, "G" }, { f->no_execute, "NX" } };
+	size_t used = 0;
+
+	text[0] = 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(flags); i++) {
+		size_t length = strlen(flags[i].name);
+
+		if (!(entry & flags[i].mask) || used + length + 2 > size)
+			continue;
+		if (used)
+			text[used++] = ' ';
+		memcpy(text + used, flags[i].name, length + 1);
+		used += length;
+	}
+}
+
+static void show_steps(struct output *out, const struct pt_format *format, const struct walk_result *result,
+		       uint64_t where)
+{
+	static const struct output_column columns[] = {
+		{ "level", 5, true },  { "index", 5, true },  { "table_entry_at", 16, true },
+		{ "entry", 18, true }, { "flags", 0, false },
+	};
+
+	output_table_begin(out, "steps", columns, ARRAY_SIZE(columns));
+	for (unsigned i = 0; format && i < result->steps && i < PT_MAX_LEVELS; i++) {
+		const struct walk_step *step = &result->step[i];
+		char flags[32];
+
+		entry_flags(format, step->entry, flags, sizeof(flags));
+		output_cell_number(out, step->level);
+		output_cell_number(out, pt_index(format, step->level, where));
+		output_cell_hex(out, step->where.v);
+		output_cell_hex(out, step->entry);
+		output_cell_text(out, "%s", flags);
+	}
+	output_table_end(out);
+}
+
+static void show_slat_of(struct output *out, struct pgm *pgm, const char *what, gpa_t where)
+{
+	static const char *const rights[] = { "-", "R", "W", "RW", "X", "RX", "WX", "RWX" };
+	struct pgm_table_step step[PT_MAX_LEVELS];
+	unsigned count = pgm_tables_walk(pgm, where, step);
+
+	for (unsigned i = 0; i < count; i++) {
+		output_cell_text(out, "%s", what);
+		output_cell_hex(out, where.v);
+		output_cell_number(out, step[i].level);
+		output_cell_hex(out, step[i].where.v);
+		output_cell_hex(out, step[i].entry);
+		output_cell_text(out, "%s", rights[step[i].rights & 7]);
+	}
+}
+
+/* What the processor walks at each step of the guest's walk, too: the second-level tables, from the root. */
+static void show_slat(struct output *out, struct pgm *pgm, enum status status, const struct walk_result *result)
+{
+	static const struct output_column columns[] = {
+		{ "of", 8, false },    { "gpa", 14, true },    { "level", 5, true }, { "slat_entry_at", 14, true },
+		{ "entry", 18, true }, { "grants", 0, false },
+	};
+
+	output_table_begin(out, "slat", columns, ARRAY_SIZE(columns));
+	for (unsigned i = 0; i < result->steps && i < PT_MAX_LEVELS; i++)
+		show_slat_of(out, pgm, "table", result->step[i].where);
+	if (status == OK)
+		show_slat_of(out, pgm, "page", result->gpa);
+	output_table_end(out);
+}
+
+static void show_outcome(struct output *out, struct machine *m, enum status status, const struct walk_result *result)
+{
+	if (status == GUEST_FAULT)
+		output_text(out, "result", "page fault, error code 0x%x", result->error_code);
+	else if (status == BAD_VALUE)
+		output_text(out, "result", "not a canonical address");
+	else if (status != OK)
+		output_text(out, "result", "%s", status_text(status));
+	if (status != OK)
+		return;
+	output_text(out, "result", "mapped");
+	output_hex(out, "gpa", result->gpa.v);
+	memory_page_show(out, m, result->gpa);
+}
+
+static void walk(struct output *out, char *const *argument)
+{
+	struct machine *m = command_live_machine(out, argument[0]);
+	struct walk_result result = { 0 };
+	struct walk_context context;
+	enum guest_mode mode;
+	enum status status;
+	uint64_t where;
+	bool now;
+
+	if (!m || !command_number(out, argument[1], "address", &where))
+		return;
+	now = registers_fetch(m->vcpu[0]);
+	registers_walk_context(m->vcpu[0], &context);
+	mode = guest_mode_of(context.cr0, context.cr4, context.efer);
+	output_hex(out, "gva", where);
+	output_text(out, "registers", "%s", registers_seen(now));
+	output_text(out, "mode", "%s", guest_mode_name(mode));
+	output_hex(out, "cr3", context.cr3);
+	status = guest_walk(m->pgm, &context, gva(where), ACCESS_READ | WALK_PEEK, &result);
+	show_steps(out, guest_mode_format(mode), &result, where);
+	show_slat(out, m->pgm, status, &result);
+	show_outcome(out, m, status, &result);
+}
+
+/* ---- info pgmcr3 ---- */
+/* Entry `index` of the table that CR3 names; false: it can't be read. */
+static bool top_entry(struct pgm *pgm, const struct walk_context *c, const struct pt_format *f, unsigned index,
+		      uint64_t *entry)
+{
+	uint64_t table = c->cr3 & (f == &pt_32bit ? BITS(31, 12) : f->address);
+
+	*entry = 0;
+	if (f == &pt_pae) {
+		*entry = c->pdpte[index];
+		return true;
+	}
+	return pgm_read_simple(pgm, gpa((table + index * f->entry_size) & ~c->a20_mask), entry, f->entry_size) == OK;
+}
+
+static uint64_t reach_of(const struct pt_format *f, unsigned index)
+{
+	uint64_t first = (uint64_t)index << pt_shift(f, f->levels - 1u);
+
+	return f->canonical && first >> (f->linear_bits - 1) ? first | ~(BIT(f->linear_bits) - 1) : first;
+}
+
+static void show_top(struct output *out, struct pgm *pgm, const struct walk_context *c, const struct pt_format *f)
+{
+	static const struct output_column columns[] = {
+		{ "index", 5, true },
+		{ "first_gva", 18, true },
+		{ "entry", 18, true },
+		{ "flags", 0, false },
+	};
+
+	output_table_begin(out, "entries", columns, ARRAY_SIZE(columns));
+	for (unsigned i = 0; f && i < 1u << f->top_index_bits && i < TOP_ENTRIES_MOST; i++) {
+		uint64_t entry;
+		char flags[32];
+
+		if (!top_entry(pgm, c, f, i, &entry) || !(entry & f->present))
+			continue;
+		entry_flags(f, entry, flags, sizeof(flags));
+		output_cell_number(out, i);
+		output_cell_hex(out, reach_of(f, i));
+		output_cell_hex(out, entry);
+		output_cell_text(out, "%s", flags);
+	}
+	output_table_end(out);
+}
+
+static void info_pgmcr3(struct output *out, char *const *argument)
+{
+	struct machine *m = command_live_machine(out, argument[0]);
+	struct walk_context context;
+	enum guest_mode mode;
+	bool now;
+
+	if (!m)
+		return;
+	now = registers_fetch(m->vcpu[0]);
+	registers_walk_context(m->vcpu[0], &context);
+	mode = guest_mode_of(context.cr0, context.cr4, context.efer);
+	output_text(out, "registers", "%s", registers_seen(now));
+	output_text(out, "mode", "%s", guest_mode_name(mode));
+	output_hex(out, "cr3", context.cr3);
+	output_hex(out, "slat_root", m->vcpu[0]->hv->slat_root.v);
+	if (!guest_mode_format(mode))
+		output_note(out, "no paging: linear addresses are guest-physical ones");
+	show_top(out, m->pgm, &context, guest_mode_format(mode));
+}
+
+/* ---- pgmassertcr3 ---- */
+static void pgmassertcr3(struct output *out, char *const *argument)
+{
+	struct machine *m = command_live_machine(out, argument[0]);
+
+	if (m)
+		assert_begin(m);
+}
+
+static const struct command commands[] = {
+	{ "info pgmcr3", "NAME", 1, 1, "the guest's topmost table of pages", info_pgmcr3 },
+	{ "walk", "NAME GVA", 2, 2, "translate a guest-linear address, level by level, and at the second level", walk },
+	{ "pgmassertcr3", "NAME", 1, 1, "check second-level tables along all of the guest's tables; Ctrl-C ends it",
+	  pgmassertcr3 },
+};
+
+const struct command_table commands_walk = { commands, ARRAY_SIZE(commands) };

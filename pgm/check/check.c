@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Integrity of one machine's memory, on a running machine: block by block, each under its lock.
+ *
+ * What must hold: every frame of a record belongs to this machine and to this page; the record's type is its range's
+ * and its handler mark the tree's; no second-level entry grants more than the record, points elsewhere, or
+ * is anything but what slat_leaf() makes; what is held adds up to the accounts (check/sums.c).
+ */
+#include "arch/x86_64/host.h"
+#include "lib/format.h"
+#include "pgm/internal.h"
+#include "pgm/slat/tables.h"
+
+struct check {
+	struct pgm *pgm;
+	void (*report)(void *context, const char *line);
+	void *context;
+	unsigned findings;
+};
+
+#define REPORT_AT_MOST 64u
+
+static void finding(struct check *c, gpa_t where, const char *what, uint64_t value)
+{
+	char line[160];
+
+	if (++c->findings > REPORT_AT_MOST)
+		return;
+	format_string(line, sizeof(line), "gpa %#llx: %s (%#llx)", (unsigned long long)where.v, what,
+		      (unsigned long long)value);
+	c->report(c->context, line);
+}
+
+static void check_frame(struct check *c, gpa_t where, hpa_t frame, bool large)
+{
+	struct frame_info info;
+
+	frame_describe(frame, &info);
+	if (info.state != FRAME_PRIVATE && info.state != FRAME_SHARED)
+		finding(c, where, "its frame is neither private nor shared", frame.v);
+	else if (info.state == FRAME_PRIVATE && info.owner != c->pgm->account.owner)
+		finding(c, where, "its frame belongs to another owner", frame.v);
+	else if (info.state == FRAME_PRIVATE && info.page.v != where.v)
+		finding(c, where, "its frame is recorded for another page", info.page.v);
+	if (info.large != large)
+		finding(c, where, "large in the record and in the chunk don't agree", frame.v);
+}
+
+/* entry translates where; the record allows `rights` to `frame`. */
+static void check_entry(struct check *c, gpa_t where, uint64_t entry, unsigned level, hpa_t frame, unsigned rights)
+{
+	const struct slat *s = &c->pgm->slat;
+	hpa_t target = hpa(slat_frame(s, level, entry).v +
+			   (where.v & (BIT(pt_shift(s->format, level)) - 1) & ~(PAGE_SIZE - 1)));
+
+	if (slat_rights(s, entry) & ~rights)
+		finding(c, where, "the table grants more than the record", entry);
+	if (target.v != frame.v)
+		finding(c, where, "the table points to another frame", entry);
+	if ((entry ^ slat_leaf(s, level, slat_frame(s, level, entry), slat_rights(s, entry), MEMORY_TYPE_WB)) &
+	    ~(s->format->accessed | s->format->dirty))
+		finding(c, where, "the table has bits that no leaf should have", entry);
+}
+
+/* What a closed A20 gate shows at `where`, whose target's record is r. */
+static void check_alias(struct check *c, gpa_t where, page_record r)
+{
+	uint64_t entry = a20_entry(c->pgm, where);
+	hpa_t frame = slat_frame(&c->pgm->slat, 0, entry);
+
+	if (!slat_present(&c->pgm->slat, entry))
+		return;
+	if (slat_rights(&c->pgm->slat, entry) & ~page_rights(r))
+		finding(c, where, "the table for a closed A20 gate grants more than the record", entry);
+	if (page_has_frame(r) ? frame.v != page_frame(r).v : frame.v - pgm_zero_block.v >= BLOCK_SIZE)
+		finding(c, where, "the table for a closed A20 gate points to another frame", entry);
+}
+
+static void check_mapping(struct check *c, gpa_t where, page_record r)
+{
+	unsigned level;
+	uint64_t entry = *slat_find(&c->pgm->slat, where, &level);
+	const char *wrong;
+	hpa_t zero = hpa(pgm_zero_block.v + (level ? where.v & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1) : 0));
+
+	if (misconfig_is_mark(c->pgm, entry)) {
+		if (misconfig_wrong(c->pgm, where, r))
+			finding(c, where, "marked as MMIO where no handler stands alone", entry);
+	} else if (slat_present(&c->pgm->slat, entry)) {
+		check_entry(c, where, entry, level, page_has_frame(r) ? page_frame(r) : zero, page_rights(r));
+	}
+	wrong = dirty_check_page(c->pgm, where, r, entry, level);
+	if (wrong)
+		finding(c, where, wrong, entry);
+	if (!(where.v & A20_BIT)) {
+		check_alias(c, where, r);
+		check_alias(c, gpa(where.v | A20_BIT), r);
+	}
+}
+
+/* A shadowed ROM's page shows one copy or the other. */
+static bool type_fits(enum page_type range, page_record r)
+{
+	return range == page_get_type(r) || (range == PAGE_ROM && page_get_type(r) == PAGE_ROM_SHADOW);
+}
+
+static void check_pin(struct check *c, gpa_t where, page_record r)
+{
+	bool marked = r.bits & PAGE_PINNED;
+	struct pgm_pin_info info;
+
+	if (!marked && !__atomic_load_n(&c->pgm->pins.count, __ATOMIC_RELAXED))
+		return;
+	if (marked != pgm_pin_find(c->pgm, where, &info))
+		finding(c, where, "its mark of a pin and the table of pins don't agree", r.bits);
+	else if (marked && !page_has_frame(r) && !page_is_device(r)) /* MMIO2 may have moved away from under it */
+		finding(c, where, "it is pinned and has no frame", r.bits);
+}
+
+static void check_record(struct check *c, gpa_t where, page_record r)
+{
+	const char *wrong = handler_check_page(c->pgm, where, r);
+
+	if (r.bits & ~PAGE_RECORD_BITS)
+		finding(c, where, "the record has bits without a meaning", r.bits);
+	if (!type_fits(range_type(c->pgm, where), r) && !page_is_alias(r) && !removal_covers(c->pgm, where))
+		finding(c, where, "the record's type isn't that of the range", r.bits);
+	if (wrong)
+		finding(c, where, wrong, page_get_handler(r));
+	check_pin(c, where, r);
+}
+
+static void check_other_copy(struct check *c, gpa_t where)
+{
+	hpa_t other = rom_other_copy(c->pgm, where);
+
+	if (!hpa_is_none(other))
+		check_frame(c, where, other, false);
+}
+
+static void check_page(struct check *c, struct block *b, gpa_t where)
+{
+	page_record r = *page_of(b, where);
+
+	if (page_owns_frame(r))
+		check_frame(c, where, page_frame(r), false);
+	if (page_get_type(r) == PAGE_ROM || page_get_type(r) == PAGE_ROM_SHADOW)
+		check_other_copy(c, where);
+	check_record(c, where, r);
+	check_mapping(c, where, r);
+}
+
+static void check_detailed(struct check *c, struct block *b, gpa_t base)
+{
+	unsigned held = 0, special = 0;
+
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
+		gpa_t where = gpa(base.v + i * PAGE_SIZE);
+		page_record r = *page_of(b, where);
+
+		held += page_owns_frame(r);
+		special += page_is_special(r);
+		check_page(c, b, where);
+	}
+	if (held != b->held)
+		finding(c, base, "the block's count of held pages is wrong", b->held);
+	if (special != b->special)
+		finding(c, base, "the block's count of special pages is wrong", b->special);
+}
+
+/* Where no records are, one leaf maps the block or nothing does. */
+static void check_no_small(struct check *c, gpa_t base)
+{
+	unsigned level;
+
+	slat_find(&c->pgm->slat, base, &level);
+	if (!level)
+		finding(c, base, "a table of pages under a block without records",
+			block_kind(block_find(c->pgm, base)));
+}
+
+static void check_large(struct check *c, struct block *b, gpa_t base)
+{
+	page_record r = { 0 };
+
+	page_set_type(&r, PAGE_RAM);
+	check_no_small(c, base);
+	for (unsigned i = 0; i < PAGES_PER_BLOCK;
+	     i += 511) { /* the first and the last say it for all: one leaf, one chunk */
+		gpa_t where = gpa(base.v + i * PAGE_SIZE);
+
+		page_set(&r, PAGE_ALLOCATED, hpa(block_address(b).v + i * PAGE_SIZE));
+		check_frame(c, where, page_frame(r), true);
+		check_mapping(c, where, r);
+	}
+}
+
+/* Marks of MMIO, and nothing else, may stand in a table under a block without records. */
+static void check_marks(struct check *c, gpa_t base)
+{
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
+		gpa_t where = gpa(base.v + i * PAGE_SIZE);
+		unsigned level;
+		uint64_t entry = *slat_find(&c->pgm->slat, where, &level);
+
+		if (entry && !misconfig_is_mark(c->pgm, entry))
+			finding(c, where, "a page is mapped under a block without records", entry);
+		else if (entry && misconfig_wrong(c->pgm, where, (page_record){ 0 }))
+			finding(c, where, "marked as MMIO where no handler stands alone", entry);
+	}
+}
+
+static void check_untouched(struct check *c, gpa_t base)
+{
+	page_record r = { 0 };
+	unsigned level;
+
+	slat_find(&c->pgm->slat, base, &level);
+	if (!level) {
+		check_marks(c, base);
+		return;
+	}
+	page_set_type(&r, block_plain(c->pgm, base) ? PAGE_RAM : PAGE_INVALID);
+	check_mapping(c, base, r);
+}
+
+/* With the handlers held still, so that marks can be held against them. */
+static void check_block(struct check *c, struct block *b, gpa_t base)
+{
+	lock_acquire(&c->pgm->handlers.lock);
+	block_lock(b);
+	switch (block_kind(b)) {
+	case BLOCK_LARGE: check_large(c, b, base); break;
+	case BLOCK_DETAILED: check_detailed(c, b, base); break;
+	default: check_untouched(c, base); break;
+	}
+	block_unlock(b);
+	lock_release(&c->pgm->handlers.lock);
+}
+
+/* Frames that wait for their page: the machine's, and nobody's page yet. */
+static void check_handy(struct check *c)
+{
+	struct handy *h = &c->pgm->handy;
+	struct frame_info info;
+
+	lock_acquire(&h->lock);
+	for (unsigned i = 0; i < h->count && i < HANDY_SIZE; i++) {
+		frame_describe(h->frame[i], &info);
+		if (info.state != FRAME_PRIVATE || info.owner != c->pgm->account.owner || info.page.v < PGM_MAX_GPA)
+			finding(c, info.page, "a frame of the reserve is somebody's", h->frame[i].v);
+	}
+	lock_release(&h->lock);
+}
+
+unsigned pgm_check_page(struct pgm *pgm, gpa_t where, void (*report)(void *context, const char *line), void *context)
+{
+	struct check c = { .pgm = pgm, .report = report, .context = context };
+	struct block *b = block_find(pgm, where);
+
+	if (!b)
+		return 0;
+	lock_acquire(&pgm->handlers.lock);
+	block_lock(b);
+	switch (block_kind(b)) {
+	case BLOCK_LARGE: check_large(&c, b, gpa(align_down(where.v, BLOCK_SIZE))); break;
+	case BLOCK_DETAILED: check_page(&c, b, gpa(align_down(where.v, PAGE_SIZE))); break;
+	default: break;
+	}
+	block_unlock(b);
+	lock_release(&pgm->handlers.lock);
+	return c.findings;
+}
+
+unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context)
+{
+	struct check c = { .pgm = pgm, .report = report, .context = context };
+
+	for (uint64_t d = 0; d < pgm->directory_count; d++) {
+		struct block *page = __atomic_load_n(&pgm->directory[d], __ATOMIC_ACQUIRE);
+
+		for (unsigned i = 0; page && i < DIRECTORY_BLOCKS; i++)
+			check_block(&c, &page[i], gpa(d << DIRECTORY_SHIFT | (uint64_t)i << BLOCK_SHIFT));
+	}
+	check_handy(&c);
+	c.findings += handlers_check(pgm, report, context);
+	c.findings += check_sums(pgm, report, context);
+	return c.findings;
+}

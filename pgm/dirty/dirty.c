@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The dirty log as a whole: on, off, reading. Its bitmap is in dirty/bitmap.c; what is done to a block, in dirty/block.c.
+ *
+ * Order is all. On: first the mode is set, under pgm->lock, so that any block locked from then on, and any block
+ * that appears, is treated as logged; then every block is armed; then all CPUs flush. Reading: pages out of the
+ * bitmap first, then their protection back, then the flush, then the answer. Off: the mode, then every block
+ * disarmed, which also waits for whoever noted a page under a block's lock; then the bitmap is unhooked; then all CPUs
+ * leave their guests, which waits for PML buffers being emptied; only then it is freed.
+ */
+#include "pgm/internal.h"
+
+uint64_t pgm_dirty_extent(const struct pgm *pgm)
+{
+	return pgm->directory_count << (DIRECTORY_SHIFT - PAGE_SHIFT);
+}
+
+static bool enter(struct dirty_log *log)
+{
+	return !__atomic_exchange_n(&log->busy, 1, __ATOMIC_ACQUIRE);
+}
+
+static void leave(struct dirty_log *log)
+{
+	__atomic_store_n(&log->busy, 0, __ATOMIC_RELEASE);
+}
+
+/* ---- on and off ---- */
+/* Every block that anyone has touched, locked one by one. */
+static void for_blocks(struct pgm *pgm, enum dirty_mode mode, bool arm, struct gather *gather)
+{
+	for (uint64_t d = 0; d < pgm->directory_count; d++) {
+		struct block *page = __atomic_load_n(&pgm->directory[d], __ATOMIC_ACQUIRE);
+
+		for (unsigned i = 0; page && i < DIRECTORY_BLOCKS; i++) {
+			gpa_t base = gpa(d << DIRECTORY_SHIFT | (uint64_t)i << BLOCK_SHIFT);
+
+			block_lock(&page[i]);
+			if (arm)
+				dirty_arm_block(pgm, &page[i], base, gather);
+			else
+				dirty_disarm_block(pgm, &page[i], base, mode);
+			block_unlock(&page[i]);
+		}
+	}
+}
+
+static void set_mode(struct pgm *pgm, enum dirty_mode mode)
+{
+	bool by_processor = mode == DIRTY_PML || mode == DIRTY_ACCESSED_DIRTY;
+	const struct pt_format *f = pgm->slat.format;
+
+	lock_acquire(&pgm->lock);
+	/* Leaves are made with their dirty bit set, unless someone looks at it. */
+	__atomic_store_n(&pgm->slat.leaf_extra, f->accessed | (by_processor ? 0 : f->dirty), __ATOMIC_RELAXED);
+	__atomic_store_n(&pgm->slat.leaving, mode == DIRTY_ACCESSED_DIRTY ? dirty_harvest : NULL, __ATOMIC_RELAXED);
+	__atomic_store_n(&pgm->dirty.mode, mode, __ATOMIC_RELEASE);
+	lock_release(&pgm->lock);
+}
+
+static void flush_all(struct pgm *pgm)
+{
+	struct gather gather;
+
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	gather_flush(&gather);
+	gather_finish(&gather);
+}
+
+static void collect(struct pgm *pgm)
+{
+	if (pgm->dirty.collect)
+		pgm->dirty.collect(pgm->dirty.context);
+}
+
+static enum status choose(const struct pgm *pgm, enum dirty_mode *mode)
+{
+	const struct pgm_config *c = &pgm->config;
+	bool can[DIRTY_MODES] = { [DIRTY_PML] = c->pml && c->accessed_dirty && pgm->dirty.collect,
+				  [DIRTY_ACCESSED_DIRTY] = c->accessed_dirty,
+				  [DIRTY_WRITE_PROTECT] = true };
+
+	if (*mode == DIRTY_AUTO)
+		for (*mode = DIRTY_PML; !can[*mode];)
+			++*mode;
+	return (unsigned)*mode < DIRTY_MODES && can[*mode] ? OK : NOT_SUPPORTED;
+}
+
+/*
+ * Nothing becomes large from here on. A collapse under way is called off, not just halted: it relies on seeing every
+ * fault for a write, and the log's end gives rights back without one.
+ */
+static void hold_collapse(struct pgm *pgm)
+{
+	pgm_collapse_hold(pgm, true);
+	(void)pgm_collapse_step(pgm);
+	while (__atomic_load_n(&pgm->collapse.busy, __ATOMIC_ACQUIRE))
+		spin_pause(); /* another CPU calls it off */
+}
+
+static enum status start(struct pgm *pgm, enum dirty_mode mode)
+{
+	struct dirty_log *log = &pgm->dirty;
+	struct gather gather;
+	enum status status;
+	uint64_t *frames;
+
+	if (dirty_mode(pgm) != DIRTY_OFF)
+		return BAD_STATE;
+	status = choose(pgm, &mode);
+	if (status != OK)
+		return status;
+	frames = heap_alloc(dirty_slots(pgm) * sizeof(*frames));
+	if (!frames)
+		return NO_MEMORY;
+	hold_collapse(pgm);
+	collect(pgm); /* left over from before: nobody wants it */
+	__atomic_store_n(&log->frame, frames, __ATOMIC_RELEASE);
+	set_mode(pgm, mode);
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	for_blocks(pgm, mode, true, &gather);
+	gather_flush(&gather); /* always: what is armed may have no entry, and still be in use */
+	gather_finish(&gather);
+	__atomic_store_n(&log->armed, 1, __ATOMIC_RELEASE);
+	__atomic_fetch_add(&log->starts, 1, __ATOMIC_RELAXED);
+	return OK;
+}
+
+enum status pgm_dirty_start(struct pgm *pgm, enum dirty_mode mode)
+{
+	enum status status;
+
+	if (!enter(&pgm->dirty))
+		return BUSY;
+	status = start(pgm, mode);
+	leave(&pgm->dirty);
+	return status;
+}
+
+static enum status stop(struct pgm *pgm)
+{
+	enum dirty_mode mode = dirty_mode(pgm);
+	uint64_t *frames = pgm->dirty.frame;
+
+	if (mode == DIRTY_OFF)
+		return BAD_STATE;
+	__atomic_store_n(&pgm->dirty.armed, 0, __ATOMIC_RELEASE);
+	set_mode(pgm, DIRTY_OFF);
+	for_blocks(pgm, mode, false, NULL);
+	__atomic_store_n(&pgm->dirty.frame, NULL, __ATOMIC_RELEASE);
+	flush_all(pgm);
+	dirty_bitmap_free(pgm, frames);
+	pgm_collapse_hold(pgm, false);
+	return OK;
+}
+
+enum status pgm_dirty_stop(struct pgm *pgm)
+{
+	enum status status;
+
+	if (!enter(&pgm->dirty))
+		return BUSY;
+	status = stop(pgm);
+	leave(&pgm->dirty);
+	return status;
+}
+
+/* At the machine's end: no vcpu runs, and all records and tables go, so only the bitmap is to be given back. */
+void dirty_abandon(struct pgm *pgm)
+{
+	uint64_t *frames = pgm->dirty.frame;
+
+	if (dirty_mode(pgm) == DIRTY_OFF)
+		return;
+	set_mode(pgm, DIRTY_OFF);
+	__atomic_store_n(&pgm->dirty.frame, NULL, __ATOMIC_RELEASE);
+	dirty_bitmap_free(pgm, frames);
+}
+
+/* ---- reading ---- */
+static void take(struct pgm *pgm, uint64_t first, uint64_t count, uint64_t *bitmap, struct gather *gather)
+{
+	uint64_t page = first, end = first + count;
+
+	while (page < end) {
+		gpa_t where = gpa(page << PAGE_SHIFT);
+		gpa_t base = gpa(align_down(where.v, BLOCK_SIZE));
+		unsigned word = (unsigned)(page % PAGES_PER_BLOCK) / DIRTY_WORD_PAGES;
+		uint64_t pages = min_u64(PAGES_PER_BLOCK - page % PAGES_PER_BLOCK, end - page);
+		unsigned words = (unsigned)((pages + DIRTY_WORD_PAGES - 1) / DIRTY_WORD_PAGES);
+		uint64_t mask = ~UINT64_C(0) >> (words * DIRTY_WORD_PAGES - pages);
+		struct block *b = block_find(pgm, where);
+
+		if (b)
+			block_lock(b);
+		dirty_take_block(pgm, b, base, word, words, mask, bitmap, gather);
+		if (b)
+			block_unlock(b);
+		bitmap += words;
+		page += pages;
+	}
+}
+
+static enum status read_and_clear(struct pgm *pgm, uint64_t first, uint64_t count, uint64_t *bitmap)
+{
+	uint64_t extent = pgm_dirty_extent(pgm);
+	struct gather gather;
+
+	if (dirty_mode(pgm) == DIRTY_OFF)
+		return BAD_STATE;
+	if (first % DIRTY_WORD_PAGES || first > extent || count > extent - first)
+		return BAD_VALUE;
+	if (!count)
+		return OK;
+	if (dirty_mode(pgm) == DIRTY_PML) {
+		flush_all(pgm); /* all out of the guest: what they wrote is in their buffers */
+		collect(pgm);
+	}
+	dirty_replace_missing(pgm, first, count);
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	take(pgm, first, count, bitmap, &gather);
+	gather_finish(&gather);
+	__atomic_fetch_add(&pgm->dirty.reads, 1, __ATOMIC_RELAXED);
+	return OK;
+}
+
+enum status pgm_dirty_read_and_clear(struct pgm *pgm, uint64_t first, uint64_t count, uint64_t *bitmap)
+{
+	enum status status;
+
+	if (!enter(&pgm->dirty))
+		return BUSY;
+	status = read_and_clear(pgm, first, count, bitmap);
+	leave(&pgm->dirty);
+	return status;
+}
+
+/* ---- the rest ---- */
+void pgm_dirty_set_source(struct pgm *pgm, void (*collect_all)(void *context), void *context)
+{
+	pgm->dirty.collect = collect_all;
+	pgm->dirty.context = context;
+}
+
+static const char *const mode_names[DIRTY_MODES] = { "off", "auto", "pml", "ad", "wp" };
+
+const char *dirty_mode_name(enum dirty_mode mode)
+{
+	return (unsigned)mode < DIRTY_MODES ? mode_names[mode] : "?";
+}
+
+void pgm_dirty_describe(const struct pgm *pgm, struct pgm_dirty_info *info)
+{
+	const struct dirty_log *log = &pgm->dirty;
+
+	*info = (struct pgm_dirty_info){
+		.mode = dirty_mode(pgm),
+		.bitmap_bytes = __atomic_load_n(&log->frames_used, __ATOMIC_RELAXED) * PAGE_SIZE,
+		.starts = __atomic_load_n(&log->starts, __ATOMIC_RELAXED),
+		.reads = __atomic_load_n(&log->reads, __ATOMIC_RELAXED),
+		.faults = __atomic_load_n(&log->faults, __ATOMIC_RELAXED),
+		.splits = __atomic_load_n(&log->splits, __ATOMIC_RELAXED),
+	};
+}

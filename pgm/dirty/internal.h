@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The dirty log's inside: what struct pgm keeps for it, and what its files and their hooks share. Private to pgm/. */
+#ifndef PGM_DIRTY_INTERNAL_H
+#define PGM_DIRTY_INTERNAL_H
+
+#include "mm/gather.h"
+#include "pgm/dirty/dirty.h"
+
+/* A frame of the bitmap. */
+#define DIRTY_FRAME_SHIFT 27
+#define DIRTY_WORD_PAGES 64u
+#define DIRTY_BLOCK_WORDS (PAGES_PER_BLOCK / DIRTY_WORD_PAGES)
+/* Instead of a frame: none could be had, so every page counts as dirty. */
+#define DIRTY_ALL UINT64_C(1)
+
+_Static_assert(PAGE_SIZE * 8 * PAGE_SIZE == UINT64_C(1) << DIRTY_FRAME_SHIFT,
+	       "a frame has a bit for each of its pages");
+
+struct dirty_log {
+	/* enum dirty_mode; changed under pgm->lock, so that whoever locks a block afterwards sees it. Atomic. */
+	uint32_t mode;
+	uint32_t busy;   /* atomic: someone starts, stops or reads */
+	uint32_t armed;  /* atomic: the invariants of dirty/block.c hold for every block whose lock is free */
+	uint64_t *frame; /* atomic, and so each slot: 0, DIRTY_ALL or the host-physical address of the frame */
+	void (*collect)(void *context);
+	void *context;
+	uint64_t frames_used; /* atomic */
+	uint64_t starts, reads, faults, splits;
+};
+
+struct block;
+struct pgm;
+
+/* dirty.c: the log of a machine at its end. */
+void dirty_abandon(struct pgm *pgm);
+
+/* dirty/block.c: all with the block locked */
+/* Clears what would let a write go unseen. */
+void dirty_arm_block(struct pgm *pgm, struct block *b, gpa_t base, struct gather *gather);
+/* Lifts the log's protection again; mode: the one that it was armed for. */
+void dirty_disarm_block(struct pgm *pgm, struct block *b, gpa_t base, enum dirty_mode mode);
+/* Reads and clears `words` words from `word` of the block's eight; mask: of the last word. b may be NULL: nothing was ever there. */
+void dirty_take_block(struct pgm *pgm, struct block *b, gpa_t base, unsigned word, unsigned words, uint64_t mask,
+		      uint64_t *out, struct gather *gather);
+/* A large block has just been split while the log is on. */
+void dirty_block_split(struct pgm *pgm, struct block *b, gpa_t base);
+/* All pages of a block that is cleared. */
+void dirty_note_block(struct pgm *pgm, gpa_t base);
+/* A guest may write this MONITORED page from now on; it is dirty. */
+void dirty_unmonitor(struct pgm *pgm, page_record *r, gpa_t where);
+/* What a table may grant for a large block. */
+unsigned dirty_large_rights(const struct pgm *pgm);
+/* A leaf that leaves the tables takes its dirty bit along: struct slat's `leaving`. */
+void dirty_harvest(void *pgm, hpa_t frame);
+/* NULL, or what is wrong with this page's log. entry: of `level`, 0 when nothing is mapped. */
+const char *dirty_check_page(struct pgm *pgm, gpa_t where, page_record r, uint64_t entry, unsigned level);
+
+/* dirty/bitmap.c */
+/* Slots of the array, one per 128 MiB. */
+uint64_t dirty_slots(const struct pgm *pgm);
+/* Parts of these pages that had no frame get one, all dirty, if there is one now. */
+void dirty_replace_missing(struct pgm *pgm, uint64_t first, uint64_t count);
+/* No one can reach it any more. */
+void dirty_bitmap_free(struct pgm *pgm, uint64_t *frames);
+/* The word for 64 pages, or NULL when none of them was ever noted; *all: they all count as dirty. */
+uint64_t *dirty_word(struct pgm *pgm, gpa_t where, bool *all);
+bool dirty_is_noted(struct pgm *pgm, gpa_t where);
+
+#endif

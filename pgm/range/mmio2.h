@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * MMIO2: device memory with frames of its own (video memory, say), which the guest reads, writes and
+ * executes without exits. A region exists by itself; it can be mapped at a guest-physical address, moved and
+ * unmapped again, as a BAR. Its frames stay the same all the time and are charged to the account FIXED.
+ *
+ * All functions here are the device's: one caller at a time per machine (the machine's lock). Vcpus may run.
+ */
+#ifndef PGM_RANGE_MMIO2_H
+#define PGM_RANGE_MMIO2_H
+
+#include "pgm/pgm.h"
+
+#define MMIO2_MAX_SIZE GIB
+
+struct mmio2;
+
+/* Whole pages up to MMIO2_MAX_SIZE, zeroed. NO_MEMORY, BAD_VALUE. */
+enum status pgm_mmio2_register(struct pgm *pgm, uint64_t size, const char *name, struct mmio2 **out) must_check;
+/* Unmaps it and gives all back. */
+void pgm_mmio2_deregister(struct pgm *pgm, struct mmio2 *region);
+/*
+ * Maps it at `base`, or moves it there from where it is. CONFLICT: RAM, ROM, another region or an access handler is
+ * there; BAD_ADDRESS: beyond the machine's address space; BAD_VALUE: not page-aligned; NO_MEMORY: for the
+ * records. On an error it stays where it was (and only if others take
+ * both places meanwhile is it unmapped).
+ */
+enum status pgm_mmio2_map(struct pgm *pgm, struct mmio2 *region, gpa_t base) must_check;
+void pgm_mmio2_unmap(struct pgm *pgm, struct mmio2 *region);
+bool pgm_mmio2_mapped(const struct mmio2 *region, gpa_t *base);
+uint64_t pgm_mmio2_size(const struct mmio2 *region);
+/* Shrinks an unmapped region (BUSY: it's mapped) to `size`, whole pages, not 0; BAD_VALUE: not smaller. */
+enum status pgm_mmio2_reduce(struct pgm *pgm, struct mmio2 *region, uint64_t size) must_check;
+
+/* Dirty tracking, off at first. Switched on, every page counts as clean. */
+void pgm_mmio2_track(struct pgm *pgm, struct mmio2 *region, bool on);
+/*
+ * Which pages were written since the last query: bit n of the bitmap for page n, `bits` of them at least the region's
+ * pages (BAD_VALUE). Without tracking all are dirty. Afterwards all are clean, and no vcpu holds an older right to write.
+ */
+enum status pgm_mmio2_query_dirty(struct pgm *pgm, struct mmio2 *region, uint64_t *bitmap, uint64_t bits) must_check;
+
+/* The device's own access, mapped or not; within the region (BAD_ADDRESS). A write makes its pages dirty. */
+enum status pgm_mmio2_read(struct pgm *pgm, struct mmio2 *region, uint64_t offset, void *to, size_t length) must_check;
+enum status pgm_mmio2_write(struct pgm *pgm, struct mmio2 *region, uint64_t offset, const void *from,
+			    size_t length) must_check;
+
+/* ---- PGM's own: mmio2.c and mmio2_access.c ---- */
+struct mmio2 {
+	struct mmio2 *next;
+	char name[PGM_NAME];
+	uint64_t pages, capacity; /* capacity: as registered */
+	bool mapped, tracked;
+	gpa_t base;
+	page_record *page;
+};
+
+/*
+ * A page is dirty while it is ALLOCATED, and also when it was when the machine's dirty log began to watch it: then it is
+ * MONITORED for the log's sake, and PAGE_WRITTEN keeps what the region's own tracking knew.
+ */
+static inline bool mmio2_is_dirty(page_record r)
+{
+	return page_get_state(r) != PAGE_MONITORED || (r.bits & PAGE_WRITTEN);
+}
+/* A write to a mapped page, its block locked: it's dirty now, and may be written without a fault. */
+static inline void mmio2_written(page_record *r)
+{
+	if (page_get_state(*r) == PAGE_MONITORED)
+		page_set(r, PAGE_ALLOCATED, page_frame(*r));
+}
+
+#endif

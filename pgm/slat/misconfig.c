@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Marks for pure MMIO. A mark is made and taken away under its block's lock. Its maker looks for the handler
+ * under that lock, and whoever removes a handler does so before it takes the marks away: so no
+ * mark outlives its handler. The processor caches no misconfigured entry, so none needs a flush.
+ */
+#include "pgm/slat/misconfig.h"
+
+#include "pgm/internal.h"
+
+/* Tables that exist for marks alone are bounded: the table account is reckoned for RAM. */
+#define MARK_TABLES 32u
+
+bool misconfig_is_mark(const struct pgm *pgm, uint64_t entry)
+{
+	return pgm->config.misconfig_exit && entry && entry == pgm->config.slat->misconfigured;
+}
+
+static bool pure_mmio(struct pgm *pgm, gpa_t where)
+{
+	struct handler_node n;
+	struct pgm_range range;
+
+	return handler_next(&pgm->handlers, where.v, &n) && n.first <= where.v &&
+	       pgm->handlers.type[n.type].kind == HANDLER_KIND_MMIO &&
+	       (!pgm_range_find(pgm, where, &range) || range.type == PAGE_MMIO);
+}
+
+bool misconfig_wrong(struct pgm *pgm, gpa_t where, page_record record)
+{
+	enum page_type type = page_get_type(record);
+
+	return (type != PAGE_INVALID && type != PAGE_MMIO) || !pure_mmio(pgm, where);
+}
+
+/*
+ * How many tables a mark at `where` needs: as many as the level at which the walk ends now. Where another CPU makes an upper one
+ * at the same time it counts twice; what others link and drop elsewhere never counts.
+ */
+static unsigned tables_needed(struct pgm *pgm, gpa_t where)
+{
+	unsigned level;
+
+	slat_find(&pgm->slat, where, &level);
+	return level;
+}
+
+static void install_locked(struct pgm *pgm, struct block *b, gpa_t where)
+{
+	unsigned needed = tables_needed(pgm, where);
+	uint64_t *entry, none = 0;
+	page_record record = { 0 };
+
+	if (block_kind(b) == BLOCK_DETAILED)
+		record = *page_of(b, where);
+	if (block_kind(b) == BLOCK_LARGE || misconfig_wrong(pgm, where, record))
+		return;
+	if (needed && __atomic_load_n(&pgm->mark_tables, __ATOMIC_RELAXED) >= MARK_TABLES)
+		return;
+	if (slat_entry(&pgm->slat, where, 0, &entry) != OK)
+		return; /* the slow way serves as well */
+	__atomic_store_n(&pgm->marked, true, __ATOMIC_RELEASE);
+	if (needed)
+		__atomic_fetch_add(&pgm->mark_tables, needed, __ATOMIC_RELAXED);
+	if (__atomic_compare_exchange_n(entry, &none, pgm->config.slat->misconfigured, false, __ATOMIC_RELEASE,
+					__ATOMIC_RELAXED))
+		COUNT(pgm, misconfig_marks);
+}
+
+void misconfig_install(struct pgm *pgm, gpa_t where)
+{
+	struct block *b;
+
+	/* Looked for first without a lock: pages without a handler are not worth a directory page. */
+	if (!pure_mmio(pgm, where) || block_get(pgm, where, &b) != OK)
+		return;
+	block_lock(b);
+	install_locked(pgm, b, where);
+	block_unlock(b);
+}
+
+/* The marks of one block, from `first` to `last` within it; locked. */
+static void remove_in_block(struct pgm *pgm, uint64_t first, uint64_t last)
+{
+	for (uint64_t a = align_down(first, PAGE_SIZE); a <= last; a += PAGE_SIZE) {
+		unsigned level;
+		uint64_t *entry = slat_find(&pgm->slat, gpa(a), &level);
+
+		if (level)
+			return;
+		if (misconfig_is_mark(pgm, *entry))
+			__atomic_store_n(entry, 0, __ATOMIC_RELEASE);
+	}
+}
+
+void misconfig_remove(struct pgm *pgm, uint64_t first, uint64_t last)
+{
+	uint64_t top = (pgm->directory_count << DIRECTORY_SHIFT) - 1, next;
+
+	if (!pgm->config.misconfig_exit || !__atomic_load_n(&pgm->marked, __ATOMIC_ACQUIRE))
+		return;
+	for (uint64_t a = first; a <= min_u64(last, top); a = next) {
+		struct block *b = block_find(pgm, gpa(a));
+
+		next = align_down(a, BIT(DIRECTORY_SHIFT)) + BIT(DIRECTORY_SHIFT);
+		if (!b)
+			continue;
+		next = align_down(a, BLOCK_SIZE) + BLOCK_SIZE;
+		block_lock(b);
+		remove_in_block(pgm, a, min_u64(last, next - 1));
+		block_unlock(b);
+	}
+}
+
+void pgm_count_misconfig(struct pgm *pgm)
+{
+	(void)pgm;
+	COUNT_VCPU(misconfig);
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Contradictions between keys of one section. Each rule is a row: the key to blame, the text, and a small
+ * function that says whether the rule is broken. The first broken one is told.
+ */
+#include "lib/bits.h"
+#include "vm/config/keys.h"
+
+#define REAL_MODE_TOP MIB
+
+struct machine_rule {
+	enum machine_key key;
+	bool (*broken)(const struct config_machine *machine);
+	const char *text;
+};
+
+static bool given(const struct config_machine *machine, enum machine_key key)
+{
+	return machine->key_lines[key] != 0;
+}
+
+static bool other_protocol(const struct config_machine *machine, enum config_protocol protocol)
+{
+	return machine->protocol != PROTOCOL_AUTO && machine->protocol != protocol;
+}
+
+static bool no_kernel(const struct config_machine *machine)
+{
+	return !machine->kernel[0];
+}
+
+static bool initrd_unused(const struct config_machine *machine)
+{
+	return given(machine, KEY_INITRD) && other_protocol(machine, PROTOCOL_LINUX);
+}
+
+static bool modules_unused(const struct config_machine *machine)
+{
+	return given(machine, KEY_MODULES) && other_protocol(machine, PROTOCOL_MULTIBOOT);
+}
+
+static bool load_address_unused(const struct config_machine *machine)
+{
+	return given(machine, KEY_LOAD_ADDRESS) && other_protocol(machine, PROTOCOL_FLAT);
+}
+
+static bool entry_unused(const struct config_machine *machine)
+{
+	return given(machine, KEY_ENTRY) && other_protocol(machine, PROTOCOL_FLAT);
+}
+
+static bool flat_mode_unused(const struct config_machine *machine)
+{
+	return given(machine, KEY_FLAT_MODE) && other_protocol(machine, PROTOCOL_FLAT);
+}
+
+/* Addresses matter when the machine may turn out flat and says where it wants to be. */
+static bool places_itself(const struct config_machine *machine)
+{
+	return machine->protocol == PROTOCOL_FLAT || given(machine, KEY_LOAD_ADDRESS) || given(machine, KEY_ENTRY);
+}
+
+static bool load_outside(const struct config_machine *machine)
+{
+	uint64_t low_memory = min_u64(machine->memory, 4 * GIB - machine->ram_hole);
+	uint64_t top = machine->flat_mode == FLAT_REAL ? min_u64(low_memory, REAL_MODE_TOP) : low_memory;
+
+	return places_itself(machine) && machine->load_address >= top;
+}
+
+static bool entry_outside(const struct config_machine *machine)
+{
+	uint64_t top = machine->flat_mode == FLAT_REAL ? REAL_MODE_TOP : machine->memory;
+
+	return places_itself(machine) && (machine->entry < machine->load_address || machine->entry >= top);
+}
+
+static bool passthrough_lazy(const struct config_machine *machine)
+{
+	const struct ini_text none = { "none", 4 };
+
+	return !ini_equal(none, machine->pci_passthrough) && !machine->ram_preallocate;
+}
+
+static bool fusion_preallocated(const struct config_machine *machine)
+{
+	return machine->page_fusion && machine->ram_preallocate;
+}
+
+static bool balloon_preallocated(const struct config_machine *machine)
+{
+	return machine->balloon && machine->ram_preallocate;
+}
+
+static const struct machine_rule machine_rules[] = {
+	{ KEY_KERNEL, no_kernel, "missing; a machine needs a kernel = FILE" },
+	{ KEY_INITRD, initrd_unused, "used by protocol = linux only" },
+	{ KEY_MODULES, modules_unused, "used by protocol = multiboot only" },
+	{ KEY_LOAD_ADDRESS, load_address_unused, "used by protocol = flat only" },
+	{ KEY_ENTRY, entry_unused, "used by protocol = flat only" },
+	{ KEY_FLAT_MODE, flat_mode_unused, "used by protocol = flat only" },
+	{ KEY_LOAD_ADDRESS, load_outside,
+	  "outside the machine's memory below 4 GiB, or above 1M with flat_mode = real" },
+	{ KEY_ENTRY, entry_outside, "below load_address, outside memory, or above 1M with flat_mode = real" },
+	{ KEY_PCI_PASSTHROUGH, passthrough_lazy, "needs ram_preallocate = on" },
+	{ KEY_PAGE_FUSION, fusion_preallocated, "not possible with ram_preallocate = on" },
+	{ KEY_BALLOON, balloon_preallocated, "not possible with ram_preallocate = on" },
+};
+
+const char *config_check_machine(struct config_machine *machine, unsigned *key)
+{
+	if (machine->load_address == CONFIG_AUTO)
+		machine->load_address = machine->flat_mode == FLAT_REAL ? 0x7c00 : MIB;
+	if (machine->entry == CONFIG_AUTO)
+		machine->entry = machine->load_address;
+	for (size_t i = 0; i < ARRAY_SIZE(machine_rules); i++) {
+		if (!machine_rules[i].broken(machine))
+			continue;
+		*key = machine_rules[i].key;
+		return machine_rules[i].text;
+	}
+	return NULL;
+}
+
+const char *config_check_host(const struct config_host *host, unsigned *key)
+{
+	*key = KEY_OVERCOMMIT_RATIO;
+	if (host->key_lines[KEY_OVERCOMMIT_RATIO] && host->overcommit != CONFIG_OVERCOMMIT_RATIO)
+		return "used with overcommit = ratio only";
+	*key = KEY_MAX_MAPPED_CHUNKS;
+	if (host->key_lines[KEY_MAX_MAPPED_CHUNKS] && host->mapping != MAPPING_SECRET_FREE)
+		return "used with mapping = secret-free only";
+	return NULL;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest loaders: put the files that the configuration names into a fresh machine's memory and
+ * set the boot vcpu's registers as the protocol says.
+ */
+#ifndef VM_LOAD_LOAD_H
+#define VM_LOAD_LOAD_H
+
+#include "lib/memory.h"
+#include "vm/machine/machine.h"
+
+/* The files that the UEFI program read, by the name in quire.conf. Set once at boot. */
+struct guest_file {
+	const char *name;
+	const void *data; /* NULL: missing; error says why */
+	uint64_t size;
+	const char *error;
+};
+void load_set_files(const struct guest_file *files, unsigned count);
+const struct guest_file *load_find_file(const char *name);
+
+/*
+ * Loads kernel, initrd, modules and command line by the machine's protocol (or detects it), makes ACPI tables
+ * and the memory map, sets the registers of vcpu 0. why: one line for a person, naming the file. BAD_FORMAT, NOT_FOUND,
+ * NO_MEMORY, BAD_ADDRESS (doesn't fit).
+ */
+enum status load_guest(struct machine *machine, char *why, size_t size) must_check;
+
+#endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What machine.c (the list of machines), machine/start.c and machine/end.c share. Nobody else includes it. */
+#ifndef VM_MACHINE_INTERNAL_H
+#define VM_MACHINE_INTERNAL_H
+
+#include "vm/machine/machine.h"
+
+static inline enum machine_state machine_state_of(const struct machine *m)
+{
+	return (enum machine_state)__atomic_load_n(&m->state, __ATOMIC_ACQUIRE);
+}
+
+/* machine/end.c: gives back all that a machine holds, at once. Boot CPU, no vcpu inside. */
+void machine_take_apart(struct machine *m);
+
+#endif

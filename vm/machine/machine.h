@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A machine: memory (PGM), devices on a bus, virtual CPUs, and its life.
+ *
+ *   OFF → (machine_start) → RUNNING ⇄ PAUSED → ENDED → (reaped on the boot CPU) → OFF
+ *
+ * The boot CPU creates and reaps; each vcpu is run by the one host CPU it is pinned to. Whoever
+ * wants something of a vcpu sets a request bit and kicks its CPU; the run loop looks at the
+ * requests before each entry. An end is decided once (machine_end), the vcpus leave, and the boot CPU
+ * frees everything and prints the one line that says why.
+ */
+#ifndef VM_MACHINE_MACHINE_H
+#define VM_MACHINE_MACHINE_H
+
+#include "arch/x86_64/hv.h"
+#include "arch/x86_64/spinlock.h"
+#include "dev/bus.h"
+#include "lib/memory.h"
+#include "pgm/pgm.h"
+#include "vm/config/config.h"
+#include "vm/emulate/decode_cache.h"
+
+#define MACHINE_MAX_VCPUS 64u
+#define MACHINE_END_TEXT 200u
+
+struct board;
+struct lapic;
+struct machine;
+
+enum machine_state { MACHINE_OFF, MACHINE_RUNNING, MACHINE_PAUSED, MACHINE_ENDED };
+
+enum machine_end { END_POWEROFF, END_RESET, END_TRIPLE_FAULT, END_EXIT_PORT, END_ERROR, END_OPERATOR };
+
+/* Requests to a vcpu; bits of vcpu->requests. */
+#define REQUEST_LEAVE BIT(0) /* the machine has ended or pauses: leave the run loop */
+#define REQUEST_EVENT BIT(1) /* something to deliver: interrupt, NMI, INIT, SIPI */
+#define REQUEST_FLUSH BIT(2) /* the flush domain's generation moved on */
+#define REQUEST_A20 BIT(4)   /* its A20 gate has moved: another root of second-level tables */
+#define REQUEST_TIMER BIT(3) /* a device timer was armed earlier than the vcpu's deadline */
+
+/* What is done at each exit beyond its handling; bits of vcpu->watch. */
+#define WATCH_CYCLES BIT(0) /* its time is measured */
+#define WATCH_SYNC BIT(1)   /* after it the second-level tables are dropped, but for second-level faults */
+
+enum vcpu_activity { VCPU_RUNNABLE, VCPU_HALTED, VCPU_WAIT_SIPI, VCPU_PARKED };
+
+struct vcpu_msrs {
+	uint64_t tsc_aux, misc_enable, mtrr_def, mtrr_fixed[11], mtrr_base[8], mtrr_mask[8];
+	uint64_t tsc_adjust, spec_ctrl, xss, feature_control;
+};
+
+struct vcpu {
+	/* Looked at before each entry. */
+	uint32_t requests;   /* atomic */
+	uint32_t in_guest;   /* atomic: 1 between the check of requests and the exit */
+	uint64_t flush_seen; /* atomic: generation flushed up to */
+	uint64_t wakeup;     /* host TSC of the next device timer; UINT64_MAX: none */
+	uint64_t wakeup_ns;  /* the same moment by the machine's clock */
+	uint64_t a20_mask;   /* address bits that a closed A20 gate takes out; atomic, see pgm/shadow/a20.h */
+	struct hv_vcpu *hv;
+	struct machine *machine;
+	struct lapic *lapic;
+	uint8_t activity; /* enum vcpu_activity */
+	bool nmi_pending;
+	bool loaded;   /* its FPU and XCR0 are in this CPU */
+	uint8_t watch; /* WATCH_*; atomic */
+
+	unsigned id;  /* in the machine; also its APIC id */
+	unsigned cpu; /* host CPU it is pinned to */
+	unsigned weight;
+	struct vcpu *next; /* on its host CPU's list */
+	void *fpu;
+	struct vcpu_msrs msr;
+	uint64_t guest_mode_changes, a20_changes;
+	uint64_t exits[EXIT_KIND_COUNT];
+	struct decode_cache decoded;
+	uint64_t quick_accesses;              /* to devices, without the emulator */
+	uint64_t exit_ticks[EXIT_KIND_COUNT]; /* host TSC from exit to entry, while WATCH_CYCLES is on */
+	struct pgm_vcpu_counters counters;
+	uint64_t longest_fault;             /* host TSC, of second-level faults */
+	uint64_t run_ticks, runs, last_ran; /* host TSC spent running */
+	char park_text[80];
+	uint64_t parked_until; /* host TSC at which to try again */
+	bool park_told;        /* since it last got on */
+};
+
+struct cpuid_policy;
+
+struct machine {
+	char name[CONFIG_MAX_NAME + 1];
+	unsigned index;
+	const struct config_machine *config;
+	uint32_t state;       /* enum machine_state; atomic */
+	struct spinlock lock; /* RANK_MACHINE: the devices' lock */
+	struct pgm *pgm;
+	struct pgm *leaving; /* its memory while it is given back, piece by piece; boot CPU only */
+	struct bus bus;
+	struct board *board; /* the devices; vm/machine/board.c */
+	struct cpuid_policy *cpuid;
+	unsigned vcpu_count;
+	struct vcpu *vcpu[MACHINE_MAX_VCPUS];
+	uint32_t vcpus_inside; /* atomic: vcpus that a host CPU still holds */
+
+	uint64_t clock_base; /* host ns at clock 0; moves on by the length of each pause */
+	uint64_t left_ns,
+		left_tsc;  /* host clock and TSC when the last vcpu left: the guest's clocks stand still since */
+	uint64_t tsc_base; /* host TSC at guest TSC 0 */
+
+	uint32_t end_decided; /* atomic */
+	uint8_t end;          /* enum machine_end */
+	uint32_t end_value;
+	char end_text[MACHINE_END_TEXT];
+
+	struct console_ring *console; /* output towards the monitor; vm/machine/console.c */
+	bool restart;                 /* it ended to be reset: memory, devices and vcpus stay */
+	uint64_t starts, resets;
+	unsigned msr_complaints;
+};
+
+/* Boot CPU only. All machines of the configuration become known, OFF; bad ones too (they refuse to start with their error). */
+enum status machines_create(struct quire_config *config) must_check;
+unsigned machine_count(void);
+struct machine *machine_get(unsigned index);
+struct machine *machine_find(const char *name);
+
+/* Boot CPU only. why (size bytes) gets one line for a person on failure. BAD_STATE when it is not OFF. */
+enum status machine_start(struct machine *machine, char *why, size_t size) must_check;
+/* Any CPU. BAD_STATE when it isn't running (or paused). */
+enum status machine_pause(struct machine *machine) must_check;
+enum status machine_resume(struct machine *machine) must_check;
+/* Ends it as by the operator; with again, it is started anew once reaped. */
+enum status machine_stop(struct machine *machine) must_check;
+/*
+ * Any CPU. The vcpus leave; then the boot CPU resets memory (by zero_ram_on_reset), devices and vcpus, loads the guest's
+ * files again, and the machine goes on, a paused one too. machines_reap() tells of it with the line `vm NAME: reset`.
+ * BAD_STATE when it is neither running nor paused, BUSY when its end is decided already.
+ */
+enum status machine_reset(struct machine *machine) must_check;
+/* Any CPU, any number of times: the first one counts. text may be NULL. */
+void machine_end(struct machine *machine, enum machine_end end, uint32_t value, const char *text, ...)
+	__attribute__((format(printf, 4, 5)));
+/* Boot CPU's loop: reaps what has ended, and does a piece of what is being reset. Calls ended() with the line's text for each; returns true if it did something. */
+bool machines_reap(void (*ended)(struct machine *machine, const char *text));
+/* Boot CPU only. Switches a WATCH_* on or off: for one machine until its end, or for all (NULL), those to come included. */
+void machine_watch(struct machine *machine, uint8_t what, bool on);
+/* WATCH_* that hold for every machine. */
+uint8_t machines_watched(void);
+/* Does no machine run (or pause, or wait to be reaped)? */
+bool machines_idle(void);
+/* One bounded step of background work for one of the machines; false: nothing to do for now. Any CPU, from its idle loop. */
+bool machines_idle_step(void);
+/* No such step is inside a machine from enter to leave. Not from within one. */
+void machines_worker_enter(void);
+void machines_worker_leave(void);
+const char *machine_state_name(const struct machine *machine);
+
+/* A vcpu has left its host CPU; there, just before vcpus_inside goes down. */
+void machine_vcpu_left(struct machine *machine);
+/* Nanoseconds of the machine's clock; never less than before. */
+uint64_t machine_now(const struct machine *machine);
+
+/* Console input from the monitor: bytes taken. Any CPU. */
+size_t machine_console_input(struct machine *machine, const uint8_t *bytes, size_t length);
+/* Takes up to size bytes of what the guest wrote; boot CPU only. */
+size_t machine_console_output(struct machine *machine, uint8_t *bytes, size_t size);
+
+#endif

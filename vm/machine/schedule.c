@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Round robin by weight, one list per host CPU, no migration. A vcpu's slice is 10 ms times weight / 100,
+ * but at least 1 ms and at most 100 ms; a halted one costs a look per round. When nobody can
+ * run, the CPU clears free memory piece by piece, and then sleeps until the earliest timer or an interrupt.
+ *
+ * A list is changed only by its own CPU: others leave a vcpu in the inbox.
+ */
+#include "vm/machine/schedule.h"
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/host.h"
+#include "arch/x86_64/percpu.h"
+#include "mm/map.h"
+#include "vm/machine/board.h"
+
+#define SLICE_NS UINT64_C(10000000)
+#define SLICE_MIN_NS UINT64_C(1000000)
+#define SLICE_MAX_NS UINT64_C(100000000)
+#define DEFAULT_WEIGHT 100u
+
+struct runner {
+	struct vcpu *inbox; /* atomic */
+	struct vcpu *list;
+	uint64_t weight;              /* atomic */
+	const struct machine *served; /* whose memory may be mapped on this CPU; NULL: anybody's */
+	struct schedule_info info;
+} __attribute__((aligned(64)));
+
+static struct runner runners[MAX_CPUS];
+
+void schedule_wake(unsigned cpu)
+{
+	if (cpu != cpu_index())
+		host_kick(cpu, false);
+}
+
+void schedule_add(struct vcpu *vcpu)
+{
+	struct runner *r = &runners[vcpu->cpu];
+	struct vcpu *head = __atomic_load_n(&r->inbox, __ATOMIC_RELAXED);
+
+	__atomic_fetch_add(&vcpu->machine->vcpus_inside, 1, __ATOMIC_ACQ_REL);
+	__atomic_fetch_add(&r->weight, vcpu->weight, __ATOMIC_RELAXED);
+	do {
+		vcpu->next = head;
+	} while (!__atomic_compare_exchange_n(&r->inbox, &head, vcpu, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+	schedule_wake(vcpu->cpu);
+}
+
+unsigned schedule_pick_cpu(void)
+{
+	unsigned best = 0;
+
+	/* From the last to the first: the boot CPU also carries the monitor. */
+	for (unsigned i = cpu_count(); i-- > 0;)
+		if (i + 1 == cpu_count() || __atomic_load_n(&runners[i].weight, __ATOMIC_RELAXED) <
+						    __atomic_load_n(&runners[best].weight, __ATOMIC_RELAXED))
+			best = i;
+	return best;
+}
+
+static void take_inbox(struct runner *r)
+{
+	struct vcpu *v = __atomic_exchange_n(&r->inbox, NULL, __ATOMIC_ACQUIRE);
+
+	while (v) {
+		struct vcpu *next = v->next;
+
+		v->next = r->list;
+		r->list = v;
+		r->info.vcpus++;
+		v = next;
+	}
+}
+
+/* The machine's end or pause: this CPU holds the vcpu no more. */
+static void let_go(struct runner *r, struct vcpu **link)
+{
+	struct vcpu *v = *link;
+
+	vcpu_unload(v);
+	*link = v->next;
+	r->info.vcpus--;
+	__atomic_fetch_sub(&r->weight, v->weight, __ATOMIC_RELAXED);
+	machine_vcpu_left(v->machine);
+	__atomic_fetch_sub(&v->machine->vcpus_inside, 1, __ATOMIC_ACQ_REL);
+	schedule_wake(0);
+}
+
+static uint64_t slice_ticks(const struct vcpu *v)
+{
+	uint64_t ns = SLICE_NS * v->weight / DEFAULT_WEIGHT;
+
+	return host_ns_to_tsc(max_u64(SLICE_MIN_NS, min_u64(ns, SLICE_MAX_NS)));
+}
+
+/* What this CPU has mapped of others' memory goes before it runs this machine: see mm/map.h. */
+static void serve(struct runner *r, const struct machine *m)
+{
+	if (r->served != m)
+		frame_maps_forget();
+	r->served = m;
+}
+
+/* The boot CPU looks after the console's input between stretches of the slice; a vcpu that yields gives up the rest. */
+static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start)
+{
+	uint64_t end = start + slice_ticks(v), until = end;
+	enum vcpu_outcome outcome;
+
+	pgm_count_for(&v->counters);
+	do {
+		if (v->cpu == 0) {
+			console_listen();
+			until = min_u64(end, rdtsc() + host_ns_to_tsc(CONSOLE_PATIENCE_NS));
+		}
+		outcome = vcpu_run(v, until);
+	} while (outcome == VCPU_SLICE_OVER && until != end && rdtsc() >= until);
+	pgm_count_for(NULL);
+	return outcome;
+}
+
+/* One turn of one vcpu; *link moves on. Returns whether it ran. */
+static bool turn(struct runner *r, struct vcpu ***link)
+{
+	struct vcpu *v = **link;
+	uint64_t before = rdtsc(), runs = v->runs, spent;
+	enum vcpu_outcome outcome;
+
+	serve(r, v->machine);
+	outcome = run_slice(v, before);
+	spent = rdtsc() - before;
+	if (v->runs != runs) {
+		v->run_ticks += spent;
+		r->info.guest_ticks += spent;
+	}
+	if (outcome == VCPU_LEFT) {
+		let_go(r, *link);
+		return true;
+	}
+	*link = &v->next;
+	return outcome == VCPU_SLICE_OVER;
+}
+
+/* A moment of the time stamp counter as one of host_now_ns(). */
+static uint64_t tsc_moment(uint64_t tsc)
+{
+	uint64_t now = rdtsc();
+
+	return host_now_ns() + (tsc > now ? host_tsc_to_ns(tsc - now) : 0);
+}
+
+static uint64_t next_wakeup(const struct runner *r, uint64_t poll_ns)
+{
+	uint64_t deadline = poll_ns == UINT64_MAX ? UINT64_MAX : host_now_ns() + poll_ns;
+
+	for (const struct vcpu *v = r->list; v; v = v->next) {
+		uint64_t wakeup = v->activity == VCPU_PARKED ? min_u64(v->wakeup, v->parked_until) : v->wakeup;
+
+		if (wakeup != UINT64_MAX)
+			deadline = min_u64(deadline, tsc_moment(wakeup));
+	}
+	return deadline;
+}
+
+/* Nothing to run: sleep until a timer or an interrupt. A kick that came since is taken at once. */
+static void sleep(struct runner *r, uint64_t poll_ns)
+{
+	uint64_t before;
+
+	for (const struct vcpu *v = r->list; v; v = v->next)
+		if (__atomic_load_n(&v->requests, __ATOMIC_ACQUIRE))
+			return;
+	if (__atomic_load_n(&r->inbox, __ATOMIC_ACQUIRE))
+		return;
+	host_timer_set(next_wakeup(r, poll_ns));
+	before = rdtsc();
+	interrupts_wait();
+	r->info.idle_ticks += rdtsc() - before;
+}
+
+void schedule_note(enum stretch what, uint64_t since)
+{
+	uint64_t *longest = &runners[cpu_index()].info.longest[what], ticks = rdtsc() - since;
+
+	if (unlikely(ticks > *longest))
+		*longest = ticks;
+}
+
+/* One bounded piece of what can wait. */
+static bool work_step(void)
+{
+	uint64_t since = rdtsc();
+	bool more = machines_idle_step() || frame_prezero_step();
+
+	schedule_note(STRETCH_WORK, since);
+	return more;
+}
+
+static bool keep_house(bool (*housekeeping)(void))
+{
+	uint64_t since = rdtsc();
+	bool busy = housekeeping && housekeeping();
+
+	schedule_note(STRETCH_HOUSEKEEPING, since);
+	return busy;
+}
+
+void schedule_loop(bool (*housekeeping)(void), uint64_t poll_ns)
+{
+	struct runner *r = &runners[cpu_index()];
+
+	r->info.started = rdtsc();
+	for (;;) {
+		bool busy = false;
+
+		r->info.loops++;
+		take_inbox(r);
+		for (struct vcpu **link = &r->list; *link;)
+			busy |= turn(r, &link);
+		busy |= keep_house(housekeeping);
+		interrupts_window();
+		/* Housekeeping and idle work turn to any memory. */
+		r->served = NULL;
+		if (busy || work_step())
+			continue;
+		sleep(r, poll_ns);
+	}
+}
+
+void schedule_describe(unsigned cpu, struct schedule_info *info)
+{
+	*info = runners[cpu].info;
+}

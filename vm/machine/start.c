@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A machine's start, on the boot CPU: memory, processor policy, devices, vcpus, and what it boots. One that fails half-way
+ * gives back what it took and says why in one line.
+ */
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/host.h"
+#include "arch/x86_64/log.h"
+#include "arch/x86_64/percpu.h"
+#include "lib/format.h"
+#include "pgm/dirty/dirty.h"
+#include "vm/machine/board.h"
+#include "vm/load/load.h"
+#include "vm/machine/internal.h"
+#include "vm/vcpu/vcpu.h"
+#include "vm/machine/schedule.h"
+
+/* All CPUs that run this machine with an older generation leave the guest; then they see REQUEST_FLUSH before they enter again. */
+static void sync_flush(struct flush_domain *domain, uint64_t generation)
+{
+	struct machine *m = domain->context;
+
+	for (unsigned i = 0; i < m->vcpu_count; i++) {
+		struct vcpu *v = m->vcpu[i];
+
+		if (!v)
+			continue;
+		vcpu_request(v, REQUEST_FLUSH);
+		if (v->cpu == cpu_index())
+			continue;
+		while (__atomic_load_n(&v->in_guest, __ATOMIC_ACQUIRE) &&
+		       __atomic_load_n(&v->flush_seen, __ATOMIC_ACQUIRE) < generation &&
+		       (__atomic_load_n(&v->requests, __ATOMIC_ACQUIRE) & REQUEST_FLUSH))
+			spin_pause();
+	}
+}
+
+/* What the vcpus' processors have logged goes into PGM's dirty log. */
+static void collect_written(void *context)
+{
+	struct machine *m = context;
+
+	for (unsigned i = 0; i < m->vcpu_count; i++)
+		if (m->vcpu[i])
+			hv->collect_written(m->vcpu[i]->hv);
+}
+
+struct prealloc_progress {
+	const struct machine *machine;
+	unsigned told; /* quarters */
+};
+
+/* A line per quarter of memory that takes long. */
+static void prealloc_progress(void *context, uint64_t done, uint64_t total)
+{
+	struct prealloc_progress *p = context;
+	unsigned quarters = (unsigned)(done * 4 / total);
+
+	if (quarters <= p->told || total * PAGE_SIZE < GIB)
+		return;
+	p->told = quarters;
+	log_line("vm %s: %llu of %llu MiB preallocated", p->machine->name, (unsigned long long)(done * PAGE_SIZE / MIB),
+		 (unsigned long long)(total * PAGE_SIZE / MIB));
+}
+
+static enum status preallocate(struct machine *m, char *why, size_t size)
+{
+	struct prealloc_progress progress = { .machine = m };
+	enum status status = pgm_preallocate(m->pgm, prealloc_progress, &progress);
+
+	if (status != OK)
+		format_string(why, size, "ram_preallocate: %llu MiB could not all be had at once: %s",
+			      (unsigned long long)(m->config->memory / MIB), status_text(status));
+	return status;
+}
+
+_Static_assert(PRIORITY_LOW - PRIORITY_HIGH == CONFIG_PRIORITY_HIGH - CONFIG_PRIORITY_LOW,
+	       "the same three priorities, the other way round");
+
+static enum status create_memory(struct machine *m, char *why, size_t size)
+{
+	const struct config_machine *c = m->config;
+	struct pgm_config pc = {
+		.ram = c->memory,
+		.ram_hole = c->ram_hole,
+		.large_pages = c->large_pages,
+		.max_access_handlers = (uint32_t)c->max_access_handlers,
+		.slat = hv_capabilities.slat == SLAT_EPT ? &pt_ept4 : &pt_npt4,
+		.slat_2m = hv_capabilities.slat_2m,
+		.slat_1g = hv_capabilities.slat_1g,
+		.misconfig_exit = hv_capabilities.misconfig_exit,
+		.accessed_dirty = hv_capabilities.slat_accessed_dirty,
+		.pml = hv_capabilities.pml,
+		.priority = (uint8_t)(CONFIG_PRIORITY_HIGH - c->priority + PRIORITY_HIGH),
+	};
+	enum status status;
+
+	status = pgm_create(&m->pgm, &pc, sync_flush, m, why, size);
+	if (status == OK && hv->collect_written)
+		pgm_dirty_set_source(m->pgm, collect_written, m);
+	return status == OK && c->ram_preallocate ? preallocate(m, why, size) : status;
+}
+
+static enum status create_vcpus(struct machine *m)
+{
+	for (unsigned i = 0; i < m->vcpu_count; i++) {
+		unsigned cpu = m->config->cpu == CONFIG_AUTO ? schedule_pick_cpu() : (unsigned)m->config->cpu;
+		enum status status = vcpu_create(m, i, cpu, &m->vcpu[i]);
+
+		if (status != OK)
+			return status;
+		m->vcpu[i]->watch = machines_watched();
+		m->vcpu[i]->hv->page_written = pgm_dirty_note;
+		m->vcpu[i]->hv->page_context = m->pgm;
+		m->vcpu[i]->lapic = board_lapic(m->board, i);
+		vcpu_reset(m->vcpu[i]);
+	}
+	return OK;
+}
+
+static enum status build(struct machine *m, char *why, size_t size)
+{
+	enum status status = create_memory(m, why, size);
+
+	if (status != OK)
+		return status;
+	m->cpuid = cpuid_policy_create(m);
+	status = m->cpuid ? board_create(m) : NO_MEMORY;
+	if (status == OK)
+		status = create_vcpus(m);
+	if (status != OK) {
+		format_string(why, size, "%s", status_text(status));
+		return status;
+	}
+	return load_guest(m, why, size);
+}
+
+static enum status check_config(const struct machine *m, char *why, size_t size)
+{
+	const struct config_machine *c = m->config;
+
+	if (c->bad) {
+		format_string(why, size, "quire.conf line %u: %s", c->error.line, c->error.text);
+		return BAD_VALUE;
+	}
+	if (c->cpus != 1) {
+		format_string(why, size, "cpus = %llu: one vcpu per machine in this version",
+			      (unsigned long long)c->cpus);
+		return NOT_SUPPORTED;
+	}
+	if (c->cpu != CONFIG_AUTO && c->cpu >= cpu_count()) {
+		format_string(why, size, "cpu = %llu: this host has CPUs 0 to %u", (unsigned long long)c->cpu,
+			      cpu_count() - 1);
+		return BAD_VALUE;
+	}
+	return OK;
+}
+
+static void start_clock(struct machine *m)
+{
+	m->clock_base = host_now_ns();
+	m->tsc_base = rdtsc();
+	m->end_decided = 0;
+	m->end_text[0] = 0;
+	m->restart = false;
+	m->msr_complaints = 0;
+}
+
+enum status machine_start(struct machine *m, char *why, size_t size)
+{
+	enum status status;
+
+	if (machine_state_of(m) != MACHINE_OFF) {
+		format_string(why, size, "it is %s already", machine_state_name(m));
+		return BAD_STATE;
+	}
+	status = check_config(m, why, size);
+	if (status != OK)
+		return status;
+	m->vcpu_count = (unsigned)m->config->cpus;
+	start_clock(m);
+	status = build(m, why, size);
+	if (status != OK) {
+		machine_take_apart(m);
+		return status;
+	}
+	start_clock(m);
+	for (unsigned i = 0; i < m->vcpu_count; i++) {
+		m->vcpu[i]->hv->tsc_offset = 0 - m->tsc_base;
+		m->vcpu[i]->hv->tsc_changed = true;
+	}
+	m->starts++;
+	__atomic_store_n(&m->state, MACHINE_RUNNING, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < m->vcpu_count; i++)
+		schedule_add(m->vcpu[i]);
+	return OK;
+}

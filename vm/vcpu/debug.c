@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Accesses to debug registers where the processor must hand them over: writes, for svm/quirks.h's breakpoints_leak. Elsewhere they
+ * don't exit. The checks are the processor's own. Intel SDM vol. 3 section 18.2, vol. 2 MOV to DR; AMD APM vol. 2 section 13.1.
+ */
+#include "arch/x86_64/registers.h"
+#include "vm/emulate/decode.h"
+#include "vm/vcpu/vcpu.h"
+
+#define DR6_GENERAL_DETECT BIT(13)
+
+/* Reserved bits of DR6 and DR7 read as the processor has them. */
+static void write_debug(struct hv_vcpu *h, unsigned number, uint64_t value)
+{
+	h->dr[number] = value;
+	if (number == 6)
+		h->dr[6] = (value & UINT64_C(0xe00f)) | UINT64_C(0xffff0ff0);
+	if (number == 7)
+		h->dr[7] = (value & UINT64_C(0xffff2bff)) | UINT64_C(0x400);
+	hv_changed(h, REGS_DEBUG);
+}
+
+/* The exit comes before the trap that the guest has set on these registers: DR7.GD (SDM vol. 3 section 18.2.4). */
+static bool general_detect(struct vcpu *vcpu)
+{
+	struct hv_vcpu *h = vcpu->hv;
+
+	if (!(h->dr[7] & DR7_GENERAL_DETECT))
+		return false;
+	h->dr[6] |= DR6_GENERAL_DETECT;
+	h->dr[7] &= ~(uint64_t)DR7_GENERAL_DETECT;
+	hv_changed(h, REGS_DEBUG);
+	vcpu_inject_exception(vcpu, VECTOR_DB, false, 0);
+	return true;
+}
+
+/* false: the guest gets an exception instead. */
+static bool access_debug(struct vcpu *vcpu, unsigned number, unsigned gpr, bool write)
+{
+	struct hv_vcpu *h = vcpu->hv;
+	bool wide = (h->efer & EFER_LMA) && (h->segment[SEG_CS].attributes & SEG_ATTR_L);
+	uint64_t value = h->gpr[gpr] & (wide ? UINT64_MAX : BITS(31, 0));
+
+	if (number == 4 || number == 5) {
+		if (h->cr4 & CR4_DE) {
+			vcpu_inject_ud(vcpu);
+			return false;
+		}
+		number += 2;
+	}
+	if (general_detect(vcpu))
+		return false;
+	if (!write) {
+		h->gpr[gpr] = h->dr[number];
+		hv_changed(h, REGS_RSP);
+	} else if (number >= 6 && value >> 32) {
+		vcpu_inject_gp(vcpu);
+		return false;
+	} else {
+		write_debug(h, number, value);
+	}
+	return true;
+}
+
+enum exit_action exit_dr_access(struct vcpu *vcpu)
+{
+	struct hv_vcpu *h = vcpu->hv;
+	struct hv_exit *exit = &h->exit;
+	struct instruction in;
+
+	hv_need(h, REGS_DEBUG | REGS_RSP | REGS_CONTROL | REGS_CODE);
+	if (!exit->dr.decoded) {
+		if (!vcpu_decode(vcpu, &in))
+			return ACTION_ENTER;
+		exit->length = in.length;
+		exit->dr.gpr = (uint8_t)((in.modrm & 7) | (in.rex & REX_B ? 8 : 0));
+	}
+	if (access_debug(vcpu, exit->dr.number, exit->dr.gpr, exit->dr.write))
+		(void)vcpu_skip(vcpu);
+	return ACTION_ENTER;
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Events on their way into the guest. One event is injected per entry: an exception or an event that
+ * was broken off comes first, then an NMI, then an external interrupt, if the guest can take it
+ * now; otherwise the window is asked for and the processor tells when it opens.
+ *
+ * Manual: Intel SDM vol. 3 sections 6.9, 6.15 (double fault), 27.8.3; AMD APM vol. 2 sections 8.5, 15.20.
+ */
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/log.h"
+#include "arch/x86_64/registers.h"
+#include "dev/apic/lapic.h"
+#include "vm/machine/board.h"
+#include "vm/vcpu/vcpu.h"
+
+/* Contributory exceptions make a double fault of one another (SDM vol. 3 table 6-5). */
+static bool contributory(uint8_t vector)
+{
+	return vector == VECTOR_DE || (vector >= VECTOR_TS && vector <= VECTOR_GP) || vector == VECTOR_CP;
+}
+
+static bool makes_double_fault(uint8_t first, uint8_t second)
+{
+	if (first == VECTOR_PF)
+		return second == VECTOR_PF || contributory(second);
+	return contributory(first) && contributory(second);
+}
+
+void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, uint32_t error)
+{
+	struct hv_event *event = &vcpu->hv->inject;
+
+	if (event->kind == EVENT_EXCEPTION) {
+		if (event->vector == VECTOR_DF) {
+			machine_end(vcpu->machine, END_TRIPLE_FAULT, 0, NULL);
+			return;
+		}
+		if (makes_double_fault(event->vector, vector)) {
+			vector = VECTOR_DF;
+			has_error = true;
+			error = 0;
+		}
+	}
+	*event = (struct hv_event){
+		.kind = EVENT_EXCEPTION, .vector = vector, .has_error_code = has_error, .error_code = error
+	};
+}
+
+void vcpu_inject_gp(struct vcpu *vcpu)
+{
+	vcpu_inject_exception(vcpu, VECTOR_GP, true, 0);
+}
+
+void vcpu_inject_ud(struct vcpu *vcpu)
+{
+	vcpu_inject_exception(vcpu, VECTOR_UD, false, 0);
+}
+
+void vcpu_recover_event(struct vcpu *vcpu)
+{
+	/* The exit's own handler may merge an exception into it afterwards. */
+	vcpu->hv->inject = vcpu->hv->exit.interrupted;
+}
+
+bool vcpu_has_wake_event(struct vcpu *vcpu)
+{
+	struct machine *m = vcpu->machine;
+	bool wake;
+
+	if (vcpu->activity == VCPU_PARKED)
+		return rdtsc() >= vcpu->parked_until;
+	if (vcpu->activity == VCPU_WAIT_SIPI)
+		return false;
+	hv_need(vcpu->hv, REGS_SHADOW);
+	if ((vcpu->nmi_pending && !vcpu->hv->nmi_blocked) || vcpu->hv->inject.kind != EVENT_NONE)
+		return true;
+	lock_acquire(&m->lock);
+	wake = board_interrupt_pending(m->board, vcpu->lapic);
+	lock_release(&m->lock);
+	if (!wake)
+		return false;
+	hv_need(vcpu->hv, REGS_RFLAGS);
+	return (vcpu->hv->rflags & RFLAGS_IF) != 0;
+}
+
+static void deliver_nmi(struct vcpu *vcpu)
+{
+	struct hv_vcpu *h = vcpu->hv;
+
+	hv_need(h, REGS_SHADOW);
+	if (h->nmi_blocked || h->interrupt_shadow || h->inject.kind != EVENT_NONE) {
+		h->want_nmi_window = true;
+		return;
+	}
+	h->inject = (struct hv_event){ .kind = EVENT_NMI, .vector = VECTOR_NMI };
+	h->want_nmi_window = false;
+	vcpu->nmi_pending = false;
+}
+
+static void deliver_interrupt(struct vcpu *vcpu)
+{
+	struct hv_vcpu *h = vcpu->hv;
+	struct machine *m = vcpu->machine;
+	int vector;
+
+	hv_need(h, REGS_RFLAGS | REGS_SHADOW);
+	if (!(h->rflags & RFLAGS_IF) || h->interrupt_shadow || h->inject.kind != EVENT_NONE) {
+		h->want_interrupt_window = true;
+		return;
+	}
+	lock_acquire(&m->lock);
+	vector = board_take_interrupt(m->board, vcpu->lapic);
+	h->want_interrupt_window = vector >= 0 && board_interrupt_pending(m->board, vcpu->lapic);
+	lock_release(&m->lock);
+	if (vector >= 0)
+		h->inject = (struct hv_event){ .kind = EVENT_INTERRUPT, .vector = (uint8_t)vector };
+}
+
+void vcpu_deliver(struct vcpu *vcpu)
+{
+	struct hv_vcpu *h = vcpu->hv;
+
+	if (unlikely(vcpu->nmi_pending))
+		deliver_nmi(vcpu);
+	/* Read without the lock: whoever raises an interrupt afterwards also sets a request. */
+	if (unlikely(board_interrupt_pending(vcpu->machine->board, vcpu->lapic)))
+		deliver_interrupt(vcpu);
+	else
+		h->want_interrupt_window = false;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Instructions that the hypervisor carries out for the guest: which one stands at rip, and the step over it when it is done, with
+ * what every completed instruction leaves behind. vcpu_skip() in vm/vcpu/vcpu.h is the short way, this the rest: no length
+ * given, a shadow or RF to end, a single step to report, a wrap at 4 GiB.
+ */
+#include "arch/x86_64/registers.h"
+#include "vm/emulate/decode.h"
+#include "vm/vcpu/vcpu.h"
+
+bool vcpu_decode(struct vcpu *vcpu, struct instruction *in)
+{
+	struct emulate_env env;
+	enum emulate_result result;
+
+	vcpu_emulate_env(vcpu, &env);
+	result = emulate_decode(vcpu->hv, &env, in);
+	if (result == EMULATE_UNHANDLED)
+		vcpu_inject_ud(vcpu);
+	return result == EMULATE_DONE;
+}
+
+/* RF is over, and TF traps. */
+static void finish_flags(struct hv_vcpu *h)
+{
+	if (h->rflags & RFLAGS_RF) {
+		h->rflags &= ~(uint64_t)RFLAGS_RF;
+		hv_changed(h, REGS_RFLAGS);
+	}
+	if (h->rflags & RFLAGS_TF)
+		emulate_single_step(h);
+}
+
+bool vcpu_skip_slowly(struct vcpu *vcpu)
+{
+	struct hv_vcpu *h = vcpu->hv;
+	unsigned length = h->exit.length;
+	uint64_t next;
+
+	if (!length) {
+		struct emulate_env env;
+		enum emulate_result result;
+
+		vcpu_emulate_env(vcpu, &env);
+		length = emulate_length(h, &env, &result);
+		if (!length) {
+			if (result == EMULATE_UNHANDLED)
+				vcpu_inject_ud(vcpu);
+			return false;
+		}
+	}
+	hv_need(h, REGS_SHADOW | REGS_RFLAGS);
+	next = h->rip + length;
+	if ((next ^ h->rip) >> 32) {
+		hv_need(h, REGS_CONTROL | REGS_SEGMENTS);
+		if (!(h->efer & EFER_LMA) || !(h->segment[SEG_CS].attributes & SEG_ATTR_L))
+			next &= BITS(31, 0);
+	}
+	h->rip = next;
+	if (h->interrupt_shadow) {
+		h->interrupt_shadow = false;
+		hv_changed(h, REGS_SHADOW);
+	}
+	finish_flags(h);
+	return true;
+}

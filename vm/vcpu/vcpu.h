@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One virtual CPU at work: the run loop and what its exits need. Internal to vm/.
+ * Everything here runs on the vcpu's own host CPU unless it says otherwise.
+ */
+#ifndef VM_VCPU_VCPU_H
+#define VM_VCPU_VCPU_H
+
+#include "arch/x86_64/registers.h"
+#include "vm/emulate/emulate.h"
+#include "vm/machine/machine.h"
+
+/* Why the run loop came back to the scheduler. */
+enum vcpu_outcome {
+	VCPU_SLICE_OVER, /* still runnable */
+	VCPU_IDLE,       /* halted, parked or waiting for a SIPI, until a request or a timer */
+	VCPU_LEFT,       /* the machine ended or pauses */
+};
+
+enum status vcpu_create(struct machine *machine, unsigned id, unsigned cpu, struct vcpu **out) must_check;
+void vcpu_destroy(struct vcpu *vcpu);
+/* Registers and MSRs as after power-on; the boot vcpu runs, others wait for a SIPI. */
+void vcpu_reset(struct vcpu *vcpu);
+/* Its A20 gate opens or closes: at once for what the hypervisor does for it, before the next entry for itself. Any CPU. */
+void vcpu_set_a20(struct vcpu *vcpu, bool open);
+/* REQUEST_A20, on its own CPU: the second-level root that goes with the gate. */
+void vcpu_apply_a20(struct vcpu *vcpu);
+/* Runs until the slice ends (host TSC), or there's nothing to run. */
+enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end);
+/* FPU state and XCR0 are saved. It keeps them in the registers until another vcpu comes to run on its CPU, or it leaves it. */
+void vcpu_switch_out(struct vcpu *vcpu);
+/* Lets go of the host CPU altogether, the backend too. */
+void vcpu_unload(struct vcpu *vcpu);
+/* A device timer comes earlier than vcpu 0, which runs them, knows. */
+void machine_timer_moved(struct machine *machine);
+/* After any access to a device, under the machine's lock. */
+static inline void machine_look_at_timers(struct machine *m)
+{
+	if (unlikely(timer_next(&m->bus.timers) < m->vcpu[0]->wakeup_ns))
+		machine_timer_moved(m);
+}
+/* Sets request bits and makes the vcpu see them soon. Any CPU. */
+void vcpu_request(struct vcpu *vcpu, uint32_t requests);
+
+/* ---- exits (each file handles its subject) ---- */
+/* What the run loop does next. */
+enum exit_action { ACTION_ENTER, ACTION_YIELD, ACTION_HALT, ACTION_LEAVE };
+typedef enum exit_action (*exit_handler)(struct vcpu *vcpu);
+
+/*
+ * For an exit that is to see the next one itself (test_call.c): one entry without the run loop; false: requests wait, and
+ * nothing was run. Its exit goes to vcpu_handle_exit() if it isn't the caller's.
+ */
+bool vcpu_enter_alone(struct vcpu *vcpu);
+enum exit_action vcpu_handle_exit(struct vcpu *vcpu);
+
+/* Moves rip behind the instruction that exited, decoding it if need be; on a fetch fault that fault is to be injected. */
+bool vcpu_skip_slowly(struct vcpu *vcpu);
+static inline bool vcpu_skip(struct vcpu *vcpu)
+{
+	struct hv_vcpu *h = vcpu->hv;
+	uint64_t next = h->rip + h->exit.length;
+
+	if (unlikely(!h->exit.length || (~h->valid & (REGS_SHADOW | REGS_RFLAGS)) || h->interrupt_shadow ||
+		     (h->rflags & (RFLAGS_TF | RFLAGS_RF)) || (next ^ h->rip) >> 32))
+		return vcpu_skip_slowly(vcpu);
+	h->rip = next;
+	return true;
+}
+struct instruction;
+/* The instruction at rip, for processors that don't say which register it names. false: an exception is to be injected. */
+bool vcpu_decode(struct vcpu *vcpu, struct instruction *in);
+void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, uint32_t error);
+void vcpu_inject_gp(struct vcpu *vcpu);
+void vcpu_inject_ud(struct vcpu *vcpu);
+
+enum exit_action exit_cpuid(struct vcpu *vcpu);    /* cpuid.c */
+enum exit_action exit_msr_read(struct vcpu *vcpu); /* msr.c */
+enum exit_action exit_msr_write(struct vcpu *vcpu);
+enum exit_action exit_cr_access(struct vcpu *vcpu); /* control.c */
+enum exit_action exit_xsetbv(struct vcpu *vcpu);
+/* MOV to CR3 by the guest; false: it is #GP, and nothing has changed. REGS_CONTROL are there; the caller says they changed. */
+bool vcpu_write_cr3(struct vcpu *vcpu, uint64_t value);
+enum exit_action exit_hypercall(struct vcpu *vcpu);              /* test_call.c */
+enum exit_action test_call_slat(struct vcpu *vcpu, gpa_t block); /* test_slat.c */
+enum exit_action exit_dr_access(struct vcpu *vcpu);              /* debug.c */
+enum exit_action exit_io(struct vcpu *vcpu);                     /* access.c */
+enum exit_action exit_slat_fault(struct vcpu *vcpu);
+enum exit_action exit_emulate(struct vcpu *vcpu);
+enum exit_action exit_slat_misconfig(struct vcpu *vcpu);
+
+/* access.c: the emulator's world for this vcpu. */
+void vcpu_emulate_env(struct vcpu *vcpu, struct emulate_env *env);
+/* Linear to guest-physical by the guest's page tables. GUEST_FAULT: *fault. */
+enum status vcpu_walk(struct vcpu *vcpu, gva_t where, unsigned access, gpa_t *to, struct hv_event *fault,
+		      uint64_t *fault_address) must_check;
+/* The same for one access within a page, in any mode; without paging there's nothing to walk. */
+static inline must_check enum status vcpu_translate(struct vcpu *vcpu, gva_t where, unsigned access, gpa_t *to,
+						    struct hv_event *fault, uint64_t *fault_address)
+{
+	hv_need(vcpu->hv, REGS_CONTROL);
+	if (vcpu->hv->cr0 & CR0_PG)
+		return vcpu_walk(vcpu, where, access, to, fault, fault_address);
+	*to = gpa(where.v & BITS(31, 0) & ~__atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED));
+	return OK;
+}
+/* Reads guest-linear memory as the debugger: no rights, nothing set. For the monitor and messages. */
+enum status vcpu_peek(struct vcpu *vcpu, gva_t where, void *to, unsigned size) must_check;
+
+/* mmio.c: the access to a device that made this exit, if it is a plain one. False: the emulator is to do it. */
+bool vcpu_mmio(struct vcpu *vcpu);
+
+/* interrupts.c: before each entry: what is to be injected, which windows are wanted. */
+void vcpu_deliver(struct vcpu *vcpu);
+/* Is there something that ends HLT? */
+bool vcpu_has_wake_event(struct vcpu *vcpu);
+/* After an exit: an event whose delivery was broken off comes again. */
+void vcpu_recover_event(struct vcpu *vcpu);
+
+/* cpuid.c */
+struct cpuid_policy *cpuid_policy_create(const struct machine *machine);
+void cpuid_policy_destroy(struct cpuid_policy *policy);
+uint8_t cpuid_physical_bits(const struct cpuid_policy *policy);
+bool cpuid_has_1g(const struct cpuid_policy *policy);
+/* CR4 bits this guest may set. */
+uint64_t cpuid_cr4_mask(const struct cpuid_policy *policy);
+uint64_t cpuid_efer_mask(const struct cpuid_policy *policy);
+uint64_t cpuid_xcr0_mask(const struct cpuid_policy *policy);
+bool cpuid_has_tsc_aux(const struct cpuid_policy *policy);
+
+/* msr.c */
+void msr_reset(struct vcpu *vcpu);
+/* Hot MSRs that the entry switches: no exit for them. */
+void msr_pass_through(struct vcpu *vcpu);
+
+/* The lowest physical address bits, walk context from the registers. */
+struct walk_context;
+void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *context);
+/* The four top entries of PAE paging; the context's cr3 and a20_mask are there. Any CPU. */
+void vcpu_fetch_pdptes(const struct vcpu *vcpu, struct walk_context *context, enum pgm_origin origin);
+
+#endif
