@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of keys; private to vm/config/*.c and their tests. */
+/* The table of keys; private to vm/config and its tests. */
 #ifndef VM_CONFIG_KEYS_H
 #define VM_CONFIG_KEYS_H
 

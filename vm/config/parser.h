@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What config_parse() keeps while it walks the text, and how mistakes are told; private to vm/config/*.c. */
+/* What config_parse() keeps while it walks the text, and how mistakes are told; private to the files of vm/config. */
 #ifndef VM_CONFIG_PARSER_H
 #define VM_CONFIG_PARSER_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files vm/emulate/*.c share: the state of one emulation, operand access, faults, arithmetic.
+ * What the files of vm/emulate share: the state of one emulation, operand access, faults, arithmetic.
  *
  * The order that keeps instructions precise: a handler first reads all its operands, then writes memory, and
  * touches registers only after that write has succeeded. Flags are changed in a copy, rip in next_rip; both
