@@ -33,9 +33,13 @@ EFI_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fpic -fshort-wchar -mno-red-zone
 EFI_SHARED := lib/ini.c
 EFI_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard boot/efi*.c)) $(B)/boot/efi_kernel.o $(EFI_SHARED:%.c=$(B)/efi/%.o)
 
-.PHONY: all run test test-all test-unit image style clean help bench compile_commands setup unit-programs test-needs guests bench-needs mutants unit-flags
+.PHONY: all built run test test-all test-unit image style clean help bench compile_commands setup unit-programs test-needs guests bench-needs mutants unit-flags
 
-all: $(B)/BOOTX64.EFI $(B)/compile_commands.json ## build the hypervisor
+# What a person calls sets up first, and calls make anew: what setup installs wasn't there when this one began.
+all: setup ## build the hypervisor
+	@$(MAKE) -j$(JOBS) built
+
+built: $(B)/BOOTX64.EFI $(B)/compile_commands.json
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -126,7 +130,8 @@ $(B)/unit/test_%: $$(call unit_objects,test_$$*,obj)
 # vm/load/acpi.c includes what iasl makes of the DSDT.
 $(B)/unit/test_load $(B)/fuzz/fuzz_loader: $(B)/vm/load/dsdt.hex
 
-test-unit: $(UNIT) $(TSAN) ## unit tests only (host build, sanitizers)
+test-unit: setup ## unit tests only (host build, sanitizers)
+	@$(MAKE) -j$(JOBS) unit-programs
 	@for t in $(UNIT) $(TSAN); do echo "== $$t"; ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done
 	@for t in $(UNIT_MM); do echo "== $$t, secret-free"; QUIRE_MAPPING=secret-free ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done
 
@@ -138,12 +143,13 @@ unit-flags:
 objects-of-test_%:
 	@echo $(call unit_objects,test_$*,obj)
 
-mutants: unit-programs ## wrong edits of the kernel's files, each of which a named unit test must see; MUTANTS="-k flush"
+mutants: setup ## wrong edits of the kernel's files, each of which a named unit test must see; MUTANTS="-k flush"
+	@$(MAKE) -j$(JOBS) unit-programs
 	@tests/mutants/kill.py -j $(JOBS) $(MUTANTS)
 
 # What the tests run on; built with all cores, then tested two at a time.
-test-needs:
-	@$(MAKE) -j$(JOBS) all unit-programs guests $(B)/OVMF-slim.fd
+test-needs: setup
+	@$(MAKE) -j$(JOBS) built unit-programs guests $(B)/OVMF-slim.fd
 
 test: test-needs ## unit tests and the main boot tests; TESTS=pattern chooses, TEST_JOBS=n at a time
 	@tools/test -m "not slow" $(if $(TESTS),-k "$(TESTS)")
@@ -162,7 +168,7 @@ $(B)/OVMF-slim.fd: tools/repack-ovmf $(wildcard /usr/share/ovmf/OVMF.fd)
 MACHINE ?= qemu
 CPUS ?= 2
 run: setup ## boot two Linux machines; CONFIG=file FILES="a b" MEM=MiB CPUS=n MACHINE=qemu|bochs
-	@$(MAKE) -j$(JOBS) all $(B)/OVMF-slim.fd
+	@$(MAKE) -j$(JOBS) built $(B)/OVMF-slim.fd
 	@tools/run --machine $(MACHINE) --cpus $(CPUS) $(if $(MEM),--memory $(MEM)) $(if $(CONFIG),--config $(CONFIG)) $(FILES)
 
 image: all ## make OUT=my.img from CONFIG=my.conf FILES="a b c" (path or path:name)
@@ -217,12 +223,13 @@ $(B)/bench/kvm: tools/bench/kvm.c
 bench-needs: $(B)/bench/linux_loader.efi $(B)/bench/kvm $(B)/guests/bench.elf $(B)/OVMF-slim.fd
 	@$(MAKE) B=$(B)/release DEBUG=0 $(B)/release/BOOTX64.EFI
 
-bench: ## what exits and first touches cost, beside Linux KVM; BENCH="--only svm --keep" (tools/bench/bench --help)
+bench: setup ## what exits and first touches cost, beside Linux KVM; BENCH="--only svm --keep" (tools/bench/bench --help)
 	@$(MAKE) -j$(JOBS) bench-needs
 	@tools/bench/bench $(BENCH)
 
 # ---- style ----
-style: $(B)/kernel.elf ## the tree against its own rules, in figures; FULL=1 adds cppcheck and clang-tidy
+style: setup ## the tree against its own rules, in figures; FULL=1 adds cppcheck and clang-tidy
+	@$(MAKE) -j$(JOBS) $(B)/kernel.elf
 	@tools/style $(if $(FULL),--lint)
 
 help: ## this list

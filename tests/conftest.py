@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For all tests: where things are."""
+"""For all tests: where things are, and the harness's plugin."""
 import os
 import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "../tools"), os.path.join(HERE, "boot")]
+pytest_plugins = ["harness.plugin"]

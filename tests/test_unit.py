@@ -6,9 +6,10 @@ import re
 import subprocess
 
 import pytest
+from harness import guard
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-GUARD = 600 * float(os.environ.get("QUIRE_TIMEOUT_SCALE", "1"))
+GUARD = 600  # seconds in which it could have had a processor
 
 # test_pgm_dirty's TSan variant makes fewer rounds; the sweeps of attack 4 read all of memory after each failure.
 SLOW = {(name, "secret-free") for name in ("test_pgm_dirty", "test_attack_4_memory", "test_attack_4_devices")}
@@ -41,8 +42,10 @@ def test_unit(program, mode):
     path = os.path.join(ROOT, "build/unit", program)
     if not os.path.exists(path):
         pytest.fail(f"{path} is not built: run `make unit-programs`", pytrace=False)
-    run = subprocess.run([path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=GUARD, check=False,
-                         env={**os.environ, "QUIRE_MAPPING": mode})
+    try:
+        run = guard.run([path], GUARD, env={**os.environ, "QUIRE_MAPPING": mode})
+    except subprocess.TimeoutExpired as late:
+        pytest.fail(f"did not end within {GUARD} s\n{late.output.decode(errors='replace')[-8000:]}", pytrace=False)
     output = run.stdout.decode(errors="replace")
     log = path + (".log" if mode == "direct" else f".{mode}.log")
     with open(log, "w", encoding="utf-8") as stream:

@@ -6,8 +6,7 @@ import subprocess
 import zlib
 
 import pytest
-from harness import MachineEnded, TimedOut, guests
-from support import config, image
+from harness import MachineEnded, TimedOut, config, guests, image
 
 CONFIG = "[vm guest]\nkernel = folder/Some-Long-Kernel.name\n"
 

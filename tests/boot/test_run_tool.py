@@ -6,9 +6,16 @@ import time
 import pexpect
 import pytest
 from harness import ROOT
-from harness.machine import SCALE
+from harness.guard import Clock
 
 CONFIG = "[vm a]\nkernel = beside\n"
+
+
+def wait(child, text):
+    """child.expect_exact (of a pattern, or of the end), with a guard that counts the tool's time."""
+    clock = Clock(child.pid)
+    while child.expect_exact([text, pexpect.TIMEOUT]):
+        assert not clock.over(120), f"waited for {text!r} in vain: {child.before!r}"
 
 
 @pytest.fixture
@@ -21,8 +28,8 @@ def terminal(vendor, echo, folder):
     machine = "bochs" if vendor == "vmx" else "qemu"
     arguments = ["--machine", machine, "--efi", echo, "--config", os.path.join(folder, "my.conf"), "--memory", "256"]
     with open(os.path.join(folder, "terminal.log"), "wb") as log:
-        child = pexpect.spawn(os.path.join(ROOT, "tools/run"), arguments, timeout=120 * SCALE, logfile=log)
-        child.expect_exact("quire> ")
+        child = pexpect.spawn(os.path.join(ROOT, "tools/run"), arguments, timeout=1, logfile=log)
+        wait(child, "quire> ")
         yield child
         child.close(force=True)
 
@@ -30,13 +37,13 @@ def terminal(vendor, echo, folder):
 def test_keys_reach_the_machine(terminal):
     """Ctrl-C and the like go through; a file is found beside its configuration; the end is clean."""
     terminal.send("say <\x03\x1a\x1d>\r")
-    terminal.expect_exact("<\x03\x1a\x1d>\r\n<\x03\x1a\x1d>\r\n")
-    terminal.expect_exact("quire> ")
+    wait(terminal, "<\x03\x1a\x1d>\r\n<\x03\x1a\x1d>\r\n")
+    wait(terminal, "quire> ")
     terminal.send("size beside\r")
-    terminal.expect_exact("\r\n4711\r\n")
+    wait(terminal, "\r\n4711\r\n")
     terminal.send("poweroff\r")
-    terminal.expect_exact("stopped (poweroff)")
-    terminal.expect(pexpect.EOF)
+    wait(terminal, "stopped (poweroff)")
+    wait(terminal, pexpect.EOF)
     terminal.close()
     assert terminal.exitstatus == 0
 
@@ -50,7 +57,7 @@ def test_ended_from_outside(terminal, how):
         terminal.send("\x1c\x1c\x1c")
     else:
         terminal.kill(15)
-    terminal.expect(pexpect.EOF)
+    wait(terminal, pexpect.EOF)
     terminal.close()
     for _ in range(100):
         if not os.path.exists(f"/proc/{pid}"):

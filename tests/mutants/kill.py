@@ -19,13 +19,13 @@ import select
 import shutil
 import subprocess
 import sys
-import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 OUT = os.path.join(ROOT, "build/mutants")
-GUARD = 120 * float(os.environ.get("QUIRE_TIMEOUT_SCALE", "1"))
-sys.path.insert(0, HERE)
+GUARD = 120  # seconds in which the program could have had a processor
+sys.path[:0] = [HERE, os.path.join(ROOT, "tools")]
+from harness.guard import Clock  # noqa: E402
 from list_of_mutants import MUTANTS  # noqa: E402
 
 
@@ -96,8 +96,8 @@ def cases(path, case=None):
     master, slave = pty.openpty()
     with subprocess.Popen([path], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave, env=env, cwd=ROOT) as process:
         os.close(slave)
-        text, end = b"", time.monotonic() + GUARD
-        while time.monotonic() < end:
+        text, clock, late = b"", Clock(process.pid), False
+        while not (late := clock.over(GUARD)):
             if not select.select([master], [], [], 1)[0]:
                 continue
             try:
@@ -109,8 +109,8 @@ def cases(path, case=None):
             text += piece
         process.kill()
     os.close(master)
-    if time.monotonic() >= end:
-        raise Stale(f"{os.path.basename(path)} {case or ''} was still running after {GUARD:.0f} s")
+    if late:
+        raise Stale(f"{os.path.basename(path)} {case or ''} was still running after {GUARD} s")
     words = text.decode(errors="replace")
     begun, passed = (re.findall(rf"\[ +{word} *\] (\w+)", words) for word in ("RUN", "OK"))
     return [name for name in dict.fromkeys(begun) if name not in passed], passed

@@ -12,14 +12,13 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, "build")
-sys.path[:0] = [os.path.join(ROOT, "tools"), os.path.join(ROOT, "tests/boot")]
-from harness import Bochs, Monitor, Qemu, firmware  # noqa: E402
-from support import image  # noqa: E402
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+from harness import Bochs, Monitor, Qemu, image  # noqa: E402
+from harness.guard import Clock  # noqa: E402
 
 SHIFT = 7
 MEMORY = 768  # MiB
 LOGGED_PAGES = (64 << 20) // 4096
-SCALE = float(os.environ.get("QUIRE_TIMEOUT_SCALE", "1"))
 KERNEL_LINE = "console=ttyS0,115200 nokaslr mitigations=off panic=-1 quiet cryptomgr.notests init_on_alloc=0"
 BOCHS_LINE = KERNEL_LINE + " lpj=400000 no_timer_check tsc=reliable initrd=\\initrd.img"
 SEABIOS = "/usr/share/seabios/bios-256k.bin"
@@ -65,7 +64,7 @@ class Target:
         self.machine_class, self.options = machine_class, options
 
     def start(self, folder, disk, **more):
-        options = {"memory": MEMORY, "firmware": firmware.for_machine(self.machine_class), **self.options, **more}
+        options = {"memory": MEMORY, **self.options, **more}
         return self.machine_class(folder, disk, **options).start()
 
 
@@ -131,8 +130,8 @@ class Quire:
 
     def wait(self, pattern):
         """The first match in all that was printed."""
-        deadline = time.monotonic() + 600 * SCALE
-        while time.monotonic() < deadline:
+        clock = Clock(self.machine.pid)
+        while not clock.over(600):
             found = re.search(pattern, self.machine.text)
             if found:
                 return found

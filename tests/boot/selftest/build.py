@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds selftest/echo.c, the EFI program that answers on the serial port as the monitor would."""
+"""Builds echo.c, the EFI program that answers on the serial port as the monitor would."""
 import os
 import subprocess
 
-from . import ROOT
+from harness import ROOT
 
 FLAGS = ("-std=gnu11 -O2 -ffreestanding -fpic -fshort-wchar -mno-red-zone -fno-stack-protector -fcf-protection=none "
          "-maccumulate-outgoing-args -DGNU_EFI_USE_MS_ABI -Wall -Wextra -Werror "

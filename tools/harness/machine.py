@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An emulator under test: its process, its serial line, and what came over it.
+"""A machine under test: its process where it has one, its serial line, and what came over it.
 
 A thread collects the serial output into one growing text; `expect` looks for a pattern in what
 came since the last match. Time limits are guards against a hang, never part of a verdict: they
-are generous, and QUIRE_TIMEOUT_SCALE stretches them on slow hosts. The whole output, the
+are generous, and don't count a busy host's time (guard.py). The whole output, the
 emulator's own words and its command line are left in the machine's folder.
 """
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import threading
-import time
-import tty
 
-from support import bochs, qemu
+from .guard import SAMPLE, Clock
 
-SCALE = float(os.environ.get("QUIRE_TIMEOUT_SCALE", "1"))
 ESCAPES = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>78cMDE]")
 TAIL = 40
 
@@ -40,7 +36,7 @@ def plain(text):
 
 
 class Machine:
-    """One run of an emulator. Subclasses say how it is started."""
+    """One run of a machine. Subclasses say how it is started, and what its line's ends are."""
 
     name = ""
     guard = 120  # seconds that `expect` waits when not told otherwise
@@ -54,6 +50,11 @@ class Machine:
         self._changed = threading.Condition()
         self._reader = None
         self._in = self._out = None
+
+    @property
+    def pid(self):
+        """The process whose time a guard counts; None: every second counts."""
+        return self.process.pid if self.process else None
 
     # -- life --
 
@@ -69,12 +70,15 @@ class Machine:
 
     def wait_end(self, timeout=None):
         """Waits until the emulator ends by itself, and returns its exit status."""
-        try:
-            status = self.process.wait((timeout or self.guard) * SCALE)
-        except subprocess.TimeoutExpired:
-            raise TimedOut(f"{self.name} did not end\n{self.tail()}") from None
-        self._finish()
-        return status
+        clock = Clock(self.pid)
+        while True:
+            try:
+                status = self.process.wait(SAMPLE)
+                self._finish()
+                return status
+            except subprocess.TimeoutExpired:
+                if clock.over(timeout or self.guard):
+                    raise TimedOut(f"{self.name} did not end\n{self.tail()}") from None
 
     def kill(self):
         """Ends this emulator, by its process id, if it still runs."""
@@ -91,7 +95,7 @@ class Machine:
         data = data.encode() if isinstance(data, str) else data
         while data:
             try:
-                data = data[os.write(self._in, data):]
+                data = data[self._write(data):]
             except OSError as error:
                 raise MachineEnded(f"{self.name} takes no input: {error}\n{self.tail()}") from None
 
@@ -118,7 +122,7 @@ class Machine:
         """
         wanted = re.compile(pattern, re.MULTILINE)
         unwanted = refuse and re.compile(refuse, re.MULTILINE)
-        deadline = time.monotonic() + (timeout or self.guard) * SCALE
+        clock = Clock(self.pid)
         with self._changed:
             while True:
                 found = wanted.search(self._text, self.position)
@@ -131,17 +135,17 @@ class Machine:
                     return found
                 if self._closed:
                     raise MachineEnded(f"{self.name} ended before {pattern!r}\n{self._tail_locked()}")
-                left = deadline - time.monotonic()
-                if left <= 0:
+                if clock.over(timeout or self.guard):
                     raise TimedOut(f"{self.name}: waited for {pattern!r} in vain\n{self._tail_locked()}")
-                self._changed.wait(min(left, 5))
+                self._changed.wait(SAMPLE)
 
     # -- inside --
 
     def _tail_locked(self):
-        shown = "\n".join(plain(self._text).splitlines()[-TAIL:])
-        with open(self._path("emulator.log"), encoding="utf-8", errors="replace") as stream:
-            words = "".join(f"{self.name}: {line}" for line in stream.readlines()[-5:])
+        shown, words = "\n".join(plain(self._text).splitlines()[-TAIL:]), ""
+        if os.path.exists(self._path("emulator.log")):
+            with open(self._path("emulator.log"), encoding="utf-8", errors="replace") as stream:
+                words = "".join(f"{self.name}: {line}" for line in stream.readlines()[-5:])
         return f"--- the last lines of {self.folder}/serial.log:\n{shown}\n---\n{words}"
 
     def _path(self, name):
@@ -157,10 +161,7 @@ class Machine:
     def _collect(self):
         with open(self._path("serial.log"), "wb", buffering=0) as keep:
             while True:
-                try:
-                    data = os.read(self._out, 65536)
-                except OSError:  # a pty whose other side has closed
-                    data = b""
+                data = self._read()
                 if data:
                     keep.write(data)
                 with self._changed:
@@ -176,69 +177,19 @@ class Machine:
             self._reader = None
             self._release()
 
+    def _read(self):
+        """What has come; waits for it. Nothing: the line has ended."""
+        try:
+            return os.read(self._out, 65536)
+        except OSError:  # a pty whose other side has closed
+            return b""
+
+    def _write(self, data):
+        """Returns how many bytes the line took."""
+        return os.write(self._in, data)
+
     def _launch(self):
         raise NotImplementedError
 
     def _release(self):
         raise NotImplementedError
-
-
-class Qemu(Machine):
-    """QEMU with TCG: SVM. Options: those of support/qemu.py."""
-
-    name = "QEMU"
-    vendor = "svm"
-
-    def _launch(self):
-        self._spawn(qemu.command(self.image, **self.options), subprocess.PIPE, subprocess.PIPE)
-        self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
-
-    def _release(self):
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-
-class QemuKvm(Qemu):
-    """QEMU with KVM, where the host can nest: whatever the host's processor has."""
-
-    vendor = qemu.host_vendor()
-
-    def __init__(self, folder, image, **options):
-        super().__init__(folder, image, kvm=True, **options)
-
-
-class Bochs(Machine):
-    """Bochs: VMX (or SVM with model="zambezi"). Options: those of support/bochs.py."""
-
-    name = "Bochs"
-    vendor = "vmx"
-    guard = 300
-
-    def _launch(self):
-        disk = self._path("disk.img")  # Bochs writes to its disk and locks it
-        shutil.copyfile(self.image, disk)
-        self._out, other = os.openpty()
-        tty.setraw(other)
-        self._in = self._out
-        command = bochs.prepare(self.folder, disk, os.ttyname(other), **self.options)
-        self._spawn(command, subprocess.DEVNULL, None)
-        self._other = other
-        threading.Thread(target=self._hang_up, daemon=True).start()
-
-    def _hang_up(self):
-        # The reader sees the end only when nobody holds the terminal's other side any more; we hold
-        # it ourselves as long as Bochs runs, because Bochs opens it late and may close it early.
-        self.process.wait()
-        os.close(self._other)
-
-    def _release(self):
-        os.close(self._out)
-        os.remove(self._path("disk.img"))
-        if os.path.exists(self._path("disk.img.lock")):
-            os.remove(self._path("disk.img.lock"))
-
-    @property
-    def out_of_ticks(self):
-        """Whether the run was ended by its limit of ticks."""
-        with open(self._path("emulator.log"), encoding="latin-1") as stream:
-            return "Caught time breakpoint" in stream.read()

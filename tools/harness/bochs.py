@@ -8,6 +8,7 @@ so each run needs a copy of its own.
 import os
 
 OVMF = "/usr/share/ovmf/OVMF.fd"
+SLIM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../build/OVMF-slim.fd")  # tools/repack-ovmf's
 VGA_BIOS = "/usr/share/bochs/VGABIOS-lgpl-latest"
 MODELS = {
     "skylake_x": "corei7_skylake_x", "haswell": "corei7_haswell_4770", "icelake": "corei7_icelake_u",
@@ -44,16 +45,18 @@ debug: action=ignore
 """
 
 
-def prepare(folder, image, terminal, *, memory=512, cpus=1, model="skylake_x", firmware=OVMF, ticks=TICK_LIMIT,
+def prepare(folder, image, terminal, *, memory=512, cpus=1, model="skylake_x", firmware=None, ticks=TICK_LIMIT,
             panic="fatal", ignore_bad_msrs=False, ips=40000000):
     """Writes Bochs' files into `folder`; returns the argument list. `ticks` ends the run.
 
     `ips`: instructions to a second of the machine's time; with few of them Linux' timer interrupts leave no time for
-    anything else. `ignore_bad_msrs`: unknown MSRs don't fault, as Debian's kernel needs while it has no exception table yet."""
+    anything else. `firmware`: without one, the slim one if it was made, for Bochs spends most of its time there.
+    `ignore_bad_msrs`: unknown MSRs don't fault, as Debian's kernel needs while it has no exception table yet."""
     if memory > MEMORY_MAX:
         raise ValueError(f"Bochs: {memory} MiB of memory; at most {MEMORY_MAX}")
     if model not in MODELS:
         raise ValueError(f"Bochs: no model {model}; there are {', '.join(MODELS)}")
+    firmware = firmware or (os.path.realpath(SLIM) if os.path.exists(SLIM) else OVMF)
     msrs = "" if model in AMD else f", msrs={folder}/msrs.def"
     files = {
         "bochsrc": TEMPLATE.format(memory=memory, cpus=cpus, model=MODELS[model], firmware=firmware, image=image,

@@ -31,8 +31,10 @@ def host_can_nest():
             and _read(f"/sys/module/{module}/parameters/nested").strip() in ("Y", "y", "1"))
 
 
-def command(image, *, memory=512, cpus=1, kvm=False, cpu=None, icount=None, firmware=OVMF, snapshot=True, extra=()):
-    """The argument list. `memory` in MiB; `icount` = shift: repeatable to the instruction, one CPU."""
+def command(image, *, memory=512, cpus=1, kvm=False, cpu=None, icount=None, firmware=OVMF, snapshot=True,
+            serial="stdio,signal=off", extra=()):
+    """The argument list. `memory` in MiB; `icount` = shift: repeatable to the instruction, one CPU.
+    `serial`: QEMU's character device behind COM1."""
     accelerator = "kvm" if kvm else "tcg,thread=multi" if cpus > 1 else "tcg"
     arguments = [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
@@ -40,7 +42,7 @@ def command(image, *, memory=512, cpus=1, kvm=False, cpu=None, icount=None, firm
         "-smp", str(cpus), "-m", str(memory), "-bios", firmware,
         "-drive", f"if=none,id=disk,format=raw,file={image},snapshot={'on' if snapshot else 'off'}",
         "-device", "virtio-blk-pci,drive=disk,bootindex=1",
-        "-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial",
+        "-chardev", serial.replace(",", ",id=serial,", 1), "-serial", "chardev:serial",
     ]
     if icount is not None:
         if cpus != 1:

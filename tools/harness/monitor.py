@@ -9,7 +9,8 @@ import json
 import re
 import time
 
-from .machine import ESCAPES, SCALE, MachineError, plain
+from .guard import Clock
+from .machine import ESCAPES, MachineError, plain
 
 PROMPT = "quire> "
 GUEST_LINE = re.compile(r"^([A-Za-z0-9_.-]+)\| ?(.*)$")
@@ -54,10 +55,10 @@ class Monitor:
         """The same for an answer of many KiB, which patterns would be matched against over and over as it grows."""
         start = len(self.machine.log)
         self.machine.send(text + "\r")
-        deadline = time.monotonic() + timeout * SCALE
+        clock = Clock(self.machine.pid)
         while not (answer := re.search(r'^\{"command".*\}\r?\n', self.machine.log[start:], re.MULTILINE)
                    if self.machine.log.endswith(PROMPT) else None):
-            if time.monotonic() > deadline or not self.machine.running():
+            if clock.over(timeout) or not self.machine.running():
                 raise MachineError(f"no end of the answer to {text!r}\n{self.machine.tail()[-2000:]}")
             time.sleep(0.2)
         self.machine.position = len(self.machine.log)
