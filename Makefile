@@ -10,6 +10,8 @@ CC := gcc
 NASM := nasm
 MAKEFLAGS += --no-print-directory
 JOBS := $(shell nproc)
+# For calls of make anew: as many jobs as there are processors, unless the caller has said how many.
+PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 
 ROOMS := arch/x86_64 lib mm pgm vmx svm vm dev monitor
 C_SOURCES := $(wildcard $(foreach r,$(ROOMS),$r/*.c $r/*/*.c)) $(filter-out boot/efi%,$(wildcard boot/*.c))
@@ -37,7 +39,7 @@ EFI_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard boot/efi*.c)) $(B)/boot/efi_ke
 
 # What a person calls sets up first, and calls make anew: what setup installs wasn't there when this one began.
 all: setup ## build the hypervisor
-	@$(MAKE) -j$(JOBS) built
+	@$(MAKE) $(PARALLEL) built
 
 built: $(B)/BOOTX64.EFI $(B)/compile_commands.json
 
@@ -131,7 +133,7 @@ $(B)/unit/test_%: $$(call unit_objects,test_$$*,obj)
 $(B)/unit/test_load $(B)/fuzz/fuzz_loader: $(B)/vm/load/dsdt.hex
 
 test-unit: setup ## unit tests only (host build, sanitizers)
-	@$(MAKE) -j$(JOBS) unit-programs
+	@$(MAKE) $(PARALLEL) unit-programs
 	@for t in $(UNIT) $(TSAN); do echo "== $$t"; ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done
 	@for t in $(UNIT_MM); do echo "== $$t, secret-free"; QUIRE_MAPPING=secret-free ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done
 
@@ -144,12 +146,12 @@ objects-of-test_%:
 	@echo $(call unit_objects,test_$*,obj)
 
 mutants: setup ## wrong edits of the kernel's files, each of which a named unit test must see; MUTANTS="-k flush"
-	@$(MAKE) -j$(JOBS) unit-programs
+	@$(MAKE) $(PARALLEL) unit-programs
 	@tests/mutants/kill.py -j $(JOBS) $(MUTANTS)
 
 # What the tests run on; built with all cores, then tested two at a time.
 test-needs: setup
-	@$(MAKE) -j$(JOBS) built unit-programs guests $(B)/OVMF-slim.fd
+	@$(MAKE) $(PARALLEL) built unit-programs guests $(B)/OVMF-slim.fd
 
 test: test-needs ## unit tests and the main boot tests; TESTS=pattern chooses, TEST_JOBS=n at a time
 	@tools/test -m "not slow" $(if $(TESTS),-k "$(TESTS)")
@@ -168,7 +170,7 @@ $(B)/OVMF-slim.fd: tools/repack-ovmf $(wildcard /usr/share/ovmf/OVMF.fd)
 MACHINE ?= qemu
 CPUS ?= 2
 run: setup ## boot two Linux machines; CONFIG=file FILES="a b" MEM=MiB CPUS=n MACHINE=qemu|bochs
-	@$(MAKE) -j$(JOBS) built $(B)/OVMF-slim.fd
+	@$(MAKE) $(PARALLEL) built $(B)/OVMF-slim.fd
 	@tools/run --machine $(MACHINE) --cpus $(CPUS) $(if $(MEM),--memory $(MEM)) $(if $(CONFIG),--config $(CONFIG)) $(FILES)
 
 image: all ## make OUT=my.img from CONFIG=my.conf FILES="a b c" (path or path:name)
@@ -224,12 +226,12 @@ bench-needs: $(B)/bench/linux_loader.efi $(B)/bench/kvm $(B)/guests/bench.elf $(
 	@$(MAKE) B=$(B)/release DEBUG=0 $(B)/release/BOOTX64.EFI
 
 bench: setup ## what exits and first touches cost, beside Linux KVM; BENCH="--only svm --keep" (tools/bench/bench --help)
-	@$(MAKE) -j$(JOBS) bench-needs
+	@$(MAKE) $(PARALLEL) bench-needs
 	@tools/bench/bench $(BENCH)
 
 # ---- style ----
 style: setup ## the tree against its own rules, in figures; FULL=1 adds cppcheck and clang-tidy
-	@$(MAKE) -j$(JOBS) $(B)/kernel.elf
+	@$(MAKE) $(PARALLEL) $(B)/kernel.elf
 	@tools/style $(if $(FULL),--lint)
 
 help: ## this list
