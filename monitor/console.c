@@ -10,7 +10,7 @@
 #include "lib/format.h"
 #include "monitor/text/guest_lines.h"
 #include "monitor/text/held.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 #define OUTPUT_STEP 1024u
 #define TYPED_SIZE 256u

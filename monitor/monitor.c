@@ -13,7 +13,7 @@
 #include "monitor/console.h"
 #include "monitor/internal.h"
 #include "monitor/text/line.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 #define PROMPT "quire> "
 #define INPUT_STEP 64u

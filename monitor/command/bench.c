@@ -8,7 +8,7 @@
 #include "dev/apic/ioapic.h"
 #include "monitor/command/command.h"
 #include "pgm/pgm.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 #define TIMES 256u
 #define COLLAPSE_STEPS 100000u

@@ -6,7 +6,7 @@
 
 #include "lib/bits.h"
 #include "lib/format.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 static const struct command_table *const tables[] = { &commands_vm,    &commands_memory, &commands_cpu,
 						      &commands_walk,  &commands_tables, &commands_pages,

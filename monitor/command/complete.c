@@ -8,7 +8,7 @@
 
 #include "lib/bits.h"
 #include "monitor/command/command.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 struct candidates {
 	const char *word; /* what is typed so far of it */

@@ -12,7 +12,7 @@
 #include "lib/memory.h"
 #include "monitor/command/command.h"
 #include "pgm/dirty/dirty.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 #define TOGGLES_MAX 100000u
 /* Pages asked for at once. */

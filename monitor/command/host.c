@@ -9,7 +9,7 @@
 #include "monitor/command/command.h"
 #include "monitor/internal.h"
 #include "monitor/command/stats.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 #define LOG_DEFAULT 50u
 #define LOG_MOST 1024u

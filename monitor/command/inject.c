@@ -8,7 +8,7 @@
 #include "mm/inject.h"
 #include "monitor/command/command.h"
 #include "pgm/pgm.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 #define SITES "chunk|frame|table|heap|large|handy|flush"
 

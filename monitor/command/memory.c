@@ -6,7 +6,7 @@
 #include "monitor/command/command.h"
 #include "monitor/command/memory_map.h"
 #include "pgm/pgm.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 #define RANGE_ROWS PGM_MAX_RANGES
 #define HANDLER_ROWS 4096u

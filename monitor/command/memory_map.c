@@ -2,7 +2,7 @@
 /* The map of a machine's blocks, neighbours of one kind in one row; and all that is known of one page. */
 #include "monitor/command/memory_map.h"
 
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 #define MAP_ROWS 512u
 #define MAP_BLOCKS (1u << 18) /* 512 GiB: the time that one command may take */

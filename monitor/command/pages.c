@@ -6,7 +6,7 @@
 #include "monitor/command/dump.h"
 #include "monitor/command/duplicates.h"
 #include "monitor/command/page_walk.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 #define STEP_READ 48u      /* pages read in one step */
 #define STEP_PIECES 1024u  /* pieces looked at in one step */

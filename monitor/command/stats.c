@@ -9,7 +9,7 @@
 #include "mm/counters.h"
 #include "mm/frame.h"
 #include "monitor/text/parse.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 #define NAME_SIZE 128u
 

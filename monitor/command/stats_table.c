@@ -5,7 +5,7 @@
 #include "mm/counters.h"
 #include "mm/frame.h"
 #include "monitor/command/stats.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 #define ROW(source, type, member, path, unit, description)                                                             \
 	{                                                                                                              \

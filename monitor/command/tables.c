@@ -5,7 +5,7 @@
  */
 #include "monitor/command/command.h"
 #include "pgm/slat/tables.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 static struct machine *chosen[CONFIG_MAX_MACHINES];
 

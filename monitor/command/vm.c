@@ -5,7 +5,7 @@
 #include "arch/x86_64/host.h"
 #include "monitor/command/command.h"
 #include "monitor/internal.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 static uint64_t guest_ns(const struct machine *m)
 {

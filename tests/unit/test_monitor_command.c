@@ -10,7 +10,7 @@
 
 #include "lib/bits.h"
 #include "monitor/command/command.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 static char shown[4096];
 static unsigned steps, cancelled_steps;

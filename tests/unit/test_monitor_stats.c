@@ -6,7 +6,7 @@
 #include "lib/format.h"
 #include "monitor/text/parse.h"
 #include "monitor/command/stats.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 static struct machine machine;
 static struct vcpu vcpu;

@@ -18,8 +18,7 @@
 #include "pgm/shadow/a20.h"
 #include "pgm/slat/misconfig.h"
 #include "pgm/walk.h"
-#include "vm/machine/board.h"
-#include "vm/machine/schedule.h"
+#include "vm/machine.h"
 #include "vm/vcpu/vcpu.h"
 
 #define DEVICE 0xfee00000u

@@ -15,7 +15,7 @@
 #include "arch/x86_64/registers.h"
 #include "dev/apic/lapic.h"
 #include "pgm/walk.h"
-#include "vm/machine/board.h"
+#include "vm/machine.h"
 #include "vm/emulate/decode.h"
 #include "vm/vcpu/vcpu.h"
 

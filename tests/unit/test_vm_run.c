@@ -17,7 +17,7 @@
 #include "arch/x86_64/registers.h"
 #include "dev/apic/lapic.h"
 #include "pgm/slat/tables.h"
-#include "vm/machine/board.h"
+#include "vm/machine.h"
 #include "vm/vcpu/vcpu.h"
 
 #define TICKS_PER_NS 3u

@@ -29,6 +29,7 @@
 #define CONFIG_MAX_TEXT 65536u /* bytes of quire.conf */
 #define CONFIG_MAX_MACHINES 64u
 #define CONFIG_MAX_MODULES 16u
+#define MACHINE_MAX_VCPUS 64u
 #define CONFIG_MAX_NAME 31u      /* of a machine, of a share group */
 #define CONFIG_MAX_FILE 63u      /* of a file name: struct boot_file holds no longer one */
 #define CONFIG_MAX_CMDLINE 2047u /* Linux reads no more on x86 */

@@ -227,7 +227,7 @@ static void fill_rsdp(struct acpi_rsdp *r)
 	r->extended_checksum = checksum(r, sizeof(*r));
 }
 
-enum status acpi_build(struct machine *machine, uint64_t rom, uint64_t size, uint64_t *rsdp)
+enum status acpi_build(const struct load_plan *plan, uint64_t rom, uint64_t size, uint64_t *rsdp)
 {
 	struct acpi_image *image = heap_alloc(sizeof(*image));
 	enum status status;
@@ -240,12 +240,12 @@ enum status acpi_build(struct machine *machine, uint64_t rom, uint64_t size, uin
 	image->facs.length = sizeof(image->facs);
 	image->facs.version = 2;
 	fill_fadt(&image->fadt);
-	fill_madt(&image->madt, machine->vcpu_count);
+	fill_madt(&image->madt, plan->vcpu_count);
 	memcpy(image->dsdt, dsdt_aml_code, sizeof(image->dsdt));
 	image->xsdt.table[0] = AT(fadt);
 	image->xsdt.table[1] = AT(madt);
 	finish(&image->xsdt.header, "XSDT", sizeof(image->xsdt), 1);
-	status = pgm_rom_load(machine->pgm, gpa(rom), image, sizeof(*image));
+	status = pgm_rom_load(plan->pgm, gpa(rom), image, sizeof(*image));
 	heap_free(image, sizeof(*image));
 	*rsdp = rom;
 	return status;

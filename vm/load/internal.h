@@ -29,7 +29,7 @@ struct guest_map_entry {
 #define GUEST_MAP_MAX 8u
 
 struct loader {
-	struct machine *machine;
+	const struct load_plan *plan;
 	const struct config_machine *config;
 	const struct guest_file *kernel;
 	uint64_t low_end; /* end of RAM below the hole */
@@ -61,6 +61,6 @@ bool linux_detect(const struct guest_file *file);
 bool multiboot_detect(const struct guest_file *file);
 
 /* acpi.c: writes the tables into the ROM; *rsdp is where the root pointer lies. */
-enum status acpi_build(struct machine *machine, uint64_t rom, uint64_t size, uint64_t *rsdp) must_check;
+enum status acpi_build(const struct load_plan *plan, uint64_t rom, uint64_t size, uint64_t *rsdp) must_check;
 
 #endif

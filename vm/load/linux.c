@@ -8,7 +8,6 @@
 
 #include "lib/format.h"
 #include "vm/load/internal.h"
-#include "vm/vcpu/vcpu.h"
 
 #define HEADER_MAGIC 0x53726448u /* "HdrS" */
 #define HEADER_AT offsetof(struct boot_params, hdr)
@@ -140,6 +139,6 @@ enum status load_linux(struct loader *l)
 	if (status == OK)
 		status = image.entry_64 ? loader_long(l, image.load_at + ENTRY_64)
 					: loader_protected(l, image.load_at, 0x10, 0x18);
-	l->machine->vcpu[0]->hv->gpr[GPR_RSI] = LOAD_INFO;
+	l->plan->boot->gpr[GPR_RSI] = LOAD_INFO;
 	return status;
 }

@@ -10,7 +10,6 @@
 #include "arch/x86_64/registers.h"
 #include "lib/format.h"
 #include "vm/load/internal.h"
-#include "vm/vcpu/vcpu.h"
 
 static const struct guest_file *files;
 static unsigned file_count;
@@ -51,7 +50,7 @@ enum status loader_file(struct loader *l, const char *name, const struct guest_f
 
 enum status loader_write(struct loader *l, uint64_t where, const void *data, uint64_t size, const char *what)
 {
-	struct pgm *pgm = l->machine->pgm;
+	struct pgm *pgm = l->plan->pgm;
 	struct pgm_range range;
 	enum status status;
 
@@ -79,7 +78,7 @@ static void map_build(struct loader *l)
 	map_add(l, LOAD_EBDA, UINT64_C(0xa0000), false);
 	map_add(l, LOAD_ROM, LOAD_ROM + LOAD_ROM_SIZE, false);
 	l->low_end = LOAD_HIGH;
-	for (unsigned i = 0; pgm_range_get(l->machine->pgm, i, &range); i++) {
+	for (unsigned i = 0; pgm_range_get(l->plan->pgm, i, &range); i++) {
 		if (range.type != PAGE_RAM || range.base < LOAD_HIGH)
 			continue;
 		map_add(l, range.base, range.base + range.size, true);
@@ -119,7 +118,7 @@ static void set_flat_segments(struct hv_vcpu *h, uint16_t code, uint16_t code_at
 
 enum status loader_protected(struct loader *l, uint64_t entry, uint16_t code, uint16_t data)
 {
-	struct hv_vcpu *h = l->machine->vcpu[0]->hv;
+	struct hv_vcpu *h = l->plan->boot;
 
 	set_flat_segments(h, code, CODE32, data);
 	h->cr0 = CR0_PE | CR0_ET;
@@ -152,7 +151,7 @@ static enum status write_page_tables(struct loader *l)
 
 enum status loader_long(struct loader *l, uint64_t entry)
 {
-	struct hv_vcpu *h = l->machine->vcpu[0]->hv;
+	struct hv_vcpu *h = l->plan->boot;
 	enum status status = write_page_tables(l);
 
 	set_flat_segments(h, 0x20, CODE64, 0x18);
@@ -167,7 +166,7 @@ enum status loader_long(struct loader *l, uint64_t entry)
 
 void loader_real(struct loader *l, uint64_t entry)
 {
-	struct hv_vcpu *h = l->machine->vcpu[0]->hv;
+	struct hv_vcpu *h = l->plan->boot;
 
 	hv_need(h, REGS_ALL);
 	h->segment[SEG_CS].selector = (uint16_t)((entry & 0xf0000) >> 4);
@@ -183,19 +182,19 @@ static enum config_protocol detect(const struct guest_file *kernel)
 	return multiboot_detect(kernel) ? PROTOCOL_MULTIBOOT : PROTOCOL_AUTO;
 }
 
-enum status load_guest(struct machine *m, char *why, size_t size)
+enum status load_guest(const struct load_plan *plan, char *why, size_t size)
 {
-	struct loader l = { .machine = m, .config = m->config, .why = why, .why_size = size };
-	enum config_protocol protocol = (enum config_protocol)m->config->protocol;
-	enum status status = loader_file(&l, m->config->kernel, &l.kernel);
+	struct loader l = { .plan = plan, .config = plan->config, .why = why, .why_size = size };
+	enum config_protocol protocol = (enum config_protocol)plan->config->protocol;
+	enum status status = loader_file(&l, plan->config->kernel, &l.kernel);
 	struct pgm_range rom;
 
 	if (status != OK)
 		return status;
-	if (!pgm_range_find(m->pgm, gpa(LOAD_ROM), &rom)) /* after a reset it's there */
-		status = pgm_add_rom(m->pgm, gpa(LOAD_ROM), LOAD_ROM_SIZE, "firmware ROM");
+	if (!pgm_range_find(plan->pgm, gpa(LOAD_ROM), &rom)) /* after a reset it's there */
+		status = pgm_add_rom(plan->pgm, gpa(LOAD_ROM), LOAD_ROM_SIZE, "firmware ROM");
 	if (status == OK)
-		status = acpi_build(m, LOAD_ROM, LOAD_ROM_SIZE, &l.rsdp);
+		status = acpi_build(plan, LOAD_ROM, LOAD_ROM_SIZE, &l.rsdp);
 	if (status != OK)
 		return loader_fail(&l, status, "ACPI tables: %s", status_text(status));
 	map_build(&l);
@@ -209,6 +208,6 @@ enum status load_guest(struct machine *m, char *why, size_t size)
 		return loader_fail(&l, BAD_FORMAT,
 				   "%s is neither a Linux bzImage nor a multiboot 1 kernel; a flat image "
 				   "needs protocol = flat",
-				   m->config->kernel);
+				   plan->config->kernel);
 	}
 }

@@ -6,8 +6,10 @@
 #ifndef VM_LOAD_LOAD_H
 #define VM_LOAD_LOAD_H
 
+#include "arch/x86_64/hv.h"
 #include "lib/memory.h"
-#include "vm/machine/machine.h"
+#include "pgm/pgm.h"
+#include "vm/config/config.h"
 
 /* The files that the UEFI program read, by the name in quire.conf. Set once at boot. */
 struct guest_file {
@@ -19,11 +21,19 @@ struct guest_file {
 void load_set_files(const struct guest_file *files, unsigned count);
 const struct guest_file *load_find_file(const char *name);
 
+/* What is loaded into, and by what. */
+struct load_plan {
+	const struct config_machine *config;
+	struct pgm *pgm;
+	struct hv_vcpu *boot; /* the boot vcpu's registers; just reset */
+	unsigned vcpu_count;
+};
+
 /*
  * Loads kernel, initrd, modules and command line by the machine's protocol (or detects it), makes ACPI tables
- * and the memory map, sets the registers of vcpu 0. why: one line for a person, naming the file. BAD_FORMAT, NOT_FOUND,
+ * and the memory map, sets the boot vcpu's registers. why: one line for a person, naming the file. BAD_FORMAT, NOT_FOUND,
  * NO_MEMORY, BAD_ADDRESS (doesn't fit).
  */
-enum status load_guest(struct machine *machine, char *why, size_t size) must_check;
+enum status load_guest(const struct load_plan *plan, char *why, size_t size) must_check;
 
 #endif

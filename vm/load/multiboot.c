@@ -8,7 +8,6 @@
 
 #include "lib/format.h"
 #include "vm/load/internal.h"
-#include "vm/vcpu/vcpu.h"
 
 #define HEADER_MAGIC 0x1badb002u
 #define BOOT_MAGIC 0x2badb002u
@@ -266,7 +265,7 @@ static void fill_info(const struct loader *l, struct info_page *page)
 
 enum status load_multiboot(struct loader *l)
 {
-	struct hv_vcpu *h = l->machine->vcpu[0]->hv;
+	struct hv_vcpu *h = l->plan->boot;
 	uint64_t entry = 0, top = LOAD_HIGH, strings = LOAD_COMMAND_LINE;
 	struct info_page page = { 0 };
 	enum status status = load_kernel(l, &entry, &top);

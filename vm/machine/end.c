@@ -11,7 +11,6 @@
 #include "lib/format.h"
 #include "pgm/reset.h"
 #include "vm/machine/board.h"
-#include "vm/load/load.h"
 #include "vm/machine/internal.h"
 #include "vm/vcpu/vcpu.h"
 #include "vm/machine/schedule.h"
@@ -188,7 +187,7 @@ static enum status start_over(struct machine *m, char *why, size_t size)
 		format_string(why, size, "the local APIC's page can't go back to its place");
 		return CONFLICT;
 	}
-	return load_guest(m, why, size);
+	return machine_load(m, why, size);
 }
 
 /* A piece of a machine's reset. What can't be loaded again ends as an error. */

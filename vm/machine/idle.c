@@ -8,7 +8,7 @@
  */
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 #include "vm/machine/schedule.h"
 
 #define PAUSE_NS UINT64_C(100000000)

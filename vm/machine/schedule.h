@@ -19,25 +19,11 @@ void schedule_wake(unsigned cpu);
  */
 _Noreturn void schedule_loop(bool (*housekeeping)(void), uint64_t poll_ns);
 
-/*
- * What the host does with interrupts off for longer than a moment; between two of these they get through, in a guest or in the
- * loop's window.
- */
-enum stretch { STRETCH_FAULT, STRETCH_WORK, STRETCH_HOUSEKEEPING, STRETCHES };
-
 struct schedule_info {
 	unsigned vcpus;
 	uint64_t idle_ticks, guest_ticks, loops, started;
 	uint64_t longest[STRETCHES]; /* ticks of the time stamp counter */
 };
-/* A stretch of this CPU that began at `since` ends now. */
-void schedule_note(enum stretch what, uint64_t since);
 void schedule_describe(unsigned cpu, struct schedule_info *info);
-
-/* Set at boot, before any vcpu runs. handover_tsc: when the firmware's boot services had ended; 0: not known. */
-extern struct first_entry {
-	uint64_t handover_tsc;
-	uint32_t told;
-} first_entry;
 
 #endif

@@ -118,6 +118,15 @@ static enum status create_vcpus(struct machine *m)
 	return OK;
 }
 
+enum status machine_load(struct machine *m, char *why, size_t size)
+{
+	const struct load_plan plan = {
+		.config = m->config, .pgm = m->pgm, .boot = m->vcpu[0]->hv, .vcpu_count = m->vcpu_count
+	};
+
+	return load_guest(&plan, why, size);
+}
+
 static enum status build(struct machine *m, char *why, size_t size)
 {
 	enum status status = create_memory(m, why, size);
@@ -132,7 +141,7 @@ static enum status build(struct machine *m, char *why, size_t size)
 		format_string(why, size, "%s", status_text(status));
 		return status;
 	}
-	return load_guest(m, why, size);
+	return machine_load(m, why, size);
 }
 
 static enum status check_config(const struct machine *m, char *why, size_t size)

@@ -14,7 +14,7 @@
 #include "pgm/slat/misconfig.h"
 #include "pgm/walk.h"
 #include "vm/emulate/decode.h"
-#include "vm/machine/schedule.h"
+#include "vm/vcpu/vcpu.h"
 
 #define PDPTE_ACCESSED BIT(5)
 

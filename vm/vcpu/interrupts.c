@@ -10,7 +10,6 @@
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/registers.h"
 #include "dev/apic/lapic.h"
-#include "vm/machine/board.h"
 #include "vm/vcpu/vcpu.h"
 
 /* Contributory exceptions make a double fault of one another (SDM vol. 3 table 6-5). */

@@ -11,7 +11,6 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/log.h"
 #include "dev/apic/lapic.h"
-#include "vm/machine/board.h"
 #include "vm/vcpu/vcpu.h"
 
 #define MSR_STATUS_GP DENIED

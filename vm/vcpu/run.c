@@ -15,8 +15,6 @@
 #include "arch/x86_64/registers.h"
 #include "dev/apic/lapic.h"
 #include "pgm/slat/tables.h"
-#include "vm/machine/board.h"
-#include "vm/machine/schedule.h"
 #include "vm/vcpu/vcpu.h"
 
 static enum exit_action exit_again(struct vcpu *vcpu)

@@ -2,7 +2,6 @@
 /* Birth, reset and end of a virtual CPU. */
 #include "arch/x86_64/host.h"
 #include "pgm/shadow/a20.h"
-#include "vm/machine/board.h"
 #include "vm/vcpu/vcpu.h"
 
 void vcpu_set_a20(struct vcpu *vcpu, bool open)

@@ -8,7 +8,7 @@
 
 #include "arch/x86_64/registers.h"
 #include "vm/emulate/emulate.h"
-#include "vm/machine/machine.h"
+#include "vm/machine.h"
 
 /* Why the run loop came back to the scheduler. */
 enum vcpu_outcome {
@@ -16,6 +16,12 @@ enum vcpu_outcome {
 	VCPU_IDLE,       /* halted, parked or waiting for a SIPI, until a request or a timer */
 	VCPU_LEFT,       /* the machine ended or pauses */
 };
+
+/* Set at boot, before any vcpu runs. handover_tsc: when the firmware's boot services had ended; 0: not known. */
+extern struct first_entry {
+	uint64_t handover_tsc;
+	uint32_t told;
+} first_entry;
 
 enum status vcpu_create(struct machine *machine, unsigned id, unsigned cpu, struct vcpu **out) must_check;
 void vcpu_destroy(struct vcpu *vcpu);

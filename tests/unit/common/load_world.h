@@ -13,11 +13,9 @@
 
 #include "vm/load/load.h"
 #include "vm/load/internal.h"
-#include "vm/vcpu/vcpu.h"
 
-static struct machine load_machine;
+static struct load_plan load_plan;
 static struct config_machine load_config;
-static struct vcpu load_vcpu;
 static struct hv_vcpu load_hv;
 static struct guest_file load_files[4];
 static char load_why[200];
@@ -35,11 +33,8 @@ static void load_world(struct pgm *pgm, enum config_protocol protocol)
 {
 	memset(&load_hv, 0, sizeof(load_hv));
 	memset(load_files, 0, sizeof(load_files));
-	load_vcpu = (struct vcpu){ .hv = &load_hv, .machine = &load_machine };
 	load_config = (struct config_machine){ .kernel = "kernel", .initrd = "", .cmdline = "", .protocol = protocol };
-	load_machine = (struct machine){
-		.pgm = pgm, .config = &load_config, .vcpu_count = 2, .vcpu = { &load_vcpu, &load_vcpu }
-	};
+	load_plan = (struct load_plan){ .pgm = pgm, .config = &load_config, .vcpu_count = 2, .boot = &load_hv };
 	load_files[0].name = "kernel";
 	load_files[1] = (struct guest_file){ .name = "second", .error = "not found" };
 	load_set_files(load_files, 2);
@@ -50,7 +45,7 @@ static enum status load_run(const void *image, size_t size)
 {
 	load_files[0].data = image;
 	load_files[0].size = size;
-	return load_guest(&load_machine, load_why, sizeof(load_why));
+	return load_guest(&load_plan, load_why, sizeof(load_why));
 }
 
 #define SETUP_BYTES 1024u /* boot sector and one more */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A machine: memory (PGM), devices on a bus, virtual CPUs, and its life.
+ * A machine: memory (PGM), devices on a bus, virtual CPUs, and its life: what the rooms of vm/ share, and the monitor sees.
  *
  *   OFF → (machine_start) → RUNNING ⇄ PAUSED → ENDED → (reaped on the boot CPU) → OFF
  *
@@ -9,8 +9,8 @@
  * requests before each entry. An end is decided once (machine_end), the vcpus leave, and the boot CPU
  * frees everything and prints the one line that says why.
  */
-#ifndef VM_MACHINE_MACHINE_H
-#define VM_MACHINE_MACHINE_H
+#ifndef VM_MACHINE_H
+#define VM_MACHINE_H
 
 #include "arch/x86_64/hv.h"
 #include "arch/x86_64/spinlock.h"
@@ -20,7 +20,6 @@
 #include "vm/config/config.h"
 #include "vm/emulate/decode_cache.h"
 
-#define MACHINE_MAX_VCPUS 64u
 #define MACHINE_END_TEXT 200u
 
 struct board;
@@ -163,5 +162,25 @@ uint64_t machine_now(const struct machine *machine);
 size_t machine_console_input(struct machine *machine, const uint8_t *bytes, size_t length);
 /* Takes up to size bytes of what the guest wrote; boot CPU only. */
 size_t machine_console_output(struct machine *machine, uint8_t *bytes, size_t size);
+
+/* ---- what a vcpu asks of the rooms above it; machine->lock held but where it says otherwise ---- */
+
+/* An interrupt for this CPU, from its local APIC or (on the boot vcpu) the PICs. Cheap: asked before each entry, without the lock. */
+bool board_interrupt_pending(struct board *board, struct lapic *lapic);
+/* Acknowledges it; -1 when it has gone. */
+int board_take_interrupt(struct board *board, struct lapic *lapic);
+/*
+ * The page of the boot vcpu's local APIC is where its IA32_APIC_BASE says, from now on. CONFLICT: memory or another device
+ * is there; BAD_VALUE: beyond all memory. On the vcpu's CPU or with the vcpus stopped, without any lock, machine->lock neither.
+ */
+enum status board_place_apic(struct machine *machine) must_check;
+/*
+ * What the host does with interrupts off for longer than a moment; between two of these they get through, in a guest or in the
+ * loop's window.
+ */
+enum stretch { STRETCH_FAULT, STRETCH_WORK, STRETCH_HOUSEKEEPING, STRETCHES };
+
+/* A stretch of this CPU that began at `since` ends now. */
+void schedule_note(enum stretch what, uint64_t since);
 
 #endif
