@@ -135,9 +135,6 @@ static enum status read_shape(struct loader *l, bool wide, struct elf_shape *sha
 				   (unsigned long long)shape->header_size, (unsigned long long)want);
 	if (shape->headers > l->kernel->size || shape->count * want > l->kernel->size - shape->headers)
 		return loader_fail(l, TRUNCATED, "%s: program headers past the file's end", l->kernel->name);
-	if (shape->entry >= 4 * GIB)
-		return loader_fail(l, BAD_FORMAT, "%s: entry %#llx is above 4 GiB", l->kernel->name,
-				   (unsigned long long)shape->entry);
 	return OK;
 }
 
@@ -155,17 +152,23 @@ static Elf64_Phdr read_segment(const struct loader *l, const struct elf_shape *s
 	return (Elf64_Phdr){ .p_type = narrow.p_type,
 			     .p_offset = narrow.p_offset,
 			     .p_filesz = narrow.p_filesz,
+			     .p_vaddr = narrow.p_vaddr,
 			     .p_paddr = narrow.p_paddr,
 			     .p_memsz = narrow.p_memsz };
 }
 
-/* Segments don't overlap, so all together fit in the machine's memory: that bounds the work too. */
+/*
+ * Segments don't overlap, so all together fit in the machine's memory: that bounds the work too. The processor starts
+ * without paging: an entry within a segment's virtual addresses means the same place in its physical ones, one that is in
+ * no segment is physical already.
+ */
 static enum status load_elf(struct loader *l, bool wide, uint64_t *entry, uint64_t *top)
 {
 	uint64_t room = l->low_end;
-	struct elf_shape shape;
+	struct elf_shape shape = { 0 };
 	enum status status = read_shape(l, wide, &shape);
 
+	*entry = shape.entry;
 	for (unsigned i = 0; status == OK && i < shape.count; i++) {
 		Elf64_Phdr p = read_segment(l, &shape, i);
 
@@ -176,8 +179,12 @@ static enum status load_elf(struct loader *l, bool wide, uint64_t *entry, uint64
 			return loader_fail(l, BAD_FORMAT, "%s: its segments together are larger than memory",
 					   l->kernel->name);
 		room -= p.p_memsz;
+		if (shape.entry - p.p_vaddr < p.p_memsz)
+			*entry = shape.entry - p.p_vaddr + p.p_paddr;
 	}
-	*entry = status == OK ? shape.entry : 0;
+	if (status == OK && *entry >= 4 * GIB)
+		return loader_fail(l, BAD_FORMAT, "%s: entry %#llx is above 4 GiB", l->kernel->name,
+				   (unsigned long long)*entry);
 	return status;
 }
 
