@@ -3,9 +3,10 @@
  * Shared by the loaders: where things lie in a fresh guest, how to write there, and the
  * register states that boot protocols ask for.
  *
+ *   0x00000  vectors, BIOS data area (bios.c)   0x9fc00  extended BIOS data area
  *   0x01000  GDT          0x07000  Linux boot_params / multiboot information
  *   0x09000  page tables of a 64-bit start (six pages)
- *   0x20000  command line 0xe0000  ROM with the ACPI tables
+ *   0x20000  command line 0xe0000  ROM with the ACPI tables, and the end of a BIOS
  */
 #ifndef VM_LOAD_INTERNAL_H
 #define VM_LOAD_INTERNAL_H
@@ -48,6 +49,11 @@ enum status loader_write(struct loader *l, uint64_t where, const void *data, uin
 enum status loader_fail(struct loader *l, enum status status, const char *format, ...)
 	__attribute__((format(printf, 3, 4))) must_check;
 
+/* For "%llu %s": rounded up to whole KiB, from 1 MiB on to whole MiB. */
+#define LOADER_SIZE(bytes)                                                                                             \
+	(unsigned long long)((bytes) < MIB ? ((bytes) + KIB - 1) / KIB : ((bytes) + MIB - 1) / MIB),                   \
+		(bytes) < MIB ? "KiB" : "MiB"
+
 /* Flat 32-bit protected mode, paging off, interrupts off. Selectors: code, then data behind it in the GDT. */
 enum status loader_protected(struct loader *l, uint64_t entry, uint16_t code, uint16_t data) must_check;
 /* 64-bit mode, the first 4 GiB identity-mapped. */
@@ -60,6 +66,8 @@ enum status load_flat(struct loader *l) must_check;
 bool linux_detect(const struct guest_file *file);
 bool multiboot_detect(const struct guest_file *file);
 
+/* bios.c: the data area, vectors and ROM entries that a BIOS leaves; the ROM is there. */
+enum status bios_build(struct loader *l) must_check;
 /* acpi.c: writes the tables into the ROM; *rsdp is where the root pointer lies. */
 enum status acpi_build(const struct load_plan *plan, uint64_t rom, uint64_t size, uint64_t *rsdp) must_check;
 

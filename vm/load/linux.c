@@ -23,7 +23,7 @@ struct linux_image {
 	uint64_t setup_size; /* boot sector and setup code */
 	const uint8_t *payload;
 	uint64_t payload_size;
-	uint64_t load_at, need; /* where it goes, how much it wants there */
+	uint64_t load_at, end; /* where it goes; behind all that it uses until it knows the memory map */
 	bool entry_64;
 };
 
@@ -37,6 +37,27 @@ bool linux_detect(const struct guest_file *file)
 	return magic == HEADER_MAGIC;
 }
 
+/*
+ * boot.rst, init_size: the kernel runs at its load address, aligned, but never below its preferred one (to which one that
+ * isn't relocatable moves itself), and from there on init_size bytes are its own.
+ */
+static enum status place_kernel(struct loader *l, struct linux_image *image)
+{
+	const struct setup_header *h = image->header;
+	bool newer = h->version >= 0x020a;
+	uint64_t preferred = newer ? min_u64(h->pref_address, 4 * GIB) : 0;
+	uint64_t unit = h->kernel_alignment, runs_at = max_u64(preferred, LOAD_HIGH);
+
+	if (h->relocatable_kernel && unit && !(unit & (unit - 1)))
+		runs_at = align_up(runs_at, unit);
+	image->load_at = h->relocatable_kernel ? runs_at : LOAD_HIGH;
+	image->end = max_u64(image->load_at + image->payload_size, runs_at + (newer ? h->init_size : 0));
+	if (image->end <= l->low_end)
+		return OK;
+	return loader_fail(l, BAD_ADDRESS, "%s needs %llu %s of memory to start, the machine has %llu %s",
+			   l->kernel->name, LOADER_SIZE(image->end), LOADER_SIZE(l->low_end));
+}
+
 static enum status parse(struct loader *l, struct linux_image *image)
 {
 	const uint8_t *data = l->kernel->data;
@@ -44,9 +65,13 @@ static enum status parse(struct loader *l, struct linux_image *image)
 
 	if (!linux_detect(l->kernel))
 		return loader_fail(l, BAD_FORMAT, "%s is not a Linux bzImage", l->kernel->name);
-	if (h->version < MINIMUM_VERSION || !(h->loadflags & LOADED_HIGH))
+	if (h->version < MINIMUM_VERSION)
 		return loader_fail(l, NOT_SUPPORTED, "%s: boot protocol %u.%02u is too old (2.06 bzImage at least)",
 				   l->kernel->name, h->version >> 8, h->version & 0xff);
+	if (!(h->loadflags & LOADED_HIGH) || !h->code32_start)
+		return loader_fail(l, NOT_SUPPORTED, "%s has only a 16-bit entry, which needs a BIOS: %s",
+				   l->kernel->name,
+				   h->code32_start ? "it is a zImage" : "its header gives no 32-bit one");
 	image->header = h;
 	image->setup_size = ((h->setup_sects ? h->setup_sects : 4) + UINT64_C(1)) * 512;
 	if (image->setup_size >= l->kernel->size)
@@ -54,19 +79,7 @@ static enum status parse(struct loader *l, struct linux_image *image)
 	image->payload = data + image->setup_size;
 	image->payload_size = l->kernel->size - image->setup_size;
 	image->entry_64 = h->version >= 0x020c && (h->xloadflags & XLF_KERNEL_64);
-	image->load_at = LOAD_HIGH;
-	image->need = image->payload_size;
-	if (h->version >= 0x020a) {
-		image->need = max_u64(h->init_size, image->payload_size);
-		if (h->relocatable_kernel && h->pref_address >= LOAD_HIGH && h->pref_address < l->low_end &&
-		    image->need <= l->low_end - h->pref_address)
-			image->load_at = h->pref_address;
-	}
-	if (image->need > l->low_end - LOAD_HIGH || image->load_at + image->need > l->low_end)
-		return loader_fail(l, BAD_ADDRESS, "%s needs %llu MiB of memory to start, the machine has %llu MiB",
-				   l->kernel->name, (unsigned long long)((image->need + MIB) / MIB),
-				   (unsigned long long)(l->low_end / MIB));
-	return OK;
+	return place_kernel(l, image);
 }
 
 /* As high as allowed, below the end of low RAM, above the kernel. */
@@ -81,9 +94,10 @@ static enum status place_initrd(struct loader *l, const struct linux_image *imag
 	status = loader_file(l, l->config->initrd, &file);
 	if (status != OK)
 		return status;
-	if (file->size > limit || align_down(limit - file->size, PAGE_SIZE) < image->load_at + image->need)
-		return loader_fail(l, BAD_ADDRESS, "initrd %s (%llu MiB) does not fit beside the kernel", file->name,
-				   (unsigned long long)(file->size / MIB));
+	if (file->size > limit || align_down(limit - file->size, PAGE_SIZE) < image->end)
+		return loader_fail(l, BAD_ADDRESS,
+				   "initrd %s (%llu %s) does not fit beside the kernel, which needs %llu %s",
+				   file->name, LOADER_SIZE(file->size), LOADER_SIZE(image->end));
 	at = align_down(limit - file->size, PAGE_SIZE);
 	params->hdr.ramdisk_image = (uint32_t)at;
 	params->hdr.ramdisk_size = (uint32_t)file->size;

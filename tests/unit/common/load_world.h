@@ -65,6 +65,8 @@ static void make_bzimage(uint8_t *image)
 	h->header = 0x53726448;
 	h->version = 0x020f;
 	h->loadflags = LOADED_HIGH;
+	h->code32_start = 0x100000;
+	h->kernel_alignment = 2 << 20;
 	h->xloadflags = XLF_KERNEL_64;
 	h->initrd_addr_max = 0x7fffffff;
 	h->cmdline_size = 300;
