@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c vm/load/load.c vm/load/flat.c vm/load/linux.c vm/load/multiboot.c vm/load/acpi.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c vm/load/load.c vm/load/flat.c vm/load/linux.c vm/load/multiboot.c vm/load/acpi.c vm/load/bios.c arch/x86_64/pt_format.c lib/format.c lib/status.c
 /*
  * Guest loaders: what a good image becomes, byte by byte and register by register, and that bad ones are refused with a
  * text: cut off at every length, with absurd numbers in every field, with random bytes changed. Every image stands
@@ -146,13 +146,19 @@ static void test_linux_refused(void **state)
 		FIELD(header, 0, BAD_FORMAT),
 		FIELD(version, 0x0205, NOT_SUPPORTED),
 		FIELD(loadflags, 0, NOT_SUPPORTED),
+		FIELD(code32_start, 0, NOT_SUPPORTED),
 		FIELD(setup_sects, 255, TRUNCATED),
 		FIELD(init_size, 0xffffffff, BAD_ADDRESS),
 		FIELD(init_size, RAM, BAD_ADDRESS),
 		FIELD(init_size, 0, OK),
-		FIELD(pref_address, UINT64_MAX, OK),
-		FIELD(pref_address, RAM - 4096, OK),
+		FIELD(init_size, RAM - PREFERRED - PAGE_SIZE, OK),
+		FIELD(init_size, RAM - PREFERRED - PAGE_SIZE + 1, BAD_ADDRESS),
+		FIELD(pref_address, UINT64_MAX, BAD_ADDRESS),
+		FIELD(pref_address, RAM - 4096, BAD_ADDRESS),
 		FIELD(pref_address, 0x1000, OK),
+		FIELD(kernel_alignment, 3, OK),
+		FIELD(kernel_alignment, 0x2000000, OK),
+		FIELD(kernel_alignment, 0x80000000, BAD_ADDRESS),
 		FIELD(initrd_addr_max, 0, BAD_ADDRESS),
 		FIELD(initrd_addr_max, 0x1000000, BAD_ADDRESS),
 		FIELD(initrd_addr_max, UINT32_MAX, OK),
@@ -174,6 +180,63 @@ static void test_linux_refused(void **state)
 			fail_msg("case %u: %s: %s", i, status_name(status), load_why);
 		end_pgm(pgm);
 	}
+}
+
+/* What is too small is told in a unit that isn't 0, and how much would do. */
+static void test_sizes_told(void **state)
+{
+	make_bzimage(image);
+	header()->init_size = RAM - PREFERRED - PAGE_SIZE;
+	open_machine(PROTOCOL_LINUX);
+	load_config.initrd = "second";
+	load_files[1].data = image;
+	load_files[1].size = BZIMAGE_BYTES;
+	assert_int_equal(load_copy(image, sizeof(image)), BAD_ADDRESS);
+	assert_string_equal(load_why, "initrd second (10 KiB) does not fit beside the kernel, which needs 48 MiB");
+	end_pgm(pgm);
+	header()->init_size = RAM;
+	assert_int_equal(load_once(PROTOCOL_LINUX, image, sizeof(image)), BAD_ADDRESS);
+	assert_string_equal(load_why, "kernel needs 64 MiB of memory to start, the machine has 48 MiB");
+	/* One that can't be moved is loaded at 1 MiB, but runs at its preferred address all the same. */
+	header()->relocatable_kernel = 0;
+	assert_int_equal(load_once(PROTOCOL_LINUX, image, sizeof(image)), BAD_ADDRESS);
+	header()->init_size = MIB;
+	assert_int_equal(load_once(PROTOCOL_LINUX, image, sizeof(image)), OK);
+	assert_int_equal(load_hv.rip, MIB + 0x200);
+	header()->loadflags = 0;
+	assert_int_equal(load_once(PROTOCOL_LINUX, image, sizeof(image)), NOT_SUPPORTED);
+	assert_non_null(strstr(load_why, "16-bit entry"));
+}
+
+/* Vectors, data area and the last bytes of the first MiB, as a BIOS leaves them. */
+static void test_bios_area(void **state)
+{
+	uint16_t vector[2], word;
+	uint8_t bytes[16];
+
+	open_machine(PROTOCOL_FLAT);
+	load_config.load_address = load_config.entry = 0x7c00;
+	assert_int_equal(load_copy("\xf4", 1), OK);
+	read_guest(0x40e, &word, 2);
+	assert_int_equal(word << 4, LOAD_EBDA);
+	read_guest(0x413, &word, 2);
+	assert_int_equal(word, LOAD_EBDA / KIB);
+	read_guest(0x400, &word, 2);
+	assert_int_equal(word, 0x3f8);
+	read_guest(LOAD_EBDA, bytes, 1);
+	assert_int_equal(bytes[0], 1);
+	read_guest(8 * 4, vector, 4);
+	read_guest(((uint64_t)vector[1] << 4) + vector[0], bytes, 1);
+	assert_int_equal(bytes[0], 0xcf);
+	read_guest(0x13 * 4, vector, 4);
+	read_guest(((uint64_t)vector[1] << 4) + vector[0], bytes, 11);
+	assert_int_equal(bytes[10], 0xcf);
+	read_guest(0xffff0, bytes, 16);
+	assert_int_equal(bytes[0], 0xea);
+	assert_int_equal(bytes[14], 0xfc);
+	read_guest(0x19 * 4, vector, 4);
+	assert_memory_equal(vector, bytes + 1, 4);
+	end_pgm(pgm);
 }
 
 static void test_files(void **state)
@@ -250,6 +313,23 @@ static void test_elf(void **state)
 	make_elf32(elf);
 	expect_elf(elf);
 	make_elf64(elf);
+	expect_elf(elf);
+}
+
+/* An entry given as a virtual address is where its segment lies in physical memory. */
+static void test_elf_virtual_entry(void **state)
+{
+	const uint64_t wide_base = UINT64_C(0xffffffff80000000), entry = wide_base + 0x10;
+	const uint32_t narrow_base = 0xc0000000, narrow_entry = narrow_base + 0x10;
+	uint8_t elf[ELF_BYTES];
+
+	make_elf64(elf);
+	memcpy(elf + offsetof(Elf64_Ehdr, e_entry), &entry, 8);
+	memcpy(elf + ELF_HEADERS + sizeof(Elf64_Phdr) + offsetof(Elf64_Phdr, p_vaddr), &wide_base, 8);
+	expect_elf(elf);
+	make_elf32(elf);
+	memcpy(elf + offsetof(Elf32_Ehdr, e_entry), &narrow_entry, 4);
+	memcpy(elf + ELF_HEADERS + sizeof(Elf32_Phdr) + offsetof(Elf32_Phdr, p_vaddr), &narrow_base, 4);
 	expect_elf(elf);
 }
 
@@ -528,7 +608,8 @@ int main(void)
 		cmocka_unit_test(test_elf_refused),   cmocka_unit_test(test_entry_too_high),
 		cmocka_unit_test(test_many_segments), cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_flat),          cmocka_unit_test(test_acpi),
-		cmocka_unit_test(test_random_damage),
+		cmocka_unit_test(test_random_damage), cmocka_unit_test(test_sizes_told),
+		cmocka_unit_test(test_bios_area),     cmocka_unit_test(test_elf_virtual_entry),
 	};
 
 	pgm_world_start(WORLD);

@@ -122,7 +122,7 @@ struct acpi_image {
 	uint8_t dsdt[sizeof(dsdt_aml_code)];
 };
 _Static_assert(offsetof(struct acpi_image, facs) % 64 == 0, "FACS is aligned");
-_Static_assert(sizeof(struct acpi_image) <= LOAD_ROM_SIZE, "the tables fit in the ROM");
+_Static_assert(sizeof(struct acpi_image) <= LOAD_ROM_SIZE / 2, "the tables end below the BIOS segment");
 
 #define AT(member) ((uint32_t)(LOAD_ROM + offsetof(struct acpi_image, member)))
 #define FADT_WBINVD BIT(0)

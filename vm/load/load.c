@@ -197,6 +197,9 @@ enum status load_guest(const struct load_plan *plan, char *why, size_t size)
 		status = acpi_build(plan, LOAD_ROM, LOAD_ROM_SIZE, &l.rsdp);
 	if (status != OK)
 		return loader_fail(&l, status, "ACPI tables: %s", status_text(status));
+	status = bios_build(&l);
+	if (status != OK)
+		return status;
 	map_build(&l);
 	if (protocol == PROTOCOL_AUTO)
 		protocol = detect(l.kernel);
