@@ -17,8 +17,6 @@ _Static_assert((SEG_ATTR_PRESENT | SEG_ATTR_S | ATTRIBUTES_LOW) == ATTRIBUTES_LO
 
 #define TSS_BUSY 0x02u
 #define PAT_AFTER_RESET UINT64_C(0x0007040600070406)
-#define DR6_AFTER_RESET UINT64_C(0xffff0ff0)
-#define DR7_AFTER_RESET UINT64_C(0x400)
 
 uint16_t svm_attributes_to_vmcb(uint16_t attributes)
 {
@@ -218,8 +216,8 @@ void svm_power_on_state(struct hv_vcpu *vcpu)
 	vcpu->xcr0 = 1;
 	for (unsigned i = 0; i < 4; i++)
 		vcpu->dr[i] = vcpu->pdpte[i] = 0;
-	vcpu->dr[6] = DR6_AFTER_RESET;
-	vcpu->dr[7] = DR7_AFTER_RESET;
+	vcpu->dr[6] = DR6_RESET;
+	vcpu->dr[7] = DR7_RESET;
 	vcpu->debugctl = 0;
 	power_on_segments(vcpu);
 	vcpu->sysenter_cs = vcpu->sysenter_esp = vcpu->sysenter_eip = 0;

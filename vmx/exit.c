@@ -6,6 +6,8 @@
 #include "vmx/convert.h"
 #include "vmx/quirks.h"
 
+#define DEBUG_CONDITIONS (DR6_BREAKPOINTS | DR6_GENERAL_DETECT | DR6_SINGLE_STEP)
+
 static void decode_event(const struct vmx_raw_exit *raw, struct hv_exit *exit)
 {
 	struct hv_event event = vmx_event_from_word(raw->event, raw->event_error, 0);
@@ -18,7 +20,8 @@ static void decode_event(const struct vmx_raw_exit *raw, struct hv_exit *exit)
 	exit->exception.vector = event.vector;
 	exit->exception.has_error_code = event.has_error_code;
 	exit->exception.error_code = event.error_code;
-	exit->exception.detail = raw->qualification;
+	/* Of a #DB: bits of DR6 as they are there, but for those that DR6 has inverted (table 28-4). */
+	exit->exception.detail = event.vector == VECTOR_DB ? raw->qualification & DEBUG_CONDITIONS : raw->qualification;
 }
 
 static void decode_sipi(const struct vmx_raw_exit *raw, struct hv_exit *exit)

@@ -100,8 +100,6 @@ void vmx_write_host_state(void)
 #define RESET_LDT 0x0082u
 #define RESET_TSS 0x008bu
 #define RESET_PAT UINT64_C(0x0007040600070406)
-#define RESET_DR6 UINT64_C(0xffff0ff0)
-#define RESET_DR7 UINT64_C(0x400)
 /* EDX holds the processor's signature; family 6 is what any of them has. */
 #define RESET_EDX UINT64_C(0x600)
 
@@ -126,8 +124,8 @@ void vmx_reset(struct hv_vcpu *vcpu)
 	vcpu->xcr0 = 1;
 	for (unsigned i = 0; i < 8; i++)
 		vcpu->dr[i] = 0;
-	vcpu->dr[6] = RESET_DR6;
-	vcpu->dr[7] = RESET_DR7;
+	vcpu->dr[6] = DR6_RESET;
+	vcpu->dr[7] = DR7_RESET;
 	vcpu->debugctl = 0;
 	for (unsigned i = 0; i < 4; i++)
 		vcpu->pdpte[i] = 0;

@@ -11,7 +11,6 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 
-#define DR7_RESET UINT64_C(0x400)
 
 struct features features;
 

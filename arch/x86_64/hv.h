@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "arch/x86_64/address.h"
+#include "arch/x86_64/registers.h"
 #include "lib/status.h"
 
 /* Numbered as the processor encodes them. */
@@ -305,6 +306,27 @@ static inline void hv_changed(struct hv_vcpu *vcpu, uint32_t groups)
 {
 	vcpu->valid |= groups;
 	vcpu->changed |= groups;
+}
+
+/*
+ * What the processor notes in the debug registers on its way into a #DB handler, for the conditions in `bits` of DR6: the
+ * breakpoints of an earlier one go, all else gathers, and GD is off. Intel SDM vol. 3 sections 18.2.3, 18.2.4.
+ */
+static inline void hv_note_debug(struct hv_vcpu *vcpu, uint64_t bits)
+{
+	hv_need(vcpu, REGS_DEBUG);
+	vcpu->dr[6] = (vcpu->dr[6] & ~DR6_BREAKPOINTS) | bits;
+	vcpu->dr[7] &= ~(uint64_t)DR7_GENERAL_DETECT;
+	hv_changed(vcpu, REGS_DEBUG);
+}
+
+/* A fault is to be injected. Its handler finds RF set, as behind every fault but an instruction breakpoint's (section 18.3.1.1). */
+static inline void hv_inject_fault(struct hv_vcpu *vcpu, struct hv_event fault)
+{
+	vcpu->inject = fault;
+	hv_need(vcpu, REGS_RFLAGS);
+	vcpu->rflags |= RFLAGS_RF;
+	hv_changed(vcpu, REGS_RFLAGS);
 }
 
 #endif

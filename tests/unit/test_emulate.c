@@ -154,7 +154,7 @@ static void user_mode(void)
 	vcpu.segment[SEG_SS].attributes |= 3u << 5;
 }
 
-/* The instruction faults, and nothing but inject and cr2 is different. */
+/* The instruction faults, and nothing but inject, cr2 and RF is different. */
 static void expect_fault(unsigned vector, int error_code)
 {
 	static uint8_t old_memory[MEMORY];
@@ -169,6 +169,7 @@ static void expect_fault(unsigned vector, int error_code)
 		assert_int_equal(vcpu.inject.error_code, error_code);
 	old.inject = vcpu.inject;
 	old.cr2 = vcpu.cr2;
+	old.rflags |= RFLAGS_RF;
 	/* A POP that faults in the store marks RSP, but leaves it. */
 	old.changed = vcpu.changed;
 	assert_memory_equal(&old, &vcpu, sizeof(vcpu));

@@ -253,6 +253,7 @@ static void test_general_detect(void **state)
 		assert_true(faulted(VECTOR_DB));
 		assert_int_equal(h.dr[6] & BIT(13), BIT(13));
 		assert_int_equal(h.dr[7], 0x400);
+		assert_true(h.rflags & RFLAGS_RF);
 		assert_int_equal(h.dr[3], 0);
 		assert_int_equal(h.gpr[GPR_RAX], 0x1234);
 		assert_true(h.changed & REGS_DEBUG);

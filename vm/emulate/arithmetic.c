@@ -166,7 +166,7 @@ static enum emulate_result multiply_or_divide(struct emulation *e, unsigned grou
 	}
 	high = e->size == 1 ? (e->vcpu->gpr[GPR_RAX] >> 8) & 0xff : read_gpr(e, GPR_RDX, e->size);
 	if (!alu_divide(is_signed, e->size, high, low, value, &quotient, &remainder)) {
-		e->vcpu->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_DE };
+		hv_inject_fault(e->vcpu, (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_DE });
 		return EMULATE_FAULT;
 	}
 	write_wide(e, remainder, quotient);

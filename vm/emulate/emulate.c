@@ -139,10 +139,14 @@ static bool lock_allowed(const struct emulation *e)
 static void complete(struct emulation *e)
 {
 	struct hv_vcpu *vcpu = e->vcpu;
-	uint64_t old = vcpu->rflags;
+	uint64_t old = vcpu->rflags, start = vcpu->rip;
 
 	vcpu->rip = e->mode == DECODE_64 ? e->next_rip : (uint32_t)e->next_rip;
-	e->flags &= ~RFLAGS_RF;
+	/* In the middle of a REP the breakpoint at it has been dealt with. SDM vol. 3 section 18.3.1.1. */
+	if ((e->instruction.prefixes & PREFIX_REP) && e->next_rip == start)
+		e->flags |= RFLAGS_RF;
+	else
+		e->flags &= ~RFLAGS_RF;
 	if (e->flags != old) {
 		vcpu->rflags = e->flags;
 		hv_changed(vcpu, REGS_RFLAGS);

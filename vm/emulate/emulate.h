@@ -14,7 +14,7 @@
 
 enum emulate_result {
 	EMULATE_DONE, /* registers updated, rip behind the instruction (or at it, in the middle of a REP that yields) */
-	EMULATE_FAULT,     /* vcpu->inject (and cr2) hold the exception; no register but those was changed */
+	EMULATE_FAULT,     /* vcpu->inject (and cr2) hold the exception, RF is set; no register but those was changed */
 	EMULATE_UNHANDLED, /* not an instruction it knows; nothing was changed; env->bytes tell which */
 	EMULATE_STOP, /* env refused with a status that is not a guest fault (machine is to stop or park); nothing changed */
 };
@@ -63,18 +63,12 @@ enum emulate_result emulate_instruction(struct hv_vcpu *vcpu, struct emulate_env
  */
 unsigned emulate_length(struct hv_vcpu *vcpu, struct emulate_env *env, enum emulate_result *result);
 
-#define DR6_SINGLE_STEP BIT(14)
-#define DR7_GENERAL_DETECT BIT(13)
-
 /* The trap behind an instruction that began with TF set. An event that is to be delivered already goes first. */
 static inline void emulate_single_step(struct hv_vcpu *vcpu)
 {
 	if (vcpu->inject.kind != EVENT_NONE)
 		return;
-	hv_need(vcpu, REGS_DEBUG);
-	vcpu->dr[6] |= DR6_SINGLE_STEP;
-	vcpu->dr[7] &= ~(uint64_t)DR7_GENERAL_DETECT;
-	hv_changed(vcpu, REGS_DEBUG);
+	hv_note_debug(vcpu, DR6_SINGLE_STEP);
 	vcpu->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_DB };
 }
 

@@ -12,18 +12,18 @@
 
 enum emulate_result raise_fault(struct emulation *e, unsigned vector, uint32_t error_code)
 {
-	e->vcpu->inject = (struct hv_event){
-		.kind = EVENT_EXCEPTION,
-		.vector = (uint8_t)vector,
-		.has_error_code = true,
-		.error_code = error_code,
-	};
+	hv_inject_fault(e->vcpu, (struct hv_event){
+					 .kind = EVENT_EXCEPTION,
+					 .vector = (uint8_t)vector,
+					 .has_error_code = true,
+					 .error_code = error_code,
+				 });
 	return EMULATE_FAULT;
 }
 
 enum emulate_result raise_undefined(struct emulation *e)
 {
-	e->vcpu->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_UD };
+	hv_inject_fault(e->vcpu, (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_UD });
 	return EMULATE_FAULT;
 }
 
@@ -101,7 +101,7 @@ static enum emulate_result refused(struct emulation *e, enum status status)
 {
 	if (status != GUEST_FAULT)
 		return EMULATE_STOP;
-	e->vcpu->inject = e->fault;
+	hv_inject_fault(e->vcpu, e->fault);
 	if (e->fault.kind == EVENT_EXCEPTION && e->fault.vector == VECTOR_PF)
 		e->vcpu->cr2 = e->fault_address;
 	return EMULATE_FAULT;

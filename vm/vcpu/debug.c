@@ -7,8 +7,6 @@
 #include "vm/emulate/decode.h"
 #include "vm/vcpu/vcpu.h"
 
-#define DR6_GENERAL_DETECT BIT(13)
-
 /* Reserved bits of DR6 and DR7 read as the processor has them. */
 static void write_debug(struct hv_vcpu *h, unsigned number, uint64_t value)
 {
@@ -27,10 +25,10 @@ static bool general_detect(struct vcpu *vcpu)
 
 	if (!(h->dr[7] & DR7_GENERAL_DETECT))
 		return false;
-	h->dr[6] |= DR6_GENERAL_DETECT;
-	h->dr[7] &= ~(uint64_t)DR7_GENERAL_DETECT;
-	hv_changed(h, REGS_DEBUG);
+	hv_note_debug(h, DR6_GENERAL_DETECT);
 	vcpu_inject_exception(vcpu, VECTOR_DB, false, 0);
+	h->rflags |= RFLAGS_RF; /* the one #DB but breakpoints on instructions that is a fault */
+	hv_changed(h, REGS_RFLAGS);
 	return true;
 }
 
@@ -68,7 +66,7 @@ enum exit_action exit_dr_access(struct vcpu *vcpu)
 	struct hv_exit *exit = &h->exit;
 	struct instruction in;
 
-	hv_need(h, REGS_DEBUG | REGS_RSP | REGS_CONTROL | REGS_CODE);
+	hv_need(h, REGS_DEBUG | REGS_RSP | REGS_CONTROL | REGS_CODE | REGS_RFLAGS);
 	if (!exit->dr.decoded) {
 		if (!vcpu_decode(vcpu, &in))
 			return ACTION_ENTER;

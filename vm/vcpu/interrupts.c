@@ -25,9 +25,25 @@ static bool makes_double_fault(uint8_t first, uint8_t second)
 	return contributory(first) && contributory(second);
 }
 
+/* Traps and aborts (SDM vol. 3 table 6-1). A #DB comes with RF as the processor, or who found it, has made it. */
+#define NOT_FAULTS (BIT(VECTOR_DB) | BIT(VECTOR_BP) | BIT(VECTOR_OF) | BIT(VECTOR_DF) | BIT(VECTOR_MC))
+
+/*
+ * As the delivery does. It must not be left to it: with TF set an entry demands a pending single step beside a shadow, and a #DB in
+ * the shadow of STI has just taken that (section 27.3.1.5).
+ */
+static void end_shadow(struct hv_vcpu *h)
+{
+	hv_need(h, REGS_SHADOW);
+	if (!h->interrupt_shadow)
+		return;
+	h->interrupt_shadow = false;
+	hv_changed(h, REGS_SHADOW);
+}
+
 void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, uint32_t error)
 {
-	struct hv_event *event = &vcpu->hv->inject;
+	struct hv_event *event = &vcpu->hv->inject, fault;
 
 	if (event->kind == EVENT_EXCEPTION) {
 		if (event->vector == VECTOR_DF) {
@@ -40,9 +56,14 @@ void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, ui
 			error = 0;
 		}
 	}
-	*event = (struct hv_event){
+	fault = (struct hv_event){
 		.kind = EVENT_EXCEPTION, .vector = vector, .has_error_code = has_error, .error_code = error
 	};
+	if (NOT_FAULTS & BIT(vector))
+		*event = fault;
+	else
+		hv_inject_fault(vcpu->hv, fault);
+	end_shadow(vcpu->hv);
 }
 
 void vcpu_inject_gp(struct vcpu *vcpu)

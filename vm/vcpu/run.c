@@ -60,10 +60,7 @@ static enum exit_action exit_exception(struct vcpu *vcpu)
 	if (exit->exception.vector == VECTOR_MC)
 		panic("machine check in vm %s at rip %#llx", vcpu->machine->name, (unsigned long long)vcpu->hv->rip);
 	if (exit->exception.vector == VECTOR_DB) {
-		hv_need(vcpu->hv, REGS_DEBUG);
-		vcpu->hv->dr[6] |= exit->exception.detail;
-		vcpu->hv->dr[7] &= ~(uint64_t)DR7_GENERAL_DETECT; /* as on the way into any #DB handler */
-		hv_changed(vcpu->hv, REGS_DEBUG);
+		hv_note_debug(vcpu->hv, exit->exception.detail);
 	} else if (exit->exception.vector == VECTOR_PF) {
 		vcpu->hv->cr2 = exit->exception.detail;
 	}
