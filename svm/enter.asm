@@ -131,4 +131,10 @@ svm_write_breakpoints:
 %endrep
 	ret
 
+; void svm_write_dr7(uint64_t value)
+global svm_write_dr7
+svm_write_dr7:
+	mov	dr7, rdi
+	ret
+
 section .note.GNU-stack noalloc noexec nowrite progbits

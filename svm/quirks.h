@@ -37,9 +37,13 @@
 
 struct svm_quirks {
 	const char *machine;
-	/* VMRUN enters without the interrupt shadow that the VMCB holds: no window may be opened while there is one. */
+	/* VMRUN enters without the interrupt shadow that the VMCB holds: no window may be opened until an instruction has run. */
 	bool entry_drops_shadow;
-	/* Breakpoints that a guest sets stay armed in the host: accesses that set them must exit. */
+	/*
+	 * Breakpoints are armed by MOV to DR7, not by the DR7 that VMRUN loads, and #VMEXIT leaves them armed: accesses that
+	 * set them must exit, and DR7 is written by hand around each entry. Those at addresses of the upper half, where the host
+	 * is, never come.
+	 */
 	bool breakpoints_leak;
 	/* XSETBV never exits: XCR0 is read back after each run. */
 	bool xsetbv_silent;

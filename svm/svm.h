@@ -28,11 +28,17 @@ extern struct svm_features svm_features;
 extern bool svm_read_xcr0;
 
 /* Armed for the run in progress; finish_special() takes care of each. */
-#define ARMED_EVENT 0x01u   /* event_inject is filled */
-#define ARMED_WINDOW 0x02u  /* V_IRQ and its intercept are on */
-#define ARMED_IRET 0x04u    /* IRET exits: NMIs are blocked */
-#define ARMED_UNBLOCK 0x08u /* an IRET was about to run at iret_rip: NMIs are free once it has */
-#define ARMED_FLUSH 0x10u   /* tlb_control is not TLB_KEEP */
+#define ARMED_EVENT 0x01u       /* event_inject is filled */
+#define ARMED_WINDOW 0x02u      /* V_IRQ and its intercept are on */
+#define ARMED_IRET 0x04u        /* IRET exits: NMIs are blocked */
+#define ARMED_UNBLOCK 0x08u     /* an IRET was about to run at iret_rip: NMIs are free once it has */
+#define ARMED_FLUSH 0x10u       /* tlb_control is not TLB_KEEP */
+#define ARMED_STEP 0x20u        /* RFLAGS.TF is ours, and all exceptions exit: that IRET is single-stepped */
+#define ARMED_SHADOW 0x40u      /* the entry drops the interrupt shadow that there is (quirk) */
+#define ARMED_BREAKPOINTS 0x80u /* DR7 of the processor is native_dr7 for the entry (quirk); stays from run to run */
+
+/* #DB and #AC: delivered by the processor itself, a guest can make them loop forever within one instruction. */
+#define SVM_EXCEPTIONS (BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC))
 
 struct svm_vcpu {
 	struct hv_vcpu hv; /* first */
@@ -42,9 +48,12 @@ struct svm_vcpu {
 	struct asid asid;
 	uint32_t armed; /* ARMED_* */
 	bool nmi_blocked;
-	bool rip_advanced;  /* rip in the VMCB stands behind the soft event's instruction */
-	uint64_t entry_rip; /* of the entry that injected */
+	bool rip_advanced;      /* rip in the VMCB stands behind the soft event's instruction */
+	uint8_t shadow_returns; /* exits in a row that have put a dropped shadow back */
+	uint64_t entry_rip;
 	uint64_t iret_rip;
+	uint64_t dr6;             /* before the step over that IRET */
+	uint64_t native_dr7;      /* ARMED_BREAKPOINTS: what of the guest's the processor may have */
 	struct hv_event injected; /* what event_inject was made from */
 };
 
@@ -117,6 +126,16 @@ void svm_run(struct hv_vcpu *vcpu);
 void svm_unload(struct hv_vcpu *vcpu);
 void svm_load(struct hv_vcpu *vcpu, uint32_t groups);
 
+/* ---- special.c ---- */
+/* Before an entry with anything out of the ordinary. False: no entry, vcpu->exit says why. */
+bool svm_prepare_special(struct svm_vcpu *svm);
+/* Behind an exit with anything armed, or that broke off an event. */
+void svm_finish_special(struct svm_vcpu *svm);
+/* VMEXIT_INVALID. hv_vcpu keeps what it knew before: the save area may be the host's. */
+void svm_finish_refused(struct svm_vcpu *svm);
+/* DR0-3 or DR7 in hv_vcpu are new: what of it the processor must be given by hand (quirk). */
+void svm_arm_breakpoints(struct svm_vcpu *svm);
+
 /* ---- enter.asm ---- */
 /* One entry and exit: general registers from and to gpr[], RAX and RSP excepted (VMCB). Interrupts stay off. */
 void svm_enter(uint64_t *gpr, uint64_t guest_vmcb, uint64_t host_vmcb);
@@ -125,5 +144,6 @@ void svm_vmsave(uint64_t vmcb);
 void svm_write_cr2(uint64_t value);
 void svm_read_breakpoints(uint64_t *dr);
 void svm_write_breakpoints(const uint64_t *dr);
+void svm_write_dr7(uint64_t value);
 
 #endif

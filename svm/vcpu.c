@@ -55,8 +55,7 @@ static void set_intercepts(struct vmcb_control *control)
 	control->cr_write = CR8_BIT | CR4_BIT;
 	control->dr_read = 0;
 	control->dr_write = svm_quirks.breakpoints_leak ? DR_ALL : 0;
-	/* #DB and #AC: delivered by the processor itself, a guest can make them loop forever within one instruction. */
-	control->exceptions = BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC);
+	control->exceptions = SVM_EXCEPTIONS;
 	control->intercept[0] = ALWAYS1 | (svm_features.pause_filter ? INTERCEPT1_PAUSE : 0);
 	control->intercept[1] = ALWAYS2 | (svm_features.rdpru ? INTERCEPT2_RDPRU : 0);
 	control->intercept[2] = (svm_features.invlpgb ? INTERCEPT3_INVLPGB | INTERCEPT3_TLBSYNC : 0) |
@@ -116,6 +115,7 @@ void svm_reset(struct hv_vcpu *vcpu)
 	control->clean = 0;
 	svm->armed &= ARMED_FLUSH;
 	svm->nmi_blocked = svm->rip_advanced = false;
+	svm->shadow_returns = 0;
 	vcpu->tsc_changed = true;
 	vcpu->flush_pending = true;
 }

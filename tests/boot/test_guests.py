@@ -30,6 +30,8 @@ CASES = [
     Case("touch2m", "touch2m", 128, lines=["touched 56 blocks"]),
     Case("registers", "registers", 16),
     Case("step", "step", 16, lines=["18 steps"]),
+    Case("debug", "debug", 16),
+    Case("nmi", "nmi", 16),
     Case("triple", "triple", 16, "", "triple fault"),
     Case("triple-ud2", "triple", 16, "ud2", "triple fault"),
     Case("stack-in-device", "triple", 16, "stack", "error event 0x6 can't be delivered by way of gpa 0xfec00000: no plain memory"),

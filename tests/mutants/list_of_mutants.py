@@ -142,7 +142,7 @@ MUTANTS = [
            "test_svm_run:breakpoints_follow_their_vcpu"),
     Mutant("svm-clean-bits-travel", "svm/run.c", "control->clean = 0; /* it may have run elsewhere since */", "",
            "test_svm_run:moving_to_another_cpu"),
-    Mutant("svm-host-state-shown", "svm/run.c", "vcpu->valid = vcpu->changed = REGS_ALL;", "vcpu->valid = 0;",
+    Mutant("svm-host-state-shown", "svm/special.c", "vcpu->valid = vcpu->changed = REGS_ALL;", "vcpu->valid = 0;",
            "test_svm_run:refused_state_shows_nothing"),
     Mutant("svm-msr-map-shift", "svm/msr_map.c", "unsigned shift = index % 4 * 2;", "unsigned shift = index % 4;",
            "test_svm_pure:msr_map_bits"),
@@ -163,7 +163,18 @@ MUTANTS = [
            "test_vmx_capability:half_a_feature_is_none"),
     Mutant("vmx-must-be-one-ignored", "vmx/capability.c", "& may) | must;", "& may);", "test_vmx_capability:adjusting"),
 
-    Mutant("svm-nmi-behind-event-waits", "svm/run.c", "host_kick(cpu_index(), false);", ";", "test_svm_run:nmi_behind_an_event"),
+    Mutant("svm-sti-shadow-lost", "svm/special.c", "svm->vmcb->control.interrupt_state = INTERRUPT_SHADOW;\n", "",
+           "test_svm_run:a_dropped_shadow_comes_back"),
+    Mutant("svm-sti-shadow-for-ever", "svm/special.c", "if (!same || svm->shadow_returns > SHADOW_RETURNS)", "if (!same)",
+           "test_svm_run:a_dropped_shadow_comes_back"),
+    Mutant("svm-nmi-waits-for-if", "svm/special.c", "arm_step(svm);\n\t}", ";\n\t}", "test_svm_run:nmi_blocking"),
+    Mutant("svm-step-leaves-tf", "svm/special.c", "vmcb->save.rflags &= ~(uint64_t)RFLAGS_TF;", ";", "test_svm_run:nmi_blocking"),
+    Mutant("svm-breakpoints-strike-host", "svm/special.c", "if (svm->hv.dr[i] >> 47)", "if (false)",
+           "test_svm_run:breakpoints_by_hand"),
+    Mutant("old-breakpoint-told-again", "arch/x86_64/hv.h", "(vcpu->dr[6] & ~DR6_BREAKPOINTS) | bits", "vcpu->dr[6] | bits",
+           "test_vm_run:test_debug_trap"),
+    Mutant("fault-without-rf", "arch/x86_64/hv.h", "vcpu->rflags |= RFLAGS_RF;", ";", "test_emulate:test_limits"),
+    Mutant("svm-nmi-behind-event-waits", "svm/special.c", "host_kick(cpu_index(), false);", ";", "test_svm_run:nmi_behind_an_event"),
     Mutant("vmx-old-shadow-kept", "vmx/run.c", "v->blocking = 0;", "", "test_vmx_registers:test_an_old_shadow_is_forgotten"),
 
     # ---- vm: exits and what a guest is told ----

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: svm/run.c svm/vcpu.c svm/state.c svm/event.c svm/exit.c svm/msr_map.c svm/explain.c
+// sources: svm/run.c svm/special.c svm/vcpu.c svm/state.c svm/event.c svm/exit.c svm/msr_map.c svm/explain.c
 /*
  * The way in and out, with a processor played by the test: svm_enter() is a script that looks at the VMCB as VMRUN
  * would find it and writes what #VMEXIT would. Checked: what is armed for an entry, what is undone after it, lazy
@@ -47,6 +47,12 @@ void svm_write_breakpoints(const uint64_t *dr)
 	memcpy(breakpoints, dr, sizeof(breakpoints));
 }
 
+static uint64_t native_dr7, entered_with; /* the processor's, now and at the last entry */
+void svm_write_dr7(uint64_t value)
+{
+	native_dr7 = value;
+}
+
 static unsigned kicks; /* of this CPU by itself */
 void host_kick(unsigned cpu, bool nmi)
 {
@@ -73,6 +79,7 @@ void svm_enter(uint64_t *gpr, uint64_t guest_vmcb, uint64_t host_vmcb)
 
 	assert_true(host_vmcb == 0x7000 + test_cpu);
 	seen = *vmcb;
+	entered_with = native_dr7;
 	entries++;
 	vmcb->control.exit_code = script.code;
 	vmcb->control.exit_info1 = script.info1;
@@ -278,9 +285,64 @@ static void windows(void **state)
 	svm_of(vcpu)->vmcb->control.interrupt_state = INTERRUPT_SHADOW;
 	run_until(vcpu, SVM_EXIT_CPUID, 0);
 	assert_true(seen.control.interrupt_control & V_IRQ);
+}
+
+static void drop_shadow(struct vmcb *vmcb)
+{
+	vmcb->control.interrupt_state = 0;
+}
+
+/* An entry that ends before an instruction has run leaves the shadow where it was, though VMRUN has dropped it. */
+static void a_dropped_shadow_comes_back(void **state)
+{
+	struct vmcb_control *control = &svm_of(vcpu)->vmcb->control;
+
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
 	svm_quirks.entry_drops_shadow = true;
-	run_until(vcpu, SVM_EXIT_CPUID, 0);
-	assert_false(seen.control.interrupt_control & V_IRQ);
+	svm_of(vcpu)->vmcb->save.rflags = RFLAGS_IF | 2;
+	control->interrupt_state = INTERRUPT_SHADOW;
+	vcpu->want_interrupt_window = true;
+	for (unsigned i = 0; i < 16; i++) { /* STI is behind it, HLT before it */
+		script.act = drop_shadow;
+		run_until(vcpu, SVM_EXIT_NPF, 0x100);
+		assert_false(seen.control.interrupt_control & V_IRQ);
+		assert_int_equal(control->interrupt_state, INTERRUPT_SHADOW);
+	}
+	/* Not for ever: it may be a jump to itself. */
+	script.act = drop_shadow;
+	run_until(vcpu, SVM_EXIT_NPF, 0x100);
+	assert_int_equal(control->interrupt_state, 0);
+	svm_ops.run(vcpu);
+	assert_int_equal(vcpu->exit.kind, EXIT_INTERRUPT_WINDOW);
+	/* Gone when the instruction has run, or an event was delivered. */
+	control->interrupt_state = INTERRUPT_SHADOW;
+	script.act = drop_shadow;
+	run_until(vcpu, SVM_EXIT_NPF, 0x101);
+	assert_int_equal(control->interrupt_state, 0);
+	control->interrupt_state = INTERRUPT_SHADOW;
+	vcpu->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_UD };
+	script.act = drop_shadow;
+	run_until(vcpu, SVM_EXIT_NPF, 0x101);
+	assert_int_equal(control->interrupt_state, 0);
+	/* No window is wanted yet: the next entry may want one. */
+	vcpu->want_interrupt_window = false;
+	control->interrupt_state = INTERRUPT_SHADOW;
+	script.act = drop_shadow;
+	run_until(vcpu, SVM_EXIT_NPF, 0x101);
+	assert_int_equal(control->interrupt_state, INTERRUPT_SHADOW);
+	assert_int_equal(svm_of(vcpu)->armed, 0);
+}
+
+static void step_trap(struct vmcb *vmcb)
+{
+	vmcb->save.dr6 |= DR6_SINGLE_STEP;
+	vmcb->save.rflags = 2;
+}
+
+static void step_and_breakpoint(struct vmcb *vmcb)
+{
+	vmcb->save.dr6 = DR6_RESET | DR6_SINGLE_STEP | 4;
+	vmcb->save.rflags = 2;
 }
 
 static void nmi_blocking(void **state)
@@ -294,19 +356,72 @@ static void nmi_blocking(void **state)
 	vcpu->want_nmi_window = true;
 	run_until(vcpu, SVM_EXIT_IRET, 0x300);
 	assert_int_equal(vcpu->exit.kind, EXIT_NOTHING);
-	run_until(vcpu, SVM_EXIT_NPF, 0x300); /* the IRET faulted on its stack: still blocked */
+	run_until(vcpu, SVM_EXIT_NPF, 0x300); /* the IRET faulted on its stack: still blocked, and no TF stays behind */
 	assert_false(seen.control.intercept[0] & INTERCEPT1_IRET);
-	assert_true(seen.control.interrupt_control & V_IRQ);
-	svm_ops.load(vcpu, REGS_SHADOW);
-	assert_true(vcpu->nmi_blocked);
-	run_until(vcpu, SVM_EXIT_VINTR, 0x400);
+	assert_true((seen.save.rflags & RFLAGS_TF) && seen.control.exceptions == 0xfffffffb);
+	svm_ops.load(vcpu, REGS_SHADOW | REGS_RFLAGS);
+	assert_true(vcpu->nmi_blocked && !(vcpu->rflags & RFLAGS_TF));
+	script.info1 = 4;
+	run_until(vcpu, SVM_EXIT_EXCEPTION + VECTOR_GP, 0x300); /* nor with one that the guest is to have */
+	assert_true(vcpu->exit.kind == EXIT_EXCEPTION && vcpu->exit.exception.error_code == 4);
+	svm_ops.load(vcpu, REGS_RFLAGS);
+	assert_false(vcpu->rflags & RFLAGS_TF);
+	script.act = step_trap;
+	run_until(vcpu, SVM_EXIT_EXCEPTION + VECTOR_DB, 0x400);
 	assert_int_equal(vcpu->exit.kind, EXIT_NMI_WINDOW);
-	svm_ops.load(vcpu, REGS_SHADOW);
-	assert_false(vcpu->nmi_blocked);
+	svm_ops.load(vcpu, REGS_SHADOW | REGS_DEBUG);
+	assert_true(!vcpu->nmi_blocked && vcpu->dr[6] == DR6_RESET);
 	vcpu->want_nmi_window = false;
 	run_until(vcpu, SVM_EXIT_CPUID, 0x400);
-	assert_false(seen.control.interrupt_control & V_IRQ);
+	assert_false(seen.save.rflags & RFLAGS_TF);
+	assert_int_equal(seen.control.exceptions, SVM_EXCEPTIONS);
 	assert_int_equal(svm_of(vcpu)->armed, 0);
+}
+
+/* An IRET that the guest steps itself, or that meets its breakpoint: the trap is the guest's. */
+static void nmi_blocking_beside_a_debugger(void **state)
+{
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	vcpu->inject = (struct hv_event){ .kind = EVENT_NMI };
+	vcpu->want_nmi_window = true;
+	run_until(vcpu, SVM_EXIT_IRET, 0x300);
+	svm_of(vcpu)->vmcb->save.rflags |= RFLAGS_TF;
+	script.act = step_trap;
+	run_until(vcpu, SVM_EXIT_EXCEPTION + VECTOR_DB, 0x400);
+	assert_true(vcpu->exit.kind == EXIT_EXCEPTION && (vcpu->exit.exception.detail & DR6_SINGLE_STEP));
+	assert_true(seen.control.exceptions == SVM_EXCEPTIONS);
+	svm_ops.load(vcpu, REGS_SHADOW);
+	assert_false(vcpu->nmi_blocked);
+
+	svm_of(vcpu)->vmcb->save.rflags = 2;
+	vcpu->inject = (struct hv_event){ .kind = EVENT_NMI };
+	run_until(vcpu, SVM_EXIT_IRET, 0x300);
+	script.act = step_and_breakpoint;
+	run_until(vcpu, SVM_EXIT_EXCEPTION + VECTOR_DB, 0x400);
+	assert_true(vcpu->exit.kind == EXIT_EXCEPTION && vcpu->exit.exception.detail == (DR6_RESET | 4));
+}
+
+/* The quirk: breakpoints below the upper half are in the processor for the entry, and for it alone. */
+static void breakpoints_by_hand(void **state)
+{
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	svm_quirks.breakpoints_leak = true;
+	svm_ops.load(vcpu, REGS_DEBUG);
+	vcpu->dr[0] = 0x1000;
+	vcpu->dr[1] = UINT64_C(0xffffffff80000000);
+	vcpu->dr[7] = 0x240a | 0x400;
+	vcpu->changed |= REGS_DEBUG;
+	for (unsigned i = 0; i < 2; i++) {
+		run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+		assert_true(entered_with == 0x402 && native_dr7 == DR7_RESET && seen.save.dr7 == 0x240a);
+	}
+	run_until(vcpu, SVM_EXIT_INVALID_LOW, 0);
+	assert_true(entered_with == 0x402 && native_dr7 == DR7_RESET);
+	vcpu->dr[7] = 0x400;
+	vcpu->changed |= REGS_DEBUG;
+	native_dr7 = 0;
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	assert_true(entered_with == 0 && native_dr7 == 0);
 }
 
 /* No window opens between an event and an NMI that may come right behind it: the host's own interrupt ends the entry there. */
@@ -469,7 +584,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(breakpoints_follow_their_vcpu, begin, end),
 		cmocka_unit_test_setup_teardown(cr2_follows_its_vcpu, begin, end),
 		cmocka_unit_test_setup_teardown(windows, begin, end),
+		cmocka_unit_test_setup_teardown(a_dropped_shadow_comes_back, begin, end),
 		cmocka_unit_test_setup_teardown(nmi_blocking, begin, end),
+		cmocka_unit_test_setup_teardown(nmi_blocking_beside_a_debugger, begin, end),
+		cmocka_unit_test_setup_teardown(breakpoints_by_hand, begin, end),
 		cmocka_unit_test_setup_teardown(nmi_behind_an_event, begin, end),
 		cmocka_unit_test_setup_teardown(real_mode_has_no_error_codes, begin, end),
 		cmocka_unit_test_setup_teardown(broken_off_events_come_again, begin, end),
