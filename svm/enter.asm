@@ -1,6 +1,6 @@
 ; SPDX-License-Identifier: Apache-2.0
 ;
-; The world switch: void svm_enter(uint64_t *gpr, uint64_t guest_vmcb, uint64_t host_vmcb)
+; The world switch: void svm_enter(struct hv_vcpu *vcpu, uint64_t guest_vmcb, uint64_t host_vmcb)
 ;
 ; VMRUN and #VMEXIT exchange RIP, RSP, RAX, RFLAGS, CR0/3/4, EFER, ES/CS/SS/DS, GDTR and IDTR by themselves; VMLOAD
 ; and VMSAVE the rest that the host has of its own (FS, GS, TR, LDTR, syscall and sysenter MSRs). What remains is the
@@ -11,6 +11,9 @@
 ; interrupt or NMI that ended the guest is still pending. The NMI is taken at STGI, the interrupt when the caller opens
 ; interrupts. An order that serves real processors, QEMU and Bochs alike. STI stands well before VMRUN: entered right
 ; behind it, the guest could inherit STI's interrupt shadow.
+;
+; An exit that svm_answer() has the answer to goes back at once, within CLGI and STGI: what VMLOAD brought, and what a C function
+; preserves (RBX, RBP, R12 to R15), has never left the processor. An interrupt or NMI that waits ends the guest right again.
 ;
 ; VMLOAD, VMRUN and VMSAVE take the VMCB in RAX.
 
@@ -33,8 +36,21 @@ R13_AT equ 13 * 8
 R14_AT equ 14 * 8
 R15_AT equ 15 * 8
 
+; What C may change, RDI last, from [rdi].
+%macro LOAD_SCRATCH 0
+	mov	rcx, [rdi + RCX_AT]
+	mov	rdx, [rdi + RDX_AT]
+	mov	rsi, [rdi + RSI_AT]
+	mov	r8, [rdi + R8_AT]
+	mov	r9, [rdi + R9_AT]
+	mov	r10, [rdi + R10_AT]
+	mov	r11, [rdi + R11_AT]
+	mov	rdi, [rdi + RDI_AT]
+%endmacro
+
 section .text
 
+extern svm_answer
 global svm_enter
 svm_enter:
 	push	rbp
@@ -44,51 +60,54 @@ svm_enter:
 	push	r14
 	push	r15
 	push	rdx			; host VMCB
-	push	rdi			; gpr[]
+	push	rsi			; guest VMCB
+	push	rdi			; vcpu, that is gpr[]; now RSP is a multiple of 16, as a call wants it
 
 	mov	rax, rsi		; guest VMCB: RAX holds it through VMLOAD, VMRUN and VMSAVE
 	clgi
 	sti
 	vmload
-	mov	rcx, [rdi + RCX_AT]
-	mov	rdx, [rdi + RDX_AT]
 	mov	rbx, [rdi + RBX_AT]
 	mov	rbp, [rdi + RBP_AT]
-	mov	rsi, [rdi + RSI_AT]
-	mov	r8, [rdi + R8_AT]
-	mov	r9, [rdi + R9_AT]
-	mov	r10, [rdi + R10_AT]
-	mov	r11, [rdi + R11_AT]
 	mov	r12, [rdi + R12_AT]
 	mov	r13, [rdi + R13_AT]
 	mov	r14, [rdi + R14_AT]
 	mov	r15, [rdi + R15_AT]
-	mov	rdi, [rdi + RDI_AT]
+.enter:
+	LOAD_SCRATCH
 
 	vmrun			; RAX and RSP are the host's again behind it
 
+	push	rdi
+	mov	rdi, [rsp + 8]		; gpr[]
+	mov	[rdi + RCX_AT], rcx
+	mov	[rdi + RDX_AT], rdx
+	mov	[rdi + RSI_AT], rsi
+	mov	[rdi + R8_AT], r8
+	mov	[rdi + R9_AT], r9
+	mov	[rdi + R10_AT], r10
+	mov	[rdi + R11_AT], r11
+	pop	qword [rdi + RDI_AT]
+	mov	[rdi + RBX_AT], rbx
+	call	svm_answer
+	test	al, al
+	mov	rdi, [rsp]
+	mov	rax, [rsp + 8]
+	mov	rbx, [rdi + RBX_AT]	; a part of the answer
+	jnz	.enter
+
 	vmsave
-	mov	rax, [rsp]		; gpr[]
-	mov	[rax + RCX_AT], rcx
-	mov	[rax + RDX_AT], rdx
-	mov	[rax + RBX_AT], rbx
-	mov	[rax + RBP_AT], rbp
-	mov	[rax + RSI_AT], rsi
-	mov	[rax + RDI_AT], rdi
-	mov	[rax + R8_AT], r8
-	mov	[rax + R9_AT], r9
-	mov	[rax + R10_AT], r10
-	mov	[rax + R11_AT], r11
-	mov	[rax + R12_AT], r12
-	mov	[rax + R13_AT], r13
-	mov	[rax + R14_AT], r14
-	mov	[rax + R15_AT], r15
-	pop	rdi
-	pop	rax			; host VMCB
+	mov	[rdi + RBP_AT], rbp
+	mov	[rdi + R12_AT], r12
+	mov	[rdi + R13_AT], r13
+	mov	[rdi + R14_AT], r14
+	mov	[rdi + R15_AT], r15
+	mov	rax, [rsp + 16]		; host VMCB
 	vmload
 	cli
 	stgi
 
+	add	rsp, 24
 	pop	r15
 	pop	r14
 	pop	r13

@@ -11,8 +11,6 @@
 #include "arch/x86_64/registers.h"
 #include "svm/codes.h"
 
-#define LONGEST_INSTRUCTION 15u
-
 /* How the rest of the exit is filled. */
 enum detail { UNWANTED, PLAIN, FAULT, INSTRUCTION, CR_ACCESS, DR_ACCESS, EXCEPTION, IO, MSR };
 
@@ -61,14 +59,6 @@ static const struct meaning meanings[SVM_EXIT_LOW_END] = {
 #define WITH_ERROR_CODE                                                                                                \
 	(BIT(VECTOR_DF) | BIT(VECTOR_TS) | BIT(VECTOR_NP) | BIT(VECTOR_SS) | BIT(VECTOR_GP) | BIT(VECTOR_PF) |         \
 	 BIT(VECTOR_AC) | BIT(VECTOR_CP))
-
-/* Bytes from RIP to next; 0 when next isn't one, so that it is decoded instead. */
-static uint8_t instruction_length(uint64_t rip, uint64_t next)
-{
-	uint64_t length = next - rip;
-
-	return length <= LONGEST_INSTRUCTION ? (uint8_t)length : 0;
-}
 
 static void decode_cr(const struct vmcb_control *control, const struct svm_features *features, struct hv_exit *exit)
 {

@@ -8,6 +8,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
+#include "arch/x86_64/hv_answer.h"
 #include "svm/codes.h"
 #include "svm/quirks.h"
 
@@ -73,7 +74,31 @@ static __attribute__((noinline)) void store_cr2(const struct hv_vcpu *vcpu, stru
 	svm_dirty(vmcb, CLEAN_CR2);
 }
 
-void svm_run(struct hv_vcpu *vcpu)
+/*
+ * Called by enter.asm at each exit, with the global interrupt flag clear; true: it was a CPUID and is answered, VMRUN may follow.
+ * What svm_run() does for an entry has been done for this one's predecessor, unless something was armed.
+ */
+bool svm_answer(struct hv_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+	struct vmcb *vmcb = svm->vmcb;
+	uint64_t next;
+
+	if (vmcb->control.exit_code != SVM_EXIT_CPUID || svm->armed || !svm_features.next_rip ||
+	    (vmcb->control.interrupt_state & INTERRUPT_SHADOW) || (vmcb->save.rflags & HV_STEP_FLAGS) ||
+	    !hv_step(vmcb->save.rip, instruction_length(vmcb->save.rip, vmcb->control.next_rip), &next))
+		return false;
+	vcpu->gpr[GPR_RAX] = vmcb->save.rax;
+	if (!hv_answer(vcpu))
+		return false;
+	vmcb->save.rax = vcpu->gpr[GPR_RAX];
+	vmcb->save.rip = next;
+	vmcb->control.clean = svm_features.clean_mask;
+	return true;
+}
+
+/* One entry, or none, to a filled exit. */
+static inline void run_once(struct hv_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
@@ -92,7 +117,7 @@ void svm_run(struct hv_vcpu *vcpu)
 	if (unlikely(vmcb->save.cr2 != vcpu->cr2))
 		store_cr2(vcpu, vmcb);
 
-	svm_enter(vcpu->gpr, svm->vmcb_address.v, cpu->host_vmcb_address.v);
+	svm_enter(vcpu, svm->vmcb_address.v, cpu->host_vmcb_address.v);
 
 	if (unlikely((uint32_t)vmcb->control.exit_code == SVM_EXIT_INVALID_LOW)) {
 		svm_finish_refused(svm);
@@ -111,6 +136,13 @@ void svm_run(struct hv_vcpu *vcpu)
 		vcpu->xcr0 = xgetbv(0);
 	if (vcpu->exit.kind == EXIT_HOST_INTERRUPT)
 		interrupts_window();
+}
+
+void svm_run(struct hv_vcpu *vcpu)
+{
+	do
+		run_once(vcpu);
+	while (vcpu->exited(vcpu));
 }
 
 void svm_unload(struct hv_vcpu *vcpu)

@@ -107,6 +107,12 @@ uint64_t svm_event_encode(const struct hv_event *event);
 void svm_event_decode(uint64_t info, struct hv_event *event, bool *soft);
 
 /* ---- exit.c, pure ---- */
+#define LONGEST_INSTRUCTION 15u
+/* Bytes from RIP to next; 0 when next isn't one, so that it is decoded instead. */
+static inline uint8_t instruction_length(uint64_t rip, uint64_t next)
+{
+	return next - rip <= LONGEST_INSTRUCTION ? (uint8_t)(next - rip) : 0;
+}
 /* Fills all of exit but `interrupted`. Not for VMEXIT_INVALID. */
 void svm_decode_exit(const struct vmcb *vmcb, const struct svm_features *features, struct hv_exit *exit);
 
@@ -123,6 +129,7 @@ const char *svm_explain_refusal(const struct vmcb *vmcb, uint32_t asid_count, bo
 
 /* ---- run.c ---- */
 void svm_run(struct hv_vcpu *vcpu);
+bool svm_answer(struct hv_vcpu *vcpu);
 void svm_unload(struct hv_vcpu *vcpu);
 void svm_load(struct hv_vcpu *vcpu, uint32_t groups);
 
@@ -137,8 +144,8 @@ void svm_finish_refused(struct svm_vcpu *svm);
 void svm_arm_breakpoints(struct svm_vcpu *svm);
 
 /* ---- enter.asm ---- */
-/* One entry and exit: general registers from and to gpr[], RAX and RSP excepted (VMCB). Interrupts stay off. */
-void svm_enter(uint64_t *gpr, uint64_t guest_vmcb, uint64_t host_vmcb);
+/* One entry and exit: general registers from and to vcpu->gpr, RAX and RSP excepted (VMCB). Interrupts stay off. */
+void svm_enter(struct hv_vcpu *vcpu, uint64_t guest_vmcb, uint64_t host_vmcb);
 void svm_vmsave(uint64_t vmcb);
 /* CR2 and DR0-3 of the processor. */
 void svm_write_cr2(uint64_t value);

@@ -61,8 +61,9 @@ struct vcpu {
 	struct lapic *lapic;
 	uint8_t activity; /* enum vcpu_activity */
 	bool nmi_pending;
-	bool loaded;   /* its FPU and XCR0 are in this CPU */
-	uint8_t watch; /* WATCH_*; atomic */
+	bool loaded;    /* its FPU and XCR0 are in this CPU */
+	uint8_t watch;  /* WATCH_*; atomic */
+	uint8_t action; /* enum exit_action of the last exit */
 
 	unsigned id;  /* in the machine; also its APIC id */
 	unsigned cpu; /* host CPU it is pinned to */
@@ -72,6 +73,7 @@ struct vcpu {
 	struct vcpu_msrs msr;
 	uint64_t guest_mode_changes, a20_changes;
 	uint64_t exits[EXIT_KIND_COUNT];
+	struct hv_answers answers;
 	struct decode_cache decoded;
 	uint64_t quick_accesses;              /* to devices, without the emulator */
 	uint64_t exit_ticks[EXIT_KIND_COUNT]; /* host TSC from exit to entry, while WATCH_CYCLES is on */

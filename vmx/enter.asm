@@ -4,12 +4,16 @@
 ; by vmx/run.c with the VMCS current, complete, and interrupts off.
 ;
 ; The processor switches RIP, RSP, RFLAGS, control and segment registers by the VMCS; here go the other fifteen.
+; A CPUID that vmx_answer() has the answer to goes back at once: then what a C function preserves (RBX, RBP, R12 to R15)
+; has never left the processor.
 
 bits 64
 default rel
 section .text
 
 %define VMCS_HOST_RSP 0x6c14
+%define VMCS_EXIT_REASON 0x4402
+%define REASON_CPUID 10
 %define ENTRY_HOST_RSP 0	; struct vmx_entry
 %define ENTRY_LAUNCHED 8
 
@@ -24,13 +28,27 @@ section .text
 	ret
 %endmacro
 
+; What C may change, RDI last, from [rdi].
+%macro LOAD_SCRATCH 0
+	mov	rax, [rdi + 8 * 0]
+	mov	rcx, [rdi + 8 * 1]
+	mov	rdx, [rdi + 8 * 2]
+	mov	rsi, [rdi + 8 * 6]
+	mov	r8, [rdi + 8 * 8]
+	mov	r9, [rdi + 8 * 9]
+	mov	r10, [rdi + 8 * 10]
+	mov	r11, [rdi + 8 * 11]
+	mov	rdi, [rdi + 8 * 7]
+%endmacro
+
 global vmx_enter
 global vmx_exit_point
+extern vmx_answer
 
-; unsigned vmx_enter(uint64_t gpr[16], struct vmx_entry *entry)
-; gpr is numbered as the processor encodes registers; RSP's place is left alone. entry->host_rsp is what the VMCS holds
-; as HOST_RSP: it is written only when the stack stands elsewhere. Returns 0 after an exit, 1 when the entry failed without
-; a current VMCS, 2 when it failed with an error number in it.
+; uint64_t vmx_enter(struct hv_vcpu *vcpu, struct vmx_entry *entry)
+; vcpu begins with gpr[16], numbered as the processor encodes registers; RSP's place is left alone. entry->host_rsp is what the
+; VMCS holds as HOST_RSP: it is written only when the stack stands elsewhere. Returns the exit reason; 1 << 32 when the
+; entry failed without a current VMCS, 2 << 32 when it failed with an error number in it.
 vmx_enter:
 	push	rbp
 	push	rbx
@@ -38,26 +56,18 @@ vmx_enter:
 	push	r13
 	push	r14
 	push	r15
-	push	rdi
+	push	rdi			; now RSP is a multiple of 16, as a call wants it
 	cmp	rsp, [rsi + ENTRY_HOST_RSP]
 	jne	.write_host_rsp
 .load:
 	cmp	byte [rsi + ENTRY_LAUNCHED], 0	; MOV leaves the flags as they are
-	mov	rax, [rdi + 8 * 0]
-	mov	rcx, [rdi + 8 * 1]
-	mov	rdx, [rdi + 8 * 2]
 	mov	rbx, [rdi + 8 * 3]
 	mov	rbp, [rdi + 8 * 5]
-	mov	rsi, [rdi + 8 * 6]
-	mov	r8, [rdi + 8 * 8]
-	mov	r9, [rdi + 8 * 9]
-	mov	r10, [rdi + 8 * 10]
-	mov	r11, [rdi + 8 * 11]
 	mov	r12, [rdi + 8 * 12]
 	mov	r13, [rdi + 8 * 13]
 	mov	r14, [rdi + 8 * 14]
 	mov	r15, [rdi + 8 * 15]
-	mov	rdi, [rdi + 8 * 7]
+	LOAD_SCRATCH
 	je	.launch
 	vmresume
 	jmp	.failed
@@ -68,6 +78,7 @@ vmx_enter:
 	jc	.leave
 	mov	eax, 2
 .leave:
+	shl	rax, 32
 	LEAVE_TO_CALLER
 
 .write_host_rsp:
@@ -84,17 +95,38 @@ vmx_exit_point:
 	mov	[rdi + 8 * 0], rax
 	mov	[rdi + 8 * 1], rcx
 	mov	[rdi + 8 * 2], rdx
-	mov	[rdi + 8 * 3], rbx
-	mov	[rdi + 8 * 5], rbp
 	mov	[rdi + 8 * 6], rsi
 	mov	[rdi + 8 * 8], r8
 	mov	[rdi + 8 * 9], r9
 	mov	[rdi + 8 * 10], r10
 	mov	[rdi + 8 * 11], r11
+	pop	qword [rdi + 8 * 7]
+	mov	eax, VMCS_EXIT_REASON
+	vmread	rax, rax
+	cmp	eax, REASON_CPUID
+	je	.cpuid
+.out:
+	mov	[rdi + 8 * 3], rbx
+	mov	[rdi + 8 * 5], rbp
 	mov	[rdi + 8 * 12], r12
 	mov	[rdi + 8 * 13], r13
 	mov	[rdi + 8 * 14], r14
 	mov	[rdi + 8 * 15], r15
-	pop	qword [rdi + 8 * 7]
-	xor	eax, eax
 	LEAVE_TO_CALLER
+
+.cpuid:
+	call	vmx_answer
+	mov	rdi, [rsp]
+	test	al, al
+	mov	eax, REASON_CPUID
+	jz	.out
+	mov	rbx, [rdi + 8 * 3]	; a part of the answer
+	LOAD_SCRATCH
+	vmresume
+	mov	rdi, [rsp]		; refused: vmx_enter's .failed, with the registers that are still here put away
+	mov	[rdi + 8 * 5], rbp
+	mov	[rdi + 8 * 12], r12
+	mov	[rdi + 8 * 13], r13
+	mov	[rdi + 8 * 14], r14
+	mov	[rdi + 8 * 15], r15
+	jmp	vmx_enter.failed

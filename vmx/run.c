@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Into the guest and back. This is the path whose instructions count: an exit like CPUID's costs five
+ * Into the guest and back. This is the path whose instructions count: an instruction's exit costs five
  * VMREADs, and the entry after it no VMWRITE but RIP's, since a field is written only when its value differs from
- * what the VMCS holds. Everything rarer stands in a function of its own.
+ * what the VMCS holds. Everything rarer stands in a function of its own; what is commonest, a CPUID, never gets here.
  *
  * CR2 is not in the VMCS. The host takes no page faults, so a guest's stays in the processor; it is written with an
  * injected event, with a changed register group, and when another vcpu was here.
  */
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
+#include "arch/x86_64/hv_answer.h"
 #include "vmx/convert.h"
 #include "vmx/exit.h"
 #include "vmx/instructions.h"
@@ -83,10 +84,10 @@ static RARE void prepare(struct vmx_vcpu *v)
 }
 
 /*
- * The entry did not happen; the guest's state is as it was. failed: as vmx_enter() returned it. VMCLEAR leaves no doubt
- * whether the next entry is a launch.
+ * The entry did not happen; the guest's state is as it was. failed: the upper half of what vmx_enter() returned. VMCLEAR
+ * leaves no doubt whether the next entry is a launch.
  */
-static RARE void refused(struct vmx_vcpu *v, unsigned failed)
+static RARE void refused(struct vmx_vcpu *v, uint64_t failed)
 {
 	struct hv_exit *exit = &v->hv.exit;
 	uint32_t number = failed == 2 ? (uint32_t)vmcs_read(VMCS_INSTRUCTION_ERROR) : 0;
@@ -232,30 +233,29 @@ static __attribute__((noinline)) void take_more(struct hv_vcpu *vcpu, uint64_t r
 	rule->decode(&raw, exit);
 }
 
-void vmx_run(struct hv_vcpu *vcpu)
-{
-	struct vmx_vcpu *v = vmx_of(vcpu);
-	uint64_t reason;
-	unsigned failed;
+_Static_assert(REASON_CPUID == 10 && VMCS_EXIT_REASON == 0x4402, "as in vmx/enter.asm");
 
-	if (unlikely(vmx_agenda(vcpu) != v->quiet))
-		prepare(v);
-	if (vcpu->rip != v->rip_seen)
-		vmcs_write_hot(VMCS_GUEST_RIP, vcpu->rip);
-	if (unlikely(vcpu->inject.kind != EVENT_NONE))
-		write_event(vcpu);
-	if (unlikely(vcpu->slice_deadline != v->slice_written))
-		write_slice(v);
-	failed = vmx_enter(vcpu->gpr, &v->entry);
-	vcpu->cr2 = read_cr2();
-	if (unlikely(failed)) {
-		refused(v, failed);
-		return;
-	}
+/* Called by enter.asm at a CPUID; true: answered, and VMRESUME may follow. REASON_CPUID's ordinary way can do more. */
+bool vmx_answer(struct hv_vcpu *vcpu)
+{
+	uint64_t next;
+
+	if ((vmcs_read_hot(VMCS_GUEST_RFLAGS) & HV_STEP_FLAGS) | vmcs_read_hot(VMCS_GUEST_INTERRUPTIBILITY) ||
+	    !hv_step(vmcs_read_hot(VMCS_GUEST_RIP), (uint8_t)vmcs_read_hot(VMCS_EXIT_INSTRUCTION_LENGTH), &next) ||
+	    !hv_answer(vcpu))
+		return false;
+	vmcs_write_hot(VMCS_GUEST_RIP, next);
+	vcpu->rip = next;
+	return true;
+}
+
+static inline void take(struct vmx_vcpu *v, uint64_t reason)
+{
+	struct hv_vcpu *vcpu = &v->hv;
+
 	v->entry.launched = true;
 	take_flags(v);
 	vcpu->rip = v->rip_seen = vmcs_read_hot(VMCS_GUEST_RIP);
-	reason = vmcs_read_hot(VMCS_EXIT_REASON);
 	if (unlikely(reason >= REASON_COUNT || vmx_exit_rules[reason].needs != NEED_LENGTH)) {
 		take_more(vcpu, reason);
 		return;
@@ -264,4 +264,27 @@ void vmx_run(struct hv_vcpu *vcpu)
 	vcpu->exit.length = (uint8_t)vmcs_read_hot(VMCS_EXIT_INSTRUCTION_LENGTH);
 	vcpu->exit.raw_reason = reason;
 	vcpu->exit.interrupted.kind = EVENT_NONE;
+}
+
+void vmx_run(struct hv_vcpu *vcpu)
+{
+	struct vmx_vcpu *v = vmx_of(vcpu);
+	uint64_t reason;
+
+	do {
+		if (unlikely(vmx_agenda(vcpu) != v->quiet))
+			prepare(v);
+		if (vcpu->rip != v->rip_seen)
+			vmcs_write_hot(VMCS_GUEST_RIP, vcpu->rip);
+		if (unlikely(vcpu->inject.kind != EVENT_NONE))
+			write_event(vcpu);
+		if (unlikely(vcpu->slice_deadline != v->slice_written))
+			write_slice(v);
+		reason = vmx_enter(vcpu, &v->entry);
+		vcpu->cr2 = read_cr2();
+		if (unlikely(reason >> 32))
+			refused(v, reason >> 32);
+		else
+			take(v, reason);
+	} while (vcpu->exited(vcpu));
 }

@@ -60,6 +60,7 @@ struct vmx_vcpu {
 
 _Static_assert(offsetof(struct vmx_vcpu, hv) == 0, "a vcpu is cast to and from its neutral part");
 
+_Static_assert(offsetof(struct hv_vcpu, gpr) == 0, "as in vmx/enter.asm");
 _Static_assert(offsetof(struct vmx_entry, host_rsp) == 0 && offsetof(struct vmx_entry, launched) == 8,
 	       "as in vmx/enter.asm");
 
@@ -153,9 +154,10 @@ void vmx_pml_full(struct vmx_vcpu *v);
 
 /* run.c */
 void vmx_run(struct hv_vcpu *vcpu);
+bool vmx_answer(struct hv_vcpu *vcpu);
 
 /* enter.asm */
-unsigned vmx_enter(uint64_t gpr[GPR_COUNT], struct vmx_entry *entry);
+uint64_t vmx_enter(struct hv_vcpu *vcpu, struct vmx_entry *entry);
 void vmx_exit_point(void);
 
 #endif

@@ -24,6 +24,8 @@
 #include "arch/x86_64/registers.h"
 #include "lib/status.h"
 
+struct cpuid_result;
+
 /* Numbered as the processor encodes them. */
 enum gpr {
 	GPR_RAX,
@@ -192,9 +194,20 @@ struct hv_exit {
 	};
 };
 
+/*
+ * Exits that a backend answers itself, without leaving its world switch: CPUID, where nothing but the leaf decides. The guest
+ * goes on at once unless there is a request; the rest of its state is as the last entry had it. See hv_answer.h.
+ */
+struct hv_answers {
+	const struct cpuid_result *cpuid; /* by leaf */
+	uint64_t leaves;                  /* bit n: cpuid[n] is leaf n's answer */
+	const uint32_t *requests;         /* atomic; not 0: somebody wants something of this vcpu */
+	uint64_t *count;                  /* of exits answered */
+};
+
 /* One virtual CPU as both sides see it; each backend embeds it as its first member. */
 struct hv_vcpu {
-	uint64_t gpr[GPR_COUNT];
+	uint64_t gpr[GPR_COUNT]; /* first: the world switches know it there */
 	uint64_t rip;
 	/* What makes an entry more than a bare one stands together, so that a backend can tell by one comparison. */
 	uint32_t changed; /* REGS_* */
@@ -220,7 +233,11 @@ struct hv_vcpu {
 	hpa_t slat_root;
 	uint32_t pass_cr4_mask; /* reserved for the backend's own use */
 
+	const struct hv_answers *answers; /* NULL: each exit goes to exited() */
+
 	struct hv_exit exit;
+	/* vm/ looks at an exit, all of it filled; true: the guest goes on, false: run() returns. Interrupts are off. */
+	bool (*exited)(struct hv_vcpu *vcpu);
 	void *owner; /* vm's struct vcpu */
 
 	/* Where caps.pml is: takes each page whose dirty bit the processor has set; set before the first run. Any CPU. */
@@ -267,8 +284,8 @@ struct hv_ops {
 	void (*reset)(struct hv_vcpu *vcpu);
 
 	/*
-	 * Enters the guest on this CPU and returns at the next exit, with vcpu->exit filled. Moves the vcpu
-	 * here first if it last ran on another CPU (which must have let go of it with unload()).
+	 * Enters the guest on this CPU; calls vcpu->exited() at each exit, and enters again until that says no. Moves the vcpu
+	 * here first if it last ran on another CPU (which must have let go of it with unload()). exited() may call run().
 	 */
 	void (*run)(struct hv_vcpu *vcpu);
 	/* Makes the CPU that holds the vcpu's state let go (VMCLEAR); call there, before it runs elsewhere. */

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/registers.h"
 #include "mm/map.h"
 #include "svm/codes.h"
@@ -73,7 +74,7 @@ static struct {
 	void (*act)(struct vmcb *vmcb);
 } script;
 
-void svm_enter(uint64_t *gpr, uint64_t guest_vmcb, uint64_t host_vmcb)
+void svm_enter(struct hv_vcpu *entering, uint64_t guest_vmcb, uint64_t host_vmcb)
 {
 	struct vmcb *vmcb = direct_pointer(hpa(guest_vmcb));
 
@@ -95,12 +96,18 @@ void svm_enter(uint64_t *gpr, uint64_t guest_vmcb, uint64_t host_vmcb)
 
 static struct hv_vcpu *vcpu;
 
+static bool exited(struct hv_vcpu *which)
+{
+	return false;
+}
+
 static void run_until(struct hv_vcpu *which, uint64_t code, uint64_t rip)
 {
 	unsigned before = entries;
 
 	script.code = code;
 	script.rip = rip;
+	which->exited = exited;
 	svm_ops.run(which);
 	assert_int_equal(entries, before + 1);
 	memset(&script, 0, sizeof(script));
@@ -574,9 +581,56 @@ static void only_switched_msrs_pass(void **state)
 	assert_true(map[0x277 / 4] == 0xff && map[0x1b / 4] == 0xff);
 }
 
+static void answer_act(struct vmcb *vmcb)
+{
+	vmcb->control.next_rip = 0x1002;
+}
+
+/* The short way at a CPUID: see test_answers in test_vmx_registers.c for what both vendors share. */
+static void answers(void **state)
+{
+	static const struct cpuid_result table[3] = { [2] = { 0x11111111, 0x22222222, 0x33333333, 0x44444444 } };
+	uint32_t requests = 0;
+	uint64_t count = 0;
+	const struct hv_answers given = { table, BIT(2), &requests, &count };
+	struct svm_vcpu *svm = svm_of(vcpu);
+	struct vmcb_save *save = &svm->vmcb->save;
+
+	svm_features.next_rip = true;
+	svm_features.clean_mask = CLEAN_ALL;
+	script.act = answer_act;
+	run_until(vcpu, SVM_EXIT_CPUID, 0x1000);
+	vcpu->answers = &given;
+	vcpu->slice_deadline = UINT64_MAX;
+	svm->vmcb->control.clean = 0;
+#define REFUSED_WHILE(change, undo)                                                                                    \
+	do {                                                                                                           \
+		save->rax = 2;                                                                                         \
+		save->rip = 0x1000;                                                                                    \
+		change;                                                                                                \
+		assert_false(svm_answer(vcpu));                                                                        \
+		undo;                                                                                                  \
+		assert_true(save->rax == 2 && save->rip == 0x1000 && !count);                                          \
+	} while (0)
+	REFUSED_WHILE(save->rflags |= RFLAGS_TF, save->rflags &= ~(uint64_t)RFLAGS_TF);
+	REFUSED_WHILE(svm->vmcb->control.interrupt_state = INTERRUPT_SHADOW, svm->vmcb->control.interrupt_state = 0);
+	REFUSED_WHILE(svm->vmcb->control.exit_code = SVM_EXIT_HLT, svm->vmcb->control.exit_code = SVM_EXIT_CPUID);
+	REFUSED_WHILE(svm->armed = ARMED_FLUSH, svm->armed = 0);
+	REFUSED_WHILE(svm_features.next_rip = false, svm_features.next_rip = true);
+	REFUSED_WHILE(requests = 1, requests = 0);
+	REFUSED_WHILE(vcpu->slice_deadline = 0, vcpu->slice_deadline = UINT64_MAX);
+	REFUSED_WHILE(vcpu->answers = NULL, vcpu->answers = &given);
+#undef REFUSED_WHILE
+	assert_true(svm_answer(vcpu));
+	assert_true(save->rax == 0x11111111 && save->rip == 0x1002 && count == 1);
+	assert_true(vcpu->gpr[GPR_RBX] == 0x22222222 && vcpu->gpr[GPR_RDX] == 0x44444444);
+	assert_int_equal(svm->vmcb->control.clean, CLEAN_ALL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(answers, begin, end),
 		cmocka_unit_test_setup_teardown(first_entry_is_complete, begin, end),
 		cmocka_unit_test_setup_teardown(groups_are_lazy_and_written_back, begin, end),
 		cmocka_unit_test_setup_teardown(flushes_take_a_new_asid_or_the_flush, begin, end),

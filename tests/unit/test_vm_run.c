@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/vcpu/run.c
+// sources: vm/vcpu/run.c vm/vcpu/exits.c vm/vcpu/load.c
 /*
  * The run loop against a backend played by the test: what it is given to run with, and when it is to be woken. The
  * host's clock runs at three ticks a nanosecond, as processors do and emulators don't.
@@ -32,7 +32,7 @@ static unsigned entries;
 
 /* Each entry ends in a HLT, the first one perhaps in a #DB. */
 static bool trap_first;
-static void run(struct hv_vcpu *v)
+static void enter(struct hv_vcpu *v)
 {
 	deadline_seen = v->slice_deadline;
 	v->valid = 0;
@@ -45,6 +45,12 @@ static void run(struct hv_vcpu *v)
 	v->exit.kind = EXIT_HLT;
 	v->exit.length = 1;
 	v->valid = REGS_SHADOW | REGS_RFLAGS;
+}
+static void run(struct hv_vcpu *v)
+{
+	do
+		enter(v);
+	while (vcpu_exited(v));
 }
 static void load(struct hv_vcpu *v, uint32_t groups)
 {
@@ -72,8 +78,12 @@ UNUSED_EXIT(exit_io)
 UNUSED_EXIT(exit_slat_fault)
 UNUSED_EXIT(exit_slat_misconfig)
 
+/* It takes the devices' lock; whoever holds that may be waiting for all vcpus that are in the guest. */
+static unsigned deliveries;
 void vcpu_deliver(struct vcpu *v)
 {
+	assert_int_equal(v->in_guest, 0);
+	deliveries++;
 }
 bool vcpu_has_wake_event(struct vcpu *v)
 {
@@ -162,6 +172,7 @@ static void run_once(uint64_t timer, uint64_t slice_end)
 	memset(&h, 0, sizeof(h));
 	h.dr[6] = 0xffff4ff2;
 	h.dr[7] = 0x2400;
+	h.owner = &vcpu;
 	vcpu = (struct vcpu){ .hv = &h, .machine = &machine, .lapic = &lapic };
 	lapic.deliverable = LAPIC_NOTHING;
 	lock_init(&machine.lock, RANK_MACHINE, "machine");
@@ -227,6 +238,8 @@ static void test_machines_are_kept_apart(void **state)
 	} steps[] = { { 2, 1 }, { 2, 0 }, { 0, 1 }, { 1, 0 }, { 0, 0 }, { 2, 1 }, { 1, 1 } };
 
 	run_once(UINT64_MAX, UINT64_MAX - 1);
+	for (unsigned i = 0; i < 3; i++)
+		hv_of[i].owner = &vcpus[i];
 	lock_init(&other.lock, RANK_MACHINE, "machine");
 	machine.vcpu[0] = &vcpus[0];
 	other.vcpu[0] = &vcpus[2];
@@ -243,9 +256,21 @@ static void test_machines_are_kept_apart(void **state)
 	vcpu_switch_out(&vcpus[1]);
 }
 
+static void test_delivery_is_before_the_guest(void **state)
+{
+	run_once(UINT64_MAX, UINT64_MAX - 1);
+	lapic.deliverable = 0x40;
+	vcpu.activity = VCPU_RUNNABLE;
+	deliveries = 0;
+	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_IDLE);
+	assert_int_equal(deliveries, 1);
+	vcpu_switch_out(&vcpu);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_delivery_is_before_the_guest),
 		cmocka_unit_test(test_far_timers),
 		cmocka_unit_test(test_near_timers),
 		cmocka_unit_test(test_debug_trap),

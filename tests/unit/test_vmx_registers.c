@@ -43,14 +43,13 @@ static struct {
 } exits_with;
 static uint64_t entered_with;
 
-unsigned vmx_enter(uint64_t gpr[GPR_COUNT], struct vmx_entry *entry)
+uint64_t vmx_enter(struct hv_vcpu *vcpu, struct vmx_entry *entry)
 {
 	entered_with = vmcs[VMCS_GUEST_INTERRUPTIBILITY];
 	vmcs[VMCS_GUEST_INTERRUPTIBILITY] = exits_with.blocking;
 	vmcs[VMCS_GUEST_RFLAGS] = exits_with.rflags;
-	vmcs[VMCS_EXIT_REASON] = 10; /* CPUID */
 	vmcs[VMCS_EXIT_INSTRUCTION_LENGTH] = 2;
-	return 0;
+	return REASON_CPUID;
 }
 void vmx_load_control(struct hv_vcpu *vcpu)
 {
@@ -97,8 +96,14 @@ void host_take_nmi(void)
 	fail();
 }
 
+static bool exited(struct hv_vcpu *vcpu)
+{
+	return false;
+}
+
 static void enter(void)
 {
+	v.hv.exited = exited;
 	vmx_run(&v.hv);
 	assert_int_equal(v.hv.exit.kind, EXIT_CPUID);
 }
@@ -162,9 +167,55 @@ static void test_a_shadow_keeps_its_kind(void **state)
 	assert_int_equal(entered_with, BLOCKING_MOV_SS);
 }
 
+/* The short way at a CPUID: taken when stepping over it is no more than moving RIP and nobody wants anything of the vcpu. */
+static void test_answers(void **state)
+{
+	static const struct cpuid_result table[3] = { [2] = { 0x11111111, 0x22222222, 0x33333333, 0x44444444 } };
+	static const struct {
+		uint64_t rflags, blocking, rip, length, rax, deadline, leaves;
+		uint32_t requests;
+		bool answered;
+	} cases[] = {
+		{ 2, 0, 0x1000, 2, 2, UINT64_MAX, BIT(2), 0, true },
+		{ 2 | RFLAGS_IF, 0, 0x1000, 2, 0x900000002, UINT64_MAX, BIT(2), 0, true },
+		{ 2 | RFLAGS_TF, 0, 0x1000, 2, 2, UINT64_MAX, BIT(2), 0, false },
+		{ 2 | RFLAGS_RF, 0, 0x1000, 2, 2, UINT64_MAX, BIT(2), 0, false },
+		{ 2 | RFLAGS_IF, BLOCKING_STI, 0x1000, 2, 2, UINT64_MAX, BIT(2), 0, false },
+		{ 2, BLOCKING_MOV_SS, 0x1000, 2, 2, UINT64_MAX, BIT(2), 0, false },
+		{ 2, 0, 0xfffffffe, 2, 2, UINT64_MAX, BIT(2), 0, false },
+		{ 2, 0, 0x1000, 2, 2, UINT64_MAX, BIT(2), 1, false },
+		{ 2, 0, 0x1000, 2, 2, 0, BIT(2), 0, false },
+		{ 2, 0, 0x1000, 2, 2, UINT64_MAX, BIT(0) | BIT(1), 0, false },
+		{ 2, 0, 0x1000, 2, 0x80000002, UINT64_MAX, BIT(2), 0, false },
+		{ 2, 0, 0x1000, 2, 66, UINT64_MAX, BIT(2), 0, false },
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		uint64_t count = 0;
+		struct hv_answers answers = { table, cases[i].leaves, &cases[i].requests, &count };
+
+		memset(&v, 0, sizeof(v));
+		v.hv.slice_deadline = cases[i].deadline;
+		v.hv.gpr[GPR_RAX] = cases[i].rax;
+		v.hv.gpr[GPR_RDX] = ~UINT64_C(0);
+		vmcs[VMCS_GUEST_RFLAGS] = cases[i].rflags;
+		vmcs[VMCS_GUEST_INTERRUPTIBILITY] = cases[i].blocking;
+		vmcs[VMCS_GUEST_RIP] = cases[i].rip;
+		vmcs[VMCS_EXIT_INSTRUCTION_LENGTH] = cases[i].length;
+		assert_false(vmx_answer(&v.hv));
+		v.hv.answers = &answers;
+		assert_int_equal(vmx_answer(&v.hv), cases[i].answered);
+		assert_int_equal(count, cases[i].answered);
+		assert_int_equal(vmcs[VMCS_GUEST_RIP], cases[i].rip + (cases[i].answered ? cases[i].length : 0));
+		assert_int_equal(v.hv.gpr[GPR_RAX], cases[i].answered ? 0x11111111 : cases[i].rax);
+		assert_true(v.hv.gpr[GPR_RDX] == (cases[i].answered ? 0x44444444 : ~UINT64_C(0)));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_answers),
 		cmocka_unit_test(test_an_old_shadow_is_forgotten),
 		cmocka_unit_test(test_a_shadow_keeps_its_kind),
 	};

@@ -3,6 +3,7 @@
 #ifndef VM_MACHINE_INTERNAL_H
 #define VM_MACHINE_INTERNAL_H
 
+#include "pgm/slat/tables.h"
 #include "vm/machine.h"
 
 static inline enum machine_state machine_state_of(const struct machine *m)
@@ -14,5 +15,7 @@ static inline enum machine_state machine_state_of(const struct machine *m)
 enum status machine_load(struct machine *m, char *why, size_t size) must_check;
 /* machine/end.c: gives back all that a machine holds, at once. Boot CPU, no vcpu inside. */
 void machine_take_apart(struct machine *m);
+/* machine/flush.c: PGM's flushes end here. Any CPU, any lock held. */
+void machine_sync_flush(struct flush_domain *domain, uint64_t generation);
 
 #endif

@@ -66,12 +66,13 @@ void machine_watch(struct machine *m, uint8_t what, bool on)
 		watched = on ? watched | what : watched & ~what;
 	for (unsigned i = 0; i < count; i++) {
 		for (unsigned v = 0; machines[i]->pgm && (!m || m == machines[i]) && v < machines[i]->vcpu_count; v++) {
-			uint8_t *watch = &machines[i]->vcpu[v]->watch;
+			struct vcpu *vcpu = machines[i]->vcpu[v];
 
 			if (on)
-				__atomic_fetch_or(watch, what, __ATOMIC_RELAXED);
+				__atomic_fetch_or(&vcpu->watch, what, __ATOMIC_RELAXED);
 			else
-				__atomic_fetch_and(watch, (uint8_t)~what, __ATOMIC_RELAXED);
+				__atomic_fetch_and(&vcpu->watch, (uint8_t)~what, __ATOMIC_RELAXED);
+			vcpu_request(vcpu, REQUEST_EVENT); /* it looks at the word where it takes requests */
 		}
 	}
 }

@@ -15,26 +15,6 @@
 #include "vm/vcpu/vcpu.h"
 #include "vm/machine/schedule.h"
 
-/* All CPUs that run this machine with an older generation leave the guest; then they see REQUEST_FLUSH before they enter again. */
-static void sync_flush(struct flush_domain *domain, uint64_t generation)
-{
-	struct machine *m = domain->context;
-
-	for (unsigned i = 0; i < m->vcpu_count; i++) {
-		struct vcpu *v = m->vcpu[i];
-
-		if (!v)
-			continue;
-		vcpu_request(v, REQUEST_FLUSH);
-		if (v->cpu == cpu_index())
-			continue;
-		while (__atomic_load_n(&v->in_guest, __ATOMIC_ACQUIRE) &&
-		       __atomic_load_n(&v->flush_seen, __ATOMIC_ACQUIRE) < generation &&
-		       (__atomic_load_n(&v->requests, __ATOMIC_ACQUIRE) & REQUEST_FLUSH))
-			spin_pause();
-	}
-}
-
 /* What the vcpus' processors have logged goes into PGM's dirty log. */
 static void collect_written(void *context)
 {
@@ -95,7 +75,7 @@ static enum status create_memory(struct machine *m, char *why, size_t size)
 	};
 	enum status status;
 
-	status = pgm_create(&m->pgm, &pc, sync_flush, m, why, size);
+	status = pgm_create(&m->pgm, &pc, machine_sync_flush, m, why, size);
 	if (status == OK && hv->collect_written)
 		pgm_dirty_set_source(m->pgm, collect_written, m);
 	return status == OK && c->ram_preallocate ? preallocate(m, why, size) : status;

@@ -390,35 +390,25 @@ static struct cpuid_result answer(struct vcpu *vcpu, uint32_t leaf, uint32_t sub
 	return (struct cpuid_result){ 0 };
 }
 
-static inline enum exit_action give(struct vcpu *vcpu, const struct cpuid_result *r)
-{
-	struct hv_vcpu *h = vcpu->hv;
-
-	if (!vcpu_skip(vcpu))
-		return ACTION_ENTER;
-	h->gpr[GPR_RAX] = r->eax;
-	h->gpr[GPR_RBX] = r->ebx;
-	h->gpr[GPR_RCX] = r->ecx;
-	h->gpr[GPR_RDX] = r->edx;
-	return ACTION_ENTER;
-}
-
-static __attribute__((noinline)) enum exit_action give_made_up(struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf)
-{
-	struct cpuid_result r = answer(vcpu, leaf, subleaf);
-
-	return give(vcpu, &r);
-}
-
 /* Basic leaves whose answer depends on the vcpu, its registers or the subleaf. */
 #define VARYING (BIT(1) | BIT(4) | BIT(7) | BIT(0xb) | BIT(0xd))
 
+void cpuid_answers(const struct cpuid_policy *policy, struct hv_answers *answers)
+{
+	answers->cpuid = policy->basic;
+	answers->leaves = BITS(policy->basic_max, 0) & ~VARYING;
+}
+
 enum exit_action exit_cpuid(struct vcpu *vcpu)
 {
-	const struct cpuid_policy *p = vcpu->machine->cpuid;
-	uint32_t leaf = (uint32_t)vcpu->hv->gpr[GPR_RAX];
+	struct hv_vcpu *h = vcpu->hv;
+	struct cpuid_result r = answer(vcpu, (uint32_t)h->gpr[GPR_RAX], (uint32_t)h->gpr[GPR_RCX]);
 
-	if (leaf <= p->basic_max && !(VARYING >> leaf & 1))
-		return give(vcpu, &p->basic[leaf]);
-	return give_made_up(vcpu, leaf, (uint32_t)vcpu->hv->gpr[GPR_RCX]);
+	if (!vcpu_skip(vcpu))
+		return ACTION_ENTER;
+	h->gpr[GPR_RAX] = r.eax;
+	h->gpr[GPR_RBX] = r.ebx;
+	h->gpr[GPR_RCX] = r.ecx;
+	h->gpr[GPR_RDX] = r.edx;
+	return ACTION_ENTER;
 }

@@ -98,5 +98,5 @@ enum exit_action test_call_slat(struct vcpu *vcpu, gpa_t block)
 	/* Any other call than DONE comes again, from the run loop; so does the access, with the entry that belongs there. */
 	if (ran && t.seen == TEST_SLAT_FINE && (uint32_t)vcpu->hv->gpr[GPR_RAX] == TEST_CALL_DONE)
 		(void)vcpu_skip(vcpu);
-	return ran && t.seen == TEST_SLAT_OTHER ? vcpu_handle_exit(vcpu) : ACTION_ENTER;
+	return ran && t.seen == TEST_SLAT_OTHER ? vcpu_exit_handlers[vcpu->hv->exit.kind](vcpu) : ACTION_ENTER;
 }

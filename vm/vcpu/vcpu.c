@@ -63,6 +63,10 @@ enum status vcpu_create(struct machine *machine, unsigned id, unsigned cpu, stru
 		return status;
 	}
 	vcpu->hv->owner = vcpu;
+	vcpu->hv->exited = vcpu_exited;
+	cpuid_answers(machine->cpuid, &vcpu->answers);
+	vcpu->answers.requests = &vcpu->requests;
+	vcpu->answers.count = &vcpu->exits[EXIT_CPUID];
 	hv->set_slat(vcpu->hv, pgm_slat_root(machine->pgm));
 	msr_pass_through(vcpu);
 	*out = vcpu;

@@ -6,6 +6,7 @@
 #ifndef VM_VCPU_VCPU_H
 #define VM_VCPU_VCPU_H
 
+#include "arch/x86_64/hv_answer.h"
 #include "arch/x86_64/registers.h"
 #include "vm/emulate/emulate.h"
 #include "vm/machine.h"
@@ -33,6 +34,10 @@ void vcpu_set_a20(struct vcpu *vcpu, bool open);
 void vcpu_apply_a20(struct vcpu *vcpu);
 /* Runs until the slice ends (host TSC), or there's nothing to run. */
 enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end);
+/* The backend's exit: handles it; true: the guest goes on. */
+bool vcpu_exited(struct hv_vcpu *h);
+/* load.c: FPU state, XCR0 and TSC_AUX come into this CPU, for whomever was there before. */
+void vcpu_switch_in(struct vcpu *vcpu);
 /* FPU state and XCR0 are saved. It keeps them in the registers until another vcpu comes to run on its CPU, or it leaves it. */
 void vcpu_switch_out(struct vcpu *vcpu);
 /* Lets go of the host CPU altogether, the backend too. */
@@ -47,6 +52,8 @@ static inline void machine_look_at_timers(struct machine *m)
 }
 /* Sets request bits and makes the vcpu see them soon. Any CPU. */
 void vcpu_request(struct vcpu *vcpu, uint32_t requests);
+/* On its own CPU: the flush that its machine's generation asks for, if it hasn't done it, before the next entry. */
+void vcpu_flush_late(struct vcpu *vcpu);
 
 /* ---- exits (each file handles its subject) ---- */
 /* What the run loop does next. */
@@ -55,20 +62,21 @@ typedef enum exit_action (*exit_handler)(struct vcpu *vcpu);
 
 /*
  * For an exit that is to see the next one itself (test_call.c): one entry without the run loop; false: requests wait, and
- * nothing was run. Its exit goes to vcpu_handle_exit() if it isn't the caller's.
+ * nothing was run. Its exit goes to its handler if it isn't the caller's.
  */
 bool vcpu_enter_alone(struct vcpu *vcpu);
-enum exit_action vcpu_handle_exit(struct vcpu *vcpu);
+/* exits.c */
+extern const exit_handler vcpu_exit_handlers[EXIT_KIND_COUNT];
 
 /* Moves rip behind the instruction that exited, decoding it if need be; on a fetch fault that fault is to be injected. */
 bool vcpu_skip_slowly(struct vcpu *vcpu);
 static inline bool vcpu_skip(struct vcpu *vcpu)
 {
 	struct hv_vcpu *h = vcpu->hv;
-	uint64_t next = h->rip + h->exit.length;
+	uint64_t next;
 
-	if (unlikely(!h->exit.length || (~h->valid & (REGS_SHADOW | REGS_RFLAGS)) || h->interrupt_shadow ||
-		     (h->rflags & (RFLAGS_TF | RFLAGS_RF)) || (next ^ h->rip) >> 32))
+	if (unlikely((~h->valid & (REGS_SHADOW | REGS_RFLAGS)) || h->interrupt_shadow || (h->rflags & HV_STEP_FLAGS) ||
+		     !hv_step(h->rip, h->exit.length, &next)))
 		return vcpu_skip_slowly(vcpu);
 	h->rip = next;
 	return true;
@@ -124,6 +132,8 @@ bool vcpu_has_wake_event(struct vcpu *vcpu);
 void vcpu_recover_event(struct vcpu *vcpu);
 
 /* cpuid.c */
+/* The leaves whose answers never change, for the backend. */
+void cpuid_answers(const struct cpuid_policy *policy, struct hv_answers *answers);
 struct cpuid_policy *cpuid_policy_create(const struct machine *machine);
 void cpuid_policy_destroy(struct cpuid_policy *policy);
 uint8_t cpuid_physical_bits(const struct cpuid_policy *policy);

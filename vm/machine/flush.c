@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine's end of a flush of second-level translations: when this returns, no vcpu runs with an older generation, nor will one
+ * enter before it has flushed. The vcpus are told and kicked all at once, and waited for afterwards: a kick's way takes
+ * as long for many as for one. One that isn't in its guest is left where it is; it sees the request before it enters.
+ *
+ * Called with any of the machine's locks held: see vm/vcpu/run.c for why nobody whom this waits for wants one.
+ */
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/host.h"
+#include "arch/x86_64/percpu.h"
+#include "vm/machine/internal.h"
+
+static bool runs_stale(const struct vcpu *v, uint64_t generation)
+{
+	return __atomic_load_n(&v->in_guest, __ATOMIC_SEQ_CST) &&
+	       __atomic_load_n(&v->flush_seen, __ATOMIC_ACQUIRE) < generation &&
+	       (__atomic_load_n(&v->requests, __ATOMIC_ACQUIRE) & REQUEST_FLUSH);
+}
+
+void machine_sync_flush(struct flush_domain *domain, uint64_t generation)
+{
+	struct machine *m = domain->context;
+
+	for (unsigned i = 0; i < m->vcpu_count; i++) {
+		struct vcpu *v = m->vcpu[i];
+
+		if (!v)
+			continue;
+		__atomic_fetch_or(&v->requests, REQUEST_FLUSH, __ATOMIC_SEQ_CST);
+		if (v->cpu != cpu_index() && runs_stale(v, generation))
+			host_kick(v->cpu, hv_capabilities.kick_by_nmi);
+	}
+	for (unsigned i = 0; i < m->vcpu_count; i++)
+		while (m->vcpu[i] && m->vcpu[i]->cpu != cpu_index() && runs_stale(m->vcpu[i], generation))
+			spin_pause();
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is done at each kind of exit: the table, and the handlers of a few lines. The others stand with their subjects (access,
+ * cpuid, msr, control, debug). Called by the run loop with the exit filled and whatever it broke off to be injected again.
+ */
+#include "arch/x86_64/log.h"
+#include "arch/x86_64/panic.h"
+#include "arch/x86_64/registers.h"
+#include "vm/vcpu/vcpu.h"
+
+static enum exit_action exit_again(struct vcpu *vcpu)
+{
+	(void)vcpu;
+	return ACTION_ENTER;
+}
+
+static enum exit_action exit_window(struct vcpu *vcpu)
+{
+	vcpu_deliver(vcpu);
+	return ACTION_ENTER;
+}
+
+static enum exit_action exit_yield(struct vcpu *vcpu)
+{
+	(void)vcpu;
+	return ACTION_YIELD;
+}
+
+static enum exit_action exit_skip(struct vcpu *vcpu)
+{
+	(void)vcpu_skip(vcpu);
+	return ACTION_ENTER;
+}
+
+static enum exit_action exit_hlt(struct vcpu *vcpu)
+{
+	return vcpu_skip(vcpu) ? ACTION_HALT : ACTION_ENTER;
+}
+
+static enum exit_action exit_undefined(struct vcpu *vcpu)
+{
+	vcpu_inject_ud(vcpu);
+	return ACTION_ENTER;
+}
+
+static enum exit_action exit_exception(struct vcpu *vcpu)
+{
+	const struct hv_exit *exit = &vcpu->hv->exit;
+
+	/* A machine check is the host's hardware, wherever it was running. */
+	if (exit->exception.vector == VECTOR_MC)
+		panic("machine check in vm %s at rip %#llx", vcpu->machine->name, (unsigned long long)vcpu->hv->rip);
+	if (exit->exception.vector == VECTOR_DB) {
+		hv_note_debug(vcpu->hv, exit->exception.detail);
+	} else if (exit->exception.vector == VECTOR_PF) {
+		vcpu->hv->cr2 = exit->exception.detail;
+	}
+	vcpu_inject_exception(vcpu, exit->exception.vector, exit->exception.has_error_code, exit->exception.error_code);
+	return ACTION_ENTER;
+}
+
+static enum exit_action exit_triple_fault(struct vcpu *vcpu)
+{
+	machine_end(vcpu->machine, END_TRIPLE_FAULT, 0, NULL);
+	return ACTION_LEAVE;
+}
+
+static enum exit_action exit_invalid_state(struct vcpu *vcpu)
+{
+	const struct hv_exit *exit = &vcpu->hv->exit;
+
+	machine_end(vcpu->machine, END_ERROR, 0, "the processor refused the guest's state: %s (code %#llx)",
+		    exit->failure.text ? exit->failure.text : "no detail given",
+		    (unsigned long long)exit->failure.code);
+	return ACTION_LEAVE;
+}
+
+static enum exit_action exit_unknown(struct vcpu *vcpu)
+{
+	machine_end(vcpu->machine, END_ERROR, 0, "exit that nobody asked for: reason %#llx at rip %#llx",
+		    (unsigned long long)vcpu->hv->exit.raw_reason, (unsigned long long)vcpu->hv->rip);
+	return ACTION_LEAVE;
+}
+
+static enum exit_action exit_task_switch(struct vcpu *vcpu)
+{
+	machine_end(vcpu->machine, END_ERROR, 0, "hardware task switch at rip %#llx: not supported",
+		    (unsigned long long)vcpu->hv->rip);
+	return ACTION_LEAVE;
+}
+
+const exit_handler vcpu_exit_handlers[EXIT_KIND_COUNT] = {
+	[EXIT_NOTHING] = exit_again,
+	[EXIT_HOST_INTERRUPT] = exit_again,
+	[EXIT_SLICE] = exit_again,
+	[EXIT_HLT] = exit_hlt,
+	[EXIT_PAUSE] = exit_yield,
+	[EXIT_CPUID] = exit_cpuid,
+	[EXIT_IO] = exit_io,
+	[EXIT_MSR_READ] = exit_msr_read,
+	[EXIT_MSR_WRITE] = exit_msr_write,
+	[EXIT_CR_ACCESS] = exit_cr_access,
+	[EXIT_DR_ACCESS] = exit_dr_access,
+	[EXIT_XSETBV] = exit_xsetbv,
+	[EXIT_CACHE] = exit_skip,
+	[EXIT_INVLPG] = exit_skip,
+	[EXIT_RDTSC] = exit_undefined,
+	[EXIT_RDTSCP] = exit_undefined,
+	[EXIT_HYPERCALL] = exit_hypercall,
+	[EXIT_UNDEFINED] = exit_undefined,
+	[EXIT_SLAT_FAULT] = exit_slat_fault,
+	[EXIT_SLAT_MISCONFIG] = exit_slat_misconfig,
+	[EXIT_DIRTY_FULL] = exit_again,
+	[EXIT_EXCEPTION] = exit_exception,
+	[EXIT_INTERRUPT_WINDOW] = exit_window,
+	[EXIT_NMI_WINDOW] = exit_window,
+	[EXIT_TRIPLE_FAULT] = exit_triple_fault,
+	[EXIT_INIT] = exit_unknown,
+	[EXIT_SIPI] = exit_unknown,
+	[EXIT_TASK_SWITCH] = exit_task_switch,
+	[EXIT_INVALID_STATE] = exit_invalid_state,
+	[EXIT_UNKNOWN] = exit_unknown,
+};
