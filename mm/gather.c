@@ -27,7 +27,7 @@ static void add(struct gather *gather, hpa_t frame, unsigned what)
 	gather->items[gather->count].frame = frame;
 	gather->items[gather->count].what = (uint8_t)what;
 	gather->count++;
-	gather->flush = true;
+	gather_flush(gather);
 }
 
 void gather_frame(struct gather *gather, hpa_t frame, enum account_kind kind)
@@ -58,7 +58,15 @@ static void flush(struct gather *gather)
 		mm_count(&mm_counters.gather_flushes, 1);
 		break;
 	}
+	if (gather->flush && domain)
+		__atomic_fetch_sub(&domain->pending, 1, __ATOMIC_SEQ_CST);
 	gather->flush = false;
+}
+
+void gather_flush_now(struct gather *gather)
+{
+	gather_flush(gather);
+	flush(gather);
 }
 
 /* Tables go to this CPU's magazine; no lock. Who put in what isn't a table of this account has broken the records already. */

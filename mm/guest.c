@@ -251,6 +251,7 @@ void guest_frame_free(struct account *account, hpa_t frame, enum account_kind ki
 		uint32_t references = record_references(record);
 
 		panic_unless(references != 0);
+		__atomic_fetch_sub(&account->shared_pages, 1, __ATOMIC_RELAXED);
 		if (references > 1) {
 			record_store(slot, record_shared(references - 1));
 			return;

@@ -2,7 +2,8 @@
 /*
  * Second-level faults: from "the guest touched this" to "the tables are right", or to "a
  * handler must answer". Everything happens under one block's lock; the flush, if a present
- * translation was replaced, comes after it and before the guest runs on.
+ * translation lost a right, comes after it and before the guest runs on. One that changes its frame is flushed
+ * before the new frame appears (page_own, block_make_large).
  *
  * A fault that finds the entry right already (another vcpu was first) simply resumes.
  */
@@ -11,16 +12,21 @@
 
 #define RAM_TYPE MEMORY_TYPE_WB /* intake takes in only memory that the MTRRs call WB */
 
-/* What the fault turned out to be; FAULT_SYNC unless somebody says otherwise. */
-static void cause(enum fault_cause what)
-{
-	vcpu_counters()->last_cause = what;
-}
+/* One fault on its way. The block is locked from fault_locked() on. */
+struct fault {
+	struct pgm *pgm;
+	struct block *b;
+	gpa_t where;
+	unsigned access;
+	enum fault_cause cause; /* what it turned out to be; FAULT_SYNC unless somebody says otherwise */
+	struct pgm_vcpu_counters *count;
+	struct gather gather;
+};
 
-static enum pgm_verdict spurious(void)
+static enum pgm_verdict spurious(struct fault *f)
 {
-	COUNT_VCPU(spurious);
-	cause(FAULT_MISC);
+	f->count->spurious++;
+	f->cause = FAULT_MISC;
 	return PGM_RESUME;
 }
 
@@ -29,40 +35,47 @@ static enum pgm_verdict out_of(enum status status)
 	return status == BAD_ADDRESS ? PGM_EMULATE : PGM_NO_MEMORY;
 }
 
-static enum pgm_verdict map_block(struct pgm *pgm, gpa_t where, hpa_t chunk, unsigned rights, struct gather *gather)
+/* No memory, or memory that a handler watches. */
+static enum pgm_verdict device(struct fault *f)
 {
-	uint64_t *entry;
-	enum status status = slat_entry(&pgm->slat, where, 1, &entry);
+	f->cause = FAULT_HANDLER;
+	return PGM_EMULATE;
+}
+
+static enum pgm_verdict map_block(struct fault *f, hpa_t chunk, unsigned rights)
+{
+	struct slat *s = &f->pgm->slat;
+	enum status status = likely(f->b->slot != NULL) ? OK : slat_entry(s, f->where, 1, &f->b->slot);
 
 	if (status != OK)
 		return out_of(status);
-	slat_set(&pgm->slat, entry, slat_leaf(&pgm->slat, 1, chunk, rights, RAM_TYPE), gather);
+	slat_set(s, f->b->slot, slat_leaf(s, 1, chunk, rights, RAM_TYPE), &f->gather);
 	return PGM_RESUME;
 }
 
 /* The leaf of a large block. Under a 1 GiB leaf, or after another vcpu, it is there already. */
-static enum pgm_verdict map_large(struct pgm *pgm, gpa_t where, struct block *b, struct gather *gather)
+static enum pgm_verdict map_large(struct fault *f)
 {
-	unsigned rights = dirty_large_rights(pgm);
+	const struct slat *s = &f->pgm->slat;
+	unsigned rights = dirty_large_rights(f->pgm);
 	unsigned level;
-	uint64_t entry = *slat_find(&pgm->slat, where, &level);
+	uint64_t entry = *slat_find_in(s, f->b->slot, f->where, &level);
 
-	if (level && slat_present(&pgm->slat, entry) && slat_rights(&pgm->slat, entry) == rights) {
-		COUNT(pgm, large_valid);
-		return spurious();
+	if (level && slat_present(s, entry) && slat_rights(s, entry) == rights) {
+		COUNT(f->pgm, large_valid);
+		return spurious(f);
 	}
-	COUNT(pgm, large_setup);
-	return map_block(pgm, where, block_address(b), rights, gather);
+	COUNT(f->pgm, large_setup);
+	return map_block(f, block_address(f->b), rights);
 }
 
 /* Neighbours in the same 64 KiB that are ALLOCATED and unmapped come along. */
-static void map_around(struct pgm *pgm, struct block *b, gpa_t where, uint64_t *entry)
+static void map_around(struct fault *f, uint64_t *entry)
 {
-	unsigned index = where.v >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1);
+	unsigned index = f->where.v >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1);
 	unsigned first = index & ~(FAULT_AROUND - 1);
-	page_record *records = block_records(b);
+	page_record *records = block_records(f->b);
 	uint64_t *table = entry - index;
-	unsigned mapped = 0;
 
 	for (unsigned i = first; i < first + FAULT_AROUND; i++) {
 		unsigned rights;
@@ -70,200 +83,190 @@ static void map_around(struct pgm *pgm, struct block *b, gpa_t where, uint64_t *
 		if (table[i] || page_get_state(records[i]) != PAGE_ALLOCATED)
 			continue;
 		rights = page_rights(records[i]);
-		__atomic_store_n(&table[i], slat_leaf(&pgm->slat, 0, page_frame(records[i]), rights, RAM_TYPE),
+		__atomic_store_n(&table[i], slat_leaf(&f->pgm->slat, 0, page_frame(records[i]), rights, RAM_TYPE),
 				 __ATOMIC_RELEASE);
-		mapped++;
+		f->count->around++;
 	}
-	vcpu_counters()->around += mapped;
 }
 
-static void map_page(struct pgm *pgm, struct block *b, gpa_t where, page_record r, uint64_t *entry, bool around,
-		     struct gather *gather)
+static void map_page(struct fault *f, page_record r, uint64_t *entry, bool around)
 {
+	const struct slat *s = &f->pgm->slat;
 	hpa_t frame = page_has_frame(r) ? page_frame(r) : pgm_zero_block;
-	uint64_t leaf = slat_leaf(&pgm->slat, 0, frame, page_rights(r), RAM_TYPE);
+	uint64_t leaf = slat_leaf(s, 0, frame, page_rights(r), RAM_TYPE);
 
 	around = around && !*entry; /* one that was there and only lacked a right has its neighbours */
-	if (unlikely(!((*entry ^ leaf) & ~(pgm->slat.format->accessed | pgm->slat.format->dirty))))
-		(void)spurious();
-	slat_set(&pgm->slat, entry, leaf, gather);
+	if (unlikely(!((*entry ^ leaf) & ~(s->format->accessed | s->format->dirty))))
+		(void)spurious(f);
+	slat_set(s, entry, leaf, &f->gather);
 	if (around)
-		map_around(pgm, b, where, entry);
+		map_around(f, entry);
 }
 
 /*
  * The write that the dirty log waits for, where the translation stands and only lacks that right: noted, and granted.
  * False: it is not that, and nothing has changed.
  */
-static bool logged_write(struct pgm *pgm, struct block *b, gpa_t where)
+static bool logged_write(struct fault *f)
 {
-	const struct pt_format *f = pgm->slat.format;
-	page_record *r = page_of(b, where);
+	const struct slat *s = &f->pgm->slat;
+	page_record *r = page_of(f->b, f->where);
 	uint64_t *entry;
 	unsigned level;
 
-	if (!page_is_plain(*r) || page_get_state(*r) != PAGE_MONITORED || (b->flags & BLOCK_COLLAPSING))
+	if (!page_is_plain(*r) || page_get_state(*r) != PAGE_MONITORED || (f->b->flags & BLOCK_COLLAPSING))
 		return false;
-	entry = slat_find(&pgm->slat, where, &level);
-	if (level || !(*entry & f->present) || (*entry & f->address) != page_frame(*r).v)
+	entry = slat_find_in(s, f->b->slot, f->where, &level);
+	if (level || !slat_present(s, *entry) || (*entry & s->format->address) != page_frame(*r).v)
 		return false;
-	cause(FAULT_MAKE_WRITABLE);
-	dirty_unmonitor(pgm, r, where);
-	__atomic_fetch_or(entry, f->write | __atomic_load_n(&pgm->slat.leaf_extra, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
+	f->cause = FAULT_MAKE_WRITABLE;
+	dirty_unmonitor(f->pgm, r, f->where);
+	__atomic_fetch_or(entry, s->format->write | __atomic_load_n(&s->leaf_extra, __ATOMIC_RELAXED),
+			  __ATOMIC_RELAXED);
 	return true;
 }
 
-/* No memory, or memory that a handler watches. */
-static enum pgm_verdict device(void)
-{
-	cause(FAULT_HANDLER);
-	return PGM_EMULATE;
-}
-
 /* PGM_RESUME: this page is the guest's to write. */
-static enum pgm_verdict refuse_write(page_record r)
+static enum pgm_verdict refuse_write(struct fault *f, page_record r)
 {
 	if (page_hardware_handler(r) == HANDLER_WRITE) {
-		COUNT_VCPU(handlers_write);
-		return device();
+		f->count->handlers_write++;
+		return device(f);
 	}
 	if (page_get_type(r) != PAGE_ROM && !(r.bits & PAGE_READ_ONLY))
 		return PGM_RESUME;
-	cause(FAULT_UNHANDLED);
+	f->cause = FAULT_UNHANDLED;
 	return PGM_EMULATE;
 }
 
 /* The record allows a write from now on; *fresh: the page got its frame just now. False: none is to be had. */
-static bool make_writable(struct pgm *pgm, struct block *b, gpa_t where, bool *fresh, struct gather *gather)
+static bool make_writable(struct fault *f, page_record *r, bool *fresh)
 {
-	page_record *r = page_of(b, where);
-
-	*fresh = !page_has_frame(*r);
-	if (*fresh && page_allocate(pgm, b, where, gather) != OK)
-		return false;
-	if (*fresh && vcpu_counters()->last_cause == FAULT_SYNC)
-		cause(FAULT_PAGE_ZEROING);
+	*fresh = !page_is_private(*r);
+	if (*fresh) {
+		if (f->cause == FAULT_SYNC)
+			f->cause = FAULT_PAGE_ZEROING;
+		return page_own_slow(f->pgm, f->b, f->where, &f->gather) == OK;
+	}
 	if (page_get_type(*r) == PAGE_MMIO2) {
 		mmio2_written(r);
-		dirty_written(pgm, where);
-	} else if (!*fresh && page_get_state(*r) == PAGE_MONITORED) {
-		cause(FAULT_MAKE_WRITABLE);
-		dirty_unmonitor(pgm, r, where);
+		dirty_written(f->pgm, f->where);
+	} else if (page_get_state(*r) == PAGE_MONITORED) {
+		f->cause = FAULT_MAKE_WRITABLE;
+		dirty_unmonitor(f->pgm, r, f->where);
 	}
 	return true;
 }
 
-static enum pgm_verdict fault_detailed(struct pgm *pgm, struct block *b, gpa_t where, unsigned access,
-				       struct gather *gather)
+static enum pgm_verdict fault_detailed(struct fault *f)
 {
-	page_record *r = page_of(b, where);
-	enum page_type type = page_get_type(*r);
+	page_record *r = page_of(f->b, f->where);
+	bool fresh = false, write = f->access & ACCESS_WRITE;
 	enum pgm_verdict verdict = PGM_RESUME;
-	bool fresh = false;
 	enum status status;
 	uint64_t *entry;
 
-	if (type == PAGE_INVALID || type == PAGE_MMIO)
-		return device();
-	if (page_hardware_handler(*r) == HANDLER_ALL) {
-		COUNT_VCPU(handlers_all);
-		return device();
+	if (unlikely(!page_is_plain(*r))) {
+		if (page_get_type(*r) == PAGE_INVALID || page_get_type(*r) == PAGE_MMIO)
+			return device(f);
+		if (page_hardware_handler(*r) == HANDLER_ALL) {
+			f->count->handlers_all++;
+			return device(f);
+		}
+		if (write)
+			verdict = refuse_write(f, *r);
 	}
 	if (unlikely(page_get_state(*r) == PAGE_BALLOONED))
-		cause(FAULT_BALLOONED);
-	if (unlikely(b->flags & BLOCK_COLLAPSING))
-		collapse_touched(pgm, where);
-	if ((access & ACCESS_WRITE) && unlikely(!page_is_plain(*r)))
-		verdict = refuse_write(*r);
+		f->cause = FAULT_BALLOONED;
+	if (unlikely(f->b->flags & BLOCK_COLLAPSING))
+		collapse_touched(f->pgm, f->where);
 	if (verdict != PGM_RESUME)
 		return verdict;
 	/* The table before the frame: what fails leaves the record as it was. */
-	status = slat_entry(&pgm->slat, where, 0, &entry);
+	status = slat_page_entry(&f->pgm->slat, &f->b->slot, f->where, &entry);
 	if (unlikely(status != OK))
 		return out_of(status);
-	if ((access & ACCESS_WRITE) && !make_writable(pgm, b, where, &fresh, gather))
+	if (write && !make_writable(f, r, &fresh))
 		return PGM_NO_MEMORY;
-	map_page(pgm, b, where, *r, entry, !fresh && page_has_frame(*r), gather);
+	map_page(f, *r, entry, !fresh && page_has_frame(*r));
 	return PGM_RESUME;
 }
 
-static enum pgm_verdict fault_untouched(struct pgm *pgm, struct block *b, gpa_t where, unsigned access,
-					struct gather *gather)
+static enum pgm_verdict fault_untouched(struct fault *f)
 {
+	struct pgm *pgm = f->pgm;
 	enum pgm_verdict verdict;
 	enum status status;
 
-	if (block_plain(pgm, where)) {
-		if (!(access & ACCESS_WRITE) && pgm->config.slat_2m) {
+	if (block_plain(pgm, f->where)) {
+		if (!(f->access & ACCESS_WRITE) && pgm->config.slat_2m) {
 			COUNT(pgm, zero_mapped);
-			return map_block(pgm, where, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE, gather);
+			return map_block(f, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE);
 		}
-		if (pgm->config.large_pages && pgm->config.slat_2m && block_make_large(pgm, b, where) == OK) {
-			cause(FAULT_PAGE_ZEROING);
-			verdict = map_large(pgm, where, b, gather);
+		if (pgm->config.large_pages && block_make_large(pgm, f->b, f->where, &f->gather) == OK) {
+			f->cause = FAULT_PAGE_ZEROING;
+			verdict = map_large(f);
 			if (unlikely(verdict != PGM_RESUME))
-				block_unmake_large(pgm, b);
+				block_unmake_large(pgm, f->b);
 			return verdict;
 		}
-	} else if (type_is_mmio(range_type(pgm, where))) {
-		return device();
+	} else if (type_is_mmio(range_type(pgm, f->where))) {
+		return device(f);
 	}
-	status = block_make_detailed(pgm, b, where, gather);
-	return status == OK ? fault_detailed(pgm, b, where, access, gather) : PGM_NO_MEMORY;
+	status = block_make_detailed(pgm, f->b, f->where, &f->gather);
+	return status == OK ? fault_detailed(f) : PGM_NO_MEMORY;
 }
 
-static enum pgm_verdict fault_locked(struct pgm *pgm, struct block *b, gpa_t where, unsigned access,
-				     struct gather *gather)
+static enum pgm_verdict fault_locked(struct fault *f)
 {
-	switch (block_kind(b)) {
+	bool write = f->access & ACCESS_WRITE;
+
+	switch (block_kind(f->b)) {
 	case BLOCK_LARGE:
-		if (likely(!(access & ACCESS_WRITE) || dirty_mode(pgm) == DIRTY_OFF))
-			return map_large(pgm, where, b, gather);
-		if (block_make_detailed(pgm, b, where, gather) != OK)
+		if (likely(!write || dirty_mode(f->pgm) == DIRTY_OFF))
+			return map_large(f);
+		if (block_make_detailed(f->pgm, f->b, f->where, &f->gather) != OK)
 			return PGM_NO_MEMORY;
-		cause(FAULT_MAKE_WRITABLE);
-		return fault_detailed(pgm, b, where, access, gather);
+		f->cause = FAULT_MAKE_WRITABLE;
+		return fault_detailed(f);
 	case BLOCK_DETAILED:
-		if ((access & ACCESS_WRITE) && dirty_mode(pgm) == DIRTY_WRITE_PROTECT && logged_write(pgm, b, where))
+		if (write && dirty_mode(f->pgm) == DIRTY_WRITE_PROTECT && logged_write(f))
 			return PGM_RESUME;
-		return fault_detailed(pgm, b, where, access, gather);
-	default: return fault_untouched(pgm, b, where, access, gather);
+		return fault_detailed(f);
+	default: return fault_untouched(f);
 	}
 }
 
 /* Would this first touch need a chunk that must be cleared first? Then a slice of it has been cleared now. */
 static bool clearing_first(struct pgm *pgm, gpa_t where)
 {
-	return pgm->config.large_pages && pgm->config.slat_2m && dirty_mode(pgm) == DIRTY_OFF &&
-	       block_plain(pgm, where) && !block_ready();
+	return pgm->config.large_pages && dirty_mode(pgm) == DIRTY_OFF && block_plain(pgm, where) && !block_ready();
 }
 
 /* again: whoever asks comes again if it is resumed too early. */
-static inline enum pgm_verdict fault_inside(struct pgm *pgm, gpa_t where, unsigned access, bool again)
+static inline enum pgm_verdict fault_inside(struct fault *f, bool again)
 {
 	enum pgm_verdict verdict;
-	struct gather gather;
-	struct block *b;
 	enum status status;
 
-	b = block_find(pgm, where);
-	if (unlikely(!b || block_kind(b) == BLOCK_UNTOUCHED)) {
-		if (block_nothing(pgm, where))
-			return device();
-		if (again && (access & ACCESS_WRITE) && clearing_first(pgm, where)) {
-			cause(FAULT_PAGE_ZEROING);
+	f->b = block_find(f->pgm, f->where);
+	if (unlikely(!f->b || block_kind(f->b) == BLOCK_UNTOUCHED)) {
+		if (block_nothing(f->pgm, f->where))
+			return device(f);
+		if (again && (f->access & ACCESS_WRITE) && clearing_first(f->pgm, f->where)) {
+			f->cause = FAULT_PAGE_ZEROING;
 			return PGM_RESUME;
 		}
-		status = block_get(pgm, where, &b);
+		status = block_get(f->pgm, f->where, &f->b);
 		if (unlikely(status != OK))
 			return out_of(status);
 	}
-	gather_begin(&gather, &pgm->flush, &pgm->account);
-	block_lock(b);
-	verdict = fault_locked(pgm, b, where, access, &gather);
-	block_unlock(b);
-	if (gather.flush || gather.count)
-		gather_finish(&gather);
+	gather_begin(&f->gather, &f->pgm->flush, &f->pgm->account);
+	block_lock(f->b);
+	verdict = fault_locked(f);
+	block_unlock(f->b);
+	if (f->gather.flush || f->gather.count)
+		gather_finish(&f->gather);
 	return verdict;
 }
 
@@ -271,15 +274,21 @@ static inline enum pgm_verdict counted_fault(struct pgm *pgm, gpa_t where, unsig
 {
 	struct pgm_vcpu_counters *c = vcpu_counters();
 	enum pgm_verdict verdict;
+	struct fault f; /* field by field: the gather is large */
 
+	f.pgm = pgm;
+	f.where = where;
+	f.access = access;
+	f.cause = FAULT_SYNC;
+	f.count = c;
 	c->faults++;
-	c->last_cause = FAULT_SYNC;
-	verdict = fault_inside(pgm, where, access, again);
+	verdict = fault_inside(&f, again);
 	if (unlikely(verdict == PGM_NO_MEMORY)) {
 		c->no_memory++;
-		c->last_cause = FAULT_MISC;
+		f.cause = FAULT_MISC;
 	}
-	c->cause[c->last_cause]++;
+	c->last_cause = f.cause;
+	c->cause[f.cause]++;
 	if (verdict != PGM_EMULATE) {
 		c->resumed += verdict == PGM_RESUME;
 		return verdict;

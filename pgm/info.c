@@ -56,7 +56,7 @@ static void count_block(struct pgm_usage *u, struct block *b)
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
 		enum page_state state = page_get_state(records[i]);
 
-		kept |= page_is_special(records[i]) || (records[i].bits & PAGE_PINNED);
+		kept |= page_get_handler(records[i]) != HANDLER_NONE || (records[i].bits & PAGE_PINNED);
 		u->monitored_pages += state == PAGE_MONITORED;
 		u->written_pages += (records[i].bits & PAGE_WRITTEN) != 0;
 		if (page_get_type(records[i]) == PAGE_ROM)

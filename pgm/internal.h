@@ -24,11 +24,11 @@
 #include "pgm/range/rom.h"
 #include "pgm/slat/slat.h"
 
-/* The directory: one page of 256 descriptors per 512 MiB of guest-physical space. */
-#define DIRECTORY_SHIFT 29
-#define DIRECTORY_BLOCKS 256u
+/* The directory: one page of 128 descriptors per 256 MiB of guest-physical space. */
+#define DIRECTORY_SHIFT 28
+#define DIRECTORY_BLOCKS 128u
 _Static_assert(DIRECTORY_BLOCKS * sizeof(struct block) == PAGE_SIZE, "a directory page is one page");
-_Static_assert(BLOCK_SHIFT + 8 == DIRECTORY_SHIFT, "256 blocks are 512 MiB");
+_Static_assert(BLOCK_SHIFT + 7 == DIRECTORY_SHIFT, "128 blocks are 256 MiB");
 
 #define HANDY_SIZE 128u
 #define HANDY_LOW 32u
@@ -67,7 +67,6 @@ struct pgm {
 	struct mmio2 *mmio2;   /* under the machine's lock; mmio2.c */
 	struct a20_tables a20;
 	uint32_t mark_tables; /* tables made for misconfig.c's marks; atomic */
-	bool marked;          /* there has been a mark; atomic */
 	struct reset_state reset;
 	void (*sync)(struct flush_domain *domain, uint64_t generation); /* the machine's: behind a20_sync */
 	unsigned end_phase;                                             /* end.c */
@@ -98,7 +97,7 @@ static inline void dirty_written(struct pgm *pgm, gpa_t where)
 extern hpa_t pgm_zero_block;
 
 /* block.c */
-/* NULL: above the directory or, without create, in a 512 MiB that nothing touched; create: also out of memory. */
+/* NULL: above the directory or, without create, in a 256 MiB that nothing touched; create: also out of memory. */
 static inline struct block *block_find(const struct pgm *pgm, gpa_t where)
 {
 	uint64_t slot = where.v >> DIRECTORY_SHIFT;
@@ -124,16 +123,23 @@ static inline page_record *page_of(struct block *b, gpa_t where)
 enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
 /* Every block from `first` to `end` (bytes): their records are there, and no operation on their pages allocates any. No lock. */
 enum status blocks_make_detailed(struct pgm *pgm, uint64_t first, uint64_t end) must_check;
-/* Untouched and not mixed → large, zeroed. Locked. Doesn't touch the tables. */
-enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where) must_check;
+/* Untouched and not mixed → large, zeroed. Locked. Nobody sees the zeros any more that were mapped until now. */
+enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
 /* Takes that back while the lock is still held, the leaf was not to be had and nobody has seen the chunk. */
 void block_unmake_large(struct pgm *pgm, struct block *b);
 /* Is the 2 MiB block around `where` RAM of one range from end to end? */
 bool block_plain(struct pgm *pgm, gpa_t where);
 
 /* page.c: all with the block locked and detailed */
-/* A ZERO or BALLOONED-free page gets a frame of its own. Drops what the tables said of it. */
-enum status page_allocate(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
+/*
+ * The one way by which a page gets a frame of its own, out of ZERO, BALLOONED or SHARED; one that has it keeps it. When it
+ * comes no processor uses the page's old translation any more. NO_MEMORY, OVER_QUOTA: all is as it was.
+ */
+enum status page_own_slow(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
+static inline enum status page_own(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather)
+{
+	return likely(page_is_private(*page_of(b, where))) ? OK : page_own_slow(pgm, b, where, gather);
+}
 /* What the tables may grant for this record: for any, and the quick answer for most. */
 unsigned page_rights_special(page_record record);
 static inline unsigned page_rights(page_record record)
@@ -148,12 +154,6 @@ static inline unsigned page_rights(page_record record)
  */
 enum status handy_take(struct pgm *pgm, gpa_t page, hpa_t *frame) must_check;
 void handy_drain(struct pgm *pgm, struct gather *gather);
-
-/* Counted in block.special: what must keep its own record, and its place. */
-static inline bool page_is_special(page_record r)
-{
-	return page_get_handler(r) != HANDLER_NONE;
-}
 
 /* phys.c: the ordinary access, past all handlers, within one page; all ones and ignored where no memory is. */
 #define WAY_ROM 1u  /* writes ROM too */

@@ -94,10 +94,10 @@ static uint64_t top_of_memory(const struct pgm_config *c)
 	return (c->ram > hole_start ? 4 * GIB + c->ram - hole_start : 4 * GIB) + DIRECTORY_SLACK;
 }
 
-/* Worst case of tables: a level-0 table and a frame of records per block, an upper table per GiB, the dirty log, a little more. */
+/* Worst case of tables: a level-0 table and a frame of records per block, an upper table and four of descriptors per GiB, the dirty log, a little more. */
 static uint64_t table_pages(const struct pgm_config *c)
 {
-	return c->ram / BLOCK_SIZE * 2 + c->ram / GIB * 3 + (c->ram >> DIRTY_FRAME_SHIFT) + 64;
+	return c->ram / BLOCK_SIZE * 2 + c->ram / GIB * 5 + (c->ram >> DIRTY_FRAME_SHIFT) + 64;
 }
 
 /* A full reserve, and the chunk that a collapse copies to, come on top of the RAM: neither eats the guest's quota. */

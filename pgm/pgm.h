@@ -82,7 +82,6 @@ enum pgm_verdict {
 	PGM_RESUME,    /* the tables are right now: enter again */
 	PGM_EMULATE,   /* a handler, ROM or nothing is there: emulate the instruction */
 	PGM_NO_MEMORY, /* no frame or table to be had: park the vcpu */
-	PGM_REFUSED,   /* an access that can't be satisfied, execution from MMIO say */
 };
 /* A second-level fault at `where` with ACCESS_* bits. No lock held. */
 enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access);

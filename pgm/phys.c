@@ -101,9 +101,7 @@ static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, uns
 
 		if (!plain && type_is_mmio(range_type(pgm, to)))
 			return PIECE_NOTHING;
-		if (plain && pgm->config.large_pages && block_make_large(pgm, b, to) == OK)
-			slat_drop_block(&pgm->slat, to, gather);
-		else
+		if (!plain || !pgm->config.large_pages || block_make_large(pgm, b, to, gather) != OK)
 			*status = block_make_detailed(pgm, b, to, gather);
 		if (*status != OK)
 			return PIECE_FAILED;
@@ -121,12 +119,9 @@ static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, uns
 		return PIECE_HANDLER;
 	if (page_get_type(*r) == PAGE_ROM || (r->bits & PAGE_READ_ONLY))
 		return rom_write_frame(pgm, b, to, way & WAY_ROM, frame, gather, status) ? PIECE_DONE : PIECE_FAILED;
-	if (!page_has_frame(*r)) {
-		*status = page_allocate(pgm, b, to, gather);
-		if (*status != OK)
-			return PIECE_FAILED;
-		slat_drop_page(&pgm->slat, to, gather);
-	}
+	*status = page_own(pgm, b, to, gather);
+	if (*status != OK)
+		return PIECE_FAILED;
 	if (page_get_type(*r) == PAGE_MMIO2)
 		mmio2_written(r);
 	*frame = page_frame(*r);

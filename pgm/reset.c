@@ -14,7 +14,27 @@
 
 #define STEP_CLEARED (16 * BLOCK_SIZE)
 #define STEP_BLOCKS 512u
+#define STEP_DETACHED 65536u
 #define PAGE_FLAGS (PAGE_WRITTEN | PAGE_PINNED | PAGE_SHADOWED | PAGE_READ_ONLY | PAGE_HANDLER_SOFTWARE)
+
+/* The upper tables go, so no block may keep its place in them. True at the end. */
+static bool detach_blocks(struct pgm *pgm)
+{
+	uint64_t end = pgm->directory_count * DIRECTORY_BLOCKS, *cursor = &pgm->reset.cursor;
+
+	for (unsigned looked = 0; *cursor < end && looked < STEP_DETACHED; ++*cursor, looked++) {
+		struct block *b = block_find(pgm, gpa(*cursor << BLOCK_SHIFT));
+
+		if (b)
+			b->slot = NULL;
+		else
+			*cursor |= DIRECTORY_BLOCKS - 1;
+	}
+	if (*cursor < end)
+		return false;
+	*cursor = 0;
+	return true;
+}
 
 static enum status drop_tables(struct pgm *pgm)
 {
@@ -57,7 +77,7 @@ static uint64_t zero_page(struct pgm *pgm, struct block *b, page_record *r, stru
 /* Nothing that a fresh look at the ranges wouldn't make again? */
 static bool nothing_special(const struct block *b, const page_record *records)
 {
-	if (b->held || b->special)
+	if (b->held)
 		return false;
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
 		if (page_get_state(records[i]) != PAGE_ZERO || page_get_handler(records[i]) != HANDLER_NONE ||
@@ -144,6 +164,10 @@ enum status pgm_reset_step(struct pgm *pgm, bool zero_ram)
 		while (__atomic_load_n(&pgm->collapse.block, __ATOMIC_ACQUIRE))
 			(void)pgm_collapse_step(pgm); /* held: it gives up what it has begun */
 		pgm->reset = (struct reset_state){ .started = true };
+	}
+	if (!pgm->reset.detached) {
+		pgm->reset.detached = detach_blocks(pgm);
+		return BUSY;
 	}
 	if (!pgm->reset.unmapped) {
 		pgm->reset.unmapped = drop_tables(pgm) == OK;

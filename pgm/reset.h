@@ -16,6 +16,7 @@ enum status pgm_reset_step(struct pgm *pgm, bool zero_ram) must_check;
 /* ---- PGM's own ---- */
 struct reset_state {
 	bool started;
+	bool detached;   /* no block knows its entry of the tables any more */
 	bool unmapped;   /* all tables are gone */
 	uint64_t cursor; /* the next block */
 };

@@ -152,20 +152,17 @@ static void check_page(struct check *c, struct block *b, gpa_t where)
 
 static void check_detailed(struct check *c, struct block *b, gpa_t base)
 {
-	unsigned held = 0, special = 0;
+	unsigned held = 0;
 
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
 		gpa_t where = gpa(base.v + i * PAGE_SIZE);
 		page_record r = *page_of(b, where);
 
 		held += page_owns_frame(r);
-		special += page_is_special(r);
 		check_page(c, b, where);
 	}
 	if (held != b->held)
 		finding(c, base, "the block's count of held pages is wrong", b->held);
-	if (special != b->special)
-		finding(c, base, "the block's count of special pages is wrong", b->special);
 }
 
 /* Where no records are, one leaf maps the block or nothing does. */
@@ -229,6 +226,8 @@ static void check_block(struct check *c, struct block *b, gpa_t base)
 {
 	lock_acquire(&c->pgm->handlers.lock);
 	block_lock(b);
+	if (b->slot && b->slot != slat_block_entry(&c->pgm->slat, base))
+		finding(c, base, "the block knows a wrong place for its second-level entry", block_kind(b));
 	switch (block_kind(b)) {
 	case BLOCK_LARGE: check_large(c, b, base); break;
 	case BLOCK_DETAILED: check_detailed(c, b, base); break;

@@ -46,7 +46,7 @@ static void arm_large(struct pgm *pgm, gpa_t base, struct gather *gather)
 	if (!slat_present(&pgm->slat, entry_load(entry)))
 		return;
 	if (level > 1)
-		slat_drop_page(&pgm->slat, base, gather); /* a 1 GiB leaf: its blocks come back one by one */
+		slat_drop_page(&pgm->slat, NULL, base, gather); /* a 1 GiB leaf: its blocks come back one by one */
 	else
 		entry_clear(entry, f->write | f->dirty);
 	gather_flush(gather);
@@ -66,7 +66,7 @@ static void arm_detailed(struct pgm *pgm, struct block *b, gpa_t base, struct ga
 {
 	const struct pt_format *f = pgm->slat.format;
 	page_record *records = block_records(b);
-	uint64_t *table = slat_table(&pgm->slat, base);
+	uint64_t *table = slat_table(&pgm->slat, b->slot, base);
 	bool protect = dirty_mode(pgm) == DIRTY_WRITE_PROTECT;
 	uint64_t bit = protect ? f->write : f->dirty;
 
@@ -97,7 +97,7 @@ static void disarm_detailed(struct pgm *pgm, struct block *b, gpa_t base, enum d
 {
 	const struct pt_format *f = pgm->slat.format;
 	page_record *records = block_records(b);
-	uint64_t *table = slat_table(&pgm->slat, base);
+	uint64_t *table = slat_table(&pgm->slat, b->slot, base);
 
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
 		bool present = table && is_leaf(pgm, entry_load(&table[i]));
@@ -160,7 +160,7 @@ void dirty_take_block(struct pgm *pgm, struct block *b, gpa_t base, unsigned wor
 {
 	bool detailed = b && block_kind(b) == BLOCK_DETAILED;
 	page_record *records = detailed ? block_records(b) : NULL;
-	uint64_t *table = detailed ? slat_table(&pgm->slat, base) : NULL, any = 0;
+	uint64_t *table = detailed ? slat_table(&pgm->slat, b->slot, base) : NULL, any = 0;
 	bool by_leaf = dirty_mode(pgm) == DIRTY_ACCESSED_DIRTY, all;
 	uint64_t *notes = dirty_word(pgm, base, &all);
 
@@ -185,7 +185,7 @@ void dirty_block_split(struct pgm *pgm, struct block *b, gpa_t base)
 {
 	const struct pt_format *f = pgm->slat.format;
 	page_record *records = block_records(b);
-	uint64_t *table = slat_table(&pgm->slat, base);
+	uint64_t *table = slat_table(&pgm->slat, b->slot, base);
 	bool by_fault = dirty_mode(pgm) == DIRTY_WRITE_PROTECT;
 
 	__atomic_fetch_add(&pgm->dirty.splits, 1, __ATOMIC_RELAXED);

@@ -67,9 +67,9 @@ static enum status show(struct handler_operation *o, struct block *b, gpa_t page
 	page_set_handler(&shown, HANDLER_DISABLED);
 	if (!*fresh)
 		return page_get_type(*r) == type && page_frame(*r).v == frame.v ? OK : CONFLICT;
-	b->special = (uint16_t)(b->special + page_is_special(shown) - page_is_special(*r));
+	slat_drop_page(&o->pgm->slat, b->slot, page, &o->gather);
+	gather_settle(&o->gather); /* another frame that was shown here is out of everybody's sight first */
 	*r = shown;
-	slat_drop_page(&o->pgm->slat, page, &o->gather);
 	return OK;
 }
 

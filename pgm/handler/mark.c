@@ -58,7 +58,7 @@ void handler_slat_follow(struct pgm *pgm, gpa_t page, page_record r, struct gath
 	uint64_t *entry = slat_find(&pgm->slat, page, &level);
 
 	if (slat_rights(&pgm->slat, __atomic_load_n(entry, __ATOMIC_ACQUIRE)) & ~page_rights(r))
-		slat_drop_page(&pgm->slat, page, gather);
+		slat_drop_page(&pgm->slat, NULL, page, gather);
 }
 
 static void remark_page(struct handler_operation *o, struct block *b, gpa_t page, bool rearm)
@@ -66,7 +66,6 @@ static void remark_page(struct handler_operation *o, struct block *b, gpa_t page
 	page_record *r = page_of(b, page);
 	page_record fresh = handler_expected(o->pgm, page, *r, rearm);
 
-	b->special = (uint16_t)(b->special + page_is_special(fresh) - page_is_special(*r));
 	if (page_rights(*r) & ~page_rights(fresh))
 		gather_flush(&o->gather);
 	*r = fresh;

@@ -2,7 +2,7 @@
 /*
  * Blocks: the directory that finds a block's descriptor in two loads, and the passage of a
  * block between untouched, large and detailed. A directory page appears when something in
- * its 512 MiB is first written or mapped; a missing one means "all untouched".
+ * its 256 MiB is first written or mapped; a missing one means "all untouched".
  */
 #include "pgm/internal.h"
 
@@ -124,9 +124,8 @@ enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, s
 	} else {
 		records_from_ranges(pgm, direct_pointer(frame), base);
 		b->held = 0;
-		slat_drop_block(&pgm->slat, base, gather);
+		slat_drop_block(&pgm->slat, b->slot, base, gather);
 	}
-	b->special = 0;
 	b->flags = 0;
 	COUNT(pgm, detailed);
 	was_large = block_kind(b) == BLOCK_LARGE;
@@ -166,12 +165,11 @@ bool block_plain(struct pgm *pgm, gpa_t where)
 	       range.base + range.size - base.v >= BLOCK_SIZE;
 }
 
-enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where)
+enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather)
 {
 	enum status status;
-	unsigned level;
 	hpa_t chunk;
-	bool zero;
+	bool zero, before;
 
 	if (dirty_mode(pgm) != DIRTY_OFF)
 		return BUSY; /* the log is by 4 KiB page */
@@ -182,8 +180,11 @@ enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where)
 	}
 	if (!zero)
 		block_zero(chunk);
-	if (slat_present(&pgm->slat, *slat_find(&pgm->slat, block_base(where), &level)))
+	before = gather->flush;
+	slat_drop_block(&pgm->slat, b->slot, block_base(where), gather);
+	if (gather->flush && !before)
 		COUNT(pgm, large_zero_evict);
+	gather_settle(gather); /* the zeros go before the chunk comes */
 	block_set(b, BLOCK_LARGE, chunk);
 	COUNT(pgm, large_alloc);
 	return OK;

@@ -183,14 +183,14 @@ static void finish_flush(struct pgm *pgm, struct gather *gather)
 }
 
 /* Locked: nothing below the block's level-1 entry can be written from now on, after the flush. */
-static void write_protect(struct pgm *pgm, gpa_t base, struct gather *gather)
+static void write_protect(struct pgm *pgm, const struct block *b, gpa_t base, struct gather *gather)
 {
 	const struct slat *s = &pgm->slat;
 	unsigned level;
 	uint64_t *table = slat_find(s, base, &level);
 
 	if (level) {
-		slat_drop_block(&pgm->slat, base, gather);
+		slat_drop_block(&pgm->slat, b->slot, base, gather);
 		return;
 	}
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
@@ -215,7 +215,7 @@ static void step_protect(struct pgm *pgm)
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	block_lock(c->block);
 	if (c->block->flags & BLOCK_COLLAPSING) {
-		write_protect(pgm, c->base, &gather);
+		write_protect(pgm, c->block, c->base, &gather);
 		gather_flush(&gather); /* also for what others took away just now */
 		memset(c->clean, 0xff, sizeof(c->clean));
 	}
@@ -278,7 +278,7 @@ static void step_unmap(struct pgm *pgm)
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	block_lock(c->block);
 	if (c->block->flags & BLOCK_COLLAPSING) {
-		slat_drop_block(&pgm->slat, c->base, &gather);
+		slat_drop_block(&pgm->slat, c->block->slot, c->base, &gather);
 		gather_flush(&gather);
 	}
 	block_unlock(c->block);
@@ -308,7 +308,7 @@ static enum status become_large(struct pgm *pgm, struct block *b, gpa_t base, hp
 		if (status != OK)
 			return status;
 	}
-	b->held = b->special = 0;
+	b->held = 0;
 	b->flags = 0;
 	block_set(b, BLOCK_LARGE, chunk);
 	/* Without a table for the leaf the next fault brings it. Nothing is replaced, so there's nothing to flush. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Single pages: what the tables may grant for a record, and how a page gets a frame of its own.
+ * Single pages: what the tables may grant for a record, and its names.
  */
 #include "pgm/internal.h"
 
@@ -15,24 +15,6 @@ unsigned page_rights_special(page_record r)
 	    !(r.bits & PAGE_READ_ONLY))
 		return ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE;
 	return ACCESS_READ | ACCESS_EXECUTE;
-}
-
-enum status page_allocate(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather)
-{
-	page_record *r = page_of(b, where);
-	enum status status;
-	hpa_t frame;
-
-	(void)gather;
-	status = handy_take(pgm, gpa(align_down(where.v, PAGE_SIZE)), &frame);
-	if (status != OK)
-		return status;
-	page_set(r, PAGE_ALLOCATED, frame);
-	r->bits |= PAGE_WRITTEN;
-	dirty_written(pgm, where);
-	b->held++;
-	COUNT(pgm, allocated);
-	return OK;
 }
 
 static const char *const state_names[PAGE_STATES] = { "zero", "allocated", "monitored", "shared", "ballooned" };

@@ -3,9 +3,9 @@
  * The records: what PGM knows of a 2 MiB block and of each 4 KiB page in it.
  *
  * A block is `untouched` (all its RAM reads as zero, nothing is held), `large` (one whole
- * private chunk) or `detailed` (512 page records in one table frame). The descriptor is 16
- * bytes, a page record 8; a machine that touches nothing costs 16 bytes per 2 MiB, and even
- * those come only when the 512 MiB around are first touched.
+ * private chunk) or `detailed` (512 page records in one table frame). The descriptor is 32
+ * bytes, a page record 8; a machine that touches nothing costs 32 bytes per 2 MiB, and even
+ * those come only when the 256 MiB around are first touched.
  *
  * Invariant: the records are the truth. A second-level table entry never grants more than
  * the record of its page allows, and both are changed under the block's lock (bit LOCK of word).
@@ -20,7 +20,7 @@ enum page_state {
 	PAGE_ZERO,      /* reads as zero, holds no frame */
 	PAGE_ALLOCATED, /* a private frame */
 	PAGE_MONITORED, /* private, write-protected until the next write */
-	PAGE_SHARED,    /* a frame shared with other pages, copy on write */
+	PAGE_SHARED,    /* of RAM: a frame shared with other pages, copy on write */
 	PAGE_BALLOONED, /* given back by the guest; reads as zero */
 	PAGE_STATES
 };
@@ -89,11 +89,17 @@ static inline hpa_t page_frame(page_record r)
 	return hpa((r.bits & BITS(PAGE_FRAME_BITS - 1, 0)) << PAGE_SHIFT);
 }
 
-static inline bool page_has_frame(page_record r)
+/* A frame that nobody else reads: a write needs no other one. */
+static inline bool page_is_private(page_record r)
 {
 	enum page_state state = page_get_state(r);
 
-	return state == PAGE_ALLOCATED || state == PAGE_MONITORED || state == PAGE_SHARED;
+	return state == PAGE_ALLOCATED || state == PAGE_MONITORED;
+}
+
+static inline bool page_has_frame(page_record r)
+{
+	return page_is_private(r) || page_get_state(r) == PAGE_SHARED;
 }
 
 /* Shows a frame that belongs to another page or to the host: not counted, not freed with this page. */
@@ -141,11 +147,16 @@ static inline void page_set_handler(page_record *r, enum page_handler handler)
 
 enum block_kind { BLOCK_UNTOUCHED, BLOCK_LARGE, BLOCK_DETAILED };
 
-/* word: 1:0 kind, 2 lock, 51:12 the chunk or the records' frame. */
+/*
+ * word: 1:0 kind, 2 lock, 51:12 the chunk or the records' frame.
+ * slot: the block's own entry of level 1 in the machine's second-level tables, once a fault has looked for it: so that
+ * no other walks the upper levels. It stands for as long as they do: till a reset or the machine's end. NULL: not known.
+ */
 struct block {
 	uint64_t word;
-	uint16_t held;    /* detailed: pages that hold a frame */
-	uint16_t special; /* detailed: pages with a handler, a pin, a monitor, a share or a balloon */
+	uint64_t *slot;
+	uint64_t shadows; /* of a nested guest's tables; none yet */
+	uint32_t held;    /* detailed: pages that hold a frame */
 	uint32_t flags;
 };
 
@@ -153,7 +164,7 @@ struct block {
 #define BLOCK_LOCKED BIT(2)
 #define BLOCK_ADDRESS BITS(51, 12)
 
-_Static_assert(sizeof(struct block) == 16, "a block descriptor is 16 bytes");
+_Static_assert(sizeof(struct block) == 32, "a block descriptor is 32 bytes");
 _Static_assert(((BLOCK_KIND_MASK | BLOCK_LOCKED) & BLOCK_ADDRESS) == 0, "block word fields overlap");
 
 static inline enum block_kind block_kind(const struct block *b)

@@ -91,7 +91,6 @@ static enum status make_pinnable(struct pgm *pgm, struct block *b, gpa_t page, b
 	page_record *r = page_of(b, page);
 	enum page_type type = page_get_type(*r);
 	enum page_handler handler = page_get_handler(*r);
-	enum status status;
 
 	if (type == PAGE_INVALID || type == PAGE_MMIO)
 		return BAD_ADDRESS;
@@ -99,14 +98,7 @@ static enum status make_pinnable(struct pgm *pgm, struct block *b, gpa_t page, b
 		return HANDLER;
 	if (write && type == PAGE_ROM)
 		return DENIED;
-	if (page_get_state(*r) == PAGE_BALLOONED || page_get_state(*r) == PAGE_SHARED)
-		return CONFLICT;
-	if (page_has_frame(*r))
-		return OK;
-	status = page_allocate(pgm, b, page, gather);
-	if (status == OK)
-		slat_drop_page(&pgm->slat, page, gather);
-	return status;
+	return page_get_state(*r) == PAGE_BALLOONED ? CONFLICT : page_own(pgm, b, page, gather);
 }
 
 /* What a write through the pin does to the record, and to the dirty log: at its begin and at its end. */

@@ -12,7 +12,7 @@
 #define BLOCKS_PER_GIB (GIB / BLOCK_SIZE)
 #define RWX (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE)
 
-_Static_assert(sizeof(struct block) * BLOCKS_PER_GIB == 2 * PAGE_SIZE, "a GiB is two directory pages");
+_Static_assert(sizeof(struct block) * BLOCKS_PER_GIB == 4 * PAGE_SIZE, "a GiB is four directory pages");
 
 /* The RAM at or above *where: moves it there if it lies in none. */
 static bool next_ram(struct pgm *pgm, uint64_t *where, struct pgm_range *range)
@@ -112,11 +112,8 @@ static enum status fill_pages(struct pgm *pgm, struct block *b, uint64_t first, 
 
 		if (page_has_frame(r) || page_get_type(r) != PAGE_RAM || page_get_state(r) == PAGE_BALLOONED)
 			continue;
-		status = page_allocate(pgm, b, gpa(a), gather);
-		if (status == OK) {
-			slat_drop_page(&pgm->slat, gpa(a), gather);
-			pgm->preallocation.pages++;
-		}
+		status = page_own(pgm, b, gpa(a), gather);
+		pgm->preallocation.pages += status == OK;
 	}
 	return status;
 }
@@ -126,10 +123,8 @@ static enum status fill_block(struct pgm *pgm, struct block *b, uint64_t first, 
 	bool plain = block_plain(pgm, gpa(first)) && pgm->config.large_pages && pgm->config.slat_2m;
 	enum status status;
 
-	if (block_kind(b) == BLOCK_UNTOUCHED && plain && block_make_large(pgm, b, gpa(first)) == OK) {
-		slat_drop_block(&pgm->slat, gpa(first), gather);
+	if (block_kind(b) == BLOCK_UNTOUCHED && plain && block_make_large(pgm, b, gpa(first), gather) == OK)
 		pgm->preallocation.pages += PAGES_PER_BLOCK;
-	}
 	if (block_kind(b) == BLOCK_LARGE)
 		return OK;
 	status = block_make_detailed(pgm, b, gpa(first), gather);

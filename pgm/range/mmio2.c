@@ -107,12 +107,13 @@ static void show_page(struct pgm *pgm, struct block *b, gpa_t where, const page_
 {
 	page_record *r = page_of(b, where);
 
+	slat_drop_page(&pgm->slat, b->slot, where, gather);
+	gather_settle(gather); /* of what was shown here before, another CPU may owe the flush */
 	r->bits = from->bits | (r->bits & PAGE_PINNED);
 	b->held++;
 	__atomic_fetch_sub(&pgm->beside_blocks, 1, __ATOMIC_RELAXED);
 	frame_assign(page_frame(*from), where);
 	dirty_written(pgm, where);
-	slat_drop_page(&pgm->slat, where, gather);
 }
 
 static void hide_page(struct pgm *pgm, struct block *b, gpa_t where, page_record *to, struct gather *gather)
@@ -126,7 +127,7 @@ static void hide_page(struct pgm *pgm, struct block *b, gpa_t where, page_record
 	page_set_type(r, PAGE_INVALID);
 	b->held--;
 	__atomic_fetch_add(&pgm->beside_blocks, 1, __ATOMIC_RELAXED);
-	slat_drop_page(&pgm->slat, where, gather);
+	slat_drop_page(&pgm->slat, b->slot, where, gather);
 	gather_flush(gather);
 }
 

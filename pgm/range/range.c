@@ -145,7 +145,7 @@ static void drop_mark_tables(struct pgm *pgm, const struct pgm_range *range, str
 			continue;
 		block_lock(b);
 		if (block_kind(b) == BLOCK_UNTOUCHED)
-			slat_drop_block(&pgm->slat, gpa(at), gather);
+			slat_drop_block(&pgm->slat, b->slot, gpa(at), gather);
 		block_unlock(b);
 	}
 }

@@ -63,13 +63,11 @@ static enum status clear_pages(struct pgm *pgm, struct block *b, uint64_t first,
 			status = BUSY;
 			continue;
 		}
-		slat_drop_page(&pgm->slat, gpa(a), gather);
+		slat_drop_page(&pgm->slat, b->slot, gpa(a), gather);
 		if (page_owns_frame(*r)) {
 			b->held--;
 			gather_frame(gather, page_frame(*r), ACCOUNT_BASE);
 		}
-		if (page_is_special(*r))
-			b->special--;
 		r->bits = 0;
 	}
 	return status;
@@ -83,7 +81,7 @@ static void drop_records(struct pgm *pgm, struct block *b, gpa_t base, struct ga
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
 		if (records[i].bits)
 			return;
-	slat_drop_block(&pgm->slat, base, gather);
+	slat_drop_block(&pgm->slat, b->slot, base, gather);
 	gather_frame(gather, block_address(b), ACCOUNT_TABLE);
 	block_set(b, BLOCK_UNTOUCHED, hpa(0));
 	b->flags = 0;
@@ -96,14 +94,14 @@ static enum status clear_block(struct pgm *pgm, struct block *b, uint64_t first,
 	enum status status = OK;
 
 	if (block_kind(b) == BLOCK_LARGE) { /* a large block lies in one range, so all of it goes */
-		slat_drop_block(&pgm->slat, base, gather);
+		slat_drop_block(&pgm->slat, b->slot, base, gather);
 		gather_block(gather, block_address(b));
 		block_set(b, BLOCK_UNTOUCHED, hpa(0));
 	} else if (block_kind(b) == BLOCK_DETAILED) {
 		status = clear_pages(pgm, b, first, end, gather);
 		drop_records(pgm, b, base, gather);
 	} else {
-		slat_drop_block(&pgm->slat, base, gather);
+		slat_drop_block(&pgm->slat, b->slot, base, gather);
 	}
 	return status;
 }
@@ -118,7 +116,7 @@ static enum status remove_block(struct pgm *pgm, bool *heavy)
 	struct gather gather;
 	enum status status;
 
-	if (!b) { /* nothing in this half GiB was ever touched, nor mapped */
+	if (!b) { /* nothing in these 256 MiB was ever touched, nor mapped */
 		m->cursor = min_u64(m->base + m->size, align_down(first, BIT(DIRECTORY_SHIFT)) + BIT(DIRECTORY_SHIFT));
 		return OK;
 	}

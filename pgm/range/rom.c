@@ -183,8 +183,8 @@ static void swap_copies(struct pgm *pgm, struct block *b, page_record *r, hpa_t 
 	*other = live;
 }
 
-static void protect_page(struct pgm *pgm, struct rom *rom, struct block *b, gpa_t where, enum rom_mode mode,
-			 struct gather *gather)
+/* The page's translation is gone, and settled. */
+static void protect_page(struct pgm *pgm, struct rom *rom, struct block *b, gpa_t where, enum rom_mode mode)
 {
 	uint64_t i = index_of(rom, where.v);
 	page_record *r = page_of(b, where);
@@ -195,9 +195,26 @@ static void protect_page(struct pgm *pgm, struct rom *rom, struct block *b, gpa_
 		swap_copies(pgm, b, r, &rom->other[i]);
 	mark(r, mode);
 	rom->mode[i] = (uint8_t)mode;
-	slat_drop_page(&pgm->slat, where, gather);
-	gather_flush(gather);
 	dirty_written(pgm, where); /* it may read as the other copy now */
+}
+
+/* Within one block, locked: one copy is out of everybody's sight before the other comes. */
+static enum status protect_block(struct pgm *pgm, struct rom *rom, uint64_t first, uint64_t end, enum rom_mode mode,
+				 struct gather *gather)
+{
+	struct block *b = block_find(pgm, gpa(first));
+	enum status status;
+
+	block_lock(b);
+	status = block_make_detailed(pgm, b, gpa(first), gather);
+	for (uint64_t a = first; a < end && status == OK; a += PAGE_SIZE)
+		if (rom->mode[index_of(rom, a)] != mode)
+			slat_drop_page(&pgm->slat, b->slot, gpa(a), gather);
+	gather_settle(gather);
+	for (uint64_t a = first; a < end && status == OK; a += PAGE_SIZE)
+		protect_page(pgm, rom, b, gpa(a), mode);
+	block_unlock(b);
+	return status;
 }
 
 static enum status protect_range(struct pgm *pgm, struct rom *rom, uint64_t first, uint64_t end, enum rom_mode mode)
@@ -206,14 +223,9 @@ static enum status protect_range(struct pgm *pgm, struct rom *rom, uint64_t firs
 	struct gather gather;
 
 	gather_begin(&gather, &pgm->flush, &pgm->account);
-	for (uint64_t a = first; a < end && status == OK; a += PAGE_SIZE) {
-		struct block *b = block_find(pgm, gpa(a));
-
-		block_lock(b);
-		status = block_make_detailed(pgm, b, gpa(a), &gather);
-		if (status == OK)
-			protect_page(pgm, rom, b, gpa(a), mode, &gather);
-		block_unlock(b);
+	for (uint64_t a = first, next; a < end && status == OK; a = next) {
+		next = min_u64(end, align_down(a, BLOCK_SIZE) + BLOCK_SIZE);
+		status = protect_block(pgm, rom, a, next, mode, &gather);
 	}
 	gather_finish(&gather);
 	return status;
@@ -266,16 +278,9 @@ hpa_t rom_other_copy(struct pgm *pgm, gpa_t where)
 static bool live_frame(struct pgm *pgm, struct block *b, gpa_t where, hpa_t *frame, struct gather *gather,
 		       enum status *status)
 {
-	page_record *r = page_of(b, where);
-
-	if (!page_has_frame(*r)) {
-		*status = page_allocate(pgm, b, where, gather);
-		if (*status != OK)
-			return false;
-		slat_drop_page(&pgm->slat, where, gather);
-	}
-	*frame = page_frame(*r);
-	return true;
+	*status = page_own(pgm, b, where, gather);
+	*frame = page_frame(*page_of(b, where));
+	return *status == OK;
 }
 
 bool rom_write_frame(struct pgm *pgm, struct block *b, gpa_t where, bool debugger, hpa_t *frame, struct gather *gather,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Marks for pure MMIO. A mark is made and taken away under its block's lock. Its maker looks for the handler
- * under that lock, and whoever removes a handler does so before it takes the marks away: so no
- * mark outlives its handler. The processor caches no misconfigured entry, so none needs a flush.
+ * under that lock, and whoever removes a handler does so before it takes the marks away, and looks at every block for that:
+ * so no mark outlives its handler. The processor caches no misconfigured entry, so none needs a flush.
  */
 #include "pgm/slat/misconfig.h"
 
@@ -57,9 +57,8 @@ static void install_locked(struct pgm *pgm, struct block *b, gpa_t where)
 		return;
 	if (needed && __atomic_load_n(&pgm->mark_tables, __ATOMIC_RELAXED) >= MARK_TABLES)
 		return;
-	if (slat_entry(&pgm->slat, where, 0, &entry) != OK)
+	if (slat_page_entry(&pgm->slat, &b->slot, where, &entry) != OK)
 		return; /* the slow way serves as well */
-	__atomic_store_n(&pgm->marked, true, __ATOMIC_RELEASE);
 	if (needed)
 		__atomic_fetch_add(&pgm->mark_tables, needed, __ATOMIC_RELAXED);
 	if (__atomic_compare_exchange_n(entry, &none, pgm->config.slat->misconfigured, false, __ATOMIC_RELEASE,
@@ -80,24 +79,21 @@ void misconfig_install(struct pgm *pgm, gpa_t where)
 }
 
 /* The marks of one block, from `first` to `last` within it; locked. */
-static void remove_in_block(struct pgm *pgm, uint64_t first, uint64_t last)
+static void remove_in_block(struct pgm *pgm, const struct block *b, uint64_t first, uint64_t last)
 {
-	for (uint64_t a = align_down(first, PAGE_SIZE); a <= last; a += PAGE_SIZE) {
-		unsigned level;
-		uint64_t *entry = slat_find(&pgm->slat, gpa(a), &level);
+	uint64_t *table = slat_table(&pgm->slat, b->slot, gpa(first));
+	unsigned from = first >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1), to = last >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1);
 
-		if (level)
-			return;
-		if (misconfig_is_mark(pgm, *entry))
-			__atomic_store_n(entry, 0, __ATOMIC_RELEASE);
-	}
+	for (unsigned i = from; table && i <= to; i++)
+		if (misconfig_is_mark(pgm, table[i]))
+			__atomic_store_n(&table[i], 0, __ATOMIC_RELEASE);
 }
 
 void misconfig_remove(struct pgm *pgm, uint64_t first, uint64_t last)
 {
 	uint64_t top = (pgm->directory_count << DIRECTORY_SHIFT) - 1, next;
 
-	if (!pgm->config.misconfig_exit || !__atomic_load_n(&pgm->marked, __ATOMIC_ACQUIRE))
+	if (!pgm->config.misconfig_exit)
 		return;
 	for (uint64_t a = first; a <= min_u64(last, top); a = next) {
 		struct block *b = block_find(pgm, gpa(a));
@@ -107,7 +103,7 @@ void misconfig_remove(struct pgm *pgm, uint64_t first, uint64_t last)
 			continue;
 		next = align_down(a, BLOCK_SIZE) + BLOCK_SIZE;
 		block_lock(b);
-		remove_in_block(pgm, a, min_u64(last, next - 1));
+		remove_in_block(pgm, b, a, min_u64(last, next - 1));
 		block_unlock(b);
 	}
 }

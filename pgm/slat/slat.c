@@ -105,6 +105,14 @@ enum status slat_entry(struct slat *slat, gpa_t where, unsigned level, uint64_t 
 	return OK;
 }
 
+/* Under the block's lock: nobody else links one there. */
+enum status slat_make_table(struct slat *slat, uint64_t *slot)
+{
+	uint64_t seen;
+
+	return table_link(slat, slot, &seen);
+}
+
 uint64_t *slat_find(const struct slat *slat, gpa_t where, unsigned *level)
 {
 	const struct pt_format *f = slat->format;
@@ -162,21 +170,23 @@ void slat_set(const struct slat *slat, uint64_t *entry, uint64_t value, struct g
 		return;
 	leaf_leaves(slat, old, f->dirty);
 	lost = (old & ~value & (f->present | f->read | f->write | f->execute)) | (value & ~old & f->no_execute);
-	if (((old ^ value) & f->address) || lost)
+	if (lost)
 		gather_flush(gather);
+	/* Break before make (gather.h). A mark of MMIO translates nothing. */
+	panic_unless(!((old ^ value) & f->address) || !(value & f->present) || old == f->misconfigured);
 }
 
 /* A 1 GiB leaf goes whole, unless another block's owner has split it meanwhile: the other blocks come back from faults. */
 static void huge_drop(uint64_t *slot, uint64_t leaf, struct gather *gather)
 {
-	if (__atomic_compare_exchange_n(slot, &leaf, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
-		gather_flush(gather);
+	gather_flush(gather); /* first: the other blocks' owners don't wait for our lock */
+	(void)__atomic_compare_exchange_n(slot, &leaf, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
-void slat_drop_page(struct slat *slat, gpa_t where, struct gather *gather)
+void slat_drop_page(struct slat *slat, uint64_t *slot, gpa_t where, struct gather *gather)
 {
 	unsigned level;
-	uint64_t *entry = slat_find(slat, where, &level), value = __atomic_load_n(entry, __ATOMIC_ACQUIRE);
+	uint64_t *entry = slat_find_in(slat, slot, where, &level), value = __atomic_load_n(entry, __ATOMIC_ACQUIRE);
 
 	/* Above level 1 another block's owner may just link a table here, or split a 1 GiB leaf: that isn't ours to drop. */
 	if (!slat_present(slat, value) || !pt_is_leaf(slat->format, level, value))
@@ -203,8 +213,7 @@ static uint64_t *entry_at(const struct slat *slat, gpa_t where, unsigned level)
 	return &table[index_of(level, where)];
 }
 
-/* The level-1 entry if there is one. */
-static uint64_t *block_entry(const struct slat *slat, gpa_t where)
+uint64_t *slat_block_entry(const struct slat *slat, gpa_t where)
 {
 	return entry_at(slat, where, 1);
 }
@@ -254,9 +263,9 @@ enum status slat_split_huge(struct slat *slat, gpa_t where, struct gather *gathe
 	return OK;
 }
 
-uint64_t *slat_table(const struct slat *slat, gpa_t where)
+uint64_t *slat_table(const struct slat *slat, uint64_t *slot, gpa_t where)
 {
-	uint64_t *entry = block_entry(slat, where);
+	uint64_t *entry = slot ? slot : slat_block_entry(slat, where);
 
 	if (!entry || !slat_present(slat, *entry) || pt_is_leaf(slat->format, 1, *entry))
 		return NULL;
@@ -275,18 +284,18 @@ static void table_unlink(struct slat *slat, uint64_t entry, struct gather *gathe
 	__atomic_fetch_sub(&slat->tables, 1, __ATOMIC_RELAXED);
 }
 
-void slat_drop_block(struct slat *slat, gpa_t where, struct gather *gather)
+void slat_drop_block(struct slat *slat, uint64_t *slot, gpa_t where, struct gather *gather)
 {
-	uint64_t *entry = block_entry(slat, where);
-	uint64_t *slot, old;
+	uint64_t *huge, old;
 
-	if (huge_leaf(slat, where, &slot, &old)) {
-		huge_drop(slot, old, gather);
-		entry = block_entry(slat, where);
+	if (unlikely(!slot)) {
+		if (huge_leaf(slat, where, &huge, &old))
+			huge_drop(huge, old, gather);
+		slot = slat_block_entry(slat, where);
 	}
-	if (!entry)
+	if (!slot || !__atomic_load_n(slot, __ATOMIC_RELAXED))
 		return;
-	old = __atomic_exchange_n(entry, 0, __ATOMIC_ACQ_REL);
+	old = __atomic_exchange_n(slot, 0, __ATOMIC_ACQ_REL);
 	if (!slat_present(slat, old))
 		return;
 	if (pt_is_leaf(slat->format, 1, old))
@@ -303,7 +312,7 @@ enum status slat_split_prepare(struct slat *slat, gpa_t where, struct gather *ga
 	*table = HPA_NONE;
 	if (status != OK)
 		return status;
-	entry = block_entry(slat, where);
+	entry = slat_block_entry(slat, where);
 	if (!entry || !slat_present(slat, *entry) || !pt_is_leaf(slat->format, 1, *entry))
 		return OK;
 	return table_alloc(slat->account, table);
@@ -317,7 +326,7 @@ void slat_split_commit(struct slat *slat, gpa_t where, hpa_t frame, struct gathe
 	if (hpa_is_none(frame))
 		return;
 	/* The block is locked since prepare saw its leaf: nobody else can have taken that away. */
-	entry = block_entry(slat, where);
+	entry = slat_block_entry(slat, where);
 	panic_unless(entry != NULL);
 	old = *entry;
 	panic_unless(slat_present(slat, old) && pt_is_leaf(f, 1, old));

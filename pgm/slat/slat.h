@@ -12,6 +12,7 @@
 
 #include "arch/x86_64/pt_format.h"
 #include "mm/gather.h"
+#include "mm/map.h"
 
 struct slat {
 	const struct pt_format *format;
@@ -51,6 +52,38 @@ enum status slat_entry(struct slat *slat, gpa_t where, unsigned level, uint64_t 
 /* The lowest entry that exists for `where`, and its level. Never NULL. */
 uint64_t *slat_find(const struct slat *slat, gpa_t where, unsigned *level);
 
+/*
+ * What follows with a `slot` is done from the block's own level-1 entry on, without a walk of the levels above, if the caller
+ * knows it: struct block keeps it. NULL: it is looked for, and a 1 GiB leaf above it too. The block is locked.
+ */
+static inline uint64_t *slat_find_in(const struct slat *slat, uint64_t *slot, gpa_t where, unsigned *level)
+{
+	const struct pt_format *f = slat->format;
+	uint64_t value;
+
+	if (unlikely(!slot))
+		return slat_find(slat, where, level);
+	value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
+	*level = !(value & f->present) || (value & f->large);
+	if (*level)
+		return slot;
+	return (uint64_t *)direct_pointer(hpa(value & f->address)) + (where.v >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1));
+}
+/* slat_entry() of level 0. *slot: known or NULL; known afterwards, unless it fails. */
+enum status slat_make_table(struct slat *slat, uint64_t *slot) must_check;
+static inline enum status slat_page_entry(struct slat *slat, uint64_t **slot, gpa_t where, uint64_t **entry)
+{
+	enum status status = likely(*slot != NULL) ? OK : slat_entry(slat, where, 1, slot);
+	unsigned level;
+
+	if (status == OK && unlikely(!(__atomic_load_n(*slot, __ATOMIC_RELAXED) & slat->format->present)))
+		status = slat_make_table(slat, *slot);
+	if (unlikely(status != OK))
+		return status;
+	*entry = slat_find_in(slat, *slot, where, &level);
+	return likely(!level) ? OK : CONFLICT;
+}
+
 /* A 1 GiB leaf where nothing is mapped yet. CONFLICT: something is. NO_MEMORY, OVER_QUOTA. */
 enum status slat_map_huge(struct slat *slat, gpa_t where, uint64_t leaf) must_check;
 /* The 1 GiB leaf around `where`, if there is one → 512 leaves of 2 MiB that translate exactly as it did. NO_MEMORY leaves it. */
@@ -58,12 +91,12 @@ enum status slat_split_huge(struct slat *slat, gpa_t where, struct gather *gathe
 /* Gives back a table that was allocated but never linked. */
 void slat_free_unused(struct slat *slat, hpa_t table);
 
-/* Puts a leaf in; asks for a flush when a present translation changes its frame or loses a right. */
+/* Puts a leaf in; asks for a flush when a present translation goes or loses a right. It never changes its frame: see gather.h. */
 void slat_set(const struct slat *slat, uint64_t *entry, uint64_t value, struct gather *gather);
 /* Removes what is mapped at one 4 KiB page (a 2 MiB leaf around it goes whole). */
-void slat_drop_page(struct slat *slat, gpa_t where, struct gather *gather);
+void slat_drop_page(struct slat *slat, uint64_t *slot, gpa_t where, struct gather *gather);
 /* Removes all that is mapped in the 2 MiB block, its level-0 table included; a 1 GiB leaf around it goes whole. */
-void slat_drop_block(struct slat *slat, gpa_t where, struct gather *gather);
+void slat_drop_block(struct slat *slat, uint64_t *slot, gpa_t where, struct gather *gather);
 /* 2 MiB leaf → table of 512 leaves that translate exactly as it did. NO_MEMORY leaves it. No leaf there: OK. */
 enum status slat_split_block(struct slat *slat, gpa_t where, struct gather *gather) must_check;
 /*
@@ -74,8 +107,10 @@ enum status slat_split_block(struct slat *slat, gpa_t where, struct gather *gath
 enum status slat_split_prepare(struct slat *slat, gpa_t where, struct gather *gather, hpa_t *table) must_check;
 void slat_split_commit(struct slat *slat, gpa_t where, hpa_t table, struct gather *gather);
 
+/* The entry of level 1 if its table is there, or NULL. */
+uint64_t *slat_block_entry(const struct slat *slat, gpa_t where);
 /* The 512 leaves of a 2 MiB block; NULL: there's no table of them. */
-uint64_t *slat_table(const struct slat *slat, gpa_t where);
+uint64_t *slat_table(const struct slat *slat, uint64_t *slot, gpa_t where);
 
 /* What a present leaf grants, as ACCESS_*, and where it points. */
 unsigned slat_rights(const struct slat *slat, uint64_t entry);

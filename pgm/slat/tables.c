@@ -67,7 +67,7 @@ static void count_block(struct pgm *pgm, struct block *b, gpa_t base, struct pgm
 
 	block_lock(b);
 	info->record_frames += block_kind(b) == BLOCK_DETAILED;
-	entries = slat_table(&pgm->slat, base);
+	entries = slat_table(&pgm->slat, b->slot, base);
 	info->tables[0] += entries != NULL;
 	for (unsigned i = 0; entries && i < PAGES_PER_BLOCK; i++) {
 		info->leaves[0] += entries[i] != 0;
@@ -76,7 +76,7 @@ static void count_block(struct pgm *pgm, struct block *b, gpa_t base, struct pgm
 	block_unlock(b);
 }
 
-/* Calls visit for each block that has a descriptor, and after each 512 MiB of them `pause`. */
+/* Calls visit for each block that has a descriptor, and after each 256 MiB of them `pause`. */
 static void for_blocks(struct pgm *pgm, void (*visit)(struct pgm *, struct block *, gpa_t, void *),
 		       void (*pause)(void *), void *context)
 {
@@ -111,7 +111,7 @@ void pgm_tables_describe(struct pgm *pgm, struct pgm_tables_info *info)
 static void visit_drop(struct pgm *pgm, struct block *b, gpa_t base, void *context)
 {
 	block_lock(b);
-	slat_drop_block(&pgm->slat, base, context);
+	slat_drop_block(&pgm->slat, b->slot, base, context);
 	block_unlock(b);
 }
 

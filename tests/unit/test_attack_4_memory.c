@@ -60,6 +60,9 @@ static void unmap_all(void)
 {
 	struct gather gather;
 
+	for (unsigned i = 0; i < PLACES; i++)
+		if (block_find(pgm, gpa(places[i])))
+			block_find(pgm, gpa(places[i]))->slot = NULL;
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	assert_int_equal(slat_clear_step(&pgm->slat, &gather), OK);
 	gather_finish(&gather);

@@ -165,6 +165,7 @@ static void test_shared(void **state)
 	assert_int_equal(frame_alloc(account, ACCOUNT_BASE, gpa(0), &frame), OK);
 	account->allocated[ACCOUNT_BASE] += 2;
 	account->private_pages += 2;
+	account->shared_pages = 3;
 	record_store(frame_slot(frame), record_shared(3));
 	chunks.shared_frames = 1;
 	for (unsigned left = 3; left-- > 0;) {

@@ -55,12 +55,10 @@ static void flip_mark(unsigned i)
 static void record_mark(void)
 {
 	flip_mark(1);
-	detailed->special ^= 1;
 }
 static void record_no_handler(void)
 {
 	flip_mark(9);
-	detailed->special ^= 3;
 }
 static void record_unknown(void)
 {
@@ -70,9 +68,9 @@ static void count_held(void)
 {
 	detailed->held ^= 1;
 }
-static void count_special(void)
+static void block_slot(void)
 {
-	detailed->special ^= 2;
+	detailed->slot = (uint64_t *)((uint64_t)detailed->slot ^ 8);
 }
 static void count_base(void)
 {
@@ -291,7 +289,7 @@ static void run(const struct pt_format *format)
 	} damages[] = {
 		DAMAGE(record_frame),     DAMAGE(damage_state),      DAMAGE(record_zero),    DAMAGE(record_type),
 		DAMAGE(record_mark),      DAMAGE(record_no_handler), DAMAGE(record_unknown), DAMAGE(count_held),
-		DAMAGE(count_special),    DAMAGE(count_base),        DAMAGE(count_tables),   DAMAGE(count_handy),
+		DAMAGE(block_slot),       DAMAGE(count_base),        DAMAGE(count_tables),   DAMAGE(count_handy),
 		DAMAGE(entry_right),      DAMAGE(entry_frame),       DAMAGE(entry_type),     DAMAGE(entry_reserved),
 		DAMAGE(entry_handler),    DAMAGE(entry_large),       DAMAGE(entry_zero),     DAMAGE(entry_nowhere),
 		DAMAGE(large_chunk),      DAMAGE(large_kind),        DAMAGE(large_lost),     DAMAGE(entry_untouched),

@@ -395,9 +395,9 @@ static void *run_disturber(void *argument)
 		gather_begin(&gather, &machine->flush, &machine->account);
 		block_lock(b);
 		if (kind)
-			slat_drop_page(&machine->slat, address_of(page), &gather);
+			slat_drop_page(&machine->slat, NULL, address_of(page), &gather);
 		else
-			slat_drop_block(&machine->slat, address_of(page), &gather);
+			slat_drop_block(&machine->slat, NULL, address_of(page), &gather);
 		block_unlock(b);
 		gather_finish(&gather);
 	}
@@ -486,7 +486,7 @@ static void test_attack8_translations_and_entries(void **state)
 		b = block_find(machine, address_of(page));
 		gather_begin(&gather, &machine->flush, &machine->account);
 		block_lock(b);
-		slat_drop_page(&machine->slat, address_of(page), &gather);
+		slat_drop_page(&machine->slat, NULL, address_of(page), &gather);
 		block_unlock(b);
 		gather_finish(&gather);
 		read_all();

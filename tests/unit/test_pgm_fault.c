@@ -207,7 +207,7 @@ static void test_free_after_flush(void **state)
 	assert_int_equal(block_get(watched, gpa(WHERE), &b), OK);
 	gather_begin(&g, &watched->flush, &watched->account);
 	block_lock(b);
-	slat_drop_block(&watched->slat, gpa(WHERE), &g);
+	slat_drop_block(&watched->slat, NULL, gpa(WHERE), &g);
 	block_unlock(b);
 	at_flush = see_flush;
 	gather_finish(&g);

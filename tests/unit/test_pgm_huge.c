@@ -114,7 +114,7 @@ static void test_huge_drop(void **state)
 	assert_int_equal(granted(pgm, GIB, &first), RWX);
 	flushes = 0;
 	gather_begin(&gather, &pgm->flush, &pgm->account);
-	slat_drop_block(&pgm->slat, gpa(GIB + 3 * BLOCK_SIZE), &gather);
+	slat_drop_block(&pgm->slat, NULL, gpa(GIB + 3 * BLOCK_SIZE), &gather);
 	gather_finish(&gather);
 	assert_int_equal(flushes, 1);
 	assert_int_equal(granted(pgm, GIB, NULL), 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
 /*
- * What is kept about memory, in bytes: at most 16 in pgm per 2 MiB that is untouched or large; pgm and mm together (tables
+ * What is kept about memory, in bytes: at most 32 in pgm per 2 MiB that is untouched or large; pgm and mm together (tables
  * apart) at most 0.01 % of such memory, and at most 0.4 % of memory that was touched in pages of 4 KiB.
  */
 #include "common/pgm_world.h"
@@ -35,7 +35,7 @@ static void test_untouched(void **state)
 		assert_int_equal(granted(pgm, a, &before), RX);
 	}
 	pgm_usage(pgm, &usage);
-	assert_int_equal(usage.record_bytes, 64 * GIB / BLOCK_SIZE * 16);
+	assert_int_equal(usage.record_bytes, 64 * GIB / BLOCK_SIZE * 32);
 	assert_true(usage.record_bytes * 10000 <= 64 * GIB);
 	assert_int_equal(usage.private_pages, 0);
 	end_pgm(pgm);
@@ -53,7 +53,7 @@ static void test_large(void **state)
 		assert_int_equal(pgm_fault(pgm, gpa(a), ACCESS_WRITE), PGM_RESUME);
 	pgm_usage(pgm, &usage);
 	assert_int_equal(usage.large_blocks, BLOCKS);
-	assert_true(usage.record_bytes <= RAM / BLOCK_SIZE * 16);
+	assert_true(usage.record_bytes <= RAM / BLOCK_SIZE * 32);
 	assert_true(record_bytes(pgm, before) * 10000 <= RAM - BEGIN);
 	print_message("large: %llu bytes of records for %llu MiB\n", (unsigned long long)record_bytes(pgm, before),
 		      (unsigned long long)((RAM - BEGIN) / MIB));

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How a page gets a frame of its own: page_own(), for everybody who writes, maps or pins one. Break before make: the zeros
+ * or the shared frame that processors see are taken away and flushed before the new frame appears, or two of them could
+ * see different pages at one address, an older value after a newer one.
+ */
+#include <string.h>
+
+#include "pgm/internal.h"
+
+static void copy_frame(hpa_t to, hpa_t from)
+{
+	void *target = frame_map(to), *source = frame_map(from);
+
+	memcpy(target, source, PAGE_SIZE);
+	frame_unmap(source);
+	frame_unmap(target);
+}
+
+enum status page_own_slow(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather)
+{
+	page_record *r = page_of(b, where);
+	bool shared = page_get_state(*r) == PAGE_SHARED;
+	hpa_t frame;
+	enum status status = handy_take(pgm, gpa(align_down(where.v, PAGE_SIZE)), &frame);
+
+	if (status != OK)
+		return status;
+	slat_drop_page(&pgm->slat, b->slot, where, gather);
+	if (shared) {
+		copy_frame(frame, page_frame(*r));
+		gather_frame(gather, page_frame(*r), ACCOUNT_BASE);
+	} else {
+		b->held++;
+		COUNT(pgm, allocated);
+	}
+	gather_settle(gather);
+	page_set(r, PAGE_ALLOCATED, frame);
+	r->bits |= PAGE_WRITTEN;
+	dirty_written(pgm, where);
+	return OK;
+}
