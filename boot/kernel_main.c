@@ -293,13 +293,13 @@ static void open_mm(void)
 }
 
 /* From here on guests' memory is out of reach; before there is any, and before other processors run. */
-static void open_mapping(void)
+static void open_mapping(const struct boot_info *info)
 {
 	struct chunk_map_totals totals;
 
 	if (config->host.mapping != MAPPING_SECRET_FREE)
 		return;
-	if (secret_free_start((unsigned)config->host.max_mapped_chunks) != OK)
+	if (secret_free_start((unsigned)config->host.max_mapped_chunks, smp_count(info)) != OK)
 		refuse("memory for the chunk map", "give the machine more memory, or lower max_mapped_chunks");
 	chunk_map_totals(&totals);
 	log_line("memory: guests' is not mapped in the hypervisor, but for %llu chunks of 2 MiB at a time",
@@ -331,7 +331,7 @@ _Noreturn void kernel_main(struct boot_info *boot)
 		arch_refuse();
 	open_mm();
 	read_config(info);
-	open_mapping();
+	open_mapping(info);
 	open_processors(info);
 	hand_over_files(info);
 	if (machines_create(config) != OK)

@@ -78,6 +78,7 @@ static bool take_gib(struct chunk *first, owner_t owner, gpa_t where)
 	}
 	for (unsigned i = 0; i < CHUNKS_PER_GIB; i++) {
 		chunk_unlist(&first[i]);
+		chunk_leave_windows(&first[i]);
 		make_large(&first[i], owner, (where.v + i * BLOCK_SIZE) >> PAGE_SHIFT);
 	}
 	return true;

@@ -231,6 +231,7 @@ struct chunk *chunk_take_free(bool prefer_zero)
 
 			if (chunk) {
 				chunk_unlist(chunk);
+				chunk_leave_windows(chunk);
 				return chunk;
 			}
 		}

@@ -49,8 +49,9 @@ struct chunk {
 	uint16_t dirty_head; /* free frames that aren't */
 	uint16_t dirty;      /* how many of these; split, kernel */
 	uint8_t kind, set, bucket;
-	uint8_t node; /* NUMA node; 0 until SRAT is read */
-	bool busy;    /* being set up or cleared by one CPU: stands in no set */
+	uint8_t node;     /* NUMA node; 0 until SRAT is read */
+	uint16_t windows; /* atomic: CPUs whose window has it (chunk_map.c) */
+	bool busy;        /* being set up or cleared by one CPU: stands in no set */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct chunk) == 64, "a chunk record is 64 bytes");
@@ -117,6 +118,15 @@ void chunk_unlist(struct chunk *chunk);
 void chunk_set_kind(struct chunk *chunk, enum chunk_kind kind);
 /* secret_free.c: may it stand in the direct map in mode secret-free? */
 bool chunk_in_direct(const struct chunk *chunk);
+/*
+ * It gets another owner and nobody uses any of it: no CPU's window has it on return. Where someone cleared it, a CPU that serves
+ * another machine may have had it.
+ */
+static inline void chunk_leave_windows(const struct chunk *chunk)
+{
+	if (unlikely(secret_free))
+		chunk_map_drop(chunk_frame(chunk, 0));
+}
 /* Fullest chunk of a set, or NULL. */
 struct chunk *chunk_fullest(enum chunk_set set);
 /* Any one free chunk, taken out of its set; NULL when there is none. A spare is given up for it. */

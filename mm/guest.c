@@ -22,6 +22,8 @@ static struct chunk *adopt(struct account *account)
 
 	if (chunk && account->owner != OWNER_HOST) {
 		chunk_unlist(chunk);
+		if (chunk->free == PAGES_PER_BLOCK)
+			chunk_leave_windows(chunk);
 		chunk->owner = account->owner;
 		chunk_relist(chunk);
 	}

@@ -35,6 +35,9 @@ static void put_chunk_back(struct chunk *chunk, unsigned cleared)
 {
 	lock_acquire(&chunk_lock);
 	chunk->cleared += (uint16_t)cleared;
+	/* Not before: who clears the next frame would map it again. */
+	if (chunk->cleared == PAGES_PER_BLOCK)
+		chunk_leave_windows(chunk);
 	chunk->busy = false;
 	chunk_relist(chunk);
 	__atomic_fetch_sub(&chunks.busy_free, 1, __ATOMIC_RELAXED);

@@ -21,7 +21,7 @@ bool chunk_in_direct(const struct chunk *chunk)
 	}
 }
 
-enum status secret_free_start(unsigned max_mapped_chunks)
+enum status secret_free_start(unsigned max_mapped_chunks, unsigned cpus)
 {
 	enum status status = OK;
 
@@ -30,7 +30,7 @@ enum status secret_free_start(unsigned max_mapped_chunks)
 			status = direct_prepare(chunk_frame(&chunks.table[i], 0));
 	if (status != OK)
 		return status;
-	chunk_map_bound(max_mapped_chunks);
+	chunk_map_bound(max_mapped_chunks, cpus);
 	status = chunk_map_open();
 	if (status != OK)
 		return status;

@@ -12,10 +12,10 @@
 #include "lib/status.h"
 
 /*
- * Turns the mode on, with this many chunks mapped at most on all CPUs: takes all other chunks out of the direct map. Once,
+ * Turns the mode on, with this many chunks mapped at most on so many CPUs: takes all other chunks out of the direct map. Once,
  * on the boot CPU while it is the only one; each other CPU calls chunk_map_open() before its first frame_map(). NO_MEMORY: as before.
  */
-enum status secret_free_start(unsigned max_mapped_chunks) must_check;
+enum status secret_free_start(unsigned max_mapped_chunks, unsigned cpus) must_check;
 
 /*
  * Walks the host's own tables for a chunk that stands where it mustn't: part of frame_check(), whose way of telling it

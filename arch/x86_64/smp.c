@@ -125,6 +125,23 @@ static void add_cpu(void *context, uint32_t apic_id)
 
 #define MP_USABLE 6u /* enabled and healthy */
 
+static void count_one(void *context, uint32_t apic_id)
+{
+	(void)apic_id;
+	++*(unsigned *)context;
+}
+
+unsigned smp_count(const struct boot_info *info)
+{
+	unsigned count = info->cpu_count;
+
+	if (count <= 1) {
+		count = 0;
+		acpi_each_processor(count_one, &count);
+	}
+	return count <= 1 ? 1 : count < MAX_CPUS ? count : MAX_CPUS;
+}
+
 static void list_cpus(const struct boot_info *info)
 {
 	if (info->cpu_count <= 1) {

@@ -25,6 +25,9 @@ hpa_t smp_find_trampoline(const struct boot_info *info);
  */
 void smp_set_trampoline(hpa_t where);
 
+/* How many CPUs the firmware names, as far as they can be used; at least 1. After arch_platform(). */
+unsigned smp_count(const struct boot_info *info);
+
 /*
  * Starts every CPU that the firmware names (MP services' list, else the MADT) and waits until each has called
  * ap_main or is

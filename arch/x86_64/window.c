@@ -58,12 +58,24 @@ uint8_t *window_open(unsigned slots)
 	return (uint8_t *)WINDOW_BASE;
 }
 
+static void set_entry(const struct cpu *cpu, unsigned slot, uint64_t entry)
+{
+	__atomic_store_n(&table_of(cpu->window[slot / 512])[slot % 512], entry, __ATOMIC_SEQ_CST);
+}
+
 void window_set(unsigned slot, hpa_t block)
 {
-	uint64_t *entry = &table_of(this_cpu()->window[slot / 512])[slot % 512];
-
-	*entry = hpa_is_none(block) ? 0 : block.v | LEAF_2M;
+	set_entry(this_cpu(), slot, block.v | LEAF_2M);
 	invlpg(WINDOW_BASE + slot * BLOCK_SIZE);
+}
+
+void window_clear(unsigned cpu, unsigned slot)
+{
+	set_entry(cpu_record(cpu), slot, 0);
+	if (cpu == cpu_index())
+		invlpg(WINDOW_BASE + slot * BLOCK_SIZE);
+	else
+		shootdown();
 }
 
 enum status direct_prepare(hpa_t block)

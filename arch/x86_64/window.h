@@ -18,8 +18,13 @@
  * 2 MiB. Returns where the window begins; NULL: no memory for tables. Once per CPU, no lock held.
  */
 uint8_t *window_open(unsigned slots);
-/* What stands in a slot of the calling CPU's window from now on; HPA_NONE: nothing. */
+/* What stands in a slot of the calling CPU's window from now on. */
 void window_set(unsigned slot, hpa_t block);
+/*
+ * Empties a slot of any CPU's window: on return no CPU can reach there what stood in it, which waits for that CPU if it's another one.
+ * Any lock may be held: it answers by NMI. The caller orders calls for one window.
+ */
+void window_clear(unsigned cpu, unsigned slot);
 
 /* The block's leaf in the direct map becomes one of its own; needed once before direct_set(). NO_MEMORY. No lock held. */
 enum status direct_prepare(hpa_t block) must_check;

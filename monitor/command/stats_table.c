@@ -75,10 +75,10 @@ const struct stats_row stats_rows[] = {
 	MAP(most, "/PGM/ChunkMap/cMax", "chunks", "the most that may be"),
 	MAP(maps, "/PGM/ChunkMap/Mapped", "count", "chunks mapped so far"),
 	MAP(unmaps, "/PGM/ChunkMap/Unmapped", "count", "chunks unmapped so far"),
-	MAP(hits, "/PGM/ChunkMap/TlbHits", "count", "found in the lookaside table"),
+	MAP(hits, "/PGM/ChunkMap/TlbHits", "count", "found in the chunk's own slot"),
 	MAP(misses, "/PGM/ChunkMap/TlbMisses", "count", "not found there"),
 	MAP(finds, "/PGM/ChunkMap/Find", "count", "of these, mapped already"),
-	MAP(aging, "/PGM/ChunkMap/Aging", "count", "oldest chunks that were spared, being in use or used since"),
+	MAP(aging, "/PGM/ChunkMap/Aging", "count", "chunks in use that were spared when room was made"),
 	MAP(map_ticks, "/PGM/ChunkMap/Map", "ticks", "time stamp counter, spent on mapping"),
 	MAP(unmap_ticks, "/PGM/ChunkMap/Unmap", "ticks", "time stamp counter, spent on unmapping"),
 

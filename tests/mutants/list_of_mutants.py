@@ -39,6 +39,12 @@ MUTANTS = [
     Mutant("promised-tables-given-away", "mm/chunk.c", "if (chunks.kernel_promised <= at_hand)", "if (true)",
            "test_mm_account:test_many_machines"),
 
+    Mutant("chunk-stays-in-windows", "mm/chunk.c", "chunk_leave_windows(chunk);", "", "test_mm_chunk_map:test_chunk_changes_owner"),
+    Mutant("cleared-chunk-stays-in-window", "mm/prezero.c", "chunk_leave_windows(chunk);", ";",
+           "test_mm_chunk_map:test_cleared_chunk"),
+    Mutant("spare-stays-in-windows", "mm/guest.c", "chunk_leave_windows(chunk);", ";",
+           "test_mm_chunk_map:test_spare_changes_owner"),
+
     Mutant("freed-under-a-running-guest", "mm/gather.c", "uint64_t pages[ACCOUNT_KINDS] = { 0 };\n\n\tflush(gather);",
            "uint64_t pages[ACCOUNT_KINDS] = { 0 };", "test_pgm_stale:test_attack3_free_before_flush"),
 

@@ -318,7 +318,7 @@ static const struct sweep_world sweep_pgm = { sweep_start, sweep_look, sweep_scr
 QUIET int sweep_setup(void **state)
 {
 	pgm_world_start(96 * MIB);
-	chunk_map_strict = false; /* all of memory is read after each failure: mapping each frame anew takes minutes */
+	chunk_map_strict = 0; /* all of memory is read after each failure: mapping each frame anew takes minutes */
 	return 0;
 }
 

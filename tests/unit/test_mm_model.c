@@ -9,6 +9,7 @@
  */
 #include <sys/wait.h>
 
+#define WORLD_STRICT 17u
 #include "test_mm_world.h"
 
 #define WORLD (24 * MIB)

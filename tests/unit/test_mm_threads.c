@@ -8,6 +8,7 @@
  */
 #include <pthread.h>
 
+#define WORLD_STRICT 17u
 #include "test_mm_world.h"
 
 #define WORLD (32 * MIB)

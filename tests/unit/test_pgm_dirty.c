@@ -7,6 +7,7 @@
  */
 #include <pthread.h>
 
+#define WORLD_STRICT 17u
 #include "dirty_world.h"
 
 #define WORDS (PAGES / 64)

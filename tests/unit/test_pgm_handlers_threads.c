@@ -8,6 +8,7 @@
  */
 #include <pthread.h>
 
+#define WORLD_STRICT 17u
 #include "test_pgm_handler_world.h"
 
 extern __thread unsigned test_cpu;

@@ -5,6 +5,7 @@
  * of the guest's bytes. The guest's processor keeps every translation it ever used until a flush: so a frame that is
  * freed, moved or made read-only without one shows as a wrong byte. Frames are poisoned as they are freed.
  */
+#define WORLD_STRICT 17u
 #include "common/pgm_world.h"
 
 #define WORLD (64 * MIB)

@@ -4,6 +4,7 @@
  * What is kept about memory, in bytes: at most 32 in pgm per 2 MiB that is untouched or large; pgm and mm together (tables
  * apart) at most 0.01 % of such memory, and at most 0.4 % of memory that was touched in pages of 4 KiB.
  */
+#define WORLD_STRICT 17u
 #include "common/pgm_world.h"
 
 #define RAM (512 * MIB)

@@ -9,6 +9,7 @@
  */
 #include <sys/wait.h>
 
+#define WORLD_STRICT 17u
 #include "common/pgm_world.h"
 
 #define RAM (24 * MIB)

@@ -4,6 +4,7 @@
  * Reset: what reads as zero, what is kept, what is given back, and that a step is bounded. Then many lives of one
  * machine, after which mm holds exactly what it held before the first.
  */
+#define WORLD_STRICT 17u
 #include "test_pgm_machine.h"
 
 #define ROOM (48 * MIB)

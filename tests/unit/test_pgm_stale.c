@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#define WORLD_STRICT 17u
 #include "common/pgm_world.h"
 
 #define VCPUS 2u

@@ -5,6 +5,7 @@
  * every entry. The walker itself is compiled in here, so that an entry can be changed right between its reading and its
  * accessed bit.
  */
+#define WORLD_STRICT 17u
 #include "common/pgm_world.h"
 
 static enum status racing_exchange(struct pgm *pgm, gpa_t where, uint64_t expected, uint64_t desired, unsigned size,

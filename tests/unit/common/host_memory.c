@@ -141,15 +141,16 @@ uint8_t *window_open(unsigned slots)
 
 void window_set(unsigned slot, hpa_t block)
 {
-	uint8_t *at = windows[cpu_index()].at + slot * BLOCK_SIZE;
-
 	windows[cpu_index()].blocks[slot] = block;
-	if (hpa_is_none(block))
-		must(mmap(at, BLOCK_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) !=
-			     MAP_FAILED,
-		     "mmap");
-	else
-		place(at, block.v, BLOCK_SIZE);
+	place(windows[cpu_index()].at + slot * BLOCK_SIZE, block.v, BLOCK_SIZE);
+}
+
+void window_clear(unsigned cpu, unsigned slot)
+{
+	windows[cpu].blocks[slot] = HPA_NONE;
+	must(mmap(windows[cpu].at + slot * BLOCK_SIZE, BLOCK_SIZE, PROT_NONE,
+		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED,
+	     "mmap");
 }
 
 enum status direct_prepare(hpa_t block)
