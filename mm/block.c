@@ -11,31 +11,6 @@
 
 #define CHUNKS_PER_GIB (GIB / BLOCK_SIZE)
 
-/* Under chunk_lock, of a free chunk that stands in no set. */
-static void make_large(struct chunk *chunk, owner_t owner, uint64_t page)
-{
-	chunk->owner = owner;
-	chunk_set_kind(chunk, CHUNK_LARGE);
-	chunk->free = 0;
-	chunk->block = page;
-}
-
-static struct chunk *take_block(owner_t owner, gpa_t block)
-{
-	struct chunk *chunk;
-
-	for (;;) {
-		lock_acquire(&chunk_lock);
-		chunk = owner == OWNER_HOST ? chunk_take_free(true) : chunk_take_for_guest(owner, true);
-		if (chunk)
-			make_large(chunk, owner, block.v >> PAGE_SHIFT);
-		lock_release(&chunk_lock);
-		if (chunk || !chunk_look_again())
-			return chunk;
-		spin_pause();
-	}
-}
-
 enum status block_alloc(struct account *account, gpa_t block, hpa_t *frame, bool *zero)
 {
 	struct chunk *chunk;
@@ -46,7 +21,7 @@ enum status block_alloc(struct account *account, gpa_t block, hpa_t *frame, bool
 	status = account_charge_locked(account, ACCOUNT_BASE, PAGES_PER_BLOCK);
 	if (status != OK)
 		return status;
-	chunk = take_block(account->owner, block);
+	chunk = chunk_claim(account->owner, CHUNK_LARGE, block);
 	if (unlikely(!chunk)) {
 		account_uncharge_locked(account, ACCOUNT_BASE, PAGES_PER_BLOCK);
 		mm_count(&mm_counters.blocks_refused, 1);
@@ -78,8 +53,7 @@ static bool take_gib(struct chunk *first, owner_t owner, gpa_t where)
 	}
 	for (unsigned i = 0; i < CHUNKS_PER_GIB; i++) {
 		chunk_unlist(&first[i]);
-		chunk_leave_windows(&first[i]);
-		make_large(&first[i], owner, (where.v + i * BLOCK_SIZE) >> PAGE_SHIFT);
+		chunk_become(&first[i], owner, CHUNK_LARGE, gpa(where.v + i * BLOCK_SIZE));
 	}
 	return true;
 }
@@ -116,9 +90,12 @@ enum status huge_take(struct account *account, gpa_t where, hpa_t *frame)
 	status = account_charge_locked(account, ACCOUNT_BASE, pages);
 	if (status != OK)
 		return status;
-	do {
+	first = find_gib(account->owner, where);
+	if (!first) { /* a chunk that was being cleared stood in the way, perhaps */
+		chunk_clearing_hold();
 		first = find_gib(account->owner, where);
-	} while (!first && chunk_look_again());
+		chunk_clearing_resume();
+	}
 	if (first) {
 		*frame = chunk_frame(first, 0);
 		mm_count(&mm_counters.blocks_given, CHUNKS_PER_GIB);

@@ -221,7 +221,8 @@ void chunk_drop_spares(void)
 	drop_spare(&chunks.kernel_spare);
 }
 
-struct chunk *chunk_take_free(bool prefer_zero)
+/* Any one free chunk, taken out of its set; NULL when there is none. A spare is given up for it. */
+static struct chunk *take_free(bool prefer_zero)
 {
 	static const enum chunk_set order[2][2] = { { SET_DIRTY, SET_ZERO }, { SET_ZERO, SET_DIRTY } };
 
@@ -231,7 +232,6 @@ struct chunk *chunk_take_free(bool prefer_zero)
 
 			if (chunk) {
 				chunk_unlist(chunk);
-				chunk_leave_windows(chunk);
 				return chunk;
 			}
 		}
@@ -264,18 +264,48 @@ bool chunk_guest_may_take(owner_t owner, uint64_t count)
 {
 	uint64_t wanted = kernel_headroom() + kept_from(owner) + count;
 
-	if (likely(chunks.sets[SET_ZERO] + chunks.sets[SET_DIRTY] >= wanted))
+	if (likely(chunks.kinds[CHUNK_FREE] >= wanted))
 		return true;
 	drop_spare(&chunks.guest_spare);
-	return chunks.sets[SET_ZERO] + chunks.sets[SET_DIRTY] >= wanted;
+	return chunks.kinds[CHUNK_FREE] >= wanted;
 }
 
-struct chunk *chunk_take_for_guest(owner_t owner, bool prefer_zero)
+void chunk_become(struct chunk *chunk, owner_t owner, enum chunk_kind kind, gpa_t block)
 {
-	return chunk_guest_may_take(owner, 1) ? chunk_take_free(prefer_zero) : NULL;
+	chunk_leave_windows(chunk);
+	chunk->owner = owner;
+	chunk_set_kind(chunk, kind);
+	chunk->free = 0;
+	chunk->busy = kind != CHUNK_LARGE;
+	chunk->block = block.v >> PAGE_SHIFT;
 }
 
-bool chunk_look_again(void)
+/* *again: one is being cleared, so another look is worth while. */
+static struct chunk *claim(owner_t owner, enum chunk_kind kind, gpa_t block, bool *again)
 {
-	return __atomic_load_n(&chunks.busy_free, __ATOMIC_RELAXED) != 0;
+	struct chunk *chunk = NULL;
+	bool may;
+
+	lock_acquire(&chunk_lock);
+	may = owner == OWNER_HOST || chunk_guest_may_take(owner, 1);
+	if (may)
+		chunk = take_free(kind != CHUNK_KERNEL);
+	if (chunk)
+		chunk_become(chunk, owner, kind, block);
+	*again = may && !chunk && chunks.clearing;
+	lock_release(&chunk_lock);
+	return chunk;
+}
+
+struct chunk *chunk_claim(owner_t owner, enum chunk_kind kind, gpa_t block)
+{
+	bool again;
+	struct chunk *chunk = claim(owner, kind, block, &again);
+
+	if (likely(!again))
+		return chunk;
+	chunk_clearing_hold();
+	chunk = claim(owner, kind, block, &again);
+	chunk_clearing_resume();
+	return chunk;
 }

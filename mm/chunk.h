@@ -69,12 +69,13 @@ struct chunk_state {
 	uint64_t kinds[CHUNK_KINDS]; /* chunks of each kind; absent ones aren't counted */
 	uint64_t ragged;             /* chunks with frames missing */
 	uint64_t sets[CHUNK_SETS];   /* chunks in each set */
-	uint64_t busy_free;          /* free chunks that are off their set to be cleared */
-	uint64_t dirty_frames;       /* free frames of split and kernel chunks that aren't known to be zero */
-	uint64_t kernel_free;        /* free frames of kernel chunks */
-	uint64_t kernel_present;     /* present frames of kernel chunks */
-	uint64_t kernel_promised;    /* table and record frames that admission promised to machines */
-	uint64_t kernel_base;        /* kernel frames in use before the first machine was admitted */
+	uint64_t clearing;           /* atomic: free chunks that are off their set to be cleared */
+	uint64_t held; /* who has seen one of these and waits for its return; none is taken to be cleared meanwhile */
+	uint64_t dirty_frames;    /* free frames of split and kernel chunks that aren't known to be zero */
+	uint64_t kernel_free;     /* free frames of kernel chunks */
+	uint64_t kernel_present;  /* present frames of kernel chunks */
+	uint64_t kernel_promised; /* table and record frames that admission promised to machines */
+	uint64_t kernel_base;     /* kernel frames in use before the first machine was admitted */
 	uint64_t kept; /* chunks that priority low leaves to others, and normal half of them; 0 without overcommit */
 	uint64_t shared_frames;
 	struct chunk *kernel_spare, *guest_spare; /* the one empty chunk kept of each kind, or NULL */
@@ -129,21 +130,21 @@ static inline void chunk_leave_windows(const struct chunk *chunk)
 }
 /* Fullest chunk of a set, or NULL. */
 struct chunk *chunk_fullest(enum chunk_set set);
-/* Any one free chunk, taken out of its set; NULL when there is none. A spare is given up for it. */
-struct chunk *chunk_take_free(bool prefer_zero);
 /*
- * May this machine take so many free chunks, with what the kernel was promised for tables and records left, and what is kept
- * for machines of higher priority?
+ * Any one free chunk for this owner (OWNER_HOST, or a machine that policy lets have it: see chunk_guest_may_take), of its new kind; split and
+ * kernel ones busy until the caller has written their records; `block` for large ones. NULL: none may be had. No lock may be held.
+ */
+struct chunk *chunk_claim(owner_t owner, enum chunk_kind kind, gpa_t block);
+/*
+ * May this machine take so many free chunks (those being cleared among them), with what the kernel was promised for tables and
+ * records left, and what is kept for machines of higher priority?
  */
 bool chunk_guest_may_take(owner_t owner, uint64_t count);
-/* Takes one on behalf of a guest: NULL when it may not or none is there. */
-struct chunk *chunk_take_for_guest(owner_t owner, bool prefer_zero);
+/* Of a free chunk that stands in no set: see chunk_claim. */
+void chunk_become(struct chunk *chunk, owner_t owner, enum chunk_kind kind, gpa_t block);
 /* A chunk whose kind was changed by the caller to free: joins the free set. */
 void chunk_give_back(struct chunk *chunk, unsigned cleared);
 void chunk_drop_spares(void);
-/* A free chunk is just being cleared: who found none may look again at once. Any time. */
-bool chunk_look_again(void);
-
 /* ---- split.c: frames within a chunk. Under chunk_lock unless said otherwise. ---- */
 
 /* Fills the records of a chunk that only the caller knows (busy): no lock. The first `cleared` are known to be zero. */
@@ -210,6 +211,12 @@ void account_each(void (*visit)(struct account *account, void *context), void *c
 enum status admission_raise(uint64_t guest, uint64_t table, char *why, size_t size) must_check;
 void admission_lower(uint64_t guest, uint64_t table);
 uint64_t admission_promised(void);
+
+/* ---- prezero.c. No lock of RANK_CHUNK or deeper may be held. ---- */
+
+/* Waits until no free chunk is being cleared, and keeps it so up to chunk_clearing_resume(). Bounded by one slice of clearing. */
+void chunk_clearing_hold(void);
+void chunk_clearing_resume(void);
 
 /* ---- zero ---- */
 

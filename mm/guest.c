@@ -61,25 +61,6 @@ static unsigned take_anywhere(unsigned count, hpa_t *frames)
 	return got;
 }
 
-static struct chunk *take_fresh(owner_t owner)
-{
-	struct chunk *chunk;
-
-	for (;;) {
-		lock_acquire(&chunk_lock);
-		chunk = chunk_take_for_guest(owner, true);
-		if (chunk) {
-			chunk_set_kind(chunk, CHUNK_SPLIT);
-			chunk->free = 0;
-			chunk->busy = true;
-		}
-		lock_release(&chunk_lock);
-		if (chunk || !chunk_look_again())
-			return chunk;
-		spin_pause();
-	}
-}
-
 /* Cuts a fresh chunk for this machine. False: none may be had, or no frame for its records. */
 static bool guest_grow(struct account *account)
 {
@@ -88,7 +69,7 @@ static bool guest_grow(struct account *account)
 
 	if (mm_fault_injected(MM_SITE_CHUNK, account->owner) || !kernel_frame_take(record_kernel(0), &records))
 		return false;
-	chunk = take_fresh(account->owner);
+	chunk = chunk_claim(account->owner, CHUNK_SPLIT, gpa(0));
 	if (!chunk) {
 		kernel_frame_put(records);
 		return false;
@@ -96,7 +77,6 @@ static bool guest_grow(struct account *account)
 	chunk_fill_records(chunk, direct_pointer(records), chunk->cleared);
 	lock_acquire(&chunk_lock);
 	chunks.dirty_frames += chunk->dirty;
-	chunk->owner = account->owner;
 	chunk->busy = false;
 	chunk_relist(chunk);
 	lock_release(&chunk_lock);

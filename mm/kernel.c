@@ -31,21 +31,9 @@ static bool kernel_grow(void)
 
 	if (mm_fault_injected(MM_SITE_CHUNK, OWNER_HOST))
 		return false;
-	for (;;) {
-		lock_acquire(&chunk_lock);
-		chunk = chunk_take_free(false);
-		if (chunk) {
-			chunk_set_kind(chunk, CHUNK_KERNEL);
-			chunk->free = 0;
-			chunk->busy = true;
-		}
-		lock_release(&chunk_lock);
-		if (chunk)
-			break;
-		if (!chunk_look_again())
-			return false;
-		spin_pause();
-	}
+	chunk = chunk_claim(OWNER_HOST, CHUNK_KERNEL, gpa(0));
+	if (!chunk)
+		return false;
 	cleared = chunk->cleared;
 	chunk_fill_records(chunk, direct_pointer(chunk_frame(chunk, 0)), cleared);
 	lock_acquire(&chunk_lock);

@@ -4,8 +4,8 @@
  * first (a whole zero chunk saves the most), then single free frames. And clearing in slices for those who
  * need a whole chunk now, but can come again: block_ready().
  *
- * What is being cleared is taken off its set or list, so nobody can be given it meanwhile. A search
- * that finds no other chunk at that moment looks again (chunk_look_again): it's a matter of one frame.
+ * What is being cleared is taken off its set or list, so nobody can be given it meanwhile. Who finds no other chunk holds
+ * the clearing: waits until what is out has come back, which is a matter of one slice, and has the first look at it.
  */
 #include "mm/chunk.h"
 #include "mm/counters.h"
@@ -21,11 +21,11 @@ static struct chunk *take_dirty_chunk(void)
 	struct chunk *chunk;
 
 	lock_acquire(&chunk_lock);
-	chunk = chunk_fullest(SET_DIRTY);
+	chunk = chunks.held ? NULL : chunk_fullest(SET_DIRTY);
 	if (chunk) {
 		chunk_unlist(chunk);
 		chunk->busy = true;
-		__atomic_fetch_add(&chunks.busy_free, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_add(&chunks.clearing, 1, __ATOMIC_RELAXED);
 	}
 	lock_release(&chunk_lock);
 	return chunk;
@@ -40,9 +40,28 @@ static void put_chunk_back(struct chunk *chunk, unsigned cleared)
 		chunk_leave_windows(chunk);
 	chunk->busy = false;
 	chunk_relist(chunk);
-	__atomic_fetch_sub(&chunks.busy_free, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_sub(&chunks.clearing, 1, __ATOMIC_RELAXED);
 	lock_release(&chunk_lock);
 	mm_count(&mm_counters.frames_prezeroed, cleared);
+}
+
+static void hold(int by)
+{
+	lock_acquire(&chunk_lock);
+	chunks.held += (uint64_t)(int64_t)by;
+	lock_release(&chunk_lock);
+}
+
+void chunk_clearing_hold(void)
+{
+	hold(1);
+	while (__atomic_load_n(&chunks.clearing, __ATOMIC_ACQUIRE))
+		spin_pause();
+}
+
+void chunk_clearing_resume(void)
+{
+	hold(-1);
 }
 
 static bool step_in_free_chunk(void)

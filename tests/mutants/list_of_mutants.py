@@ -39,7 +39,10 @@ MUTANTS = [
     Mutant("promised-tables-given-away", "mm/chunk.c", "if (chunks.kernel_promised <= at_hand)", "if (true)",
            "test_mm_account:test_many_machines"),
 
-    Mutant("chunk-stays-in-windows", "mm/chunk.c", "chunk_leave_windows(chunk);", "", "test_mm_chunk_map:test_chunk_changes_owner"),
+    Mutant("refused-machine-waits", "mm/chunk.c", "*again = may && !chunk", "*again = !chunk", "test_mm_block:test_while_one_is_cleared"),
+    Mutant("held-clearing-goes-on", "mm/prezero.c", "chunks.held ? NULL : chunk_fullest(SET_DIRTY)", "chunk_fullest(SET_DIRTY)",
+           "test_mm_block:test_while_one_is_cleared"),
+    Mutant("chunk-stays-in-windows", "mm/chunk.c", "chunk_leave_windows(chunk);", ";", "test_mm_chunk_map:test_chunk_changes_owner"),
     Mutant("cleared-chunk-stays-in-window", "mm/prezero.c", "chunk_leave_windows(chunk);", ";",
            "test_mm_chunk_map:test_cleared_chunk"),
     Mutant("spare-stays-in-windows", "mm/guest.c", "chunk_leave_windows(chunk);", ";",

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // sources: mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/chunk_map.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/join.c mm/kernel.c mm/map.c mm/prezero.c mm/secret_free.c mm/split.c mm/start.c mm/totals.c lib/format.c
 /* Whole chunks: given, split, freed, refused; and a GiB of them. */
+#include <pthread.h>
+#include <sys/time.h>
+
 #include "test_mm_world.h"
 
 #define WORLD (64 * MIB)
@@ -135,6 +138,99 @@ static void test_none_left(void **state)
 	quiet();
 }
 
+/* As if another CPU were clearing it. */
+static struct chunk *start_clearing(void)
+{
+	struct chunk *chunk;
+
+	lock_acquire(&chunk_lock);
+	chunk = chunk_fullest(SET_DIRTY);
+	chunk_unlist(chunk);
+	chunk->busy = true;
+	chunks.clearing++;
+	lock_release(&chunk_lock);
+	return chunk;
+}
+
+static void end_clearing(struct chunk *chunk)
+{
+	lock_acquire(&chunk_lock);
+	chunk->busy = false;
+	chunk_relist(chunk);
+	__atomic_fetch_sub(&chunks.clearing, 1, __ATOMIC_RELEASE);
+	lock_release(&chunk_lock);
+}
+
+/* Returns the chunk when somebody waits for it, and finds that no other one is cleared meanwhile. */
+static void *other_cpu(void *chunk)
+{
+	uint64_t held = 0;
+
+	test_cpu = 1;
+	while (!held) {
+		lock_acquire(&chunk_lock);
+		held = chunks.held;
+		lock_release(&chunk_lock);
+	}
+	end_clearing(chunk);
+	return NULL;
+}
+
+static void all_blocks(struct account *account, hpa_t *blocks, unsigned *count)
+{
+	bool zero;
+
+	while (block_alloc(account, gpa(0), &blocks[*count], &zero) == OK)
+		++*count;
+}
+
+/*
+ * A chunk that is being cleared counts as free: who may not have it is refused at once, who may waits for it. A search that waits for
+ * nothing never ends: the processor time of this test does.
+ */
+static void test_while_one_is_cleared(void **state)
+{
+	const struct itimerval most = { .it_value.tv_sec = 20 }, none = { 0 };
+	static hpa_t blocks[64];
+	struct account *account;
+	struct chunk *chunk;
+	unsigned count = 0;
+	pthread_t thread;
+	uint64_t promised;
+	bool zero;
+
+	setitimer(ITIMER_VIRTUAL, &most, NULL);
+	account_policy(OVERCOMMIT_RATIO, 1000);
+	account = open_account(64 * 512, 4, 0);
+	account_policy(OVERCOMMIT_NONE, 0);
+	chunk = start_clearing();
+	promised = chunks.kernel_promised;
+	chunks.kernel_promised += 511 * 1000; /* what is free is all promised to the kernel */
+	assert_int_equal(block_alloc(account, gpa(0), &blocks[0], &zero), NO_MEMORY);
+	chunks.kernel_promised = 0;
+	end_clearing(chunk);
+	all_blocks(account, blocks, &count);
+	free_block(account, blocks[--count]);
+	chunk = start_clearing();
+	assert_int_equal(pthread_create(&thread, NULL, other_cpu, chunk), 0);
+	assert_int_equal(block_alloc(account, gpa(0), &blocks[count], &zero), OK);
+	assert_ptr_equal(chunk_of(blocks[count]), chunk);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_true(block_ready()); /* nothing is left to clear */
+	free_block(account, blocks[count]);
+	chunk_clearing_hold();
+	assert_true(block_ready());
+	assert_int_equal(chunk->cleared, 0);
+	chunk_clearing_resume();
+	assert_false(block_ready());
+	chunks.kernel_promised = promised;
+	while (count)
+		free_block(account, blocks[--count]);
+	close_account(account);
+	setitimer(ITIMER_VIRTUAL, &none, NULL);
+	quiet();
+}
+
 /* Last: adds a GiB of fake memory, every 2 MiB of which is one and the same. */
 static void test_gib(void **state)
 {
@@ -206,9 +302,10 @@ static void test_join_of_the_spare(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_give_and_take), cmocka_unit_test(test_split),
-		cmocka_unit_test(test_known_zero),    cmocka_unit_test(test_none_left),
-		cmocka_unit_test(test_gib),           cmocka_unit_test(test_join_of_the_spare),
+		cmocka_unit_test(test_give_and_take),        cmocka_unit_test(test_split),
+		cmocka_unit_test(test_known_zero),           cmocka_unit_test(test_none_left),
+		cmocka_unit_test(test_while_one_is_cleared), cmocka_unit_test(test_gib),
+		cmocka_unit_test(test_join_of_the_spare),
 	};
 
 	/* The table reaches to 2 GiB, memory at first only to 64 MiB. */
