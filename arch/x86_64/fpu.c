@@ -32,6 +32,19 @@
 #define FCW_RESET 0x37fu
 #define MXCSR_RESET 0x1f80u
 
+/* FXSAVE's beginning; SDM vol. 1 section 10.5.1. */
+struct x87_head {
+	uint16_t fcw, fsw;
+	uint8_t tags, reserved; /* a bit for each register, not the top's: set where it isn't empty */
+	uint16_t opcode;
+	uint64_t ip, dp;
+};
+#define FSW_TOP_SHIFT 11
+#define FSW_TOP 0x3800u
+#define FPU_SLOT 16u
+#define OFFSET_ST0 32u
+#define OFFSET_XMM0 160u
+
 uint64_t host_xcr0(void)
 {
 	static uint64_t known;
@@ -145,4 +158,81 @@ bool host_compacts_rightly(void)
 	init_legacy(area);
 	__asm__ volatile("xrstor64 (%0)" : : "r"(area), "a"(states), "d"(0) : "memory");
 	return right;
+}
+
+static void mark_in_use(void *area, unsigned component)
+{
+	if (host_xcr0())
+		*((uint8_t *)area + OFFSET_XSTATE_BV + component / 8) |= 1u << component % 8;
+}
+
+/* `size` bytes of a component between the area and value. */
+static void exchange(void *area, unsigned component, size_t at, bool write, uint8_t *value, size_t size)
+{
+	uint8_t *held = (uint8_t *)area + at;
+
+	if (!write) {
+		memcpy(value, held, size);
+	} else if (memcmp(held, value, size) != 0) {
+		memcpy(held, value, size);
+		mark_in_use(area, component);
+	}
+}
+
+static void mmx_register(void *area, unsigned number, bool write, uint8_t *value)
+{
+	uint8_t *held = (uint8_t *)area + OFFSET_ST0 + FPU_SLOT * number, old[8 * FPU_SLOT];
+	struct x87_head *x87 = area;
+	unsigned top = x87->fsw >> FSW_TOP_SHIFT & 7;
+
+	/* ST0 stands first, MM0 is the register that ST0 is when TOP is 0. */
+	memcpy(old, (uint8_t *)area + OFFSET_ST0, sizeof(old));
+	for (unsigned i = 0; i < 8; i++)
+		memcpy((uint8_t *)area + OFFSET_ST0 + FPU_SLOT * i, old + FPU_SLOT * ((i - top) % 8), FPU_SLOT);
+	x87->fsw &= ~FSW_TOP;
+	x87->tags = 0xff;
+	mark_in_use(area, 0);
+	exchange(area, 0, OFFSET_ST0 + FPU_SLOT * number, write, value, 8);
+	if (write)
+		memset(held + 8, 0xff, 2); /* sign and exponent */
+}
+
+void host_fpu_vector(void *area, unsigned number, bool write, uint8_t value[64])
+{
+	static const struct {
+		uint8_t component, at, size;
+	} parts[] = { { 2, 16, 16 }, { 6, 32, 32 } };
+
+	if (!write)
+		memset(value, 0, 64);
+	if (number >= 32) {
+		mmx_register(area, number % 8, write, value);
+		return;
+	}
+	if (number >= 16) { /* only with AVX-512 */
+		exchange(area, 7, cpuid(0xd, 7).ebx + 64 * (number - 16), write, value, 64);
+		return;
+	}
+	exchange(area, 1, OFFSET_XMM0 + FPU_SLOT * number, write, value, FPU_SLOT);
+	for (unsigned i = 0; i < ARRAY_SIZE(parts); i++)
+		if (host_xcr0() >> parts[i].component & 1)
+			exchange(area, parts[i].component,
+				 cpuid(0xd, parts[i].component).ebx + (size_t)parts[i].size * number, write,
+				 value + parts[i].at, parts[i].size);
+}
+
+void host_fpu_x87(void *area, enum host_x87 what)
+{
+	struct x87_head *x87 = area;
+	unsigned top = x87->fsw >> FSW_TOP_SHIFT & 7;
+
+	mark_in_use(area, 0);
+	switch (what) {
+	case HOST_X87_POP:
+		x87->tags &= ~(1u << top);
+		x87->fsw = (x87->fsw & ~FSW_TOP) | ((top + 1) << FSW_TOP_SHIFT & FSW_TOP);
+		return;
+	case HOST_X87_MASK: x87->fcw |= 0x3f; return;
+	case HOST_X87_RESET: *x87 = (struct x87_head){ .fcw = FCW_RESET }; return;
+	}
 }

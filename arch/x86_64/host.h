@@ -61,6 +61,14 @@ void host_fpu_init(void *area); /* reset state */
 bool host_compacts_rightly(void);
 void host_fpu_save(void *area);
 void host_fpu_restore(const void *area);
+/*
+ * All bytes (up to 64) of a saved vector register, 0 to 31, or the 8 of an MMX register, from 32 on: *value is what it
+ * holds, or is to hold. An access to an MMX register leaves x87 as such instructions do (Intel SDM vol. 1 section 9.5.1).
+ */
+void host_fpu_vector(void *area, unsigned number, bool write, uint8_t value[64]);
+/* What FSTP, FNSTENV and FNSAVE do besides storing. */
+enum host_x87 { HOST_X87_POP, HOST_X87_MASK, HOST_X87_RESET };
+void host_fpu_x87(void *area, enum host_x87 what);
 /* A guest's protection-key rights: in the area, or, area NULL, in this CPU. 0 where there are no protection keys. */
 uint32_t host_pkru(const void *area);
 

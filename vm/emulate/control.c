@@ -183,3 +183,50 @@ enum emulate_result emulate_no_operation(struct emulation *e)
 {
 	return EMULATE_DONE;
 }
+
+/* CLFLUSH, CLFLUSHOPT, CLWB: there's no cache before a device. */
+enum emulate_result emulate_group_ae(struct emulation *e)
+{
+	const struct instruction *i = &e->instruction;
+	unsigned group = instruction_group(i);
+
+	if (!i->memory || (i->prefixes & PREFIX_REP) || !(group == 7 || (group == 6 && (i->prefixes & PREFIX_OPERAND))))
+		return EMULATE_UNHANDLED;
+	return rm_address(e, 0, 1, ACCESS_READ);
+}
+
+/* PUSHA: all is checked by one write, so that nothing is written before a fault. */
+enum emulate_result emulate_push_all(struct emulation *e)
+{
+	unsigned size = width(e);
+	uint8_t values[8 * 4];
+	uint64_t rsp = stack_after(e, -8 * (int64_t)size);
+	enum emulate_result result;
+	gva_t linear;
+
+	for (unsigned n = 0; n < 8; n++)
+		__builtin_memcpy(values + n * size, &e->vcpu->gpr[GPR_RDI - n], size);
+	result = linear_address(e, SEG_SS, rsp & stack_mask(e), 8 * size, ACCESS_WRITE, &linear);
+	if (result == EMULATE_DONE)
+		result = write_linear(e, linear, values, 8 * size);
+	if (result == EMULATE_DONE)
+		set_stack(e, rsp);
+	return result;
+}
+
+/* ENTER with level 0, as compilers give it; the other levels copy frame pointers that nobody has. */
+enum emulate_result emulate_enter(struct emulation *e)
+{
+	uint64_t frame;
+	enum emulate_result result;
+
+	if (e->instruction.immediate2 & 31)
+		return EMULATE_UNHANDLED;
+	result = push_value(e, read_gpr(e, GPR_RBP, width(e)), width(e));
+	if (result != EMULATE_DONE)
+		return result;
+	frame = e->vcpu->gpr[GPR_RSP];
+	set_stack(e, stack_after(e, -(int64_t)(e->instruction.immediate & 0xffff)));
+	write_gpr(e, GPR_RBP, width(e), frame);
+	return EMULATE_DONE;
+}

@@ -3,7 +3,7 @@
  * The instruction decoder: bytes in, fields out. It knows no registers' contents and no memory.
  *
  * Every instruction's length comes out right, including x87, SSE, VEX, EVEX and XOP forms; the fields are
- * meant for integer instructions (vector register numbers are not decoded beyond what REX and VEX share).
+ * meant for integer instructions and for what a vector instruction needs beside (vvvv to vector_plain).
  * What the decoder calls BAD_FORMAT raises #UD on every processor; that it accepts an instruction does
  * not mean that a processor does. Near branches follow Intel: 66h does not shorten them in 64-bit mode.
  *
@@ -76,6 +76,10 @@ struct instruction {
 	int64_t displacement;
 	uint64_t immediate;  /* sign-extended */
 	uint16_t immediate2; /* ENTER's level, a far pointer's selector, EXTRQ's second byte */
+	/* Only with VEX, EVEX and XOP; EVEX's 8-bit displacement is in units of the operand, which the decoder doesn't know. */
+	uint8_t vvvv, vector_reg; /* 0 to 31: the register in the prefix; ModRM.reg with R' */
+	uint8_t vector_size;      /* bytes: 16, 32, 64 */
+	bool vector_plain;        /* no mask, broadcast or rounding */
 };
 
 /* The opcode extension in ModRM.reg. */

@@ -229,6 +229,8 @@ static enum status modrm(struct cursor *c, struct instruction *i, uint16_t kind)
 	i->modrm = c->bytes[c->at++];
 	mod = i->modrm >> 6;
 	i->reg = ((i->modrm >> 3) & 7) | (i->rex & REX_R) << 1;
+	if (i->encoding != ENCODING_LEGACY)
+		i->vector_reg |= i->reg;
 	if (mod == 3 || (kind & OPCODE_REGISTER)) {
 		i->rm = (i->modrm & 7) | (i->rex & REX_B) << 3;
 		return OK;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * VEX, EVEX and XOP prefixes: only what is needed for the length, and the REX bits they carry.
+ * VEX, EVEX and XOP prefixes: what is needed for the length, the REX bits they carry, and the registers beside ModRM.
  * Intel SDM vol. 2 sections 2.3 and 2.7; AMD APM vol. 3 section 1.2.
  */
 #include "vm/emulate/decode_cursor.h"
@@ -26,6 +26,21 @@ enum encoding vector_encoding(const struct cursor *c, uint8_t byte, uint8_t next
 	return byte == 0x62 ? ENCODING_EVEX : ENCODING_VEX;
 }
 
+/* last: the byte with vvvv. Intel SDM vol. 2 figures 2-9 and 2-11: all register bits are inverted, but 32-bit code has 8. */
+static void vector_fields(struct instruction *i, enum decode_mode mode, uint8_t first, uint8_t last, uint8_t evex)
+{
+	bool wide = i->encoding == ENCODING_EVEX;
+
+	i->vvvv = (~last >> 3 & 15) | (wide && !(evex & 8) ? 16 : 0);
+	i->vector_reg = wide ? ~first & 16 : 0;
+	i->vector_size = 16 << (wide ? evex >> 5 & 3 : last >> 2 & 1);
+	i->vector_plain = !wide || !(evex & 0x97);
+	if (mode == DECODE_64)
+		return;
+	i->vvvv &= 7;
+	i->vector_reg = 0;
+}
+
 /* The cursor stands at c4, c5, 62 or 8f, which begins a VEX, EVEX or XOP prefix. */
 enum status vector_opcode(struct cursor *c, struct instruction *i, uint16_t *kind)
 {
@@ -45,6 +60,7 @@ enum status vector_opcode(struct cursor *c, struct instruction *i, uint16_t *kin
 	else if (c->mode == DECODE_64 && (last & 0x80))
 		i->rex |= REX_W;
 	i->prefixes |= implied_prefix[last & 3];
+	vector_fields(i, c->mode, payload[0], last, payload[size - 1]);
 	i->map = two_byte_vex ? MAP_0F : payload[0] & (i->encoding == ENCODING_EVEX ? 7 : 0x1f);
 	c->at += size + 1;
 	i->opcode = c->bytes[c->at++];

@@ -121,12 +121,12 @@ static enum emulate_result fetch_and_decode(struct emulation *e)
 static const struct operation *find_operation(const struct instruction *i)
 {
 	if (i->encoding != ENCODING_LEGACY)
-		return NULL;
+		return &emulate_vector;
 	if (i->map == MAP_ONE_BYTE)
 		return &emulate_one_byte[i->opcode];
-	if (i->map == MAP_0F)
+	if (i->map == MAP_0F && emulate_0f[i->opcode].execute)
 		return &emulate_0f[i->opcode];
-	return i->map == MAP_0F38 && (i->opcode & 0xfe) == 0xf0 ? &emulate_swapped : NULL;
+	return i->map == MAP_0F38 && (i->opcode & 0xfe) == 0xf0 ? &emulate_swapped : &emulate_vector;
 }
 
 static bool lock_allowed(const struct emulation *e)

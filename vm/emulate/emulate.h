@@ -21,6 +21,9 @@ enum emulate_result {
 
 struct decode_cache;
 
+#define VECTOR_MAX 64u
+#define VECTOR_MMX 32u
+
 struct emulate_env {
 	void *context;
 	/*
@@ -39,6 +42,11 @@ struct emulate_env {
 	 */
 	enum status (*compare_exchange)(void *context, gva_t where, const void *expected, const void *desired,
 					void *seen, unsigned size, struct hv_event *fault, uint64_t *fault_address);
+	/*
+	 * All bytes (1 to 64) of a vector register, 0 to 31, or the 8 of an MMX register, from VECTOR_MMX on: *value is what it
+	 * holds, or what it is to hold. NULL: none.
+	 */
+	void (*vector)(void *context, unsigned number, bool write, uint8_t value[VECTOR_MAX]);
 	uint32_t (*port_in)(void *context, uint16_t port, unsigned size);
 	void (*port_out)(void *context, uint16_t port, unsigned size, uint32_t value);
 	/* The emulator has checked CPL, IOPL and the TSS's bitmap (by read(system)) before it touches a port. */

@@ -95,7 +95,7 @@ enum emulate_result raise_undefined(struct emulation *e);
  */
 enum emulate_result linear_address(struct emulation *e, unsigned segment, uint64_t offset, unsigned size,
 				   unsigned access, gva_t *linear);
-/* size up to 16 bytes. */
+/* size up to 64 bytes. */
 enum emulate_result read_linear(struct emulation *e, gva_t linear, void *to, unsigned size, unsigned access);
 enum emulate_result write_linear(struct emulation *e, gva_t linear, const void *from, unsigned size);
 /* The processor's own access to a descriptor table or TSS. */
@@ -172,6 +172,8 @@ extern const struct operation emulate_one_byte[256];
 extern const struct operation emulate_0f[256];
 /* 0F38 F0 and F1. */
 extern const struct operation emulate_swapped;
+/* Whatever has no line in those, by vector.c's own table. */
+extern const struct operation emulate_vector;
 
 /* ---- the handlers: emulate/move.c, emulate/arithmetic.c, emulate/bits.c, emulate/control.c, emulate/string.c, emulate/port.c ---- */
 
@@ -188,7 +190,7 @@ extern const struct operation emulate_swapped;
 	X(pop_reg) X(push_immediate) X(pop_rm) X(push_flags) X(pop_flags) X(push_segment) X(jump_relative) \
 	X(jump_if) X(call_relative) X(return_near) X(loop) X(leave) X(no_operation) X(move_string) \
 	X(compare_string) X(store_string) X(load_string) X(scan_string) X(input_string) X(output_string) \
-	X(input) X(output) X(move_swapped)
+	X(input) X(output) X(move_swapped) X(move_vector) X(group_ae) X(enter) X(push_all)
 /* clang-format on */
 
 #define DECLARE_HANDLER(name) emulate_handler emulate_##name;

@@ -143,7 +143,7 @@ enum emulate_result read_linear(struct emulation *e, gva_t linear, void *to, uns
 
 static enum emulate_result write_wrapping(struct emulation *e, gva_t linear, const void *from, unsigned size)
 {
-	uint8_t old[16];
+	uint8_t old[VECTOR_MAX];
 	unsigned part = (unsigned)(BIT(32) - linear.v);
 	/* The second part must not fault once the first is written. */
 	enum emulate_result result = read_linear(e, linear, old, size, ACCESS_READ | ACCESS_WRITE);

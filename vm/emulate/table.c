@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which handler executes which opcode. What has no line here is UNHANDLED: far control transfers, system instructions
- * (the vcpu code acts on their decoded fields), x87 and all vector instructions, since there is no FPU access here.
+ * (the vcpu code acts on their decoded fields), x87 and all vector instructions but moves.
  */
 #include "vm/emulate/internal.h"
 
@@ -49,6 +49,7 @@ const struct operation emulate_one_byte[256] = {
 	[0x40 ... 0x4f] = OP(increment_reg),
 	[0x50 ... 0x57] = OP(push_reg),
 	[0x58 ... 0x5f] = OP(pop_reg),
+	[0x60] = OP(push_all),
 	[0x63] = OP(load_movsxd),
 	[0x68] = OP(push_immediate),
 	[0x69] = OP(multiply_immediate),
@@ -85,6 +86,7 @@ const struct operation emulate_one_byte[256] = {
 	[0xc0 ... 0xc1] = BYTE_OP(shift_rm),
 	[0xc2 ... 0xc3] = OP(return_near),
 	[0xc6 ... 0xc7] = BYTE_OP(store_immediate),
+	[0xc8] = OP(enter),
 	[0xc9] = OP(leave),
 	[0xd0 ... 0xd3] = BYTE_OP(shift_rm),
 	[0xd7] = OP(translate),
@@ -118,6 +120,7 @@ const struct operation emulate_0f[256] = {
 	[0xbb] = LOCK_OP(bit_reg, ANY),
 	[0xa4 ... 0xa5] = OP(double_shift),
 	[0xac ... 0xad] = OP(double_shift),
+	[0xae] = OP(group_ae),
 	[0xaf] = OP(multiply_reg),
 	[0xb0 ... 0xb1] = BYTE_LOCK_OP(compare_exchange, ANY),
 	[0xb6 ... 0xb7] = OP(load_extended),
@@ -132,3 +135,4 @@ const struct operation emulate_0f[256] = {
 };
 
 const struct operation emulate_swapped = OP(move_swapped);
+const struct operation emulate_vector = OP(move_vector);
