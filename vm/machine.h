@@ -116,6 +116,7 @@ struct machine {
 	bool restart;                 /* it ended to be reset: memory, devices and vcpus stay */
 	uint64_t starts, resets;
 	unsigned msr_complaints;
+	unsigned pages_of_ones; /* atomic; vm/vcpu/nobody.c */
 };
 
 /* Boot CPU only. All machines of the configuration become known, OFF; bad ones too (they refuse to start with their error). */

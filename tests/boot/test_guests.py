@@ -20,6 +20,7 @@ CASES = [
     Case("cpuid", "cpuid", 16, lines=["hypervisor QuireQuireQu"]),
     Case("ports", "ports", 16, lines=["written by outsb"]),
     Case("mmio", "mmio", 16),
+    Case("nobody", "nobody", 16),
     Case("msr", "msr", 16, lines=["apic base 0xfee00900"]),
     Case("pit", "pit", 16),
     Case("apic-timer", "apic_timer", 16, lines=["xAPIC periodic", "x2APIC periodic", "xAPIC again deadline"]),
@@ -94,6 +95,14 @@ def test_all_on_two_processors(boot):
     """The same with two host processors."""
     machine = boot(config(CASES), files(CASES), memory=768, cpus=2)
     judge(machine, CASES)
+
+
+def test_the_instruction_is_named(boot):
+    """One that isn't emulated on a device's register: its bytes, what it is, and where it went."""
+    machine = boot("[host]\nwhen_idle = poweroff\n" + section("named", "nobody", 16, "named"), {"nobody.elf": elf("nobody")})
+    machine.wait_end()
+    assert re.search(r"^vm named: stopped \(error instruction not emulated: db 05 10 00 c0 fe \(an x87\) at rip 0x[0-9a-f]+, "
+                     r"on gpa 0xfec00010\)$", machine.text, re.MULTILINE), machine.text
 
 
 def private_pages(monitor, name):

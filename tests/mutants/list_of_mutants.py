@@ -251,4 +251,18 @@ MUTANTS = [
            "test_dev_pit:counts_halves_and_latches"),
     Mutant("pit-one-late", "dev/legacy/pit_counter.c", "counter->count = count;\n\tcounter->start = tick + 1;", "counter->count = count;\n\tcounter->start = tick + 2;",
            "test_dev_pit:waves_of_all_modes"),
+    # ---- vector moves, memory that nobody answers, loaders ----
+    Mutant("sse-load-clears-above", "vm/emulate/vector.c", "if (!legacy)\n\t\t__builtin_memset", "__builtin_memset",
+           "test_emulate_vector:test_against_the_processor"),
+    Mutant("evex-displacement-in-bytes", "vm/emulate/vector.c", "i->displacement *= size;", ";",
+           "test_emulate_vector:test_against_the_processor"),
+    Mutant("masked-move-taken", "vm/emulate/vector.c", "|| !(legacy || i->vector_plain)", "",
+           "test_emulate_vector:test_left_alone"),
+    Mutant("pages-of-ones-unbounded", "vm/vcpu/nobody.c", ">= MOST_PAGES", ">= 1u << 20", "test_vm_access:test_nobodys"),
+    Mutant("store-to-a-device-dropped", "vm/vcpu/nobody.c", " || pgm_handler_find(vcpu->machine->pgm, page, &handler)", "",
+           "test_vm_access:test_nobodys"),
+    Mutant("kernel-below-its-preferred-place", "vm/load/linux.c", "runs_at = max_u64(preferred, LOAD_HIGH)", "runs_at = LOAD_HIGH",
+           "test_load:test_linux"),
+    Mutant("entry-left-virtual", "vm/load/multiboot.c", "*entry = shape.entry - p.p_vaddr + p.p_paddr;", ";",
+           "test_load:test_elf_virtual_entry"),
 ]

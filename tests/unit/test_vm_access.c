@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/vcpu/access.c vm/vcpu/mmio.c vm/vcpu/interrupts.c vm/vcpu/step.c vm/emulate/*.c lib/format.c
+// sources: vm/vcpu/access.c vm/vcpu/mmio.c vm/vcpu/nobody.c vm/vcpu/interrupts.c vm/vcpu/step.c vm/emulate/*.c lib/format.c
 /*
  * Second-level faults and events, with the emulator itself above a physical memory played by the test: 64 KiB of RAM, and
- * a device's register at DEVICE that reads otherwise each time.
+ * a device's register at DEVICE that reads otherwise each time, a ROM, and nobody anywhere else.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,6 +22,7 @@
 #include "vm/vcpu/vcpu.h"
 
 #define DEVICE 0xfee00000u
+#define ROM 0xf0000u
 #define RIP 0x1000u
 
 static void load(struct hv_vcpu *v, uint32_t groups)
@@ -39,7 +40,8 @@ static uint8_t ram[65536];
 static unsigned device_reads, device_writes;
 static uint32_t device_written;
 static bool interrupt_pending;
-static unsigned ends;
+static unsigned ends, roms, pops;
+static uint64_t rom_bytes;
 static char end_text[200];
 
 enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum pgm_origin origin, size_t *done)
@@ -141,6 +143,46 @@ void machine_end(struct machine *m, enum machine_end end, uint32_t value, const 
 	va_start(args, text);
 	vsnprintf(end_text, sizeof(end_text), text ? text : "", args);
 	va_end(args);
+}
+bool pgm_handler_find(struct pgm *pgm, gpa_t where, struct pgm_handler_info *out)
+{
+	return where.v == DEVICE;
+}
+bool pgm_range_find(struct pgm *pgm, gpa_t where, struct pgm_range *out)
+{
+	out->type = where.v == ROM ? PAGE_ROM : PAGE_RAM;
+	return where.v == ROM || where.v < sizeof(ram);
+}
+enum status pgm_add_rom(struct pgm *pgm, gpa_t base, uint64_t size, const char *name)
+{
+	assert_int_equal(base.v % PAGE_SIZE, 0);
+	assert_int_equal(size, PAGE_SIZE);
+	roms++;
+	return OK;
+}
+enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_t size)
+{
+	for (uint64_t i = 0; i < size; i++)
+		assert_int_equal(((const uint8_t *)data)[i], 0xff);
+	rom_bytes += size;
+	return OK;
+}
+uint64_t host_xcr0(void)
+{
+	return 0;
+}
+void host_fpu_save(void *area)
+{
+}
+void host_fpu_restore(const void *area)
+{
+}
+void host_fpu_vector(void *area, unsigned number, bool write, uint8_t value[64])
+{
+}
+void host_fpu_x87(void *area, enum host_x87 what)
+{
+	pops += what == HOST_X87_POP;
 }
 bool board_interrupt_pending(struct board *board, struct lapic *lapic)
 {
@@ -248,6 +290,49 @@ static void test_delivery_into_a_device(void **state)
 	assert_int_equal(ends, 0);
 }
 
+/* How a foreign instruction at [ecx] goes: to a page that is `where`. */
+static enum exit_action foreign(const char *code, size_t length, uint64_t where, unsigned access)
+{
+	set_up(code, length);
+	h.gpr[GPR_RCX] = where;
+	h.exit.kind = EXIT_SLAT_FAULT;
+	h.exit.slat.gpa = gpa(where);
+	h.exit.slat.access = (uint8_t)access;
+	return exit_slat_fault(&vcpu);
+}
+
+/* Where nobody answers an instruction that the emulator lacks stores nothing, or reads ones by itself; a device ends it. */
+static void test_nobodys(void **state)
+{
+	machine.pages_of_ones = roms = pops = 0;
+	rom_bytes = 0;
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(foreign("\xdb\x39", 2, i ? ROM : 0x40000000, ACCESS_WRITE),
+				 ACTION_ENTER); /* fstp m80 */
+		assert_int_equal(h.rip, RIP + 2);
+		assert_int_equal(pops, i + 1);
+		assert_int_equal(foreign("\x0f\xae\x01", 3, i ? ROM : 0x40000000, ACCESS_WRITE),
+				 ACTION_ENTER); /* fxsave */
+		assert_int_equal(h.rip, RIP + 3);
+	}
+	assert_int_equal(pops, 2);
+	assert_int_equal(roms, 0);
+	assert_int_equal(foreign("\xdb\x01", 2, DEVICE, ACCESS_READ), ACTION_LEAVE); /* fild */
+	assert_non_null(strstr(end_text, "db 01 (an x87)"));
+	assert_int_equal(foreign("\x63\x01", 2, 0x40000000, ACCESS_READ | ACCESS_WRITE),
+			 ACTION_LEAVE); /* arpl: reads, too */
+	assert_int_equal(foreign("\xdb\x01", 2, ROM, ACCESS_READ),
+			 ACTION_LEAVE); /* the processor reads that by itself */
+	for (unsigned i = 0; i < 16; i++) {
+		assert_int_equal(foreign("\xdb\x01", 2, 0x40000000 + i * PAGE_SIZE + 8, ACCESS_READ), ACTION_ENTER);
+		assert_int_equal(h.rip, RIP);
+		assert_int_equal(roms, i + 1);
+		assert_int_equal(rom_bytes, (i + 1) * PAGE_SIZE);
+	}
+	assert_int_equal(foreign("\xdb\x01", 2, 0x50000000, ACCESS_READ), ACTION_LEAVE);
+	assert_int_equal(roms, 16);
+}
+
 /* One event goes with an entry; an NMI that has to wait is announced by its window. */
 static void test_nmi_behind_an_exception(void **state)
 {
@@ -285,6 +370,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_locked_on_a_device),
 		cmocka_unit_test(test_delivery_into_a_device),
+		cmocka_unit_test(test_nobodys),
 		cmocka_unit_test(test_nmi_behind_an_exception),
 		cmocka_unit_test(test_what_ends_hlt),
 	};

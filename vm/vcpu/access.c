@@ -177,6 +177,7 @@ void vcpu_emulate_env(struct vcpu *vcpu, struct emulate_env *env)
 	env->read = env_read;
 	env->write = env_write;
 	env->compare_exchange = env_compare_exchange;
+	env->vector = vcpu_vector;
 	env->port_in = env_port_in;
 	env->port_out = env_port_out;
 	env->decoded = &vcpu->decoded;
@@ -215,17 +216,6 @@ static void memory_is_back(struct vcpu *vcpu)
 	vcpu->park_text[0] = 0;
 }
 
-static enum exit_action unhandled(struct vcpu *vcpu, const struct emulate_env *env)
-{
-	char bytes[15 * 3 + 1] = "";
-
-	for (unsigned i = 0; i < env->byte_count && i < 15; i++)
-		format_string(bytes + 3 * i, sizeof(bytes) - 3 * i, " %02x", env->bytes[i]);
-	machine_end(vcpu->machine, END_ERROR, 0, "instruction not emulated:%s at rip %#llx", bytes,
-		    (unsigned long long)vcpu->hv->rip);
-	return ACTION_LEAVE;
-}
-
 /*
  * The delivery of an event wanted what only the emulator reaches: a stack, a descriptor table or a TSS in a device's
  * page, say. The instruction at RIP isn't the one that faulted, and deliveries aren't emulated.
@@ -253,7 +243,7 @@ enum exit_action exit_emulate(struct vcpu *vcpu)
 			memory_is_back(vcpu);
 		return ACTION_ENTER;
 	case EMULATE_STOP: park(vcpu, "no memory for an access by the emulator"); return ACTION_HALT;
-	default: return unhandled(vcpu, &env);
+	default: return exit_unhandled(vcpu, &env);
 	}
 }
 

@@ -121,6 +121,10 @@ static inline must_check enum status vcpu_translate(struct vcpu *vcpu, gva_t whe
 /* Reads guest-linear memory as the debugger: no rights, nothing set. For the monitor and messages. */
 enum status vcpu_peek(struct vcpu *vcpu, gva_t where, void *to, unsigned size) must_check;
 
+/* nobody.c: the emulator's vector registers; and an instruction that it doesn't know, decoded into env->bytes. */
+void vcpu_vector(void *context, unsigned number, bool write, uint8_t value[VECTOR_MAX]);
+enum exit_action exit_unhandled(struct vcpu *vcpu, struct emulate_env *env);
+
 /* mmio.c: the access to a device that made this exit, if it is a plain one. False: the emulator is to do it. */
 bool vcpu_mmio(struct vcpu *vcpu);
 
