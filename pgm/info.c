@@ -79,7 +79,7 @@ static uint64_t count_mmio(struct pgm *pgm)
 	struct handler_node n;
 
 	for (uint32_t limit = pgm->handlers.capacity; limit && handler_next(&pgm->handlers, from, &n); limit--) {
-		if (pgm->handlers.type[n.type].kind == HANDLER_KIND_MMIO)
+		if (n.kind == HANDLER_KIND_MMIO)
 			pages += ((n.last - n.first) >> PAGE_SHIFT) + 1;
 		from = n.last + 1;
 	}

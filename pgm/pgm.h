@@ -147,27 +147,36 @@ typedef uint32_t handler_type; /* a handle with a random tag: a stale one is cau
 /* Up to 32 types. LIMIT; BAD_VALUE: flags, or NOT_IN_HARDWARE for kind MMIO. The description must live as long. */
 enum status pgm_handler_type_register(struct pgm *pgm, enum handler_kind kind, unsigned flags, pgm_handler callback,
 				      const char *description, handler_type *out) must_check;
-/* BUSY: handlers of this type exist, or called from inside a handler. NOT_FOUND: a stale handle. Waits as deregister does. */
+/* BUSY: handlers of this type exist. NOT_FOUND: a stale handle. */
 enum status pgm_handler_type_deregister(struct pgm *pgm, handler_type type) must_check;
 
 /*
+ * Operations on handlers. From inside a handler of a type that keeps the lock all are refused: BAD_STATE. Those that wait, holding nothing,
+ * until no call that began before is in progress are so from inside any, and no lock may be held that a handler takes (not
+ * even a machine's): deregister, change_user, modify, type_deregister, quiesce.
+ *
+ * BUSY: done but for the marks of many pages (more than some MiB with records): call pgm_handlers_step() until it isn't
+ * BUSY any more, what it says then is the operation's status, and every CPU traps from then on. Until then no operation is allowed but on MMIO
+ * of less than 8 MiB: BAD_STATE.
+ */
+enum status pgm_handlers_step(struct pgm *pgm) must_check;
+/*
  * first..last inclusive, within one range. CONFLICT: another handler overlaps, or MMIO over memory. BAD_ADDRESS: no
  * range of memory around it all (ALL, WRITE). BAD_VALUE: not whole pages, or upside down. LIMIT, NO_MEMORY, OVER_QUOTA
- * leave all as it was. NOT_FOUND: a stale type. On return every CPU traps.
+ * leave all as it was. NOT_FOUND: a stale type. On return every CPU traps. BUSY.
  */
 enum status pgm_handler_register(struct pgm *pgm, handler_type type, gpa_t first, gpa_t last, void *user,
 				 const char *description) must_check;
 /*
  * A handler is named by its first address: NOT_FOUND for all operations below when none starts there.
  *
- * Deregister undoes aliases and returns only when no call to the handler is in progress: `user` may be freed then. So no lock
- * may be held that any handler takes (not even a machine's), and from inside a handler it is refused: BUSY. Who can't
+ * Deregister undoes aliases and returns, OK or BUSY, only when no call to the handler is in progress: `user` may be freed then. Who can't
  * wait calls retire, and quiesce later from where nothing is held.
  */
 enum status pgm_handler_deregister(struct pgm *pgm, gpa_t first) must_check;
 enum status pgm_handler_retire(struct pgm *pgm, gpa_t first) must_check;
 enum status pgm_handlers_quiesce(struct pgm *pgm) must_check;
-/* Arms all its pages again and undoes its aliases. */
+/* Arms all its pages again and undoes its aliases. BUSY. */
 enum status pgm_handler_reset(struct pgm *pgm, gpa_t first) must_check;
 /*
  * Switches the handler off for one of its pages until reset: accesses there go through with full rights (on a
@@ -182,23 +191,23 @@ enum status pgm_handler_page_off(struct pgm *pgm, gpa_t first, gpa_t page) must_
  */
 enum status pgm_handler_alias_mmio2(struct pgm *pgm, gpa_t first, gpa_t page, gpa_t mmio2_page) must_check;
 enum status pgm_handler_alias_frame(struct pgm *pgm, gpa_t first, gpa_t page, hpa_t frame) must_check;
-/* Waits like deregister: no call with the old value is in progress afterwards. BUSY. */
+/* No call with the old value is in progress afterwards. */
 enum status pgm_handler_change_user(struct pgm *pgm, gpa_t first, void *user) must_check;
 /* [first, last] → [first, at - 1] and [at, last]. BAD_VALUE: `at` not inside, or not a whole page; LIMIT. A page cut in two is armed again. */
 enum status pgm_handler_split(struct pgm *pgm, gpa_t first, gpa_t at) must_check;
-/* The handler at `second` must begin where the first ends: BAD_VALUE; and be of equal type, user, description: CONFLICT. */
-enum status pgm_handler_join(struct pgm *pgm, gpa_t first, gpa_t second) must_check;
 /*
- * Moves it to another range, all armed, aliases undone. Errors as of register; it stays where it was then (armed on every page
- * after NO_MEMORY, OVER_QUOTA). Waits like deregister: BUSY.
+ * The handler at `second` must begin where the first ends: BAD_VALUE; and be of equal type, user, description: CONFLICT.
+ * A page that both have a part of stays off if it was off for both.
  */
+enum status pgm_handler_join(struct pgm *pgm, gpa_t first, gpa_t second) must_check;
+/* Moves it to another range, all armed, aliases undone. Errors as of register, which leave it where it was. BUSY. */
 enum status pgm_handler_modify(struct pgm *pgm, gpa_t first, gpa_t new_first, gpa_t new_last) must_check;
 
 struct pgm_handler_info {
 	uint64_t first, last, hits;
 	enum handler_kind kind;
 	unsigned flags;
-	uint32_t pages_off, pages_aliased;
+	bool excepted; /* some of its pages may be off, or show another page */
 	void *user;
 	const char *description, *type_description;
 };
@@ -277,10 +286,10 @@ const char *page_handler_name(enum page_handler handler);
 struct pgm_counters {
 	uint64_t zero_mapped, allocated, large_alloc, large_alloc_failed, large_refused, split, detailed;
 	uint64_t handy_refills, handy_allocs;
-	uint64_t reads, read_bytes, writes, write_bytes, handler_calls, handler_hits, handler_misses;
+	uint64_t reads, read_bytes, writes, write_bytes, handler_hits, handler_misses;
 	uint64_t simple_reads, simple_read_bytes, simple_writes, simple_write_bytes;
 	uint64_t handler_resets, handler_inserts, handler_removals, handler_max, handler_rebalances;
-	uint64_t handler_tree_errors, handler_alloc_errors;
+	uint64_t handler_alloc_errors;
 	uint64_t misconfig_marks, mmio2_queries, tables_dropped;
 	/* Large pages; each is described in collapse.c. */
 	uint64_t large_collapsed, large_setup, large_overflow, large_flush, large_zero_evict, large_reused;

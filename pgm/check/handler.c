@@ -1,92 +1,56 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Integrity of the handlers' tree: its order both ways, its balance, its count, and the free nodes. */
-#include "lib/bits.h"
+/*
+ * Handlers and marks explain one another: each handler's pages have records, and each page's mark its handlers (check.c
+ * asks page by page).
+ */
 #include "lib/format.h"
-#include "pgm/handler/handler.h"
+#include "pgm/internal.h"
 
-#define MAX_DEPTH 40u
-
-struct walk_state {
-	struct handler_table *table;
-	void (*report)(void *context, const char *line);
-	void *context;
-	unsigned findings, seen;
-	uint64_t end;
-	bool any;
-};
-
-static void finding(struct walk_state *s, const char *what, uint32_t at)
+const char *handler_check_page(struct pgm *pgm, gpa_t page, page_record r)
 {
-	char line[120];
+	page_record expected = handler_expected(pgm, page, r);
 
-	format_string(line, sizeof(line), "handler tree: node %u: %s", at, what);
-	s->report(s->context, line);
-	s->findings++;
+	if (pgm->handlers.pending)
+		return NULL;
+	if (page_get_handler(expected) != page_get_handler(r))
+		return page_get_handler(r) > page_get_handler(expected) ? "no handler explains its mark"
+									: "its mark is less than its handlers ask for";
+	if ((expected.bits ^ r.bits) & PAGE_HANDLER_SOFTWARE)
+		return "marked for software only, and should not be, or the other way about";
+	return page_is_alias(expected) == page_is_alias(r) ? NULL : "shows another page and has no handler";
 }
 
-static struct handler_node *node(const struct walk_state *s, uint32_t at)
+/* Does every block of a marking handler have records? If not, *where is the first without. */
+static bool marked(struct pgm *pgm, const struct handler_node *n, uint64_t *where)
 {
-	return handler_node_at(s->table, at);
-}
+	for (*where = align_down(n->first, BLOCK_SIZE); *where <= n->last; *where += BLOCK_SIZE) {
+		const struct block *b = block_find(pgm, gpa(*where));
 
-static void check_node(struct walk_state *s, uint32_t at, unsigned depth)
-{
-	struct handler_node *n = node(s, at);
-
-	if (!at)
-		return;
-	if (depth > MAX_DEPTH || at > s->table->capacity || s->seen > s->table->capacity) {
-		finding(s, "too deep, out of the slab, or a loop", at);
-		return;
+		if (!b || block_kind(b) != BLOCK_DETAILED)
+			return false;
 	}
-	check_node(s, n->left, depth + 1);
-	s->seen++;
-	if (n->last < n->first || (s->any && n->first <= s->end))
-		finding(s, "out of order or overlapping", at);
-	if (node(s, n->left)->level + 1 != n->level || n->level - node(s, n->right)->level > 1 ||
-	    node(s, node(s, n->right)->right)->level >= n->level)
-		finding(s, "out of balance", at);
-	s->end = n->last;
-	s->any = true;
-	check_node(s, n->right, depth + 1);
+	return true;
 }
 
-/* Downwards by predecessor: each node's neighbour below, by the tree's own search, must end before it begins. */
-static unsigned count_downwards(struct walk_state *s)
+unsigned handlers_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context)
 {
-	uint64_t bound = UINT64_MAX;
-	unsigned count = 0;
+	struct handler_table *t = &pgm->handlers;
+	unsigned findings;
+	uint64_t where;
+	char line[80];
 
-	while (count <= s->table->used) {
-		uint32_t best = 0;
+	lock_acquire(&t->lock);
+	findings = handler_store_check(t, report, context);
+	for (uint32_t i = 0; i < t->used && !findings && !t->pending; i++) {
+		const struct handler_node *n = handler_in_order(t, i);
 
-		for (uint32_t at = s->table->root, depth = 0; at && depth < MAX_DEPTH; depth++) {
-			bool below = node(s, at)->first < bound;
-
-			best = below ? at : best;
-			at = below ? node(s, at)->right : node(s, at)->left;
-		}
-		if (!best)
-			break;
-		if (node(s, best)->last >= bound)
-			finding(s, "reaches into its successor", best);
-		bound = node(s, best)->first;
-		count++;
+		if (n->kind == HANDLER_KIND_MMIO || marked(pgm, n, &where))
+			continue;
+		format_string(line, sizeof(line), "gpa %#llx: a handler's pages have no marks",
+			      (unsigned long long)where);
+		report(context, line);
+		findings++;
 	}
-	return count;
-}
-
-unsigned handler_tree_check(struct handler_table *t, void (*report)(void *context, const char *line), void *context)
-{
-	struct walk_state s = { .table = t, .report = report, .context = context };
-	uint32_t free_nodes = 0;
-
-	check_node(&s, t->root, 0);
-	for (uint32_t at = t->free; at && free_nodes <= t->capacity; at = node(&s, at)->right)
-		free_nodes++;
-	if (s.seen != t->used || s.seen + free_nodes != t->capacity)
-		finding(&s, "nodes in the tree and on the free list don't add up", t->root);
-	if (count_downwards(&s) != t->used)
-		finding(&s, "downwards there are not as many nodes as upwards", t->root);
-	return s.findings;
+	lock_release(&t->lock);
+	return findings;
 }

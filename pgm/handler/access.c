@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "pgm/internal.h"
-#include "pgm/handler/mark.h"
 
 /* Up to eight bytes that don't cross a natural boundary. */
 static unsigned handler_size(uint64_t where, size_t length)
@@ -21,15 +20,14 @@ static unsigned handler_size(uint64_t where, size_t length)
 	return size;
 }
 
-static inline bool wants(const struct pgm *pgm, const struct handler_node *n, uint64_t where, bool write)
+static inline bool wants(const struct handler_node *n, uint64_t where, bool write)
 {
-	return (write || pgm->handlers.type[n->type].kind != HANDLER_KIND_WRITE) && !handler_edge_is_off(n, where);
+	return (write || n->kind != HANDLER_KIND_WRITE) && !handler_part_is_off(n, where);
 }
 
-/* The lock is taken once, however deep handlers nest. The node may have gone before we got it. */
-static enum status call_locked(struct pgm *pgm, struct pgm_access *access)
+/* With the lock, which is taken once, however deep handlers nest. The node may have gone before we got it. */
+static enum status call_locked(struct handler_table *t, struct pgm_access *access)
 {
-	struct handler_table *t = &pgm->handlers;
 	struct handler_calls *calls = &t->calls[cpu_index()];
 	bool outer = !calls->holds_lock;
 	enum status status = NOT_FOUND;
@@ -38,8 +36,8 @@ static enum status call_locked(struct pgm *pgm, struct pgm_access *access)
 	if (outer)
 		lock_acquire(&t->lock);
 	calls->holds_lock = true;
-	if (handler_find(t, access->where.v, &n) && wants(pgm, &n, access->where.v, access->write))
-		status = t->type[n.type].callback(n.user, access);
+	if (handler_find(t, access->where.v, &n) && wants(&n, access->where.v, access->write))
+		status = n.callback(n.user, access);
 	if (outer) {
 		calls->holds_lock = false;
 		lock_release(&t->lock);
@@ -47,12 +45,9 @@ static enum status call_locked(struct pgm *pgm, struct pgm_access *access)
 	return status;
 }
 
-static inline enum status call(struct pgm *pgm, const struct handler_node *n, struct pgm_access *access)
+static inline enum status call(struct handler_table *t, const struct handler_node *n, struct pgm_access *access)
 {
-	const struct handler_type_entry *type = &pgm->handlers.type[n->type];
-
-	COUNT(pgm, handler_calls);
-	return type->flags & HANDLER_KEEP_LOCK ? call_locked(pgm, access) : type->callback(n->user, access);
+	return n->flags & HANDLER_KEEP_LOCK ? call_locked(t, access) : n->callback(n->user, access);
 }
 
 /*
@@ -69,11 +64,11 @@ static enum status serve(struct pgm *pgm, struct pgm_access *access, size_t leng
 	handler_call_begin(t);
 	if (handler_find_recent(t, where, &n)) {
 		length = min_u64(length, n.last - where + 1);
-		if (wants(pgm, &n, where, access->write)) {
+		if (wants(&n, where, access->write)) {
 			access->size = handler_size(where, length);
 			if (access->write)
 				access->value &= byte_mask(access->size);
-			status = call(pgm, &n, access);
+			status = call(t, &n, access);
 			length = access->size;
 		}
 	} else {
@@ -86,20 +81,27 @@ static enum status serve(struct pgm *pgm, struct pgm_access *access, size_t leng
 	return status;
 }
 
-enum status handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length, enum pgm_origin origin,
-			 size_t *served)
+static enum status go_through(struct pgm *pgm, struct pgm_access access, uint8_t *bytes, size_t length, unsigned way,
+			      size_t *served)
 {
 	enum status status = OK;
+	uint64_t first = access.where.v;
 	size_t at = 0;
 
 	while (at < length) {
-		struct pgm_access access = { .where = gpa(from.v + at), .origin = origin };
+		size_t left = length - at;
 
-		status = serve(pgm, &access, length - at);
-		if (status == OK)
-			memcpy(to + at, &access.value, access.size);
+		access.where = gpa(first + at);
+		access.value = 0;
+		if (access.write)
+			memcpy(&access.value, bytes + at, min_u64(left, sizeof(access.value)));
+		status = serve(pgm, &access, left);
+		if (status == OK && !access.write)
+			memcpy(bytes + at, &access.value, access.size);
+		else if (status == NOT_FOUND && access.write)
+			status = phys_write_past(pgm, access.where, bytes + at, access.size, way);
 		else if (status == NOT_FOUND)
-			status = phys_read_past(pgm, access.where, to + at, access.size);
+			status = phys_read_past(pgm, access.where, bytes + at, access.size);
 		if (status != OK)
 			break;
 		at += access.size;
@@ -108,25 +110,18 @@ enum status handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length
 	return status;
 }
 
+enum status handler_read(struct pgm *pgm, gpa_t from, uint8_t *to, size_t length, enum pgm_origin origin,
+			 size_t *served)
+{
+	return go_through(pgm, (struct pgm_access){ .where = from, .origin = origin }, to, length, 0, served);
+}
+
 enum status handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t length, enum pgm_origin origin,
 			  unsigned way, size_t *served)
 {
-	enum status status = OK;
-	size_t at = 0;
-
-	while (at < length) {
-		struct pgm_access access = { .where = gpa(to.v + at), .write = true, .origin = origin };
-
-		memcpy(&access.value, from + at, min_u64(length - at, sizeof(access.value)));
-		status = serve(pgm, &access, length - at);
-		if (status == NOT_FOUND)
-			status = phys_write_past(pgm, access.where, from + at, access.size, way);
-		if (status != OK)
-			break;
-		at += access.size;
-	}
-	*served = at;
-	return status;
+	/* Not written to: the access is a write. */
+	return go_through(pgm, (struct pgm_access){ .where = to, .write = true, .origin = origin }, (uint8_t *)from,
+			  length, way, served);
 }
 
 enum status pgm_device_access(struct pgm *pgm, struct pgm_access *access)
@@ -140,8 +135,8 @@ enum status pgm_device_access(struct pgm *pgm, struct pgm_access *access)
 		return NOT_FOUND;
 	handler_call_begin(t);
 	if ((likely(handler_try_recent(t, where, &n)) || handler_find_recent(t, where, &n)) && last <= n.last &&
-	    wants(pgm, &n, where, access->write))
-		status = call(pgm, &n, access);
+	    wants(&n, where, access->write))
+		status = call(t, &n, access);
 	handler_call_end(t);
 	return status;
 }
@@ -152,7 +147,7 @@ bool handler_wants_write(struct pgm *pgm, gpa_t where, size_t length)
 	struct handler_node n;
 
 	while (from <= last && handler_next(&pgm->handlers, from, &n) && n.first <= last) {
-		if (wants(pgm, &n, max_u64(n.first, from), true))
+		if (wants(&n, max_u64(n.first, from), true))
 			return true;
 		from = n.last + 1;
 	}

@@ -1,59 +1,54 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Access handlers inside PGM: the store of nodes, the types, the marks, the calls.
+ * Access handlers inside PGM: the store of nodes, the types, who is inside a call, the marks.
  *
- * The store is a slab of nodes made at creation, with a balanced (AA) tree of disjoint byte intervals over it. Nodes
- * are linked by index, and every index is checked against the slab before use, so a lookup that races with a change
- * can go astray but never out of bounds; the generation tells it to try again. All that lookups read is written by
- * release stores and read by acquire loads: that orders it against the generation without a fence.
+ * The store is a sorted array of numbers of nodes, over nodes that stay where they are; handlers never overlap, so they
+ * are sorted by either end. Lookups take no lock: what they read may change under them, but every number in the array
+ * is always that of a node, and the generation tells them to try again. All that they read is written by release
+ * stores and read by acquire loads: that orders it against the generation without a fence.
  *
- * table->lock (RANK_HANDLERS, outside pgm->lock and the blocks) is held by every operation from its change of the tree
- * to its last mark, so that marks and tree are seen apart only by lookups, for which the tree decides.
+ * table->lock (RANK_HANDLERS, outside pgm->lock and the blocks) is held by every operation from its change of the store
+ * to its last mark (of a step), so that marks and store are seen apart only by lookups, for which the store decides.
  */
 #ifndef PGM_HANDLER_HANDLER_H
 #define PGM_HANDLER_HANDLER_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
-#include "arch/x86_64/address.h"
 #include "arch/x86_64/percpu.h"
-#include "arch/x86_64/spinlock.h"
-#include "lib/bits.h"
-#include "lib/status.h"
+#include "pgm/pgm.h"
 
 #define HANDLER_TYPES 32u
-#define HANDLER_NONE_INDEX 0u /* node 0 is the sentinel: level 0, children itself */
 
 struct handler_node {
-	uint64_t first, last; /* inclusive, bytes */
-	uint32_t left, right; /* next free node when unused */
-	uint16_t level;       /* 0: unused */
-	uint16_t type;        /* index into type[] */
-	uint32_t edges_off;   /* EDGE_*: pages covered in part and switched off; whole pages have it in their record */
-	uint32_t pages_off;   /* switched off, edges included */
-	uint32_t pages_aliased;
+	/* Bytes, inclusive. Unused: `first` is all ones, and `last` the number of the next unused node. */
+	uint64_t first, last;
+	pgm_handler callback;
 	void *user;
-	const char *description;
+	uint8_t kind;  /* enum handler_kind */
+	uint8_t flags; /* HANDLER_KEEP_LOCK, HANDLER_NOT_IN_HARDWARE */
+	uint8_t off;   /* HANDLER_OFF_* */
+	uint8_t type;  /* index into type[] */
+	uint32_t spare;
+	/* Up to here it is what a call needs. */
+	const char *description, *type_description;
 	uint64_t hits; /* atomic */
 };
 
-_Static_assert(sizeof(struct handler_node) == 64, "a node is one cache line");
+#define HANDLER_NODE_WORDS 8u
+#define HANDLER_CALL_WORDS 5u
+_Static_assert(sizeof(struct handler_node) == HANDLER_NODE_WORDS * sizeof(uint64_t), "a node is one cache line");
+_Static_assert(offsetof(struct handler_node, description) == HANDLER_CALL_WORDS * sizeof(uint64_t), "a call's part");
 
-#define EDGE_HEAD 1u /* the first page, which may be the last as well */
-#define EDGE_TAIL 2u
-
-struct pgm;
-struct pgm_access;
-struct pgm_counters;
+/* The page at this end, where the handler begins (ends) within it, is switched off. */
+#define HANDLER_OFF_HEAD 1u
+#define HANDLER_OFF_TAIL 2u
+/* Some of the pages that it covers whole are off, or show another page: their records tell which. */
+#define HANDLER_OFF_WHOLE 4u
 
 struct handler_type_entry {
-	uint32_t tag;      /* 0: unused */
-	uint32_t last_tag; /* of the type that had this slot before */
-	uint32_t users;    /* nodes of this type; under the lock */
-	uint8_t kind;      /* enum handler_kind */
-	uint8_t flags;     /* HANDLER_KEEP_LOCK, HANDLER_NOT_IN_HARDWARE */
-	enum status (*callback)(void *user, struct pgm_access *access);
+	uint32_t tag, last_tag; /* 0: unused; of the type that had this slot before */
+	uint32_t users;         /* nodes of this type */
+	uint8_t kind, flags;
+	pgm_handler callback;
 	const char *description;
 };
 
@@ -64,79 +59,91 @@ struct handler_calls {
 	bool holds_lock;   /* a handler of a type that keeps the lock is among them */
 };
 
+/* What an operation does to the store, and where marks must follow it: kept while they follow in steps. */
+struct handler_work {
+	struct handler_node out, in[2]; /* this one goes; these come, or take the place of what starts there */
+	bool goes;
+	unsigned comes;
+	bool make; /* the first area's records are made, which can fail: then it is undone */
+	enum status answer;
+	struct {
+		uint64_t first, end;
+	} area[2]; /* whose marks are not there yet: bytes from first to below end */
+};
+
 struct handler_table {
 	struct spinlock lock;
-	uint64_t generation; /* atomic; odd while the tree changes */
-	uint32_t changing;   /* depth of handler_change_begin */
-	uint32_t capacity;   /* usable nodes: 1..capacity */
-	uint32_t root, free, used;
-	uint32_t recent; /* the node that served last: tried first */
-	uint64_t seed;
+	uint64_t generation;         /* atomic; odd while the store changes */
+	uint32_t capacity, used;     /* used: atomic */
+	uint32_t free;               /* the first unused node */
+	struct handler_node *recent; /* atomic: the node that served last is tried first */
+	uint64_t *order;             /* atomic: numbers of nodes by address, four to a word */
+	struct handler_node **slab;  /* pages of nodes */
 	struct pgm_counters *counters;
-	uint64_t *recent_hits;      /* among them */
-	struct handler_node **slab; /* pages of nodes */
+	uint64_t seed;
+	bool pending; /* work is not done */
+	struct handler_work work;
 	struct handler_type_entry type[HANDLER_TYPES];
 	struct handler_calls calls[MAX_CPUS];
 };
 
-/* An index beyond the slab is counted, and becomes the sentinel's. */
-uint32_t handler_index_wrong(const struct handler_table *table);
-#define HANDLER_NODES_PER_PAGE (PAGE_SIZE / sizeof(struct handler_node))
-
-static inline struct handler_node *handler_node_at(const struct handler_table *t, uint32_t index)
-{
-	if (unlikely(index > t->capacity))
-		index = handler_index_wrong(t);
-	return &t->slab[index / HANDLER_NODES_PER_PAGE][index % HANDLER_NODES_PER_PAGE];
-}
-
-/* handler/tree.c. All but create and destroy: table->lock held. */
+/* ---- handler/store.c: the lock is held, but for those marked lock-free ---- */
 enum status handler_table_create(struct handler_table *table, uint32_t capacity,
 				 struct pgm_counters *counters) must_check;
 void handler_table_destroy(struct handler_table *table);
-/* What happens between the two is seen by lookups at once or not at all. They nest. Keep it short: lookups spin. */
+/* Does another node than the one that starts at `but` overlap these bytes? Lock-free. */
+bool handler_overlaps(struct handler_table *table, uint64_t first, uint64_t last, uint64_t but);
+/* LIMIT: for one more. */
+enum status handler_room(const struct handler_table *table) must_check;
+/* What happens between the two is seen by lookups at once or not at all. Keep it short: lookups spin. */
 void handler_change_begin(struct handler_table *table);
 void handler_change_end(struct handler_table *table);
-/* CONFLICT: overlaps another; LIMIT: the slab is used up. The links of `what` are not looked at. */
-enum status handler_insert(struct handler_table *table, const struct handler_node *what) must_check;
-/* removed may be NULL. NOT_FOUND: none starts at `first`. */
-enum status handler_remove(struct handler_table *table, uint64_t first, struct handler_node *removed) must_check;
-/* The node that starts at `first` becomes `what`, in its place: the new range must lie between its neighbours. */
-enum status handler_replace(struct handler_table *table, uint64_t first, const struct handler_node *what) must_check;
-void handler_node_copy(struct handler_node *to, const struct handler_node *from);
+/* In place of the node that starts there, or as a new one that fits. */
+void handler_put(struct handler_table *table, const struct handler_node *what);
+/* The node that starts at `first`, which must be there, goes. */
+void handler_take(struct handler_table *table, uint64_t first);
+struct handler_node *handler_node_at(const struct handler_table *table, uint32_t number);
+/* By address, from 0 to below used. */
+struct handler_node *handler_in_order(const struct handler_table *table, uint32_t at);
 
-/* handler/lookup.c: lock-free */
-/* Copies the node around `where`. No hit is counted. */
-bool handler_find(struct handler_table *table, uint64_t where, struct handler_node *out);
-/*
- * The same for a call: tries the recent node first, counts the hit and how it was found. Of *out are filled: first, last,
- * type, edges_off, user.
- */
+/* Lock-free. The node with the least `last` at or above `from` is copied; NULL: none. The place is good for its hits alone. */
+struct handler_node *handler_next_place(struct handler_table *table, uint64_t from, struct handler_node *out);
+static inline bool handler_next(struct handler_table *table, uint64_t from, struct handler_node *out)
+{
+	return handler_next_place(table, from, out) != NULL;
+}
+/* Lock-free. Copies the node around `where`. No hit is counted. */
+static inline bool handler_find(struct handler_table *table, uint64_t where, struct handler_node *out)
+{
+	return handler_next(table, where, out) && out->first <= where;
+}
+/* Lock-free. The same for a call, whose words it fills: tries the recent node first, counts the hit and how it was found. */
 bool handler_find_recent(struct handler_table *table, uint64_t where, struct handler_node *out);
+
+static inline void handler_node_copy(struct handler_node *to, const struct handler_node *from, unsigned words)
+{
+#pragma GCC unroll 8
+	for (unsigned i = 0; i < words; i++)
+		__atomic_store_n((uint64_t *)to + i, __atomic_load_n((const uint64_t *)from + i, __ATOMIC_ACQUIRE),
+				 __ATOMIC_RELEASE);
+}
+
 /* Its way when nothing has changed since the last call, and it is the same handler's: false says nothing. */
 static inline bool handler_try_recent(struct handler_table *t, uint64_t where, struct handler_node *out)
 {
 	uint64_t generation = __atomic_load_n(&t->generation, __ATOMIC_SEQ_CST);
-	uint32_t at = __atomic_load_n(&t->recent, __ATOMIC_ACQUIRE);
-	struct handler_node *n = handler_node_at(t, at);
+	struct handler_node *n = __atomic_load_n(&t->recent, __ATOMIC_ACQUIRE);
 
-	out->first = __atomic_load_n(&n->first, __ATOMIC_ACQUIRE);
-	out->last = __atomic_load_n(&n->last, __ATOMIC_ACQUIRE);
-	/* A node that has been freed has level 0; so has the sentinel, number 0. */
-	if (unlikely(where < out->first || where > out->last || !__atomic_load_n(&n->level, __ATOMIC_ACQUIRE)))
-		return false;
-	out->type = __atomic_load_n(&n->type, __ATOMIC_ACQUIRE);
-	out->edges_off = __atomic_load_n(&n->edges_off, __ATOMIC_ACQUIRE);
-	out->user = __atomic_load_n(&n->user, __ATOMIC_ACQUIRE);
-	if (unlikely((generation & 1) || __atomic_load_n(&t->generation, __ATOMIC_RELAXED) != generation))
+	handler_node_copy(out, n, HANDLER_CALL_WORDS);
+	if (unlikely(where < out->first || where > out->last || (generation & 1) ||
+		     __atomic_load_n(&t->generation, __ATOMIC_RELAXED) != generation))
 		return false;
 	/* Freed meanwhile it gets a wrong hit: harmless. */
 	__atomic_fetch_add(&n->hits, 1, __ATOMIC_RELAXED);
-	__atomic_fetch_add(t->recent_hits, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&t->counters->handler_hits, 1, __ATOMIC_RELAXED);
 	return true;
 }
-/* The node with the least `last` at or above `from`: the next in address order. */
-bool handler_next(struct handler_table *table, uint64_t from, struct handler_node *out);
+
 /* A handler's callback runs between these, and so does the lookup that finds it. */
 static inline void handler_call_begin(struct handler_table *t)
 {
@@ -152,12 +159,71 @@ static inline void handler_call_end(struct handler_table *t)
 	if (!--c->depth)
 		__atomic_store_n(&c->sequence, c->sequence + 1, __ATOMIC_RELEASE);
 }
-bool handler_inside_call(const struct handler_table *table);
+static inline bool handler_inside_call(const struct handler_table *t)
+{
+	return t->calls[cpu_index()].depth != 0;
+}
 /* Returns when no call that began before is in progress. Not inside a call, nor with a lock that a handler takes. */
 void handler_wait_quiet(const struct handler_table *table);
 
-/* check/handler.c: order, levels, count, free list, types. table->lock held. Returns findings. */
-unsigned handler_tree_check(struct handler_table *table, void (*report)(void *context, const char *line),
-			    void *context);
+/* check/store.c: order, count, unused nodes, types. The lock is held. Returns findings. */
+unsigned handler_store_check(struct handler_table *table, void (*report)(void *context, const char *line),
+			     void *context);
+
+/* ---- operations: the lock is held from begin to end, and what they narrow is flushed after it is released ---- */
+struct handler_operation {
+	struct pgm *pgm;
+	struct handler_node node; /* the handler that is operated on */
+	bool held, outside;
+	struct gather gather;
+	struct handler_work work;
+};
+
+/* BAD_STATE: inside a handler that keeps the lock; with `outside`, inside any. In every case handler_end() must follow. */
+enum status handler_begin(struct handler_operation *o, struct pgm *pgm, bool outside) must_check;
+/* The same, and loads the handler that starts at `first`. NOT_FOUND; BAD_STATE: marks of memory are outstanding. */
+enum status handler_begin_at(struct handler_operation *o, struct pgm *pgm, gpa_t first, bool outside) must_check;
+/* What the operation is to do: a node comes into the store; the pages that these bytes touch are marked anew. */
+static inline void handler_put_in(struct handler_operation *o, const struct handler_node *n)
+{
+	o->work.in[o->work.comes++] = *n;
+}
+static inline void handler_mark_area(struct handler_operation *o, unsigned i, uint64_t first, uint64_t last)
+{
+	o->work.area[i].first = first;
+	o->work.area[i].end = last + 1;
+}
+/*
+ * Does o->work if status is OK. With `outside` it waits, holding nothing, until no call that began before is in
+ * progress. BUSY: all is done but for marks that follow in steps.
+ */
+enum status handler_end(struct handler_operation *o, enum status status) must_check;
+
+struct handler_type_entry *handler_type_entry(struct pgm *pgm, handler_type type);
+
+/* ---- handler/mark.c ---- */
+/*
+ * A step of what `work` has left, its areas: the records there become as the store wants them, and marks of MMIO go where no handler
+ * is any more. BUSY: more to do; NO_MEMORY, OVER_QUOTA where records had to be made: it is undone.
+ */
+enum status handler_marks_step(struct handler_operation *o, struct handler_work *work) must_check;
+/* What the record of this page must be by the store: mark, software bit, and for an alias whose handler is gone, type and frame. */
+page_record handler_expected(struct pgm *pgm, gpa_t page, page_record now);
+
+/* The ends of the handler that lie within the page around `where`. */
+static inline unsigned handler_open_ends(const struct handler_node *n, uint64_t where)
+{
+	uint64_t page = align_down(where, PAGE_SIZE);
+
+	return (n->first > page ? HANDLER_OFF_HEAD : 0) | (n->last < page + PAGE_SIZE - 1 ? HANDLER_OFF_TAIL : 0);
+}
+
+/* Is it off where it covers only a part of the page around `where`? Whole pages have that in the record. */
+static inline bool handler_part_is_off(const struct handler_node *n, uint64_t where)
+{
+	unsigned ends = handler_open_ends(n, where);
+
+	return ends && (n->off & ends) == ends;
+}
 
 #endif

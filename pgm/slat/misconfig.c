@@ -22,7 +22,7 @@ static bool pure_mmio(struct pgm *pgm, gpa_t where)
 	struct pgm_range range;
 
 	return handler_next(&pgm->handlers, where.v, &n) && n.first <= where.v &&
-	       pgm->handlers.type[n.type].kind == HANDLER_KIND_MMIO &&
+	       n.kind == HANDLER_KIND_MMIO &&
 	       (!pgm_range_find(pgm, where, &range) || range.type == PAGE_MMIO);
 }
 

@@ -197,8 +197,8 @@ static void look_at_handlers(struct sweep_notes *notes)
 
 	for (gpa_t from = gpa(0); pgm_handler_next(pgm, from, &info); from = gpa(info.last + 1)) {
 		sweep_put(notes, "handler", info.first, info.last);
-		sweep_put(notes, "handler's kind and pages off", info.kind, info.pages_off);
-		sweep_put(notes, "handler's user and aliases", (uintptr_t)info.user, info.pages_aliased);
+		sweep_put(notes, "handler's kind, and whether pages are excepted", info.kind, info.excepted);
+		sweep_put(notes, "handler's user", (uintptr_t)info.user, 0);
 	}
 	for (unsigned i = 0; i < HANDLER_TYPES; i++)
 		sweep_put(notes, "type", i, pgm->handlers.type[i].tag);

@@ -31,7 +31,11 @@ static enum status register_many(void)
 
 static enum status register_blocks(void)
 {
-	return put_handler(write_type, 8 * MIB - 3 * PAGE_SIZE, 1500);
+	enum status status = put_handler(write_type, 8 * MIB - 3 * PAGE_SIZE, 1500);
+
+	while (status == BUSY)
+		status = pgm_handlers_step(pgm);
+	return status;
 }
 
 static enum status register_with_large(void)

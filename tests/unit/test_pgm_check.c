@@ -130,7 +130,7 @@ static void large_lost(void)
 }
 
 /* What the rest of the damages exchange with what is there; found once by prepare(). */
-static uint64_t device_flip, reserve_flip, root_flip;
+static uint64_t device_flip, reserve_flip;
 static hpa_t rom_frame;
 
 static void entry_untouched(void)
@@ -173,12 +173,9 @@ static void rom_copy(void)
 }
 static struct handler_node *node_of(uint64_t first)
 {
-	for (uint32_t i = 1; i <= pgm->handlers.capacity; i++) {
-		struct handler_node *n = handler_node_at(&pgm->handlers, i);
-
-		if (n->level && n->first == first)
-			return n;
-	}
+	for (uint32_t i = 0; i < pgm->handlers.used; i++)
+		if (handler_in_order(&pgm->handlers, i)->first == first)
+			return handler_in_order(&pgm->handlers, i);
 	fail_msg("no handler at %#llx", (unsigned long long)first);
 	return NULL;
 }
@@ -192,17 +189,17 @@ static void node_upside_down(void)
 
 	n->last ^= (n->first - 1) ^ (n->first + PAGE_SIZE - 1);
 }
-static void node_level(void)
-{
-	handler_node_at(&pgm->handlers, pgm->handlers.root)->level ^= 16;
-}
 static void node_count(void)
 {
 	pgm->handlers.used ^= 1;
 }
-static void node_root(void)
+static void node_order(void)
 {
-	pgm->handlers.root ^= (uint32_t)root_flip;
+	pgm->handlers.order[0] ^= UINT64_C(3) << 16;
+}
+static void node_unused(void)
+{
+	pgm->handlers.free ^= 1u << 30;
 }
 static void node_type(void)
 {
@@ -214,7 +211,7 @@ static void type_users(void)
 }
 static void node_off(void)
 {
-	node_of(DETAILED + PAGE_SIZE)->pages_off ^= 1;
+	node_of(DETAILED + PAGE_SIZE)->off ^= HANDLER_OFF_HEAD | HANDLER_OFF_TAIL;
 }
 
 static void watch(enum handler_kind kind, uint64_t first, uint64_t last)
@@ -264,7 +261,6 @@ static void prepare(const struct pt_format *format)
 	assert_true(slat_present(&pgm->slat, *alias_entry()));
 	device_flip = *entry_of(DEVICE) ^ slat_leaf(&pgm->slat, 0, page_frame(*record_at(0)), RX, 6);
 	reserve_flip = pgm->handy.frame[0].v ^ page_frame(*record_at(0)).v;
-	root_flip = pgm->handlers.root;
 	rom_frame = rom_other_copy(pgm, gpa(ROM_AT));
 	assert_false(hpa_is_none(rom_frame));
 }
@@ -295,7 +291,7 @@ static void run(const struct pt_format *format)
 		DAMAGE(large_chunk),      DAMAGE(large_kind),        DAMAGE(large_lost),     DAMAGE(entry_untouched),
 		DAMAGE(entry_mark),       DAMAGE(alias_right),       DAMAGE(alias_frame),    DAMAGE(pin_mark),
 		DAMAGE(pin_stray),        DAMAGE(reserve_frame),     DAMAGE(rom_copy),       DAMAGE(node_into_next),
-		DAMAGE(node_upside_down), DAMAGE(node_level),        DAMAGE(node_count),     DAMAGE(node_root),
+		DAMAGE(node_upside_down), DAMAGE(node_order),        DAMAGE(node_count),     DAMAGE(node_unused),
 		DAMAGE(node_type),        DAMAGE(type_users),        DAMAGE(node_off),
 	};
 	prepare(format);

@@ -196,6 +196,8 @@ static void do_split(struct entry *e)
 static void do_join(struct entry *e)
 {
 	struct entry *next = at_start(e->last + 1);
+	unsigned seam;
+	bool both;
 
 	if (!next || next->kind != e->kind || next->software != e->software || next->declines != e->declines)
 		return;
@@ -203,10 +205,12 @@ static void do_join(struct entry *e)
 	must(pgm_handler_join(pgm, gpa(e->first), gpa(next->first)) == CONFLICT);
 	must(pgm_handler_change_user(pgm, gpa(next->first), &e->note) == OK);
 	must(pgm_handler_join(pgm, gpa(e->first), gpa(next->first)) == OK);
+	seam = page_index(e, next->first);
+	both = e->off[seam] && next->off[seam];
 	for (unsigned i = 0; i < RAM_PAGES; i++)
 		e->off[i] |= next->off[i];
 	if (!is_aligned(next->first, PAGE_SIZE))
-		e->off[page_index(e, next->first)] = false;
+		e->off[seam] = both;
 	e->last = next->last;
 	next->used = false;
 }

@@ -7,6 +7,7 @@
  * free, which both sanitizers see. What was written where no handler is at any time must be there in the end.
  */
 #include <pthread.h>
+#include <sched.h>
 
 #define WORLD_STRICT 17u
 #include "test_pgm_handler_world.h"
@@ -199,9 +200,58 @@ static void test_come_and_go(void **state)
 	end_machine(pgm);
 }
 
+static uint32_t asked, returned;
+
+/* Stays inside until deregister has been called, and long enough for it to come back if it didn't wait. */
+static enum status on_long_access(void *context, struct pgm_access *access)
+{
+	while (!__atomic_load_n(&asked, __ATOMIC_ACQUIRE))
+		sched_yield();
+	for (unsigned i = 0; i < 5000; i++) {
+		must(!__atomic_load_n(&returned, __ATOMIC_ACQUIRE));
+		sched_yield();
+	}
+	(void)context;
+	(void)access;
+	return OK;
+}
+
+static void *run_deregister(void *context)
+{
+	test_cpu = 1;
+	while (!(__atomic_load_n(&pgm->handlers.calls[0].sequence, __ATOMIC_ACQUIRE) & 1))
+		sched_yield();
+	__atomic_store_n(&asked, 1, __ATOMIC_RELEASE);
+	must(pgm_handler_deregister(pgm, gpa(MMIO_BASE)) == OK);
+	__atomic_store_n(&returned, 1, __ATOMIC_RELEASE);
+	(void)context;
+	return NULL;
+}
+
+static void test_deregister_waits(void **state)
+{
+	pthread_t thread;
+
+	test_cpu_count = 2;
+	pgm = machine_of(true, 64);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_MMIO, 0, on_long_access, "long", &mmio_type), OK);
+	assert_int_equal(pgm_handler_register(pgm, mmio_type, gpa(MMIO_BASE), gpa(MMIO_BASE + PAGE_SIZE - 1), NULL, ""),
+			 OK);
+	assert_int_equal(pthread_create(&thread, NULL, run_deregister, NULL), 0);
+	(void)load(pgm, MMIO_BASE, 1);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	test_cpu = 1;
+	kernel_magazine_drain();
+	test_cpu = 0;
+	end_machine(pgm);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_come_and_go) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_come_and_go),
+		cmocka_unit_test(test_deregister_waits),
+	};
 
 	world_start(64 * MIB);
 	assert_int_equal(pgm_start(), OK);

@@ -296,6 +296,8 @@ static void test_register_without_memory(void **state)
 		inject_arm(MM_SITE_TABLE, after, 1, 0);
 		status = pgm_handler_register(pgm, type, gpa(WHERE + 5 * PAGE_SIZE), gpa(WHERE + 5 * BLOCK_SIZE), calls,
 					      "");
+		while (status == BUSY)
+			status = pgm_handlers_step(pgm);
 		inject_disarm(MM_SITE_TABLE);
 		assert_true(status == OK || status == NO_MEMORY);
 		succeeded |= status == OK;

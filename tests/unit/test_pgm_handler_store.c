@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: pgm/handler/tree.c pgm/handler/lookup.c pgm/check/handler.c lib/format.c
+// sources: pgm/handler/store.c pgm/check/store.c lib/format.c
 // threads
 /*
- * The tree of handlers against a sorted array: 65,536 of them in several orders of coming and going, random mixes,
- * planted damage, and lookups while a writer changes the tree.
+ * The store of handlers against a list: 65,536 of them in several orders of coming and going, random mixes,
+ * planted damage, and lookups while a writer changes it.
  */
 #include <pthread.h>
 #include <setjmp.h>
@@ -39,6 +39,33 @@ static void count_finding(void *context, const char *line)
 	assert_true(strlen(line) > 20);
 }
 
+static void make(uint32_t capacity)
+{
+	assert_int_equal(handler_table_create(&table, capacity, &counters), OK);
+	for (unsigned i = 0; i < HANDLER_TYPES; i++)
+		table.type[i].tag = 1;
+}
+
+/* As an operation does it: it asks first. */
+static enum status insert(const struct handler_node *n)
+{
+	if (handler_overlaps(&table, n->first, n->last, UINT64_MAX))
+		return CONFLICT;
+	if (handler_room(&table) != OK)
+		return LIMIT;
+	handler_change_begin(&table);
+	handler_put(&table, n);
+	handler_change_end(&table);
+	return OK;
+}
+
+static void take_at(uint64_t first)
+{
+	handler_change_begin(&table);
+	handler_take(&table, first);
+	handler_change_end(&table);
+}
+
 static enum status add(uint32_t i)
 {
 	struct handler_node n = { .first = (uint64_t)i * STRIDE,
@@ -46,64 +73,71 @@ static enum status add(uint32_t i)
 				  .type = i % 32,
 				  .user = (void *)(uintptr_t)(i + 1) };
 
-	return handler_insert(&table, &n);
+	return insert(&n);
 }
 
 static void take(uint32_t i)
 {
 	struct handler_node n;
 
-	assert_int_equal(handler_remove(&table, (uint64_t)i * STRIDE, &n), OK);
+	assert_true(handler_find(&table, (uint64_t)i * STRIDE, &n));
 	assert_int_equal(n.first, (uint64_t)i * STRIDE);
 	assert_ptr_equal(n.user, (void *)(uintptr_t)(i + 1));
+	take_at(n.first);
+	assert_false(handler_find(&table, (uint64_t)i * STRIDE, &n));
 }
 
 static void check(void)
 {
-	assert_int_equal(handler_tree_check(&table, on_finding, NULL), 0);
+	assert_int_equal(handler_store_check(&table, on_finding, NULL), 0);
 }
 
-/* Multiplication by an odd number is a permutation of 0 .. 2^16 - 1. */
-static uint32_t order(unsigned kind, uint32_t i)
+/* Multiplication by an odd number is a permutation of 0 .. 2^n - 1. */
+static uint32_t order(unsigned kind, uint32_t many, uint32_t i)
 {
 	switch (kind) {
 	case 0: return i;
-	case 1: return MANY - 1 - i;
-	case 2: return (uint32_t)(i * 40503u) % MANY;
-	default: return i & 1 ? MANY - 1 - i / 2 : i / 2; /* from both ends */
+	case 1: return many - 1 - i;
+	case 2: return (uint32_t)(i * 40503u) % many;
+	default: return i & 1 ? many - 1 - i / 2 : i / 2; /* from both ends */
 	}
+}
+
+/* All there can be in the orders that move little, fewer in those that move half of the store each time. */
+static void come_and_go(unsigned kind)
+{
+	uint32_t many = kind ? MANY / 16 : MANY;
+	struct handler_node n;
+
+	make(many);
+	for (uint32_t i = 0; i < many; i++)
+		assert_int_equal(add(order(kind, many, i)), OK);
+	check();
+	assert_int_equal(add(many), LIMIT);
+	assert_int_equal(add(7), CONFLICT);
+	for (uint32_t i = 0; i < many; i++) {
+		uint64_t at = (uint64_t)i * STRIDE;
+
+		assert_true(handler_find(&table, at + LENGTH - 1, &n) && n.first == at);
+		assert_false(handler_find(&table, at + LENGTH, &n));
+		assert_true(handler_next(&table, at + LENGTH - 1, &n) && n.first == at);
+		assert_int_equal(handler_next(&table, at + LENGTH, &n), i + 1 < many);
+		assert_true(i + 1 == many || n.first == at + STRIDE);
+	}
+	for (uint32_t i = 0; i < many; i++) {
+		take(order((kind + 1) % 4, many, i));
+		if (i % 8191 == 0)
+			check();
+	}
+	check();
+	assert_int_equal(table.used, 0);
+	handler_table_destroy(&table);
 }
 
 static void test_many(void **state)
 {
-	assert_int_equal(handler_table_create(&table, MANY, &counters), OK);
-	for (unsigned kind = 0; kind < 4; kind++) {
-		struct handler_node n;
-
-		for (uint32_t i = 0; i < MANY; i++)
-			assert_int_equal(add(order(kind, i)), OK);
-		check();
-		assert_int_equal(add(MANY), LIMIT);
-		assert_int_equal(add(7), CONFLICT);
-		for (uint32_t i = 0; i < MANY; i += 1 + kind * 16) {
-			uint64_t at = (uint64_t)i * STRIDE;
-
-			assert_true(handler_find(&table, at + LENGTH - 1, &n) && n.first == at);
-			assert_false(handler_find(&table, at + LENGTH, &n));
-			assert_true(handler_next(&table, at + LENGTH - 1, &n) && n.first == at);
-			assert_int_equal(handler_next(&table, at + LENGTH, &n), i + 1 < MANY);
-			assert_true(i + 1 == MANY || n.first == at + STRIDE);
-		}
-		for (uint32_t i = 0; i < MANY; i++) {
-			take(order((kind + 1) % 4, i));
-			if (i % 8191 == 0)
-				check();
-		}
-		check();
-		assert_int_equal(table.used, 0);
-		assert_int_equal(table.root, 0);
-	}
-	handler_table_destroy(&table);
+	for (unsigned kind = 0; kind < 4; kind++)
+		come_and_go(kind);
 }
 
 #define SMALL 48u
@@ -149,7 +183,7 @@ static void test_random(void **state)
 	struct model m = { 0 };
 	uint64_t seed = 12345;
 
-	assert_int_equal(handler_table_create(&table, SMALL, &counters), OK);
+	make(SMALL);
 	for (unsigned step = 0; step < 60000; step++) {
 		uint64_t first, last;
 
@@ -160,19 +194,15 @@ static void test_random(void **state)
 			struct handler_node n = { .first = first, .last = last };
 			enum status want = model_overlaps(&m, first, last) ? CONFLICT : m.count == SMALL ? LIMIT : OK;
 
-			assert_int_equal(handler_insert(&table, &n), want);
+			assert_int_equal(insert(&n), want);
 			if (want == OK) {
 				m.item[m.count].first = first;
 				m.item[m.count++].last = last;
 			}
 		} else {
 			unsigned which = (unsigned)(seed >> 33) % m.count;
-			struct handler_node n;
 
-			assert_int_equal(handler_remove(&table, m.item[which].first, &n), OK);
-			assert_int_equal(n.last, m.item[which].last);
-			if (n.last != n.first)
-				assert_int_equal(handler_remove(&table, n.first + 1, &n), NOT_FOUND);
+			take_at(m.item[which].first);
 			m.item[which] = m.item[--m.count];
 		}
 		assert_int_equal(table.used, m.count);
@@ -184,36 +214,25 @@ static void test_random(void **state)
 	handler_table_destroy(&table);
 }
 
-static struct handler_node *node_at(uint32_t index)
-{
-	size_t per_page = 4096 / sizeof(struct handler_node);
-
-	return &table.slab[index / per_page][index % per_page];
-}
-
 static void damage_order(void)
 {
-	node_at(table.root)->first ^= 1ull << 40;
+	handler_in_order(&table, 300)->first ^= 1ull << 40;
 }
 static void damage_length(void)
 {
-	node_at(table.root)->last ^= 1ull << 20;
+	handler_in_order(&table, 300)->last ^= 1ull << 20;
 }
-static void damage_level(void)
+static void damage_number(void)
 {
-	node_at(table.root)->level ^= 3;
+	table.order[7] ^= 1u << 16;
 }
-static void damage_left(void)
+static void damage_type(void)
 {
-	node_at(table.root)->left ^= 1;
+	handler_in_order(&table, 300)->type ^= 1;
 }
-static void damage_loop(void)
+static void damage_gap(void)
 {
-	node_at(node_at(table.root)->left)->left ^= table.root;
-}
-static void damage_index(void)
-{
-	node_at(table.root)->right ^= 1u << 30;
+	handler_in_order(&table, 300)->type ^= 0x80;
 }
 static void damage_used(void)
 {
@@ -223,17 +242,23 @@ static void damage_free(void)
 {
 	table.free ^= 3;
 }
-static void damage_root(void)
+static void damage_loop(void)
 {
-	table.root ^= 0x80000000;
+	static uint64_t last;
+	struct handler_node *n = handler_node_at(&table, table.free);
+
+	if (n->last == table.free)
+		n->last = last;
+	else
+		last = n->last, n->last = table.free;
 }
 
 static void test_damage(void **state)
 {
-	static void (*const damages[])(void) = { damage_order, damage_length, damage_level, damage_left, damage_loop,
-						 damage_index, damage_used,   damage_free,  damage_root };
+	static void (*const damages[])(void) = { damage_order, damage_length, damage_number, damage_type,
+						 damage_gap,   damage_used,   damage_free,   damage_loop };
 
-	assert_int_equal(handler_table_create(&table, 1000, &counters), OK);
+	make(1000);
 	for (uint32_t i = 0; i < 600; i++)
 		assert_int_equal(add(i * 7 % 600), OK);
 	for (unsigned i = 0; i < ARRAY_SIZE(damages); i++) {
@@ -242,7 +267,7 @@ static void test_damage(void **state)
 
 		check();
 		damages[i]();
-		found = handler_tree_check(&table, count_finding, &lines);
+		found = handler_store_check(&table, count_finding, &lines);
 		if (!found)
 			fail_msg("damage %u wasn't found", i);
 		assert_int_equal(found, lines);
@@ -252,7 +277,6 @@ static void test_damage(void **state)
 			(void)handler_next(&table, at, &n);
 		}
 		damages[i]();
-		table.recent = 0;
 	}
 	check();
 	handler_table_destroy(&table);
@@ -262,14 +286,14 @@ static void test_damage(void **state)
 static void test_recent(void **state)
 {
 	struct handler_node n;
-	uint32_t noted;
+	struct handler_node *noted;
 
-	assert_int_equal(handler_table_create(&table, 100, &counters), OK);
+	make(100);
 	assert_int_equal(add(1), OK);
 	assert_int_equal(add(2), OK);
 	assert_true(handler_find_recent(&table, 2 * STRIDE, &n));
 	noted = table.recent;
-	assert_int_not_equal(noted, 0);
+	assert_int_equal(noted->first, 2 * STRIDE);
 	take(2);
 	table.recent = noted;
 	assert_false(handler_find_recent(&table, 2 * STRIDE, &n));
@@ -317,7 +341,7 @@ static void test_threads(void **state)
 	uint64_t seed = 99;
 	static bool there[STEADY];
 
-	assert_int_equal(handler_table_create(&table, 2 * STEADY, &counters), OK);
+	make(2 * STEADY);
 	for (uint32_t i = 0; i < STEADY; i++)
 		assert_int_equal(add(2 * i), OK);
 	for (unsigned i = 0; i < ARRAY_SIZE(threads); i++)
