@@ -153,7 +153,7 @@ enum status pgm_handler_type_deregister(struct pgm *pgm, handler_type type) must
 /*
  * Operations on handlers. From inside a handler of a type that keeps the lock all are refused: BAD_STATE. Those that wait, holding nothing,
  * until no call that began before is in progress are so from inside any, and no lock may be held that a handler takes (not
- * even a machine's): deregister, change_user, modify, type_deregister, quiesce.
+ * even a machine's): deregister, change_user, modify, type_deregister.
  *
  * BUSY: done but for the marks of many pages (more than some MiB with records): call pgm_handlers_step() until it isn't
  * BUSY any more, what it says then is the operation's status, and every CPU traps from then on. Until then no operation is allowed but on MMIO
@@ -170,12 +170,9 @@ enum status pgm_handler_register(struct pgm *pgm, handler_type type, gpa_t first
 /*
  * A handler is named by its first address: NOT_FOUND for all operations below when none starts there.
  *
- * Deregister undoes aliases and returns, OK or BUSY, only when no call to the handler is in progress: `user` may be freed then. Who can't
- * wait calls retire, and quiesce later from where nothing is held.
+ * Deregister undoes aliases and returns, OK or BUSY, only when no call to the handler is in progress: `user` may be freed then.
  */
 enum status pgm_handler_deregister(struct pgm *pgm, gpa_t first) must_check;
-enum status pgm_handler_retire(struct pgm *pgm, gpa_t first) must_check;
-enum status pgm_handlers_quiesce(struct pgm *pgm) must_check;
 /* Arms all its pages again and undoes its aliases. BUSY. */
 enum status pgm_handler_reset(struct pgm *pgm, gpa_t first) must_check;
 /*
@@ -215,8 +212,6 @@ struct pgm_handler_info {
 bool pgm_handler_next(struct pgm *pgm, gpa_t from, struct pgm_handler_info *out);
 /* The handler that covers this byte; out may be NULL. Lock-free. */
 bool pgm_handler_find(struct pgm *pgm, gpa_t where, struct pgm_handler_info *out);
-/* Does a handler start here? */
-bool pgm_handler_is_registered(struct pgm *pgm, gpa_t first);
 
 /* ---- pins, and mappings that hold one ---- */
 /*

@@ -25,29 +25,21 @@ static inline bool wants(const struct handler_node *n, uint64_t where, bool writ
 	return (write || n->kind != HANDLER_KIND_WRITE) && !handler_part_is_off(n, where);
 }
 
-/* With the lock, which is taken once, however deep handlers nest. The node may have gone before we got it. */
-static enum status call_locked(struct handler_table *t, struct pgm_access *access)
+static inline enum status call(struct handler_table *t, struct handler_node *n, struct pgm_access *access)
 {
 	struct handler_calls *calls = &t->calls[cpu_index()];
-	bool outer = !calls->holds_lock;
 	enum status status = NOT_FOUND;
-	struct handler_node n;
 
-	if (outer)
-		lock_acquire(&t->lock);
+	if (!(n->flags & HANDLER_KEEP_LOCK) || calls->holds_lock)
+		return n->callback(n->user, access);
+	/* The lock is taken once, however deep handlers nest. The node may have gone before we got it. */
+	lock_acquire(&t->lock);
 	calls->holds_lock = true;
-	if (handler_find(t, access->where.v, &n) && wants(&n, access->where.v, access->write))
-		status = n.callback(n.user, access);
-	if (outer) {
-		calls->holds_lock = false;
-		lock_release(&t->lock);
-	}
+	if (handler_find(t, access->where.v, n) && wants(n, access->where.v, access->write))
+		status = n->callback(n->user, access);
+	calls->holds_lock = false;
+	lock_release(&t->lock);
 	return status;
-}
-
-static inline enum status call(struct handler_table *t, const struct handler_node *n, struct pgm_access *access)
-{
-	return n->flags & HANDLER_KEEP_LOCK ? call_locked(t, access) : n->callback(n->user, access);
 }
 
 /*

@@ -10,7 +10,7 @@
  */
 #include "pgm/internal.h"
 
-#define BLOCKS_AT_ONCE 4u /* that a device's handler may have marks in while other marks are outstanding */
+#define SMALL (8 * MIB) /* a device's handler below this never leaves marks to do */
 
 enum status handler_begin(struct handler_operation *o, struct pgm *pgm, bool outside)
 {
@@ -28,6 +28,14 @@ enum status handler_begin(struct handler_operation *o, struct pgm *pgm, bool out
 	return OK;
 }
 
+/* One operation at a time has marks to do: meanwhile none may begin that could have any itself. */
+static enum status may_begin(const struct pgm *pgm, const struct handler_node *n)
+{
+	bool few = n->kind == HANDLER_KIND_MMIO && n->last - n->first < SMALL;
+
+	return pgm->handlers.pending && !few ? BAD_STATE : OK;
+}
+
 enum status handler_begin_at(struct handler_operation *o, struct pgm *pgm, gpa_t first, bool outside)
 {
 	enum status status = handler_begin(o, pgm, outside);
@@ -36,35 +44,21 @@ enum status handler_begin_at(struct handler_operation *o, struct pgm *pgm, gpa_t
 		return status;
 	if (!handler_find(&pgm->handlers, first.v, &o->node) || o->node.first != first.v)
 		return NOT_FOUND;
-	return pgm->handlers.pending && o->node.kind != HANDLER_KIND_MMIO ? BAD_STATE : OK;
-}
-
-/* Whether marks may follow: at once, or in steps that nobody else is at. */
-static enum status check_marks(const struct handler_operation *o)
-{
-	uint64_t blocks = 0;
-
-	for (unsigned i = 0; i < ARRAY_SIZE(o->work.area); i++)
-		blocks += (o->work.area[i].end - o->work.area[i].first) / BLOCK_SIZE;
-	return o->pgm->handlers.pending && blocks >= BLOCKS_AT_ONCE ? BAD_STATE : OK;
+	return may_begin(pgm, &o->node);
 }
 
 static enum status carry_out(struct handler_operation *o)
 {
 	struct handler_table *t = &o->pgm->handlers;
 	struct handler_work *w = &o->work;
-	enum status status = check_marks(o);
+	enum status status;
 
-	if (status != OK)
-		return status;
-	if (w->goes || w->comes) {
-		handler_change_begin(t);
-		if (w->goes)
-			handler_take(t, w->out.first);
-		for (unsigned i = 0; i < w->comes; i++)
-			handler_put(t, &w->in[i]);
-		handler_change_end(t);
-	}
+	handler_change_begin(t);
+	if (w->goes)
+		handler_take(t, w->out.first);
+	for (unsigned i = 0; i < w->comes; i++)
+		handler_put(t, &w->in[i]);
+	handler_change_end(t);
 	status = handler_marks_step(o, w);
 	if (status == BUSY) {
 		t->work = *w;
@@ -77,7 +71,7 @@ enum status handler_end(struct handler_operation *o, enum status status)
 {
 	if (!o->held)
 		return status;
-	if (status == OK)
+	if (status == OK && (o->work.goes || o->work.comes))
 		status = carry_out(o);
 	lock_release(&o->pgm->handlers.lock);
 	gather_finish(&o->gather);
@@ -99,40 +93,36 @@ enum status pgm_handlers_step(struct pgm *pgm)
 	return handler_end(&o, status);
 }
 
-static bool covered_by_memory(struct pgm *pgm, uint64_t first, uint64_t last)
+/* Is there memory anywhere in first..last, and of one range all over it? */
+static void memory_below(struct pgm *pgm, uint64_t first, uint64_t last, bool *any, bool *all)
 {
-	struct pgm_range range;
-
-	return pgm_range_find(pgm, gpa(first), &range) && last - range.base < range.size && range.type != PAGE_MMIO;
-}
-
-static bool over_memory(struct pgm *pgm, uint64_t first, uint64_t last)
-{
-	struct pgm_range range;
+	struct pgm_range r;
 	uint64_t generation;
-	bool over;
 
 	do {
 		generation = ranges_begin(pgm);
-		over = false;
-		for (unsigned i = 0; pgm_range_get(pgm, i, &range); i++)
-			over |= range.type != PAGE_MMIO && first < range.base + range.size && last >= range.base;
+		*any = *all = false;
+		for (unsigned i = 0; pgm_range_get(pgm, i, &r); i++) {
+			bool meets = r.type != PAGE_MMIO && first < r.base + r.size && last >= r.base;
+
+			*any |= meets;
+			*all |= meets && first >= r.base && last - r.base < r.size;
+		}
 	} while (ranges_changed(pgm, generation));
-	return over;
 }
 
 /* Range, alignment and what is below. */
 static enum status check_bounds(struct pgm *pgm, const struct handler_node *n)
 {
-	bool whole_pages = n->kind != HANDLER_KIND_WRITE || (n->flags & HANDLER_NOT_IN_HARDWARE);
+	bool whole_pages = n->kind != HANDLER_KIND_WRITE || (n->flags & HANDLER_NOT_IN_HARDWARE), any, all;
 
-	if (n->last < n->first || n->last >= PGM_MAX_GPA)
+	if (n->last < n->first || n->last >= PGM_MAX_GPA ||
+	    (whole_pages && !is_aligned(n->first | (n->last + 1), PAGE_SIZE)))
 		return BAD_VALUE;
-	if (whole_pages && (!is_aligned(n->first, PAGE_SIZE) || !is_aligned(n->last + 1, PAGE_SIZE)))
-		return BAD_VALUE;
-	if (n->kind != HANDLER_KIND_MMIO)
-		return covered_by_memory(pgm, n->first, n->last) ? OK : BAD_ADDRESS;
-	return over_memory(pgm, n->first, n->last) ? CONFLICT : OK;
+	memory_below(pgm, n->first, n->last, &any, &all);
+	if (n->kind == HANDLER_KIND_MMIO)
+		return any ? CONFLICT : OK;
+	return all ? OK : BAD_ADDRESS;
 }
 
 /* A node comes at a place of its own; `but` is the one that goes for it. */
@@ -166,50 +156,28 @@ enum status pgm_handler_register(struct pgm *pgm, handler_type type, gpa_t first
 	e = status == OK ? handler_type_entry(pgm, type) : NULL;
 	if (status == OK && !e)
 		status = NOT_FOUND;
-	if (status == OK && pgm->handlers.pending && e->kind != HANDLER_KIND_MMIO)
-		status = BAD_STATE;
 	if (status == OK) {
-		o.node = (struct handler_node){ .first = first.v,
-						.last = last.v,
-						.callback = e->callback,
-						.user = user,
-						.kind = e->kind,
-						.flags = e->flags,
-						.type = (uint8_t)(e - pgm->handlers.type),
-						.description = description,
-						.type_description = e->description };
+		o.node = e->node;
+		o.node.first = first.v;
+		o.node.last = last.v;
+		o.node.user = user;
+		o.node.description = description;
 		status = place(&o, &o.node, UINT64_MAX);
 	}
+	if (status == OK)
+		status = may_begin(pgm, &o.node);
 	if (status == OK)
 		status = handler_room(&pgm->handlers);
 	return handler_end(&o, status);
 }
 
-static enum status leave(struct pgm *pgm, gpa_t first, bool outside)
-{
-	struct handler_operation o;
-	enum status status = handler_begin_at(&o, pgm, first, outside);
-
-	if (status == OK)
-		take_out(&o);
-	return handler_end(&o, status);
-}
-
-enum status pgm_handler_retire(struct pgm *pgm, gpa_t first)
-{
-	return leave(pgm, first, false);
-}
-
 enum status pgm_handler_deregister(struct pgm *pgm, gpa_t first)
 {
-	return leave(pgm, first, true);
-}
-
-enum status pgm_handlers_quiesce(struct pgm *pgm)
-{
 	struct handler_operation o;
+	enum status status = handler_begin_at(&o, pgm, first, true);
 
-	return handler_end(&o, handler_begin(&o, pgm, true));
+	take_out(&o);
+	return handler_end(&o, status);
 }
 
 enum status pgm_handler_reset(struct pgm *pgm, gpa_t first)
@@ -217,13 +185,11 @@ enum status pgm_handler_reset(struct pgm *pgm, gpa_t first)
 	struct handler_operation o;
 	enum status status = handler_begin_at(&o, pgm, first, false);
 
-	if (status == OK) {
-		COUNT(pgm, handler_resets);
-		if (o.node.off)
-			handler_mark_area(&o, 0, o.node.first, o.node.last);
-		o.node.off = 0;
-		handler_put_in(&o, &o.node);
-	}
+	COUNT_BY(pgm, handler_resets, status == OK);
+	if (o.node.off)
+		handler_mark_area(&o, 0, o.node.first, o.node.last);
+	o.node.off = 0;
+	handler_put_in(&o, &o.node);
 	return handler_end(&o, status);
 }
 
@@ -242,15 +208,12 @@ enum status pgm_handler_modify(struct pgm *pgm, gpa_t first, gpa_t new_first, gp
 	struct handler_operation o;
 	enum status status = handler_begin_at(&o, pgm, first, true);
 
-	if (status == OK) {
-		struct handler_node moved = o.node;
-
-		moved.first = new_first.v;
-		moved.last = new_last.v;
-		moved.off = 0;
-		status = place(&o, &moved, first.v);
-		take_out(&o);
-	}
+	take_out(&o);
+	o.node.first = new_first.v;
+	o.node.last = new_last.v;
+	o.node.off = 0;
+	if (status == OK)
+		status = place(&o, &o.node, first.v);
 	return handler_end(&o, status);
 }
 
@@ -258,23 +221,19 @@ enum status pgm_handler_split(struct pgm *pgm, gpa_t first, gpa_t at)
 {
 	struct handler_operation o;
 	enum status status = handler_begin_at(&o, pgm, first, false);
+	struct handler_node right = o.node;
 
-	if (status == OK && (at.v <= first.v || at.v > o.node.last))
-		status = BAD_VALUE;
-	if (status == OK) {
-		struct handler_node right = o.node;
-
-		/* Neither half's end at the cut is off, so that a page which is cut in two is armed. */
-		right.first = at.v;
-		right.hits = 0;
-		right.off &= (uint8_t)~HANDLER_OFF_HEAD;
-		o.node.last = at.v - 1;
-		o.node.off &= (uint8_t)~HANDLER_OFF_TAIL;
-		handler_put_in(&o, &o.node);
-		handler_put_in(&o, &right);
-		handler_mark_area(&o, 0, at.v - 1, at.v);
-		status = check_bounds(pgm, &right);
-	}
+	/* Neither half's end at the cut is off, so that a page which is cut in two is armed. */
+	right.first = at.v;
+	right.hits = 0;
+	right.off &= (uint8_t)~HANDLER_OFF_HEAD;
+	o.node.last = at.v - 1;
+	o.node.off &= (uint8_t)~HANDLER_OFF_TAIL;
+	handler_put_in(&o, &o.node);
+	handler_put_in(&o, &right);
+	handler_mark_area(&o, 0, at.v - 1, at.v);
+	if (status == OK)
+		status = at.v <= first.v ? BAD_VALUE : check_bounds(pgm, &right);
 	if (status == OK)
 		status = handler_room(&pgm->handlers);
 	return handler_end(&o, status);
@@ -306,15 +265,14 @@ enum status pgm_handler_join(struct pgm *pgm, gpa_t first, gpa_t second)
 		status = BAD_VALUE;
 	if (status == OK && (b->type != joined.type || b->user != joined.user || b->description != joined.description))
 		status = CONFLICT;
-	if (status == OK) {
-		joined.off = joined_off(&o.node, b);
-		joined.last = b->last;
-		joined.hits += b->hits;
-		o.work.goes = true;
-		handler_put_in(&o, &joined);
-		handler_mark_area(&o, 0, b->first - 1, b->first);
+	joined.off = joined_off(&o.node, b);
+	joined.last = b->last;
+	joined.hits += b->hits;
+	o.work.goes = true;
+	handler_put_in(&o, &joined);
+	handler_mark_area(&o, 0, b->first - 1, b->first);
+	if (status == OK)
 		status = check_bounds(pgm, &joined); /* two ranges can touch */
-	}
 	return handler_end(&o, status);
 }
 
@@ -343,11 +301,4 @@ bool pgm_handler_find(struct pgm *pgm, gpa_t where, struct pgm_handler_info *out
 	if (!out)
 		out = &unused;
 	return pgm_handler_next(pgm, where, out) && out->first <= where.v;
-}
-
-bool pgm_handler_is_registered(struct pgm *pgm, gpa_t first)
-{
-	struct handler_node n;
-
-	return handler_find(&pgm->handlers, first.v, &n) && n.first == first.v;
 }

@@ -45,11 +45,9 @@ _Static_assert(offsetof(struct handler_node, description) == HANDLER_CALL_WORDS 
 #define HANDLER_OFF_WHOLE 4u
 
 struct handler_type_entry {
-	uint32_t tag, last_tag; /* 0: unused; of the type that had this slot before */
-	uint32_t users;         /* nodes of this type */
-	uint8_t kind, flags;
-	pgm_handler callback;
-	const char *description;
+	uint32_t tag, last_tag;   /* 0: unused; of the type that had this slot before */
+	uint32_t users;           /* nodes of this type */
+	struct handler_node node; /* what such a one begins as */
 };
 
 /* Of one CPU: odd while it is inside a handler. Only that CPU writes it. */

@@ -69,32 +69,14 @@ enum status pgm_handler_page_off(struct pgm *pgm, gpa_t first, gpa_t page)
 	return set_free(pgm, first, page, PAGE_INVALID, hpa(0));
 }
 
-/* The frame behind a page of MMIO2 now. */
-static enum status mmio2_frame(struct pgm *pgm, gpa_t page, hpa_t *frame)
-{
-	enum status status = BAD_ADDRESS;
-	struct block *b;
-
-	if (!is_aligned(page.v, PAGE_SIZE) || range_type(pgm, page) != PAGE_MMIO2)
-		return BAD_VALUE;
-	b = block_find(pgm, page);
-	if (!b)
-		return BAD_ADDRESS;
-	block_lock(b);
-	if (block_kind(b) == BLOCK_DETAILED && page_has_frame(*page_of(b, page))) {
-		*frame = page_frame(*page_of(b, page));
-		status = OK;
-	}
-	block_unlock(b);
-	return status;
-}
-
 enum status pgm_handler_alias_mmio2(struct pgm *pgm, gpa_t first, gpa_t page, gpa_t mmio2_page)
 {
-	hpa_t frame;
-	enum status status = mmio2_frame(pgm, mmio2_page, &frame);
+	struct pgm_page_info info;
 
-	return status == OK ? set_free(pgm, first, page, PAGE_MMIO2_ALIAS_MMIO, frame) : status;
+	pgm_page_describe(pgm, mmio2_page, &info);
+	if (!is_aligned(mmio2_page.v, PAGE_SIZE) || info.type != PAGE_MMIO2)
+		return BAD_VALUE;
+	return hpa_is_none(info.frame) ? BAD_ADDRESS : set_free(pgm, first, page, PAGE_MMIO2_ALIAS_MMIO, info.frame);
 }
 
 enum status pgm_handler_alias_frame(struct pgm *pgm, gpa_t first, gpa_t page, hpa_t frame)

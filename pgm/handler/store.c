@@ -168,9 +168,9 @@ void handler_change_end(struct handler_table *t)
 	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_SEQ_CST);
 }
 
-static void shifted(struct handler_table *t, uint32_t words)
+static void count_moved(struct handler_table *t, uint32_t at)
 {
-	__atomic_fetch_add(&t->counters->handler_rebalances, words, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&t->counters->handler_rebalances, (t->used - at) / NUMBERS_PER_WORD + 1, __ATOMIC_RELAXED);
 }
 
 static void open_gap(struct handler_table *t, uint32_t at, uint64_t number)
@@ -179,7 +179,6 @@ static void open_gap(struct handler_table *t, uint32_t at, uint64_t number)
 	uint64_t below = BIT(shift) - 1, *order = t->order;
 	uint32_t first = at / NUMBERS_PER_WORD, i = t->used / NUMBERS_PER_WORD;
 
-	shifted(t, i - first + 1);
 	for (; i > first; i--)
 		PUT(order[i], order[i] << NUMBER_BITS | order[i - 1] >> (64 - NUMBER_BITS));
 	PUT(order[i], (order[i] & below) | number << shift | (order[i] & ~below) << NUMBER_BITS);
@@ -190,7 +189,6 @@ static void close_gap(struct handler_table *t, uint32_t at)
 	uint64_t below = BIT(at % NUMBERS_PER_WORD * NUMBER_BITS) - 1, *order = t->order;
 	uint32_t i = at / NUMBERS_PER_WORD, last = t->used / NUMBERS_PER_WORD;
 
-	shifted(t, last - i + 1);
 	for (; i <= last; i++, below = 0)
 		PUT(order[i],
 		    (order[i] & below) | (order[i] >> NUMBER_BITS & ~below) | order[i + 1] << (64 - NUMBER_BITS));
@@ -207,6 +205,7 @@ void handler_put(struct handler_table *t, const struct handler_node *what)
 	t->free = (uint32_t)handler_node_at(t, number)->last;
 	handler_node_copy(handler_node_at(t, number), what, HANDLER_NODE_WORDS);
 	open_gap(t, at, number);
+	count_moved(t, at);
 	PUT(t->used, t->used + 1);
 	t->type[what->type].users++;
 	t->counters->handler_max = max_u64(t->used, t->counters->handler_max);
@@ -222,6 +221,7 @@ void handler_take(struct handler_table *t, uint64_t first)
 	panic_unless(at < t->used && handler_node_at(t, number)->first == first);
 	t->type[handler_node_at(t, number)->type].users--;
 	close_gap(t, at);
+	count_moved(t, at);
 	PUT(t->used, t->used - 1);
 	add_free(t, number);
 	__atomic_fetch_add(&t->counters->handler_removals, 1, __ATOMIC_RELAXED);

@@ -43,12 +43,12 @@ enum status pgm_handler_type_register(struct pgm *pgm, enum handler_kind kind, u
 	if (status == OK) {
 		uint32_t tag = fresh_tag(t, t->type[i].last_tag);
 
-		t->type[i] = (struct handler_type_entry){ .tag = tag,
-							  .last_tag = tag,
-							  .kind = (uint8_t)kind,
-							  .flags = (uint8_t)flags,
-							  .callback = callback,
-							  .description = description };
+		t->type[i].tag = t->type[i].last_tag = tag;
+		t->type[i].node = (struct handler_node){ .callback = callback,
+							 .kind = (uint8_t)kind,
+							 .flags = (uint8_t)flags,
+							 .type = (uint8_t)i,
+							 .type_description = description };
 		*out = tag | i;
 	}
 	return handler_end(&o, status);

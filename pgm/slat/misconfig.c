@@ -21,8 +21,7 @@ static bool pure_mmio(struct pgm *pgm, gpa_t where)
 	struct handler_node n;
 	struct pgm_range range;
 
-	return handler_next(&pgm->handlers, where.v, &n) && n.first <= where.v &&
-	       n.kind == HANDLER_KIND_MMIO &&
+	return handler_next(&pgm->handlers, where.v, &n) && n.first <= where.v && n.kind == HANDLER_KIND_MMIO &&
 	       (!pgm_range_find(pgm, where, &range) || range.type == PAGE_MMIO);
 }
 

@@ -126,6 +126,14 @@ USED void put(struct pgm *pgm, handler_type type, uint64_t first, uint64_t last,
 	assert_int_equal(pgm_handler_register(pgm, type, gpa(first), gpa(last), note, "test"), OK);
 }
 
+/* Does a handler start here? */
+USED bool is_registered(struct pgm *pgm, uint64_t first)
+{
+	struct pgm_handler_info info;
+
+	return pgm_handler_find(pgm, gpa(first), &info) && info.first == first;
+}
+
 USED void store(struct pgm *pgm, uint64_t where, uint64_t value, size_t size)
 {
 	assert_int_equal(pgm_write(pgm, gpa(where), &value, size, ORIGIN_GUEST, NULL), OK);

@@ -69,8 +69,8 @@ static void test_register_errors(void **state)
 	assert_int_equal(try(pgm, write, PAGE(0) + 20, PAGE(0) + 21), CONFLICT);
 	assert_int_equal(try(pgm, all, PAGE(0), PAGE(1) - 1), CONFLICT);
 	assert_int_equal(try(pgm, write, PAGE(0) + 32, PAGE(0) + 32), OK);
-	assert_true(pgm_handler_is_registered(pgm, gpa(PAGE(0) + 16)));
-	assert_false(pgm_handler_is_registered(pgm, gpa(PAGE(0) + 17)));
+	assert_true(is_registered(pgm, PAGE(0) + 16));
+	assert_false(is_registered(pgm, PAGE(0) + 17));
 	assert_true(pgm_handler_find(pgm, gpa(PAGE(0) + 31), &info)); /* the last byte as well */
 	assert_int_equal(info.first, PAGE(0) + 16);
 	assert_string_equal(info.description, "try");
@@ -463,10 +463,10 @@ static enum status meddle(void *user, struct pgm_access *access)
 	inner_status[0] = pgm_handler_deregister(inner_pgm, gpa(PAGE(0)));
 	inner_status[1] = pgm_handler_change_user(inner_pgm, gpa(PAGE(0)), NULL);
 	inner_status[2] = pgm_handler_modify(inner_pgm, gpa(PAGE(0)), gpa(PAGE(1)), gpa(PAGE(1)));
-	inner_status[3] = pgm_handlers_quiesce(inner_pgm);
+	inner_status[3] = pgm_handler_type_deregister(inner_pgm, 0);
 	inner_status[4] = pgm_read(inner_pgm, gpa(PAGE(5)), &value, 8, ORIGIN_DEVICE, NULL);
 	inner_status[5] = pgm_handler_page_off(inner_pgm, gpa(PAGE(0)), gpa(PAGE(0)));
-	inner_status[6] = pgm_handler_retire(inner_pgm, gpa(PAGE(0)));
+	inner_status[6] = pgm_handler_reset(inner_pgm, gpa(PAGE(0)));
 	access->value = value;
 	(void)user;
 	return OK;
@@ -491,8 +491,7 @@ static void test_inside_a_handler(void **state)
 	assert_int_equal(load(pgm, PAGE(0), 8), 0x1234);
 	for (unsigned i = 0; i < 7; i++)
 		assert_int_equal(inner_status[i], i >= 4 ? OK : BAD_STATE);
-	assert_false(pgm_handler_is_registered(pgm, gpa(PAGE(0))));
-	assert_int_equal(pgm_handlers_quiesce(pgm), OK);
+	assert_int_equal(pgm_handler_deregister(pgm, gpa(PAGE(0))), OK);
 	assert_int_equal(pgm_handler_type_deregister(pgm, free_type), OK);
 	end_machine(pgm);
 }
@@ -525,8 +524,8 @@ static void test_no_memory(void **state)
 		inject_disarm(MM_SITE_TABLE);
 		for (unsigned i = 0; i < 3; i++)
 			assert_true(status[i] == OK || status[i] == NO_MEMORY);
-		assert_int_equal(pgm_handler_is_registered(pgm, gpa(PAGE(2))), status[0] == OK);
-		assert_int_equal(pgm_handler_is_registered(pgm, gpa(PAGE(1))), status[1] != OK);
+		assert_int_equal(is_registered(pgm, PAGE(2)), status[0] == OK);
+		assert_int_equal(is_registered(pgm, PAGE(1)), status[1] != OK);
 		assert_int_equal(mark_at(pgm, PAGE(1)), status[1] == OK ? HANDLER_NONE : HANDLER_WRITE);
 		assert_int_equal(mark_at(pgm, PAGE(3)), status[0] == OK ? HANDLER_WRITE : HANDLER_NONE);
 		assert_true(failed || (status[0] == OK && status[1] == OK && status[2] == OK));
@@ -547,6 +546,7 @@ static void test_steps(void **state)
 		touch(pgm, a, ACCESS_WRITE);
 	put(pgm, mmio, MMIO_BASE, MMIO_BASE + PAGE_SIZE - 1, &note);
 	put(pgm, write, 15 * MIB, 15 * MIB, &note);
+	assert_int_equal(try(pgm, mmio, MMIO_BASE + 4 * MIB, MMIO_BASE + 15 * MIB - 1), OK);
 	assert_int_equal(pgm_handlers_step(pgm), OK); /* nothing to do */
 	assert_int_equal(try(pgm, write, first, last), BUSY);
 	for (uint64_t a = first; a < last; a += BLOCK_SIZE)
@@ -554,14 +554,14 @@ static void test_steps(void **state)
 	assert_in_range(before, 1, 5);
 	store(pgm, first, 1, 1); /* our own accesses have it from the store, where marks are there */
 	assert_int_equal(pgm_check(pgm, print_finding, NULL), 0);
-	assert_int_equal(pgm_handler_retire(pgm, gpa(first)), BAD_STATE);
+	assert_int_equal(pgm_handler_deregister(pgm, gpa(first)), BAD_STATE);
 	assert_int_equal(pgm_handler_page_off(pgm, gpa(first), gpa(first)), BAD_STATE);
 	assert_int_equal(try(pgm, write, 14 * MIB, 14 * MIB), BAD_STATE);
 	assert_int_equal(pgm_handler_reset(pgm, gpa(15 * MIB)), BAD_STATE);
 	assert_int_equal(
 		pgm_handler_modify(pgm, gpa(MMIO_BASE), gpa(MMIO_BASE + PAGE_SIZE), gpa(MMIO_BASE + 2 * PAGE_SIZE - 1)),
 		OK);
-	assert_int_equal(try(pgm, mmio, MMIO_BASE + 4 * MIB, MMIO_BASE + 15 * MIB - 1), OK);
+	assert_int_equal(try(pgm, mmio, MMIO_BASE + 32 * MIB, MMIO_BASE + 43 * MIB - 1), BAD_STATE);
 	assert_int_equal(pgm_handler_deregister(pgm, gpa(MMIO_BASE + 4 * MIB)), BAD_STATE);
 	assert_int_equal(settled(pgm, BUSY), OK);
 	for (uint64_t a = first; a < last; a += PAGE_SIZE) {
@@ -576,7 +576,7 @@ static void test_steps(void **state)
 	assert_int_equal(mark_at(pgm, last + 1 - PAGE_SIZE), HANDLER_WRITE);
 	/* It is gone at once, and its marks little by little. */
 	assert_int_equal(pgm_handler_deregister(pgm, gpa(first)), BUSY);
-	assert_false(pgm_handler_is_registered(pgm, gpa(first)));
+	assert_false(is_registered(pgm, first));
 	assert_int_equal(mark_at(pgm, last), HANDLER_WRITE);
 	assert_int_equal(settled(pgm, BUSY), OK);
 	assert_int_equal(mark_at(pgm, last), HANDLER_NONE);

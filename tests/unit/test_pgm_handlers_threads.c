@@ -71,7 +71,7 @@ static void one_life(uint64_t place, bool mmio, uint64_t dice)
 	handler_type type = mmio ? mmio_type : dice & 1 ? keep_type : free_type;
 
 	must(pgm_handler_register(pgm, type, gpa(place), gpa(last), user, "life") == OK);
-	switch (dice / 2 % 6) {
+	switch (dice / 2 % 5) {
 	case 0:
 		second = fresh_user();
 		must(pgm_handler_change_user(pgm, gpa(place), second) == OK);
@@ -93,11 +93,6 @@ static void one_life(uint64_t place, bool mmio, uint64_t dice)
 		must(pgm_handler_modify(pgm, gpa(place), gpa(place + (mmio ? PAGE_SIZE : 10)), gpa(last)) == OK);
 		place += mmio ? PAGE_SIZE : 10;
 		break;
-	case 4:
-		must(pgm_handler_retire(pgm, gpa(place)) == OK);
-		must(pgm_handlers_quiesce(pgm) == OK);
-		bury(user);
-		return;
 	default: break;
 	}
 	must(pgm_handler_deregister(pgm, gpa(place)) == OK);
