@@ -31,10 +31,10 @@ static enum status set_record(struct handler_operation *o, gpa_t page, enum page
 		if (page_is_alias(*r) && fresh.bits != r->bits) {
 			status = CONFLICT;
 		} else {
-			if (alias)
+			if (alias) { /* what was seen here is out of everybody's sight first */
 				slat_drop_page(&o->pgm->slat, b->slot, page, &o->gather);
-			if (alias) /* what was seen here is out of everybody's sight first */
 				gather_settle(&o->gather);
+			}
 			*r = fresh;
 		}
 	}
