@@ -9,6 +9,7 @@
 
 #include "arch/x86_64/console.h"
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/features.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/mtrr.h"
@@ -102,6 +103,52 @@ static unsigned keep_list(const struct boot_info *info, hpa_t trampoline, struct
 	return n;
 }
 
+#define TYPE_LIMIT 64u /* pieces that are not write-back: more of them, and the MTRRs are beyond belief */
+
+/*
+ * Guests' memory is mapped write-back, so only what the MTRRs call write-back is taken in: under EPT the table's type
+ * would win over the MTRRs'. A range of mixed type is halved until its parts are of one.
+ */
+static unsigned find_uncached(uint64_t base, uint64_t size, struct memory_range *found, unsigned count)
+{
+	unsigned type = host_memory_type(hpa(base), size);
+	uint64_t half = align_down(size / 2, PAGE_SIZE);
+
+	if (type == MEMORY_TYPE_WB || count == TYPE_LIMIT)
+		return count;
+	if (type == MEMORY_TYPE_MIXED && half) {
+		count = find_uncached(base, half, found, count);
+		return find_uncached(base + half, size - half, found, count);
+	}
+	found[count] = (struct memory_range){ base, size };
+	return count + 1;
+}
+
+static void leave_out_uncached(void)
+{
+	static struct memory_range found[TYPE_LIMIT];
+	unsigned count = 0;
+
+	if (!mtrr_on())
+		refuse("memory types: the firmware left the processor's MTRRs off, so all memory is uncached",
+		       "update the machine's firmware");
+	for (unsigned i = 0; i < layout.count; i++)
+		count = find_uncached(layout.usable[i].base, layout.usable[i].size, found, count);
+	for (unsigned i = 0; i < count; i++) {
+		log_line(LOG_WARNING "memory: %#llx, %llu KiB: not write-back by the MTRRs: left out",
+			 (unsigned long long)found[i].base, (unsigned long long)(found[i].size / KIB));
+		layout.reserved_bytes += intake_exclude(&layout, found[i].base, found[i].size);
+	}
+	if (count == TYPE_LIMIT)
+		refuse("sane MTRRs: usable memory is cut into too many memory types", "update the machine's firmware");
+}
+
+/* No memory lies beyond what the processor can address, and what the direct map has no place for is of no use. */
+static uint64_t memory_limit(void)
+{
+	return min_u64(DIRECT_SIZE, BIT(features.physical_bits));
+}
+
 static void take_memory(const struct boot_info *info, hpa_t trampoline)
 {
 	static struct memory_range keep[BOOT_MAX_FILES + 8];
@@ -111,9 +158,10 @@ static void take_memory(const struct boot_info *info, hpa_t trampoline)
 	if (info->map_truncated)
 		refuse("the firmware's memory map was cut short", "report this firmware to Quire's makers");
 	status = intake_parse((const void *)(uintptr_t)info->map_address, info->map_size, info->map_descriptor_size,
-			      keep, keep_list(info, trampoline, keep), &layout, why, sizeof(why));
+			      keep, keep_list(info, trampoline, keep), memory_limit(), &layout, why, sizeof(why));
 	if (status != OK)
 		refuse(why[0] ? why : status_text(status), "update the machine's firmware: its memory map is broken");
+	leave_out_uncached();
 	log_line("memory: %llu MiB usable, %llu MiB reserved, up to %#llx",
 		 (unsigned long long)(layout.usable_bytes / MIB), (unsigned long long)(layout.reserved_bytes / MIB),
 		 (unsigned long long)layout.top);
@@ -240,50 +288,9 @@ static void open_memory(const struct boot_info *info)
 	direct_map = (uint8_t *)DIRECT_BASE;
 }
 
-#define TYPE_LIMIT 64u /* pieces that are not write-back: more of them, and the MTRRs are beyond belief */
-
-/*
- * Guests' memory is mapped write-back, so only what the MTRRs call write-back is taken in: under EPT the table's type
- * would win over the MTRRs'. A range of mixed type is halved until its parts are of one.
- */
-static unsigned find_uncached(uint64_t base, uint64_t size, struct memory_range *found, unsigned count)
-{
-	unsigned type = host_memory_type(hpa(base), size);
-	uint64_t half = align_down(size / 2, PAGE_SIZE);
-
-	if (type == MEMORY_TYPE_WB || count == TYPE_LIMIT)
-		return count;
-	if (type == MEMORY_TYPE_MIXED && half) {
-		count = find_uncached(base, half, found, count);
-		return find_uncached(base + half, size - half, found, count);
-	}
-	found[count] = (struct memory_range){ base, size };
-	return count + 1;
-}
-
-static void leave_out_uncached(void)
-{
-	static struct memory_range found[TYPE_LIMIT];
-	unsigned count = 0;
-
-	for (unsigned i = 0; i < layout.count; i++)
-		count = find_uncached(layout.usable[i].base, layout.usable[i].size, found, count);
-	for (unsigned i = 0; i < count; i++) {
-		log_line(LOG_WARNING "memory: %#llx, %llu KiB: not write-back by the MTRRs: left out",
-			 (unsigned long long)found[i].base, (unsigned long long)(found[i].size / KIB));
-		if (intake_exclude(&layout, found[i].base, found[i].size) != OK)
-			refuse("a sane memory map: too many pieces", "update the machine's firmware");
-	}
-	if (count == TYPE_LIMIT)
-		refuse("sane MTRRs: usable memory is cut into too many memory types", "update the machine's firmware");
-}
-
 static void open_mm(void)
 {
-	enum status status;
-
-	leave_out_uncached();
-	status = mm_start(&layout);
+	enum status status = mm_start(&layout);
 
 	if (status != OK)
 		refuse("memory for the chunk allocator", "give the machine at least 128 MiB of memory");

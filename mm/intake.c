@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The firmware's memory map is input like any other: first each entry is checked by itself, then
- * all against one another, and only then is it believed. What may be used is copied out into a
- * sorted list, and the ranges to keep are cut out of that. UEFI 2.10 section 7.2.3.
+ * The firmware's memory map is input like any other, and often wrong in a detail: what is wrong is told and done without, for
+ * what is right is enough nearly always. First what may be used is collected, in any order and overlap; then all else that the map names is cut
+ * out of that, so that it wins; then what Quire keeps, and the first MiB, into which BIOSes write when they please.
+ * UEFI 2.10 section 7.2.3.
  */
 #include "mm/intake.h"
+
+#include "arch/x86_64/log.h"
 #include "lib/format.h"
 
 /* EFI_MEMORY_DESCRIPTOR, version 1; entries may be longer than this. */
@@ -23,8 +26,10 @@ _Static_assert(sizeof(struct descriptor) == 40, "as UEFI lays it out");
 
 /* No processor has more physical address bits. */
 #define ADDRESS_LIMIT BIT(52)
-/* Checking for overlap compares all pairs: this bounds it. */
+/* Each is held against all usable ranges: this bounds it. */
 #define MAX_DESCRIPTORS 4096u
+#define WARNINGS_TOLD 8u
+#define FIRST_MIB MIB
 
 enum use { USE_NEVER, USE_RAM, USE_RUNTIME, USE_MMIO };
 
@@ -51,8 +56,8 @@ static const uint8_t use_of_type[] = {
 struct reader {
 	const uint8_t *map;
 	uint64_t count, stride;
-	char *why;
-	size_t why_size;
+	uint64_t limit;
+	struct memory_layout *layout;
 };
 
 /* Entries needn't be aligned: copied byte by byte. */
@@ -73,180 +78,88 @@ static enum use use_of(const struct descriptor *entry)
 	return use;
 }
 
-static enum status refuse(const struct reader *reader, uint64_t index, const struct descriptor *entry, const char *what)
+static void warn(const struct reader *reader, uint64_t index, const struct descriptor *entry, const char *what)
 {
-	format_string(reader->why, reader->why_size, "memory map entry %llu (type %u, 0x%llx, 0x%llx pages): %s",
-		      (unsigned long long)index, entry->type, (unsigned long long)entry->base,
-		      (unsigned long long)entry->pages, what);
-	return BAD_FORMAT;
+	if (reader->layout->warnings++ < WARNINGS_TOLD)
+		log_line(LOG_WARNING "memory map entry %llu (type %u, 0x%llx, 0x%llx pages): %s",
+			 (unsigned long long)index, entry->type, (unsigned long long)entry->base,
+			 (unsigned long long)entry->pages, what);
 }
 
-static enum status check_entry(const struct reader *reader, uint64_t index)
+/* What is wrong with it, or NULL. */
+static const char *wrong_with(const struct descriptor *entry)
 {
-	struct descriptor entry = entry_at(reader, index);
-
-	if (!is_aligned(entry.base, PAGE_SIZE))
-		return refuse(reader, index, &entry, "not page-aligned");
-	if (!entry.pages)
-		return refuse(reader, index, &entry, "empty");
-	if (entry.pages > ADDRESS_LIMIT >> PAGE_SHIFT || entry.base > ADDRESS_LIMIT - (entry.pages << PAGE_SHIFT))
-		return refuse(reader, index, &entry, "ends beyond the physical address space");
-	return OK;
+	if (!is_aligned(entry->base, PAGE_SIZE))
+		return "not page-aligned: left out";
+	if (!entry->pages)
+		return "empty: left out";
+	if (entry->pages > ADDRESS_LIMIT >> PAGE_SHIFT || entry->base > ADDRESS_LIMIT - (entry->pages << PAGE_SHIFT))
+		return "ends beyond the physical address space: left out";
+	return NULL;
 }
 
-/* Against all entries before it. */
-static enum status check_overlap(const struct reader *reader, uint64_t index)
+static void collect(const struct reader *reader, uint64_t index, const struct descriptor *entry)
 {
-	struct descriptor entry = entry_at(reader, index);
-	uint64_t end = entry.base + (entry.pages << PAGE_SHIFT);
+	uint64_t end = entry->base + (entry->pages << PAGE_SHIFT), size = min_u64(end, reader->limit) - entry->base;
 
-	for (uint64_t i = 0; i < index; i++) {
-		struct descriptor other = entry_at(reader, i);
-
-		if (entry.base < other.base + (other.pages << PAGE_SHIFT) && other.base < end)
-			return refuse(reader, index, &entry, "overlaps another entry");
-	}
-	return OK;
+	if (end > reader->limit)
+		warn(reader, index, entry, "beyond what can be reached: left out");
+	if (entry->base >= reader->limit)
+		return;
+	if (intake_add(reader->layout, entry->base, size) < size)
+		warn(reader, index, entry, "told twice, or one range too many");
+	reader->layout->top = max_u64(reader->layout->top, entry->base + size);
 }
 
-static enum status check_map(const struct reader *reader)
+static void cut_out(const struct reader *reader, uint64_t index, const struct descriptor *entry)
 {
-	for (uint64_t i = 0; i < reader->count; i++) {
-		enum status status = check_entry(reader, i);
+	uint64_t size = entry->pages << PAGE_SHIFT;
+	enum use use = use_of(entry);
 
-		if (status != OK)
-			return status;
-	}
-	for (uint64_t i = 0; i < reader->count; i++) {
-		enum status status = check_overlap(reader, i);
-
-		if (status != OK)
-			return status;
-	}
-	return OK;
+	if (intake_exclude(reader->layout, entry->base, size))
+		warn(reader, index, entry, "another entry calls it usable: left out");
+	*(use == USE_RUNTIME ? &reader->layout->runtime_bytes
+	  : use == USE_MMIO  ? &reader->layout->mmio_bytes
+			     : &reader->layout->reserved_bytes) += size;
 }
 
-static void insert_at(struct memory_layout *layout, unsigned index, struct memory_range range)
-{
-	for (unsigned i = layout->count++; i > index; i--)
-		layout->usable[i] = layout->usable[i - 1];
-	layout->usable[index] = range;
-}
-
-static void remove_at(struct memory_layout *layout, unsigned index)
-{
-	layout->count--;
-	for (unsigned i = index; i < layout->count; i++)
-		layout->usable[i] = layout->usable[i + 1];
-}
-
-static bool touches(const struct memory_range *low, const struct memory_range *high)
-{
-	return low->base + low->size == high->base;
-}
-
-/* Into its sorted place, joined with the neighbours that it touches. False: no room. */
-static bool add_usable(struct memory_layout *layout, struct memory_range range)
-{
-	struct memory_range *usable = layout->usable;
-	unsigned at = layout->count;
-
-	while (at > 0 && usable[at - 1].base > range.base)
-		at--;
-	if (at > 0 && touches(&usable[at - 1], &range)) {
-		usable[at - 1].size += range.size;
-		at--;
-	} else if (at < layout->count && touches(&range, &usable[at])) {
-		usable[at].base = range.base;
-		usable[at].size += range.size;
-	} else if (layout->count == INTAKE_MAX_RANGES) {
-		return false;
-	} else {
-		insert_at(layout, at, range);
-	}
-	if (at + 1 < layout->count && touches(&usable[at], &usable[at + 1])) {
-		usable[at].size += usable[at + 1].size;
-		remove_at(layout, at + 1);
-	}
-	return true;
-}
-
-/* Takes base..end out of the usable ranges. False: one would have to be cut in two and there is no room. */
-static bool keep_out(struct memory_layout *layout, uint64_t base, uint64_t end)
-{
-	for (unsigned i = 0; i < layout->count;) {
-		struct memory_range *range = &layout->usable[i];
-		uint64_t range_end = range->base + range->size;
-
-		if (end <= range->base || base >= range_end) {
-			i++;
-			continue;
-		}
-		if (base > range->base && end < range_end) {
-			if (layout->count == INTAKE_MAX_RANGES)
-				return false;
-			range->size = base - range->base;
-			insert_at(layout, i + 1, (struct memory_range){ .base = end, .size = range_end - end });
-			return true;
-		}
-		if (base <= range->base && end >= range_end) {
-			remove_at(layout, i);
-			continue;
-		}
-		if (base > range->base)
-			range->size = base - range->base;
-		else
-			*range = (struct memory_range){ .base = end, .size = range_end - end };
-		i++;
-	}
-	return true;
-}
-
-static enum status collect(const struct reader *reader, struct memory_layout *layout)
+static void read_map(const struct reader *reader, bool ram)
 {
 	for (uint64_t i = 0; i < reader->count; i++) {
 		struct descriptor entry = entry_at(reader, i);
-		uint64_t bytes = entry.pages << PAGE_SHIFT;
+		const char *wrong = wrong_with(&entry);
 
-		switch (use_of(&entry)) {
-		case USE_RAM:
-			if (!add_usable(layout, (struct memory_range){ .base = entry.base, .size = bytes }))
-				return LIMIT;
-			layout->top = max_u64(layout->top, entry.base + bytes);
-			break;
-		case USE_RUNTIME: layout->runtime_bytes += bytes; break;
-		case USE_MMIO: layout->mmio_bytes += bytes; break;
-		default: layout->reserved_bytes += bytes; break;
-		}
+		if (wrong && ram)
+			warn(reader, i, &entry, wrong);
+		if (!wrong && (use_of(&entry) == USE_RAM) == ram)
+			(ram ? collect : cut_out)(reader, i, &entry);
 	}
-	return OK;
 }
 
-static enum status cut_out(const struct memory_range *keep, unsigned count, struct memory_layout *layout, char *why,
-			   size_t why_size)
+static enum status cut_out_kept(const struct memory_range *keep, unsigned count, struct memory_layout *layout,
+				char *why, size_t why_size)
 {
-	if (!keep_out(layout, 0, PAGE_SIZE) || !keep_out(layout, INTAKE_TRAMPOLINE, INTAKE_TRAMPOLINE + PAGE_SIZE))
-		return LIMIT;
+	intake_exclude(layout, 0, FIRST_MIB);
 	for (unsigned i = 0; i < count; i++) {
+		uint64_t base = align_down(keep[i].base, PAGE_SIZE);
+
 		if (keep[i].base > ADDRESS_LIMIT || keep[i].size > ADDRESS_LIMIT - keep[i].base) {
 			format_string(why, why_size, "range %u to keep (0x%llx, 0x%llx bytes) wraps", i,
 				      (unsigned long long)keep[i].base, (unsigned long long)keep[i].size);
 			return BAD_FORMAT;
 		}
-		if (keep[i].size && !keep_out(layout, align_down(keep[i].base, PAGE_SIZE),
-					      align_up(keep[i].base + keep[i].size, PAGE_SIZE)))
-			return LIMIT;
+		if (keep[i].size)
+			intake_exclude(layout, base, align_up(keep[i].base + keep[i].size, PAGE_SIZE) - base);
 	}
 	return OK;
 }
 
 enum status intake_parse(const void *map, uint64_t map_size, uint64_t descriptor_size, const struct memory_range *keep,
-			 unsigned keep_count, struct memory_layout *layout, char *why, size_t why_size)
+			 unsigned keep_count, uint64_t limit, struct memory_layout *layout, char *why, size_t why_size)
 {
-	struct reader reader = { .map = map, .stride = descriptor_size, .why = why, .why_size = why_size };
-	enum status status;
+	struct reader reader = { .map = map, .stride = descriptor_size, .limit = limit, .layout = layout };
 
-	layout->count = 0;
+	layout->count = layout->warnings = 0;
 	layout->top = layout->usable_bytes = 0;
 	layout->reserved_bytes = layout->runtime_bytes = layout->mmio_bytes = 0;
 	if (descriptor_size < sizeof(struct descriptor) || !map_size || map_size % descriptor_size) {
@@ -260,14 +173,9 @@ enum status intake_parse(const void *map, uint64_t map_size, uint64_t descriptor
 			      (unsigned long long)reader.count, MAX_DESCRIPTORS);
 		return LIMIT;
 	}
-	status = check_map(&reader);
-	if (status == OK)
-		status = collect(&reader, layout);
-	if (status == OK)
-		status = cut_out(keep, keep_count, layout, why, why_size);
-	if (status == LIMIT)
-		format_string(why, why_size, "memory map has more than %u separate usable ranges", INTAKE_MAX_RANGES);
-	for (unsigned i = 0; status == OK && i < layout->count; i++)
-		layout->usable_bytes += layout->usable[i].size;
-	return status;
+	read_map(&reader, true);
+	read_map(&reader, false);
+	if (layout->warnings > WARNINGS_TOLD)
+		log_line(LOG_WARNING "memory map: %u more warnings", layout->warnings - WARNINGS_TOLD);
+	return cut_out_kept(keep, keep_count, layout, why, why_size);
 }

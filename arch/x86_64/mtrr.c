@@ -49,6 +49,7 @@ struct mtrrs {
 };
 
 static struct mtrrs boot;
+static bool off;
 
 static void read_tom2(struct mtrrs *m)
 {
@@ -82,23 +83,38 @@ static void read_all(struct mtrrs *m)
 void mtrr_init(void)
 {
 	read_all(&boot);
-	if (features.mtrr && !(boot.defaults & MTRR_ENABLE))
-		log_line(LOG_WARNING "mtrr: the firmware left them off: all memory is uncached and slow");
+	off = features.mtrr && !(boot.defaults & MTRR_ENABLE);
+	if (off && features.hypervisor)
+		log_line(LOG_WARNING "mtrr: left off: believing that the hypervisor below makes memory write-back");
 }
 
+bool mtrr_on(void)
+{
+	return !off || features.hypervisor;
+}
+
+/* A value that this processor has no room for (fewer address bits, a type it lacks) stays its own. */
 static void write_all(const struct mtrrs *m, const struct mtrrs *now)
 {
+	bool taken = true;
+
 	for (size_t i = 0; i < ARRAY_SIZE(fixed_msrs); i++)
 		if (m->fixed[i] != now->fixed[i])
-			wrmsr(fixed_msrs[i].msr, m->fixed[i]);
+			taken &= wrmsr_safe(fixed_msrs[i].msr, m->fixed[i]);
 	for (unsigned i = 0; i < m->variable_count; i++)
-		if (m->base[i] != now->base[i] || m->mask[i] != now->mask[i]) {
-			wrmsr(MSR_MTRR_BASE(i), m->base[i]);
-			wrmsr(MSR_MTRR_MASK(i), m->mask[i]);
-		}
+		if (m->base[i] != now->base[i] || m->mask[i] != now->mask[i])
+			taken &= wrmsr_safe(MSR_MTRR_BASE(i), m->base[i]) && wrmsr_safe(MSR_MTRR_MASK(i), m->mask[i]);
+	if (!taken)
+		log_line(LOG_WARNING "mtrr: cpu %u does not take the boot CPU's", cpu_index());
 }
 
-/* Section 12.11.7.2: caches off and empty, TLB empty, MTRRs off while they change. */
+/*
+ * Section 12.11.7.2: caches off and empty, TLB empty, MTRRs off while they change. Section 12.11.8 wants all processors to do so at the
+ * same time, for while they differ one of them may cache what another one doesn't. Here nobody else changes anything: the boot
+ * CPU has these values already, this one has touched nothing but its own stack and what it was given, and it comes here before it
+ * serves any machine. What is left: two threads of one core that share MTRRs and write the same values, one after the other. They
+ * have to be equal in both (section 12.11.5), so the second finds nothing to change, or changes them to what they are.
+ */
 bool mtrr_adopt(void)
 {
 	struct mtrrs own;
@@ -171,10 +187,8 @@ static unsigned type_at(uint64_t where, uint64_t *border)
 {
 	unsigned type = MEMORY_TYPE_MIXED;
 
-	if (!features.mtrr)
+	if (!features.mtrr || off)
 		return MEMORY_TYPE_WB;
-	if (!(boot.defaults & MTRR_ENABLE))
-		return MEMORY_TYPE_UC;
 	if (where < FIXED_END && boot.defaults & MTRR_FIXED_ENABLE)
 		return fixed_type(where, border);
 	for (unsigned i = 0; i < boot.variable_count; i++)

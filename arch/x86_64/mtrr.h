@@ -8,8 +8,13 @@
 
 #include <stdbool.h>
 
-/* Boot CPU, after traps_load(). */
+/* Boot CPU, after traps_load(), and before memory is chosen. */
 void mtrr_init(void);
+/*
+ * False: the firmware left them off on a real processor, so all memory is uncached (section 12.11.2.1). In a virtual machine that means
+ * nothing: the hypervisor's tables decide, and memory is taken for write-back.
+ */
+bool mtrr_on(void);
 /*
  * Any other CPU, before it does anything else: takes over the boot CPU's MTRRs where its own differ (firmware that
  * forgot

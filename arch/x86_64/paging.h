@@ -77,7 +77,7 @@ hpa_t paging_kernel_address(const void *symbol);
 struct boot_info;
 /*
  * Builds the tables (paging_set_source() first) while the loader's identity map is in use.
- * BAD_FORMAT: a memory map that doesn't cover the kernel or goes beyond DIRECT_SIZE; NO_MEMORY.
+ * BAD_FORMAT: a memory map that doesn't cover the kernel; NO_MEMORY. What lies beyond DIRECT_SIZE is left out.
  */
 enum status paging_build(const struct boot_info *info) must_check;
 /* Loads CR3 on the boot CPU: from here on physical memory is reached at DIRECT_BASE. */

@@ -31,6 +31,8 @@ struct memory_descriptor {
  * 14 persistent, 15 unaccepted.
  */
 #define MEMORY_TYPES (BITS(7, 1) | BIT(9) | BIT(10))
+/* Never mapped write-back, though firmware calls some of it memory as well: 8 broken, 11 and 12 I/O. */
+#define DEVICE_TYPES (BIT(8) | BIT(11) | BIT(12))
 
 static hpa_t image_base;
 
@@ -39,17 +41,18 @@ hpa_t paging_kernel_address(const void *symbol)
 	return hpa(image_base.v + ((uint64_t)symbol - KERNEL_BASE));
 }
 
-static bool descriptor_range(const struct boot_info *info, uint64_t at, uint64_t *base, uint64_t *end)
+/* As far as it is of one of these types and lies below DIRECT_SIZE. */
+static bool descriptor_range(const struct boot_info *info, uint64_t at, uint64_t types, uint64_t *base, uint64_t *end)
 {
 	struct memory_descriptor d;
 
 	memcpy(&d, (const void *)(info->map_address + at), sizeof(d));
-	if (d.type >= 64 || !(MEMORY_TYPES >> d.type & 1) || !d.pages || d.physical_start % PAGE_SIZE)
+	if (d.type >= 64 || !(types >> d.type & 1) || !d.pages || d.physical_start % PAGE_SIZE)
 		return false;
-	if (d.physical_start >= DIRECT_SIZE || d.pages > (DIRECT_SIZE - d.physical_start) / PAGE_SIZE)
+	if (d.physical_start >= DIRECT_SIZE)
 		return false;
 	*base = d.physical_start;
-	*end = d.physical_start + d.pages * PAGE_SIZE;
+	*end = *base + min_u64(d.pages, (DIRECT_SIZE - *base) / PAGE_SIZE) * PAGE_SIZE;
 	return true;
 }
 
@@ -60,7 +63,7 @@ static bool next_memory(const struct boot_info *info, uint64_t cursor, uint64_t 
 	bool found = false, grown;
 
 	for (uint64_t at = 0; at + step <= info->map_size; at += step)
-		if (descriptor_range(info, at, &b, &e) && e > cursor && (!found || b < *base)) {
+		if (descriptor_range(info, at, MEMORY_TYPES, &b, &e) && e > cursor && (!found || b < *base)) {
 			*base = b;
 			*end = e;
 			found = true;
@@ -70,7 +73,7 @@ static bool next_memory(const struct boot_info *info, uint64_t cursor, uint64_t 
 	do {
 		grown = false;
 		for (uint64_t at = 0; at + step <= info->map_size; at += step)
-			if (descriptor_range(info, at, &b, &e) && b <= *end && e > *end) {
+			if (descriptor_range(info, at, MEMORY_TYPES, &b, &e) && b <= *end && e > *end) {
 				*end = e;
 				grown = true;
 			}
@@ -79,16 +82,36 @@ static bool next_memory(const struct boot_info *info, uint64_t cursor, uint64_t 
 	return true;
 }
 
+/* Cuts [*base, *end) off where a device begins, or moves *base past one. */
+static void avoid_devices(const struct boot_info *info, uint64_t *base, uint64_t *end)
+{
+	uint64_t step = info->map_descriptor_size, b, e;
+	bool moved;
+
+	do {
+		moved = false;
+		for (uint64_t at = 0; at + step <= info->map_size; at += step) {
+			if (!descriptor_range(info, at, DEVICE_TYPES, &b, &e) || b >= *end || e <= *base)
+				continue;
+			moved |= b <= *base;
+			*(b <= *base ? base : end) = b <= *base ? e : b;
+		}
+	} while (moved && *base < *end);
+}
+
 static enum status map_memory(const struct boot_info *info)
 {
 	uint64_t cursor = 0, base = 0, end = 0;
 
 	while (next_memory(info, cursor, &base, &end)) {
-		enum status status = paging_map(DIRECT_BASE + base, hpa(base), end - base, MAP_WRITE, MEMORY_TYPE_WB);
+		enum status status = OK;
 
+		avoid_devices(info, &base, &end);
+		if (base < end)
+			status = paging_map(DIRECT_BASE + base, hpa(base), end - base, MAP_WRITE, MEMORY_TYPE_WB);
 		if (status != OK)
 			return status;
-		cursor = end;
+		cursor = max_u64(base, end);
 	}
 	return cursor ? OK : BAD_FORMAT;
 }

@@ -38,6 +38,7 @@ enum status arch_early(const struct boot_info *info)
 		log_line(LOG_ERROR "host: %s", missing);
 		return NOT_SUPPORTED;
 	}
+	mtrr_init();
 	return OK;
 }
 
@@ -81,7 +82,6 @@ enum status arch_platform(const struct boot_info *info)
 	time_init();
 	apic_timer_calibrate();
 	apic_timer_disarm();
-	mtrr_init();
 	log_line("host: boot CPU has APIC id %u, %s%s; FPU state is %lu bytes", boot_cpu.apic_id,
 		 apic_is_x2() ? "x2APIC" : "xAPIC", features.tsc_deadline ? ", TSC deadline timer" : "",
 		 host_fpu_size());

@@ -2,7 +2,7 @@
 /*
  * The order in which kernel_main opens the host processor's room. Boot CPU, interrupts off throughout.
  *
- *  1. arch_early(info)             consoles, features, descriptor tables and traps. From here on log_line, panic,
+ *  1. arch_early(info)             consoles, features, descriptor tables, traps, MTRRs. From here on log_line, panic,
  * exceptions
  *                                  and log_drain work. info is still at its host-physical address.
  *  2. (the caller reads the memory map, finds a place for the trampoline, opens its early allocator)
@@ -10,7 +10,7 @@
  *                                  own page tables. On return the identity map is gone: every host-physical address
  *                                  is reached at DIRECT_BASE + hpa; the caller sets direct_map to that, and
  *                                  reaches info there too.
- *  4. arch_platform(info)          ACPI, consoles for good, PICs, local APIC, clock, I/O APICs, MTRRs.
+ *  4. arch_platform(info)          ACPI, consoles for good, PICs, local APIC, clock, I/O APICs.
  *  5. (the caller opens mm and calls paging_set_source() with a source that serves from then on)
  *  6. smp_start(info, ap_main)     smp.h; any time after 4.
  *

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arch/x86_64/log.h"
 #include "mm/intake.h"
 
 #define KEEPS 3u
@@ -15,6 +16,10 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Built without the kernel's own log. */
+void log_line(const char *format, ...)
+{
+}
+
 static void must(bool condition)
 {
 	if (!condition)
@@ -48,7 +53,7 @@ static void check(const struct memory_layout *layout, const struct memory_range 
 		const struct memory_range *range = &layout->usable[i];
 
 		must(range->size && is_aligned(range->base | range->size, PAGE_SIZE));
-		must(range->base >= PAGE_SIZE && range->base + range->size <= layout->top);
+		must(range->base >= MIB && range->base + range->size <= layout->top);
 		must(!i || range[-1].base + range[-1].size <= range->base);
 		must(covered(map, size, stride, range->base) &&
 		     covered(map, size, stride, range->base + range->size - 1));
@@ -75,7 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	data += sizeof(keep) + 1;
 	size -= sizeof(keep) + 1;
 	size -= size % stride;
-	status = intake_parse(data, size, stride, keep, KEEPS, &layout, why, sizeof(why));
+	status = intake_parse(data, size, stride, keep, KEEPS, BIT(46), &layout, why, sizeof(why));
 	if (status == OK)
 		check(&layout, keep, data, size, stride);
 	else
