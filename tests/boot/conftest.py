@@ -15,3 +15,9 @@ def memtest():
 def echo(tmp_path_factory):
     """The path of the EFI program that stands in for the hypervisor when the harness tests itself."""
     return build.build(str(tmp_path_factory.mktemp("echo")))
+
+
+@pytest.fixture(scope="session")
+def liar(tmp_path_factory):
+    """The path of the EFI program that starts the hypervisor as bad firmware would."""
+    return build.build(str(tmp_path_factory.mktemp("liar")), "liar")

@@ -39,6 +39,9 @@ MUTANTS = [
     Mutant("promised-tables-given-away", "mm/chunk.c", "if (chunks.kernel_promised <= at_hand)", "if (true)",
            "test_mm_account:test_many_machines"),
 
+    Mutant("reserved-entry-ignored", "mm/intake.c", "if (intake_exclude(reader->layout, entry->base, size))", "if (!size)",
+           "test_mm_intake:test_slips"),
+    Mutant("first-mib-used", "mm/intake.c", "intake_exclude(layout, 0, FIRST_MIB);", "", "test_mm_intake:test_keeps_out"),
     Mutant("refused-machine-waits", "mm/chunk.c", "*again = may && !chunk", "*again = !chunk", "test_mm_block:test_while_one_is_cleared"),
     Mutant("held-clearing-goes-on", "mm/prezero.c", "chunks.held ? NULL : chunk_fullest(SET_DIRTY)", "chunk_fullest(SET_DIRTY)",
            "test_mm_block:test_while_one_is_cleared"),

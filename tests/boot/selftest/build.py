@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds echo.c, the EFI program that answers on the serial port as the monitor would."""
+"""Builds the EFI programs of this folder: echo.c answers on the serial port as the monitor would, liar.c is bad firmware."""
 import os
 import subprocess
 
@@ -11,10 +11,10 @@ FLAGS = ("-std=gnu11 -O2 -ffreestanding -fpic -fshort-wchar -mno-red-zone -fno-s
 SECTIONS = ".text .sdata .data .rodata .dynamic .dynsym .rel .rela .rel.* .rela.* .reloc".split()
 
 
-def build(folder):
-    """Builds it into a folder; returns the program's path."""
-    stem = os.path.join(folder, "echo")
-    subprocess.run(["gcc", *FLAGS, "-c", os.path.join(ROOT, "tests/boot/selftest/echo.c"), "-o", stem + ".o"],
+def build(folder, name="echo"):
+    """Builds one of them into a folder; returns the program's path."""
+    stem = os.path.join(folder, name)
+    subprocess.run(["gcc", *FLAGS, "-c", os.path.join(ROOT, "tests/boot/selftest", name + ".c"), "-o", stem + ".o"],
                    check=True)
     subprocess.run(["ld", "-nostdlib", "-znocombreloc", "-T", "/usr/lib/elf_x86_64_efi.lds", "-shared", "-Bsymbolic",
                     "-znoexecstack", "--no-warn-rwx-segments", "/usr/lib/crt0-efi-x86_64.o", stem + ".o", "-L/usr/lib",
