@@ -127,7 +127,7 @@ void port_unregister(struct bus *bus, uint16_t first, unsigned count, const void
 
 static bool takes(const struct port_entry *entry, unsigned size)
 {
-	return likely(size == 1 || !entry->ops->widest || size <= entry->ops->widest);
+	return !entry->ops->widest || size <= entry->ops->widest;
 }
 
 /* Out of line, so that the common case saves no registers for it. */
@@ -156,6 +156,8 @@ uint32_t port_read(struct bus *bus, uint16_t port, unsigned size)
 {
 	const struct port_entry *entry = port_entry(bus, port);
 
+	if (likely(size == 1))
+		return (uint8_t)entry->ops->read(entry->device, port, 1);
 	if (!takes(entry, size))
 		return split_read(bus, port, size);
 	return entry->ops->read(entry->device, port, size) & (uint32_t)byte_mask(size);
@@ -165,7 +167,9 @@ void port_write(struct bus *bus, uint16_t port, unsigned size, uint32_t value)
 {
 	const struct port_entry *entry = port_entry(bus, port);
 
-	if (takes(entry, size))
+	if (likely(size == 1))
+		entry->ops->write(entry->device, port, 1, (uint8_t)value);
+	else if (takes(entry, size))
 		entry->ops->write(entry->device, port, size, value & (uint32_t)byte_mask(size));
 	else
 		split_write(bus, port, size, value);

@@ -97,37 +97,28 @@ bool svm_answer(struct hv_vcpu *vcpu)
 	return true;
 }
 
-/* One entry, or none, to a filled exit. */
-static inline void run_once(struct hv_vcpu *vcpu)
+/* Before an entry that something is to be done for. False: there's an exit instead. */
+static bool __attribute__((noinline)) prepare(struct svm_vcpu *svm, struct svm_cpu *cpu)
 {
-	struct svm_vcpu *svm = svm_of(vcpu);
-	struct vmcb *vmcb = svm->vmcb;
-	struct svm_cpu *cpu = &svm_cpus[cpu_index()];
+	struct hv_vcpu *vcpu = &svm->hv;
 
 	if (vcpu->changed || vcpu->tsc_changed)
 		store_changed(svm, cpu);
-	if (unlikely(vcpu->inject.kind | vcpu->want_interrupt_window | vcpu->want_nmi_window | svm->armed |
-		     svm->nmi_blocked | (vmcb->control.interrupt_state & INTERRUPT_SHADOW)) &&
+	if ((vcpu->inject.kind | vcpu->want_interrupt_window | vcpu->want_nmi_window | svm->armed | svm->nmi_blocked |
+	     (svm->vmcb->control.interrupt_state & INTERRUPT_SHADOW)) &&
 	    !svm_prepare_special(svm))
-		return;
-	if (unlikely(cpu->loaded != svm || vcpu->flush_pending))
+		return false;
+	if (cpu->loaded != svm || vcpu->flush_pending)
 		settle(svm, cpu);
-	vmcb->save.rax = vcpu->gpr[GPR_RAX];
-	vmcb->save.rip = vcpu->rip;
-	if (unlikely(vmcb->save.cr2 != vcpu->cr2))
-		store_cr2(vcpu, vmcb);
+	return true;
+}
 
-	svm_enter(vcpu, svm->vmcb_address.v, cpu->host_vmcb_address.v);
+/* The exit as vm/ sees it. */
+static void take(struct svm_vcpu *svm)
+{
+	struct hv_vcpu *vcpu = &svm->hv;
+	struct vmcb *vmcb = svm->vmcb;
 
-	if (unlikely((uint32_t)vmcb->control.exit_code == SVM_EXIT_INVALID_LOW)) {
-		svm_finish_refused(svm);
-		return;
-	}
-	vmcb->control.clean = svm_features.clean_mask;
-	vcpu->valid = 0;
-	vcpu->gpr[GPR_RAX] = vmcb->save.rax;
-	vcpu->rip = vmcb->save.rip;
-	vcpu->cr2 = vmcb->save.cr2;
 	vcpu->exit.interrupted.kind = EVENT_NONE;
 	svm_decode_exit(vmcb, &svm_features, &vcpu->exit);
 	if (unlikely(svm->armed || (vmcb->control.exit_interrupt_info & INJECT_VALID)))
@@ -138,11 +129,64 @@ static inline void run_once(struct hv_vcpu *vcpu)
 		interrupts_window();
 }
 
+/* IN and OUT by the short way. False: the exit, or what is left of it, is exited()'s. */
+static inline bool answer_port(struct svm_vcpu *svm)
+{
+	struct hv_vcpu *vcpu = &svm->hv;
+	const struct vmcb *vmcb = svm->vmcb;
+	uint64_t info = vmcb->control.exit_info1, next = vmcb->control.exit_info2;
+
+	if (unlikely(!vcpu->answers || svm->armed || (info & IOIO_STRING) || (vmcb->save.rflags & HV_STEP_FLAGS) ||
+		     (vmcb->control.interrupt_state & INTERRUPT_SHADOW) ||
+		     !hv_step(vcpu->rip, instruction_length(vcpu->rip, next), &next))) {
+		take(svm);
+		return false;
+	}
+	vcpu->rip = next;
+	vcpu->exit.kind = EXIT_NOTHING;
+	vcpu->exit.interrupted.kind = EVENT_NONE;
+	return vcpu->answers->port(vcpu, (uint16_t)(info >> IOIO_PORT_SHIFT), info >> IOIO_SIZE_SHIFT & 7,
+				   info & IOIO_IN);
+}
+
+/* One entry, or none; true: the next may follow at once, false: an exit is filled. */
+static inline bool run_once(struct svm_vcpu *svm, struct svm_cpu *cpu)
+{
+	struct hv_vcpu *vcpu = &svm->hv;
+	struct vmcb *vmcb = svm->vmcb;
+
+	if (unlikely(hv_agenda(vcpu) || vcpu->inject.kind || svm->armed || svm->nmi_blocked || cpu->loaded != svm ||
+		     (vmcb->control.interrupt_state & INTERRUPT_SHADOW)) &&
+	    !prepare(svm, cpu))
+		return false;
+	vmcb->save.rax = vcpu->gpr[GPR_RAX];
+	vmcb->save.rip = vcpu->rip;
+	if (unlikely(vmcb->save.cr2 != vcpu->cr2))
+		store_cr2(vcpu, vmcb);
+
+	svm_enter(vcpu, svm->vmcb_address.v, cpu->host_vmcb_address.v);
+
+	if (unlikely((uint32_t)vmcb->control.exit_code == SVM_EXIT_INVALID_LOW)) {
+		svm_finish_refused(svm);
+		return false;
+	}
+	vmcb->control.clean = svm_features.clean_mask;
+	vcpu->valid = 0;
+	vcpu->gpr[GPR_RAX] = vmcb->save.rax;
+	vcpu->rip = vmcb->save.rip;
+	vcpu->cr2 = vmcb->save.cr2;
+	if (vmcb->control.exit_code == SVM_EXIT_IOIO)
+		return answer_port(svm);
+	take(svm);
+	return false;
+}
+
 void svm_run(struct hv_vcpu *vcpu)
 {
-	do
-		run_once(vcpu);
-	while (vcpu->exited(vcpu));
+	struct svm_cpu *cpu = &svm_cpus[cpu_index()];
+
+	while (run_once(svm_of(vcpu), cpu) || vcpu->exited(vcpu))
+		;
 }
 
 void svm_unload(struct hv_vcpu *vcpu)

@@ -4,8 +4,8 @@
 ; by vmx/run.c with the VMCS current, complete, and interrupts off.
 ;
 ; The processor switches RIP, RSP, RFLAGS, control and segment registers by the VMCS; here go the other fifteen.
-; A CPUID that vmx_answer() has the answer to goes back at once: then what a C function preserves (RBX, RBP, R12 to R15)
-; has never left the processor.
+; A CPUID or an access to a port that vmx_answer_...() can do goes back at once: then what a C function preserves (RBX, RBP, R12
+; to R15) has never left the processor.
 
 bits 64
 default rel
@@ -14,6 +14,7 @@ section .text
 %define VMCS_HOST_RSP 0x6c14
 %define VMCS_EXIT_REASON 0x4402
 %define REASON_CPUID 10
+%define REASON_IO 30
 %define ENTRY_HOST_RSP 0	; struct vmx_entry
 %define ENTRY_LAUNCHED 8
 
@@ -43,12 +44,13 @@ section .text
 
 global vmx_enter
 global vmx_exit_point
-extern vmx_answer
+extern vmx_answer_cpuid
+extern vmx_answer_port
 
 ; uint64_t vmx_enter(struct hv_vcpu *vcpu, struct vmx_entry *entry)
 ; vcpu begins with gpr[16], numbered as the processor encodes registers; RSP's place is left alone. entry->host_rsp is what the
-; VMCS holds as HOST_RSP: it is written only when the stack stands elsewhere. Returns the exit reason; 1 << 32 when the
-; entry failed without a current VMCS, 2 << 32 when it failed with an error number in it.
+; VMCS holds as HOST_RSP: it is written only when the stack stands elsewhere. Returns the exit reason; VMX_FAILED_PLAINLY when
+; the entry failed without a current VMCS, VMX_FAILED_NUMBER when it failed with an error number in it; or VMX_DONE.
 vmx_enter:
 	push	rbp
 	push	rbx
@@ -105,6 +107,8 @@ vmx_exit_point:
 	vmread	rax, rax
 	cmp	eax, REASON_CPUID
 	je	.cpuid
+	cmp	eax, REASON_IO
+	je	.port
 .out:
 	mov	[rdi + 8 * 3], rbx
 	mov	[rdi + 8 * 5], rbp
@@ -114,16 +118,23 @@ vmx_exit_point:
 	mov	[rdi + 8 * 15], r15
 	LEAVE_TO_CALLER
 
-.cpuid:
-	call	vmx_answer
+.port:
+	call	vmx_answer_port
 	mov	rdi, [rsp]
-	test	al, al
-	mov	eax, REASON_CPUID
-	jz	.out
+	test	rax, rax
+	jz	.again
+	jmp	.out
+.cpuid:
+	call	vmx_answer_cpuid
+	mov	rdi, [rsp]
+	test	rax, rax
+	jnz	.out
 	mov	rbx, [rdi + 8 * 3]	; a part of the answer
+.again:
 	LOAD_SCRATCH
 	vmresume
 	mov	rdi, [rsp]		; refused: vmx_enter's .failed, with the registers that are still here put away
+	mov	[rdi + 8 * 3], rbx
 	mov	[rdi + 8 * 5], rbp
 	mov	[rdi + 8 * 12], r12
 	mov	[rdi + 8 * 13], r13

@@ -34,10 +34,10 @@ static void decode_io(const struct vmx_raw_exit *raw, struct hv_exit *exit)
 	uint64_t q = raw->qualification;
 
 	exit->io.port = (uint16_t)(q >> 16);
-	exit->io.size = (uint8_t)((q & 7) + 1);
-	exit->io.in = q & BIT(3);
-	exit->io.string = q & BIT(4);
-	exit->io.rep = q & BIT(5);
+	exit->io.size = (uint8_t)((q & IO_SIZE) + 1);
+	exit->io.in = q & IO_IN;
+	exit->io.string = q & IO_STRING;
+	exit->io.rep = q & IO_REP;
 }
 
 enum cr_access { CR_MOV_TO, CR_MOV_FROM, CR_CLTS, CR_LMSW };

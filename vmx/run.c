@@ -80,24 +80,28 @@ static RARE void prepare(struct vmx_vcpu *v)
 	if (vcpu->flush_pending)
 		vmx_flush(vcpu);
 	write_cr2(vcpu->cr2);
-	v->quiet = vmx_agenda(vcpu);
+	v->quiet = hv_agenda(vcpu);
 }
 
 /*
- * The entry did not happen; the guest's state is as it was. failed: the upper half of what vmx_enter() returned. VMCLEAR
+ * The entry did not happen; the guest's state is as it was. failed: what vmx_enter() returned. VMCLEAR
  * leaves no doubt whether the next entry is a launch.
  */
 static RARE void refused(struct vmx_vcpu *v, uint64_t failed)
 {
 	struct hv_exit *exit = &v->hv.exit;
-	uint32_t number = failed == 2 ? (uint32_t)vmcs_read(VMCS_INSTRUCTION_ERROR) : 0;
+	uint32_t number = failed == VMX_FAILED_NUMBER ? (uint32_t)vmcs_read(VMCS_INSTRUCTION_ERROR) : 0;
 
+	if (failed == VMX_DONE) {
+		v->entry.launched = true;
+		return;
+	}
 	exit->kind = EXIT_INVALID_STATE;
 	exit->raw_reason = 0;
 	exit->length = 0;
 	exit->interrupted.kind = EVENT_NONE;
 	exit->failure.code = number;
-	exit->failure.text = failed == 2 ? vmx_instruction_error_text(number) : "VM entry without a current VMCS";
+	exit->failure.text = number ? vmx_instruction_error_text(number) : "VM entry without a current VMCS";
 	v->rip_seen = ~v->hv.rip; /* written or not: write it again */
 	vmx_unload(&v->hv);
 }
@@ -233,20 +237,51 @@ static __attribute__((noinline)) void take_more(struct hv_vcpu *vcpu, uint64_t r
 	rule->decode(&raw, exit);
 }
 
-_Static_assert(REASON_CPUID == 10 && VMCS_EXIT_REASON == 0x4402, "as in vmx/enter.asm");
+_Static_assert(REASON_CPUID == 10 && REASON_IO == 30 && VMCS_EXIT_REASON == 0x4402, "as in vmx/enter.asm");
 
-/* Called by enter.asm at a CPUID; true: answered, and VMRESUME may follow. REASON_CPUID's ordinary way can do more. */
-bool vmx_answer(struct hv_vcpu *vcpu)
+/* Nothing has come up that vmx_run() would have to do before an entry. */
+static inline bool still_quiet(struct vmx_vcpu *v)
+{
+	return likely(hv_agenda(&v->hv) == v->quiet && v->hv.inject.kind == EVENT_NONE &&
+		      v->hv.slice_deadline == v->slice_written);
+}
+
+/* Where plain addition leads behind the instruction that exited, unless a trap or an end of RF or of a shadow is due there. */
+static inline bool step(uint64_t rflags, uint64_t *next)
+{
+	return !(rflags & HV_STEP_FLAGS) &&
+	       hv_step(vmcs_read_hot(VMCS_GUEST_RIP), (uint8_t)vmcs_read_hot(VMCS_EXIT_INSTRUCTION_LENGTH), next);
+}
+
+/* Called by enter.asm at a CPUID. 0: it is answered, and VMRESUME may follow; otherwise its exit is to go the ordinary way. */
+uint64_t vmx_answer_cpuid(struct hv_vcpu *vcpu)
 {
 	uint64_t next;
 
-	if ((vmcs_read_hot(VMCS_GUEST_RFLAGS) & HV_STEP_FLAGS) | vmcs_read_hot(VMCS_GUEST_INTERRUPTIBILITY) ||
-	    !hv_step(vmcs_read_hot(VMCS_GUEST_RIP), (uint8_t)vmcs_read_hot(VMCS_EXIT_INSTRUCTION_LENGTH), &next) ||
+	if (vmcs_read_hot(VMCS_GUEST_INTERRUPTIBILITY) || !step(vmcs_read_hot(VMCS_GUEST_RFLAGS), &next) ||
 	    !hv_answer(vcpu))
-		return false;
+		return REASON_CPUID;
 	vmcs_write_hot(VMCS_GUEST_RIP, next);
 	vcpu->rip = next;
-	return true;
+	return 0;
+}
+
+/* The same at an access to a port; VMX_DONE: it is done, but vmx_run() has to see to the entry. */
+uint64_t vmx_answer_port(struct hv_vcpu *vcpu)
+{
+	struct vmx_vcpu *v = vmx_of(vcpu);
+	uint64_t next, q = vmcs_read_hot(VMCS_EXIT_QUALIFICATION);
+
+	take_flags(v);
+	if (unlikely(!vcpu->answers || !(vcpu->valid & REGS_SHADOW) || (q & IO_STRING) || !step(vcpu->rflags, &next)))
+		return REASON_IO;
+	vmcs_write_hot(VMCS_GUEST_RIP, next);
+	vcpu->rip = v->rip_seen = next;
+	if (vcpu->answers->port(vcpu, (uint16_t)(q >> 16), (q & IO_SIZE) + 1, q & IO_IN) && still_quiet(v))
+		return 0;
+	vcpu->exit.kind = EXIT_NOTHING;
+	vcpu->exit.interrupted.kind = EVENT_NONE;
+	return VMX_DONE;
 }
 
 static inline void take(struct vmx_vcpu *v, uint64_t reason)
@@ -272,7 +307,7 @@ void vmx_run(struct hv_vcpu *vcpu)
 	uint64_t reason;
 
 	do {
-		if (unlikely(vmx_agenda(vcpu) != v->quiet))
+		if (unlikely(hv_agenda(vcpu) != v->quiet))
 			prepare(v);
 		if (vcpu->rip != v->rip_seen)
 			vmcs_write_hot(VMCS_GUEST_RIP, vcpu->rip);
@@ -283,7 +318,7 @@ void vmx_run(struct hv_vcpu *vcpu)
 		reason = vmx_enter(vcpu, &v->entry);
 		vcpu->cr2 = read_cr2();
 		if (unlikely(reason >> 32))
-			refused(v, reason >> 32);
+			refused(v, reason);
 		else
 			take(v, reason);
 	} while (vcpu->exited(vcpu));

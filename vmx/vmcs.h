@@ -192,6 +192,12 @@ enum event_type {
 #define EPT_POINTER_ACCESSED_DIRTY BIT(6)
 
 /* Qualification of an EPT violation, table 28-7. */
+/* Exit qualification of IN and OUT, table 28-5; the port is in bits 31:16. */
+#define IO_SIZE UINT64_C(7) /* less 1 */
+#define IO_IN BIT(3)
+#define IO_STRING BIT(4)
+#define IO_REP BIT(5)
+
 #define VIOLATION_ACCESS(q) ((q)&7u)
 #define VIOLATION_RIGHTS(q) (((q) >> 3) & 7u)
 #define VIOLATION_LINEAR_VALID BIT(7)

@@ -47,7 +47,7 @@ struct vmx_vcpu {
 		uint64_t host_rsp; /* HOST_RSP in the VMCS */
 		uint8_t launched;  /* VMRESUME, not VMLAUNCH */
 	} entry;                   /* vmx/enter.asm knows its layout */
-	uint64_t quiet;            /* what vmx_agenda() gives when nothing but RIP may need writing; VMX_NEVER_QUIET */
+	uint64_t quiet;            /* what hv_agenda() gives when nothing but RIP may need writing; VMX_NEVER_QUIET */
 	bool ready, initialised;
 	uint16_t vpid;     /* 0: none, each entry and exit flushes */
 	uint32_t blocking; /* interruptibility as the VMCS has it, while REGS_SHADOW is valid */
@@ -65,18 +65,6 @@ _Static_assert(offsetof(struct vmx_entry, host_rsp) == 0 && offsetof(struct vmx_
 	       "as in vmx/enter.asm");
 
 #define VMX_NEVER_QUIET (~UINT64_C(0))
-
-/* All of hv_vcpu that asks for work before an entry, but the event, the slice and RIP, as one number. */
-static inline uint64_t vmx_agenda(const struct hv_vcpu *vcpu)
-{
-	uint64_t agenda;
-
-	_Static_assert(offsetof(struct hv_vcpu, flush_pending) + 1 ==
-			       offsetof(struct hv_vcpu, changed) + sizeof(agenda),
-		       "the fields stand together");
-	__builtin_memcpy(&agenda, &vcpu->changed, sizeof(agenda));
-	return agenda;
-}
 
 struct vmx_cpu {
 	bool on;
@@ -154,9 +142,13 @@ void vmx_pml_full(struct vmx_vcpu *v);
 
 /* run.c */
 void vmx_run(struct hv_vcpu *vcpu);
-bool vmx_answer(struct hv_vcpu *vcpu);
+uint64_t vmx_answer_cpuid(struct hv_vcpu *vcpu);
+uint64_t vmx_answer_port(struct hv_vcpu *vcpu);
 
-/* enter.asm */
+/* enter.asm. Beside an exit's reason, vmx_enter() returns one of these: there was no entry, or there's nothing left of the exit. */
+#define VMX_FAILED_PLAINLY (UINT64_C(1) << 32)
+#define VMX_FAILED_NUMBER (UINT64_C(2) << 32)
+#define VMX_DONE (UINT64_C(4) << 32)
 uint64_t vmx_enter(struct hv_vcpu *vcpu, struct vmx_entry *entry);
 void vmx_exit_point(void);
 

@@ -18,6 +18,7 @@
 #define ARCH_HV_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "arch/x86_64/address.h"
@@ -25,6 +26,7 @@
 #include "lib/status.h"
 
 struct cpuid_result;
+struct hv_vcpu;
 
 /* Numbered as the processor encodes them. */
 enum gpr {
@@ -195,14 +197,16 @@ struct hv_exit {
 };
 
 /*
- * Exits that a backend answers itself, without leaving its world switch: CPUID, where nothing but the leaf decides. The guest
- * goes on at once unless there is a request; the rest of its state is as the last entry had it. See hv_answer.h.
+ * Exits that a backend ends by a short way: the guest goes on at once, and the rest of its state is as the last entry had it. CPUID,
+ * where nothing but the leaf decides, is answered without vm/, if nobody asks for the vcpu; a port's access is vm's. See hv_answer.h.
  */
 struct hv_answers {
 	const struct cpuid_result *cpuid; /* by leaf */
 	uint64_t leaves;                  /* bit n: cpuid[n] is leaf n's answer */
 	const uint32_t *requests;         /* atomic; not 0: somebody wants something of this vcpu */
 	uint64_t *count;                  /* of exits answered */
+	/* IN or OUT of size 1, 2 or 4 bytes, RAX included; RIP is the backend's to move. True: go on; false: call exited(). */
+	bool (*port)(struct hv_vcpu *vcpu, uint16_t port, unsigned size, bool in);
 };
 
 /* One virtual CPU as both sides see it; each backend embeds it as its first member. */
@@ -317,6 +321,18 @@ static inline void hv_need(struct hv_vcpu *vcpu, uint32_t groups)
 {
 	if ((vcpu->valid & groups) != groups)
 		hv->load(vcpu, groups);
+}
+
+/* All of hv_vcpu that asks for work before an entry, but the event, the slice and RIP, as one number; 0: nothing does. */
+static inline uint64_t hv_agenda(const struct hv_vcpu *vcpu)
+{
+	uint64_t agenda;
+
+	_Static_assert(offsetof(struct hv_vcpu, flush_pending) + 1 ==
+			       offsetof(struct hv_vcpu, changed) + sizeof(agenda),
+		       "the fields stand together");
+	__builtin_memcpy(&agenda, &vcpu->changed, sizeof(agenda));
+	return agenda;
 }
 
 static inline void hv_changed(struct hv_vcpu *vcpu, uint32_t groups)

@@ -10,7 +10,7 @@
 #include "arch/x86_64/log.h"
 #include "lib/bits.h"
 
-bool lock_rank_debug = QUIRE_DEBUG;
+bool lock_rank_switch = QUIRE_DEBUG;
 
 static _Noreturn void out_of_order(const struct cpu *cpu, unsigned rank, const char *name)
 {

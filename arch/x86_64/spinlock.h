@@ -36,7 +36,8 @@ struct spinlock {
 	}
 
 /* Books and checks ranks; spinlock.c keeps them per CPU and does nothing unless debugging. */
-extern bool lock_rank_debug;
+extern bool lock_rank_switch;
+#define lock_rank_debug (QUIRE_DEBUG && lock_rank_switch) /* a release build carries none of it */
 void lock_rank_enter(unsigned rank, const char *name);
 void lock_rank_leave(unsigned rank);
 

@@ -66,9 +66,11 @@ static void counter_changed(struct pit *pit, unsigned index, uint64_t tick)
 	schedule(pit, tick, 0);
 }
 
-static void control(struct pit *pit, uint8_t value, uint64_t tick)
+/* Not within pit_write(), whose commonest case it is: fewer registers are saved for it so. */
+static __attribute__((noinline)) void control(struct pit *pit, uint8_t value)
 {
 	unsigned index = value >> 6;
+	uint64_t tick = now_tick(pit);
 
 	if (index == READ_BACK) {
 		for (unsigned i = 0; i < COUNTERS; i++) {
@@ -99,12 +101,13 @@ static uint32_t pit_read(void *device, uint16_t port, unsigned size)
 static void pit_write(void *device, uint16_t port, unsigned size, uint32_t value)
 {
 	struct pit *pit = device;
-	uint64_t tick = now_tick(pit);
+	uint64_t tick;
 
 	if (port == CONTROL_PORT) {
-		control(pit, (uint8_t)value, tick);
+		control(pit, (uint8_t)value);
 		return;
 	}
+	tick = now_tick(pit);
 	pit_counter_write(&pit->counters[port - FIRST_PORT], (uint8_t)value, tick);
 	counter_changed(pit, port - FIRST_PORT, tick);
 }

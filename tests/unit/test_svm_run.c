@@ -592,7 +592,7 @@ static void answers(void **state)
 	static const struct cpuid_result table[3] = { [2] = { 0x11111111, 0x22222222, 0x33333333, 0x44444444 } };
 	uint32_t requests = 0;
 	uint64_t count = 0;
-	const struct hv_answers given = { table, BIT(2), &requests, &count };
+	const struct hv_answers given = { table, BIT(2), &requests, &count, NULL };
 	struct svm_vcpu *svm = svm_of(vcpu);
 	struct vmcb_save *save = &svm->vmcb->save;
 
@@ -627,10 +627,51 @@ static void answers(void **state)
 	assert_int_equal(svm->vmcb->control.clean, CLEAN_ALL);
 }
 
+static unsigned accesses;
+static bool device_port(struct hv_vcpu *which, uint16_t port, unsigned size, bool in)
+{
+	assert_true(port == 0x43 && size == 1 && !in && which->rip == 0x1002 && !(which->valid & REGS_RFLAGS));
+	assert_true(which->gpr[GPR_RAX] == 0x5a);
+	return !accesses++;
+}
+static void port_act(struct vmcb *vmcb)
+{
+	vmcb->save.rip = 0x1000;
+	vmcb->save.rax = 0x5a;
+}
+
+/* Accesses to ports by the short way: the first goes on, the second doesn't, and nothing is left for its exit to do. */
+static void ports(void **state)
+{
+	static const struct hv_answers given = { .port = device_port };
+
+	run_until(vcpu, SVM_EXIT_CPUID, 0x1000);
+	run_until(vcpu, SVM_EXIT_CPUID, 0x1000);
+	vcpu->answers = &given;
+	vcpu->exited = exited;
+	accesses = entries = 0;
+	script.code = SVM_EXIT_IOIO;
+	script.info1 = UINT64_C(0x43) << 16 | BIT(4);
+	script.info2 = 0x1002;
+	script.act = port_act;
+	svm_ops.run(vcpu);
+	assert_true(accesses == 2 && entries == 2);
+	assert_true(vcpu->exit.kind == EXIT_NOTHING && vcpu->rip == 0x1002 && seen.save.rip == 0x1002);
+	/* A string's, and one that is single-stepped, have their exit. */
+	script.info1 |= IOIO_STRING;
+	svm_ops.run(vcpu);
+	assert_true(accesses == 2 && vcpu->exit.kind == EXIT_IO && vcpu->exit.io.string && vcpu->rip == 0x1000);
+	script.info1 &= ~(uint64_t)IOIO_STRING;
+	script.rflags = 2 | RFLAGS_TF;
+	svm_ops.run(vcpu);
+	assert_true(accesses == 2 && vcpu->exit.kind == EXIT_IO && vcpu->rip == 0x1000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(answers, begin, end),
+		cmocka_unit_test_setup_teardown(ports, begin, end),
 		cmocka_unit_test_setup_teardown(first_entry_is_complete, begin, end),
 		cmocka_unit_test_setup_teardown(groups_are_lazy_and_written_back, begin, end),
 		cmocka_unit_test_setup_teardown(flushes_take_a_new_asid_or_the_flush, begin, end),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/vcpu/access.c vm/vcpu/mmio.c vm/vcpu/nobody.c vm/vcpu/interrupts.c vm/vcpu/step.c vm/emulate/*.c lib/format.c
+// sources: vm/vcpu/access.c vm/vcpu/port.c vm/vcpu/mmio.c vm/vcpu/nobody.c vm/vcpu/interrupts.c vm/vcpu/step.c vm/emulate/*.c lib/format.c
 /*
  * Second-level faults and events, with the emulator itself above a physical memory played by the test: 64 KiB of RAM, and
  * a device's register at DEVICE that reads otherwise each time, a ROM, and nobody anywhere else.

@@ -192,7 +192,7 @@ static void test_answers(void **state)
 
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
 		uint64_t count = 0;
-		struct hv_answers answers = { table, cases[i].leaves, &cases[i].requests, &count };
+		struct hv_answers answers = { table, cases[i].leaves, &cases[i].requests, &count, NULL };
 
 		memset(&v, 0, sizeof(v));
 		v.hv.slice_deadline = cases[i].deadline;
@@ -202,9 +202,9 @@ static void test_answers(void **state)
 		vmcs[VMCS_GUEST_INTERRUPTIBILITY] = cases[i].blocking;
 		vmcs[VMCS_GUEST_RIP] = cases[i].rip;
 		vmcs[VMCS_EXIT_INSTRUCTION_LENGTH] = cases[i].length;
-		assert_false(vmx_answer(&v.hv));
+		assert_int_equal(vmx_answer_cpuid(&v.hv), REASON_CPUID);
 		v.hv.answers = &answers;
-		assert_int_equal(vmx_answer(&v.hv), cases[i].answered);
+		assert_int_equal(vmx_answer_cpuid(&v.hv), cases[i].answered ? 0 : REASON_CPUID);
 		assert_int_equal(count, cases[i].answered);
 		assert_int_equal(vmcs[VMCS_GUEST_RIP], cases[i].rip + (cases[i].answered ? cases[i].length : 0));
 		assert_int_equal(v.hv.gpr[GPR_RAX], cases[i].answered ? 0x11111111 : cases[i].rax);
@@ -212,10 +212,70 @@ static void test_answers(void **state)
 	}
 }
 
+static struct {
+	unsigned calls, size;
+	uint16_t port;
+	bool in, go_on, wants_window;
+} device;
+static bool device_port(struct hv_vcpu *vcpu, uint16_t port, unsigned size, bool in)
+{
+	assert_true(vcpu->rip == 0x1002 && (vcpu->valid & REGS_RFLAGS) && vcpu->rflags == vmcs[VMCS_GUEST_RFLAGS]);
+	device.calls++;
+	device.port = port;
+	device.size = size;
+	device.in = in;
+	vcpu->want_interrupt_window = device.wants_window;
+	return device.go_on;
+}
+
+/* A port's access by the short way is done once, whatever comes of it; where stepping over it is more, it has its exit. */
+static void test_ports(void **state)
+{
+	static const struct {
+		uint64_t rflags, blocking, qualification;
+		bool go_on, wants_window;
+		uint64_t result;
+	} cases[] = {
+		{ 2, 0, UINT64_C(0x43) << 16, true, false, 0 },
+		{ 2, 0, UINT64_C(0x1234) << 16 | IO_IN | 3, true, false, 0 },
+		{ 2, 0, UINT64_C(0x43) << 16, false, false, VMX_DONE },
+		{ 2, 0, UINT64_C(0x43) << 16, true, true, VMX_DONE },
+		{ 2 | RFLAGS_TF, 0, UINT64_C(0x43) << 16, true, false, REASON_IO },
+		{ 2 | RFLAGS_IF, BLOCKING_STI, UINT64_C(0x43) << 16, true, false, REASON_IO },
+		{ 2, 0, UINT64_C(0x43) << 16 | IO_STRING, true, false, REASON_IO },
+		{ 2, 0, UINT64_C(0x43) << 16 | IO_STRING | IO_REP, true, false, REASON_IO },
+	};
+	static const struct hv_answers answers = { .port = device_port };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		bool done = cases[i].result != REASON_IO;
+
+		memset(&v, 0, sizeof(v));
+		memset(&device, 0, sizeof(device));
+		v.hv.answers = &answers;
+		v.hv.exit.kind = EXIT_HLT;
+		device.go_on = cases[i].go_on;
+		device.wants_window = cases[i].wants_window;
+		vmcs[VMCS_GUEST_RFLAGS] = cases[i].rflags;
+		vmcs[VMCS_GUEST_INTERRUPTIBILITY] = cases[i].blocking;
+		vmcs[VMCS_EXIT_QUALIFICATION] = cases[i].qualification;
+		vmcs[VMCS_GUEST_RIP] = 0x1000;
+		vmcs[VMCS_EXIT_INSTRUCTION_LENGTH] = 2;
+		assert_true(vmx_answer_port(&v.hv) == cases[i].result);
+		assert_int_equal(device.calls, done);
+		assert_int_equal(vmcs[VMCS_GUEST_RIP], done ? 0x1002 : 0x1000);
+		assert_true(!done || (device.port == cases[i].qualification >> 16 &&
+				      device.size == (cases[i].qualification & IO_SIZE) + 1 &&
+				      device.in == !!(cases[i].qualification & IO_IN)));
+		assert_true(cases[i].result != VMX_DONE || v.hv.exit.kind == EXIT_NOTHING);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_answers),
+		cmocka_unit_test(test_ports),
 		cmocka_unit_test(test_an_old_shadow_is_forgotten),
 		cmocka_unit_test(test_a_shadow_keeps_its_kind),
 	};

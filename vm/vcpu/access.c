@@ -125,28 +125,6 @@ static enum status env_write(void *context, gva_t where, const void *from, unsig
 	return status;
 }
 
-static uint32_t env_port_in(void *context, uint16_t port, unsigned size)
-{
-	struct machine *m = ((struct vcpu *)context)->machine;
-	uint32_t value;
-
-	lock_acquire(&m->lock);
-	value = port_read(&m->bus, port, size);
-	machine_look_at_timers(m);
-	lock_release(&m->lock);
-	return value;
-}
-
-static void env_port_out(void *context, uint16_t port, unsigned size, uint32_t value)
-{
-	struct machine *m = ((struct vcpu *)context)->machine;
-
-	lock_acquire(&m->lock);
-	port_write(&m->bus, port, size, value);
-	machine_look_at_timers(m);
-	lock_release(&m->lock);
-}
-
 /*
  * Aligned locked instructions on memory are atomic, CMPXCHG16B excepted. A device's register may read otherwise each
  * time, so that a comparison might never succeed: there the emulator just writes.
@@ -178,8 +156,8 @@ void vcpu_emulate_env(struct vcpu *vcpu, struct emulate_env *env)
 	env->write = env_write;
 	env->compare_exchange = env_compare_exchange;
 	env->vector = vcpu_vector;
-	env->port_in = env_port_in;
-	env->port_out = env_port_out;
+	env->port_in = vcpu_port_in;
+	env->port_out = vcpu_port_out;
 	env->decoded = &vcpu->decoded;
 	env->byte_count = 0;
 }
@@ -245,29 +223,6 @@ enum exit_action exit_emulate(struct vcpu *vcpu)
 	case EMULATE_STOP: park(vcpu, "no memory for an access by the emulator"); return ACTION_HALT;
 	default: return exit_unhandled(vcpu, &env);
 	}
-}
-
-enum exit_action exit_io(struct vcpu *vcpu)
-{
-	struct hv_vcpu *h = vcpu->hv;
-	uint16_t port = h->exit.io.port;
-	unsigned size = h->exit.io.size;
-
-	if (h->exit.io.string)
-		return exit_emulate(vcpu);
-	if (!vcpu_skip(vcpu))
-		return ACTION_ENTER;
-	if (h->exit.io.in) {
-		uint64_t value = env_port_in(vcpu, port, size);
-
-		if (size == 4)
-			h->gpr[GPR_RAX] = value & BITS(31, 0);
-		else
-			h->gpr[GPR_RAX] = (h->gpr[GPR_RAX] & ~byte_mask(size)) | (value & byte_mask(size));
-	} else {
-		env_port_out(vcpu, port, size, (uint32_t)(h->gpr[GPR_RAX] & byte_mask(size)));
-	}
-	return ACTION_ENTER;
 }
 
 enum exit_action exit_slat_misconfig(struct vcpu *vcpu)

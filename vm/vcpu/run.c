@@ -3,18 +3,12 @@
  * The run loop: deliver, enter, handle the exit, again. The backend calls vcpu_exited() at each exit and goes on while it says so,
  * so every instruction there is paid at every exit: the common path asks two words (requests, and what the local APIC has pending) and
  * nothing else; timers are a comparison of the time stamp counter with one deadline. What is rarer comes back to vcpu_run().
- *
- * The order that makes flushes and kicks safe: in_guest is set before the requests are looked at. Whoever
- * changes tables first moves the generation on, then sets REQUEST_FLUSH, then looks at in_guest: either
- * this CPU sees the request, or the other sees in_guest and kicks and waits. It may do so with any lock held, and so no lock
- * is taken while in_guest is set, but for those under which nobody waits (RANK_LEAF).
  */
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/percpu.h"
-#include "dev/apic/lapic.h"
 #include "pgm/slat/tables.h"
-#include "vm/vcpu/vcpu.h"
+#include "vm/vcpu/enter.h"
 
 void vcpu_request(struct vcpu *vcpu, uint32_t requests)
 {
@@ -105,15 +99,6 @@ static __attribute__((noinline)) bool slice_is_over(struct vcpu *vcpu, uint64_t 
 	return now >= slice_end;
 }
 
-/* Events and windows; whoever raises an interrupt later than this look also sets a request. */
-static inline void deliver(struct vcpu *vcpu)
-{
-	struct hv_vcpu *h = vcpu->hv;
-
-	if (unlikely(vcpu->nmi_pending || lapic_pending(vcpu->lapic) != LAPIC_NOTHING || h->want_interrupt_window))
-		vcpu_deliver(vcpu);
-}
-
 static inline enum exit_action handle_exit(struct vcpu *vcpu)
 {
 	if (unlikely(vcpu->hv->exit.interrupted.kind != EVENT_NONE))
@@ -143,36 +128,19 @@ static __attribute__((noinline)) enum exit_action watched_exit(struct vcpu *vcpu
 	return action;
 }
 
-/* Out of the host as far as others are concerned; false: requests wait, and it isn't. */
-static inline bool set_out(struct vcpu *vcpu)
-{
-	deliver(vcpu);
-	__atomic_store_n(&vcpu->in_guest, 1, __ATOMIC_SEQ_CST);
-	if (likely(!__atomic_load_n(&vcpu->requests, __ATOMIC_RELAXED)))
-		return true;
-	__atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
-	return false;
-}
-
-static inline void come_back(struct vcpu *vcpu)
-{
-	__atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
-	vcpu->exits[vcpu->hv->exit.kind]++;
-}
-
 bool vcpu_exited(struct hv_vcpu *h)
 {
 	struct vcpu *vcpu = h->owner;
 
-	come_back(vcpu);
+	come_back(vcpu, h->exit.kind);
 	vcpu->action =
 		likely(!__atomic_load_n(&vcpu->watch, __ATOMIC_RELAXED)) ? handle_exit(vcpu) : watched_exit(vcpu);
-	return likely(vcpu->action == ACTION_ENTER && rdtsc() < h->slice_deadline) && set_out(vcpu);
+	return likely(vcpu->action == ACTION_ENTER) && go_on(vcpu);
 }
 
 static bool exited_alone(struct hv_vcpu *h)
 {
-	come_back(h->owner);
+	come_back(h->owner, h->exit.kind);
 	return false;
 }
 

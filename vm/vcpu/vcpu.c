@@ -66,6 +66,7 @@ enum status vcpu_create(struct machine *machine, unsigned id, unsigned cpu, stru
 	vcpu->hv->exited = vcpu_exited;
 	cpuid_answers(machine->cpuid, &vcpu->answers);
 	vcpu->answers.requests = &vcpu->requests;
+	vcpu->answers.port = vcpu_port;
 	vcpu->answers.count = &vcpu->exits[EXIT_CPUID];
 	hv->set_slat(vcpu->hv, pgm_slat_root(machine->pgm));
 	msr_pass_through(vcpu);

@@ -47,7 +47,9 @@ void machine_timer_moved(struct machine *machine);
 /* After any access to a device, under the machine's lock. */
 static inline void machine_look_at_timers(struct machine *m)
 {
-	if (unlikely(timer_next(&m->bus.timers) < m->vcpu[0]->wakeup_ns))
+	const struct dev_timer *first = m->bus.timers.first;
+
+	if (unlikely(first && first->deadline < m->vcpu[0]->wakeup_ns))
 		machine_timer_moved(m);
 }
 /* Sets request bits and makes the vcpu see them soon. Any CPU. */
@@ -98,11 +100,15 @@ bool vcpu_write_cr3(struct vcpu *vcpu, uint64_t value);
 enum exit_action exit_hypercall(struct vcpu *vcpu);              /* test_call.c */
 enum exit_action test_call_slat(struct vcpu *vcpu, gpa_t block); /* test_slat.c */
 enum exit_action exit_dr_access(struct vcpu *vcpu);              /* debug.c */
-enum exit_action exit_io(struct vcpu *vcpu);                     /* access.c */
-enum exit_action exit_slat_fault(struct vcpu *vcpu);
+enum exit_action exit_io(struct vcpu *vcpu);                     /* port.c */
+enum exit_action exit_slat_fault(struct vcpu *vcpu);             /* access.c */
 enum exit_action exit_emulate(struct vcpu *vcpu);
 enum exit_action exit_slat_misconfig(struct vcpu *vcpu);
 
+/* port.c: for the emulator, whose context is the vcpu; and hv_answers.port. */
+uint32_t vcpu_port_in(void *context, uint16_t port, unsigned size);
+void vcpu_port_out(void *context, uint16_t port, unsigned size, uint32_t value);
+bool vcpu_port(struct hv_vcpu *h, uint16_t port, unsigned size, bool in);
 /* access.c: the emulator's world for this vcpu. */
 void vcpu_emulate_env(struct vcpu *vcpu, struct emulate_env *env);
 /* Linear to guest-physical by the guest's page tables. GUEST_FAULT: *fault. */

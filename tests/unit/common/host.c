@@ -14,7 +14,7 @@
 __thread unsigned test_cpu;
 unsigned test_cpu_count = 1;
 static __thread unsigned ranks[16], rank_depth;
-bool lock_rank_debug = true;
+bool lock_rank_switch = true;
 
 void log_line(const char *format, ...)
 {
