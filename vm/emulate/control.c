@@ -10,11 +10,6 @@ static unsigned width(const struct emulation *e)
 	return e->instruction.operand_size;
 }
 
-static unsigned opcode_register(const struct emulation *e)
-{
-	return (e->instruction.opcode & 7) | (e->instruction.rex & REX_B) << 3;
-}
-
 enum emulate_result emulate_push_reg(struct emulation *e)
 {
 	return push_value(e, read_gpr(e, opcode_register(e), width(e)), width(e));

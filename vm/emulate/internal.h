@@ -84,6 +84,12 @@ static inline void write_gpr(struct emulation *e, unsigned number, unsigned size
 		hv_changed(e->vcpu, REGS_RSP);
 }
 
+/* The register in the opcode's low three bits. */
+static inline unsigned opcode_register(const struct emulation *e)
+{
+	return (e->instruction.opcode & 7) | (e->instruction.rex & REX_B) << 3;
+}
+
 /* ---- emulate/memory.c ---- */
 
 enum emulate_result raise_fault(struct emulation *e, unsigned vector, uint32_t error_code);
@@ -180,7 +186,7 @@ extern const struct operation emulate_vector;
 /* Left as it is, since the formatter moves it anew each time. */
 /* clang-format off */
 #define EMULATE_HANDLERS(X) \
-	X(store) X(load) X(store_immediate) X(store_offset) X(load_offset) X(load_immediate) \
+	X(store) X(load) X(store_immediate) X(load_immediate) \
 	X(load_extended) X(load_movsxd) X(load_address) X(exchange) X(exchange_accumulator) X(byte_swap) \
 	X(translate) X(store_segment) X(load_segment) X(move_if) X(set_if) X(convert_accumulator) \
 	X(convert_to_rdx) X(alu_to_rm) X(alu_to_reg) X(alu_to_accumulator) X(alu_immediate) X(test_rm) \
@@ -188,8 +194,8 @@ extern const struct operation emulate_vector;
 	X(exchange_add) X(compare_exchange) X(group_c7) X(shift_rm) X(double_shift) X(bit_reg) \
 	X(bit_immediate) X(bit_scan) X(count_bits) X(set_flag) X(load_flags) X(store_flags) X(push_reg) \
 	X(pop_reg) X(push_immediate) X(pop_rm) X(push_flags) X(pop_flags) X(push_segment) X(jump_relative) \
-	X(jump_if) X(call_relative) X(return_near) X(loop) X(leave) X(no_operation) X(move_string) \
-	X(compare_string) X(store_string) X(load_string) X(scan_string) X(input_string) X(output_string) \
+	X(jump_if) X(call_relative) X(return_near) X(loop) X(leave) X(no_operation) \
+	X(string) X(port_string) \
 	X(input) X(output) X(move_swapped) X(move_vector) X(group_ae) X(enter) X(push_all)
 /* clang-format on */
 

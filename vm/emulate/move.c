@@ -5,13 +5,8 @@
  */
 #include "vm/emulate/internal.h"
 
-#define R (e->instruction.reg)
-
-/* The register in the opcode's low three bits. */
-static unsigned opcode_register(const struct emulation *e)
-{
-	return (e->instruction.opcode & 7) | (e->instruction.rex & REX_B) << 3;
-}
+/* Without ModRM (the forms with an offset) it is the accumulator. */
+#define R (e->instruction.has_modrm ? e->instruction.reg : GPR_RAX)
 
 enum emulate_result emulate_store(struct emulation *e)
 {
@@ -33,21 +28,6 @@ enum emulate_result emulate_store_immediate(struct emulation *e)
 	if (instruction_group(&e->instruction) != 0)
 		return EMULATE_UNHANDLED; /* XABORT, XBEGIN */
 	return store_rm(e, e->size, e->instruction.immediate & size_mask(e->size));
-}
-
-enum emulate_result emulate_store_offset(struct emulation *e)
-{
-	return store_rm(e, e->size, read_gpr(e, GPR_RAX, e->size));
-}
-
-enum emulate_result emulate_load_offset(struct emulation *e)
-{
-	uint64_t value;
-	enum emulate_result result = read_rm(e, ACCESS_READ, &value);
-
-	if (result == EMULATE_DONE)
-		write_gpr(e, GPR_RAX, e->size, value);
-	return result;
 }
 
 enum emulate_result emulate_load_immediate(struct emulation *e)

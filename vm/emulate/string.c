@@ -182,32 +182,17 @@ static enum emulate_result repeat(struct emulation *e, emulate_handler *step, bo
 	}
 }
 
-enum emulate_result emulate_move_string(struct emulation *e)
+/* A4 to AF, but TEST at A8. */
+enum emulate_result emulate_string(struct emulation *e)
 {
-	return repeat(e, move_step, false);
+	static emulate_handler *const steps[6] = { move_step, compare_step, NULL, store_step, load_step, scan_step };
+	unsigned kind = (e->instruction.opcode - 0xa4u) / 2;
+
+	return repeat(e, steps[kind], steps[kind] == compare_step || steps[kind] == scan_step);
 }
 
-enum emulate_result emulate_compare_string(struct emulation *e)
-{
-	return repeat(e, compare_step, true);
-}
-
-enum emulate_result emulate_store_string(struct emulation *e)
-{
-	return repeat(e, store_step, false);
-}
-
-enum emulate_result emulate_load_string(struct emulation *e)
-{
-	return repeat(e, load_step, false);
-}
-
-enum emulate_result emulate_scan_string(struct emulation *e)
-{
-	return repeat(e, scan_step, true);
-}
-
-static enum emulate_result port_string(struct emulation *e, emulate_handler *step)
+/* INS and OUTS. */
+enum emulate_result emulate_port_string(struct emulation *e)
 {
 	enum emulate_result result;
 
@@ -215,15 +200,7 @@ static enum emulate_result port_string(struct emulation *e, emulate_handler *ste
 		e->size = 4;
 	result = check_port(e, (uint16_t)e->vcpu->gpr[GPR_RDX], e->size);
 	e->seen = ~UINT64_C(0);
-	return result == EMULATE_DONE ? repeat(e, step, false) : result;
-}
-
-enum emulate_result emulate_input_string(struct emulation *e)
-{
-	return port_string(e, input_step);
-}
-
-enum emulate_result emulate_output_string(struct emulation *e)
-{
-	return port_string(e, output_step);
+	if (result != EMULATE_DONE)
+		return result;
+	return repeat(e, e->instruction.opcode & 2 ? output_step : input_step, false);
 }
