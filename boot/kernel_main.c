@@ -209,15 +209,18 @@ static enum status open_this_cpu(struct hv_refusal *why)
 	return NO_MEMORY;
 }
 
-static void ap_main(void)
+static bool ap_open(void)
 {
 	struct hv_refusal why = { 0 };
+	bool open = open_this_cpu(&why) == OK;
 
-	if (open_this_cpu(&why) != OK) {
+	if (!open)
 		log_line(LOG_WARNING "cpu %u: left out: %s", cpu_index(), why.text);
-		for (;;)
-			interrupts_wait();
-	}
+	return open;
+}
+
+static void ap_main(void)
+{
 	schedule_loop(NULL, AP_POLL_NS);
 }
 
@@ -321,7 +324,7 @@ static void open_processors(const struct boot_info *info)
 	if (hv->enable_cpu(&why) != OK)
 		refuse(why.text, "switch virtualisation on in the firmware setup");
 	log_line("%s: nested paging, %u CPUs named by the firmware", hv->name, info->cpu_count);
-	if (smp_start(info, ap_main) != OK)
+	if (smp_start(info, ap_open, ap_main) != OK)
 		log_line(LOG_WARNING "some CPUs did not start: going on with %u", cpu_count());
 }
 

@@ -61,6 +61,7 @@ struct cpu {
 	struct cpu *self; /* GS:0 */
 	uint32_t index;   /* GS:8 */
 	uint32_t apic_id;
+	bool open; /* atomic: runs what it is given */
 
 	uint64_t gdt[GDT_ENTRIES];
 	struct task_state task __attribute__((aligned(16)));

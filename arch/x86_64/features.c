@@ -10,9 +10,16 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
+#include "arch/x86_64/traps.h"
+
+#define VENDOR_GENU 0x756e6547u /* EBX of leaf 0 on GenuineIntel */
+#define MSR_MISC_ENABLE 0x1a0u
+#define MISC_ENABLE_LIMIT_CPUID BIT(22)
+#define MISC_ENABLE_XD_DISABLE BIT(34)
 
 
 struct features features;
+static uint64_t offered; /* of bits[], by the boot CPU */
 
 enum cpuid_register { IN_EAX, IN_EBX, IN_ECX, IN_EDX };
 
@@ -20,11 +27,12 @@ struct feature_bit {
 	uint32_t leaf;
 	uint8_t where, bit;
 	uint16_t field; /* offset of a bool in struct features */
+	const char *name;
 };
 
 #define FEATURE(leaf, where, bit, name)                                                                                \
 	{                                                                                                              \
-		leaf, where, bit, offsetof(struct features, name)                                                      \
+		leaf, where, bit, offsetof(struct features, name), #name                                               \
 	}
 
 static const struct feature_bit bits[] = {
@@ -38,7 +46,6 @@ static const struct feature_bit bits[] = {
 	FEATURE(1, IN_EDX, 7, machine_check),
 	FEATURE(1, IN_EDX, 16, pat),
 	FEATURE(1, IN_EDX, 24, fxsave),
-	FEATURE(6, IN_EAX, 2, arat),
 	FEATURE(7, IN_EBX, 0, fsgsbase),
 	FEATURE(7, IN_EBX, 7, smep),
 	FEATURE(7, IN_EBX, 20, smap),
@@ -55,6 +62,8 @@ static const struct feature_bit bits[] = {
 	FEATURE(0x80000008, IN_EBX, 12, ibpb),
 };
 
+_Static_assert(ARRAY_SIZE(bits) <= 64, "one bit of `offered` each");
+
 static bool leaf_there(uint32_t leaf)
 {
 	return leaf <= (leaf >= 0x80000000 ? features.max_extended : features.max_leaf);
@@ -63,6 +72,32 @@ static bool leaf_there(uint32_t leaf)
 static uint32_t pick(struct cpuid_result r, unsigned where)
 {
 	return where == IN_EAX ? r.eax : where == IN_EBX ? r.ebx : where == IN_ECX ? r.ecx : r.edx;
+}
+
+static uint64_t read_bits(void)
+{
+	uint64_t found = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(bits); i++)
+		if (leaf_there(bits[i].leaf) && pick(cpuid(bits[i].leaf, 0), bits[i].where) >> bits[i].bit & 1)
+			found |= BIT(i);
+	return found;
+}
+
+/*
+ * Two things that firmware setups offer and that old systems needed: "Limit CPUID", which hides all leaves above 3, and
+ * "XD disable". Intel SDM vol. 4, IA32_MISC_ENABLE. Of this CPU only; without effect where the bits are clear.
+ */
+static void undo_limits(void)
+{
+	struct cpuid_result r = cpuid(0, 0);
+	uint64_t value;
+
+	if (r.ebx != VENDOR_GENU || !rdmsr_safe(MSR_MISC_ENABLE, &value))
+		return;
+	if (value & (MISC_ENABLE_LIMIT_CPUID | MISC_ENABLE_XD_DISABLE) &&
+	    wrmsr_safe(MSR_MISC_ENABLE, value & ~(MISC_ENABLE_LIMIT_CPUID | MISC_ENABLE_XD_DISABLE)))
+		features.xd_was_off |= value & MISC_ENABLE_XD_DISABLE;
 }
 
 static void read_names(void)
@@ -97,14 +132,14 @@ static void read_widths(void)
 
 const char *features_init(void)
 {
+	undo_limits();
 	features.max_leaf = cpuid(0, 0).eax;
 	features.max_extended = cpuid(0x80000000, 0).eax;
 	if (features.max_extended < 0x80000000)
 		features.max_extended = 0;
+	offered = read_bits();
 	for (size_t i = 0; i < ARRAY_SIZE(bits); i++)
-		if (leaf_there(bits[i].leaf))
-			*(bool *)((char *)&features + bits[i].field) =
-				pick(cpuid(bits[i].leaf, 0), bits[i].where) >> bits[i].bit & 1;
+		*(bool *)((char *)&features + bits[i].field) = offered >> i & 1;
 	features.xsaveopt = features.xsave && leaf_there(0xd) && cpuid(0xd, 1).eax & 1;
 	features.xsave &= leaf_there(0xd);
 	read_names();
@@ -117,6 +152,19 @@ const char *features_init(void)
 		return "the processor has no page attribute table (PAT)";
 	if (!features.fxsave)
 		return "the processor has no FXSAVE";
+	return NULL;
+}
+
+const char *features_missing_here(void)
+{
+	uint64_t missing;
+
+	undo_limits();
+	missing = offered & ~read_bits();
+	if (missing)
+		return bits[__builtin_ctzll(missing)].name;
+	if (features.xsave && host_xcr0() & ~((uint64_t)cpuid(0xd, 0).edx << 32 | cpuid(0xd, 0).eax))
+		return "state component of XSAVE";
 	return NULL;
 }
 

@@ -16,13 +16,14 @@ struct features {
 	uint8_t physical_bits, linear_bits;
 	bool amd; /* AuthenticAMD or HygonGenuine: the MSRs of that family are there */
 	bool nx, gigabyte_pages, global_pages, pat, mtrr, machine_check;
-	bool x2apic, tsc_deadline, invariant_tsc, rdtscp, arat;
+	bool x2apic, tsc_deadline, invariant_tsc, rdtscp;
 	bool xsave, xsaveopt, fxsave;
 	bool xsavec;               /* and it works: host_compacts_rightly() */
 	bool restores_fp_pointers; /* XRSTOR and FXRSTOR always do, not just with an exception pending */
 	bool smep, smap, umip, pku, fsgsbase, pcid, la57;
 	bool ibpb, ibrs_ibpb, md_clear; /* host_forget_guest() */
 	bool hypervisor;                /* runs under another hypervisor */
+	bool xd_was_off;                /* by firmware; the trampoline undoes it on the other CPUs */
 };
 
 /* Zero until features_init(); constant afterwards. */
@@ -30,6 +31,11 @@ extern struct features features;
 
 /* The text names what the kernel can't do without; NULL: all is there. */
 const char *features_init(void);
+/*
+ * Calling CPU, before its control registers: a feature that the boot CPU has and it hasn't; NULL: none. CR4, XCR0 and
+ * what is saved of a guest are the boot CPU's everywhere.
+ */
+const char *features_missing_here(void);
 
 /* PAT entries 0-4, 6, 7 as after reset; entry 5 is write combining. Intel SDM vol. 3 section 12.12. */
 #define HOST_PAT UINT64_C(0x0007010600070406)

@@ -10,7 +10,7 @@
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/traps.h"
 
-struct cpu boot_cpu __attribute__((aligned(64)));
+struct cpu boot_cpu __attribute__((aligned(64))) = { .open = true };
 uint8_t boot_stacks[AREA_CPU * PAGE_SIZE] __attribute__((aligned(4096)));
 
 static struct cpu *cpus[MAX_CPUS] = { &boot_cpu };
@@ -28,6 +28,11 @@ unsigned cpu_index(void)
 unsigned cpu_count(void)
 {
 	return __atomic_load_n(&cpus_up, __ATOMIC_ACQUIRE);
+}
+
+bool cpu_is_open(unsigned index)
+{
+	return index < cpu_count() && __atomic_load_n(&cpus[index]->open, __ATOMIC_ACQUIRE);
 }
 
 struct cpu *cpu_record(unsigned index)

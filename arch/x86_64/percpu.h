@@ -7,9 +7,13 @@
 #ifndef ARCH_PERCPU_H
 #define ARCH_PERCPU_H
 
+#include <stdbool.h>
+
 #define MAX_CPUS 256u
 
 unsigned cpu_index(void);
 unsigned cpu_count(void);
+/* Does this CPU run what it is given? One that was left out when it came up has a number, but doesn't. */
+bool cpu_is_open(unsigned index);
 
 #endif

@@ -14,12 +14,13 @@
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/mtrr.h"
+#include "arch/x86_64/panic.h"
 #include "arch/x86_64/paging.h"
 #include "arch/x86_64/time.h"
 #include "arch/x86_64/trampoline.h"
 #include "boot/boot_info.h"
 
-enum slot_state { SLOT_FREE, SLOT_WAITING, SLOT_ARRIVED, SLOT_READY, SLOT_ABANDONED };
+enum slot_state { SLOT_FREE, SLOT_WAITING, SLOT_ARRIVED, SLOT_READY, SLOT_LEFT_OUT, SLOT_ABANDONED };
 
 /* entry.asm knows the layout and the first three states. */
 struct smp_slot {
@@ -35,6 +36,7 @@ struct smp_slot smp_slots[MAX_CPUS];
 uint32_t smp_slot_count;
 _Static_assert(SLOT_WAITING == 1 && SLOT_ARRIVED == 2, "entry.asm compares and sets these");
 
+static bool (*application_open)(void);
 static void (*application_main)(void);
 static bool out_of_memory;
 static uint32_t mtrrs_differed; /* atomic */
@@ -51,11 +53,25 @@ static struct smp_slot *slot_of(const struct cpu *cpu)
 	panic("a CPU without a slot");
 }
 
+/* Before its control registers are set: a bit that this CPU hasn't got would be a #GP. It stops without a number. */
+static void refuse_if_lacking(struct smp_slot *slot)
+{
+	const char *missing = features_missing_here();
+
+	if (!missing)
+		return;
+	log_line(LOG_WARNING "cpu: the one with APIC id %u has no %s, which the boot CPU has; left out", slot->apic_id,
+		 missing);
+	__atomic_store_n(&slot->state, SLOT_LEFT_OUT, __ATOMIC_RELEASE);
+	panic_stop_here();
+}
+
 void ap_start(struct cpu *cpu)
 {
 	struct smp_slot *slot = slot_of(cpu);
 
 	cpu_load_tables(cpu, slot->area);
+	refuse_if_lacking(slot);
 	processor_before_paging();
 	processor_control_registers();
 	if (apic_enable() != slot->apic_id)
@@ -63,6 +79,13 @@ void ap_start(struct cpu *cpu)
 	if (mtrr_adopt())
 		__atomic_fetch_add(&mtrrs_differed, 1, __ATOMIC_RELAXED);
 	panic_unless(cpu_register(cpu));
+	if (!application_open()) {
+		/* It has a number and so still answers: others' flushes wait for it. */
+		__atomic_store_n(&slot->state, SLOT_LEFT_OUT, __ATOMIC_RELEASE);
+		for (;;)
+			interrupts_wait();
+	}
+	__atomic_store_n(&cpu->open, true, __ATOMIC_RELEASE);
 	__atomic_store_n(&slot->state, SLOT_READY, __ATOMIC_RELEASE);
 	application_main();
 	panic("the main function of a CPU has returned");
@@ -192,7 +215,7 @@ static void give_up(struct smp_slot *slot)
 		log_line(LOG_WARNING "cpu: the one with APIC id %u started, but is late", slot->apic_id);
 }
 
-enum status smp_start(const struct boot_info *info, void (*ap_main)(void))
+enum status smp_start(const struct boot_info *info, bool (*ap_open)(void), void (*ap_main)(void))
 {
 	hpa_t trampoline = trampoline_place();
 
@@ -200,6 +223,7 @@ enum status smp_start(const struct boot_info *info, void (*ap_main)(void))
 		log_line(LOG_WARNING "cpu: no memory below 640 KiB for the start of other CPUs");
 		return NOT_FOUND;
 	}
+	application_open = ap_open;
 	application_main = ap_main;
 	list_cpus(info);
 	trampoline_prepare(paging_root());
@@ -216,6 +240,6 @@ enum status smp_start(const struct boot_info *info, void (*ap_main)(void))
 		give_up(&smp_slots[i]);
 	if (mtrrs_differed)
 		log_line(LOG_WARNING "cpu: MTRRs of the boot CPU given to %u CPUs that had others", mtrrs_differed);
-	log_line("cpu: %u of %u are up", cpu_count(), smp_slot_count + 1);
+	log_line("cpu: %u of %u are up", count_in(SLOT_READY) + 1, smp_slot_count + 1);
 	return out_of_memory ? NO_MEMORY : OK;
 }

@@ -31,10 +31,11 @@ unsigned smp_count(const struct boot_info *info);
 /*
  * Starts every CPU that the firmware names (MP services' list, else the MADT) and waits until each has called
  * ap_main or is
- * given up on: bounded, about 2 s at worst. ap_main never returns. A CPU that doesn't arrive is logged and left out.
+ * given up on: bounded, about 2 s at worst. ap_open may refuse, and says why: that CPU keeps its number, answers flushes
+ * and runs nothing (cpu_is_open()). ap_main never returns. A CPU that doesn't arrive is logged and left out.
  * NOT_FOUND: no trampoline; NO_MEMORY: some CPUs were left out. In both cases the machine works with the CPUs it has.
  */
-enum status smp_start(const struct boot_info *info, void (*ap_main)(void)) must_check;
+enum status smp_start(const struct boot_info *info, bool (*ap_open)(void), void (*ap_main)(void)) must_check;
 
 /* From 5-level to 4-level paging, onto the kernel's tables; needs root below 4 GiB no more than the trampoline does. */
 void smp_leave_la57(hpa_t root);

@@ -12,7 +12,7 @@
  *                                  reaches info there too.
  *  4. arch_platform(info)          ACPI, consoles for good, PICs, local APIC, clock, I/O APICs.
  *  5. (the caller opens mm and calls paging_set_source() with a source that serves from then on)
- *  6. smp_start(info, ap_main)     smp.h; any time after 4.
+ *  6. smp_start(info, ap_open, ap_main)  smp.h; any time after 4.
  *
  * A refusal is a status and a line in the log that says what is missing; the caller prints the page and calls
  * arch_refuse().

@@ -10,6 +10,7 @@
 %define CR0_PG (1 << 31)
 %define CR4_PAE (1 << 5)
 %define CR4_LA57 (1 << 12)
+%define MSR_MISC_ENABLE 0x1a0
 %define MSR_EFER 0xc0000080
 %define CODE32 0x08
 %define DATA32 0x10
@@ -49,6 +50,13 @@ trampoline_protected:
 	mov cr4, eax
 	mov eax, [ebx + at(root)]
 	mov cr3, eax
+	cmp byte [ebx + at(xd_off)], 0
+	je .efer                ; else EFER.NXE would be a #GP
+	mov ecx, MSR_MISC_ENABLE
+	rdmsr
+	and edx, ~(1 << 2)      ; bit 34, XD disable
+	wrmsr
+.efer:
 	mov ecx, MSR_EFER
 	rdmsr
 	or eax, [ebx + at(efer)]
@@ -133,5 +141,7 @@ kernel_root:
 entry:
 	dq 0
 saved_stack:
+	dq 0
+xd_off:
 	dq 0
 trampoline_end:

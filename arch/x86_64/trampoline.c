@@ -10,6 +10,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_local.h"
+#include "arch/x86_64/features.h"
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/paging.h"
 #include "arch/x86_64/paging_entry.h"
@@ -30,9 +31,9 @@ struct trampoline_parameters {
 	uint16_t pad;
 	struct far_pointer protected_code, long_code, left_code;
 	uint32_t root, efer;
-	uint64_t kernel_root, entry, saved_stack;
+	uint64_t kernel_root, entry, saved_stack, xd_off;
 } __attribute__((packed));
-_Static_assert(sizeof(struct trampoline_parameters) == 12 + 3 * 8 + 8 + 3 * 8, "as trampoline.asm has it");
+_Static_assert(sizeof(struct trampoline_parameters) == 12 + 3 * 8 + 8 + 4 * 8, "as trampoline.asm has it");
 
 extern const uint8_t trampoline_start[], trampoline_end[], trampoline_parameters[], trampoline_leave[];
 extern const uint8_t ap_entry[];
@@ -120,6 +121,7 @@ void trampoline_prepare(hpa_t kernel_root)
 	p->efer = EFER_LME | EFER_NXE;
 	p->kernel_root = kernel_root.v;
 	p->entry = (uint64_t)ap_entry;
+	p->xd_off = features.xd_was_off;
 }
 
 void smp_leave_la57(hpa_t root)

@@ -154,6 +154,8 @@ static void cpu(struct output *out, char *const *argument)
 		struct schedule_info info;
 		uint64_t percent;
 
+		if (!cpu_is_open(i))
+			continue;
 		schedule_describe(i, &info);
 		percent = max_u64((now - info.started) / 100, 1);
 		output_cell_number(out, i);

@@ -288,4 +288,10 @@ MUTANTS = [
            "test_load:test_linux"),
     Mutant("entry-left-virtual", "vm/load/multiboot.c", "*entry = shape.entry - p.p_vaddr + p.p_paddr;", ";",
            "test_load:test_elf_virtual_entry"),
+
+
+    # ---- the host's processors ----
+    Mutant("left-out-cpu-picked", "vm/machine/schedule.c", "if (cpu_is_open(i) && ", "if (", "test_vm_schedule:test_pick"),
+    Mutant("lesser-cpu-taken", "arch/x86_64/features.c", "missing = offered & ~read_bits();", "missing = 0;",
+           "test_arch_features:test_second_lacks"),
 ]

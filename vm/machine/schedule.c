@@ -52,10 +52,10 @@ unsigned schedule_pick_cpu(void)
 {
 	unsigned best = 0;
 
-	/* From the last to the first: the boot CPU also carries the monitor. */
-	for (unsigned i = cpu_count(); i-- > 0;)
-		if (i + 1 == cpu_count() || __atomic_load_n(&runners[i].weight, __ATOMIC_RELAXED) <
-						    __atomic_load_n(&runners[best].weight, __ATOMIC_RELAXED))
+	/* The last of the least: the boot CPU, which is always open, also carries the monitor. */
+	for (unsigned i = 1; i < cpu_count(); i++)
+		if (cpu_is_open(i) && __atomic_load_n(&runners[i].weight, __ATOMIC_RELAXED) <=
+					      __atomic_load_n(&runners[best].weight, __ATOMIC_RELAXED))
 			best = i;
 	return best;
 }

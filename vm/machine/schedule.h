@@ -9,7 +9,7 @@
 
 /* Hands a vcpu to its host CPU, any CPU; it is taken back by the vcpu leaving (vcpus_inside goes down). */
 void schedule_add(struct vcpu *vcpu);
-/* The host CPU with the least weight on it. */
+/* The host CPU with the least weight on it, of those that are open. */
 unsigned schedule_pick_cpu(void);
 /* Kicks a host CPU so that its loop looks around; any CPU. */
 void schedule_wake(unsigned cpu);

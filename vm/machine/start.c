@@ -142,6 +142,11 @@ static enum status check_config(const struct machine *m, char *why, size_t size)
 			      cpu_count() - 1);
 		return BAD_VALUE;
 	}
+	if (c->cpu != CONFIG_AUTO && !cpu_is_open((unsigned)c->cpu)) {
+		format_string(why, size, "cpu = %llu: this CPU was left out when the host started: see the log",
+			      (unsigned long long)c->cpu);
+		return BAD_VALUE;
+	}
 	return OK;
 }
 

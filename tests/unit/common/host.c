@@ -13,6 +13,7 @@
 
 __thread unsigned test_cpu;
 unsigned test_cpu_count = 1;
+uint64_t test_cpus_closed; /* bit n: CPU n was left out */
 static __thread unsigned ranks[16], rank_depth;
 bool lock_rank_switch = true;
 
@@ -46,6 +47,11 @@ unsigned cpu_index(void)
 unsigned cpu_count(void)
 {
 	return test_cpu_count;
+}
+
+bool cpu_is_open(unsigned index)
+{
+	return index < test_cpu_count && !(test_cpus_closed >> index & 1);
 }
 
 void lock_rank_enter(unsigned rank, const char *name)
