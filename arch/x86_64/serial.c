@@ -13,6 +13,7 @@
 #include "arch/x86_64/console.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
+#include "arch/x86_64/log.h"
 #include "arch/x86_64/paging.h"
 
 #define FIFO_DEPTH 16u
@@ -21,16 +22,19 @@
 #define RING_SIZE 4096u
 #define RECEIVE_STEP 64u /* more than a FIFO at once is a line that never rests */
 
-static struct {
+static struct uart {
 	bool present, fifo;
 	uint16_t port; /* 0: in memory */
 	volatile uint8_t *base;
 	unsigned stride; /* bytes between registers in memory */
 	unsigned room;   /* bytes that the FIFO still takes */
 	unsigned stuck;
-	uint8_t ring[RING_SIZE]; /* received; indices run free */
-	unsigned head, tail;
 } serial;
+
+static struct {
+	uint8_t bytes[RING_SIZE]; /* received; indices run free */
+	unsigned head, tail;
+} ring;
 
 _Static_assert((RING_SIZE & (RING_SIZE - 1)) == 0, "free-running indices need a power of two");
 
@@ -61,7 +65,6 @@ static bool holds(uint8_t value)
 static void start(bool set_speed)
 {
 	serial.present = holds(0x5a) && holds(0xa5);
-	serial.room = serial.stuck = 0;
 	if (!serial.present)
 		return;
 	set(UART_IER, 0);
@@ -78,9 +81,24 @@ static void start(bool set_speed)
 
 void serial_init_port(uint16_t port)
 {
-	memset(&serial, 0, sizeof(serial));
-	serial.port = port;
+	serial = (struct uart){ .port = port };
 	start(true);
+}
+
+/* The table may name a port that isn't there; the one that has spoken until now, if any, then goes on. */
+static void change_to(struct uart uart, bool set_speed)
+{
+	struct uart old = serial;
+
+	if (old.present && uart.port && old.port == uart.port)
+		return;
+	serial = uart;
+	start(set_speed);
+	if (serial.present)
+		return;
+	serial = old;
+	log_line(LOG_WARNING "serial: ACPI's table SPCR names a port that doesn't answer; %s",
+		 old.present ? "COM1 goes on" : "there is none");
 }
 
 /* Serial port console redirection table, revision 2: header, type, 3 reserved bytes, address at 40, speed at 58. */
@@ -106,15 +124,13 @@ void serial_init_acpi(void)
 	if ((type != SPCR_16550 && type != SPCR_16550_SUBSET && type != SPCR_16550_ADDRESSED) || !address.address)
 		return;
 	if (address.space == ACPI_SPACE_IO && address.address <= UINT16_MAX - 8) {
-		if (serial.present && serial.port == address.address)
-			return;
-		serial_init_port((uint16_t)address.address);
+		change_to((struct uart){ .port = (uint16_t)address.address }, true);
 	} else if (address.space == ACPI_SPACE_MEMORY) {
-		memset(&serial, 0, sizeof(serial));
-		serial.stride = address.access == ACCESS_32_BITS || address.bits == 32 ? 4 : 1;
-		serial.base = host_map_device(hpa(address.address), 8 * (uint64_t)serial.stride, MEMORY_TYPE_UC);
-		if (serial.base)
-			start(spcr[SPCR_SPEED] == SPCR_SPEED_115200 && type != SPCR_16550_ADDRESSED);
+		struct uart uart = { .stride = address.access == ACCESS_32_BITS || address.bits == 32 ? 4 : 1 };
+
+		uart.base = host_map_device(hpa(address.address), 8 * (uint64_t)uart.stride, MEMORY_TYPE_UC);
+		if (uart.base)
+			change_to(uart, spcr[SPCR_SPEED] == SPCR_SPEED_115200 && type != SPCR_16550_ADDRESSED);
 	}
 }
 
@@ -129,9 +145,9 @@ static uint8_t receive(void)
 	uint8_t status = get(UART_LSR);
 
 	for (unsigned i = 0; i < RECEIVE_STEP && status != 0xff && (status & UART_LSR_DR); i++) {
-		if (serial.head - serial.tail == RING_SIZE)
+		if (ring.head - ring.tail == RING_SIZE)
 			break;
-		serial.ring[serial.head++ % RING_SIZE] = get(UART_RX);
+		ring.bytes[ring.head++ % RING_SIZE] = get(UART_RX);
 		status = get(UART_LSR);
 	}
 	return status;
@@ -175,5 +191,5 @@ void serial_listen(void)
 int serial_read(void)
 {
 	serial_listen();
-	return serial.head == serial.tail ? -1 : serial.ring[serial.tail++ % RING_SIZE];
+	return ring.head == ring.tail ? -1 : ring.bytes[ring.tail++ % RING_SIZE];
 }
