@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The way out of firmware: devices stop writing to memory, the memory map is taken, boot services end,
+ * The way out of firmware: the memory map is taken, boot services end, devices stop writing to memory,
  * the kernel is entered. From the first call of ExitBootServices on only the memory services may be
  * called (UEFI 2.10 section 7.4.6), so nothing is printed after it; the last word of a failure goes to
  * the serial port itself.
@@ -97,10 +97,8 @@ static void pass_on(struct boot_info *info, const struct memory_map *map)
 bool leave_firmware(EFI_HANDLE image, struct boot_info *info, const struct kernel_image *kernel, uint64_t root)
 {
 	struct memory_map map = { 0 };
-	struct dma_devices stopped = { .count = 0 };
 	UINTN key = 0;
 
-	dma_stop(&stopped);
 	if (!memory_map_read(&map, &key)) {
 		Print(L"quire: firmware gives no memory map\n");
 		return false;
@@ -108,7 +106,7 @@ bool leave_firmware(EFI_HANDLE image, struct boot_info *info, const struct kerne
 	for (unsigned i = 0; i < TRIES; i++) {
 		if (!EFI_ERROR(BS->ExitBootServices(image, key))) {
 			info->handover_tsc = __builtin_ia32_rdtsc();
-			dma_stop_again(&stopped);
+			dma_stop();
 			pass_on(info, &map);
 			enter_kernel(info, kernel->entry, root);
 		}
