@@ -43,7 +43,7 @@ struct boot_framebuffer {
 	uint64_t address; /* 0: none */
 	uint64_t size;
 	uint32_t width, height, pixels_per_line;
-	uint32_t format; /* 0 RGBX, 1 BGRX; others are not passed on */
+	uint32_t reserved; /* pixels are 32 bits, in whatever order */
 };
 
 struct boot_info {

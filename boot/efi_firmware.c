@@ -50,26 +50,36 @@ void firmware_tables(struct boot_info *info)
 	Print(L"quire: ACPI at %lx, SMBIOS at %lx\n", info->rsdp, info->smbios);
 }
 
-/* false: not a linear buffer of one of the two formats that are passed on, or its figures contradict one another. */
+/* Does a pixel take 32 bits? With masks, its size is that up to the highest bit of any: UEFI 2.10 section 12.9.2. */
+static bool is_32_bits(const EFI_GRAPHICS_OUTPUT_MODE_INFORMATION *shape)
+{
+	const EFI_PIXEL_BITMASK *m = &shape->PixelInformation;
+
+	return shape->PixelFormat == PixelRedGreenBlueReserved8BitPerColor ||
+	       shape->PixelFormat == PixelBlueGreenRedReserved8BitPerColor ||
+	       (shape->PixelFormat == PixelBitMask &&
+		(m->RedMask | m->GreenMask | m->BlueMask | m->ReservedMask) >> 24);
+}
+
+/*
+ * false: not a linear buffer of 32-bit pixels, or its figures contradict one another. Writing is in grey, so the order of
+ * colours matters to nobody. Some firmware tells too short a size: what is on the screen counts.
+ */
 static bool take_mode(const EFI_GRAPHICS_OUTPUT_PROTOCOL *output, struct boot_framebuffer *out)
 {
 	const EFI_GRAPHICS_OUTPUT_PROTOCOL_MODE *mode = output->Mode;
 	const EFI_GRAPHICS_OUTPUT_MODE_INFORMATION *shape = mode ? mode->Info : NULL;
 
-	if (!shape || !mode->FrameBufferBase ||
-	    (shape->PixelFormat != PixelRedGreenBlueReserved8BitPerColor &&
-	     shape->PixelFormat != PixelBlueGreenRedReserved8BitPerColor))
+	if (!shape || !mode->FrameBufferBase || !is_32_bits(shape))
 		return false;
 	if (!shape->HorizontalResolution || shape->PixelsPerScanLine < shape->HorizontalResolution ||
-	    shape->PixelsPerScanLine > 65536 || !shape->VerticalResolution || shape->VerticalResolution > 65536 ||
-	    mode->FrameBufferSize < (uint64_t)shape->PixelsPerScanLine * shape->VerticalResolution * 4)
+	    shape->PixelsPerScanLine > 65536 || !shape->VerticalResolution || shape->VerticalResolution > 65536)
 		return false;
 	out->address = mode->FrameBufferBase;
-	out->size = mode->FrameBufferSize;
+	out->size = max_u64(mode->FrameBufferSize, (uint64_t)shape->PixelsPerScanLine * shape->VerticalResolution * 4);
 	out->width = shape->HorizontalResolution;
 	out->height = shape->VerticalResolution;
 	out->pixels_per_line = shape->PixelsPerScanLine;
-	out->format = shape->PixelFormat == PixelBlueGreenRedReserved8BitPerColor;
 	return true;
 }
 

@@ -56,16 +56,11 @@ bool kernel_load(struct kernel_image *kernel);
  * The tables that boot_info.h promises; *root is what CR3 takes. With CR4.LA57 on the root is a
  * fifth-level page over the same tables.
  */
-bool paging_build(const struct kernel_image *kernel, uint64_t *root);
+bool paging_build(const struct kernel_image *kernel, const struct boot_framebuffer *screen, uint64_t *root);
 
 /* ---- efi_dma.c ---- */
-/* Devices of PCI segment 0 whose bus mastering was ended, as bus << 8 | slot << 3 | function. Starts empty. */
-struct dma_devices {
-	uint32_t count;
-	uint16_t where[512];
-};
-void dma_stop(struct dma_devices *stopped);             /* under boot services */
-void dma_stop_again(const struct dma_devices *stopped); /* after them */
+/* After boot services. */
+void dma_stop(void);
 
 /* ---- efi_exit.c ---- */
 /* Starts all zero. All in bytes; room is what the pages at address hold, step the distance between descriptors. */

@@ -45,7 +45,7 @@ EFI_STATUS efi_main(EFI_HANDLE handle, EFI_SYSTEM_TABLE *system)
 		return failed(EFI_LOAD_ERROR);
 	info->kernel_address = kernel.physical_base;
 	info->kernel_size = kernel.size;
-	if (!paging_build(&kernel, &root))
+	if (!paging_build(&kernel, &info->framebuffer, &root))
 		return failed(EFI_OUT_OF_RESOURCES);
 	Print(L"quire: leaving the firmware\n");
 	if (!leave_firmware(handle, info, &kernel, root))

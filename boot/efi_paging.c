@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The page tables under which the kernel starts: an identity map of the low 4 GiB and of all memory
- * in the map, in 1 GiB or 2 MiB pages, and the kernel's image at its link addresses in 4 KiB
+ * The page tables under which the kernel starts: an identity map of the low 4 GiB, of all memory
+ * in the map and of the framebuffer, in 1 GiB or 2 MiB pages, and the kernel's image at its link addresses in 4 KiB
  * pages. Everything is writable and executable; the kernel's own tables, which follow
  * soon, are not. Intel SDM volume 3 section 4.5.
  *
@@ -103,7 +103,7 @@ static bool has_1g_pages(void)
 	return d & (1u << 26);
 }
 
-static bool fill_tables(uint64_t *root, const struct kernel_image *kernel)
+static bool fill_tables(uint64_t *root, const struct kernel_image *kernel, const struct boot_framebuffer *screen)
 {
 	struct memory_map map = { 0 }; /* types may change from here on, but not what memory there is */
 	const unsigned leaf = has_1g_pages() ? 3 : 2;
@@ -112,18 +112,19 @@ static bool fill_tables(uint64_t *root, const struct kernel_image *kernel)
 
 	if (!memory_map_read(&map, &key))
 		return false;
-	good = map_identity(root, 0, IDENTITY_ALWAYS, leaf) && map_memory(root, &map, leaf);
+	good = map_identity(root, 0, IDENTITY_ALWAYS, leaf) && map_memory(root, &map, leaf) &&
+	       map_identity(root, screen->address, screen->address + screen->size, leaf);
 	for (uint64_t at = 0; good && at < kernel->size; at += PAGE_SIZE_4K)
 		good = map_page(root, kernel->link_base + at, kernel->physical_base + at, 1);
 	(void)BS->FreePages(map.address, map.room / PAGE_SIZE_4K);
 	return good;
 }
 
-bool paging_build(const struct kernel_image *kernel, uint64_t *root)
+bool paging_build(const struct kernel_image *kernel, const struct boot_framebuffer *screen, uint64_t *root)
 {
 	uint64_t *level_4 = loader_pages(1), *level_5, cr4;
 
-	if (!level_4 || !fill_tables(level_4, kernel)) {
+	if (!level_4 || !fill_tables(level_4, kernel, screen)) {
 		Print(L"quire: no memory for page tables\n");
 		return false;
 	}

@@ -8,16 +8,10 @@
 
 #define COM1 0x3f8u
 
-static void open_framebuffer(const struct boot_framebuffer *f)
-{
-	if (f->address)
-		framebuffer_init(f, host_map_device(hpa(f->address), f->size, MEMORY_TYPE_WC));
-}
-
 void console_early(const struct boot_framebuffer *framebuffer)
 {
 	serial_init_port(COM1);
-	open_framebuffer(framebuffer);
+	framebuffer_init(framebuffer, (void *)framebuffer->address); /* the loader maps it where it lies */
 }
 
 void console_forget_identity(void)
@@ -28,7 +22,9 @@ void console_forget_identity(void)
 void console_late(const struct boot_framebuffer *framebuffer)
 {
 	serial_init_acpi();
-	open_framebuffer(framebuffer);
+	if (framebuffer->address)
+		framebuffer_init(framebuffer,
+				 host_map_device(hpa(framebuffer->address), framebuffer->size, MEMORY_TYPE_WC));
 }
 
 /* Where it speaks; where nothing is, writing is nothing. */

@@ -12,7 +12,7 @@
 
 struct boot_framebuffer;
 
-/* COM1, and the framebuffer where the loader's identity map reaches it. */
+/* COM1, and the framebuffer through the loader's identity map. */
 void console_early(const struct boot_framebuffer *framebuffer);
 /*
  * After paging_switch() and acpi_init(): SPCR's port instead of COM1, the framebuffer through a write-combining

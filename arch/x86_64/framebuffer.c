@@ -105,7 +105,7 @@ static void clear(const struct boot_framebuffer *f)
 
 static bool usable(const struct boot_framebuffer *f)
 {
-	return f->format <= 1 && f->width >= CELL_WIDTH && f->height >= CELL_HEIGHT && f->pixels_per_line >= f->width &&
+	return f->address && f->width >= CELL_WIDTH && f->height >= CELL_HEIGHT && f->pixels_per_line >= f->width &&
 	       f->pixels_per_line <= UINT16_MAX && f->height <= UINT16_MAX &&
 	       (uint64_t)f->pixels_per_line * f->height * 4 <= f->size;
 }

@@ -207,8 +207,6 @@ void *host_map_device(hpa_t where, uint64_t size, unsigned type)
 
 	if (!size || where.v + size < where.v || end < base || end > BIT(features.physical_bits))
 		return NULL;
-	if (paging_direct_base() == 0)
-		return end <= 4 * GIB ? (void *)where.v : NULL; /* the loader's identity map */
 	window = take_window(base, end - base);
 	if (!window)
 		return NULL;

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What firmware and boards do wrong, on machines doctored by QEMU's options: Quire comes up, and says what it found."""
 import os
+import re
+import socket
+import struct
 
 import pytest
 from harness import BUILD
@@ -17,6 +20,42 @@ def machine_section(name, *lines):
 def hello_runs(machine, name="good"):
     """The guest of that name runs to its end."""
     assert machine.monitor.wait_stopped(name) == "exit port 0xf4 value 42"
+
+
+class Hmp:
+    """QEMU's own monitor, on a socket in the case's folder."""
+
+    PROMPT = b"(qemu) "
+
+    def __init__(self, folder):
+        self.path = os.path.join(folder, "hmp")
+        self.stream = None
+
+    @property
+    def options(self):
+        return ("-monitor", f"unix:{self.path},server=on,wait=off")
+
+    def ask(self, line):
+        """Sends a command, returns what it printed."""
+        if self.stream is None:
+            self.stream = socket.socket(socket.AF_UNIX)
+            self.stream.connect(os.path.relpath(self.path))  # an address holds 107 bytes
+            self._until_prompt()
+        self.stream.sendall(line.encode() + b"\n")
+        return self._until_prompt()
+
+    def _until_prompt(self):
+        data = b""
+        while not data.endswith(self.PROMPT):
+            piece = self.stream.recv(65536)
+            assert piece, "QEMU has closed its monitor"
+            data += piece
+        return data.decode("latin-1")
+
+
+@pytest.fixture
+def hmp(folder):
+    return Hmp(folder)
 
 
 # ---- processors ----
@@ -39,3 +78,58 @@ def test_cpu_left_out(boot, lacking, words):
     machine.expect("vm pinned: not started: cpu = 1: .*CPU")
     hello_runs(machine)
     machine.wait_end()
+
+
+# ---- consoles ----
+def acpi_table(folder, signature, body):
+    """Options for one more ACPI table."""
+    path = os.path.join(folder, signature)
+    with open(path, "wb") as stream:
+        stream.write(body)
+    return ("-acpitable", f"sig={signature},data={path}")
+
+
+@pytest.mark.parametrize("space, address", [(1, 0x2f8), (0, 0xfed90000)], ids=["port", "memory"])
+def test_spcr_names_nothing(boot, folder, space, address):
+    """A table that names a serial port that isn't there: the one that spoke until then goes on, and the log says so."""
+    body = bytes([0, 0, 0, 0]) + struct.pack("<BBBBQ", space, 8, 0, 1, address) + bytes(6) + bytes([7]) + bytes(21)
+    machine = boot(machine_section("good"), HELLO, extra=acpi_table(folder, "SPCR", body))
+    machine.expect("serial: .*SPCR names a port that doesn't answer")
+    hello_runs(machine)
+
+
+def test_screen_shows_the_earliest_refusal(boot, folder, hmp):
+    """Before the kernel has page tables of its own, too: there may be no serial port to read it from."""
+    machine = boot(machine_section("good"), HELLO, cpu="max,-pat", extra=("-device", "ramfb", *hmp.options))
+    machine.expect("the processor has no page attribute table")
+    machine.expect("it is safe to turn the machine off")
+    path = os.path.join(folder, "screen.ppm")
+    hmp.ask(f"screendump {path}")
+    with open(path, "rb") as stream:
+        assert stream.read().count(bytes([0xd0] * 3)) > 1000  # the ink of letters
+
+
+# ---- devices that firmware leaves on ----
+BUS_MASTER = 4
+STICKS = {
+    "xhci": ("-device", "qemu-xhci", "-device", "usb-storage,drive=stick,bootindex=0"),
+    "nvme": ("-device", "nvme,drive=stick,serial=1,bootindex=0"),
+    "ahci": ("-device", "ide-hd,drive=stick,bus=ide.0,bootindex=0"),
+}
+
+
+@pytest.mark.parametrize("stick", STICKS)
+def test_devices_end_dma(machine_factory, hmp, stick):
+    """Started from each kind of disk, firmware's drivers end in peace; then no device but the screen may write to memory."""
+    path = machine_factory.image(machine_section("good"), HELLO)
+    extra = ("-drive", f"if=none,id=stick,format=raw,file={path},snapshot=on", *STICKS[stick],
+             "-device", "pcie-root-port,id=root1", "-device", "e1000e,bus=root1", "-device", "VGA", *hmp.options)
+    machine = machine_factory.start(path, extra=extra)
+    machine.expect("vm good: stopped")
+    found = re.findall(r"Bus\s+(\d+), device\s+(\d+), function (\d+):\s+([^:]+):", hmp.ask("info pci"))
+    assert len(found) >= 7
+    for bus, device, function, kind in found:
+        hmp.ask(f"o /w 0xcf8 {1 << 31 | int(bus) << 16 | int(device) << 11 | int(function) << 8 | 4:#x}")
+        command = int(hmp.ask("i /w 0xcfc").split(" = ")[1].split()[0], 16)
+        if not re.match("VGA|Host bridge|ISA bridge", kind):
+            assert not command & BUS_MASTER, f"{bus}:{device}.{function} {kind}"
