@@ -97,6 +97,11 @@ static void decode_other(const struct vmx_raw_exit *raw, struct hv_exit *exit)
 	exit->failure.text = NULL;
 	if (!(raw->reason & REASON_ENTRY_FAILED))
 		return;
+	if ((raw->reason & 0xffff) == REASON_MACHINE_CHECK) {
+		exit->kind = EXIT_EXCEPTION; /* section 27.9: it is not delivered; the entry can be tried again */
+		exit->exception.vector = VECTOR_MC;
+		return;
+	}
 	exit->kind = EXIT_INVALID_STATE;
 	exit->failure.text = vmx_entry_failure_text(raw->reason, raw->qualification);
 }

@@ -49,7 +49,6 @@ const char *vmx_entry_failure_text(uint32_t reason, uint64_t qualification)
 	case REASON_INVALID_GUEST_STATE:
 		return qualification < ARRAY_SIZE(guest_state_errors) ? guest_state_errors[qualification] : NULL;
 	case REASON_MSR_LOADING: return "an MSR could not be loaded";
-	case REASON_MACHINE_CHECK: return "a machine check came during the entry";
 	default: return NULL;
 	}
 }

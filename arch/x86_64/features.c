@@ -10,6 +10,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
+#include "arch/x86_64/machine_check.h"
 #include "arch/x86_64/traps.h"
 
 #define VENDOR_GENU 0x756e6547u /* EBX of leaf 0 on GenuineIntel */
@@ -44,6 +45,7 @@ static const struct feature_bit bits[] = {
 	FEATURE(1, IN_EDX, 12, mtrr),
 	FEATURE(1, IN_EDX, 13, global_pages),
 	FEATURE(1, IN_EDX, 7, machine_check),
+	FEATURE(1, IN_EDX, 14, machine_check_banks),
 	FEATURE(1, IN_EDX, 16, pat),
 	FEATURE(1, IN_EDX, 24, fxsave),
 	FEATURE(7, IN_EBX, 0, fsgsbase),
@@ -57,6 +59,7 @@ static const struct feature_bit bits[] = {
 	FEATURE(0x80000001, IN_EDX, 20, nx),
 	FEATURE(0x80000001, IN_EDX, 26, gigabyte_pages),
 	FEATURE(0x80000001, IN_EDX, 27, rdtscp),
+	FEATURE(0x80000007, IN_EBX, 1, mca_recovery),
 	FEATURE(0x80000007, IN_EDX, 8, invariant_tsc),
 	FEATURE(0x80000008, IN_EBX, 2, restores_fp_pointers),
 	FEATURE(0x80000008, IN_EBX, 12, ibpb),
@@ -179,6 +182,7 @@ void processor_control_registers(void)
 	uint64_t cr4 = CR4_DE | CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT;
 
 	cr4 |= features.global_pages ? CR4_PGE : 0;
+	machine_check_open();
 	cr4 |= features.machine_check ? CR4_MCE : 0;
 	cr4 |= features.xsave ? CR4_OSXSAVE : 0;
 	cr4 |= features.smep ? CR4_SMEP : 0;

@@ -15,7 +15,8 @@ struct features {
 	uint32_t max_leaf, max_extended;
 	uint8_t physical_bits, linear_bits;
 	bool amd; /* AuthenticAMD or HygonGenuine: the MSRs of that family are there */
-	bool nx, gigabyte_pages, global_pages, pat, mtrr, machine_check;
+	bool nx, gigabyte_pages, global_pages, pat, mtrr;
+	bool machine_check, machine_check_banks, mca_recovery;
 	bool x2apic, tsc_deadline, invariant_tsc, rdtscp;
 	bool xsave, xsaveopt, fxsave;
 	bool xsavec;               /* and it works: host_compacts_rightly() */

@@ -42,6 +42,13 @@ void host_reload_table_limits(void);
 /* After an NMI exit: runs the NMI handler's bookkeeping and unblocks NMIs with an IRET. */
 void host_take_nmi(void);
 
+/* ---- machine checks ---- */
+/*
+ * After an exit by a machine check: tells what the banks say. False: the guest can go on. True: its access met memory that is
+ * broken, at *where, and only it needs to end. An error that concerns the host doesn't come back.
+ */
+bool host_machine_check(hpa_t *where) must_check;
+
 /* ---- memory types ---- */
 #define MEMORY_TYPE_UC 0u
 #define MEMORY_TYPE_WC 1u

@@ -10,6 +10,8 @@
 #include "arch/x86_64/apic.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_local.h"
+#include "arch/x86_64/features.h"
+#include "arch/x86_64/machine_check.h"
 #include "arch/x86_64/paging.h"
 #include "arch/x86_64/panic.h"
 #include "arch/x86_64/shootdown.h"
@@ -178,6 +180,8 @@ void trap_handle(struct trap_frame *frame)
 	} else if (frame->vector == VECTOR_GP &&
 		   (frame->rip == (uint64_t)rdmsr_safe_instruction || frame->rip == (uint64_t)wrmsr_safe_instruction)) {
 		frame->rip = (uint64_t)msr_safe_fault;
+	} else if (frame->vector == VECTOR_MC && features.machine_check_banks) {
+		machine_check_in_host();
 	} else {
 		die(frame);
 	}

@@ -80,6 +80,28 @@ def test_cpu_left_out(boot, lacking, words):
     machine.wait_end()
 
 
+# ---- machine checks ----
+def test_machine_check_is_told(boot, hmp):
+    """An error that the host can't contain: the page names bank, status and address."""
+    machine = boot(machine_section("good"), HELLO, extra=hmp.options)
+    machine.panic_expected = True
+    hello_runs(machine)
+    hmp.ask("mce 0 3 0xbe00000000000135 0x5 0x12345000 0x8c")
+    machine.expect("PANIC: machine check on CPU 0: .*MCG_STATUS 5")
+    machine.expect("PANIC: .*bank 3: status be00000000000135, address 0000000012345000, misc 000000000000008c")
+    machine.expect("CPU 0 stopped")
+
+
+def test_machine_check_contained(boot, hmp):
+    """One that nobody has consumed yet is told, and all goes on; the next is no shutdown."""
+    machine = boot(machine_section("good"), HELLO, cpu="max,vendor=GenuineIntel", extra=hmp.options)
+    hello_runs(machine)
+    for address in (0x5000, 0x6000):
+        hmp.ask(f"mce 0 4 0xbd000000000000c0 0x5 {address:#x} 0x8c")
+        machine.expect(f"machine check: CPU 0 bank 4: status bd000000000000c0, address 000000000000{address:x}")
+    machine.monitor.command("vm list")
+
+
 # ---- consoles ----
 def acpi_table(folder, signature, body):
     """Options for one more ACPI table."""

@@ -60,6 +60,10 @@ static const struct hv_ops ops = { .name = "test", .run = run };
 const struct hv_ops *hv = &ops;
 struct hv_caps hv_capabilities = { .slice_timer = true };
 
+bool host_machine_check(hpa_t *where)
+{
+	return false;
+}
 void host_kick(unsigned cpu, bool nmi)
 {
 	__atomic_store_n(&kicked[cpu], 1, __ATOMIC_SEQ_CST);

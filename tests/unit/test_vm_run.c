@@ -30,15 +30,22 @@ static struct flush_domain domain;
 static uint64_t next_timer, deadline_seen;
 static unsigned entries;
 
-/* Each entry ends in a HLT, the first one perhaps in a #DB. */
+/* Each entry ends in a HLT, the first one perhaps in an exception. */
 static bool trap_first;
+static unsigned trap = VECTOR_DB, ends;
+static bool guest_met_it;
+bool host_machine_check(hpa_t *where)
+{
+	*where = hpa(0x5000);
+	return guest_met_it;
+}
 static void enter(struct hv_vcpu *v)
 {
 	deadline_seen = v->slice_deadline;
 	v->valid = 0;
 	if (!entries++ && trap_first) {
 		v->exit.kind = EXIT_EXCEPTION;
-		v->exit.exception.vector = VECTOR_DB;
+		v->exit.exception.vector = (uint8_t)trap;
 		v->exit.exception.detail = BIT(13);
 		return;
 	}
@@ -109,6 +116,7 @@ void vcpu_apply_a20(struct vcpu *v)
 }
 void machine_end(struct machine *m, enum machine_end end, uint32_t value, const char *text, ...)
 {
+	ends += end == END_ERROR;
 }
 bool cpuid_has_tsc_aux(const struct cpuid_policy *policy)
 {
@@ -225,6 +233,23 @@ static void test_debug_trap(void **state)
 	assert_true(h.changed & REGS_DEBUG);
 }
 
+/* The hardware's own error: no exception of the guest's, and its end only when its own access has met it. */
+static void test_machine_check(void **state)
+{
+	trap = VECTOR_MC;
+	trap_first = true;
+	run_once(UINT64_MAX, UINT64_MAX - 1);
+	assert_int_equal(ends, 0);
+	assert_int_equal(h.inject.kind, EVENT_NONE);
+	guest_met_it = true;
+	entries = 0;
+	vcpu.activity = VCPU_RUNNABLE;
+	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_LEFT);
+	assert_int_equal(ends, 1);
+	assert_int_equal(entries, 1);
+	trap_first = false;
+}
+
 /* Between the guests of different machines a CPU forgets; not between a machine's own vcpus, nor when one comes again. */
 static void test_machines_are_kept_apart(void **state)
 {
@@ -274,6 +299,7 @@ int main(void)
 		cmocka_unit_test(test_far_timers),
 		cmocka_unit_test(test_near_timers),
 		cmocka_unit_test(test_debug_trap),
+		cmocka_unit_test(test_machine_check),
 		cmocka_unit_test(test_machines_are_kept_apart),
 	};
 

@@ -43,13 +43,24 @@ static enum exit_action exit_undefined(struct vcpu *vcpu)
 	return ACTION_ENTER;
 }
 
+/* The hardware's own error, while the guest ran: nothing of it is passed on. */
+static enum exit_action exit_machine_check(struct vcpu *vcpu)
+{
+	hpa_t where;
+
+	if (!host_machine_check(&where))
+		return ACTION_ENTER;
+	machine_end(vcpu->machine, END_ERROR, 0, "its guest met broken memory of the host, at host-physical %#llx",
+		    (unsigned long long)where.v);
+	return ACTION_LEAVE;
+}
+
 static enum exit_action exit_exception(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
-	/* A machine check is the host's hardware, wherever it was running. */
 	if (exit->exception.vector == VECTOR_MC)
-		panic("machine check in vm %s at rip %#llx", vcpu->machine->name, (unsigned long long)vcpu->hv->rip);
+		return exit_machine_check(vcpu);
 	if (exit->exception.vector == VECTOR_DB) {
 		hv_note_debug(vcpu->hv, exit->exception.detail);
 	} else if (exit->exception.vector == VECTOR_PF) {
