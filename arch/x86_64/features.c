@@ -135,6 +135,8 @@ static void read_widths(void)
 
 const char *features_init(void)
 {
+	uint64_t cap;
+
 	undo_limits();
 	features.max_leaf = cpuid(0, 0).eax;
 	features.max_extended = cpuid(0x80000000, 0).eax;
@@ -145,6 +147,8 @@ const char *features_init(void)
 		*(bool *)((char *)&features + bits[i].field) = offered >> i & 1;
 	features.xsaveopt = features.xsave && leaf_there(0xd) && cpuid(0xd, 1).eax & 1;
 	features.xsave &= leaf_there(0xd);
+	/* Bochs 2.7 has CPUID's bit, but none of the registers. */
+	features.machine_check_banks = features.machine_check_banks && rdmsr_safe(MSR_MCG_CAP, &cap);
 	read_names();
 	read_widths();
 	features.restores_fp_pointers |= !features.amd;

@@ -19,7 +19,6 @@
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/traps.h"
 
-#define MSR_MCG_CAP 0x179u
 #define MSR_MCG_STATUS 0x17au
 #define MSR_MCG_CTL 0x17bu
 #define MSR_MC_CTL(bank) (0x400u + 4 * (bank))

@@ -20,6 +20,7 @@
 #define MSR_APIC_BASE 0x1bu
 #define MSR_PRED_CMD 0x49u
 #define MSR_SYSENTER_CS 0x174u
+#define MSR_MCG_CAP 0x179u
 #define MSR_SYSENTER_ESP 0x175u
 #define MSR_SYSENTER_EIP 0x176u
 #define MSR_DEBUGCTL 0x1d9u

@@ -5,7 +5,6 @@
  */
 #include "arch/x86_64/time.h"
 
-#include "arch/x86_64/acpi.h"
 #include "arch/x86_64/apic.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_local.h"
@@ -65,35 +64,37 @@ void time_wait_ns(uint64_t ns)
 
 static bool agree(uint64_t a, uint64_t b)
 {
-	uint64_t difference = a > b ? a - b : b - a;
-
-	return difference <= a / 50;
+	return (a > b ? a - b : b - a) <= a / 50;
 }
 
-/* Measured wins, unless CPUID agrees within 2 %: then CPUID is the more exact of the two. */
+/*
+ * What the processor or a hypervisor tells is exact, and counts as long as measuring doesn't speak against it (by 2 %). What it
+ * tells as its nominal frequency may be off by some: that, and a measurement whose runs don't agree, is a guess.
+ */
 static uint64_t choose_hz(const char **source)
 {
-	uint64_t by_cpuid = time_cpuid_hz(), measured = 0;
+	bool sure;
+	uint64_t measured = time_measured_hz(source, &sure), told = time_told_hz(), hz = measured;
 
-	*source = "PM timer";
-	if (acpi_power()->pm_timer)
-		measured = time_measure_pm_timer(acpi_power()->pm_timer);
-	if (!measured) {
-		*source = "PIT";
-		measured = time_measure_pit();
-	}
-	if (measured && by_cpuid && !agree(measured, by_cpuid))
-		log_line(LOG_WARNING "time: CPUID says %lu kHz, measured %lu kHz: measured counts", by_cpuid / 1000,
-			 measured / 1000);
-	if (by_cpuid && (!measured || agree(measured, by_cpuid))) {
+	if (told && (!sure || agree(measured, told))) {
 		*source = "CPUID";
-		return by_cpuid;
+		return told;
 	}
-	if (!measured) {
-		*source = "nothing: a guess";
-		return FALLBACK_HZ;
+	if (told)
+		log_line(LOG_WARNING "time: CPUID says %lu kHz, measured %lu kHz: measured counts", told / 1000,
+			 measured / 1000);
+	if (sure)
+		return hz;
+	if (!hz) {
+		*source = "its nominal frequency";
+		hz = time_nominal_hz();
 	}
-	return measured;
+	if (!hz) {
+		*source = "nothing";
+		hz = FALLBACK_HZ;
+	}
+	log_line(LOG_WARNING "time: the TSC's %lu MHz are a guess, by %s: clocks may run wrong", hz / 1000000, *source);
+	return hz;
 }
 
 void time_init(void)

@@ -3,20 +3,24 @@
 #ifndef ARCH_TIME_H
 #define ARCH_TIME_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct cpu;
 
-/* Measures the TSC (at most about 10 ms); boot CPU, after acpi_init(). */
+/* Measures the TSC (about 20 ms); boot CPU, after acpi_init(). */
 void time_init(void);
 /* Busy wait; before time_init() it returns at once. */
 void time_wait_ns(uint64_t ns);
 /* The timer interrupt: arms again what was too far away for the hardware's counter. */
 void time_timer_fired(struct cpu *cpu);
 
-/* TSC ticks per second by the PM timer, the PIT (time_measure.c) or CPUID; 0: cannot be told. */
-uint64_t time_measure_pm_timer(uint16_t port);
-uint64_t time_measure_pit(void);
-uint64_t time_cpuid_hz(void);
+/*
+ * TSC ticks per second (time_measure.c); 0: cannot be told. Measured by the PM timer, the HPET or the PIT: *source is its name,
+ * *sure says whether two runs agreed; about 20 ms, bounded. Told exactly by CPUID; nominally by CPUID or an MSR.
+ */
+uint64_t time_measured_hz(const char **source, bool *sure);
+uint64_t time_told_hz(void);
+uint64_t time_nominal_hz(void);
 
 #endif

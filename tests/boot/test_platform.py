@@ -80,6 +80,20 @@ def test_cpu_left_out(boot, lacking, words):
     machine.wait_end()
 
 
+# ---- clocks ----
+@pytest.mark.parametrize("options, words", [
+    ((), "TSC at .* by PM timer"),
+    (("-machine", "acpi=off"), "TSC at .* by PIT"),
+    (("-machine", "acpi=off,pit=off"), "the TSC's 1000 MHz are a guess, by nothing"),
+], ids=["all", "no-acpi", "none"])
+def test_clock_sources(boot, options, words):
+    """What measures the time stamp counter when others are missing; with none of them a warning says so."""
+    machine = boot("[host]\nlog_level = debug\n" + machine_section("good"), HELLO, extra=options)
+    hello_runs(machine)
+    log = "\n".join(machine.monitor.command("dmesg"))
+    assert re.search(words, log), log
+
+
 # ---- machine checks ----
 def test_machine_check_is_told(boot, hmp):
     """An error that the host can't contain: the page names bank, status and address."""

@@ -66,6 +66,9 @@ static void xsetbv(uint32_t index, uint64_t v)
 }
 bool rdmsr_safe(uint32_t msr, uint64_t *value);
 bool wrmsr_safe(uint32_t msr, uint64_t value);
+void machine_check_open(void)
+{
+}
 uint64_t host_xcr0(void)
 {
 	return 7;

@@ -48,6 +48,18 @@ static struct cpuid_result old_cpuid(uint32_t leaf, uint32_t subleaf)
 #include "arch/x86_64/speculation.c"
 #undef cpuid
 
+void machine_check_open(void)
+{
+}
+bool rdmsr_safe(uint32_t msr, uint64_t *value)
+{
+	return false;
+}
+bool wrmsr_safe(uint32_t msr, uint64_t value)
+{
+	return false;
+}
+
 static sigjmp_buf back;
 static volatile uint64_t pointer, rax, rcx, rdx;
 
