@@ -18,7 +18,6 @@
 #define MISC_ENABLE_LIMIT_CPUID BIT(22)
 #define MISC_ENABLE_XD_DISABLE BIT(34)
 
-
 struct features features;
 static uint64_t offered; /* of bits[], by the boot CPU */
 
@@ -49,6 +48,7 @@ static const struct feature_bit bits[] = {
 	FEATURE(1, IN_EDX, 16, pat),
 	FEATURE(1, IN_EDX, 24, fxsave),
 	FEATURE(7, IN_EBX, 0, fsgsbase),
+	FEATURE(7, IN_EBX, 1, tsc_adjust),
 	FEATURE(7, IN_EBX, 7, smep),
 	FEATURE(7, IN_EBX, 20, smap),
 	FEATURE(7, IN_ECX, 2, umip),

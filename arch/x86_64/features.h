@@ -17,7 +17,7 @@ struct features {
 	bool amd; /* AuthenticAMD or HygonGenuine: the MSRs of that family are there */
 	bool nx, gigabyte_pages, global_pages, pat, mtrr;
 	bool machine_check, machine_check_banks, mca_recovery;
-	bool x2apic, tsc_deadline, invariant_tsc, rdtscp;
+	bool x2apic, tsc_deadline, invariant_tsc, tsc_adjust, rdtscp;
 	bool xsave, xsaveopt, fxsave;
 	bool xsavec;               /* and it works: host_compacts_rightly() */
 	bool restores_fp_pointers; /* XRSTOR and FXRSTOR always do, not just with an exception pending */

@@ -18,6 +18,7 @@
 #include "arch/x86_64/paging.h"
 #include "arch/x86_64/time.h"
 #include "arch/x86_64/trampoline.h"
+#include "arch/x86_64/tsc_sync.h"
 #include "boot/boot_info.h"
 
 enum slot_state { SLOT_FREE, SLOT_WAITING, SLOT_ARRIVED, SLOT_READY, SLOT_LEFT_OUT, SLOT_ABANDONED };
@@ -76,6 +77,7 @@ void ap_start(struct cpu *cpu)
 	processor_control_registers();
 	if (apic_enable() != slot->apic_id)
 		log_line(LOG_WARNING "cpu: APIC id %u calls itself %u", slot->apic_id, cpu->apic_id);
+	tsc_sync_adopt();
 	if (mtrr_adopt())
 		__atomic_fetch_add(&mtrrs_differed, 1, __ATOMIC_RELAXED);
 	panic_unless(cpu_register(cpu));
@@ -187,10 +189,13 @@ static uint32_t count_in(enum slot_state state)
 
 static void wait_while_any(enum slot_state state, uint64_t most_ns)
 {
-	const uint64_t step_ns = 50000;
+	uint64_t start = host_now_ns();
 
-	for (uint64_t waited = 0; waited < most_ns && count_in(state); waited += step_ns)
-		time_wait_ns(step_ns);
+	while (count_in(state) && host_now_ns() - start < most_ns)
+		for (unsigned i = 0; i < 64; i++) {
+			tsc_sync_answer();
+			__builtin_ia32_pause();
+		}
 }
 
 #define INIT_NS UINT64_C(10000000)
@@ -227,6 +232,7 @@ enum status smp_start(const struct boot_info *info, bool (*ap_open)(void), void 
 	application_main = ap_main;
 	list_cpus(info);
 	trampoline_prepare(paging_root());
+	tsc_sync_open();
 	for (uint32_t i = 0; i < smp_slot_count; i++)
 		apic_send_init(smp_slots[i].apic_id);
 	if (smp_slot_count)

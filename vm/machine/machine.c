@@ -84,7 +84,9 @@ static bool stands_still(const struct machine *m)
 
 uint64_t machine_now(const struct machine *m)
 {
-	return (stands_still(m) ? m->left_ns : host_now_ns()) - m->clock_base;
+	uint64_t now = stands_still(m) ? m->left_ns : host_now_ns();
+
+	return now > m->clock_base ? now - m->clock_base : 0; /* another CPU's clock may be behind */
 }
 
 void machine_vcpu_left(struct machine *m)
