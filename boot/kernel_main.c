@@ -26,7 +26,6 @@
 #include "vm/machine/schedule.h"
 
 #define MINIMUM_MEMORY (64 * MIB)
-#define MONITOR_POLL_NS CONSOLE_PATIENCE_NS /* asleep, too, it must not miss what is typed */
 #define AP_POLL_NS UINT64_C(1000000000)
 
 const struct hv_ops *hv;
@@ -321,6 +320,7 @@ static void open_processors(const struct boot_info *info)
 	struct hv_refusal why = { 0 };
 
 	choose_backend();
+	host_on_stop = hv->disable_cpu;
 	if (hv->enable_cpu(&why) != OK)
 		refuse(why.text, "switch virtualisation on in the firmware setup");
 	log_line("%s: nested paging, %u CPUs named by the firmware", hv->name, info->cpu_count);
@@ -349,5 +349,6 @@ _Noreturn void kernel_main(struct boot_info *boot)
 	log_line("cpus: %u, time stamp counter: %llu kHz", cpu_count(), (unsigned long long)(host_tsc_hz() / 1000));
 	first_entry.handover_tsc = info->handover_tsc;
 	monitor_start(config);
-	schedule_loop(monitor_poll, MONITOR_POLL_NS);
+	/* Asleep, too, it must not miss what is typed, where something can be. */
+	schedule_loop(monitor_poll, console_can_read() ? CONSOLE_PATIENCE_NS : AP_POLL_NS);
 }

@@ -166,15 +166,9 @@ enum status svm_enable_cpu(struct hv_refusal *why)
 	return OK;
 }
 
+/* In any context, even amid a guest's exit: nothing of this CPU's state is used again. */
 void svm_disable_cpu(void)
 {
-	struct svm_cpu *cpu = &svm_cpus[cpu_index()];
-
-	if (!cpu->host_vmcb)
-		return;
-	wrmsr(MSR_VM_HSAVE_PA, 0);
-	wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_SVME);
-	heap_free(cpu->host_vmcb, sizeof(struct vmcb));
-	cpu->host_vmcb = NULL;
-	cpu->loaded = NULL;
+	if (svm_cpus[cpu_index()].host_vmcb)
+		wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_SVME);
 }

@@ -138,18 +138,14 @@ enum status vmx_enable_cpu(struct hv_refusal *why)
 	return OK;
 }
 
+/* In any context, even amid VMX instructions: nothing of this CPU's state is used again. */
 void vmx_disable_cpu(void)
 {
 	struct vmx_cpu *cpu = &vmx_cpus[cpu_index()];
 
 	if (!cpu->on)
 		return;
-	if (cpu->lazy_owner)
-		vmx_lazy_release(cpu->lazy_owner);
-	if (cpu->current)
-		vmx_unload(&cpu->current->hv);
 	vmxoff();
 	write_cr4(read_cr4() & ~CR4_VMXE);
-	*cpu = (struct vmx_cpu){ .on = false };
-	host_reload_table_limits(); /* every exit left them at 0xffff */
+	cpu->on = false;
 }

@@ -49,7 +49,6 @@ enum apic_register {
 #define ICR_STARTUP 0x600u
 #define ICR_PENDING 0x1000u
 #define ICR_ASSERT 0x4000u
-#define ICR_ALL_BUT_SELF 0xc0000u
 #define ICR_SPINS 1000000u
 #define DIVIDE_BY_16 3u
 #define CALIBRATE_NS 2000000u
@@ -178,12 +177,6 @@ void apic_send_init(uint32_t apic_id)
 void apic_send_startup(uint32_t apic_id, uint8_t page)
 {
 	send(apic_id, ICR_STARTUP | ICR_ASSERT | page);
-}
-
-void apic_stop_others(void)
-{
-	if (x2apic || registers)
-		send(0, ICR_NMI | ICR_ASSERT | ICR_ALL_BUT_SELF);
 }
 
 void host_kick(unsigned cpu, bool nmi)

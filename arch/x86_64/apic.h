@@ -24,8 +24,6 @@ bool apic_in_service(unsigned vector);
 /* Start of other CPUs; by APIC id. page: the start page's number, 1-255. */
 void apic_send_init(uint32_t apic_id);
 void apic_send_startup(uint32_t apic_id, uint8_t page);
-/* NMI to all CPUs but this one. Does nothing before apic_init(). */
-void apic_stop_others(void);
 
 /* One-shot timer. apic_timer_calibrate: boot CPU, once, after the TSC is known; at most 5 ms. */
 void apic_timer_calibrate(void);

@@ -52,6 +52,11 @@ void console_listen(void)
 	serial_listen();
 }
 
+bool console_can_read(void)
+{
+	return serial_present();
+}
+
 int console_read(void)
 {
 	return serial_read();

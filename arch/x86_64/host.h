@@ -91,6 +91,8 @@ int console_read(void);
 /* Takes what was typed out of the port, to be read later; when the boot CPU hasn't for CONSOLE_PATIENCE_NS some may be lost. */
 #define CONSOLE_PATIENCE_NS UINT64_C(1000000)
 void console_listen(void);
+/* Is there anything to type on? */
+bool console_can_read(void);
 /* Carries what log_line() queued to the consoles; boot CPU only, bounded. When sink is set, lines go there instead. */
 void log_drain(void);
 void log_set_sink(void (*sink)(const char *line));
@@ -100,6 +102,8 @@ void log_set_level(char level);
 void log_replay(unsigned count, void (*line)(void *context, const char *text), void *context);
 
 /* ---- power ---- */
+/* Called on each CPU, in any context, when it stops for ever: it leaves virtualisation. NULL: nothing. */
+extern void (*host_on_stop)(void);
 _Noreturn void host_poweroff(
 	void); /* ACPI S5 from FADT and DSDT's \_S5, else QEMU and Bochs ports (named quirks), else stops with a line */
 _Noreturn void host_reboot(void);

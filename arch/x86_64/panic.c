@@ -9,9 +9,9 @@
 #include <stdarg.h>
 #include <stdint.h>
 
-#include "arch/x86_64/apic.h"
 #include "arch/x86_64/console.h"
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/cpu_local.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/percpu.h"
@@ -22,17 +22,38 @@ _Noreturn void __stack_chk_fail(void);
 #define NOBODY UINT32_MAX
 #define SETTLE_SPINS 200000u /* time for the others to stop printing; bounded, precise length doesn't matter */
 
+void (*host_on_stop)(void);
+
 static uint32_t speaker = NOBODY;
+static bool stopping; /* for power off or restart */
 
 bool panic_stops_all(void)
 {
-	return __atomic_load_n(&speaker, __ATOMIC_ACQUIRE) != NOBODY;
+	return __atomic_load_n(&speaker, __ATOMIC_ACQUIRE) != NOBODY || __atomic_load_n(&stopping, __ATOMIC_ACQUIRE);
 }
 
 void panic_stop_here(void)
 {
 	for (;;)
 		__asm__ volatile("cli; hlt" : : : "memory");
+}
+
+/* Those that run our code: an NMI to all would reach some in what was the firmware's loop. */
+static void stop_others(void)
+{
+	for (unsigned i = 0; i < cpu_count(); i++)
+		if (cpu_record(i) != this_cpu())
+			host_kick(i, true);
+	for (unsigned i = 0; i < SETTLE_SPINS && cpu_count() > 1; i++)
+		__builtin_ia32_pause();
+}
+
+void panic_stop_others(void)
+{
+	__atomic_store_n(&stopping, true, __ATOMIC_RELEASE);
+	stop_others();
+	if (host_on_stop)
+		host_on_stop();
 }
 
 void panic_begin(void)
@@ -44,11 +65,7 @@ void panic_begin(void)
 		/* A second panic on the speaking CPU is a fault in the printing itself: nothing more can be said. */
 		panic_stop_here();
 	}
-	if (cpu_count() > 1) {
-		apic_stop_others();
-		for (unsigned i = 0; i < SETTLE_SPINS; i++)
-			__builtin_ia32_pause();
-	}
+	stop_others();
 	log_set_sink(NULL);
 	(void)console_choose(true, true);
 	log_drain();

@@ -14,7 +14,13 @@ void panic_begin(void);
 void panic_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void panic_end(void);
 
-/* True from panic_begin() on; an NMI handler then calls panic_stop_here(). */
+/*
+ * Before power off or restart, on the CPU that does it: the others stop where they are and leave virtualisation, as does this one:
+ * INIT would not reach a CPU in VMX operation (Intel SDM vol. 3 section 24.8).
+ */
+void panic_stop_others(void);
+
+/* True from panic_begin() or panic_stop_others() on; an NMI handler then calls panic_stop_here(). */
 bool panic_stops_all(void);
 _Noreturn void panic_stop_here(void);
 

@@ -24,9 +24,10 @@
 
 static void last_words(void)
 {
+	interrupts_off();
+	panic_stop_others();
 	log_drain();
 	serial_flush();
-	interrupts_off();
 }
 
 static void pm1_sleep(uint16_t port, uint8_t type)

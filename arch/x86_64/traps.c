@@ -11,6 +11,7 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_local.h"
 #include "arch/x86_64/features.h"
+#include "arch/x86_64/host.h"
 #include "arch/x86_64/machine_check.h"
 #include "arch/x86_64/paging.h"
 #include "arch/x86_64/panic.h"
@@ -142,8 +143,11 @@ void nmi_note(void)
 {
 	struct cpu *cpu = this_cpu();
 
-	if (panic_stops_all())
+	if (panic_stops_all()) {
+		if (host_on_stop)
+			host_on_stop();
 		panic_stop_here();
+	}
 	shootdown_answer();
 	cpu->nmi_count++;
 	cpu->nmi_pending = true;

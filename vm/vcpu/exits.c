@@ -3,7 +3,7 @@
  * What is done at each kind of exit: the table, and the handlers of a few lines. The others stand with their subjects (access,
  * cpuid, msr, control, debug). Called by the run loop with the exit filled and whatever it broke off to be injected again.
  */
-#include "arch/x86_64/log.h"
+#include "arch/x86_64/host.h"
 #include "arch/x86_64/panic.h"
 #include "arch/x86_64/registers.h"
 #include "vm/vcpu/vcpu.h"
