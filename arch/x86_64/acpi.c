@@ -117,8 +117,8 @@ void acpi_init(hpa_t rsdp)
 			add_listed(list, 4);
 	}
 	read_power();
-	log_line("acpi: %u tables, PM timer %s, S5 %s, reset register %s", table_count, power.pm_timer ? "yes" : "no",
-		 power.has_s5 ? "yes" : "no", power.has_reset ? "yes" : "no");
+	log_line("acpi: %u tables, PM timer %s, S5 %s, reset register %s", table_count,
+		 power.pm_timer.address ? "yes" : "no", power.has_s5 ? "yes" : "no", power.has_reset ? "yes" : "no");
 }
 
 /* Firmware that puts tables into memory that it calls free loses them in host mode secret-free. */
@@ -198,18 +198,33 @@ void acpi_each_processor(void (*call)(void *context, uint32_t apic_id), void *co
 		acpi_each_madt_entry(madt, visit_processor, &visit);
 }
 
-bool acpi_write8(const struct acpi_address *where, uint8_t value)
+bool acpi_open(const struct acpi_address *where, unsigned bits, struct acpi_register *out)
 {
-	volatile uint8_t *byte;
+	*out = (struct acpi_register){ 0 };
+	if (where->address && where->space == ACPI_SPACE_IO && where->address <= UINT16_MAX)
+		out->port = (uint16_t)where->address;
+	else if (where->address && where->space == ACPI_SPACE_MEMORY)
+		out->memory = host_map_device(hpa(where->address), bits / 8, MEMORY_TYPE_UC);
+	return out->port || out->memory;
+}
 
-	if (where->space == ACPI_SPACE_IO && where->address && where->address <= UINT16_MAX) {
-		out8((uint16_t)where->address, value);
-		return true;
+uint32_t acpi_read(const struct acpi_register *r, unsigned bits)
+{
+	switch (bits) {
+	case 8: return r->port ? in8(r->port) : *(volatile uint8_t *)r->memory;
+	case 16: return r->port ? in16(r->port) : *(volatile uint16_t *)r->memory;
+	default: return r->port ? in32(r->port) : *(volatile uint32_t *)r->memory;
 	}
-	if (where->space != ACPI_SPACE_MEMORY || !where->address)
-		return false;
-	byte = host_map_device(hpa(where->address), 1, MEMORY_TYPE_UC);
-	if (byte)
-		*byte = value;
-	return byte != NULL;
+}
+
+void acpi_write(const struct acpi_register *r, unsigned bits, uint32_t value)
+{
+	if (bits == 8 && r->port)
+		out8(r->port, (uint8_t)value);
+	else if (bits == 8)
+		*(volatile uint8_t *)r->memory = (uint8_t)value;
+	else if (r->port)
+		out16(r->port, (uint16_t)value);
+	else
+		*(volatile uint16_t *)r->memory = (uint16_t)value;
 }

@@ -36,7 +36,7 @@ _Static_assert(sizeof(struct acpi_address) == 12, "as firmware writes it");
 struct acpi_power {
 	bool present;
 	bool hardware_reduced;
-	uint16_t pm1a_control, pm1b_control;
+	struct acpi_address pm1_control[2], pm1_status[2]; /* a and b; 16 bits each */
 	uint16_t smi_command;
 	uint8_t acpi_enable;
 	bool has_s5;
@@ -45,7 +45,7 @@ struct acpi_power {
 	bool has_reset;
 	struct acpi_address reset;
 	uint8_t reset_value;
-	uint16_t pm_timer;
+	struct acpi_address pm_timer;
 	bool pm_timer_32_bits;
 };
 
@@ -58,7 +58,14 @@ void acpi_each_ioapic(void (*call)(void *context, hpa_t where), void *context);
 /* For each processor of the MADT that is enabled. */
 void acpi_each_processor(void (*call)(void *context, uint32_t apic_id), void *context);
 
-/* Reads or writes 8 bits at a generic address of a space that we know; false otherwise. */
-bool acpi_write8(const struct acpi_address *where, uint8_t value);
+/* A generic address of a space that we know, made accessible once. */
+struct acpi_register {
+	uint16_t port; /* 0: in memory */
+	volatile void *memory;
+};
+/* bits: 8, 16 or 32. False: address 0, another space, or no room. */
+bool acpi_open(const struct acpi_address *where, unsigned bits, struct acpi_register *out);
+uint32_t acpi_read(const struct acpi_register *r, unsigned bits);
+void acpi_write(const struct acpi_register *r, unsigned bits, uint32_t value);
 
 #endif

@@ -37,6 +37,8 @@ enum fadt_field {
 	FADT_DSDT = 40,
 	FADT_SMI_COMMAND = 48,
 	FADT_ACPI_ENABLE = 52,
+	FADT_PM1A_STATUS = 56,
+	FADT_PM1B_STATUS = 60,
 	FADT_PM1A_CONTROL = 64,
 	FADT_PM1B_CONTROL = 68,
 	FADT_PM_TIMER = 76,
@@ -44,6 +46,8 @@ enum fadt_field {
 	FADT_RESET = 116,
 	FADT_RESET_VALUE = 128,
 	FADT_X_DSDT = 140,
+	FADT_X_PM1A_STATUS = 148,
+	FADT_X_PM1B_STATUS = 160,
 	FADT_X_PM1A_CONTROL = 172,
 	FADT_X_PM1B_CONTROL = 184,
 	FADT_X_PM_TIMER = 208,
@@ -72,15 +76,17 @@ static struct acpi_address address_field(const struct acpi_header *fadt, enum fa
 	return address;
 }
 
-/* The extended address wins when it's a port; 0 for what isn't a port at all. */
-static uint16_t port_field(const struct acpi_header *fadt, enum fadt_field plain, enum fadt_field extended)
+/* The extended address wins where it tells one; the plain one is always a port. All zero: there is none that we could reach. */
+static struct acpi_address register_field(const struct acpi_header *fadt, enum fadt_field plain,
+					  enum fadt_field extended)
 {
 	struct acpi_address address = address_field(fadt, extended);
-	uint64_t port = field(fadt, plain, 4);
 
-	if (address.address)
-		port = address.space == ACPI_SPACE_IO ? address.address : 0;
-	return port <= UINT16_MAX ? (uint16_t)port : 0;
+	if (!address.address)
+		address = (struct acpi_address){ .space = ACPI_SPACE_IO, .address = field(fadt, plain, 4) };
+	if (address.space == ACPI_SPACE_MEMORY || (address.space == ACPI_SPACE_IO && address.address <= UINT16_MAX))
+		return address;
+	return (struct acpi_address){ 0 };
 }
 
 void acpi_parse_fadt(const struct acpi_header *fadt, struct acpi_power *power)
@@ -90,9 +96,11 @@ void acpi_parse_fadt(const struct acpi_header *fadt, struct acpi_power *power)
 
 	power->present = true;
 	power->hardware_reduced = flags & FADT_FLAG_REDUCED;
-	power->pm1a_control = port_field(fadt, FADT_PM1A_CONTROL, FADT_X_PM1A_CONTROL);
-	power->pm1b_control = port_field(fadt, FADT_PM1B_CONTROL, FADT_X_PM1B_CONTROL);
-	power->pm_timer = port_field(fadt, FADT_PM_TIMER, FADT_X_PM_TIMER);
+	power->pm1_control[0] = register_field(fadt, FADT_PM1A_CONTROL, FADT_X_PM1A_CONTROL);
+	power->pm1_control[1] = register_field(fadt, FADT_PM1B_CONTROL, FADT_X_PM1B_CONTROL);
+	power->pm1_status[0] = register_field(fadt, FADT_PM1A_STATUS, FADT_X_PM1A_STATUS);
+	power->pm1_status[1] = register_field(fadt, FADT_PM1B_STATUS, FADT_X_PM1B_STATUS);
+	power->pm_timer = register_field(fadt, FADT_PM_TIMER, FADT_X_PM_TIMER);
 	power->pm_timer_32_bits = flags & FADT_FLAG_TIMER_32;
 	power->smi_command = smi <= UINT16_MAX ? (uint16_t)smi : 0;
 	power->acpi_enable = (uint8_t)field(fadt, FADT_ACPI_ENABLE, 1);

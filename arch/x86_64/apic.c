@@ -5,6 +5,7 @@
  */
 #include "arch/x86_64/apic.h"
 
+#include "arch/x86_64/acpi.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_local.h"
 #include "arch/x86_64/features.h"
@@ -13,6 +14,10 @@
 #include "arch/x86_64/paging.h"
 #include "arch/x86_64/time.h"
 #include "arch/x86_64/traps.h"
+
+/* DMAR's flag X2APIC_OPT_OUT: the firmware asks not to switch x2APIC mode on. Intel VT-d specification section 8.1. */
+#define DMAR_FLAGS 37u
+#define DMAR_NO_X2APIC 0x02u
 
 /* Intel SDM vol. 3 table 11-1. */
 enum apic_register {
@@ -42,6 +47,8 @@ enum apic_register {
 #define APIC_BASE_ENABLE BIT(11)
 #define APIC_SOFTWARE_ENABLE 0x100u
 #define LVT_MASKED 0x10000u
+#define LVT_MODE 0x700u
+#define LVT_MODE_SMI 0x200u
 #define LVT_TSC_DEADLINE 0x40000u
 #define MSR_TSC_DEADLINE 0x6e0u
 #define ICR_NMI 0x400u
@@ -54,13 +61,13 @@ enum apic_register {
 #define CALIBRATE_NS 2000000u
 
 static bool x2apic;
-static volatile uint32_t *registers; /* xAPIC mode */
+volatile uint32_t *apic_registers; /* xAPIC mode; entry.asm reads it */
 /* Timer ticks per 2^32 TSC ticks; 0: not calibrated. */
 static uint64_t timer_ratio;
 
 static uint32_t apic_read(enum apic_register r)
 {
-	return x2apic ? (uint32_t)rdmsr(X2APIC_MSR + r / 16) : registers[r / 4];
+	return x2apic ? (uint32_t)rdmsr(X2APIC_MSR + r / 16) : apic_registers[r / 4];
 }
 
 static void apic_write(enum apic_register r, uint32_t value)
@@ -68,7 +75,14 @@ static void apic_write(enum apic_register r, uint32_t value)
 	if (x2apic)
 		wrmsr(X2APIC_MSR + r / 16, value);
 	else
-		registers[r / 4] = value;
+		apic_registers[r / 4] = value;
+}
+
+static bool firmware_wants_xapic(void)
+{
+	const uint8_t *dmar = host_acpi_table("DMAR");
+
+	return dmar && ((const struct acpi_header *)dmar)->length > DMAR_FLAGS && dmar[DMAR_FLAGS] & DMAR_NO_X2APIC;
 }
 
 enum status apic_init(void)
@@ -77,17 +91,31 @@ enum status apic_init(void)
 
 	if (!(cpuid(1, 0).edx >> 9 & 1) && !(base & APIC_BASE_ENABLE))
 		return NOT_SUPPORTED;
-	if (features.x2apic) {
+	/* Once on it stays on: back to xAPIC mode is only by way of off, and some processors forbid that. */
+	if (features.x2apic && (base & APIC_BASE_X2 || !firmware_wants_xapic())) {
 		x2apic = true;
 		return OK;
 	}
-	registers = host_map_device(hpa(base & BITS(51, 12)), PAGE_SIZE, MEMORY_TYPE_UC);
-	return registers ? OK : NO_MEMORY;
+	apic_registers = host_map_device(hpa(base & BITS(51, 12)), PAGE_SIZE, MEMORY_TYPE_UC);
+	return apic_registers ? OK : NO_MEMORY;
 }
 
 bool apic_is_x2(void)
 {
 	return x2apic;
+}
+
+/*
+ * Where firmware handles heat itself, by SMI, that stays; and as INIT has cleared the entry on the other CPUs, they get the boot
+ * CPU's. Else it is masked.
+ */
+static void set_thermal(void)
+{
+	static uint32_t by_smi;
+
+	if (this_cpu() == &boot_cpu && (apic_read(APIC_LVT_THERMAL) & LVT_MODE) == LVT_MODE_SMI)
+		by_smi = apic_read(APIC_LVT_THERMAL);
+	apic_write(APIC_LVT_THERMAL, by_smi ? by_smi : LVT_MASKED);
 }
 
 static void mask_local_sources(void)
@@ -101,7 +129,7 @@ static void mask_local_sources(void)
 	if (last >= 4)
 		apic_write(APIC_LVT_PERFORMANCE, LVT_MASKED);
 	if (last >= 5)
-		apic_write(APIC_LVT_THERMAL, LVT_MASKED);
+		set_thermal();
 	if (last >= 6)
 		apic_write(APIC_LVT_CMCI, LVT_MASKED);
 }
@@ -148,7 +176,7 @@ void apic_end_of_interrupt(void)
 
 bool apic_in_service(unsigned vector)
 {
-	if (!x2apic && !registers)
+	if (!x2apic && !apic_registers)
 		return false;
 	return apic_read(APIC_ISR + (vector / 32) * 0x10) >> (vector % 32) & 1;
 }

@@ -16,6 +16,7 @@ enum status apic_init(void) must_check;
 /* Any CPU: enables its APIC in the chosen mode, everything masked. Returns its APIC id. */
 uint32_t apic_enable(void);
 bool apic_is_x2(void);
+extern volatile uint32_t *apic_registers; /* NULL in x2APIC mode */
 
 void apic_end_of_interrupt(void);
 /* Is this vector being served by the calling CPU's APIC? */

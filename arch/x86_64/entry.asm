@@ -20,6 +20,7 @@ extern boot_stacks
 extern ap_start
 extern smp_slots
 extern smp_slot_count
+extern apic_registers
 
 section .text.entry progbits alloc exec nowrite align=16
 global kernel_entry
@@ -84,6 +85,14 @@ ap_entry:
 	cli
 	cld
 	mov cr3, rax
+	mov rdi, apic_registers
+	mov rdi, [rdi]
+	test rdi, rdi
+	jz .by_cpuid
+	mov esi, [rdi + 0x20]   ; in xAPIC mode firmware may have changed it, and CPUID tells the one after reset
+	shr esi, 24
+	jmp .search
+.by_cpuid:
 	xor eax, eax
 	cpuid
 	cmp eax, 0xb

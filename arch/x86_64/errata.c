@@ -29,12 +29,12 @@ static const struct deadline_erratum {
 	uint16_t steppings; /* bit n: stepping n */
 	uint32_t mended;
 } deadline_errata[] = {
-	{ 0x3c, ANY_STEPPING, 0x22 },       { 0x3d, ANY_STEPPING, 0x25 },       { 0x3f, 1u << 2, 0x3a },
-	{ 0x3f, 1u << 4, 0x0f },            { 0x45, ANY_STEPPING, 0x20 },       { 0x46, ANY_STEPPING, 0x17 },
-	{ 0x47, ANY_STEPPING, 0x17 },       { 0x4e, ANY_STEPPING, 0xb2 },       { 0x4f, ANY_STEPPING, 0x0b000020 },
-	{ 0x55, 1u << 3, 0x01000136 },      { 0x55, 1u << 4, 0x02000014 },      { 0x56, 1u << 2, 0x11 },
-	{ 0x56, 1u << 3, 0x0700000e },      { 0x56, 1u << 4, 0x0f00000c },      { 0x56, 1u << 5, 0x0e000003 },
-	{ 0x5e, ANY_STEPPING, 0xb2 },       { 0x8e, ANY_STEPPING, 0x52 },       { 0x9e, ANY_STEPPING, 0x52 },
+	{ 0x3c, ANY_STEPPING, 0x22 },  { 0x3d, ANY_STEPPING, 0x25 },  { 0x3f, 1u << 2, 0x3a },
+	{ 0x3f, 1u << 4, 0x0f },       { 0x45, ANY_STEPPING, 0x20 },  { 0x46, ANY_STEPPING, 0x17 },
+	{ 0x47, ANY_STEPPING, 0x17 },  { 0x4e, ANY_STEPPING, 0xb2 },  { 0x4f, ANY_STEPPING, 0x0b000020 },
+	{ 0x55, 1u << 3, 0x01000136 }, { 0x55, 1u << 4, 0x02000014 }, { 0x56, 1u << 2, 0x11 },
+	{ 0x56, 1u << 3, 0x0700000e }, { 0x56, 1u << 4, 0x0f00000c }, { 0x56, 1u << 5, 0x0e000003 },
+	{ 0x5e, ANY_STEPPING, 0xb2 },  { 0x8e, ANY_STEPPING, 0x52 },  { 0x9e, ANY_STEPPING, 0x52 },
 };
 
 /* Intel SDM vol. 3 section 10.11.7.1; 0: none is loaded, which only emulators and hypervisors show. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/errata.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/machine_check.h"
 #include "arch/x86_64/traps.h"
@@ -151,6 +152,7 @@ const char *features_init(void)
 	features.machine_check_banks = features.machine_check_banks && rdmsr_safe(MSR_MCG_CAP, &cap);
 	read_names();
 	read_widths();
+	features.tsc_deadline = features.tsc_deadline && !errata_tsc_deadline();
 	features.restores_fp_pointers |= !features.amd;
 	features.ibpb |= features.ibrs_ibpb; /* Intel's bit for both */
 	if (!features.nx)
@@ -179,6 +181,7 @@ void processor_before_paging(void)
 {
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_NXE);
 	wrmsr(MSR_PAT, HOST_PAT);
+	errata_mend_cpu();
 }
 
 void processor_control_registers(void)

@@ -13,6 +13,7 @@
 #include "arch/x86_64/traps.h"
 
 #define PM1_SCI_ENABLE 0x0001u
+#define PM1_WAKE_STATUS 0x8000u /* a one clears it */
 #define PM1_SLEEP_TYPE_SHIFT 10
 #define PM1_SLEEP_TYPE_MASK 0x1c00u
 #define PM1_SLEEP_ENABLE 0x2000u
@@ -30,27 +31,48 @@ static void last_words(void)
 	serial_flush();
 }
 
-static void pm1_sleep(uint16_t port, uint8_t type)
-{
-	uint16_t value;
-
-	if (!port)
-		return;
-	value = (uint16_t)((in16(port) & ~(PM1_SLEEP_TYPE_MASK | PM1_SLEEP_ENABLE)) | type << PM1_SLEEP_TYPE_SHIFT);
-	out16(port, value);
-	out16(port, value | PM1_SLEEP_ENABLE);
-}
-
 /* Some chipsets ignore the sleep bits until firmware has been asked for ACPI mode. */
-static void enter_acpi_mode(const struct acpi_power *power)
+static void enter_acpi_mode(const struct acpi_power *power, const struct acpi_register *control)
 {
-	if (!power->pm1a_control || !power->smi_command || !power->acpi_enable)
-		return;
-	if (in16(power->pm1a_control) & PM1_SCI_ENABLE)
+	if (!power->smi_command || !power->acpi_enable || acpi_read(control, 16) & PM1_SCI_ENABLE)
 		return;
 	out8(power->smi_command, power->acpi_enable);
-	for (unsigned i = 0; i < ENABLE_STEPS && !(in16(power->pm1a_control) & PM1_SCI_ENABLE); i++)
+	for (unsigned i = 0; i < ENABLE_STEPS && !(acpi_read(control, 16) & PM1_SCI_ENABLE); i++)
 		time_wait_ns(ENABLE_STEP_NS);
+}
+
+/* The type goes to both registers before the enable bit does, and an old wake-up is forgotten first: ACPI 6.5 section 16.1. */
+static void pm1_sleep(const struct acpi_power *power)
+{
+	const uint8_t type[2] = { power->s5_type_a & 7, power->s5_type_b & 7 };
+	struct acpi_register control[2], status;
+	uint32_t value[2];
+
+	if (acpi_open(&power->pm1_control[0], 16, &control[0]))
+		enter_acpi_mode(power, &control[0]);
+	for (unsigned i = 0; i < 2; i++) {
+		if (acpi_open(&power->pm1_status[i], 16, &status))
+			acpi_write(&status, 16, PM1_WAKE_STATUS);
+		if (!acpi_open(&power->pm1_control[i], 16, &control[i]))
+			continue;
+		value[i] = (acpi_read(&control[i], 16) & ~(PM1_SLEEP_TYPE_MASK | PM1_SLEEP_ENABLE)) |
+			   (uint32_t)type[i] << PM1_SLEEP_TYPE_SHIFT;
+		acpi_write(&control[i], 16, value[i]);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		if (control[i].port || control[i].memory)
+			acpi_write(&control[i], 16, value[i] | PM1_SLEEP_ENABLE);
+}
+
+/* A register of 8 bits that is written once; false: it can't be reached. */
+static bool write_once(const struct acpi_address *where, uint8_t value)
+{
+	struct acpi_register r;
+	bool there = acpi_open(where, 8, &r);
+
+	if (there)
+		acpi_write(&r, 8, value);
+	return there;
 }
 
 static void acpi_s5(void)
@@ -60,13 +82,11 @@ static void acpi_s5(void)
 	if (!power->has_s5)
 		return;
 	if (power->hardware_reduced) {
-		if (!acpi_write8(&power->sleep_control,
-				 (uint8_t)(power->s5_type_a << REDUCED_SLEEP_TYPE_SHIFT | REDUCED_SLEEP_ENABLE)))
+		if (!write_once(&power->sleep_control,
+				(uint8_t)(power->s5_type_a << REDUCED_SLEEP_TYPE_SHIFT | REDUCED_SLEEP_ENABLE)))
 			log_line(LOG_ERROR "power: the sleep register can't be reached");
 	} else {
-		enter_acpi_mode(power);
-		pm1_sleep(power->pm1a_control, power->s5_type_a & 7);
-		pm1_sleep(power->pm1b_control, power->s5_type_b & 7);
+		pm1_sleep(power);
 	}
 	time_wait_ns(SETTLE_NS);
 }
@@ -124,7 +144,7 @@ void host_reboot(void)
 
 	log_line("power: restart");
 	last_words();
-	if (power->has_reset && acpi_write8(&power->reset, power->reset_value))
+	if (power->has_reset && write_once(&power->reset, power->reset_value))
 		time_wait_ns(SETTLE_NS / 4);
 	out8(RESET_PORT, 0x02); /* hard reset chosen, then asked for */
 	out8(RESET_PORT, 0x06);

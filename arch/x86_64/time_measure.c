@@ -33,15 +33,17 @@ struct counter {
 #define PM_TIMER_HZ UINT64_C(3579545) /* ACPI 6.5 section 4.8.3.3 */
 #define PM_TIMER_MASK 0xffffffu       /* the 24 bits that every one has */
 
+static struct acpi_register pm_timer;
+
 static uint32_t read_pm_timer(void)
 {
-	return in32(acpi_power()->pm_timer);
+	return acpi_read(&pm_timer, 32);
 }
 
 static bool open_pm_timer(struct counter *c)
 {
 	*c = (struct counter){ "PM timer", PM_TIMER_HZ, PM_TIMER_MASK, read_pm_timer };
-	return acpi_power()->pm_timer;
+	return acpi_open(&acpi_power()->pm_timer, 32, &pm_timer);
 }
 
 /* IA-PC HPET specification 1.0a, sections 2.3 and 3.2.4; registers in 32-bit words. */

@@ -105,10 +105,11 @@ static void fadt_of_every_length(void **state)
 static void fadt_ports(void **state)
 {
 	uint8_t *fadt = table(276);
-	const uint32_t pm1a = 0x604, timer = 0x608, flags = 1u << 10 | 1u << 8;
+	const uint32_t event = 0x600, pm1a = 0x604, timer = 0x608, flags = 1u << 10 | 1u << 8;
 	const uint64_t beyond = 0x10000;
 	struct acpi_power power = { 0 };
 
+	memcpy(fadt + 56, &event, 4);
 	memcpy(fadt + 64, &pm1a, 4);
 	memcpy(fadt + 76, &timer, 4);
 	memcpy(fadt + 112, &flags, 4);
@@ -117,20 +118,24 @@ static void fadt_ports(void **state)
 	fadt[121] = 0x0c;
 	fadt[128] = 6;
 	acpi_parse_fadt((struct acpi_header *)fadt, &power);
-	assert_int_equal(power.pm1a_control, 0x604);
-	assert_int_equal(power.pm_timer, 0x608);
+	assert_int_equal(power.pm1_control[0].address, 0x604);
+	assert_int_equal(power.pm1_status[0].address, 0x600);
+	assert_int_equal(power.pm1_control[1].address, 0);
+	assert_int_equal(power.pm_timer.address, 0x608);
+	assert_int_equal(power.pm_timer.space, ACPI_SPACE_IO);
 	assert_true(power.pm_timer_32_bits);
 	assert_true(power.has_reset);
 	assert_int_equal(power.reset.address, 0xcf9);
 	assert_int_equal(power.reset_value, 6);
-	/* An extended address wins; one that isn't a port is no port. */
+	/* An extended address wins, in memory, too; one that is no port isn't taken. */
 	fadt[172] = ACPI_SPACE_IO;
 	memcpy(fadt + 176, &beyond, 8);
 	fadt[208] = ACPI_SPACE_MEMORY;
 	fadt[212] = 1;
 	acpi_parse_fadt((struct acpi_header *)fadt, &power);
-	assert_int_equal(power.pm1a_control, 0);
-	assert_int_equal(power.pm_timer, 0);
+	assert_int_equal(power.pm1_control[0].address, 0);
+	assert_int_equal(power.pm_timer.address, 1);
+	assert_int_equal(power.pm_timer.space, ACPI_SPACE_MEMORY);
 	free(fadt);
 }
 

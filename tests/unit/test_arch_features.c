@@ -69,6 +69,13 @@ bool wrmsr_safe(uint32_t msr, uint64_t value);
 void machine_check_open(void)
 {
 }
+void errata_mend_cpu(void)
+{
+}
+bool errata_tsc_deadline(void)
+{
+	return false;
+}
 uint64_t host_xcr0(void)
 {
 	return 7;

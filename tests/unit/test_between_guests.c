@@ -51,6 +51,13 @@ static struct cpuid_result old_cpuid(uint32_t leaf, uint32_t subleaf)
 void machine_check_open(void)
 {
 }
+void errata_mend_cpu(void)
+{
+}
+bool errata_tsc_deadline(void)
+{
+	return false;
+}
 bool rdmsr_safe(uint32_t msr, uint64_t *value)
 {
 	return false;
