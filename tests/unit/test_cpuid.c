@@ -83,10 +83,29 @@ static void test_no_more_than_the_controls_allow(void **state)
 	}
 }
 
+/* AMD's leaves for caches and topology come with the bit that tells of them. */
+static void test_caches_of_amd(void **state)
+{
+	struct machine machine = { .vcpu_count = 1 };
+	struct hv_vcpu h = { 0 };
+	struct vcpu vcpu = { .hv = &h, .machine = &machine, .id = 0 };
+	struct cpuid_result cache;
+
+	hv_capabilities = (struct hv_caps){ .slat = SLAT_NPT, .rdtscp = true };
+	machine.cpuid = cpuid_policy_create(&machine);
+	assert_non_null(machine.cpuid);
+	assert_true(answer(&vcpu, 0x80000001, 0).ecx & BIT(22));
+	cache = answer(&vcpu, 0x8000001d, 0);
+	assert_int_equal(cache.eax, 0x3fff); /* shared with no other vcpu */
+	assert_int_equal(cache.ebx, UINT32_MAX);
+	cpuid_policy_destroy(machine.cpuid);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_no_more_than_the_controls_allow),
+		cmocka_unit_test(test_caches_of_amd),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -61,8 +61,8 @@ struct cpuid_policy {
 #define LEAF7_ECX_PKU BIT(3)
 #define LEAF7_ECX_OSPKE BIT(4)
 #define LEAF7_EDX (BIT(2) | BIT(3) | BIT(4)) /* AVX512_4VNNIW, 4FMAPS, FSRM */
-/* 8000_0001 ECX: LAHF ABM SSE4A misaligned-SSE PREFETCHW XOP FMA4 TBM. */
-#define EXT1_ECX (BIT(0) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(11) | BIT(16) | BIT(21))
+/* 8000_0001 ECX: LAHF ABM SSE4A misaligned-SSE PREFETCHW XOP FMA4 TBM TOPOEXT. */
+#define EXT1_ECX (BIT(0) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(11) | BIT(16) | BIT(21) | BIT(22))
 /* EDX: as leaf 1 for AMD, SYSCALL NX MMXEXT FFXSR 1G RDTSCP LM 3DNow. */
 #define EXT1_EDX                                                                                                       \
 	((LEAF1_EDX & UINT64_C(0x0183f3ff)) | LEAF1_EDX_SET | BIT(11) | BIT(20) | BIT(22) | BIT(24) | BIT(26) |        \
