@@ -113,6 +113,14 @@ static bool __attribute__((noinline)) prepare(struct svm_vcpu *svm, struct svm_c
 	return true;
 }
 
+static inline void fetch_step(struct svm_vcpu *svm)
+{
+	svm->hv.valid |= REGS_RFLAGS | REGS_SHADOW;
+	svm->hv.rflags = svm->vmcb->save.rflags;
+	svm->hv.interrupt_shadow = svm->vmcb->control.interrupt_state & INTERRUPT_SHADOW;
+	svm->hv.nmi_blocked = svm->nmi_blocked;
+}
+
 /* The exit as vm/ sees it. */
 static void take(struct svm_vcpu *svm)
 {
@@ -123,6 +131,8 @@ static void take(struct svm_vcpu *svm)
 	svm_decode_exit(vmcb, &svm_features, &vcpu->exit);
 	if (unlikely(svm->armed || (vmcb->control.exit_interrupt_info & INJECT_VALID)))
 		svm_finish_special(svm);
+	/* Whoever steps over an instruction asks for these. */
+	fetch_step(svm);
 	if (unlikely(svm_read_xcr0))
 		vcpu->xcr0 = xgetbv(0);
 	if (vcpu->exit.kind == EXIT_HOST_INTERRUPT)
@@ -211,4 +221,9 @@ void svm_load(struct hv_vcpu *vcpu, uint32_t groups)
 	if (groups & REGS_SHADOW)
 		vcpu->nmi_blocked = svm->nmi_blocked;
 	vcpu->valid |= groups;
+}
+
+unsigned svm_code(const struct hv_vcpu *vcpu)
+{
+	return vcpu->changed ? 0 : svm_code_of(&((const struct svm_vcpu *)vcpu)->vmcb->save);
 }

@@ -188,6 +188,26 @@ void svm_store_groups(const struct hv_vcpu *vcpu, struct vmcb *vmcb, uint32_t gr
 	svm_dirty(vmcb, dirty);
 }
 
+static bool flat(const struct vmcb_segment *s)
+{
+	return !s->base && s->limit == HV_FLAT_LIMIT;
+}
+
+unsigned svm_code_of(const struct vmcb_save *save)
+{
+	uint16_t attributes = svm_attributes_from_vmcb(save->cs.attributes);
+	unsigned paged = save->cr0 & CR0_PG ? HV_CODE_PAGED : 0;
+
+	if (!(save->cr0 & CR0_PE))
+		return 0;
+	if ((save->efer & EFER_LMA) && (attributes & SEG_ATTR_L))
+		return HV_CODE_64 | paged;
+	return (attributes & SEG_ATTR_DB) && flat(&save->cs) && flat(&save->ds) &&
+			       (save->ds.attributes & HV_FLAT_MASK) == HV_FLAT_DATA
+		       ? HV_CODE_FLAT | paged
+		       : 0;
+}
+
 static void power_on_segments(struct hv_vcpu *vcpu)
 {
 	const struct segment data = { .limit = 0xffff, .attributes = 0x93 };

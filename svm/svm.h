@@ -94,6 +94,8 @@ void svm_pass_msr(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write);
 /* ---- state.c, pure: register groups between hv_vcpu and VMCB (not DR0-3) ---- */
 void svm_fetch_groups(struct hv_vcpu *vcpu, const struct vmcb *vmcb, uint32_t groups);
 void svm_store_groups(const struct hv_vcpu *vcpu, struct vmcb *vmcb, uint32_t groups);
+/* HV_CODE_*, of what the save area holds. */
+unsigned svm_code_of(const struct vmcb_save *save);
 /* Everything in hv_vcpu as after power-on. APM vol. 2 table 14-1. */
 void svm_power_on_state(struct hv_vcpu *vcpu);
 uint16_t svm_attributes_to_vmcb(uint16_t attributes);
@@ -131,6 +133,7 @@ const char *svm_explain_refusal(const struct vmcb *vmcb, uint32_t asid_count, bo
 void svm_run(struct hv_vcpu *vcpu);
 bool svm_answer(struct hv_vcpu *vcpu);
 void svm_unload(struct hv_vcpu *vcpu);
+unsigned svm_code(const struct hv_vcpu *vcpu);
 void svm_load(struct hv_vcpu *vcpu, uint32_t groups);
 
 /* ---- special.c ---- */

@@ -152,6 +152,7 @@ const struct hv_ops svm_ops = {
 	.run = svm_run,
 	.unload = svm_unload,
 	.load = svm_load,
+	.code = svm_code,
 	.set_slat = svm_set_slat,
 	.pass_msr = svm_pass_msr,
 };

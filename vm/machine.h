@@ -16,6 +16,7 @@
 #include "arch/x86_64/spinlock.h"
 #include "dev/bus.h"
 #include "lib/memory.h"
+#include "pgm/fetch.h"
 #include "pgm/pgm.h"
 #include "vm/config/config.h"
 #include "vm/emulate/decode_cache.h"
@@ -75,6 +76,7 @@ struct vcpu {
 	uint64_t exits[EXIT_KIND_COUNT];
 	struct hv_answers answers;
 	struct decode_cache decoded;
+	struct pgm_fetch fetch;
 	uint64_t quick_accesses;              /* to devices, without the emulator */
 	uint64_t exit_ticks[EXIT_KIND_COUNT]; /* host TSC from exit to entry, while WATCH_CYCLES is on */
 	struct pgm_vcpu_counters counters;

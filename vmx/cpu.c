@@ -31,6 +31,7 @@ const struct hv_ops vmx_ops = {
 	.run = vmx_run,
 	.unload = vmx_unload,
 	.load = vmx_load,
+	.code = vmx_code,
 	.set_slat = vmx_set_slat,
 	.pass_msr = vmx_pass_msr,
 	.collect_written = vmx_collect_written,

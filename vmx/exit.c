@@ -83,12 +83,7 @@ static void decode_violation(const struct vmx_raw_exit *raw, struct hv_exit *exi
 
 static void decode_misconfig(const struct vmx_raw_exit *raw, struct hv_exit *exit)
 {
-	exit->slat.gpa = gpa(raw->gpa);
-	exit->slat.gva = gva(0);
-	exit->slat.gva_valid = false;
-	exit->slat.guest_table = false;
-	exit->slat.access = 0;
-	exit->slat.rights = 0;
+	vmx_exit_misconfig(exit, raw->gpa);
 }
 
 static void decode_other(const struct vmx_raw_exit *raw, struct hv_exit *exit)

@@ -43,6 +43,15 @@ static inline const struct vmx_exit_rule *vmx_exit_rule(uint32_t reason)
 	return reason < REASON_COUNT ? &vmx_exit_rules[reason] : &vmx_exit_rule_other;
 }
 
+/* The kind's own part of an EPT misconfiguration, the way to devices. */
+static inline void vmx_exit_misconfig(struct hv_exit *exit, uint64_t where)
+{
+	exit->slat.gpa = gpa(where);
+	exit->slat.gva = gva(0);
+	exit->slat.gva_valid = exit->slat.guest_table = false;
+	exit->slat.access = exit->slat.rights = 0;
+}
+
 /* All of exit but bytes[]. What raw holds beyond the rule's needs is not looked at. */
 void vmx_exit_decode(const struct vmx_raw_exit *raw, struct hv_exit *exit);
 

@@ -218,3 +218,26 @@ void vmx_write_back(struct vmx_vcpu *v)
 		vmcs_write(VMCS_EPT_POINTER, vmx_ept_pointer(v->hv.slat_root));
 	v->hv.changed = 0;
 }
+
+/* The rights of a segment that is present and usable. */
+#define FLAT_RIGHTS (RIGHTS_UNUSABLE | HV_FLAT_MASK)
+
+/* What the host owns of the control registers is right in hv_vcpu; segments are looked at in the VMCS. */
+unsigned vmx_code(const struct hv_vcpu *vcpu)
+{
+	unsigned paged = vcpu->cr0 & CR0_PG ? HV_CODE_PAGED : 0;
+	uint64_t rights;
+
+	if (unlikely(vcpu->changed || !(vcpu->cr0 & CR0_PE)))
+		return 0;
+	rights = vmcs_read_hot(VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, SEG_CS));
+	if ((vcpu->efer & EFER_LMA) && (rights & SEG_ATTR_L))
+		return HV_CODE_64 | paged;
+	if (!(rights & SEG_ATTR_DB) || vmcs_read_hot(VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_CS)) ||
+	    vmcs_read_hot(VMCS_SEGMENT(VMCS_GUEST_ES_LIMIT, SEG_CS)) != HV_FLAT_LIMIT ||
+	    vmcs_read_hot(VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_DS)) ||
+	    vmcs_read_hot(VMCS_SEGMENT(VMCS_GUEST_ES_LIMIT, SEG_DS)) != HV_FLAT_LIMIT ||
+	    (vmcs_read_hot(VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, SEG_DS)) & FLAT_RIGHTS) != HV_FLAT_DATA)
+		return 0;
+	return HV_CODE_FLAT | paged;
+}

@@ -287,18 +287,23 @@ uint64_t vmx_answer_port(struct hv_vcpu *vcpu)
 static inline void take(struct vmx_vcpu *v, uint64_t reason)
 {
 	struct hv_vcpu *vcpu = &v->hv;
+	struct hv_exit *exit = &vcpu->exit;
 
 	v->entry.launched = true;
 	take_flags(v);
 	vcpu->rip = v->rip_seen = vmcs_read_hot(VMCS_GUEST_RIP);
-	if (unlikely(reason >= REASON_COUNT || vmx_exit_rules[reason].needs != NEED_LENGTH)) {
+	if (reason == REASON_EPT_MISCONFIG && !(vmcs_read_hot(VMCS_VECTORING_EVENT) & EVENT_VALID)) {
+		exit->length = 0;
+		vmx_exit_misconfig(exit, vmcs_read_hot(VMCS_GUEST_PHYSICAL_ADDRESS));
+	} else if (reason < REASON_COUNT && vmx_exit_rules[reason].needs == NEED_LENGTH) {
+		exit->length = (uint8_t)vmcs_read_hot(VMCS_EXIT_INSTRUCTION_LENGTH);
+	} else {
 		take_more(vcpu, reason);
 		return;
 	}
-	vcpu->exit.kind = vmx_exit_rules[reason].kind;
-	vcpu->exit.length = (uint8_t)vmcs_read_hot(VMCS_EXIT_INSTRUCTION_LENGTH);
-	vcpu->exit.raw_reason = reason;
-	vcpu->exit.interrupted.kind = EVENT_NONE;
+	exit->kind = vmx_exit_rules[reason].kind;
+	exit->raw_reason = reason;
+	exit->interrupted.kind = EVENT_NONE;
 }
 
 void vmx_run(struct hv_vcpu *vcpu)

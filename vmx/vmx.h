@@ -106,6 +106,7 @@ void vmx_reset(struct hv_vcpu *vcpu);
 
 /* registers.c */
 void vmx_load(struct hv_vcpu *vcpu, uint32_t groups);
+unsigned vmx_code(const struct hv_vcpu *vcpu);
 /* Writes every changed group; the vcpu is current. */
 void vmx_write_back(struct vmx_vcpu *v);
 

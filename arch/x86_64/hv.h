@@ -269,6 +269,15 @@ struct hv_refusal {
 	char text[200];
 };
 
+/* How plain addresses are, for short ways. */
+#define HV_CODE_64 1u    /* 64-bit mode */
+#define HV_CODE_FLAT 2u  /* 32-bit code; code and data segment, DS, are all of 4 GiB, and DS is writable */
+#define HV_CODE_PAGED 4u /* beside these: there's paging */
+/* Data, not expand-down, writable, present; and what says so. */
+#define HV_FLAT_MASK (SEG_ATTR_PRESENT | 0xeu)
+#define HV_FLAT_DATA (SEG_ATTR_PRESENT | 0x2u)
+#define HV_FLAT_LIMIT 0xffffffffu
+
 struct hv_ops {
 	const char *name; /* "VMX" or "SVM" */
 
@@ -297,6 +306,9 @@ struct hv_ops {
 
 	/* Fetches the groups that aren't valid yet. Use hv_need(). */
 	void (*load)(struct hv_vcpu *vcpu, uint32_t groups);
+
+	/* What of HV_CODE_* holds just now, read from as few places as it takes; 0 when in doubt. Loads no group. */
+	unsigned (*code)(const struct hv_vcpu *vcpu);
 
 	/* Second-level table root, a table frame; levels as in caps. Flushes. */
 	void (*set_slat)(struct hv_vcpu *vcpu, hpa_t root);

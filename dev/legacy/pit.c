@@ -66,48 +66,52 @@ static void counter_changed(struct pit *pit, unsigned index, uint64_t tick)
 	schedule(pit, tick, 0);
 }
 
-/* Not within pit_write(), whose commonest case it is: fewer registers are saved for it so. */
-static __attribute__((noinline)) void control(struct pit *pit, uint8_t value)
+/* Latches what the bits of value ask for; no part of control_write(), which is commoner without. */
+static __attribute__((noinline)) void read_back(struct pit *pit, uint8_t value, uint64_t tick)
 {
-	unsigned index = value >> 6;
+	for (unsigned i = 0; i < COUNTERS; i++) {
+		if (!(value & 2u << i))
+			continue;
+		if (!(value & 0x20))
+			pit_counter_latch(&pit->counters[i], tick);
+		if (!(value & 0x10))
+			pit_counter_latch_status(&pit->counters[i], tick);
+	}
+}
+
+static void control_write(void *device, uint16_t port, unsigned size, uint32_t value)
+{
+	struct pit *pit = device;
+	unsigned index = value >> 6 & 3;
 	uint64_t tick = now_tick(pit);
 
 	if (index == READ_BACK) {
-		for (unsigned i = 0; i < COUNTERS; i++) {
-			if (!(value & 2u << i))
-				continue;
-			if (!(value & 0x20))
-				pit_counter_latch(&pit->counters[i], tick);
-			if (!(value & 0x10))
-				pit_counter_latch_status(&pit->counters[i], tick);
-		}
+		read_back(pit, (uint8_t)value, tick);
 	} else if ((value >> 4 & 3) == PIT_LATCH) {
 		pit_counter_latch(&pit->counters[index], tick);
 	} else {
-		pit_counter_control(&pit->counters[index], value, tick);
+		pit_counter_control(&pit->counters[index], (uint8_t)value, tick);
 		counter_changed(pit, index, tick);
 	}
+}
+
+static uint32_t control_read(void *device, uint16_t port, unsigned size)
+{
+	return 0xff; /* write only */
 }
 
 static uint32_t pit_read(void *device, uint16_t port, unsigned size)
 {
 	struct pit *pit = device;
 
-	if (port == CONTROL_PORT)
-		return 0xff; /* write only */
 	return pit_counter_read(&pit->counters[port - FIRST_PORT], now_tick(pit));
 }
 
 static void pit_write(void *device, uint16_t port, unsigned size, uint32_t value)
 {
 	struct pit *pit = device;
-	uint64_t tick;
+	uint64_t tick = now_tick(pit);
 
-	if (port == CONTROL_PORT) {
-		control(pit, (uint8_t)value);
-		return;
-	}
-	tick = now_tick(pit);
 	pit_counter_write(&pit->counters[port - FIRST_PORT], (uint8_t)value, tick);
 	counter_changed(pit, port - FIRST_PORT, tick);
 }
@@ -130,6 +134,7 @@ static void speaker_write(void *device, uint16_t port, unsigned size, uint32_t v
 }
 
 static const struct port_ops pit_ops = { .widest = 1, .read = pit_read, .write = pit_write };
+static const struct port_ops control_ops = { .widest = 1, .read = control_read, .write = control_write };
 static const struct port_ops speaker_ops = { .widest = 1, .read = speaker_read, .write = speaker_write };
 
 /* The data sheet leaves the state after power-on open; ours is mode 0 with no count loaded. */
@@ -154,7 +159,9 @@ enum status pit_create(struct bus *bus, struct pit **out)
 	pit->bus = bus;
 	pit->timer = (struct dev_timer){ .fire = edge, .device = pit };
 	pit_reset(pit);
-	status = port_register(bus, FIRST_PORT, 4, &pit_ops, pit, "pit");
+	status = port_register(bus, FIRST_PORT, COUNTERS, &pit_ops, pit, "pit");
+	if (status == OK)
+		status = port_register(bus, CONTROL_PORT, 1, &control_ops, pit, "pit");
 	if (status == OK)
 		status = port_register(bus, SPEAKER_PORT, 1, &speaker_ops, pit, "speaker");
 	if (status != OK) {
@@ -170,7 +177,7 @@ void pit_destroy(struct pit *pit)
 	if (!pit)
 		return;
 	timer_cancel(&pit->bus->timers, &pit->timer);
-	port_unregister(pit->bus, FIRST_PORT, 4, pit);
+	port_unregister(pit->bus, FIRST_PORT, COUNTERS + 1, pit);
 	port_unregister(pit->bus, SPEAKER_PORT, 1, pit);
 	heap_free(pit, sizeof(*pit));
 }

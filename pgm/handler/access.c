@@ -123,11 +123,12 @@ enum status pgm_device_access(struct pgm *pgm, struct pgm_access *access)
 	enum status status = NOT_FOUND;
 	struct handler_node n;
 
-	if ((where & (access->size - 1)) || !block_nothing(pgm, access->where))
+	if (where & (access->size - 1))
 		return NOT_FOUND;
 	handler_call_begin(t);
+	/* Where one of kind MMIO is there is no memory. */
 	if ((likely(handler_try_recent(t, where, &n)) || handler_find_recent(t, where, &n)) && last <= n.last &&
-	    wants(&n, where, access->write))
+	    n.kind == HANDLER_KIND_MMIO && wants(&n, where, access->write))
 		status = call(t, &n, access);
 	handler_call_end(t);
 	return status;

@@ -123,7 +123,22 @@ static enum status quick_access(void *context, gva_t where, unsigned size, bool 
 	return OK;
 }
 
-static const struct quick_env quick = { .fetch = quick_fetch, .access = quick_access };
+static struct hv_vcpu *running;
+static unsigned quick_code(void *context)
+{
+	const struct segment *cs = &running->segment[SEG_CS], *ds = &running->segment[SEG_DS];
+
+	if (!(running->cr0 & CR0_PE))
+		return 0;
+	if ((running->efer & EFER_LMA) && (cs->attributes & SEG_ATTR_L))
+		return HV_CODE_64;
+	return (cs->attributes & SEG_ATTR_DB) && !cs->base && !ds->base && cs->limit == HV_FLAT_LIMIT &&
+			       ds->limit == HV_FLAT_LIMIT && (ds->attributes & HV_FLAT_MASK) == HV_FLAT_DATA
+		       ? HV_CODE_FLAT
+		       : 0;
+}
+
+static const struct quick_env quick = { .code = quick_code, .fetch = quick_fetch, .access = quick_access };
 
 static const struct segment flat = { .limit = 0xffffffff,
 				     .attributes = SEG_ATTR_PRESENT | SEG_ATTR_S | SEG_ATTR_DB | 3 };
@@ -250,6 +265,7 @@ static void one_case(void)
 	by_fast = by_slow = before;
 	memcpy(fast_memory, start, MEMORY);
 	memory = fast_memory;
+	running = &by_fast;
 	if (!emulate_quick(&by_fast, &quick, NULL, &cache)) {
 		refused++;
 		assert_memory_equal(&by_fast, &before, sizeof(before));
@@ -295,6 +311,7 @@ static void test_code_that_changes(void **state)
 	memset(rights, 7, sizeof(rights));
 	memset(device, 1, sizeof(device));
 	memory = start;
+	running = &v;
 	memset(&v, 0, sizeof(v));
 	v.valid = REGS_ALL;
 	v.cr0 = CR0_PE;

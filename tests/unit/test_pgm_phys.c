@@ -2,6 +2,8 @@
 // sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
 /* Physical access and handlers: who is called with what, what goes past, what is told when something fails half-way. */
 #include "common/pgm_world.h"
+#include "pgm/fetch.h"
+#include "pgm/slat/tables.h"
 
 #define WORLD (64 * MIB)
 #define WHERE (32 * MIB)
@@ -91,6 +93,43 @@ static void test_mmio_sizes(void **state)
 	assert_int_equal(pgm_compare_exchange(pgm, gpa(DEVICE), 0, 1, 4, &(uint64_t){ 0 }), HANDLER);
 	assert_int_equal(pgm_add_ram(pgm, gpa(DEVICE - MIB), 2 * MIB, "over"), CONFLICT);
 	end_pgm(pgm);
+}
+
+/* What is remembered of the page that a vcpu fetches from: as long as a processor would, and only what it could execute. */
+static void test_fetch(void **state)
+{
+	for (unsigned large = 0; large < 2; large++) {
+		struct pgm_config config = plain_config(64 * MIB);
+		struct pgm_fetch fetch;
+		struct pgm *pgm;
+		uint8_t bytes[16];
+
+		config.large_pages = large;
+		config.misconfig_exit = true;
+		pgm = make_pgm_of(&config);
+		add(pgm, type_of(pgm, HANDLER_KIND_MMIO), DEVICE, DEVICE + PAGE_SIZE - 1);
+		pgm_fetch_init(&fetch, pgm);
+		assert_false(pgm_fetch_again(&fetch, gpa(0), bytes, 15));
+		assert_int_equal(pgm_write(pgm, gpa(WHERE + 0x5007), "fifteen bytes!!", 15, ORIGIN_DEVICE, NULL), OK);
+		/* Not in the tables yet: read, but not remembered. */
+		assert_int_equal(pgm_fetch(pgm, &fetch, gpa(WHERE + 0x5007), bytes, 15), OK);
+		assert_memory_equal(bytes, "fifteen bytes!!", 15);
+		assert_false(pgm_fetch_again(&fetch, gpa(WHERE + 0x5007), bytes, 15));
+		assert_int_equal(pgm_fault(pgm, gpa(WHERE + 0x5000), ACCESS_EXECUTE), PGM_RESUME);
+		assert_int_equal(pgm_fetch(pgm, &fetch, gpa(WHERE + 0x5000), bytes, 15), OK);
+		memset(bytes, 0, sizeof(bytes));
+		assert_int_equal(pgm_fetch_again(&fetch, gpa(WHERE + 0x5007), bytes, 15), !secret_free);
+		assert_memory_equal(bytes, "fifteen bytes!!", secret_free ? 0 : 15);
+		assert_false(pgm_fetch_again(&fetch, gpa(WHERE + 0x6007), bytes, 15));
+		/* A flush ends it, and no other page's fetch brings it back. */
+		pgm_tables_drop(pgm);
+		assert_false(pgm_fetch_again(&fetch, gpa(WHERE + 0x5007), bytes, 15));
+		assert_int_equal(pgm_fault(pgm, gpa(DEVICE), ACCESS_READ), PGM_EMULATE);
+		assert_int_equal(pgm_fetch(pgm, &fetch, gpa(DEVICE), bytes, 15), HANDLER);
+		assert_false(pgm_fetch_again(&fetch, gpa(DEVICE), bytes, 15));
+		assert_false(pgm_fetch_again(&fetch, gpa(WHERE + 0x5007), bytes, 15));
+		end_pgm(pgm);
+	}
 }
 
 static void test_partial_progress(void **state)
@@ -347,6 +386,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_mmio_sizes),
+		cmocka_unit_test(test_fetch),
 		cmocka_unit_test(test_partial_progress),
 		cmocka_unit_test(test_across_ranges),
 		cmocka_unit_test(test_rom),

@@ -50,6 +50,37 @@ static void attributes_convert_both_ways(void **state)
 	assert_int_equal(svm_attributes_from_vmcb(0xf000), 0);
 }
 
+/* What is taken for plain, each case one step away from the plain one. */
+static void plain_code(void **state)
+{
+	const struct vmcb_segment flat = { .limit = HV_FLAT_LIMIT, .attributes = 0xc9b };
+	const struct vmcb_save start = { .cr0 = CR0_PE,
+					 .cs = flat,
+					 .ds = { .limit = HV_FLAT_LIMIT, .attributes = 0xc93 } };
+	struct vmcb_save save = start;
+
+#define CODE_WITH(change, code)                                                                                        \
+	do {                                                                                                           \
+		save = start;                                                                                          \
+		change;                                                                                                \
+		assert_int_equal(svm_code_of(&save), code);                                                            \
+	} while (0)
+	CODE_WITH(, HV_CODE_FLAT);
+	CODE_WITH(save.cr0 |= CR0_PG, HV_CODE_FLAT | HV_CODE_PAGED);
+	CODE_WITH(save.cr0 = 0, 0);
+	CODE_WITH((save.cr0 |= CR0_PG, save.efer = EFER_LMA), HV_CODE_FLAT | HV_CODE_PAGED);
+	CODE_WITH((save.cr0 |= CR0_PG, save.efer = EFER_LMA, save.cs.attributes = 0xa9b), HV_CODE_64 | HV_CODE_PAGED);
+	CODE_WITH(save.cs.attributes = 0x89b, 0);
+	CODE_WITH(save.cs.base = 16, 0);
+	CODE_WITH(save.cs.limit = 0xfffff, 0);
+	CODE_WITH(save.ds.base = 16, 0);
+	CODE_WITH(save.ds.limit = 0xfffff, 0);
+	CODE_WITH(save.ds.attributes = 0xc91, 0);
+	CODE_WITH(save.ds.attributes = 0xc97, 0);
+	CODE_WITH(save.ds.attributes = 0xc13, 0);
+#undef CODE_WITH
+}
+
 static void groups_survive_the_vmcb(void **state)
 {
 	static struct hv_vcpu before, after;
@@ -359,6 +390,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(attributes_convert_both_ways, clear),
+		cmocka_unit_test_setup(plain_code, clear),
 		cmocka_unit_test_setup(groups_survive_the_vmcb, clear),
 		cmocka_unit_test_setup(only_the_asked_group_moves, clear),
 		cmocka_unit_test_setup(events_encode, clear),

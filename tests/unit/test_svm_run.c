@@ -162,10 +162,11 @@ static void groups_are_lazy_and_written_back(void **state)
 	run_until(vcpu, SVM_EXIT_CPUID, 0);
 	run_until(vcpu, SVM_EXIT_CPUID, 0);
 	assert_int_equal(seen.control.clean, CLEAN_ALL);
-	assert_int_equal(vcpu->valid, 0);
+	assert_int_equal(vcpu->valid, REGS_RFLAGS | REGS_SHADOW);
 	svm_of(vcpu)->vmcb->save.cr3 = 0x8000;
 	svm_ops.load(vcpu, REGS_CONTROL);
-	assert_true(vcpu->cr3 == 0x8000 && vcpu->efer == 0 && vcpu->valid == REGS_CONTROL);
+	assert_true(vcpu->cr3 == 0x8000 && vcpu->efer == 0 &&
+		    vcpu->valid == (REGS_CONTROL | REGS_RFLAGS | REGS_SHADOW));
 	vcpu->cr3 = 0x9000;
 	vcpu->cr2 = 0x77;
 	vcpu->changed |= REGS_CONTROL;

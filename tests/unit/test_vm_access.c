@@ -29,11 +29,16 @@ static void load(struct hv_vcpu *v, uint32_t groups)
 {
 	v->valid |= groups;
 }
-static const struct hv_ops ops = { .name = "test", .load = load };
+static unsigned code(const struct hv_vcpu *v)
+{
+	return HV_CODE_FLAT;
+}
+static const struct hv_ops ops = { .name = "test", .load = load, .code = code };
 const struct hv_ops *hv = &ops;
 struct hv_caps hv_capabilities = { .slat = SLAT_NPT };
 
 static struct hv_vcpu h;
+static struct flush_domain domain;
 static struct machine machine;
 static struct vcpu vcpu;
 static uint8_t ram[65536];
@@ -67,6 +72,10 @@ enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length
 enum status pgm_read_simple(struct pgm *pgm, gpa_t from, void *to, size_t length)
 {
 	return from.v < sizeof(ram) ? pgm_read(pgm, from, to, length, ORIGIN_GUEST, NULL) : HANDLER;
+}
+enum status pgm_fetch(struct pgm *pgm, struct pgm_fetch *fetch, gpa_t from, void *to, size_t length)
+{
+	return pgm_read_simple(pgm, from, to, length);
 }
 enum status pgm_device_access(struct pgm *pgm, struct pgm_access *access)
 {
@@ -198,7 +207,7 @@ int board_take_interrupt(struct board *board, struct lapic *lapic)
 static void set_up(const char *code, size_t length)
 {
 	memset(&h, 0, sizeof(h));
-	vcpu = (struct vcpu){ .hv = &h, .machine = &machine };
+	vcpu = (struct vcpu){ .hv = &h, .machine = &machine, .fetch.domain = &domain };
 	lock_init(&machine.lock, RANK_MACHINE, "machine");
 	machine.vcpu[0] = &vcpu;
 	h.cr0 = CR0_PE | CR0_ET;

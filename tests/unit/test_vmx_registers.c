@@ -271,11 +271,56 @@ static void test_ports(void **state)
 	}
 }
 
+/* What vmx_code() takes for plain, each case one step away from the plain one. */
+static void test_code(void **state)
+{
+	enum { NOTHING = -1 };
+	static const struct {
+		int field;
+		uint64_t value, cr0, efer;
+		unsigned code;
+	} cases[] = {
+		{ NOTHING, 0, CR0_PE, 0, HV_CODE_FLAT },
+		{ NOTHING, 0, CR0_PE | CR0_PG, 0, HV_CODE_FLAT | HV_CODE_PAGED },
+		{ NOTHING, 0, CR0_PE | CR0_PG, EFER_LMA, HV_CODE_FLAT | HV_CODE_PAGED },
+		{ NOTHING, 0, 0, 0, 0 },
+		{ VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, SEG_CS), 0xa09b, CR0_PE | CR0_PG, EFER_LMA,
+		  HV_CODE_64 | HV_CODE_PAGED },
+		{ VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, SEG_CS), 0xa09b, CR0_PE | CR0_PG, 0, 0 },
+		{ VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, SEG_CS), 0x809b, CR0_PE, 0, 0 },
+		{ VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_CS), 16, CR0_PE, 0, 0 },
+		{ VMCS_SEGMENT(VMCS_GUEST_ES_LIMIT, SEG_CS), 0xfffff, CR0_PE, 0, 0 },
+		{ VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_DS), 16, CR0_PE, 0, 0 },
+		{ VMCS_SEGMENT(VMCS_GUEST_ES_LIMIT, SEG_DS), 0xfffff, CR0_PE, 0, 0 },
+		{ VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, SEG_DS), 0xc091, CR0_PE, 0, 0 },  /* read-only */
+		{ VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, SEG_DS), 0xc097, CR0_PE, 0, 0 },  /* expand-down */
+		{ VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, SEG_DS), 0xc09b, CR0_PE, 0, 0 },  /* code */
+		{ VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, SEG_DS), 0x1c093, CR0_PE, 0, 0 }, /* unusable */
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		for (unsigned s = SEG_CS; s <= SEG_DS; s++) {
+			vmcs[VMCS_SEGMENT(VMCS_GUEST_ES_BASE, s)] = 0;
+			vmcs[VMCS_SEGMENT(VMCS_GUEST_ES_LIMIT, s)] = HV_FLAT_LIMIT;
+			vmcs[VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, s)] = s == SEG_CS ? 0xc09b : 0xc093;
+		}
+		if (cases[i].field != NOTHING)
+			vmcs[cases[i].field] = cases[i].value;
+		memset(&v, 0, sizeof(v));
+		v.hv.cr0 = cases[i].cr0;
+		v.hv.efer = cases[i].efer;
+		assert_int_equal(vmx_code(&v.hv), cases[i].code);
+		v.hv.changed = REGS_CODE;
+		assert_int_equal(vmx_code(&v.hv), 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_answers),
 		cmocka_unit_test(test_ports),
+		cmocka_unit_test(test_code),
 		cmocka_unit_test(test_an_old_shadow_is_forgotten),
 		cmocka_unit_test(test_a_shadow_keeps_its_kind),
 	};

@@ -20,18 +20,15 @@
 
 /* Any status but OK: nothing has been done that a second try would notice. */
 struct quick_env {
+	/* HV_CODE_*; 0: in doubt. */
+	unsigned (*code)(void *context);
 	/* The INSTRUCTION_MAX bytes at a linear address, all in one page, with the rights of a fetch. */
 	enum status (*fetch)(void *context, gva_t where, uint8_t *bytes);
 	/* One access of 1, 2, 4 or 8 bytes within one page. The value has no bits above them. */
 	enum status (*access)(void *context, gva_t where, unsigned size, bool write, uint64_t *value);
 };
 
-#define QUICK_GROUPS (REGS_RFLAGS | REGS_CONTROL | REGS_CODE | REGS_SHADOW)
 #define QUICK_SPECIAL_FLAGS (RFLAGS_TF | RFLAGS_RF | RFLAGS_VM | RFLAGS_AC)
-/* Type: data, not expand-down, writable; with these a flat segment refuses nothing. */
-#define QUICK_SEGMENT_MASK (SEG_ATTR_PRESENT | 0xeu)
-#define QUICK_SEGMENT (SEG_ATTR_PRESENT | 0x2u)
-#define QUICK_LIMIT 0xffffffffu
 
 /* What decode_slot.user holds: kind, register and size of the access. */
 enum quick_kind {
@@ -66,10 +63,15 @@ static inline enum quick_kind quick_kind_of(const struct instruction *i)
 	return opcode & 8 ? QUICK_SIGN_EXTEND : QUICK_ZERO_EXTEND;
 }
 
-/* In 32-bit mode, what only long addresses do without. */
-static inline bool quick_flat(const struct segment *s)
+/* In 32-bit mode, what only long addresses do without; a flat segment refuses nothing. DS is known to be one. */
+static inline bool quick_flat(struct hv_vcpu *vcpu, unsigned name)
 {
-	return !s->base && s->limit == QUICK_LIMIT && (s->attributes & QUICK_SEGMENT_MASK) == QUICK_SEGMENT;
+	const struct segment *s = &vcpu->segment[name];
+
+	if (likely(name == SEG_DS))
+		return true;
+	hv_need(vcpu, REGS_OF_SEGMENT(name));
+	return !s->base && s->limit == HV_FLAT_LIMIT && (s->attributes & HV_FLAT_MASK) == HV_FLAT_DATA;
 }
 
 static inline bool quick_within_page(uint64_t linear, unsigned size)
@@ -78,19 +80,14 @@ static inline bool quick_within_page(uint64_t linear, unsigned size)
 }
 
 /* The mode, and the linear address of the instruction; false: not one for us. */
-static inline bool quick_begin(const struct hv_vcpu *vcpu, enum decode_mode *mode, uint64_t *linear)
+static inline bool quick_begin(struct hv_vcpu *vcpu, unsigned code, enum decode_mode *mode, uint64_t *linear)
 {
-	const struct segment *code = &vcpu->segment[SEG_CS];
-
-	if (unlikely(!(vcpu->cr0 & CR0_PE) || (vcpu->rflags & QUICK_SPECIAL_FLAGS) || vcpu->interrupt_shadow))
-		return false;
+	hv_need(vcpu, REGS_RFLAGS | REGS_SHADOW);
 	*linear = vcpu->rip;
-	*mode = DECODE_64;
-	if ((vcpu->efer & EFER_LMA) && (code->attributes & SEG_ATTR_L))
-		return quick_within_page(*linear, INSTRUCTION_MAX);
-	*mode = DECODE_32;
-	return (code->attributes & SEG_ATTR_DB) && !code->base && code->limit == QUICK_LIMIT && !(*linear >> 32) &&
-	       quick_within_page(*linear, INSTRUCTION_MAX);
+	*mode = code & HV_CODE_64 ? DECODE_64 : DECODE_32;
+	return likely((code & (HV_CODE_64 | HV_CODE_FLAT)) && !(vcpu->rflags & QUICK_SPECIAL_FLAGS) &&
+		      !vcpu->interrupt_shadow && quick_within_page(*linear, INSTRUCTION_MAX) &&
+		      (*mode == DECODE_64 || !(*linear >> 32)));
 }
 
 /* The linear address of the operand. false: not one for us. */
@@ -103,8 +100,7 @@ static inline bool quick_operand(struct hv_vcpu *vcpu, const struct instruction 
 	/* Canonical for 48 bits is so for 57 as well. */
 	if (mode == DECODE_64)
 		return (uint64_t)((int64_t)*linear >> 47) + 1 <= 1;
-	hv_need(vcpu, REGS_OF_SEGMENT(i->segment));
-	return quick_flat(&vcpu->segment[i->segment]);
+	return quick_flat(vcpu, i->segment);
 }
 
 /* What the processor has fetched if it tells, like emulate.c; false: not one for us. */
@@ -154,9 +150,7 @@ static inline __attribute__((always_inline)) bool emulate_quick(struct hv_vcpu *
 	uint64_t linear, value = 0;
 	unsigned size, reg;
 
-	/* EFER as it last was: a guess that saves a second call. */
-	hv_need(vcpu, vcpu->efer & EFER_LMA ? QUICK_GROUPS : QUICK_GROUPS | REGS_DATA);
-	if (!quick_begin(vcpu, &mode, &linear) || !quick_bytes(vcpu, env, context, linear, bytes))
+	if (!quick_begin(vcpu, env->code(context), &mode, &linear) || !quick_bytes(vcpu, env, context, linear, bytes))
 		return false;
 	slot = decode_cached(decoded, bytes, mode, linear);
 	if (unlikely(!slot))

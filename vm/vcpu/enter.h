@@ -23,20 +23,31 @@ static inline void deliver(struct vcpu *vcpu)
 		vcpu_deliver(vcpu);
 }
 
+/* Flushes wait for this vcpu, as if it were in its guest. No lock may be taken until it is outside. */
+static inline void count_as_inside(struct vcpu *vcpu)
+{
+	__atomic_store_n(&vcpu->in_guest, 1, __ATOMIC_SEQ_CST);
+}
+
+static inline void count_as_outside(struct vcpu *vcpu)
+{
+	__atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
+}
+
 /* Out of the host as far as others are concerned; false: requests wait, and it isn't. */
 static inline bool set_out(struct vcpu *vcpu)
 {
 	deliver(vcpu);
-	__atomic_store_n(&vcpu->in_guest, 1, __ATOMIC_SEQ_CST);
+	count_as_inside(vcpu);
 	if (likely(!__atomic_load_n(&vcpu->requests, __ATOMIC_RELAXED)))
 		return true;
-	__atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
+	count_as_outside(vcpu);
 	return false;
 }
 
 static inline void come_back(struct vcpu *vcpu, enum hv_exit_kind kind)
 {
-	__atomic_store_n(&vcpu->in_guest, 0, __ATOMIC_RELEASE);
+	count_as_outside(vcpu);
 	vcpu->exits[kind]++;
 }
 

@@ -35,6 +35,7 @@ void vcpu_reset(struct vcpu *vcpu)
 	vcpu->hv->flush_pending = true;
 	vcpu->a20_mask = a20_mask(true);
 	vcpu_apply_a20(vcpu);
+	pgm_fetch_init(&vcpu->fetch, vcpu->machine->pgm);
 	vcpu->nmi_pending = false;
 	vcpu->park_text[0] = 0;
 	vcpu->park_told = false;
