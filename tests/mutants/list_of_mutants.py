@@ -299,4 +299,13 @@ MUTANTS = [
     Mutant("left-out-cpu-picked", "vm/machine/schedule.c", "if (cpu_is_open(i) && ", "if (", "test_vm_schedule:test_pick"),
     Mutant("lesser-cpu-taken", "arch/x86_64/features.c", "missing = offered & ~read_bits();", "missing = 0;",
            "test_arch_features:test_second_lacks"),
+    Mutant("lost-context-goes-on", "arch/x86_64/machine_check.c", "if (b->status & STATUS_CONTEXT_LOST)", "if (false)",
+           "test_arch_machine_check:test_intel"),
+    Mutant("bystander-clears-the-bank", "arch/x86_64/machine_check.c", "if (verdict == NOTHING || is_others(verdict, status))",
+           "if (verdict == NOTHING)", "test_arch_machine_check:test_bystander"),
+    Mutant("tsc-in-step-touched", "arch/x86_64/tsc_sync.c", "return b.low > 0 || b.high < 0 ? b.low + (b.high - b.low) / 2 : 0;", "return b.high;",
+           "test_arch_tsc_sync:test_by_counter"),
+    Mutant("tsc-first-run-believed", "arch/x86_64/time_measure.c", "for (unsigned j = 0; j < i; j++)\n\t\t\tif ((*sure = agree(hz[i], hz[j], AGREE)))",
+           "for (unsigned j = 0; j < i; j++)\n\t\t\tif ((*sure = true))", "test_arch_time:test_busy_host"),
+    Mutant("thermal-smi-masked", "arch/x86_64/apic.c", "by_smi ? by_smi : LVT_MASKED", "LVT_MASKED", "test_arch_apic:test_thermal"),
 ]
