@@ -223,8 +223,12 @@ void acpi_write(const struct acpi_register *r, unsigned bits, uint32_t value)
 		out8(r->port, (uint8_t)value);
 	else if (bits == 8)
 		*(volatile uint8_t *)r->memory = (uint8_t)value;
-	else if (r->port)
+	else if (bits == 16 && r->port)
 		out16(r->port, (uint16_t)value);
-	else
+	else if (bits == 16)
 		*(volatile uint16_t *)r->memory = (uint16_t)value;
+	else if (r->port)
+		out32(r->port, value);
+	else
+		*(volatile uint32_t *)r->memory = value;
 }

@@ -58,6 +58,9 @@ void acpi_each_ioapic(void (*call)(void *context, hpa_t where), void *context);
 /* For each processor of the MADT that is enabled. */
 void acpi_each_processor(void (*call)(void *context, uint32_t apic_id), void *context);
 
+/* Boot CPU, after acpi_init(): stops the watchdog of the table WDAT, if there is one (watchdog.c). */
+void acpi_stop_watchdog(void);
+
 /* A generic address of a space that we know, made accessible once. */
 struct acpi_register {
 	uint16_t port; /* 0: in memory */

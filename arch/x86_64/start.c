@@ -70,6 +70,7 @@ enum status arch_platform(const struct boot_info *info)
 	enum status status;
 
 	acpi_init(hpa(info->rsdp));
+	acpi_stop_watchdog();
 	console_late(&info->framebuffer);
 	pic_silence();
 	status = apic_init();
