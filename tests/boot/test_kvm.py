@@ -87,4 +87,3 @@ def test_under_kvm(host):
     monitor.command("poweroff", prompt=False, timeout=GUARD)
     host.expect("kvm-host: QEMU ended with 0", GUARD)
     assert not {name: end for name, end in ends.items() if end != "exit port 0xf4 value 42"}
-    host.wait_end(GUARD)
