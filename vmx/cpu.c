@@ -37,10 +37,18 @@ const struct hv_ops vmx_ops = {
 	.collect_written = vmx_collect_written,
 };
 
-/* All fields are compile-time constants that the processor was asked for at probe; no guest value chooses one. */
-_Noreturn void vmx_field_failed(enum vmcs_field field, const char *what)
+/* All fields are compile-time constants; no guest value chooses one. Told once a vcpu. */
+void vmx_field_failed(enum vmcs_field field, const char *what)
 {
-	panic("%s of VMCS field 0x%x failed", what, (unsigned)field);
+	struct vmx_vcpu *v = vmx_cpus[cpu_index()].current;
+
+	if (!v)
+		panic("%s of VMCS field %#x failed: no VMCS is current", what, (unsigned)field);
+	if (!v->missing)
+		log_line(LOG_ERROR "%s of VMCS field %#x failed: this processor, or a hypervisor below, lacks it", what,
+			 (unsigned)field);
+	v->missing = VMX_MISSING | field;
+	vmx_not_ready(v);
 }
 
 /* The high half of a control MSR: bits that may be 1. */

@@ -47,7 +47,6 @@ void vmx_write_controls(const struct vmx_vcpu *v)
 		{ VMCS_CR4_MASK, vmx_cr4_mask() },
 		{ VMCS_LINK_POINTER, ~UINT64_C(0) },
 		{ VMCS_GUEST_ACTIVITY, 0 }, /* active; HLT is always an exit */
-		{ VMCS_GUEST_SMBASE, 0 },
 		{ VMCS_GUEST_PENDING_DEBUG, 0 },
 	};
 

@@ -2,8 +2,9 @@
 /*
  * The VMX instructions (Intel SDM vol. 3 chapter 31) and the debug registers as C functions. Kernel only.
  *
- * VMREAD and VMWRITE work on the calling CPU's current VMCS. One that fails names a field this processor doesn't
- * have, which is a bug of ours: vmx_field_failed() panics. The others tell how they fared.
+ * VMREAD and VMWRITE work on the calling CPU's current VMCS. One that fails names a field that the processor, or a hypervisor
+ * below, doesn't have though a control that we use asks for it: the vcpu gets no further entry, and its machine an error that names
+ * the field (vmx_field_failed). The others tell how they fared.
  */
 #ifndef VMX_INSTRUCTIONS_H
 #define VMX_INSTRUCTIONS_H
@@ -11,7 +12,7 @@
 #include "arch/x86_64/address.h"
 #include "vmx/vmcs.h"
 
-_Noreturn void vmx_field_failed(enum vmcs_field field, const char *what);
+void vmx_field_failed(enum vmcs_field field, const char *what);
 
 static inline uint64_t vmcs_read(enum vmcs_field field)
 {
@@ -21,6 +22,7 @@ static inline uint64_t vmcs_read(enum vmcs_field field)
 	return value;
 failed:
 	vmx_field_failed(field, "VMREAD");
+	return 0;
 }
 
 static inline void vmcs_write(enum vmcs_field field, uint64_t value)

@@ -63,8 +63,22 @@ static void write_windows(struct hv_vcpu *vcpu)
 	vmcs_write(VMCS_PRIMARY_CONTROLS, primary);
 }
 
-/* Brings the VMCS and the processor to what vcpu says. */
-static RARE void prepare(struct vmx_vcpu *v)
+/* Never again: what the VMCS holds isn't what it should. */
+static bool lacks_field(struct vmx_vcpu *v)
+{
+	struct hv_exit *exit = &v->hv.exit;
+
+	exit->kind = EXIT_INVALID_STATE;
+	exit->raw_reason = 0;
+	exit->length = 0;
+	exit->interrupted.kind = EVENT_NONE;
+	exit->failure.code = v->missing & ~VMX_MISSING;
+	exit->failure.text = "a VMCS field is missing, its encoding is the code";
+	return false;
+}
+
+/* Brings the VMCS and the processor to what vcpu says. False: no entry, and why not stands in its exit. */
+static RARE bool prepare(struct vmx_vcpu *v)
 {
 	struct hv_vcpu *vcpu = &v->hv;
 
@@ -79,8 +93,11 @@ static RARE void prepare(struct vmx_vcpu *v)
 	}
 	if (vcpu->flush_pending)
 		vmx_flush(vcpu);
+	if (unlikely(v->missing))
+		return lacks_field(v);
 	write_cr2(vcpu->cr2);
 	v->quiet = hv_agenda(vcpu);
+	return true;
 }
 
 /*
@@ -312,8 +329,8 @@ void vmx_run(struct hv_vcpu *vcpu)
 	uint64_t reason;
 
 	do {
-		if (unlikely(hv_agenda(vcpu) != v->quiet))
-			prepare(v);
+		if (unlikely(hv_agenda(vcpu) != v->quiet) && !prepare(v))
+			continue; /* to exited() */
 		if (vcpu->rip != v->rip_seen)
 			vmcs_write_hot(VMCS_GUEST_RIP, vcpu->rip);
 		if (unlikely(vcpu->inject.kind != EVENT_NONE))

@@ -49,6 +49,7 @@ struct vmx_vcpu {
 	} entry;                   /* vmx/enter.asm knows its layout */
 	uint64_t quiet;            /* what hv_agenda() gives when nothing but RIP may need writing; VMX_NEVER_QUIET */
 	bool ready, initialised;
+	uint32_t missing;  /* VMX_MISSING and a field that VMREAD or VMWRITE failed on: no entry any more; 0: none */
 	uint16_t vpid;     /* 0: none, each entry and exit flushes */
 	uint32_t blocking; /* interruptibility as the VMCS has it, while REGS_SHADOW is valid */
 	unsigned cpu, last_cpu;
@@ -64,6 +65,7 @@ _Static_assert(offsetof(struct hv_vcpu, gpr) == 0, "as in vmx/enter.asm");
 _Static_assert(offsetof(struct vmx_entry, host_rsp) == 0 && offsetof(struct vmx_entry, launched) == 8,
 	       "as in vmx/enter.asm");
 
+#define VMX_MISSING 0x80000000u
 #define VMX_NEVER_QUIET (~UINT64_C(0))
 
 struct vmx_cpu {

@@ -72,9 +72,11 @@ void vmx_lazy_write_debug(const struct vmx_vcpu *vcpu)
 void vmx_make_current(struct vmx_vcpu *vcpu)
 {
 }
+static uint32_t make_missing; /* what vmx_make_ready() fails on */
 void vmx_make_ready(struct vmx_vcpu *vcpu)
 {
 	vcpu->ready = true;
+	vcpu->missing = make_missing;
 }
 void vmx_unload(struct hv_vcpu *vcpu)
 {
@@ -115,6 +117,24 @@ static void set_shadow(uint64_t rflags)
 	v.hv.rflags = rflags;
 	v.hv.interrupt_shadow = true;
 	hv_changed(&v.hv, REGS_RFLAGS | REGS_SHADOW);
+}
+
+/* A hypervisor below may hide any field: the vcpu isn't entered, now or later, and the exit names it. */
+static void test_a_missing_field_is_no_panic(void **state)
+{
+	memset(&v, 0, sizeof(v));
+	v.hv.exited = exited;
+	v.quiet = VMX_NEVER_QUIET;
+	make_missing = VMX_MISSING | 0x4828;
+	for (unsigned i = 0; i < 2; i++) {
+		entered_with = 77;
+		v.hv.exit.kind = EXIT_NOTHING;
+		vmx_run(&v.hv);
+		assert_int_equal(v.hv.exit.kind, EXIT_INVALID_STATE);
+		assert_int_equal(v.hv.exit.failure.code, 0x4828);
+		assert_int_equal(entered_with, 77);
+	}
+	make_missing = 0;
 }
 
 static void test_an_old_shadow_is_forgotten(void **state)
@@ -321,6 +341,7 @@ int main(void)
 		cmocka_unit_test(test_answers),
 		cmocka_unit_test(test_ports),
 		cmocka_unit_test(test_code),
+		cmocka_unit_test(test_a_missing_field_is_no_panic),
 		cmocka_unit_test(test_an_old_shadow_is_forgotten),
 		cmocka_unit_test(test_a_shadow_keeps_its_kind),
 	};
