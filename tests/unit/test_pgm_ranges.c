@@ -31,7 +31,6 @@ static void *come_and_go(void *context)
 		assert_int_equal(range_add(pgm, &range), OK);
 		range_remove(pgm, gpa(DEVICE));
 	}
-	kernel_magazine_drain();
 	return NULL;
 }
 
@@ -102,7 +101,6 @@ static void *remove_more(void *context)
 		while (*status == BUSY);
 		__atomic_store_n(&turn, 2 * i, __ATOMIC_RELEASE);
 	}
-	kernel_magazine_drain();
 	return NULL;
 }
 
