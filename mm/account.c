@@ -183,7 +183,6 @@ enum status account_close(struct account *account)
 	static const char *const names[ACCOUNT_KINDS] = { "base", "table", "fixed" };
 	bool empty = true;
 
-	guest_reserve_drain(account);
 	for (unsigned i = 0; i < ACCOUNT_KINDS; i++) {
 		if (!account->allocated[i])
 			continue;
@@ -198,7 +197,6 @@ enum status account_close(struct account *account)
 	}
 	if (!empty)
 		return BAD_STATE;
-	kernel_magazine_drain();
 	inject_owner_gone(account->owner);
 	discharge(account);
 	admission_lower(account->reserved[ACCOUNT_BASE] + account->reserved[ACCOUNT_FIXED],

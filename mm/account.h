@@ -27,9 +27,6 @@ enum machine_priority { PRIORITY_HIGH, PRIORITY_NORMAL, PRIORITY_LOW };
 
 struct chunk;
 
-/* Frames fetched for a machine at a time, so that its single allocations take no lock but its own. */
-#define ACCOUNT_RESERVE 16u
-
 struct account {
 	struct spinlock lock; /* RANK_ACCOUNT */
 	owner_t owner;
@@ -40,8 +37,6 @@ struct account {
 	uint64_t private_pages, shared_pages;
 	uint64_t changes; /* charges and returns so far, for frame_check */
 	uint64_t ballooned, balloon_asked, balloon_max;
-	unsigned reserve_count;
-	hpa_t reserve[ACCOUNT_RESERVE]; /* frames at hand, not charged yet; mm's own */
 	struct chunk *partly_used; /* split chunks with an affinity to this owner and room left; under the chunk lock */
 };
 

@@ -7,7 +7,6 @@
  *
  * admission_lock has RANK_ACCOUNT like an account's own lock: the two are never held together.
  */
-#include "arch/x86_64/percpu.h"
 #include "lib/format.h"
 #include "mm/chunk.h"
 #include "mm/counters.h"
@@ -64,7 +63,7 @@ static void weigh(uint64_t guest, uint64_t table, uint64_t *needed, uint64_t *th
 	lock_acquire(&chunk_lock);
 	if (!admission.guest && !admission.table)
 		chunks.kernel_base = chunks.kernel_present - chunks.kernel_free;
-	kernel = chunks.kernel_base + kernel_share(guest, table) + MAGAZINE * cpu_count();
+	kernel = chunks.kernel_base + kernel_share(guest, table);
 	kernel = kernel > chunks.ragged_pages ? kernel - chunks.ragged_pages : 0;
 	*needed = divide_up(guest, PAGES_PER_BLOCK) + divide_up(kernel, PAGES_PER_BLOCK - 1) + ADMISSION_SLACK;
 	*there = (chunks.pages - chunks.ragged_pages) / PAGES_PER_BLOCK;

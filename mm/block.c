@@ -3,7 +3,8 @@
  * Whole chunks behind guest blocks, and 512 of them side by side behind a GiB. A whole chunk
  * has no frame records: its chunk record alone says whose it is and which block it is behind.
  * block_split() writes records that say the same of each page; from then on the chunk is like
- * any split one, and is the machine's own.
+ * any split one, and is the machine's own. block_join() is the way back: a chunk all of whose frames stand behind one block,
+ * in order, gives up its records. No memory moves either way.
  */
 #include "mm/chunk.h"
 #include "mm/counters.h"
@@ -106,15 +107,6 @@ enum status huge_take(struct account *account, gpa_t where, hpa_t *frame)
 	return NO_MEMORY;
 }
 
-enum status huge_alloc(struct account *account, gpa_t where, hpa_t *frame)
-{
-	enum status status = huge_take(account, where, frame);
-
-	for (unsigned i = 0; status == OK && i < CHUNKS_PER_GIB; i++)
-		block_clear_dirty(hpa(frame->v + i * BLOCK_SIZE));
-	return status;
-}
-
 enum status block_split(struct account *account, hpa_t block)
 {
 	struct chunk *chunk = chunk_of(block);
@@ -132,9 +124,42 @@ enum status block_split(struct account *account, hpa_t block)
 	chunk_set_kind(chunk, CHUNK_SPLIT);
 	chunk->records = records;
 	chunk->free = chunk->dirty = 0;
-	chunk->zero_head = chunk->dirty_head = NO_FRAME;
+	chunk->head = NO_FRAME;
 	lock_release(&chunk_lock);
 	mm_count(&mm_counters.blocks_split, 1);
+	return OK;
+}
+
+/* Under chunk_lock. */
+static bool all_behind(const struct chunk *chunk, owner_t owner, gpa_t block)
+{
+	if (chunk->kind != CHUNK_SPLIT || chunk->busy || chunk->free || chunk->present != PAGES_PER_BLOCK)
+		return false;
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
+		frame_record record = record_load(&chunk->records[i]) & ~RECORD_ZERO;
+
+		if (record != record_private(owner, ACCOUNT_BASE, gpa(block.v + i * PAGE_SIZE)))
+			return false;
+	}
+	return true;
+}
+
+enum status block_join(struct account *account, hpa_t frame, gpa_t block)
+{
+	struct chunk *chunk = chunk_of(frame);
+	frame_record *records = NULL;
+
+	lock_acquire(&chunk_lock);
+	if (all_behind(chunk, account->owner, block)) {
+		records = chunk->records;
+		chunk->owner = account->owner;
+		chunk_set_kind(chunk, CHUNK_LARGE);
+		chunk->block = block.v >> PAGE_SHIFT;
+	}
+	lock_release(&chunk_lock);
+	if (!records)
+		return CONFLICT;
+	kernel_frame_put(direct_address(records));
 	return OK;
 }
 

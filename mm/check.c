@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Integrity of what mm keeps. Each chunk is looked at under one short hold of the chunk lock: its
- * own numbers, its records, its two free lists. Then what the records say that each owner holds is compared
+ * own numbers, its records, its free list. Then what the records say that each owner holds is compared
  * with the accounts. That comparison needs a moment without allocations: counts of changes taken
  * before and after tell whether there was one. A CPU that is between its charge and its frame is
  * done long before the next attempt; so only what all attempts find is reported. Last, the host's own mappings.
@@ -51,19 +51,24 @@ static unsigned long long number(const struct chunk *chunk)
 	return (unsigned long long)(chunk - chunks.table);
 }
 
-/* Length of one of the free lists, or NO_FRAME + 1 when it is broken. */
-static unsigned list_length(const struct chunk *chunk, bool zero)
+/* How many frames the ring has, and of these that aren't known to be zero; free + 1 when it is broken: these have to stand last. */
+static unsigned ring_length(const struct chunk *chunk, unsigned *dirty)
 {
-	unsigned length = 0, previous = NO_FRAME, index = zero ? chunk->zero_head : chunk->dirty_head;
+	unsigned length = 0, index = chunk->head;
 
-	for (; index != NO_FRAME; index = record_next(record_load(&chunk->records[previous]))) {
+	*dirty = 0;
+	if (index == NO_FRAME)
+		return 0;
+	do {
 		frame_record record = index < PAGES_PER_BLOCK ? record_load(&chunk->records[index]) : FRAME_ABSENT;
+		unsigned next = record_next(record);
 
-		if (record_state(record) != FRAME_FREE || !(record & RECORD_ZERO) == zero ||
-		    record_previous(record) != previous || ++length > PAGES_PER_BLOCK)
-			return NO_FRAME + 1;
-		previous = index;
-	}
+		if (record_state(record) != FRAME_FREE || ++length > PAGES_PER_BLOCK || next >= PAGES_PER_BLOCK ||
+		    record_previous(record_load(&chunk->records[next])) != index || (*dirty && record & RECORD_ZERO))
+			return PAGES_PER_BLOCK + 1;
+		*dirty += !(record & RECORD_ZERO);
+		index = next;
+	} while (index != chunk->head);
 	return length;
 }
 
@@ -93,7 +98,7 @@ static bool record_fits(struct checker *checker, const struct chunk *chunk, fram
 
 static void check_records(struct checker *checker, const struct chunk *chunk)
 {
-	unsigned free = 0, absent = 0, zero = list_length(chunk, true), dirty = list_length(chunk, false);
+	unsigned free = 0, absent = 0, dirty, length = ring_length(chunk, &dirty);
 
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
 		frame_record record = record_load(&chunk->records[i]);
@@ -107,10 +112,9 @@ static void check_records(struct checker *checker, const struct chunk *chunk)
 	if (free != chunk->free || absent + chunk->present != PAGES_PER_BLOCK)
 		finding(checker, "chunk %llu: %u frames free and %u absent, its record says %u and %u", number(chunk),
 			free, absent, chunk->free, PAGES_PER_BLOCK - chunk->present);
-	if (zero + dirty != free || dirty != chunk->dirty)
-		finding(checker,
-			"chunk %llu: its free lists have %u and %u frames, not %u in all with %u to be cleared",
-			number(chunk), zero, dirty, free, chunk->dirty);
+	if (length != free || dirty != chunk->dirty)
+		finding(checker, "chunk %llu: its free list has %u frames, %u of them to be cleared, not %u and %u",
+			number(chunk), length, dirty, free, chunk->dirty);
 }
 
 static void check_links(struct checker *checker, const struct chunk *chunk)
@@ -122,11 +126,11 @@ static void check_links(struct checker *checker, const struct chunk *chunk)
 			chunk->kind, chunk->free, chunk->set);
 	if (chunk->set == SET_NONE)
 		return;
-	if (chunk->bucket != chunk->free >> BUCKET_SHIFT)
+	if (chunk->bucket != (chunk->set == SET_OWNED ? 0 : chunk->free >> BUCKET_SHIFT))
 		finding(checker, "chunk %llu with %u frames free stands in bucket %u", number(chunk), chunk->free,
 			chunk->bucket);
 	if ((chunk->next && chunk->next->previous != chunk) ||
-	    (chunk->previous ? chunk->previous->next : chunks.bucket[chunk->set][chunk->bucket]) != chunk)
+	    (chunk->previous ? chunk->previous->next : *chunk_list(chunk, chunk->set, chunk->bucket)) != chunk)
 		finding(checker, "chunk %llu: its links are broken", number(chunk));
 }
 

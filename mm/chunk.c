@@ -28,30 +28,14 @@ static enum chunk_set set_of(const struct chunk *chunk)
 	}
 }
 
-static void own_list_add(struct chunk *chunk)
+struct chunk **chunk_list(const struct chunk *chunk, enum chunk_set set, unsigned bucket)
 {
-	struct account *account = accounts[chunk->owner];
-
-	chunk->own_previous = NULL;
-	chunk->own_next = account->partly_used;
-	if (chunk->own_next)
-		chunk->own_next->own_previous = chunk;
-	account->partly_used = chunk;
+	return set == SET_OWNED ? &accounts[chunk->owner]->partly_used : &chunks.bucket[set][bucket];
 }
 
-static void own_list_remove(struct chunk *chunk)
+static void list_add(struct chunk *chunk, enum chunk_set set, unsigned bucket)
 {
-	if (chunk->own_previous)
-		chunk->own_previous->own_next = chunk->own_next;
-	else
-		accounts[chunk->owner]->partly_used = chunk->own_next;
-	if (chunk->own_next)
-		chunk->own_next->own_previous = chunk->own_previous;
-}
-
-static void bucket_add(struct chunk *chunk, enum chunk_set set, unsigned bucket)
-{
-	struct chunk **head = &chunks.bucket[set][bucket];
+	struct chunk **head = chunk_list(chunk, set, bucket);
 
 	chunk->set = (uint8_t)set;
 	chunk->bucket = (uint8_t)bucket;
@@ -64,10 +48,12 @@ static void bucket_add(struct chunk *chunk, enum chunk_set set, unsigned bucket)
 	chunks.sets[set]++;
 }
 
-static void bucket_remove(struct chunk *chunk)
+void chunk_unlist(struct chunk *chunk)
 {
-	struct chunk **head = &chunks.bucket[chunk->set][chunk->bucket];
+	struct chunk **head = chunk_list(chunk, chunk->set, chunk->bucket);
 
+	if (chunk->set == SET_NONE)
+		return;
 	if (chunk->next)
 		chunk->next->previous = chunk->previous;
 	if (chunk->previous)
@@ -77,31 +63,19 @@ static void bucket_remove(struct chunk *chunk)
 	if (!*head)
 		chunks.filled[chunk->set] &= ~BIT(chunk->bucket);
 	chunks.sets[chunk->set]--;
-}
-
-void chunk_unlist(struct chunk *chunk)
-{
-	if (chunk->set == SET_NONE)
-		return;
-	if (chunk->set == SET_OWNED)
-		own_list_remove(chunk);
-	bucket_remove(chunk);
 	chunk->set = SET_NONE;
 }
 
 void chunk_relist(struct chunk *chunk)
 {
 	enum chunk_set set = set_of(chunk);
-	unsigned bucket = chunk->free >> BUCKET_SHIFT;
+	unsigned bucket = set == SET_OWNED ? 0 : chunk->free >> BUCKET_SHIFT;
 
 	if (chunk->set == set && (set == SET_NONE || chunk->bucket == bucket))
 		return;
 	chunk_unlist(chunk);
-	if (set == SET_NONE)
-		return;
-	bucket_add(chunk, set, bucket);
-	if (set == SET_OWNED)
-		own_list_add(chunk);
+	if (set != SET_NONE)
+		list_add(chunk, set, bucket);
 }
 
 /* A spare is one of its kind only: one that was used up and joined, say, may be free later, and isn't ours to dissolve. */

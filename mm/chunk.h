@@ -11,7 +11,7 @@
  *            records lie in its own first present frame. Ragged chunks (frames missing) are this kind for ever.
  *
  * Every chunk that has something to give stands in one set, in the bucket of its fullness; a split
- * chunk with an owner stands on that account's own list besides. All of it under chunk_lock, except
+ * chunk with an owner stands on that account's list instead. All of it under chunk_lock, except
  * that who holds a frame may reach and write that frame's record without it: the chunk can't go away.
  */
 #ifndef MM_CHUNK_H
@@ -35,26 +35,24 @@ enum chunk_set {
 #define BUCKETS (PAGES_PER_BLOCK / (1u << BUCKET_SHIFT) + 1)
 
 struct chunk {
-	struct chunk *next, *previous;         /* in the bucket */
-	struct chunk *own_next, *own_previous; /* on the account's list, SET_OWNED only */
+	struct chunk *next, *previous; /* in the bucket; SET_OWNED: on the account's list */
 	union {
 		frame_record *records; /* split, kernel */
 		uint64_t block;        /* large: guest page number of the first page */
 	};
-	owner_t owner;       /* large: whose; split: affinity, 0 none */
-	uint16_t free;       /* frames on the two lists below; free chunks: 512 */
-	uint16_t present;    /* frames that exist */
-	uint16_t cleared;    /* free chunks */
-	uint16_t zero_head;  /* free frames known to be zero, NO_FRAME: none */
-	uint16_t dirty_head; /* free frames that aren't */
-	uint16_t dirty;      /* how many of these; split, kernel */
+	owner_t owner;    /* large: whose; split: affinity, 0 none */
+	uint16_t free;    /* frames in the ring below; free chunks: 512 */
+	uint16_t present; /* frames that exist */
+	uint16_t cleared; /* free chunks */
+	uint16_t head;    /* of the ring of free frames, those known to be zero first; NO_FRAME: none */
+	uint16_t dirty;   /* how many of them aren't known to be zero; split, kernel */
 	uint8_t kind, set, bucket;
 	uint8_t node;     /* NUMA node; 0 until SRAT is read */
 	uint16_t windows; /* atomic: CPUs whose window has it (chunk_map.c) */
 	bool busy;        /* being set up or cleared by one CPU: stands in no set */
 } __attribute__((aligned(64)));
 
-_Static_assert(sizeof(struct chunk) == 64, "a chunk record is 64 bytes");
+_Static_assert(sizeof(struct chunk) <= 64, "a chunk record is one cache line");
 _Static_assert(BUCKETS == 33, "free counts 0..512 have a bucket");
 
 /* The size of all records together is the only cost of memory that isn't split. */
@@ -111,6 +109,8 @@ static inline frame_record *frame_slot(hpa_t frame)
 
 /* ---- chunk.c: sets, kinds, fresh chunks. All under chunk_lock. ---- */
 
+/* Where the list begins that a chunk of this set and bucket stands on: its account's, or the bucket. */
+struct chunk **chunk_list(const struct chunk *chunk, enum chunk_set set, unsigned bucket);
 /* Puts the chunk where its kind, fullness and owner say. Call after each change of `free`. */
 void chunk_relist(struct chunk *chunk);
 /* Takes it off its set; call before kind, owner or busy change, then chunk_relist(). */
@@ -145,48 +145,38 @@ void chunk_become(struct chunk *chunk, owner_t owner, enum chunk_kind kind, gpa_
 /* A chunk whose kind was changed by the caller to free: joins the free set. */
 void chunk_give_back(struct chunk *chunk, unsigned cleared);
 void chunk_drop_spares(void);
-/* ---- split.c: frames within a chunk. Under chunk_lock unless said otherwise. ---- */
+/* ---- free_list.c: frames within a chunk. Under chunk_lock unless said otherwise. ---- */
 
 /* Fills the records of a chunk that only the caller knows (busy): no lock. The first `cleared` are known to be zero. */
 void chunk_fill_records(struct chunk *chunk, frame_record *records, unsigned cleared);
-/* One free frame, known-zero ones first; its record becomes HELD. The chunk must have one. Caller relists. */
-unsigned chunk_pop(struct chunk *chunk);
-/* One of the frames that aren't known to be zero; same. */
+/* A free frame that isn't known to be zero, of which the chunk must have one; its record becomes HELD. Caller relists. */
 unsigned chunk_pop_dirty(struct chunk *chunk);
 /* This very frame, which must be free. */
 void chunk_take_frame(struct chunk *chunk, unsigned index);
 /* Back onto the free list. Caller relists. */
 void chunk_push(struct chunk *chunk, unsigned index, bool zero);
-/* Pops up to count frames of this chunk and relists it. */
-unsigned chunk_pop_many(struct chunk *chunk, unsigned count, hpa_t *frames);
+/*
+ * Up to count frames of this chunk, whose records become `record`, with RECORD_ZERO where they are known to be zero; relists it.
+ * Takes them in one go: for batches.
+ */
+unsigned chunk_pop_many(struct chunk *chunk, frame_record record, unsigned count, hpa_t *frames);
 /* Pushes one frame, relists, and lets the chunk go when it came empty. */
 void chunk_return_frame(hpa_t frame, bool zero);
 
-/* Kernel frames that one CPU keeps at hand. */
-#define MAGAZINE 16u
-
 /* ---- kernel.c: frames of kernel chunks. No lock may be held. ---- */
 
-/* One zeroed frame out of this CPU's magazine, with this record. False: none left. */
+/* One zeroed frame, with this record. False: none left. */
 bool kernel_frame_take(frame_record record, hpa_t *frame);
 void kernel_frame_put(hpa_t frame);
 /* count adjacent zeroed frames within one chunk, count <= 511. */
 bool kernel_run_take(unsigned count, hpa_t *frame);
 void kernel_run_put(hpa_t frame, unsigned count);
-/* Empties this CPU's magazine. */
-void kernel_magazine_drain(void);
-/* Frames that stand in magazines of all CPUs; for statistics. */
-uint64_t kernel_magazine_frames(void);
-
 /* ---- guest.c ---- */
 
 /* Under chunk_lock: this frame or this reference of the account's machine goes. */
 void guest_frame_free(struct account *account, hpa_t frame, enum account_kind kind);
 /* Under chunk_lock: a chunk out of block_alloc comes back. */
 void block_free(struct account *account, hpa_t block);
-
-/* Takes out of the account's reserve what is there and gives it back to the chunks. No lock may be held. */
-void guest_reserve_drain(struct account *account);
 
 /* ---- account.c ---- */
 

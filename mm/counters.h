@@ -9,15 +9,12 @@
 #include <stdint.h>
 
 struct mm_counters {
-	uint64_t chunks_split;    /* free chunks cut into frames */
-	uint64_t chunks_returned; /* chunks that came whole again */
-	uint64_t blocks_given;    /* whole chunks handed out for large pages */
-	uint64_t blocks_split;    /* of these, cut into pages later */
-	uint64_t blocks_refused;  /* no whole chunk was free */
-	uint64_t frames_refused;  /* no frame was free */
-	uint64_t reserve_refills; /* guest frames fetched in a batch */
-	uint64_t reserve_drains;  /* all reserves called in for want of memory */
-	uint64_t magazine_refills, magazine_spills;
+	uint64_t chunks_split;     /* free chunks cut into frames */
+	uint64_t chunks_returned;  /* chunks that came whole again */
+	uint64_t blocks_given;     /* whole chunks handed out for large pages */
+	uint64_t blocks_split;     /* of these, cut into pages later */
+	uint64_t blocks_refused;   /* no whole chunk was free */
+	uint64_t frames_refused;   /* no frame was free */
 	uint64_t frames_mixed;     /* guest frames taken out of another machine's chunk */
 	uint64_t frames_cleared;   /* cleared when they were handed out */
 	uint64_t frames_prezeroed; /* cleared by idle CPUs */

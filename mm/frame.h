@@ -20,10 +20,11 @@
 enum status frame_alloc(struct account *account, enum account_kind kind, gpa_t page, hpa_t *frame) must_check;
 
 /*
- * Up to count zeroed BASE frames not yet given to a page (the reserve, "handy pages"); *got tells how many came.
+ * Up to count zeroed frames of kind BASE or FIXED not yet given to a page; *got tells how many came.
  * OK when at least one came.
  */
-enum status frame_alloc_many(struct account *account, unsigned count, hpa_t *frames, unsigned *got) must_check;
+enum status frame_alloc_many(struct account *account, enum account_kind kind, unsigned count, hpa_t *frames,
+			     unsigned *got) must_check;
 /* A frame out of frame_alloc_many is now behind this page. */
 void frame_assign(hpa_t frame, gpa_t page);
 
@@ -43,9 +44,7 @@ void block_zero(hpa_t block);
  */
 #define BLOCK_SLICE 128u
 bool block_ready(void);
-/* 512 adjacent chunks, zeroed. */
-enum status huge_alloc(struct account *account, gpa_t where, hpa_t *frame) must_check;
-/* The same, not cleared: the caller calls block_clear_dirty() for each of the 512 before anyone else can see it. */
+/* 512 adjacent chunks, not cleared: the caller calls block_clear_dirty() for each of the 512 before anyone else can see it. */
 enum status huge_take(struct account *account, gpa_t where, hpa_t *frame) must_check;
 /* block_zero() for a chunk just taken, unless it is known to be zero. */
 void block_clear_dirty(hpa_t block);
@@ -76,7 +75,7 @@ void frame_describe(hpa_t frame, struct frame_info *info);
 
 struct frame_totals {
 	uint64_t pages;      /* all that mm owns */
-	uint64_t free_pages; /* in free chunks, split chunks and magazines */
+	uint64_t free_pages; /* in free chunks and split chunks */
 	uint64_t private_pages, shared_pages, table_pages, kernel_pages;
 	uint64_t chunks, free_chunks, large_chunks, split_chunks, kernel_chunks, partial_chunks;
 	uint64_t zero_chunks;    /* of the free ones, known to be zero */
@@ -86,7 +85,7 @@ struct frame_totals {
 void frame_totals(struct frame_totals *totals);
 
 /*
- * Integrity of chunk lists, frame records, magazines and accounts. Calls report for each finding (a finished line);
+ * Integrity of chunk lists, frame records and accounts. Calls report for each finding (a finished line);
  * returns how many there were. Stops no one: takes the chunk lock piecewise.
  */
 unsigned frame_check(void (*report)(void *context, const char *line), void *context);

@@ -69,7 +69,7 @@ void gather_flush_now(struct gather *gather)
 	flush(gather);
 }
 
-/* Tables go to this CPU's magazine; no lock. Who put in what isn't a table of this account has broken the records already. */
+/* Who put in what isn't a table of this account has broken the records already. */
 static void free_tables(struct gather *gather)
 {
 	for (unsigned i = 0; i < gather->count; i++) {

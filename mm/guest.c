@@ -7,9 +7,8 @@
  * chunk of another machine. So machines don't mix as long as there is room, and a machine that
  * ends gives back whole chunks.
  *
- * Each account has a small reserve of frames, filled in a batch, so that the common allocation
- * takes the account's own lock and no other. Frames are charged before they are looked for,
- * recorded and cleared after all locks are gone.
+ * Frames come in batches: charged before they are looked for, taken and recorded under the chunk lock in one go, cleared after all locks
+ * are gone.
  */
 #include "mm/chunk.h"
 #include "mm/counters.h"
@@ -30,7 +29,7 @@ static struct chunk *adopt(struct account *account)
 	return chunk;
 }
 
-static unsigned take_near(struct account *account, unsigned count, hpa_t *frames)
+static unsigned take_near(struct account *account, frame_record record, unsigned count, hpa_t *frames)
 {
 	unsigned got = 0;
 
@@ -42,20 +41,29 @@ static unsigned take_near(struct account *account, unsigned count, hpa_t *frames
 			chunk = adopt(account);
 		if (!chunk)
 			break;
-		got += chunk_pop_many(chunk, count - got, frames + got);
+		got += chunk_pop_many(chunk, record, count - got, frames + got);
 	}
 	lock_release(&chunk_lock);
 	return got;
 }
 
-static unsigned take_anywhere(unsigned count, hpa_t *frames)
+/* A chunk of any machine's that has a free frame. Under chunk_lock. */
+static struct chunk *anybodys(void)
+{
+	for (unsigned i = 1; i < MAX_OWNERS && chunks.sets[SET_OWNED]; i++)
+		if (accounts[i] && accounts[i]->partly_used)
+			return accounts[i]->partly_used;
+	return NULL;
+}
+
+static unsigned take_anywhere(frame_record record, unsigned count, hpa_t *frames)
 {
 	struct chunk *chunk;
 	unsigned got = 0;
 
 	lock_acquire(&chunk_lock);
-	while (got < count && (chunk = chunk_fullest(SET_OWNED)))
-		got += chunk_pop_many(chunk, count - got, frames + got);
+	while (got < count && (chunk = anybodys()))
+		got += chunk_pop_many(chunk, record, count - got, frames + got);
 	lock_release(&chunk_lock);
 	mm_count(&mm_counters.frames_mixed, got);
 	return got;
@@ -84,134 +92,65 @@ static bool guest_grow(struct account *account)
 	return true;
 }
 
-static void put_back(const hpa_t *frames, unsigned count)
+/* Up to count frames, recorded, neither charged nor cleared. No lock may be held. */
+static unsigned guest_take(struct account *account, frame_record record, unsigned count, hpa_t *frames)
 {
-	if (!count)
-		return;
-	lock_acquire(&chunk_lock);
-	for (unsigned i = 0; i < count; i++)
-		chunk_return_frame(frames[i], record_load(frame_slot(frames[i])) & RECORD_ZERO);
-	lock_release(&chunk_lock);
-}
+	unsigned got;
 
-void guest_reserve_drain(struct account *account)
-{
-	hpa_t frames[ACCOUNT_RESERVE];
-	unsigned count = 0;
-
-	lock_acquire(&account->lock);
-	while (account->reserve_count)
-		frames[count++] = account->reserve[--account->reserve_count];
-	lock_release(&account->lock);
-	put_back(frames, count);
-}
-
-static void drain_visit(struct account *account, void *context)
-{
-	(void)context;
-	guest_reserve_drain(account);
-}
-
-/* Up to count frames, HELD, neither charged nor cleared. No lock may be held. */
-static unsigned guest_take(struct account *account, unsigned count, hpa_t *frames)
-{
-	for (unsigned attempt = 0; attempt < 2; attempt++) {
-		unsigned got;
-
-		do {
-			got = take_near(account, count, frames);
-		} while (!got && guest_grow(account));
-		if (!got)
-			got = take_anywhere(count, frames);
-		if (got)
-			return got;
-		account_each(drain_visit, NULL);
-		mm_count(&mm_counters.reserve_drains, 1);
-	}
-	mm_count(&mm_counters.frames_refused, 1);
-	return 0;
-}
-
-/* One frame for the caller, the rest of a batch for the account's reserve. */
-static bool refill(struct account *account, hpa_t *frame)
-{
-	hpa_t batch[ACCOUNT_RESERVE];
-	/* The host takes few frames, and nobody would ever drain its reserve. */
-	unsigned got = guest_take(account, account->owner == OWNER_HOST ? 1 : ACCOUNT_RESERVE, batch);
-
-	if (!got)
-		return false;
-	*frame = batch[--got];
-	lock_acquire(&account->lock);
-	while (got && account->reserve_count < ACCOUNT_RESERVE)
-		account->reserve[account->reserve_count++] = batch[--got];
-	lock_release(&account->lock);
-	put_back(batch, got);
-	mm_count(&mm_counters.reserve_refills, 1);
-	return true;
-}
-
-/* The frame is ours alone: writes its record, clears it if need be. */
-static inline void hand_out(hpa_t frame, frame_record record)
-{
-	frame_record *slot = frame_slot(frame);
-	bool zero = record_load(slot) & RECORD_ZERO;
-
-	record_store(slot, record);
-	if (!zero) {
-		frame_clear(frame);
-		mm_count(&mm_counters.frames_cleared, 1);
-	}
+	do {
+		got = take_near(account, record, count, frames);
+	} while (!got && guest_grow(account));
+	return got ? got : take_anywhere(record, count, frames);
 }
 
 enum status frame_alloc(struct account *account, enum account_kind kind, gpa_t page, hpa_t *frame)
 {
-	if (mm_fault_injected(MM_SITE_FRAME, account->owner))
-		return NO_MEMORY;
-	lock_acquire(&account->lock);
-	if (unlikely(!account_charge(account, kind, 1))) {
-		lock_release(&account->lock);
-		return OVER_QUOTA;
-	}
-	if (likely(account->reserve_count)) {
-		*frame = account->reserve[--account->reserve_count];
-		lock_release(&account->lock);
-	} else {
-		lock_release(&account->lock);
-		if (!refill(account, frame)) {
-			account_uncharge_locked(account, kind, 1);
-			return NO_MEMORY;
-		}
-	}
-	hand_out(*frame, record_private(account->owner, kind, page));
-	return OK;
+	unsigned got;
+	enum status status = frame_alloc_many(account, kind, 1, frame, &got);
+
+	if (status == OK)
+		frame_assign(*frame, page);
+	return status;
 }
 
-enum status frame_alloc_many(struct account *account, unsigned count, hpa_t *frames, unsigned *got)
+static void clear_dirty(const hpa_t *frames, unsigned count)
 {
+	unsigned dirty = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		if (record_load(frame_slot(frames[i])) & RECORD_ZERO)
+			continue;
+		frame_clear(frames[i]);
+		dirty++;
+	}
+	if (dirty)
+		mm_count(&mm_counters.frames_cleared, dirty);
+}
+
+enum status frame_alloc_many(struct account *account, enum account_kind kind, unsigned count, hpa_t *frames,
+			     unsigned *got)
+{
+	frame_record record = record_private(account->owner, kind, PAGE_UNASSIGNED);
+	unsigned more = 1;
 	enum status status;
 
 	*got = 0;
 	if (mm_fault_injected(MM_SITE_FRAME, account->owner))
 		return NO_MEMORY;
 	/* Near the end of the quota fewer come. */
-	for (status = account_charge_locked(account, ACCOUNT_BASE, count); status != OK && count > 1;) {
+	for (status = account_charge_locked(account, kind, count); status != OK && count > 1;) {
 		count /= 2;
-		status = account_charge_locked(account, ACCOUNT_BASE, count);
+		status = account_charge_locked(account, kind, count);
 	}
 	if (status != OK)
 		return status;
-	while (*got < count) {
-		unsigned more = guest_take(account, count - *got, frames + *got);
-
-		if (!more)
-			break;
-		*got += more;
-	}
+	for (; *got < count && more; *got += more)
+		more = guest_take(account, record, count - *got, frames + *got);
 	if (*got < count)
-		account_uncharge_locked(account, ACCOUNT_BASE, count - *got);
-	for (unsigned i = 0; i < *got; i++)
-		hand_out(frames[i], record_private(account->owner, ACCOUNT_BASE, PAGE_UNASSIGNED));
+		account_uncharge_locked(account, kind, count - *got);
+	clear_dirty(frames, *got);
+	if (!*got)
+		mm_count(&mm_counters.frames_refused, 1);
 	return *got ? OK : NO_MEMORY;
 }
 

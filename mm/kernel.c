@@ -1,27 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Frames for the kernel and for tables: out of kernel chunks only, which always stand in the
- * direct map. Each CPU has a magazine of them, filled and emptied by half, so that a table or a
- * slab page is usually had without a lock. Only the CPU itself touches its magazine, and kernel
- * code is never moved or interrupted in here.
+ * direct map. Tables are few, one for 2 MiB of a guest's, and the heap's slabs hold many objects: so they
+ * come one by one, straight from the chunks.
  *
  * A fresh kernel chunk holds its own records in its first frame: so this is where the chain of
  * records for records ends.
  */
-#include "arch/x86_64/percpu.h"
 #include "mm/chunk.h"
 #include "mm/counters.h"
 #include "mm/inject.h"
 #include "mm/map.h"
 
-#define MAGAZINE_HALF (MAGAZINE / 2)
 /* How many chunks a search for a run looks into before it takes a fresh one. */
 #define RUN_CHUNKS 8u
-
-static struct magazine {
-	unsigned count;
-	hpa_t frames[MAGAZINE];
-} __attribute__((aligned(64))) magazines[MAX_CPUS];
 
 /* A fresh chunk for the kernel. False: no free chunk is left. */
 static bool kernel_grow(void)
@@ -48,89 +40,34 @@ static bool kernel_grow(void)
 	return true;
 }
 
-static void magazine_store(struct magazine *magazine, unsigned count)
+static bool take_one(frame_record record, hpa_t *frame)
 {
-	__atomic_store_n(&magazine->count, count, __ATOMIC_RELAXED);
-}
+	struct chunk *chunk;
 
-static bool refill(struct magazine *magazine)
-{
-	unsigned got = 0;
-
-	for (;;) {
-		struct chunk *chunk;
-
-		lock_acquire(&chunk_lock);
-		while (got < MAGAZINE_HALF && (chunk = chunk_fullest(SET_KERNEL)))
-			got += chunk_pop_many(chunk, MAGAZINE_HALF - got, magazine->frames + got);
-		lock_release(&chunk_lock);
-		if (got || !kernel_grow())
-			break;
-	}
-	magazine_store(magazine, got);
-	mm_count(&mm_counters.magazine_refills, 1);
-	return got != 0;
+	lock_acquire(&chunk_lock);
+	chunk = chunk_fullest(SET_KERNEL);
+	if (likely(chunk))
+		chunk_pop_many(chunk, record, 1, frame);
+	lock_release(&chunk_lock);
+	return chunk;
 }
 
 bool kernel_frame_take(frame_record record, hpa_t *frame)
 {
-	struct magazine *magazine = &magazines[cpu_index()];
-	frame_record *slot;
-	bool zero;
-
-	if (unlikely(!magazine->count) && !refill(magazine)) {
-		mm_count(&mm_counters.frames_refused, 1);
-		return false;
+	while (!take_one(record, frame)) {
+		if (!kernel_grow()) {
+			mm_count(&mm_counters.frames_refused, 1);
+			return false;
+		}
 	}
-	*frame = magazine->frames[magazine->count - 1];
-	magazine_store(magazine, magazine->count - 1);
-	slot = frame_slot(*frame);
-	zero = record_load(slot) & RECORD_ZERO;
-	record_store(slot, record);
-	if (!zero)
+	if (!(record_load(frame_slot(*frame)) & RECORD_ZERO))
 		clear_page(direct_pointer(*frame));
 	return true;
 }
 
-/* Gives `count` frames from the bottom of the magazine, those that lay longest, back to their chunks. */
-static void spill(struct magazine *magazine, unsigned count)
-{
-	lock_acquire(&chunk_lock);
-	for (unsigned i = 0; i < count; i++)
-		chunk_return_frame(magazine->frames[i], record_load(frame_slot(magazine->frames[i])) & RECORD_ZERO);
-	lock_release(&chunk_lock);
-	for (unsigned i = count; i < magazine->count; i++)
-		magazine->frames[i - count] = magazine->frames[i];
-	magazine_store(magazine, magazine->count - count);
-	mm_count(&mm_counters.magazine_spills, 1);
-}
-
 void kernel_frame_put(hpa_t frame)
 {
-	struct magazine *magazine = &magazines[cpu_index()];
-
-	if (unlikely(magazine->count == MAGAZINE))
-		spill(magazine, MAGAZINE_HALF);
-	record_store(frame_slot(frame), record_held(false));
-	magazine->frames[magazine->count] = frame;
-	magazine_store(magazine, magazine->count + 1);
-}
-
-void kernel_magazine_drain(void)
-{
-	struct magazine *magazine = &magazines[cpu_index()];
-
-	if (magazine->count)
-		spill(magazine, magazine->count);
-}
-
-uint64_t kernel_magazine_frames(void)
-{
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < MAX_CPUS; i++)
-		sum += __atomic_load_n(&magazines[i].count, __ATOMIC_RELAXED);
-	return sum;
+	kernel_run_put(frame, 1);
 }
 
 /* First of `count` adjacent free frames, or NO_FRAME. */

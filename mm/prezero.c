@@ -13,6 +13,14 @@
 /* Chunks looked at for a dirty frame in one step. */
 #define LOOK_AT 64u
 
+void frame_clear(hpa_t frame)
+{
+	void *bytes = frame_map(frame);
+
+	clear_page(bytes);
+	frame_unmap(bytes);
+}
+
 static uint64_t cursor; /* where the last step stopped; under chunk_lock */
 
 /* A free chunk that isn't zero, off its set. */

@@ -12,7 +12,7 @@
  *
  * Who holds a frame may write its record without a lock; records of free frames belong to the
  * chunk lock. Each access is one atomic 8-byte access, so a reader never sees half a record.
- * HELD is mm's own: off the chunk's free list, but not in use (magazine, reserve, being cleared);
+ * HELD is mm's own: off the chunk's free list, but not in use (being cleared, or just taken);
  * outside mm it is told as free.
  */
 #ifndef MM_RECORD_H

@@ -20,7 +20,7 @@ static void start_ragged(struct chunk *chunk, unsigned first)
 		record_store(&records[i], FRAME_ABSENT);
 	record_store(&records[first], record_kernel(0));
 	chunk->records = records;
-	chunk->zero_head = chunk->dirty_head = NO_FRAME;
+	chunk->head = NO_FRAME;
 	chunk->present = 1;
 	chunks.pages++;
 	chunks.ragged_pages++;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the memory is used for, as numbers; and what one frame is used for. Pages in use come from the
- * accounts, chunks from the chunk table's own counts; frames that stand in a magazine or a reserve are
+ * accounts, chunks from the chunk table's own counts; frames that are held for clearing are
  * free. While other CPUs allocate, the numbers may be those of slightly different moments.
  */
 #include "mm/chunk.h"

@@ -267,6 +267,7 @@ static inline enum pgm_verdict fault_inside(struct fault *f, bool again)
 	block_unlock(f->b);
 	if (f->gather.flush || f->gather.count)
 		gather_finish(&f->gather);
+	handy_settle(f->pgm);
 	return verdict;
 }
 

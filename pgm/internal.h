@@ -45,6 +45,7 @@ struct range_table {
 struct handy {
 	struct spinlock lock; /* RANK_RESERVE */
 	unsigned count;
+	bool low; /* atomic: taken from since the last refill, and below HANDY_LOW */
 	hpa_t frame[HANDY_SIZE];
 };
 
@@ -150,9 +151,19 @@ static inline unsigned page_rights(page_record record)
 }
 
 /*
- * reserve.c: a zeroed frame from the reserve, refilled below HANDY_LOW; NO_MEMORY, OVER_QUOTA when it is empty and mm says so.
+ * reserve.c: a zeroed frame from the reserve; NO_MEMORY, OVER_QUOTA when it is empty and mm says so.
  */
 enum status handy_take(struct pgm *pgm, gpa_t page, hpa_t *frame) must_check;
+/* One batch more, if there is room; false: none came. No lock may be held. */
+bool handy_refill(struct pgm *pgm);
+/* At the end of what may have taken from it: none is held any more. */
+static inline void handy_settle(struct pgm *pgm)
+{
+	if (likely(!__atomic_load_n(&pgm->handy.low, __ATOMIC_RELAXED)))
+		return;
+	__atomic_store_n(&pgm->handy.low, false, __ATOMIC_RELAXED);
+	handy_refill(pgm);
+}
 void handy_drain(struct pgm *pgm, struct gather *gather);
 
 /* phys.c: the ordinary access, past all handlers, within one page; all ones and ignored where no memory is. */

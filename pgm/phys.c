@@ -155,6 +155,7 @@ static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_
 	block_unlock(b);
 	if (gather.flush || gather.count)
 		gather_finish(&gather);
+	handy_settle(pgm);
 	return piece;
 }
 

@@ -384,7 +384,7 @@ void pgm_collapse_hold(struct pgm *pgm, bool hold)
 
 bool pgm_idle_step(struct pgm *pgm)
 {
-	bool more = handy_top_up(pgm);
+	bool more = handy_refill(pgm);
 
 	return pgm_collapse_step(pgm) || more;
 }

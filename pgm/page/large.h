@@ -84,7 +84,4 @@ void quota_return(struct pgm *pgm, enum account_kind kind, uint64_t pages);
 /* prealloc.c */
 void preallocation_abandon(struct pgm *pgm);
 
-/* reserve.c: fills the reserve up in one batch if it isn't full. Returns whether it took any. */
-bool handy_top_up(struct pgm *pgm);
-
 #endif

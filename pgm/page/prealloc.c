@@ -118,7 +118,8 @@ static enum status fill_pages(struct pgm *pgm, struct block *b, uint64_t first, 
 	return status;
 }
 
-static enum status fill_block(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, struct gather *gather)
+/* A block of single pages is filled in as many steps as it takes frames out of the reserve; *end: up to here. */
+static enum status fill_block(struct pgm *pgm, struct block *b, uint64_t first, uint64_t *end, struct gather *gather)
 {
 	bool plain = block_plain(pgm, gpa(first)) && pgm->config.large_pages && pgm->config.slat_2m;
 	enum status status;
@@ -128,7 +129,8 @@ static enum status fill_block(struct pgm *pgm, struct block *b, uint64_t first, 
 	if (block_kind(b) == BLOCK_LARGE)
 		return OK;
 	status = block_make_detailed(pgm, b, gpa(first), gather);
-	return status == OK ? fill_pages(pgm, b, first, end, gather) : status;
+	*end = min_u64(*end, first + HANDY_REFILL * PAGE_SIZE);
+	return status == OK ? fill_pages(pgm, b, first, *end, gather) : status;
 }
 
 static enum status block_step(struct pgm *pgm, uint64_t first, uint64_t end)
@@ -140,9 +142,11 @@ static enum status block_step(struct pgm *pgm, uint64_t first, uint64_t end)
 	status = block_get(pgm, gpa(first), &b);
 	if (status != OK)
 		return status;
+	if (pgm->handy.count < HANDY_REFILL)
+		handy_refill(pgm);
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	block_lock(b);
-	status = fill_block(pgm, b, first, end, &gather);
+	status = fill_block(pgm, b, first, &end, &gather);
 	block_unlock(b);
 	gather_finish(&gather);
 	if (status == OK)

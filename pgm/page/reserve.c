@@ -4,60 +4,72 @@
  *
  * Accounted in two phases: a frame is charged to the machine when it enters the reserve, and given to its page when it
  * leaves. So a fault that finds a frame here can't fail for want of quota, and the reservation of the base account has
- * room for a full reserve besides all of RAM. Idle CPUs keep it full (handy_top_up); only a fault that finds fewer than
- * HANDY_LOW refills it itself, one batch at a time, so that no fault pays for much clearing.
+ * room for a full reserve besides all of RAM. It is refilled with no lock held, for that means clearing: by idle CPUs (pgm_idle_step), and,
+ * when it is low, at the end of what took from it (handy_settle). Who finds it empty gets one frame in place.
  */
 #include "mm/inject.h"
 #include "pgm/internal.h"
 
 _Static_assert(HANDY_LOW + HANDY_REFILL <= HANDY_SIZE, "a refill below the mark always fits");
 
-/* Called with the lock held; gives up quietly: an empty reserve tells by itself. */
-static enum status refill(struct pgm *pgm)
+/* Up to count frames, charged and cleared. Gives up quietly: an empty reserve tells by itself. */
+static enum status fetch(struct pgm *pgm, unsigned count, hpa_t *frames, unsigned *got)
 {
-	struct handy *h = &pgm->handy;
-	unsigned room = HANDY_SIZE - h->count, got = 0;
-	enum status status;
-
+	*got = 0;
 	if (mm_fault_injected(MM_SITE_HANDY, pgm->account.owner))
 		return NO_MEMORY;
-	COUNT(pgm, handy_refills);
-	status = frame_alloc_many(&pgm->account, room < HANDY_REFILL ? room : HANDY_REFILL, &h->frame[h->count], &got);
-	h->count += got;
-	return status;
+	return frame_alloc_many(&pgm->account, ACCOUNT_BASE, count, frames, got);
 }
 
 enum status handy_take(struct pgm *pgm, gpa_t page, hpa_t *frame)
 {
 	struct handy *h = &pgm->handy;
-	enum status status = OK;
+	unsigned got;
 
 	lock_acquire(&h->lock);
-	if (h->count < HANDY_LOW)
-		status = refill(pgm);
-	if (h->count) {
+	got = h->count != 0;
+	if (likely(got))
 		*frame = h->frame[--h->count];
-		status = OK;
-	}
+	if (unlikely(h->count < HANDY_LOW))
+		__atomic_store_n(&h->low, true, __ATOMIC_RELAXED);
 	lock_release(&h->lock);
-	if (status != OK)
-		return status;
+	if (unlikely(!got)) {
+		enum status status = fetch(pgm, 1, frame, &got);
+
+		if (status != OK)
+			return status;
+	}
 	frame_assign(*frame, page);
 	COUNT(pgm, handy_allocs);
 	return OK;
 }
 
-bool handy_top_up(struct pgm *pgm)
+static void give_back(struct pgm *pgm, const hpa_t *frames, unsigned count)
+{
+	struct gather gather;
+
+	gather_begin(&gather, NULL, &pgm->account);
+	while (count)
+		gather_frame(&gather, frames[--count], ACCOUNT_BASE);
+	gather_finish(&gather);
+}
+
+bool handy_refill(struct pgm *pgm)
 {
 	struct handy *h = &pgm->handy;
-	unsigned before;
-	bool more;
+	unsigned got, room = HANDY_SIZE - __atomic_load_n(&h->count, __ATOMIC_RELAXED);
+	hpa_t frames[HANDY_REFILL];
+	bool added = false;
 
+	if (!room || fetch(pgm, room < HANDY_REFILL ? room : HANDY_REFILL, frames, &got) != OK)
+		return false;
+	COUNT(pgm, handy_refills);
 	lock_acquire(&h->lock);
-	before = h->count;
-	more = before < HANDY_SIZE && refill(pgm) == OK && h->count > before;
+	for (; got && h->count < HANDY_SIZE; added = true)
+		h->frame[h->count++] = frames[--got];
 	lock_release(&h->lock);
-	return more;
+	give_back(pgm, frames, got); /* another CPU was first */
+	return added;
 }
 
 void handy_drain(struct pgm *pgm, struct gather *gather)

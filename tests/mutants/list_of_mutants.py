@@ -17,7 +17,7 @@ MUTANTS = [
            "if (gather->count == GATHER_ITEMS)\n\t\tgather_finish(gather);",
            "if (gather->count == GATHER_ITEMS) {\n\t\tgather->flush = false;\n\t\tgather_finish(gather);\n\t}",
            "test_mm_gather:test_overflow"),
-    Mutant("frame-not-cleared", "mm/guest.c", "if (!zero) {\n\t\tframe_clear(frame);", "if (!zero) {",
+    Mutant("frame-not-cleared", "mm/guest.c", "frame_clear(frames[i]);", ";",
            "test_mm_frames:test_zero_and_described"),
     Mutant("freed-frame-taken-for-zero", "mm/guest.c", "chunk_return_frame(frame, false);", "chunk_return_frame(frame, true);",
            "test_mm_frames:test_zero_and_described"),

@@ -141,7 +141,6 @@ static void drain(void)
 	gather_begin(&gather, NULL, &pgm->account);
 	handy_drain(pgm, &gather);
 	gather_finish(&gather);
-	guest_reserve_drain(&pgm->account);
 }
 
 QUIET void sweep_start(const struct sweep_operation *op)

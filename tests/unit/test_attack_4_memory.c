@@ -205,7 +205,7 @@ static void split_block(void)
 
 static enum status fill_reserve(void)
 {
-	for (unsigned i = 0; i < HANDY_SIZE && handy_top_up(pgm); i++)
+	for (unsigned i = 0; i < HANDY_SIZE && handy_refill(pgm); i++)
 		;
 	return pgm->handy.count == HANDY_SIZE ? OK : NO_MEMORY;
 }

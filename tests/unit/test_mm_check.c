@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/chunk_map.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/kernel.c mm/map.c mm/prezero.c mm/secret_free.c mm/split.c mm/start.c mm/totals.c lib/format.c
+// sources: mm/*.c lib/format.c
 /* The integrity check finds what is broken: each kind of damage is done, found, and undone. */
 #include "test_mm_world.h"
 
@@ -20,13 +20,13 @@ static void damage_dirty_count(void)
 }
 static void damage_list(void)
 {
-	frame_record *slot = &chunk_of(frame)->records[chunk_of(frame)->dirty_head];
+	frame_record *slot = &chunk_of(frame)->records[chunk_of(frame)->head];
 
 	record_store(slot, record_load(slot) ^ (3ull << RECORD_PREVIOUS_SHIFT));
 }
 static void damage_head(void)
 {
-	chunk_of(frame)->dirty_head ^= 0x1000;
+	chunk_of(frame)->head ^= 0x1000;
 }
 static void damage_kind(void)
 {

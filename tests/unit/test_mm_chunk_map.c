@@ -300,13 +300,13 @@ static void test_spare_changes_owner(void **state)
 	unsigned got;
 
 	chunk_drop_spares();
-	assert_int_equal(frame_alloc_many(first, 1, &frame, &got), OK);
+	assert_int_equal(frame_alloc_many(first, ACCOUNT_BASE, 1, &frame, &got), OK);
 	test_cpu = 1;
 	seen = frame_map(frame);
 	frame_unmap(seen);
 	test_cpu = 0;
 	free_one(first, frame, ACCOUNT_BASE);
-	assert_int_equal(frame_alloc_many(second, 1, &other, &got), OK);
+	assert_int_equal(frame_alloc_many(second, ACCOUNT_BASE, 1, &other, &got), OK);
 	assert_ptr_equal(chunk_of(frame), chunk_of(other));
 	expect_gone(seen);
 	free_one(second, other, ACCOUNT_BASE);
@@ -372,7 +372,6 @@ static void test_kernel_chunks(void **state)
 		gather_frame(&gather, tables[i], ACCOUNT_TABLE);
 	gather_finish(&gather);
 	close_account(account);
-	kernel_magazine_drain();
 	chunk_drop_spares();
 	for (unsigned i = 0; i < chunks.count; i++)
 		assert_int_equal(host_memory_is_direct(hpa(i * BLOCK_SIZE)), chunk_in_direct(&chunks.table[i]));

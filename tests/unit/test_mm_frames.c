@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/chunk_map.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/kernel.c mm/map.c mm/prezero.c mm/secret_free.c mm/split.c mm/start.c mm/totals.c lib/format.c
+// sources: mm/*.c lib/format.c
 /* Single frames: zero on hand-out, affinity, mixing only at the end, ragged chunks, magazines, injected failures. */
 #include "test_mm_world.h"
 
@@ -110,7 +110,7 @@ static void test_many_and_quota(void **state)
 	struct frame_info info;
 	unsigned got, more;
 
-	assert_int_equal(frame_alloc_many(account, 64, frames, &got), OK);
+	assert_int_equal(frame_alloc_many(account, ACCOUNT_BASE, 64, frames, &got), OK);
 	assert_int_equal(got, 64);
 	for (unsigned i = 0; i < got; i++) {
 		assert_true(is_zero(frames[i], PAGE_SIZE));
@@ -118,14 +118,14 @@ static void test_many_and_quota(void **state)
 		assert_int_equal(info.page.v, PAGE_UNASSIGNED.v);
 	}
 	/* 36 are left of the quota: at least half of what may be had comes. */
-	assert_int_equal(frame_alloc_many(account, 64, frames + got, &more), OK);
+	assert_int_equal(frame_alloc_many(account, ACCOUNT_BASE, 64, frames + got, &more), OK);
 	assert_in_range(more, 18, 36);
 	got += more;
-	while (frame_alloc_many(account, 1, frames + got, &more) == OK)
+	while (frame_alloc_many(account, ACCOUNT_BASE, 1, frames + got, &more) == OK)
 		got += more;
 	assert_int_equal(got, 100);
 	assert_int_equal(frame_alloc(account, ACCOUNT_BASE, gpa(0), &one), OVER_QUOTA);
-	assert_int_equal(frame_alloc_many(account, 8, &one, &more), OVER_QUOTA);
+	assert_int_equal(frame_alloc_many(account, ACCOUNT_BASE, 8, &one, &more), OVER_QUOTA);
 	assert_int_equal(frame_alloc(account, ACCOUNT_FIXED, gpa(0), &one), OK);
 	assert_int_equal(table_alloc(account, frames + 101), OK);
 	assert_int_equal(table_alloc(account, frames + 102), OVER_QUOTA);
@@ -227,7 +227,6 @@ static void test_prezero(void **state)
 	assert_int_equal(chunks.dirty_frames, 0);
 	assert_int_equal(*(uint8_t *)host_memory_at(frame), 0xee);
 	cleared = mm_counters.frames_cleared;
-	guest_reserve_drain(account);
 	for (unsigned i = 0; i < 600; i++) {
 		hpa_t other;
 

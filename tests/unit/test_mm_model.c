@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/chunk_map.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/kernel.c mm/map.c mm/prezero.c mm/secret_free.c mm/split.c mm/start.c mm/totals.c lib/format.c
+// sources: mm/*.c lib/format.c
 /*
  * mm against a reference model. Random sequences of operations over a few machines; the model knows who must own
  * which frame, and after each sequence all of memory is compared with it. Each sequence runs in a child process, so a
@@ -200,7 +200,7 @@ static void do_many(const struct step *step)
 
 	if (thing_count + count > THINGS)
 		return;
-	status = frame_alloc_many(&machines[step->machine], count, frames, &got);
+	status = frame_alloc_many(&machines[step->machine], ACCOUNT_BASE, count, frames, &got);
 	must((status == OK) == (got != 0) && got <= count);
 	if (status != OK)
 		expect_failure(status, step->machine, ACCOUNT_BASE, 1);

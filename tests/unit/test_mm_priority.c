@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/account.c mm/admission.c mm/block.c mm/check.c mm/chunk.c mm/chunk_map.c mm/early.c mm/gather.c mm/guest.c mm/heap.c mm/inject.c mm/kernel.c mm/map.c mm/prezero.c mm/secret_free.c mm/split.c mm/start.c mm/totals.c lib/format.c
+// sources: mm/*.c lib/format.c
 /* With overcommit the last of the memory is for machines of higher priority; without it each gets what it was promised. */
 #include "test_mm_world.h"
 

@@ -58,7 +58,6 @@ __attribute__((unused)) static void world_mode(void)
 	assert_int_equal(secret_free_start(WORLD_CPUS * WORLD_CHUNKS, WORLD_CPUS), OK);
 	for (test_cpu = 1; test_cpu < WORLD_CPUS; test_cpu++) {
 		assert_int_equal(chunk_map_open(), OK);
-		kernel_magazine_drain();
 	}
 	test_cpu = 0;
 }

@@ -189,8 +189,6 @@ static void test_come_and_go(void **state)
 	assert_int_equal(pgm->handlers.used, 0);
 	assert_int_equal(pgm_handler_type_deregister(pgm, mmio_type), OK);
 	assert_int_equal(pgm_handler_type_deregister(pgm, keep_type), OK);
-	for (test_cpu = 1; test_cpu < test_cpu_count; test_cpu++)
-		kernel_magazine_drain();
 	test_cpu = 0;
 	end_machine(pgm);
 }
@@ -236,7 +234,6 @@ static void test_deregister_waits(void **state)
 	(void)load(pgm, MMIO_BASE, 1);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	test_cpu = 1;
-	kernel_magazine_drain();
 	test_cpu = 0;
 	end_machine(pgm);
 }

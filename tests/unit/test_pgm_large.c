@@ -371,7 +371,7 @@ static void test_reserve(void **state)
 	for (unsigned i = 0; i < HANDY_SIZE; i++)
 		assert_int_equal(pgm_fault(pgm, gpa(2 * MIB + i * PAGE_SIZE), ACCESS_WRITE), PGM_RESUME);
 	assert_int_equal(pgm_fault(pgm, gpa(2 * MIB + HANDY_SIZE * PAGE_SIZE), ACCESS_WRITE), PGM_NO_MEMORY);
-	assert_false(handy_top_up(pgm));
+	assert_false(handy_refill(pgm));
 	check_silent(pgm);
 	inject_disarm(MM_SITE_HANDY);
 	/* With a full reserve there's still quota for every page of RAM. */
@@ -534,7 +534,6 @@ static void test_attack14_end_in_slices(void **state)
 	} while (status == BUSY);
 	assert_int_equal(status, OK);
 	assert_in_range(steps, 2000 / SLAT_STEP_TABLES + 3, 200);
-	kernel_magazine_drain();
 	assert_int_equal(frame_check(print_finding, NULL), 0);
 	account_policy(OVERCOMMIT_RATIO, 10000);
 }

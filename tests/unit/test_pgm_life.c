@@ -161,7 +161,6 @@ static void test_no_memory(void **state)
 			inject_arm((enum mm_site)site, after, 0, 0);
 			status = try_create(&config, why, sizeof(why));
 			assert_true(status == OK || (status == NO_MEMORY && why[0]));
-			kernel_magazine_drain();
 			new = totals_now();
 			assert_int_equal(new.table_pages, old.table_pages);
 			assert_int_equal(new.private_pages, old.private_pages);

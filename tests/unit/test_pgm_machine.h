@@ -56,7 +56,6 @@ static void machine_end_test(struct pgm *pgm)
 	while ((status = pgm_destroy_step(pgm)) == BUSY)
 		;
 	assert_int_equal(status, OK);
-	kernel_magazine_drain();
 	assert_int_equal(frame_check(print_finding, NULL), 0);
 }
 

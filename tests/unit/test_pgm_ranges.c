@@ -29,7 +29,6 @@ static void *come_and_go(void *context)
 		assert_int_equal(range_add(pgm, gpa(DEVICE), PAGE_SIZE, PAGE_MMIO, ""), OK);
 		range_remove(pgm, gpa(DEVICE));
 	}
-	kernel_magazine_drain();
 	return NULL;
 }
 
@@ -100,7 +99,6 @@ static void *remove_more(void *context)
 		while (*status == BUSY);
 		__atomic_store_n(&turn, 2 * i, __ATOMIC_RELEASE);
 	}
-	kernel_magazine_drain();
 	return NULL;
 }
 

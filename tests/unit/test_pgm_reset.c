@@ -160,15 +160,6 @@ static void live(struct pgm *pgm, unsigned n)
 		assert_true(guest_write(pgm, 0xe0000 + i * PAGE_SIZE, 0xd2));
 }
 
-static struct frame_totals totals_without_magazines(void)
-{
-	struct frame_totals t;
-
-	kernel_magazine_drain();
-	frame_totals(&t);
-	return t;
-}
-
 static void test_lives(void **state)
 {
 	(void)state;
@@ -178,7 +169,7 @@ static void test_lives(void **state)
 		uint64_t tables = 0, base = 0;
 
 		for (unsigned warm = 0; warm < 2; warm++) { /* the first machine lets the heap grow */
-			before = totals_without_magazines();
+			before = totals_now();
 			pgm = machine_of(&pt_ept4, ROOM, large);
 			assert_int_equal(pgm_add_shadowed_rom(pgm, gpa(0xe0000), 0x20000, "rom"), OK);
 			for (unsigned n = 0; n < 24; n++) {
@@ -193,7 +184,7 @@ static void test_lives(void **state)
 			assert_int_equal(held(pgm), base);
 			machine_end_test(pgm);
 		}
-		after = totals_without_magazines();
+		after = totals_now();
 		assert_int_equal(after.free_pages, before.free_pages);
 		assert_int_equal(after.private_pages, before.private_pages);
 		assert_int_equal(after.table_pages, before.table_pages);

@@ -211,7 +211,6 @@ static void *run_poisoner(void *context)
 	}
 	for (unsigned i = 0; i < count; i++)
 		free_one(account, held[i].frame, held[i].kind);
-	kernel_magazine_drain();
 	return NULL;
 }
 
@@ -278,7 +277,6 @@ static void one_round(const struct pt_format *format, struct account *account)
 			come_and_go();
 		if (steps % 16 == 8)
 			let_them_run();
-		kernel_magazine_drain(); /* so that the poisoner gets the tables, too */
 		sched_yield();
 	}
 	__atomic_store_n(&over, 1, __ATOMIC_RELEASE);

@@ -82,7 +82,6 @@ QUIET void end_pgm(struct pgm *pgm)
 		steps++;
 	assert_int_equal(status, OK);
 	assert_true(steps > 0);
-	kernel_magazine_drain();
 	assert_int_equal(frame_check(print_finding, NULL), 0);
 }
 
