@@ -53,7 +53,7 @@ static void read_msrs(struct vmx_msrs *msrs)
 {
 	bool true_controls;
 
-	*msrs = (struct vmx_msrs){ .cpuid_vmx = cpuid(1, 0).ecx & CPUID_1_ECX_VMX };
+	*msrs = (struct vmx_msrs){ .cpuid_vmx = cpuid(1, 0).ecx & CPUID_1_ECX_VMX, .signature = cpuid(1, 0).eax };
 	if (!msrs->cpuid_vmx)
 		return;
 	msrs->feature_control = rdmsr(MSR_FEATURE_CONTROL);
