@@ -109,6 +109,7 @@ static void fill_caps(struct hv_caps *caps)
 		.slat_levels = read_cr4() & CR4_LA57 ? 5 : 4, /* nested tables have the host's own form: 15.25.3 */
 		.slat_2m = true,
 		.slat_1g = features.huge_pages,
+		.slat_large_execute = true,
 		.slat_accessed_dirty = true,
 		.tsc_scaling = cpuid(CPUID_SVM, 0).edx & CPUID_SVM_TSC_RATE,
 		.next_rip = features.next_rip,

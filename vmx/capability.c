@@ -5,6 +5,7 @@
  */
 #include "vmx/capability.h"
 
+#include "arch/x86_64/registers.h"
 #include "lib/format.h"
 #include "vmx/quirks.h"
 #include "vmx/vmcs.h"
@@ -221,6 +222,8 @@ static void describe(const struct vmx_msrs *msrs, const struct vmx_capability *i
 		.slat_levels = 4,
 		.slat_2m = in->ept_vpid & EPT_2M,
 		.slat_1g = in->ept_vpid & EPT_1G,
+		.slat_large_execute =
+			(msrs->arch_capabilities & ARCH_CAPABILITIES_PSCHANGE_MC_NO) || quirk_no_real_tlb(msrs->basic),
 		.slat_execute_only = in->ept_vpid & EPT_EXECUTE_ONLY,
 		.slat_accessed_dirty = in->ept_vpid & EPT_ACCESSED_DIRTY,
 		.pml = in->pml,

@@ -55,6 +55,7 @@
 struct vmx_msrs {
 	bool cpuid_vmx;     /* CPUID.1:ECX[5] */
 	uint32_t signature; /* CPUID.1:EAX */
+	uint64_t arch_capabilities;
 	uint64_t feature_control, basic, misc;
 	uint64_t pin, primary, secondary, exit, entry;
 	uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;

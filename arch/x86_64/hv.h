@@ -257,6 +257,7 @@ struct hv_caps {
 	enum slat_kind slat;
 	uint8_t slat_levels; /* 4 or 5 */
 	bool slat_2m, slat_1g, slat_execute_only, slat_accessed_dirty;
+	bool slat_large_execute; /* large leaves may hold code: no iTLB multihit, or the operator says so */
 	bool pml, tsc_scaling, next_rip, decode_assists, slice_timer, vpid, flush_by_asid;
 	bool rdtscp, invpcid; /* a guest may execute RDTSCP and RDPID, INVPCID, where the processor has them */
 	bool kick_by_nmi;     /* an interrupt may not get a guest out: use NMI (vmx/quirks.h) */

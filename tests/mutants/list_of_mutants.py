@@ -55,6 +55,10 @@ MUTANTS = [
            "uint64_t pages[ACCOUNT_KINDS] = { 0 };", "test_pgm_stale:test_attack3_free_before_flush"),
 
     # ---- pgm: second-level tables ----
+    Mutant("code-in-large-leaves", "pgm/slat/slat.c", "if (level)\n\t\trights &= slat->large_access;", "",
+           "test_pgm_large:test_no_code_in_large_leaves"),
+    Mutant("executed-block-collapses", "pgm/fault.c", "if (split_fetch(f))\n\t\t\tf->b->flags |= BLOCK_EXECUTED;\n\t\telse", "if (!split_fetch(f))",
+           "test_pgm_large:test_no_code_in_large_leaves"),
     Mutant("split-loses-write", "pgm/slat/slat.c", "table[i] = (old & ~f->large) + i * PAGE_SIZE;",
            "table[i] = (old & ~f->large & ~f->write) + i * PAGE_SIZE;", "test_slat:test_attack1_splits"),
     Mutant("split-off-by-one", "pgm/slat/slat.c", "table[i] = (old & ~f->large) + i * PAGE_SIZE;",

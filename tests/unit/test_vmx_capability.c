@@ -210,6 +210,21 @@ static void timers_with_errata_are_not_used(void **state)
 	}
 }
 
+/* iTLB multihit: large leaves hold code only where the processor says that it is immune. Bochs is. */
+static void code_in_large_leaves(void **state)
+{
+	struct vmx_msrs msrs = skylake_x;
+
+	assert_int_equal(parse(&msrs), OK);
+	assert_true(caps.slat_large_execute);
+	msrs.basic = 0x00da040000000004;
+	assert_int_equal(parse(&msrs), OK);
+	assert_false(caps.slat_large_execute);
+	msrs.arch_capabilities = BIT(6);
+	assert_int_equal(parse(&msrs), OK);
+	assert_true(caps.slat_large_execute);
+}
+
 static void cpus_are_compared(void **state)
 {
 	struct vmx_capability first;
@@ -243,6 +258,7 @@ int main(void)
 		cmocka_unit_test(cpus_are_compared),
 		cmocka_unit_test(hidden_instructions_are_undefined),
 		cmocka_unit_test(timers_with_errata_are_not_used),
+		cmocka_unit_test(code_in_large_leaves),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
