@@ -321,6 +321,10 @@ static void open_processors(const struct boot_info *info)
 
 	choose_backend();
 	host_on_stop = hv->disable_cpu;
+	if (config->host.executable_large_pages != LARGE_EXECUTE_AUTO)
+		hv_capabilities.slat_large_execute = config->host.executable_large_pages == LARGE_EXECUTE_ON;
+	if (!hv_capabilities.slat_large_execute)
+		log_line("%s: guests' large pages hold no code", hv->name);
 	if (hv->enable_cpu(&why) != OK)
 		refuse(why.text, "switch virtualisation on in the firmware setup");
 	log_line("%s: nested paging, %u CPUs named by the firmware", hv->name, info->cpu_count);

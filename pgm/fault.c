@@ -6,6 +6,10 @@
  * before the new frame appears (page_own, block_make_large).
  *
  * A fault that finds the entry right already (another vcpu was first) simply resumes.
+ *
+ * Where a processor can be brought to a machine check by a change of a page's size under execution (large_no_execute: on many of
+ * Intel's a fetch may find two translations in the instruction TLB, CVE-2018-12207), large leaves are for data alone: the
+ * first fetch from such a block splits it, and it stays so. No leaf then changes its size while code is fetched by it.
  */
 #include "arch/x86_64/host.h"
 #include "pgm/internal.h"
@@ -61,7 +65,7 @@ static enum pgm_verdict map_large(struct fault *f)
 	unsigned level;
 	uint64_t entry = *slat_find_in(s, f->b->slot, f->where, &level);
 
-	if (level && slat_present(s, entry) && slat_rights(s, entry) == rights) {
+	if (level && slat_present(s, entry) && slat_rights(s, entry) == (rights & s->large_access)) {
 		COUNT(f->pgm, large_valid);
 		return spurious(f);
 	}
@@ -192,18 +196,25 @@ static enum pgm_verdict fault_detailed(struct fault *f)
 	return PGM_RESUME;
 }
 
+/* A fetch that no large leaf may serve. */
+static bool split_fetch(const struct fault *f)
+{
+	return f->access & ~(unsigned)f->pgm->slat.large_access & ACCESS_EXECUTE;
+}
+
 static enum pgm_verdict fault_untouched(struct fault *f)
 {
 	struct pgm *pgm = f->pgm;
+	bool fetch = split_fetch(f);
 	enum pgm_verdict verdict;
 	enum status status;
 
 	if (block_plain(pgm, f->where)) {
-		if (!(f->access & ACCESS_WRITE) && pgm->config.slat_2m) {
+		if (!(f->access & ACCESS_WRITE) && pgm->config.slat_2m && !fetch) {
 			COUNT(pgm, zero_mapped);
 			return map_block(f, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE);
 		}
-		if (pgm->config.large_pages && block_make_large(pgm, f->b, f->where, &f->gather) == OK) {
+		if (pgm->config.large_pages && !fetch && block_make_large(pgm, f->b, f->where, &f->gather) == OK) {
 			f->cause = FAULT_PAGE_ZEROING;
 			verdict = map_large(f);
 			if (unlikely(verdict != PGM_RESUME))
@@ -214,7 +225,10 @@ static enum pgm_verdict fault_untouched(struct fault *f)
 		return device(f);
 	}
 	status = block_make_detailed(pgm, f->b, f->where, &f->gather);
-	return status == OK ? fault_detailed(f) : PGM_NO_MEMORY;
+	if (status != OK)
+		return PGM_NO_MEMORY;
+	f->b->flags |= fetch ? BLOCK_EXECUTED : 0;
+	return fault_detailed(f);
 }
 
 static enum pgm_verdict fault_locked(struct fault *f)
@@ -223,11 +237,14 @@ static enum pgm_verdict fault_locked(struct fault *f)
 
 	switch (block_kind(f->b)) {
 	case BLOCK_LARGE:
-		if (likely(!write || dirty_mode(f->pgm) == DIRTY_OFF))
+		if (likely((!write || dirty_mode(f->pgm) == DIRTY_OFF) && !split_fetch(f)))
 			return map_large(f);
 		if (block_make_detailed(f->pgm, f->b, f->where, &f->gather) != OK)
 			return PGM_NO_MEMORY;
-		f->cause = FAULT_MAKE_WRITABLE;
+		if (split_fetch(f))
+			f->b->flags |= BLOCK_EXECUTED;
+		else
+			f->cause = FAULT_MAKE_WRITABLE;
 		return fault_detailed(f);
 	case BLOCK_DETAILED:
 		if (write && dirty_mode(f->pgm) == DIRTY_WRITE_PROTECT && logged_write(f))

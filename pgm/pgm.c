@@ -120,6 +120,8 @@ static enum status build(struct pgm *pgm)
 	if (status == OK)
 		status = slat_create(&pgm->slat, pgm->config.slat, &pgm->account);
 	pgm->slat.leaving_context = pgm;
+	if (pgm->config.large_no_execute)
+		pgm->slat.large_access &= (uint8_t)~ACCESS_EXECUTE;
 	if (status == OK)
 		status = ram_ranges(pgm);
 	return status;

@@ -29,6 +29,7 @@ struct pgm_config {
 	uint32_t max_access_handlers; /* 32..65536; 0: 6144 */
 	const struct pt_format *slat;
 	bool slat_2m, slat_1g;
+	bool large_no_execute; /* large leaves are for data; what is executed is split (see fault.c) */
 	bool misconfig_exit;
 	bool accessed_dirty, pml; /* the tables' dirty bits are set by the processor; it can list the pages too */
 	uint8_t physical_bits;    /* what the guest is told: MAXPHYADDR */

@@ -7,6 +7,8 @@
  */
 #include "svm/svm.h"
 
+#include <string.h>
+
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/traps.h"
@@ -80,6 +82,7 @@ static void read_features(struct svm_features *features)
 	if (cpuid(CPUID_EXTENDED_MAX, 0).eax >= CPUID_ADDRESS_SIZES)
 		instructions = cpuid(CPUID_ADDRESS_SIZES, 0).ebx;
 	*features = (struct svm_features){
+		.huge_pages = cpuid(CPUID_EXTENDED_FEATURES, 0).edx & CPUID_EDX_1G_PAGES,
 		.next_rip = svm.edx & CPUID_SVM_NEXT_RIP,
 		.decode_assists = svm.edx & CPUID_SVM_DECODE,
 		.flush_asid = svm.edx & CPUID_SVM_FLUSH_ASID,
@@ -88,6 +91,7 @@ static void read_features(struct svm_features *features)
 		.invlpgb = instructions & CPUID_EBX_INVLPGB,
 		.mcommit = instructions & CPUID_EBX_MCOMMIT,
 		.rdpru = instructions & CPUID_EBX_RDPRU,
+		.spec_ctrl = svm.edx & CPUID_SVM_SPEC_CTRL,
 		.asid_count = svm.ebx,
 		.clean_mask = svm.edx & CPUID_SVM_CLEAN ? CLEAN_ALL : 0,
 	};
@@ -104,7 +108,8 @@ static void fill_caps(struct hv_caps *caps)
 		.slat = SLAT_NPT,
 		.slat_levels = read_cr4() & CR4_LA57 ? 5 : 4, /* nested tables have the host's own form: 15.25.3 */
 		.slat_2m = true,
-		.slat_1g = cpuid(CPUID_EXTENDED_FEATURES, 0).edx & CPUID_EDX_1G_PAGES,
+		.slat_1g = features.huge_pages,
+		.slat_large_execute = true,
 		.slat_accessed_dirty = true,
 		.tsc_scaling = cpuid(CPUID_SVM, 0).edx & CPUID_SVM_TSC_RATE,
 		.next_rip = features.next_rip,
@@ -144,16 +149,19 @@ enum status svm_enable_cpu(struct hv_refusal *why)
 		status = check_sufficient(why);
 	if (status != OK)
 		return status;
+	read_features(&features);
+	if (index == 0) {
+		svm_features = features;
+		svm_read_xcr0 = svm_quirks.xsetbv_silent && (read_cr4() & CR4_OSXSAVE);
+	} else if (memcmp(&svm_features, &features, offsetof(struct svm_features, asid_count)) != 0) {
+		(void)refuse(why, "this CPU offers other SVM features than the first one; a firmware update may help");
+		return CONFLICT;
+	}
 	if (!cpu->host_vmcb)
 		cpu->host_vmcb = heap_alloc(sizeof(struct vmcb));
 	if (!cpu->host_vmcb) {
 		(void)refuse(why, "no memory for this CPU's host state area");
 		return NO_MEMORY;
-	}
-	read_features(&features);
-	if (index == 0) {
-		svm_features = features;
-		svm_read_xcr0 = svm_quirks.xsetbv_silent && (read_cr4() & CR4_OSXSAVE);
 	}
 	if (read_vm_cr() & VM_CR_SVMDIS)
 		wrmsr(MSR_VM_CR, read_vm_cr() & ~VM_CR_SVMDIS);

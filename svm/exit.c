@@ -29,6 +29,7 @@ static const struct meaning meanings[SVM_EXIT_LOW_END] = {
 	[SVM_EXIT_SMI] = { EXIT_HOST_INTERRUPT, PLAIN },
 	[SVM_EXIT_INIT] = { EXIT_HOST_INTERRUPT, PLAIN }, /* the physical one: it stays pending for the host */
 	[SVM_EXIT_VINTR] = { EXIT_INTERRUPT_WINDOW, PLAIN },
+	[SVM_EXIT_CR0_SELECTIVE] = { EXIT_CR_ACCESS, CR_ACCESS },
 	[SVM_EXIT_RDTSC] = { EXIT_RDTSC, INSTRUCTION },
 	[SVM_EXIT_RDPMC] = { EXIT_EXCEPTION, FAULT }, /* a guest has no counters: every number is wrong */
 	[SVM_EXIT_CPUID] = { EXIT_CPUID, INSTRUCTION },
@@ -64,7 +65,7 @@ static void decode_cr(const struct vmcb_control *control, const struct svm_featu
 {
 	uint64_t info = control->exit_info1;
 
-	exit->cr.number = control->exit_code & 15u;
+	exit->cr.number = control->exit_code == SVM_EXIT_CR0_SELECTIVE ? 0 : control->exit_code & 15u;
 	exit->cr.write = control->exit_code >= SVM_EXIT_CR_WRITE;
 	exit->cr.clts = exit->cr.lmsw = false;
 	exit->cr.lmsw_source = 0;

@@ -17,16 +17,16 @@ static const uint32_t ranges[] = { 0x00000000u, 0xc0000000u, 0xc0010000u };
 _Static_assert(ARRAY_SIZE(ranges) * RANGE_BYTES <= MSR_MAP_SIZE, "the map holds the ranges");
 
 static const uint32_t switched[] = {
-	MSR_STAR,    MSR_LSTAR,          MSR_CSTAR,       MSR_SFMASK,       MSR_FS_BASE,
-	MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP,
+	MSR_STAR,           MSR_LSTAR,       MSR_CSTAR,        MSR_SFMASK,       MSR_FS_BASE,   MSR_GS_BASE,
+	MSR_KERNEL_GS_BASE, MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_SPEC_CTRL,
 };
 
-bool svm_msr_switched(uint32_t msr)
+bool svm_msr_passable(uint32_t msr, bool read)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(switched); i++)
 		if (switched[i] == msr)
 			return true;
-	return false;
+	return !read && (msr == MSR_PRED_CMD || msr == MSR_FLUSH_CMD);
 }
 
 bool svm_msr_map_set(uint8_t *map, uint32_t msr, bool exit_on_read, bool exit_on_write)

@@ -151,6 +151,7 @@ bool svm_prepare_special(struct svm_vcpu *svm)
 	arm_window(svm, vcpu->want_interrupt_window && !dropped);
 	if (svm->armed & ARMED_BREAKPOINTS)
 		svm_write_dr7(svm->native_dr7);
+	svm_give_spec_ctrl(svm);
 	return true;
 }
 
@@ -212,6 +213,7 @@ static void finish_shadow(struct svm_vcpu *svm)
 
 void svm_finish_special(struct svm_vcpu *svm)
 {
+	svm_take_spec_ctrl(svm);
 	if (svm->armed & ARMED_BREAKPOINTS)
 		svm_write_dr7(DR7_RESET);
 	svm->vmcb->control.tlb_control = TLB_KEEP;
@@ -226,6 +228,7 @@ void svm_finish_refused(struct svm_vcpu *svm)
 	struct hv_vcpu *vcpu = &svm->hv;
 	struct vmcb_control *control = &svm->vmcb->control;
 
+	svm_take_spec_ctrl(svm);
 	if (svm->armed & ARMED_BREAKPOINTS)
 		svm_write_dr7(DR7_RESET);
 	(void)no_entry(vcpu, EXIT_INVALID_STATE, NULL);

@@ -15,6 +15,11 @@
 _Static_assert((SEG_ATTR_L | SEG_ATTR_DB | SEG_ATTR_G | ATTRIBUTES_HIGH) == ATTRIBUTES_HIGH, "attribute places");
 _Static_assert((SEG_ATTR_PRESENT | SEG_ATTR_S | ATTRIBUTES_LOW) == ATTRIBUTES_LOW, "attribute places");
 
+/*
+ * The guest's view of these is hv_vcpu's alone: every write that changes them exits. In the VMCB they would have the processor
+ * run uncached (section 15.25), for which nothing that is mapped for a guest leaves a reason.
+ */
+#define CR0_CACHE (CR0_CD | CR0_NW)
 #define TSS_BUSY 0x02u
 #define PAT_AFTER_RESET UINT64_C(0x0007040600070406)
 
@@ -107,6 +112,7 @@ static void fetch_system(struct hv_vcpu *vcpu, const struct vmcb_save *save)
 	vcpu->cstar = save->cstar;
 	vcpu->sfmask = save->sfmask;
 	vcpu->kernel_gs_base = save->kernel_gs_base;
+	vcpu->spec_ctrl = save->spec_ctrl;
 }
 
 static void store_system(const struct hv_vcpu *vcpu, struct vmcb_save *save)
@@ -120,6 +126,7 @@ static void store_system(const struct hv_vcpu *vcpu, struct vmcb_save *save)
 	save->cstar = vcpu->cstar;
 	save->sfmask = vcpu->sfmask;
 	save->kernel_gs_base = vcpu->kernel_gs_base;
+	save->spec_ctrl = vcpu->spec_ctrl;
 }
 
 void svm_fetch_groups(struct hv_vcpu *vcpu, const struct vmcb *vmcb, uint32_t groups)
@@ -131,7 +138,7 @@ void svm_fetch_groups(struct hv_vcpu *vcpu, const struct vmcb *vmcb, uint32_t gr
 	if (groups & REGS_RSP)
 		vcpu->gpr[GPR_RSP] = save->rsp;
 	if (groups & REGS_CONTROL) {
-		vcpu->cr0 = save->cr0;
+		vcpu->cr0 = (save->cr0 & ~CR0_CACHE) | (vcpu->cr0 & CR0_CACHE);
 		vcpu->cr3 = save->cr3;
 		vcpu->cr4 = save->cr4;
 		vcpu->efer = save->efer & ~EFER_SVME;
@@ -164,7 +171,7 @@ void svm_store_groups(const struct hv_vcpu *vcpu, struct vmcb *vmcb, uint32_t gr
 	if (groups & REGS_RSP)
 		save->rsp = vcpu->gpr[GPR_RSP];
 	if (groups & REGS_CONTROL) {
-		save->cr0 = vcpu->cr0;
+		save->cr0 = vcpu->cr0 & ~CR0_CACHE;
 		save->cr3 = vcpu->cr3;
 		save->cr4 = vcpu->cr4;
 		save->efer = vcpu->efer | EFER_SVME;
@@ -242,7 +249,7 @@ void svm_power_on_state(struct hv_vcpu *vcpu)
 	power_on_segments(vcpu);
 	vcpu->sysenter_cs = vcpu->sysenter_esp = vcpu->sysenter_eip = 0;
 	vcpu->pat = PAT_AFTER_RESET;
-	vcpu->star = vcpu->lstar = vcpu->cstar = vcpu->sfmask = vcpu->kernel_gs_base = 0;
+	vcpu->star = vcpu->lstar = vcpu->cstar = vcpu->sfmask = vcpu->kernel_gs_base = vcpu->spec_ctrl = 0;
 	vcpu->interrupt_shadow = vcpu->nmi_blocked = false;
 	vcpu->inject = (struct hv_event){ .kind = EVENT_NONE };
 	vcpu->want_interrupt_window = vcpu->want_nmi_window = false;

@@ -15,12 +15,13 @@
 #include "svm/asid.h"
 #include "svm/vmcb.h"
 
-/* What matters to this room of CPUID 8000_000A; the same on every CPU. */
+/* What matters to this room of CPUID; the same on every CPU, which may run any vcpu. */
 struct svm_features {
 	bool next_rip, decode_assists, flush_asid, pause_filter, pause_threshold;
-	bool invlpgb, mcommit, rdpru;
-	uint32_t asid_count;
+	bool huge_pages, invlpgb, mcommit, rdpru;
+	bool spec_ctrl;      /* exchanged by the processor itself, and the guest's works on top of the host's */
 	uint32_t clean_mask; /* what control.clean is set to after a run: CLEAN_ALL or 0 */
+	uint32_t asid_count; /* last: the one in which CPUs may differ */
 };
 
 extern struct svm_features svm_features;
@@ -36,6 +37,7 @@ extern bool svm_read_xcr0;
 #define ARMED_STEP 0x20u        /* RFLAGS.TF is ours, and all exceptions exit: that IRET is single-stepped */
 #define ARMED_SHADOW 0x40u      /* the entry drops the interrupt shadow that there is (quirk) */
 #define ARMED_BREAKPOINTS 0x80u /* DR7 of the processor is native_dr7 for the entry (quirk); stays from run to run */
+#define ARMED_SPEC_CTRL 0x100u  /* for good: the guest uses SPEC_CTRL, and no processor exchanges it */
 
 /* #DB and #AC: delivered by the processor itself, a guest can make them loop forever within one instruction. */
 #define SVM_EXCEPTIONS (BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC))
@@ -120,8 +122,11 @@ void svm_decode_exit(const struct vmcb *vmcb, const struct svm_features *feature
 
 /* ---- msr_map.c, pure ---- */
 #define MSR_MAP_SIZE 8192u
-/* Is this one of the MSRs that VMLOAD and VMSAVE exchange, so that a guest may have it without an exit? */
-bool svm_msr_switched(uint32_t msr);
+/*
+ * May a guest have it without an exit? Those that VMLOAD and VMSAVE exchange, SPEC_CTRL, and writes of commands, which leave
+ * nothing behind.
+ */
+bool svm_msr_passable(uint32_t msr, bool read);
 /* False: the map doesn't cover this MSR, it always exits. */
 bool svm_msr_map_set(uint8_t *map, uint32_t msr, bool exit_on_read, bool exit_on_write);
 
@@ -145,6 +150,10 @@ void svm_finish_special(struct svm_vcpu *svm);
 void svm_finish_refused(struct svm_vcpu *svm);
 /* DR0-3 or DR7 in hv_vcpu are new: what of it the processor must be given by hand (quirk). */
 void svm_arm_breakpoints(struct svm_vcpu *svm);
+
+/* ---- spec_ctrl.c: the guest's SPEC_CTRL into the processor, right before an entry; and the host's again, first after it ---- */
+void svm_give_spec_ctrl(const struct svm_vcpu *svm);
+void svm_take_spec_ctrl(struct svm_vcpu *svm);
 
 /* ---- enter.asm ---- */
 /* One entry and exit: general registers from and to vcpu->gpr, RAX and RSP excepted (VMCB). Interrupts stay off. */

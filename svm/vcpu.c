@@ -19,9 +19,9 @@
 #define PAUSE_THRESHOLD 128u
 
 #define ALWAYS1                                                                                                        \
-	(INTERCEPT1_INTR | INTERCEPT1_NMI | INTERCEPT1_SMI | INTERCEPT1_INIT | INTERCEPT1_RDPMC | INTERCEPT1_CPUID |   \
-	 INTERCEPT1_RSM | INTERCEPT1_INVD | INTERCEPT1_HLT | INTERCEPT1_INVLPGA | INTERCEPT1_IOIO | INTERCEPT1_MSR |   \
-	 INTERCEPT1_SHUTDOWN)
+	(INTERCEPT1_CR0_SELECTIVE | INTERCEPT1_INTR | INTERCEPT1_NMI | INTERCEPT1_SMI | INTERCEPT1_INIT |              \
+	 INTERCEPT1_RDPMC | INTERCEPT1_CPUID | INTERCEPT1_RSM | INTERCEPT1_INVD | INTERCEPT1_HLT |                     \
+	 INTERCEPT1_INVLPGA | INTERCEPT1_IOIO | INTERCEPT1_MSR | INTERCEPT1_SHUTDOWN)
 #define ALWAYS2                                                                                                        \
 	(INTERCEPT2_VMRUN | INTERCEPT2_VMMCALL | INTERCEPT2_VMLOAD | INTERCEPT2_VMSAVE | INTERCEPT2_STGI |             \
 	 INTERCEPT2_CLGI | INTERCEPT2_SKINIT | INTERCEPT2_WBINVD | INTERCEPT2_MONITOR | INTERCEPT2_MWAIT |             \
@@ -113,7 +113,7 @@ void svm_reset(struct hv_vcpu *vcpu)
 	control->interrupt_state = 0;
 	control->event_inject = 0;
 	control->clean = 0;
-	svm->armed &= ARMED_FLUSH;
+	svm->armed &= ARMED_FLUSH | ARMED_SPEC_CTRL;
 	svm->nmi_blocked = svm->rip_advanced = false;
 	svm->shadow_returns = 0;
 	vcpu->tsc_changed = true;
@@ -135,8 +135,10 @@ void svm_pass_msr(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write)
 	struct svm_vcpu *svm = svm_of(vcpu);
 
 	/* Any other would reach the host's own; it keeps its exit. */
-	if (!svm_msr_switched(msr))
+	if (!svm_msr_passable(msr, read))
 		return;
+	if (msr == MSR_SPEC_CTRL && !svm_features.spec_ctrl)
+		svm->armed = write ? svm->armed | ARMED_SPEC_CTRL : svm->armed & ~ARMED_SPEC_CTRL;
 	if (svm_msr_map_set(svm->msr_map, msr, !read, !write))
 		svm_dirty(svm->vmcb, CLEAN_PERMISSIONS);
 }

@@ -68,7 +68,9 @@ struct vmcb_save {
 	uint8_t reserved_248[0x20];
 	uint64_t pat;
 	uint64_t debugctl; /* the processor looks at it only with LBR virtualisation */
-	uint8_t reserved_278[0x988];
+	uint8_t reserved_278[0x68];
+	uint64_t spec_ctrl; /* the processor looks at it only with VIRT_SPEC_CTRL of CPUID */
+	uint8_t reserved_2e8[0x918];
 };
 
 struct vmcb {
@@ -142,6 +144,7 @@ VMCB_SAVE_AT(sysenter_eip, 0x238);
 VMCB_SAVE_AT(cr2, 0x240);
 VMCB_SAVE_AT(pat, 0x268);
 VMCB_SAVE_AT(debugctl, 0x270);
+VMCB_SAVE_AT(spec_ctrl, 0x2e0);
 _Static_assert(offsetof(struct vmcb, save) == 0x400 && sizeof(struct vmcb) == 0x1000, "VMCB is one page");
 
 /* interrupt_control, 15.21.1 */

@@ -46,7 +46,7 @@ enum vcpu_activity { VCPU_RUNNABLE, VCPU_HALTED, VCPU_WAIT_SIPI, VCPU_PARKED };
 
 struct vcpu_msrs {
 	uint64_t tsc_aux, misc_enable, mtrr_def, mtrr_fixed[11], mtrr_base[8], mtrr_mask[8];
-	uint64_t tsc_adjust, spec_ctrl, xss, feature_control;
+	uint64_t tsc_adjust, mcg_status;
 };
 
 struct vcpu {

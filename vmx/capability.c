@@ -5,6 +5,7 @@
  */
 #include "vmx/capability.h"
 
+#include "arch/x86_64/registers.h"
 #include "lib/format.h"
 #include "vmx/quirks.h"
 #include "vmx/vmcs.h"
@@ -48,7 +49,7 @@ static const struct control secondary_list[] = {
 	{ SECONDARY_INVPCID, false, "INVPCID" },
 	{ SECONDARY_WBINVD, false, "WBINVD exiting" },
 	{ SECONDARY_PML, false, "page-modification logging" },
-	{ SECONDARY_XSAVES, false, "XSAVES" },
+	{ SECONDARY_ENCLS, false, "ENCLS exiting" }, /* without it a guest's ENCLS would reach the processor */
 	{ 0 },
 };
 
@@ -82,6 +83,22 @@ static const struct control ept_list[] = {
 	{ EPT_INVEPT, true, "INVEPT" },
 	{ 0 },
 };
+
+/* What of the EPT and VPID capabilities is ever asked for: CPUs may differ in the rest. */
+#define EPT_USED                                                                                                       \
+	(EPT_EXECUTE_ONLY | EPT_4_LEVELS | EPT_WB | EPT_2M | EPT_1G | EPT_INVEPT | EPT_ACCESSED_DIRTY |                \
+	 EPT_INVEPT_SINGLE | EPT_INVEPT_ALL | EPT_INVVPID | EPT_INVVPID_SINGLE | EPT_INVVPID_ALL)
+/* CR4 up to PKE, with what VMX itself needs: neither the host nor a guest has more. */
+#define CR4_USED BITS(22, 0)
+
+/*
+ * CPUID.1:EAX without its reserved bits, of processors whose preemption timer counts wrongly: Nehalem (errata AAJ124, AAK139,
+ * AAM126, AAN92, AAO95, AAP86), Nehalem-EX (BA86), Westmere (AAT59, AAU65, AAX65), and Ivy Bridge E3-1200 v2 of stepping 8.
+ */
+static const uint32_t timer_errata[] = {
+	0x106a0, 0x106a1, 0x106a4, 0x106a5, 0x106e5, 0x206e6, 0x20652, 0x20655, 0x306a8,
+};
+#define SIGNATURE (BITS(27, 16) | BITS(13, 0))
 
 static const char locked_off[] =
 	"Intel VT-x is switched off and locked by the firmware. In its setup enable \"Intel Virtualization "
@@ -150,7 +167,15 @@ static enum status choose_all(const struct vmx_msrs *msrs, struct vmx_capability
 	return status;
 }
 
-/* What must be there or not at all: half of a feature is none. */
+static bool timer_counts_rightly(const struct vmx_msrs *msrs)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(timer_errata); i++)
+		if ((msrs->signature & SIGNATURE) == timer_errata[i])
+			return false;
+	return true;
+}
+
+/* What must be there or not at all: half of a feature is none. What CPUID hides from guests must be off, so that it is #UD. */
 static void settle(const struct vmx_msrs *msrs, struct vmx_capability *out)
 {
 	const uint32_t exit_pat = EXITC_SAVE_PAT | EXITC_LOAD_PAT;
@@ -163,11 +188,12 @@ static void settle(const struct vmx_msrs *msrs, struct vmx_capability *out)
 	out->vpid = (out->secondary & SECONDARY_VPID) && (msrs->ept_vpid & EPT_INVVPID) &&
 		    (msrs->ept_vpid & (EPT_INVVPID_SINGLE | EPT_INVVPID_ALL));
 	if (!out->vpid)
-		out->secondary &= ~(uint32_t)SECONDARY_VPID;
+		out->secondary &= ~(uint32_t)(SECONDARY_VPID | SECONDARY_INVPCID);
 	if (!(msrs->ept_vpid & EPT_ACCESSED_DIRTY))
 		out->secondary &= ~(uint32_t)SECONDARY_PML;
 	out->pml = out->secondary & SECONDARY_PML;
-	out->xsaves = out->secondary & SECONDARY_XSAVES;
+	if (!timer_counts_rightly(msrs))
+		out->pin &= ~(uint32_t)PIN_PREEMPTION_TIMER;
 	out->timer = out->pin & PIN_PREEMPTION_TIMER;
 	if (!out->timer)
 		out->exit &= ~(uint32_t)EXITC_SAVE_TIMER;
@@ -180,8 +206,8 @@ static void settle(const struct vmx_msrs *msrs, struct vmx_capability *out)
 	out->cr0_fixed0 = msrs->cr0_fixed0;
 	out->cr0_fixed1 = msrs->cr0_fixed1;
 	out->cr4_fixed0 = msrs->cr4_fixed0;
-	out->cr4_fixed1 = msrs->cr4_fixed1;
-	out->ept_vpid = msrs->ept_vpid;
+	out->cr4_fixed1 = msrs->cr4_fixed1 & CR4_USED;
+	out->ept_vpid = msrs->ept_vpid & EPT_USED;
 	out->kick_by_nmi = quirk_kick_by_nmi(msrs->basic);
 	if (out->kick_by_nmi)
 		out->longest_slice = QUIRK_LONGEST_SLICE;
@@ -196,6 +222,8 @@ static void describe(const struct vmx_msrs *msrs, const struct vmx_capability *i
 		.slat_levels = 4,
 		.slat_2m = in->ept_vpid & EPT_2M,
 		.slat_1g = in->ept_vpid & EPT_1G,
+		.slat_large_execute =
+			(msrs->arch_capabilities & ARCH_CAPABILITIES_PSCHANGE_MC_NO) || quirk_no_real_tlb(msrs->basic),
 		.slat_execute_only = in->ept_vpid & EPT_EXECUTE_ONLY,
 		.slat_accessed_dirty = in->ept_vpid & EPT_ACCESSED_DIRTY,
 		.pml = in->pml,
@@ -203,7 +231,7 @@ static void describe(const struct vmx_msrs *msrs, const struct vmx_capability *i
 		.next_rip = true,
 		.decode_assists = true,
 		.rdtscp = in->secondary & SECONDARY_RDTSCP,
-		.invpcid = in->vpid && (in->secondary & SECONDARY_INVPCID),
+		.invpcid = in->secondary & SECONDARY_INVPCID,
 		.slice_timer = in->timer,
 		.vpid = in->vpid,
 		.flush_by_asid = true,

@@ -53,7 +53,9 @@
 
 /* The MSRs as they were read; those that this processor doesn't have are 0. True controls stand in for plain ones. */
 struct vmx_msrs {
-	bool cpuid_vmx; /* CPUID.1:ECX[5] */
+	bool cpuid_vmx;     /* CPUID.1:ECX[5] */
+	uint32_t signature; /* CPUID.1:EAX */
+	uint64_t arch_capabilities;
 	uint64_t feature_control, basic, misc;
 	uint64_t pin, primary, secondary, exit, entry;
 	uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
@@ -68,7 +70,7 @@ struct vmx_capability {
 	uint64_t longest_slice;                        /* TSC ticks that it can count, or should */
 	uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
 	uint64_t ept_vpid;
-	bool timer, timer_saved, vpid, pat, xsaves, pml, kick_by_nmi;
+	bool timer, timer_saved, vpid, pat, pml, kick_by_nmi;
 };
 
 /*

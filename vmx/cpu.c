@@ -4,6 +4,7 @@
  * settles the capability; every other must come to the same one, since a vcpu may run on any.
  */
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/features.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/spinlock.h"
@@ -62,7 +63,9 @@ static void read_msrs(struct vmx_msrs *msrs)
 {
 	bool true_controls;
 
-	*msrs = (struct vmx_msrs){ .cpuid_vmx = cpuid(1, 0).ecx & CPUID_1_ECX_VMX };
+	*msrs = (struct vmx_msrs){ .cpuid_vmx = cpuid(1, 0).ecx & CPUID_1_ECX_VMX,
+				   .signature = cpuid(1, 0).eax,
+				   .arch_capabilities = features.capabilities_value };
 	if (!msrs->cpuid_vmx)
 		return;
 	msrs->feature_control = rdmsr(MSR_FEATURE_CONTROL);

@@ -38,9 +38,6 @@ void vmx_write_controls(const struct vmx_vcpu *v)
 		{ VMCS_PAGE_FAULT_MASK, 0 },
 		{ VMCS_PAGE_FAULT_MATCH, 0 },
 		{ VMCS_CR3_TARGET_COUNT, 0 },
-		{ VMCS_EXIT_MSR_STORE_COUNT, 0 },
-		{ VMCS_EXIT_MSR_LOAD_COUNT, 0 },
-		{ VMCS_ENTRY_MSR_LOAD_COUNT, 0 },
 		{ VMCS_ENTRY_EVENT, 0 },
 		{ VMCS_MSR_BITMAP, v->msr_bitmap.v },
 		{ VMCS_CR0_MASK, vmx_cr0_mask() },
@@ -57,8 +54,8 @@ void vmx_write_controls(const struct vmx_vcpu *v)
 		vmcs_write(VMCS_PML_ADDRESS, v->pml.buffer.v);
 		vmcs_write(VMCS_GUEST_PML_INDEX, PML_ENTRIES - 1);
 	}
-	if (vmx_capability.xsaves)
-		vmcs_write(VMCS_XSS_EXITING_BITMAP, 0);
+	if (vmx_capability.secondary & SECONDARY_ENCLS)
+		vmcs_write(VMCS_ENCLS_EXITING_BITMAP, ~UINT64_C(0));
 }
 
 void vmx_write_host_state(void)
@@ -130,7 +127,7 @@ void vmx_reset(struct hv_vcpu *vcpu)
 		vcpu->pdpte[i] = 0;
 	vcpu->sysenter_cs = vcpu->sysenter_esp = vcpu->sysenter_eip = 0;
 	vcpu->pat = RESET_PAT;
-	vcpu->star = vcpu->lstar = vcpu->cstar = vcpu->sfmask = vcpu->kernel_gs_base = 0;
+	vcpu->star = vcpu->lstar = vcpu->cstar = vcpu->sfmask = vcpu->kernel_gs_base = vcpu->spec_ctrl = 0;
 	vcpu->interrupt_shadow = vcpu->nmi_blocked = false;
 	vmx_of(vcpu)->blocking = 0;
 	vcpu->inject = vcpu->exit.interrupted = (struct hv_event){ .kind = EVENT_NONE };

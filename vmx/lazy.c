@@ -7,6 +7,8 @@
  * And the MSR bitmap (Intel SDM vol. 3 section 25.6.9), which lets the guest touch only what an entry, or this file,
  * switches.
  */
+#include <string.h>
+
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/features.h"
 #include "mm/map.h"
@@ -88,18 +90,16 @@ void vmx_lazy_acquire(struct vmx_vcpu *v)
 	vmx_lazy_write_debug(v);
 }
 
-/* MSRs whose guest value is in the processor while the guest runs. */
+/* MSRs whose guest value is in the processor while the guest runs, or that only command. */
 static const struct {
 	uint32_t msr;
 	bool read, write;
-	bool at_once; /* open from the start, not only when asked for */
-} switched_msrs[] = {
-	{ MSR_STAR, true, true, true },           { MSR_LSTAR, true, true, true },
-	{ MSR_CSTAR, true, true, true },          { MSR_SFMASK, true, true, true },
-	{ MSR_KERNEL_GS_BASE, true, true, true }, { MSR_FS_BASE, true, true, true },
-	{ MSR_GS_BASE, true, true, true },        { MSR_SYSENTER_CS, true, true, true },
-	{ MSR_SYSENTER_ESP, true, true, true },   { MSR_SYSENTER_EIP, true, true, true },
-	{ MSR_EFER, true, false, false },         { MSR_PAT, true, true, false },
+} passable[] = {
+	{ MSR_STAR, true, true },         { MSR_LSTAR, true, true },          { MSR_CSTAR, true, true },
+	{ MSR_SFMASK, true, true },       { MSR_KERNEL_GS_BASE, true, true }, { MSR_FS_BASE, true, true },
+	{ MSR_GS_BASE, true, true },      { MSR_SYSENTER_CS, true, true },    { MSR_SYSENTER_ESP, true, true },
+	{ MSR_SYSENTER_EIP, true, true }, { MSR_EFER, true, false },          { MSR_PAT, true, true },
+	{ MSR_SPEC_CTRL, true, true },    { MSR_PRED_CMD, false, true },      { MSR_FLUSH_CMD, false, true },
 };
 
 #define MSR_HIGH_FIRST 0xc0000000u
@@ -123,24 +123,17 @@ void vmx_pass_msr(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write)
 
 	if (msr == MSR_PAT && !vmx_capability.pat)
 		return;
-	for (unsigned i = 0; i < ARRAY_SIZE(switched_msrs); i++) {
-		if (switched_msrs[i].msr != msr)
+	for (unsigned i = 0; i < ARRAY_SIZE(passable); i++) {
+		if (passable[i].msr != msr)
 			continue;
-		set_exit(bitmap, msr, 0, !(read && switched_msrs[i].read));
-		set_exit(bitmap, msr, MSR_BITMAP_WRITE, !(write && switched_msrs[i].write));
+		set_exit(bitmap, msr, 0, !(read && passable[i].read));
+		set_exit(bitmap, msr, MSR_BITMAP_WRITE, !(write && passable[i].write));
 	}
+	if (msr == MSR_SPEC_CTRL)
+		vmx_of(vcpu)->spec_ctrl.on = write;
 }
 
 void vmx_msr_bitmap_init(const struct vmx_vcpu *v)
 {
-	uint64_t *bitmap = direct_pointer(v->msr_bitmap);
-
-	for (unsigned i = 0; i < PAGE_SIZE / sizeof(*bitmap); i++)
-		bitmap[i] = ~UINT64_C(0);
-	for (unsigned i = 0; i < ARRAY_SIZE(switched_msrs); i++) {
-		if (!switched_msrs[i].at_once)
-			continue;
-		set_exit((uint8_t *)bitmap, switched_msrs[i].msr, 0, false);
-		set_exit((uint8_t *)bitmap, switched_msrs[i].msr, MSR_BITMAP_WRITE, false);
-	}
+	memset(direct_pointer(v->msr_bitmap), 0xff, PAGE_SIZE);
 }

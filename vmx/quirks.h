@@ -32,6 +32,12 @@ static inline bool quirk_kick_by_nmi(uint64_t vmx_basic)
 	return vmx_basic == QUIRK_BOCHS_VMX_BASIC;
 }
 
+/* No erratum of a real processor's TLB is to be feared there. */
+static inline bool quirk_no_real_tlb(uint64_t vmx_basic)
+{
+	return vmx_basic == QUIRK_BOCHS_VMX_BASIC;
+}
+
 static inline uint8_t quirk_walk_reads(bool guest_table, uint8_t access)
 {
 	return guest_table && (access & ACCESS_WRITE) ? access | ACCESS_READ : access;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Register groups: fetched from the VMCS when someone needs them, written back when someone changed them. */
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/features.h"
+#include "mm/map.h"
 #include "vmx/convert.h"
 #include "vmx/instructions.h"
 #include "vmx/vmx.h"
@@ -124,8 +126,29 @@ static void load_system(struct vmx_vcpu *v)
 	v->hv.sysenter_cs = vmcs_read(VMCS_GUEST_SYSENTER_CS);
 	v->hv.sysenter_esp = vmcs_read(VMCS_GUEST_SYSENTER_ESP);
 	v->hv.sysenter_eip = vmcs_read(VMCS_GUEST_SYSENTER_EIP);
+	v->hv.spec_ctrl = v->spec_ctrl.guest.value;
 	if (vmx_capability.pat)
 		v->hv.pat = vmcs_read(VMCS_GUEST_PAT);
+}
+
+/*
+ * SPEC_CTRL of a guest that uses it goes by the processor's own lists: stored and exchanged for the host's before the host's
+ * first instruction, and without one of ours for guests that don't (Intel SDM vol. 3 sections 25.7.2, 25.8.2).
+ */
+static void write_spec_ctrl(struct vmx_vcpu *v)
+{
+	uint64_t count = v->spec_ctrl.on, list = direct_address(&v->spec_ctrl).v;
+
+	v->spec_ctrl.guest = (struct vmx_msr_entry){ .msr = MSR_SPEC_CTRL, .value = v->hv.spec_ctrl };
+	v->spec_ctrl.host = (struct vmx_msr_entry){ .msr = MSR_SPEC_CTRL, .value = features.host_spec_ctrl };
+	vmcs_write(VMCS_ENTRY_MSR_LOAD_COUNT, count);
+	vmcs_write(VMCS_EXIT_MSR_STORE_COUNT, count);
+	vmcs_write(VMCS_EXIT_MSR_LOAD_COUNT, count);
+	if (!count)
+		return;
+	vmcs_write(VMCS_ENTRY_MSR_LOAD_ADDRESS, list + offsetof(struct vmx_spec_ctrl, guest));
+	vmcs_write(VMCS_EXIT_MSR_STORE_ADDRESS, list + offsetof(struct vmx_spec_ctrl, guest));
+	vmcs_write(VMCS_EXIT_MSR_LOAD_ADDRESS, list + offsetof(struct vmx_spec_ctrl, host));
 }
 
 static void write_system(struct vmx_vcpu *v)
@@ -134,6 +157,7 @@ static void write_system(struct vmx_vcpu *v)
 	vmcs_write(VMCS_GUEST_SYSENTER_CS, v->hv.sysenter_cs);
 	vmcs_write(VMCS_GUEST_SYSENTER_ESP, v->hv.sysenter_esp);
 	vmcs_write(VMCS_GUEST_SYSENTER_EIP, v->hv.sysenter_eip);
+	write_spec_ctrl(v);
 	if (vmx_capability.pat)
 		vmcs_write(VMCS_GUEST_PAT, v->hv.pat);
 }

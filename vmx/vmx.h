@@ -41,6 +41,20 @@ struct vmx_pml {
 	unsigned left;
 };
 
+/* Of the processor's lists of MSRs to load and to store, table 25-17. */
+struct vmx_msr_entry {
+	uint32_t msr, reserved;
+	uint64_t value;
+};
+
+/* See registers.c. */
+struct vmx_spec_ctrl {
+	struct vmx_msr_entry guest __attribute__((aligned(16))), host;
+	bool on; /* the guest's is in the processor while it runs */
+};
+_Static_assert(sizeof(struct vmx_msr_entry) == 16 && offsetof(struct vmx_spec_ctrl, host) == 16,
+	       "lists are aligned by 16");
+
 struct vmx_vcpu {
 	struct hv_vcpu hv; /* first */
 	struct vmx_entry {
@@ -57,6 +71,7 @@ struct vmx_vcpu {
 	uint64_t slice_written; /* the slice_deadline that the timer field was made from; 0: make it anew */
 	hpa_t vmcs, msr_bitmap;
 	struct vmx_pml pml;
+	struct vmx_spec_ctrl spec_ctrl;
 };
 
 _Static_assert(offsetof(struct vmx_vcpu, hv) == 0, "a vcpu is cast to and from its neutral part");

@@ -56,7 +56,12 @@ static const struct feature_bit bits[] = {
 	FEATURE(7, IN_ECX, 3, pku),
 	FEATURE(7, IN_ECX, 16, la57),
 	FEATURE(7, IN_EDX, 10, md_clear),
-	FEATURE(7, IN_EDX, 26, ibrs_ibpb),
+	FEATURE(0x80000021, IN_EAX, 5, md_clear), /* AMD's bit for it: its VERW clears them, too */
+	FEATURE(7, IN_EDX, 26, ibpb),             /* Intel's bit for IBRS and IBPB both */
+	FEATURE(7, IN_EDX, 26, spec_ctrl),
+	FEATURE(7, IN_EDX, 27, spec_ctrl), /* STIBP */
+	FEATURE(7, IN_EDX, 31, spec_ctrl), /* SSBD */
+	FEATURE(7, IN_EDX, 29, arch_capabilities),
 	FEATURE(0x80000001, IN_EDX, 20, nx),
 	FEATURE(0x80000001, IN_EDX, 26, gigabyte_pages),
 	FEATURE(0x80000001, IN_EDX, 27, rdtscp),
@@ -64,6 +69,14 @@ static const struct feature_bit bits[] = {
 	FEATURE(0x80000007, IN_EDX, 8, invariant_tsc),
 	FEATURE(0x80000008, IN_EBX, 2, restores_fp_pointers),
 	FEATURE(0x80000008, IN_EBX, 12, ibpb),
+	FEATURE(0x80000008, IN_EBX, 14, spec_ctrl), /* IBRS */
+	FEATURE(0x80000008, IN_EBX, 15, spec_ctrl), /* STIBP */
+	FEATURE(0x80000008, IN_EBX, 24, spec_ctrl), /* SSBD */
+	FEATURE(0x80000008, IN_EBX, 16, ibrs_stays),
+	FEATURE(0x80000021, IN_EAX, 2, lfence_serialises),
+	FEATURE(0x80000021, IN_EAX, 8, auto_ibrs),
+	FEATURE(0x80000021, IN_EAX, 27, sbpb),
+	FEATURE(0x80000021, IN_EAX, 28, ibpb_forgets_types),
 };
 
 _Static_assert(ARRAY_SIZE(bits) <= 64, "one bit of `offered` each");
@@ -145,7 +158,7 @@ const char *features_init(void)
 		features.max_extended = 0;
 	offered = read_bits();
 	for (size_t i = 0; i < ARRAY_SIZE(bits); i++)
-		*(bool *)((char *)&features + bits[i].field) = offered >> i & 1;
+		*(bool *)((char *)&features + bits[i].field) |= offered >> i & 1;
 	features.xsaveopt = features.xsave && leaf_there(0xd) && cpuid(0xd, 1).eax & 1;
 	features.xsave &= leaf_there(0xd);
 	/* Bochs 2.7 has CPUID's bit, but none of the registers. */
@@ -154,7 +167,6 @@ const char *features_init(void)
 	read_widths();
 	features.tsc_deadline = features.tsc_deadline && !errata_tsc_deadline();
 	features.restores_fp_pointers |= !features.amd;
-	features.ibpb |= features.ibrs_ibpb; /* Intel's bit for both */
 	if (!features.nx)
 		return "the processor has no execute-disable (NX), or the firmware setup turned it off";
 	if (!features.pat)
@@ -200,4 +212,5 @@ void processor_control_registers(void)
 	write_cr0(CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG);
 	if (features.xsave)
 		xsetbv(0, host_xcr0());
+	speculation_open_cpu();
 }

@@ -22,9 +22,17 @@ struct features {
 	bool xsavec;               /* and it works: host_compacts_rightly() */
 	bool restores_fp_pointers; /* XRSTOR and FXRSTOR always do, not just with an exception pending */
 	bool smep, smap, umip, pku, fsgsbase, pcid, la57;
-	bool ibpb, ibrs_ibpb, md_clear; /* host_forget_guest() */
-	bool hypervisor;                /* runs under another hypervisor */
-	bool xd_was_off;                /* by firmware; the trampoline undoes it on the other CPUs */
+	bool xd_was_off; /* by firmware; the trampoline undoes it on the other CPUs */
+	bool hypervisor; /* runs under another hypervisor */
+	/* speculation.c's; some are found out only there. */
+	bool ibpb, md_clear;               /* what host_forget_guest() has */
+	bool sbpb, ibpb_forgets_types;     /* IBPB of chosen predictions; IBPB of branches' types */
+	bool spec_ctrl, arch_capabilities; /* these MSRs are there */
+	bool ibrs_stays, auto_ibrs;        /* IBRS that is set once: in SPEC_CTRL, in EFER */
+	bool lfence_serialises;            /* as AMD's DE_CFG[1] has it */
+	uint64_t host_spec_ctrl;           /* what SPEC_CTRL holds outside guests */
+	uint64_t capabilities_value,
+		microcode; /* IA32_ARCH_CAPABILITIES, IA32_BIOS_SIGN_ID as they read; 0 without them */
 };
 
 /* Zero until features_init(); constant afterwards. */
@@ -43,7 +51,9 @@ const char *features_missing_here(void);
 
 /* EFER.NXE and PAT, before the switch to our page tables. */
 void processor_before_paging(void);
-/* CR0, CR4, XCR0 on the calling CPU, on our page tables. */
+/* CR0, CR4, XCR0 on the calling CPU, on our page tables. Its exceptions are caught already. */
 void processor_control_registers(void);
+/* speculation.c: what is set once on each CPU against speculation and errata; the boot CPU's finds out what there is. */
+void speculation_open_cpu(void);
 
 #endif

@@ -82,7 +82,7 @@ struct table_register {
 #define REGS_CONTROL 0x04u /* cr0 cr3 cr4 efer pdpte[]; cr2 is plain data on SVM and VMX alike */
 #define REGS_OTHERS 0x08u  /* segment[] but CS, SS, DS and ES; gdtr, idtr */
 #define REGS_DEBUG 0x10u   /* dr7 and debugctl (dr0-3, dr6 stand in dr[]) */
-#define REGS_SYSTEM 0x20u  /* sysenter_*, pat, and the syscall MSRs star..kernel_gs_base */
+#define REGS_SYSTEM 0x20u  /* sysenter_*, pat, spec_ctrl, and the syscall MSRs star..kernel_gs_base */
 #define REGS_SHADOW 0x40u  /* interrupt_shadow, nmi_blocked */
 #define REGS_CODE 0x80u    /* segment[SEG_CS], segment[SEG_SS] */
 #define REGS_DATA 0x100u   /* segment[SEG_DS], segment[SEG_ES] */
@@ -229,6 +229,7 @@ struct hv_vcpu {
 	struct table_register gdtr, idtr;
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip, pat;
 	uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
+	uint64_t spec_ctrl; /* in the processor while the guest runs, once its MSR is passed */
 	bool interrupt_shadow, nmi_blocked;
 
 	struct hv_event inject;  /* taken at the next entry, then EVENT_NONE again */
@@ -256,6 +257,7 @@ struct hv_caps {
 	enum slat_kind slat;
 	uint8_t slat_levels; /* 4 or 5 */
 	bool slat_2m, slat_1g, slat_execute_only, slat_accessed_dirty;
+	bool slat_large_execute; /* large leaves may hold code: no iTLB multihit, or the operator says so */
 	bool pml, tsc_scaling, next_rip, decode_assists, slice_timer, vpid, flush_by_asid;
 	bool rdtscp, invpcid; /* a guest may execute RDTSCP and RDPID, INVPCID, where the processor has them */
 	bool kick_by_nmi;     /* an interrupt may not get a guest out: use NMI (vmx/quirks.h) */
@@ -319,7 +321,11 @@ struct hv_ops {
 	 */
 	void (*collect_written)(struct hv_vcpu *vcpu);
 
-	/* Guest reads (and writes) of this MSR need no exit from now on, or do again. Only MSRs the entry switches. */
+	/*
+	 * Guest reads (and writes) of this MSR need no exit from now on, or do again. Only MSRs that the entry switches, and
+	 * commands that leave nothing behind; others keep their exits. SPEC_CTRL is switched from its first passing on: until
+	 * then the guest runs with the host's. The vcpu's REGS_SYSTEM are marked as changed by the caller.
+	 */
 	void (*pass_msr)(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write);
 };
 

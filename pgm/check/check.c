@@ -55,6 +55,8 @@ static void check_entry(struct check *c, gpa_t where, uint64_t entry, unsigned l
 
 	if (slat_rights(s, entry) & ~rights)
 		finding(c, where, "the table grants more than the record", entry);
+	if (level && c->pgm->config.large_no_execute && (slat_rights(s, entry) & ACCESS_EXECUTE))
+		finding(c, where, "a large leaf may be executed", entry);
 	if (target.v != frame.v)
 		finding(c, where, "the table points to another frame", entry);
 	if ((entry ^ slat_leaf(s, level, slat_frame(s, level, entry), slat_rights(s, entry), MEMORY_TYPE_WB)) &

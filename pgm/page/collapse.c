@@ -85,7 +85,8 @@ static bool block_fit(struct block *b, bool *joined)
 
 static bool worth_a_look(const struct block *b)
 {
-	return (__atomic_load_n(&b->word, __ATOMIC_RELAXED) & BLOCK_KIND_MASK) == BLOCK_DETAILED;
+	return (__atomic_load_n(&b->word, __ATOMIC_RELAXED) & BLOCK_KIND_MASK) == BLOCK_DETAILED &&
+	       !(__atomic_load_n(&b->flags, __ATOMIC_RELAXED) & BLOCK_EXECUTED);
 }
 
 /* The next detailed block from the cursor on, after at most LOOK_BLOCKS looks; *over: this was the end of memory. */

@@ -34,7 +34,10 @@ enum status slat_create(struct slat *slat, const struct pt_format *format, struc
 	enum status status;
 
 	panic_unless(format->index_bits == INDEX_BITS && format->top_index_bits == INDEX_BITS);
-	*slat = (struct slat){ .format = format, .account = account, .leaf_extra = format->accessed | format->dirty };
+	*slat = (struct slat){ .format = format,
+			       .account = account,
+			       .leaf_extra = format->accessed | format->dirty,
+			       .large_access = ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE };
 	status = table_alloc(account, &slat->root);
 	if (status == OK)
 		slat->tables = 1;
@@ -45,6 +48,8 @@ uint64_t slat_leaf(const struct slat *slat, unsigned level, hpa_t frame, unsigne
 {
 	const struct pt_format *f = slat->format;
 
+	if (level)
+		rights &= slat->large_access;
 	if (!rights)
 		return 0;
 	return frame.v | f->rights_bits[rights] | f->type_bits[type] |

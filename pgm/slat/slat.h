@@ -18,8 +18,9 @@ struct slat {
 	const struct pt_format *format;
 	struct account *account;
 	hpa_t root;
-	uint64_t leaf_extra; /* atomic: accessed and dirty, set beforehand where nobody tracks them */
-	uint64_t tables;     /* atomic: tables in use, the root included */
+	uint64_t leaf_extra;  /* atomic: accessed and dirty, set beforehand where nobody tracks them */
+	uint64_t tables;      /* atomic: tables in use, the root included */
+	uint8_t large_access; /* ACCESS_*: no leaf above level 0 grants more, whatever it is made with */
 	/*
 	 * Set while someone reads the dirty bits of the leaves: told of each frame whose leaf, with that bit set, is
 	 * replaced or removed. Atomic; changed like the dirty log's mode.
@@ -41,7 +42,7 @@ enum status slat_clear_step(struct slat *slat, struct gather *gather) must_check
 /* Gives back a table that was taken out, and all below it. */
 void slat_free_tables(struct slat *slat, hpa_t table, unsigned level, struct gather *gather);
 
-/* The value of a leaf. rights: ACCESS_*; type: MEMORY_TYPE_*. */
+/* The value of a leaf. rights: ACCESS_*, of which a large one gets no more than large_access; type: MEMORY_TYPE_*. */
 uint64_t slat_leaf(const struct slat *slat, unsigned level, hpa_t frame, unsigned rights, unsigned type);
 
 /*

@@ -96,3 +96,38 @@ def test_attack14_longest_stretch(boot, vendor, capsys):
         print(f"\nlongest stretches with interrupts off, in instructions, {vendor}: {counted}")
     assert all(0 < counted[name] <= bound for name, bound in BOUNDS.items()), counted
     assert monitor.json("check")["findings"] == 0
+
+
+CODE = """\
+[host]
+executable_large_pages = off
+[vm stamp]
+kernel = stamp.elf
+memory = 48M
+test_ports = on
+[vm touch]
+kernel = touch2m.elf
+cmdline = wait
+memory = 128M
+test_ports = on
+"""
+RUN = ("execdata", "modes", "smc")
+
+
+def test_no_code_in_large_pages(boot):
+    """As on a processor with iTLB multihit: large pages are for data, guests run as ever, and no large leaf may be executed."""
+    files = {**FILES, **{f"{name}.elf": os.path.join(BUILD, f"guests/{name}.elf") for name in RUN}}
+    more = "".join(f"[vm {name}]\nkernel = {name}.elf\nmemory = 48M\ntest_ports = on\n" for name in RUN)
+    machine = boot(CODE + more, files, memory=512)
+    assert "guests' large pages hold no code" in machine.monitor.wait_prompt().machine.text
+    monitor = machine.monitor
+    for name in RUN:
+        if f"vm {name}: stopped" not in machine.text:
+            monitor.wait_stopped(name)
+        assert f"vm {name}: stopped (exit port 0xf4 value 42)" in machine.text
+    if "touch| touched 56 blocks" not in machine.text:
+        monitor.wait_guest_line("touch", "touched 56 blocks")
+    monitor.command("mode json")
+    usage = {row["machine"]: row for row in monitor.json("info phys touch")["usage"]}["touch"]
+    assert usage["large_blocks"] >= 50 and usage["detailed_blocks"] >= 1, usage
+    assert monitor.json("check")["findings"] == 0

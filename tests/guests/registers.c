@@ -24,7 +24,7 @@ static const struct msr {
 	{ 0x174, 0, SECRET & 0xffff, 1, 11 },
 	{ 0x175, 0, SECRET, 1, 11 },
 	{ 0x176, 0, SECRET, 1, 11 },
-	{ 0x1a0, 1, 0x801, 1, 0 },
+	{ 0x1a0, 0x1801, 0x1800, 0, 3 }, /* Intel's: a bit that AMD's name hasn't got */
 	{ 0x200, 0, 0x5ec2e006, 1, 12 },
 	{ 0x201, 0, 0xfffff800, 1, 12 },
 	{ 0x259, 0, 0x0606060606060606, 1, 12 },

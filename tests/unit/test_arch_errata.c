@@ -26,7 +26,7 @@ static struct cpuid_result cpuid(uint32_t leaf, uint32_t subleaf)
 bool rdmsr_safe(uint32_t msr, uint64_t *value)
 {
 	*value = msr == 0x8b ? (uint64_t)microcode_is << 32 : pending;
-	return has_register;
+	return has_register && (msr == 0x8b || msr == 0xc0010055);
 }
 bool wrmsr_safe(uint32_t msr, uint64_t value)
 {

@@ -69,6 +69,9 @@ bool wrmsr_safe(uint32_t msr, uint64_t value);
 void machine_check_open(void)
 {
 }
+void speculation_open_cpu(void)
+{
+}
 void errata_mend_cpu(void)
 {
 }

@@ -9,11 +9,17 @@
 
 #include "arch/x86_64/cpu.h"
 
+static struct cpuid_result absent; /* bits of the register file's words that this host lacks, in every leaf */
+
 /* Of all leaves, every bit is set. */
 static struct cpuid_result full_cpuid(uint32_t leaf, uint32_t subleaf)
 {
 	struct cpuid_result r = { UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX };
 
+	r.eax &= ~absent.eax;
+	r.ebx &= ~absent.ebx;
+	r.ecx &= ~absent.ecx;
+	r.edx &= ~absent.edx;
 	if (leaf == 0)
 		r.eax = 0x20;
 	if (leaf == 0x80000000)
@@ -22,6 +28,7 @@ static struct cpuid_result full_cpuid(uint32_t leaf, uint32_t subleaf)
 }
 #define cpuid(leaf, subleaf) full_cpuid(leaf, subleaf)
 #include "vm/vcpu/cpuid.c"
+#include "vm/vcpu/cpuid_policy.c"
 #undef cpuid
 
 struct features features;
@@ -34,21 +41,41 @@ static void load(struct hv_vcpu *v, uint32_t groups)
 static const struct hv_ops ops = { .name = "test", .load = load };
 const struct hv_ops *hv = &ops;
 
+static uint64_t xcr0 = 7;
 uint64_t host_xcr0(void)
 {
-	return 7;
+	return xcr0;
 }
 size_t host_fpu_size(void)
 {
 	return 832;
 }
+static uint64_t tsc_hz = 3000000000;
 uint64_t host_tsc_hz(void)
 {
-	return 3000000000;
+	return tsc_hz;
 }
 bool vcpu_skip_slowly(struct vcpu *vcpu)
 {
 	return true;
+}
+
+static struct machine machine;
+static struct hv_vcpu h;
+static struct lapic lapic;
+static struct vcpu vcpu;
+static const struct hv_caps whole = { .slat = SLAT_NPT, .vpid = true, .rdtscp = true, .invpcid = true };
+
+/* A fresh vcpu of a machine with a fresh policy, which the caller destroys. */
+static void begin(struct hv_caps caps)
+{
+	machine = (struct machine){ .vcpu_count = 1 };
+	h = (struct hv_vcpu){ 0 };
+	lapic = (struct lapic){ .base = 0xfee00900 };
+	vcpu = (struct vcpu){ .hv = &h, .machine = &machine, .lapic = &lapic };
+	hv_capabilities = caps;
+	machine.cpuid = cpuid_policy_create(&machine);
+	assert_non_null(machine.cpuid);
 }
 
 /* A control of VMX that is missing makes the instruction #UD in a guest, whatever the processor has: Intel SDM vol. 3 section 26.3. */
@@ -64,15 +91,8 @@ static void test_no_more_than_the_controls_allow(void **state)
 		{ { .slat = SLAT_EPT, .rdtscp = true }, true, false, false },
 		{ { .slat = SLAT_NPT, .vpid = true, .rdtscp = true, .invpcid = true }, true, true, true },
 	};
-	struct machine machine = { .vcpu_count = 1 };
-
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct hv_vcpu h = { 0 };
-		struct vcpu vcpu = { .hv = &h, .machine = &machine };
-
-		hv_capabilities = cases[i].caps;
-		machine.cpuid = cpuid_policy_create(&machine);
-		assert_non_null(machine.cpuid);
+		begin(cases[i].caps);
 		assert_int_equal(answer(&vcpu, 0x80000001, 0).edx >> 27 & 1, cases[i].rdtscp);
 		assert_int_equal(answer(&vcpu, 7, 0).ecx >> 22 & 1, cases[i].rdtscp); /* RDPID */
 		assert_int_equal(cpuid_has_tsc_aux(machine.cpuid), cases[i].rdtscp);
@@ -83,29 +103,122 @@ static void test_no_more_than_the_controls_allow(void **state)
 	}
 }
 
-/* AMD's leaves for caches and topology come with the bit that tells of them. */
-static void test_caches_of_amd(void **state)
+/* Of SPEC_CTRL and its kin a guest has what it is told of, and is told of no MSR that it hasn't got. */
+static void test_speculation(void **state)
 {
-	struct machine machine = { .vcpu_count = 1 };
-	struct hv_vcpu h = { 0 };
-	struct vcpu vcpu = { .hv = &h, .machine = &machine, .id = 0 };
-	struct cpuid_result cache;
-
-	hv_capabilities = (struct hv_caps){ .slat = SLAT_NPT, .rdtscp = true };
-	machine.cpuid = cpuid_policy_create(&machine);
-	assert_non_null(machine.cpuid);
-	assert_true(answer(&vcpu, 0x80000001, 0).ecx & BIT(22));
-	cache = answer(&vcpu, 0x8000001d, 0);
-	assert_int_equal(cache.eax, 0x3fff); /* shared with no other vcpu */
-	assert_int_equal(cache.ebx, UINT32_MAX);
+	features = (struct features){ .amd = false, .capabilities_value = ~UINT64_C(0) };
+	begin(whole);
+	assert_int_equal(answer(&vcpu, 7, 0).edx & ~0x1cu, 0xbc000400);
+	assert_int_equal(answer(&vcpu, 7, 0).eax, 2);
+	assert_int_equal(answer(&vcpu, 7, 2).edx, 0x3f);
+	assert_int_equal(answer(&vcpu, 0x80000008, 0).ebx >> 25 & 1, 0); /* VIRT_SSBD */
+	assert_int_equal(cpuid_limit(machine.cpuid, CPUID_SPEC_CTRL), 0x5ff);
+	assert_int_equal(cpuid_limit(machine.cpuid, CPUID_PRED_CMD), 1);
+	assert_int_equal(cpuid_limit(machine.cpuid, CPUID_FLUSH_CMD), 1);
+	/* TSX_CTRL, MCU_OPT_CTRL, FB_CLEAR_CTRL, GDS_CTRL: MSRs that are not there. */
+	assert_int_equal(cpuid_limit(machine.cpuid, CPUID_ARCH_CAPABILITIES) & (BIT(7) | BIT(9) | BIT(18) | BIT(25)),
+			 0);
+	assert_int_equal(cpuid_limit(machine.cpuid, CPUID_ARCH_CAPABILITIES) & 0x7f, 0x7f);
 	cpuid_policy_destroy(machine.cpuid);
+
+	absent = (struct cpuid_result){ .eax = ~0u & ~0x80000021u, .ebx = ~0u, .edx = ~0u };
+	begin(whole);
+	for (unsigned limit = CPUID_SPEC_CTRL; limit < CPUID_LIMITS; limit++)
+		assert_int_equal(cpuid_limit(machine.cpuid, limit), 0);
+	cpuid_policy_destroy(machine.cpuid);
+
+	/* AMD's bits for the same; and what only an attempt has shown, on processors whose leaves end before. */
+	absent.ebx = (uint32_t) ~(BIT(12) | BIT(24));
+	features = (struct features){ .amd = true, .sbpb = true, .ibpb_forgets_types = true };
+	begin(whole);
+	assert_int_equal(cpuid_limit(machine.cpuid, CPUID_SPEC_CTRL), BIT(2));
+	assert_int_equal(cpuid_limit(machine.cpuid, CPUID_PRED_CMD), 0x81);
+	assert_int_equal(answer(&vcpu, 0x80000000, 0).eax, 0x80000021);
+	assert_int_equal(answer(&vcpu, 0x80000021, 0).eax >> 27 & 3, 3);
+	cpuid_policy_destroy(machine.cpuid);
+	absent = (struct cpuid_result){ 0 };
+}
+
+/* Bits that follow the processor's state. */
+static void test_bits_that_follow(void **state)
+{
+	for (unsigned amd = 0; amd < 2; amd++) {
+		features = (struct features){ .amd = amd };
+		xcr0 = 0x207;
+		begin(whole);
+		assert_int_equal(answer(&vcpu, 1, 0).ecx >> 27 & 1, 0);
+		assert_int_equal(answer(&vcpu, 7, 0).ecx >> 4 & 1, 0);
+		h.cr4 = CR4_OSXSAVE | CR4_PKE;
+		assert_int_equal(answer(&vcpu, 1, 0).ecx >> 27 & 1, 1);
+		assert_int_equal(answer(&vcpu, 7, 0).ecx >> 4 & 1, 1);
+		assert_int_equal(answer(&vcpu, 7, 1).ecx, 0);
+		assert_int_equal(answer(&vcpu, 1, 0).ecx >> 3 & 1, 0); /* MONITOR: none */
+		assert_int_equal(answer(&vcpu, 1, 0).edx >> 9 & 1, 1);
+		assert_int_equal(answer(&vcpu, 0x80000001, 0).edx >> 9 & 1, 1);
+		lapic.base = 0xfee00000;
+		assert_int_equal(answer(&vcpu, 1, 0).edx >> 9 & 1, 0);
+		assert_int_equal(answer(&vcpu, 0x80000001, 0).edx >> 9 & 1, 0);
+		assert_int_equal(answer(&vcpu, 0x80000001, 0).edx >> 11 & 1, amd); /* SYSCALL, outside 64-bit mode */
+		h.efer = EFER_LMA | EFER_LME;
+		assert_int_equal(answer(&vcpu, 0x80000001, 0).edx >> 11 & 1, amd);
+		h.segment[SEG_CS].attributes = SEG_ATTR_L;
+		assert_int_equal(answer(&vcpu, 0x80000001, 0).edx >> 11 & 1, 1);
+		cpuid_policy_destroy(machine.cpuid);
+		xcr0 = 7;
+	}
+}
+
+/* Leaf 15h says what the TSC and the APIC timer are to each other, to a few parts in a million; Linux must not overflow. */
+static void test_frequencies(void **state)
+{
+	static const uint64_t hz[] = {
+		40000000, 100000000, 1000000000, 2096123000, 2100408000, 3000000000, 3791999000
+	};
+
+	features = (struct features){ .amd = false };
+	for (unsigned i = 0; i < sizeof(hz) / sizeof(hz[0]); i++) {
+		struct cpuid_result r, timing;
+		double told;
+
+		tsc_hz = hz[i];
+		begin(whole);
+		r = answer(&vcpu, 0x15, 0);
+		timing = answer(&vcpu, 0x40000010, 0);
+		assert_true(r.eax && r.ebx && r.ecx == LAPIC_TIMER_HZ);
+		assert_true((uint64_t)r.ecx / 1000 * r.ebx <= UINT32_MAX);
+		told = (double)r.ecx * r.ebx / r.eax;
+		assert_true(told / (double)hz[i] < 1.000003 && told / (double)hz[i] > 0.999997);
+		assert_int_equal(timing.eax, hz[i] / 1000);
+		assert_int_equal(timing.ebx, LAPIC_TIMER_HZ / 1000);
+		assert_int_equal(answer(&vcpu, 0, 0).eax, 0x16);
+		cpuid_policy_destroy(machine.cpuid);
+	}
+}
+
+/* Vector instructions whose state the host does not switch. */
+static void test_no_state_no_instructions(void **state)
+{
+	features = (struct features){ .amd = true };
+	xcr0 = 3;
+	begin(whole);
+	assert_int_equal(answer(&vcpu, 1, 0).ecx & (BIT(28) | BIT(12) | BIT(29)), 0);
+	assert_int_equal(answer(&vcpu, 7, 0).ebx & (BIT(5) | BIT(16)), 0);
+	assert_int_equal(answer(&vcpu, 0x80000001, 0).ecx & (BIT(11) | BIT(16)), 0);
+	assert_int_equal(answer(&vcpu, 1, 0).ecx >> 26 & 1, 1);
+	assert_int_equal(answer(&vcpu, 0x8000001d, 3).ebx, UINT32_MAX); /* TOPOEXT, and its caches */
+	assert_int_equal(answer(&vcpu, 0x80000001, 0).ecx >> 22 & 1, 1);
+	cpuid_policy_destroy(machine.cpuid);
+	xcr0 = 7;
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_no_more_than_the_controls_allow),
-		cmocka_unit_test(test_caches_of_amd),
+		cmocka_unit_test(test_speculation),
+		cmocka_unit_test(test_bits_that_follow),
+		cmocka_unit_test(test_frequencies),
+		cmocka_unit_test(test_no_state_no_instructions),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

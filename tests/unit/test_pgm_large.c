@@ -7,6 +7,7 @@
 #define WORLD (96 * MIB)
 #define RAM (16 * MIB)
 #define BLOCK_AT (4 * MIB)
+#define ZEROS (BLOCK_AT + 4 * BLOCK_SIZE)
 
 /* Stamps one word per page. */
 static void stamp(struct pgm *pgm, uint64_t first, uint64_t end)
@@ -66,6 +67,65 @@ static void test_collapse_copies(void **state)
 	check_stamps(pgm, BLOCK_AT, BLOCK_AT + BLOCK_SIZE);
 	assert_int_equal(base_pages(pgm), 512);
 	assert_int_equal(table_pages_of(pgm), tables - 2); /* the block's table and its records */
+	end_pgm(pgm);
+}
+
+static unsigned level_at(struct pgm *pgm, uint64_t where)
+{
+	unsigned level;
+
+	slat_find(&pgm->slat, gpa(where), &level);
+	return level;
+}
+
+/* Where a large leaf may not be executed: it is for data, and the first fetch from its block splits it for good. */
+static void test_no_code_in_large_leaves(void **state)
+{
+	struct pgm_config config = plain_config(RAM);
+	struct pgm *pgm;
+
+	config.large_no_execute = true;
+	pgm = make_pgm_of(&config);
+	/* Zeros that are read, then fetched. */
+	assert_int_equal(pgm_fault(pgm, gpa(ZEROS), ACCESS_READ), PGM_RESUME);
+	assert_int_equal(granted(pgm, ZEROS, NULL), ACCESS_READ);
+	assert_int_equal(level_at(pgm, ZEROS), 1);
+	assert_int_equal(pgm_fault(pgm, gpa(ZEROS + PAGE_SIZE), ACCESS_EXECUTE), PGM_RESUME);
+	assert_int_equal(granted(pgm, ZEROS + PAGE_SIZE, NULL), RX);
+	assert_int_equal(level_at(pgm, ZEROS), 0);
+	assert_int_equal(base_pages(pgm), 0);
+	/* A large block: data, until it is fetched from. */
+	assert_int_equal(pgm_fault(pgm, gpa(BLOCK_AT), ACCESS_WRITE), PGM_RESUME);
+	stamp(pgm, BLOCK_AT, BLOCK_AT + BLOCK_SIZE);
+	assert_int_equal(granted(pgm, BLOCK_AT, NULL), ACCESS_READ | ACCESS_WRITE);
+	assert_int_equal(level_at(pgm, BLOCK_AT), 1);
+	flushes = 0;
+	assert_int_equal(pgm_fault(pgm, gpa(BLOCK_AT), ACCESS_READ), PGM_RESUME);
+	assert_int_equal(flushes, 0);
+	check_silent(pgm);
+	assert_int_equal(pgm_fault(pgm, gpa(BLOCK_AT + 9 * PAGE_SIZE), ACCESS_EXECUTE), PGM_RESUME);
+	assert_int_equal(flushes, 1); /* before a small leaf may be executed the large one is gone everywhere */
+	assert_int_equal(level_at(pgm, BLOCK_AT), 0);
+	assert_int_equal(granted(pgm, BLOCK_AT + 9 * PAGE_SIZE, NULL), RWX);
+	assert_int_equal(granted(pgm, BLOCK_AT + 400 * PAGE_SIZE, NULL) & ACCESS_WRITE, ACCESS_WRITE);
+	collapse_all(pgm);
+	assert_int_equal(level_at(pgm, BLOCK_AT), 0);
+	check_stamps(pgm, BLOCK_AT, BLOCK_AT + BLOCK_SIZE);
+	/* One that was never fetched from may become large: for data. */
+	make_full(pgm, BLOCK_AT + BLOCK_SIZE);
+	collapse_all(pgm);
+	assert_int_equal(level_at(pgm, BLOCK_AT + BLOCK_SIZE), 1);
+	assert_int_equal(granted(pgm, BLOCK_AT + BLOCK_SIZE, NULL), ACCESS_READ | ACCESS_WRITE);
+	/* A first touch that is a fetch makes no large block at all. */
+	assert_int_equal(pgm_fault(pgm, gpa(BLOCK_AT + 2 * BLOCK_SIZE), ACCESS_EXECUTE), PGM_RESUME);
+	assert_int_equal(granted(pgm, BLOCK_AT + 2 * BLOCK_SIZE, NULL), RX);
+	assert_int_equal(level_at(pgm, BLOCK_AT + 2 * BLOCK_SIZE), 0);
+	/* The log's end gives no more than there was. */
+	assert_int_equal(pgm_dirty_start(pgm, DIRTY_WRITE_PROTECT), OK);
+	assert_int_equal(pgm_dirty_stop(pgm), OK);
+	assert_int_equal(pgm_fault(pgm, gpa(BLOCK_AT + BLOCK_SIZE), ACCESS_WRITE), PGM_RESUME);
+	assert_int_equal(granted(pgm, BLOCK_AT + BLOCK_SIZE, NULL) & ACCESS_EXECUTE,
+			 level_at(pgm, BLOCK_AT + BLOCK_SIZE) ? 0 : ACCESS_EXECUTE);
 	end_pgm(pgm);
 }
 
@@ -582,6 +642,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_collapse_copies),
+		cmocka_unit_test(test_no_code_in_large_leaves),
 		cmocka_unit_test(test_attack1_split_keeps_everything),
 		cmocka_unit_test(test_attack4_split_fails_clean),
 		cmocka_unit_test(test_collapse_sees_writes),

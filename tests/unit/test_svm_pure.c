@@ -289,7 +289,7 @@ static void exits_of_the_rest(void **state)
 		{ SVM_EXIT_NMI, EXIT_HOST_INTERRUPT },
 		{ SVM_EXIT_VINTR, EXIT_INTERRUPT_WINDOW },
 		{ SVM_EXIT_SHUTDOWN, EXIT_TRIPLE_FAULT },
-		{ SVM_EXIT_CR0_SELECTIVE, EXIT_UNKNOWN },
+		{ SVM_EXIT_CR0_SELECTIVE, EXIT_CR_ACCESS },
 		{ 0x66, EXIT_UNKNOWN },
 		{ 0x8f, EXIT_UNKNOWN },
 		{ SVM_EXIT_LOW_END, EXIT_UNKNOWN },
@@ -326,8 +326,9 @@ static void msr_map_bits(void **state)
 	assert_false(svm_msr_map_set(map, 0xffffffff, false, false));
 	for (unsigned i = 0x1800; i < MSR_MAP_SIZE; i++)
 		assert_int_equal(map[i], 0xff);
-	assert_true(svm_msr_switched(MSR_FS_BASE) && svm_msr_switched(MSR_KERNEL_GS_BASE));
-	assert_false(svm_msr_switched(MSR_EFER) || svm_msr_switched(MSR_PAT) || svm_msr_switched(MSR_APIC_BASE));
+	assert_true(svm_msr_passable(MSR_FS_BASE, true) && svm_msr_passable(MSR_KERNEL_GS_BASE, true));
+	assert_false(svm_msr_passable(MSR_EFER, false) || svm_msr_passable(MSR_PAT, false) ||
+		     svm_msr_passable(MSR_APIC_BASE, false));
 }
 
 static void asids_never_repeat_without_a_flush(void **state)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: svm/run.c svm/special.c svm/vcpu.c svm/state.c svm/event.c svm/exit.c svm/msr_map.c svm/explain.c
+// sources: svm/run.c svm/special.c svm/spec_ctrl.c svm/vcpu.c svm/state.c svm/event.c svm/exit.c svm/msr_map.c svm/explain.c
 /*
  * The way in and out, with a processor played by the test: svm_enter() is a script that looks at the VMCB as VMRUN
  * would find it and writes what #VMEXIT would. Checked: what is armed for an entry, what is undone after it, lazy
@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/features.h"
 #include "arch/x86_64/registers.h"
 #include "mm/map.h"
 #include "svm/codes.h"
@@ -52,6 +53,24 @@ static uint64_t native_dr7, entered_with; /* the processor's, now and at the las
 void svm_write_dr7(uint64_t value)
 {
 	native_dr7 = value;
+}
+
+struct features features;
+static uint64_t spec_ctrl; /* the processor's */
+static unsigned spec_ctrl_accesses;
+bool rdmsr_safe(uint32_t msr, uint64_t *value)
+{
+	assert_int_equal(msr, MSR_SPEC_CTRL);
+	spec_ctrl_accesses++;
+	*value = spec_ctrl;
+	return true;
+}
+bool wrmsr_safe(uint32_t msr, uint64_t value)
+{
+	assert_int_equal(msr, MSR_SPEC_CTRL);
+	spec_ctrl_accesses++;
+	spec_ctrl = value;
+	return true;
 }
 
 static unsigned kicks; /* of this CPU by itself */
@@ -142,7 +161,7 @@ static void first_entry_is_complete(void **state)
 	vcpu->tsc_offset = 0x55;
 	run_until(vcpu, SVM_EXIT_CPUID, 0xfff0);
 	assert_true(seen.save.rip == 0xfff0 && seen.save.rax == 0xaa && seen.save.cs.base == 0xffff0000);
-	assert_true(seen.save.efer == EFER_SVME && seen.save.cr0 == 0x60000010);
+	assert_true(seen.save.efer == EFER_SVME && seen.save.cr0 == 0x10);
 	assert_true(seen.control.nested_control == NESTED_PAGING && seen.control.nested_cr3 == 0x123000);
 	assert_true(seen.control.asid == 1 && seen.control.tlb_control == TLB_FLUSH_ALL && seen.control.clean == 0);
 	assert_true(seen.control.tsc_offset == 0x55 && seen.control.interrupt_control == V_INTR_MASKING);
@@ -668,12 +687,83 @@ static void ports(void **state)
 	assert_true(accesses == 2 && vcpu->exit.kind == EXIT_IO && vcpu->rip == 0x1000);
 }
 
+/* The guest's wish not to cache is its own affair: the processor never hears of it, the guest always does. */
+static void no_guest_runs_uncached(void **state)
+{
+	svm_ops.load(vcpu, REGS_CONTROL);
+	assert_int_equal(vcpu->cr0, CR0_CD | CR0_NW | CR0_ET);
+	vcpu->cr0 = CR0_CD | CR0_PE | CR0_ET;
+	hv_changed(vcpu, REGS_CONTROL);
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	assert_int_equal(seen.save.cr0, CR0_PE | CR0_ET);
+	svm_ops.load(vcpu, REGS_CONTROL);
+	assert_int_equal(vcpu->cr0, CR0_CD | CR0_PE | CR0_ET);
+	assert_true(seen.control.intercept[0] & INTERCEPT1_CR0_SELECTIVE);
+	run_until(vcpu, SVM_EXIT_CR0_SELECTIVE, 0x100);
+	assert_true(vcpu->exit.kind == EXIT_CR_ACCESS && vcpu->exit.cr.number == 0 && vcpu->exit.cr.write);
+}
+
+static uint64_t spec_ctrl_inside, guest_sets;
+static void in_guest(struct vmcb *vmcb)
+{
+	spec_ctrl_inside = spec_ctrl;
+	if (guest_sets)
+		spec_ctrl = guest_sets;
+}
+
+/* A guest that never used SPEC_CTRL costs nothing; one that did has its own, and the host its own again after each exit. */
+static void spec_ctrl_is_exchanged(void **state)
+{
+	features.host_spec_ctrl = spec_ctrl = 1;
+	spec_ctrl_accesses = 0;
+	script.act = in_guest;
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	assert_true(spec_ctrl_inside == 1 && !spec_ctrl_accesses);
+	svm_ops.load(vcpu, REGS_SYSTEM);
+	vcpu->spec_ctrl = 4;
+	hv_changed(vcpu, REGS_SYSTEM);
+	svm_ops.pass_msr(vcpu, MSR_SPEC_CTRL, true, true);
+	assert_int_equal(svm_of(vcpu)->msr_map[0x48 / 4] & 3, 0);
+	script.act = in_guest;
+	guest_sets = 6;
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	assert_true(spec_ctrl_inside == 4 && spec_ctrl == 1);
+	svm_ops.load(vcpu, REGS_SYSTEM);
+	assert_int_equal(vcpu->spec_ctrl, 6);
+	script.act = in_guest;
+	guest_sets = 0;
+	run_until(vcpu, SVM_EXIT_INVALID_LOW, 0);
+	assert_true(spec_ctrl_inside == 6 && spec_ctrl == 1);
+	/* Reset: none again. */
+	svm_ops.reset(vcpu);
+	svm_ops.pass_msr(vcpu, MSR_SPEC_CTRL, false, false);
+	assert_int_equal(svm_of(vcpu)->msr_map[0x48 / 4] & 3, 3);
+	spec_ctrl_accesses = 0;
+	script.act = in_guest;
+	run_until(vcpu, SVM_EXIT_CPUID, 0xfff0);
+	assert_true(spec_ctrl_inside == 1 && !spec_ctrl_accesses);
+	/* A processor that does it itself: by the VMCB alone. */
+	svm_features.spec_ctrl = true;
+	svm_ops.load(vcpu, REGS_SYSTEM);
+	vcpu->spec_ctrl = 2;
+	hv_changed(vcpu, REGS_SYSTEM);
+	svm_ops.pass_msr(vcpu, MSR_SPEC_CTRL, true, true);
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	assert_true(seen.save.spec_ctrl == 2 && !spec_ctrl_accesses);
+	features.host_spec_ctrl = 0;
+	/* Commands may be passed, to be written. */
+	svm_ops.pass_msr(vcpu, MSR_PRED_CMD, false, true);
+	assert_int_equal(svm_of(vcpu)->msr_map[0x49 / 4] >> 2 & 3, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(answers, begin, end),
 		cmocka_unit_test_setup_teardown(ports, begin, end),
 		cmocka_unit_test_setup_teardown(first_entry_is_complete, begin, end),
+		cmocka_unit_test_setup_teardown(no_guest_runs_uncached, begin, end),
+		cmocka_unit_test_setup_teardown(spec_ctrl_is_exchanged, begin, end),
 		cmocka_unit_test_setup_teardown(groups_are_lazy_and_written_back, begin, end),
 		cmocka_unit_test_setup_teardown(flushes_take_a_new_asid_or_the_flush, begin, end),
 		cmocka_unit_test_setup_teardown(moving_to_another_cpu, begin, end),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/vcpu/control.c vm/vcpu/debug.c vm/vcpu/msr.c vm/vcpu/step.c lib/status.c
+// sources: vm/vcpu/control.c vm/vcpu/debug.c vm/vcpu/msr.c vm/vcpu/msr_registers.c vm/vcpu/mtrr.c vm/vcpu/step.c lib/status.c
 /*
  * Exits for registers: control and debug registers, MSRs, and the step over the instruction that exited. Memory, the
  * emulator and the local APIC are played by the test; a privileged instruction would end it.
@@ -12,6 +12,7 @@
 
 #include <string.h>
 
+#include "arch/x86_64/features.h"
 #include "arch/x86_64/registers.h"
 #include "dev/apic/lapic.h"
 #include "pgm/walk.h"
@@ -24,7 +25,8 @@ static void load(struct hv_vcpu *vcpu, uint32_t groups)
 {
 	(void)no_load(vcpu, groups);
 }
-static const struct hv_ops ops = { .name = "test", .load = load };
+static void pass_msr(struct hv_vcpu *v, uint32_t msr, bool read, bool write);
+static const struct hv_ops ops = { .name = "test", .load = load, .pass_msr = pass_msr };
 const struct hv_ops *hv = &ops;
 struct hv_caps hv_capabilities = { .slat = SLAT_NPT };
 
@@ -53,17 +55,23 @@ uint8_t cpuid_physical_bits(const struct cpuid_policy *policy)
 {
 	return 40;
 }
-uint64_t cpuid_cr4_mask(const struct cpuid_policy *policy)
+static uint64_t limits[CPUID_LIMITS];
+uint64_t cpuid_limit(const struct cpuid_policy *policy, enum cpuid_limit limit)
 {
-	return CR4_PAE | CR4_DE | CR4_PGE;
+	return limits[limit];
 }
-uint64_t cpuid_efer_mask(const struct cpuid_policy *policy)
+struct features features;
+
+static struct {
+	uint32_t msr;
+	bool read, write;
+} passed[32];
+static unsigned passes;
+static void pass_msr(struct hv_vcpu *v, uint32_t msr, bool read, bool write)
 {
-	return EFER_LME | EFER_LMA | EFER_NXE;
-}
-uint64_t cpuid_xcr0_mask(const struct cpuid_policy *policy)
-{
-	return 7;
+	passed[passes].msr = msr;
+	passed[passes].read = read;
+	passed[passes++].write = write;
 }
 bool cpuid_has_tsc_aux(const struct cpuid_policy *policy)
 {
@@ -169,6 +177,10 @@ static void set_up(void)
 	h.rip = 0x1000;
 	h.exit.length = 2;
 	has_tsc_aux = false;
+	passes = 0;
+	limits[CPUID_CR4] = CR4_PAE | CR4_DE | CR4_PGE;
+	limits[CPUID_EFER] = EFER_LME | EFER_LMA | EFER_NXE;
+	limits[CPUID_XCR0] = 7;
 	tsc_told = cr8_sets = 0;
 	apic_placed = ends = 0;
 	apic_fits = OK;
@@ -359,6 +371,165 @@ static void test_long_mode_needs_its_tss(void **state)
 	memset(&h.exit, 0, sizeof(h.exit));
 }
 
+static bool reads(uint32_t msr, uint64_t *value)
+{
+	set_up();
+	h.gpr[GPR_RCX] = msr;
+	assert_int_equal(exit_msr_read(&vcpu), ACTION_ENTER);
+	*value = h.gpr[GPR_RDX] << 32 | h.gpr[GPR_RAX];
+	return !faulted(VECTOR_GP);
+}
+
+static bool writes(uint32_t msr, uint64_t value)
+{
+	write_msr(msr, value);
+	return !faulted(VECTOR_GP);
+}
+
+/* SPEC_CTRL is the guest's own from its first use on, and only what CPUID has told it of can be set. */
+static void test_spec_ctrl(void **state)
+{
+	uint64_t value;
+
+	limits[CPUID_SPEC_CTRL] = 0;
+	assert_false(reads(0x48, &value));
+	assert_false(writes(0x48, 0));
+	limits[CPUID_SPEC_CTRL] = 5;
+	assert_true(reads(0x48, &value) && value == 0);
+	assert_true(writes(0x48, 0) && passes == 0);
+	assert_false(writes(0x48, 2));
+	assert_int_equal(passes, 0);
+	assert_true(writes(0x48, 4));
+	assert_true(passes == 1 && passed[0].msr == 0x48 && passed[0].read && passed[0].write);
+	assert_true(h.spec_ctrl == 4 && (h.changed & REGS_SYSTEM));
+	passes = 0;
+	msr_reset(&vcpu);
+	assert_true(passes == 1 && passed[0].msr == 0x48 && !passed[0].read && !passed[0].write);
+	/* Commands that the guest has go straight to the processor; those that it hasn't, and reads, fault. */
+	for (unsigned i = 0; i < 2; i++) {
+		set_up();
+		limits[i ? CPUID_FLUSH_CMD : CPUID_PRED_CMD] = 1;
+		limits[i ? CPUID_PRED_CMD : CPUID_FLUSH_CMD] = 0;
+		msr_pass_through(&vcpu);
+		for (unsigned k = 0; k < passes; k++) {
+			assert_int_not_equal(passed[k].msr, 0x48);
+			if (passed[k].msr == 0x49 || passed[k].msr == 0x10b)
+				assert_true(!passed[k].read &&
+					    passed[k].write == (passed[k].msr == (i ? 0x10b : 0x49)));
+		}
+	}
+	assert_false(reads(0x49, &value) || writes(0x49, 1) || reads(0x10b, &value) || writes(0x10b, 1));
+	limits[CPUID_ARCH_CAPABILITIES] = 0;
+	assert_false(reads(0x10a, &value));
+	limits[CPUID_ARCH_CAPABILITIES] = 0x61;
+	assert_true(reads(0x10a, &value) && value == 0x61);
+	assert_false(writes(0x10a, 0x61));
+}
+
+/* Locked, read-only, write-only, the other vendor's: a guest is told by #GP as a processor would. */
+static void test_which_msrs(void **state)
+{
+	enum { I_READ = 1, I_WRITE = 2, A_READ = 4, A_WRITE = 8, READ = 5, WRITE = 10 };
+	static const struct {
+		uint32_t msr;
+		uint64_t value;
+		unsigned may;
+	} cases[] = {
+		{ 0x17, 0, I_READ },
+		{ 0x2a, 0, I_READ | I_WRITE },
+		{ 0x34, 0, I_READ },
+		{ 0x3a, 1, I_READ }, /* locked */
+		{ 0x3a, 5, I_READ },
+		{ 0x79, 0, I_WRITE },
+		{ 0x8b, 0, READ | I_WRITE },
+		{ 0xc1, 7, I_READ | I_WRITE },
+		{ 0xce, 0, I_READ },
+		{ 0xfe, 0x508, READ },
+		{ 0x179, 0, READ },
+		{ 0x17a, 0, READ | WRITE },
+		{ 0x17a, 8, READ },
+		{ 0x186, 7, I_READ | I_WRITE },
+		{ 0x198, 0, I_READ },
+		{ 0x1a0, 1 | 3 << 11, I_READ | I_WRITE },
+		{ 0x1a0, 1 << 22, I_READ },
+		{ 0x1a0, UINT64_C(1) << 34, I_READ },
+		{ 0x1a0, 2, I_READ },
+		{ 0x1d9, 3, READ | WRITE },
+		{ 0x1d9, 1 << 6, READ },
+		{ 0x611, 0, I_READ },
+		{ 0xc0000080, 0, READ }, /* LME may not change under paging */
+		{ 0xc0000082, UINT64_C(1) << 47, READ },
+		{ 0xc0010015, 0, A_READ | A_WRITE },
+		{ 0xc0010114, 0, A_READ | A_WRITE },
+		{ 0xc0010117, 0, 0 }, /* SVM's, which no guest has */
+		{ 0xc0011029, 2, A_READ | A_WRITE },
+		{ 0x480, 0, 0 },
+		{ 0x122, 0, 0 },
+		{ 0xc001011f, 0, 0 },
+	};
+	uint64_t value;
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		for (unsigned amd = 0; amd < 2; amd++) {
+			unsigned may = amd ? cases[i].may >> 2 : cases[i].may & 3;
+
+			features.amd = amd;
+			machine.msr_complaints = 8;
+			if (reads(cases[i].msr, &value) != (may & 1) ||
+			    writes(cases[i].msr, cases[i].value) != (may >> 1))
+				fail_msg("MSR %#x, value %#lx, AMD %u", cases[i].msr, cases[i].value, amd);
+		}
+	}
+	features = (struct features){ .amd = true, .microcode = 0x0a001173 };
+	assert_true(reads(0x8b, &value) && value == 0x0a001173);
+	assert_true(reads(0xc0011029, &value) && value == 0);
+	features.lfence_serialises = true;
+	assert_true(reads(0xc0011029, &value) && value == 2);
+	features.amd = false;
+}
+
+/* Reserved types, bits and addresses of memory types. */
+static void test_memory_types(void **state)
+{
+	static const struct {
+		uint32_t msr;
+		uint64_t value;
+		bool good;
+	} cases[] = {
+		{ 0x200, 0x80000006, true },
+		{ 0x200, 0x80000002, false },
+		{ 0x200, 0x80000007, false },
+		{ 0x200, 0x80000106, false },
+		{ 0x20e, UINT64_C(0xfffffff000), true },
+		{ 0x20e, UINT64_C(0x10000000000), false }, /* 40 bits of address */
+		{ 0x201, UINT64_C(0xff80000800), true },
+		{ 0x201, UINT64_C(0xff80000400), false },
+		{ 0x20f, UINT64_C(0x1ff80000800), false },
+		{ 0x250, UINT64_C(0x0606060606060606), true },
+		{ 0x26f, UINT64_C(0x0504010006060606), true },
+		{ 0x258, UINT64_C(0x0606030606060606), false },
+		{ 0x26f, UINT64_C(0x0706060606060606), false },
+		{ 0x2ff, 0xc06, true },
+		{ 0x2ff, 0xc02, false },
+		{ 0x2ff, 0x1c06, false },
+		{ 0x2ff, 0xe06, false },
+		{ 0x277, UINT64_C(0x0007040600070406), true },
+		{ 0x277, UINT64_C(0x0007040600070402), false },
+		{ 0x277, UINT64_C(0x0807040600070406), false },
+	};
+	uint64_t value;
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		if (writes(cases[i].msr, cases[i].value) != cases[i].good)
+			fail_msg("MSR %#x, value %#lx", cases[i].msr, cases[i].value);
+	set_up();
+	msr_reset(&vcpu);
+	h.gpr[GPR_RCX] = 0x2ff;
+	assert_int_equal(exit_msr_read(&vcpu), ACTION_ENTER);
+	assert_int_equal(h.gpr[GPR_RAX], 0xc06);
+	assert_true(reads(0x200, &value));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -366,6 +537,8 @@ int main(void)
 		cmocka_unit_test(test_tsc_write_is_told), cmocka_unit_test(test_general_detect),
 		cmocka_unit_test(test_debug_registers),   cmocka_unit_test(test_step),
 		cmocka_unit_test(test_apic_base),         cmocka_unit_test(test_long_mode_needs_its_tss),
+		cmocka_unit_test(test_spec_ctrl),         cmocka_unit_test(test_which_msrs),
+		cmocka_unit_test(test_memory_types),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,6 +35,8 @@ static void vmcs_write(enum vmcs_field field, uint64_t value)
 #include "vmx/registers.c"
 #include "vmx/run.c"
 
+struct features features;
+uint8_t *direct_map;
 struct vmx_capability vmx_capability;
 struct vmx_cpu vmx_cpus[MAX_CPUS];
 static struct vmx_vcpu v;
@@ -335,6 +337,36 @@ static void test_code(void **state)
 	}
 }
 
+/* SPEC_CTRL goes by the processor's lists, of one entry each, and only of a guest that uses it. */
+static void test_spec_ctrl_goes_by_lists(void **state)
+{
+	const struct vmx_msr_entry *guest, *host;
+
+	memset(&v, 0, sizeof(v));
+	exits_with.rflags = 2;
+	features.host_spec_ctrl = 1;
+	hv_changed(&v.hv, REGS_SYSTEM);
+	enter();
+	assert_true(!vmcs[VMCS_ENTRY_MSR_LOAD_COUNT] && !vmcs[VMCS_EXIT_MSR_STORE_COUNT] &&
+		    !vmcs[VMCS_EXIT_MSR_LOAD_COUNT]);
+	vmx_load(&v.hv, REGS_SYSTEM);
+	v.hv.spec_ctrl = 5;
+	hv_changed(&v.hv, REGS_SYSTEM);
+	v.spec_ctrl.on = true; /* as vmx_pass_msr() has it */
+	enter();
+	assert_true(vmcs[VMCS_ENTRY_MSR_LOAD_COUNT] == 1 && vmcs[VMCS_EXIT_MSR_STORE_COUNT] == 1 &&
+		    vmcs[VMCS_EXIT_MSR_LOAD_COUNT] == 1);
+	assert_int_equal(vmcs[VMCS_ENTRY_MSR_LOAD_ADDRESS], vmcs[VMCS_EXIT_MSR_STORE_ADDRESS]);
+	assert_int_equal(vmcs[VMCS_EXIT_MSR_LOAD_ADDRESS] % 16, 0);
+	guest = direct_pointer(hpa(vmcs[VMCS_ENTRY_MSR_LOAD_ADDRESS]));
+	host = direct_pointer(hpa(vmcs[VMCS_EXIT_MSR_LOAD_ADDRESS]));
+	assert_true(guest->msr == 0x48 && guest->value == 5 && host->msr == 0x48 && host->value == 1);
+	v.spec_ctrl.guest.value = 7; /* what the next exit stored */
+	enter();
+	vmx_load(&v.hv, REGS_SYSTEM);
+	assert_int_equal(v.hv.spec_ctrl, 7);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -343,6 +375,7 @@ int main(void)
 		cmocka_unit_test(test_code),
 		cmocka_unit_test(test_a_missing_field_is_no_panic),
 		cmocka_unit_test(test_an_old_shadow_is_forgotten),
+		cmocka_unit_test(test_spec_ctrl_goes_by_lists),
 		cmocka_unit_test(test_a_shadow_keeps_its_kind),
 	};
 

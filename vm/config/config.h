@@ -48,6 +48,7 @@ enum config_idle { IDLE_MONITOR, IDLE_POWEROFF };
 enum config_overcommit { CONFIG_OVERCOMMIT_NONE, CONFIG_OVERCOMMIT_RATIO };
 enum config_mapping { MAPPING_DIRECT, MAPPING_SECRET_FREE };
 enum config_log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+enum config_large_execute { LARGE_EXECUTE_AUTO, LARGE_EXECUTE_ON, LARGE_EXECUTE_OFF };
 enum config_console { CONSOLE_SERIAL, CONSOLE_FRAMEBUFFER, CONSOLE_BOTH };
 
 /* Texts here and below are NUL-terminated, never NULL, and constant or in the quire_config's own pool. */
@@ -103,14 +104,15 @@ struct config_host {
 	struct config_error error;
 	unsigned key_lines[CONFIG_MAX_KEYS];
 
-	uint64_t when_idle;         /* enum config_idle */
-	uint64_t overcommit;        /* enum config_overcommit */
-	uint64_t overcommit_ratio;  /* percent of the host's memory */
-	uint64_t mapping;           /* enum config_mapping */
-	uint64_t max_mapped_chunks; /* of 2 MiB */
-	uint64_t fusion_rate;       /* pages a second */
-	uint64_t log_level;         /* enum config_log_level */
-	uint64_t console;           /* enum config_console */
+	uint64_t when_idle;              /* enum config_idle */
+	uint64_t overcommit;             /* enum config_overcommit */
+	uint64_t overcommit_ratio;       /* percent of the host's memory */
+	uint64_t mapping;                /* enum config_mapping */
+	uint64_t max_mapped_chunks;      /* of 2 MiB */
+	uint64_t fusion_rate;            /* pages a second */
+	uint64_t log_level;              /* enum config_log_level */
+	uint64_t console;                /* enum config_console */
+	uint64_t executable_large_pages; /* enum config_large_execute */
 };
 
 /* About 110 KiB. Points into itself: pass it by pointer, never copy it. */

@@ -118,6 +118,13 @@ const struct config_key config_host_keys[HOST_KEY_COUNT] = {
 	[KEY_LOG_LEVEL] = CHOICE("log_level", IN_HOST(log_level), "error warning info debug", "info", "what is logged"),
 	[KEY_CONSOLE] =
 		CHOICE("console", IN_HOST(console), "serial framebuffer both", "both", "where the monitor speaks"),
+	[KEY_EXECUTABLE_LARGE_PAGES] = { .name = "executable_large_pages",
+					 .kind = KIND_CHOICE,
+					 IN_HOST(executable_large_pages),
+					 .choices = "auto on off",
+					 .standard = "auto",
+					 .isolates = true,
+					 .help = "whether guests' code may lie in large pages; auto: not on processors with iTLB multihit" },
 };
 
 static size_t size_text(uint64_t bytes, char *buffer, size_t size)

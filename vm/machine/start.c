@@ -68,6 +68,7 @@ static enum status create_memory(struct machine *m, char *why, size_t size)
 		.slat = hv_capabilities.slat == SLAT_EPT ? &pt_ept4 : &pt_npt4,
 		.slat_2m = hv_capabilities.slat_2m,
 		.slat_1g = hv_capabilities.slat_1g,
+		.large_no_execute = !hv_capabilities.slat_large_execute,
 		.misconfig_exit = hv_capabilities.misconfig_exit,
 		.accessed_dirty = hv_capabilities.slat_accessed_dirty,
 		.pml = hv_capabilities.pml,

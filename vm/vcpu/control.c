@@ -107,7 +107,7 @@ static bool write_cr4_guest(struct vcpu *vcpu, uint64_t value)
 	struct hv_vcpu *h = vcpu->hv;
 	uint64_t changed = value ^ h->cr4;
 
-	if (value & ~cpuid_cr4_mask(vcpu->machine->cpuid))
+	if (value & ~cpuid_limit(vcpu->machine->cpuid, CPUID_CR4))
 		return false;
 	if ((h->efer & EFER_LMA) && (!(value & CR4_PAE) || (changed & CR4_LA57)))
 		return false;
@@ -252,7 +252,7 @@ enum exit_action exit_xsetbv(struct vcpu *vcpu)
 		return ACTION_ENTER;
 	}
 	if ((h->gpr[GPR_RCX] & BITS(31, 0)) || SEG_ATTR_DPL(h->segment[SEG_SS].attributes) ||
-	    !xcr0_valid(value, cpuid_xcr0_mask(vcpu->machine->cpuid))) {
+	    !xcr0_valid(value, cpuid_limit(vcpu->machine->cpuid, CPUID_XCR0))) {
 		vcpu_inject_gp(vcpu);
 		return ACTION_ENTER;
 	}

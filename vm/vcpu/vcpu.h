@@ -148,15 +148,23 @@ struct cpuid_policy *cpuid_policy_create(const struct machine *machine);
 void cpuid_policy_destroy(struct cpuid_policy *policy);
 uint8_t cpuid_physical_bits(const struct cpuid_policy *policy);
 bool cpuid_has_1g(const struct cpuid_policy *policy);
-/* CR4 bits this guest may set. */
-uint64_t cpuid_cr4_mask(const struct cpuid_policy *policy);
-uint64_t cpuid_efer_mask(const struct cpuid_policy *policy);
-uint64_t cpuid_xcr0_mask(const struct cpuid_policy *policy);
+/* Of these registers, the bits that this guest has by what CPUID tells it; 0: there is no such MSR. */
+enum cpuid_limit {
+	CPUID_CR4,
+	CPUID_EFER,
+	CPUID_XCR0,
+	CPUID_SPEC_CTRL,
+	CPUID_PRED_CMD,
+	CPUID_FLUSH_CMD,
+	CPUID_ARCH_CAPABILITIES, /* its value */
+	CPUID_LIMITS
+};
+uint64_t cpuid_limit(const struct cpuid_policy *policy, enum cpuid_limit limit);
 bool cpuid_has_tsc_aux(const struct cpuid_policy *policy);
 
 /* msr.c */
 void msr_reset(struct vcpu *vcpu);
-/* Hot MSRs that the entry switches: no exit for them. */
+/* Hot MSRs that the entry switches, and the commands that this guest has: no exit for them. Once, before it runs. */
 void msr_pass_through(struct vcpu *vcpu);
 
 /* The lowest physical address bits, walk context from the registers. */

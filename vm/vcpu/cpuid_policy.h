@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What CPUID tells a machine's guests, made once when it starts: cpuid_policy.c fills it, cpuid.c answers out of it. Nobody
+ * else includes this. Constant while the machine lives.
+ */
+#ifndef VM_VCPU_CPUID_POLICY_H
+#define VM_VCPU_CPUID_POLICY_H
+
+#include "arch/x86_64/cpu.h"
+#include "vm/vcpu/vcpu.h"
+
+#define BASIC_LEAVES 0x17u
+#define EXTENDED_LEAF 0x80000000u
+#define EXTENDED_LEAVES 0x22u
+#define HYPERVISOR_LEAF 0x40000000u
+#define HYPERVISOR_LAST 0x40000010u
+#define CACHE_SUBLEAVES 8u
+#define FEATURE_SUBLEAVES 3u
+#define XSAVE_SUBLEAVES 20u
+
+enum cpuid_register { EAX, EBX, ECX, EDX };
+
+struct cpuid_policy {
+	struct cpuid_result basic[BASIC_LEAVES], extended[EXTENDED_LEAVES];
+	/* By subleaf: of 4, 7, 0xd and 8000_001D; the places above stay empty. */
+	struct cpuid_result cache[CACHE_SUBLEAVES], features[FEATURE_SUBLEAVES], xsave[XSAVE_SUBLEAVES];
+	struct cpuid_result amd_cache[CACHE_SUBLEAVES];
+	struct cpuid_result hypervisor, timing;
+	uint32_t basic_max, extended_max;
+	unsigned vcpus;
+	uint64_t limits[CPUID_LIMITS];
+	uint8_t physical_bits;
+};
+
+/*
+ * The place of a leaf's subleaf, NULL where the policy has none. Leaves without subleaves give the same for each. The extended
+ * maximum is not looked at.
+ */
+struct cpuid_result *cpuid_place(struct cpuid_policy *policy, uint32_t leaf, uint32_t subleaf);
+
+#endif
