@@ -7,8 +7,7 @@
  * The list of ROMs only grows until the machine ends (pgm->lock); other[] and mode[] of a page are
  * guarded by its block's lock.
  */
-#include <string.h>
-
+#include "pgm/copy.h"
 #include "pgm/internal.h"
 
 #define ROM_MAX_SIZE (16 * MIB)
@@ -309,7 +308,6 @@ static enum status load_piece(struct pgm *pgm, struct block *b, gpa_t where, con
 {
 	struct rom *rom = rom_find(pgm, where.v);
 	enum status status = block_make_detailed(pgm, b, where, gather);
-	uint8_t *bytes;
 	hpa_t frame;
 
 	if (status != OK)
@@ -321,9 +319,7 @@ static enum status load_piece(struct pgm *pgm, struct block *b, gpa_t where, con
 	} else if (!live_frame(pgm, b, where, &frame, gather, &status)) {
 		return status;
 	}
-	bytes = frame_map(hpa(frame.v | (where.v & (PAGE_SIZE - 1))));
-	memcpy(bytes, data, size);
-	frame_unmap(bytes);
+	copy_in(hpa(frame.v | (where.v & (PAGE_SIZE - 1))), data, size);
 	return OK;
 }
 
