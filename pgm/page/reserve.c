@@ -33,15 +33,14 @@ enum status handy_take(struct pgm *pgm, gpa_t page, hpa_t *frame)
 	enum status status = OK;
 
 	lock_acquire(&h->lock);
-	if (h->count < HANDY_LOW)
+	if (unlikely(h->count < HANDY_LOW))
 		status = refill(pgm);
-	if (h->count) {
-		*frame = h->frame[--h->count];
-		status = OK;
-	}
-	lock_release(&h->lock);
-	if (status != OK)
+	if (unlikely(!h->count)) {
+		lock_release(&h->lock);
 		return status;
+	}
+	*frame = h->frame[--h->count];
+	lock_release(&h->lock);
 	frame_assign(*frame, page);
 	COUNT(pgm, handy_allocs);
 	return OK;
