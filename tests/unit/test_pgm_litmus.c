@@ -67,13 +67,16 @@ static void enter(struct processor *p)
 	(void)flush_asked(p);
 }
 
+/* As the processor walks: an entry is read once. */
 static uint64_t *translate(uint64_t where, unsigned access)
 {
-	hpa_t frame;
+	unsigned level;
+	uint64_t entry = __atomic_load_n(slat_find(&pgm->slat, gpa(where), &level), __ATOMIC_ACQUIRE);
 
-	if ((granted(pgm, where, &frame) & access) != access)
+	if ((slat_rights(&pgm->slat, entry) & access) != access || !pt_is_leaf(pgm->slat.format, level, entry))
 		return NULL;
-	return (uint64_t *)host_memory_at(frame);
+	return (uint64_t *)host_memory_at(
+		hpa(slat_frame(&pgm->slat, level, entry).v + (where & (BIT(pt_shift(pgm->slat.format, level)) - 1))));
 }
 
 /* One access: the processor is in the guest while it uses the translation. */
