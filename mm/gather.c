@@ -11,14 +11,6 @@
 /* What an item is: a kind of account for one frame, or a whole chunk. */
 #define WHAT_BLOCK ACCOUNT_KINDS
 
-void gather_begin(struct gather *gather, struct flush_domain *domain, struct account *account)
-{
-	gather->domain = domain;
-	gather->account = account;
-	gather->flush = false;
-	gather->count = 0;
-}
-
 /* Memory that comes with a domain may still be in some CPU's translations: it always waits for a flush. */
 static void add(struct gather *gather, hpa_t frame, unsigned what)
 {

@@ -39,7 +39,13 @@ struct gather {
 };
 
 /* domain may be NULL for memory that was never mapped anywhere (a destroyed machine, a reserve that wasn't used). */
-void gather_begin(struct gather *gather, struct flush_domain *domain, struct account *account);
+static inline void gather_begin(struct gather *gather, struct flush_domain *domain, struct account *account)
+{
+	gather->domain = domain;
+	gather->account = account;
+	gather->flush = false;
+	gather->count = 0;
+}
 /*
  * A translation was removed or narrowed, with or without memory to free; or is relied on to be gone. Called before the
  * lock is released under which that was done: who looks for the translation afterwards finds the flush pending.

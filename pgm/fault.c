@@ -15,6 +15,7 @@
 #include "pgm/internal.h"
 
 #define RAM_TYPE MEMORY_TYPE_WB /* intake takes in only memory that the MTRRs call WB */
+#define TRACKED(slat) ((slat)->format->accessed | (slat)->format->dirty) /* the processor's own bits of a leaf */
 
 /* One fault on its way. The block is locked from fault_locked() on. */
 struct fault {
@@ -46,31 +47,33 @@ static enum pgm_verdict device(struct fault *f)
 	return PGM_EMULATE;
 }
 
-static enum pgm_verdict map_block(struct fault *f, hpa_t chunk, unsigned rights)
+/* The block's entry of level 1, for good. CONFLICT: a 1 GiB leaf is above. */
+static inline enum status find_slot(struct fault *f)
 {
-	struct slat *s = &f->pgm->slat;
-	enum status status = likely(f->b->slot != NULL) ? OK : slat_entry(s, f->where, 1, &f->b->slot);
-
-	if (status != OK)
-		return out_of(status);
-	slat_set(s, f->b->slot, slat_leaf(s, 1, chunk, rights, RAM_TYPE), &f->gather);
-	return PGM_RESUME;
+	return likely(f->b->slot != NULL) ? OK : slat_entry(&f->pgm->slat, f->where, 1, &f->b->slot);
 }
 
-/* The leaf of a large block. Under a 1 GiB leaf, or after another vcpu, it is there already. */
-static enum pgm_verdict map_large(struct fault *f)
+/* One leaf for the whole block. Under a 1 GiB leaf, or after another vcpu, it is there already. */
+static enum pgm_verdict map_block(struct fault *f, hpa_t chunk, unsigned rights, uint64_t *count)
 {
 	const struct slat *s = &f->pgm->slat;
-	unsigned rights = dirty_large_rights(f->pgm);
-	unsigned level;
-	uint64_t entry = *slat_find_in(s, f->b->slot, f->where, &level);
+	enum status status = find_slot(f);
+	uint64_t leaf = slat_leaf(s, 1, chunk, rights, RAM_TYPE);
 
-	if (level && slat_present(s, entry) && slat_rights(s, entry) == (rights & s->large_access)) {
+	if (unlikely(status == CONFLICT || (status == OK && !((*f->b->slot ^ leaf) & ~TRACKED(s))))) {
 		COUNT(f->pgm, large_valid);
 		return spurious(f);
 	}
-	COUNT(f->pgm, large_setup);
-	return map_block(f, block_address(f->b), rights);
+	if (unlikely(status != OK))
+		return out_of(status);
+	(void)__atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
+	slat_set(s, f->b->slot, leaf, &f->gather);
+	return PGM_RESUME;
+}
+
+static enum pgm_verdict map_large(struct fault *f)
+{
+	return map_block(f, block_address(f->b), dirty_large_rights(f->pgm), &f->pgm->counters.large_setup);
 }
 
 /* Neighbours in the same 64 KiB that are ALLOCATED and unmapped come along. */
@@ -93,18 +96,31 @@ static void map_around(struct fault *f, uint64_t *entry)
 	}
 }
 
-static void map_page(struct fault *f, page_record r, uint64_t *entry, bool around)
+static enum pgm_verdict map_page(struct fault *f, page_record r, uint64_t *entry)
 {
 	const struct slat *s = &f->pgm->slat;
 	hpa_t frame = page_has_frame(r) ? page_frame(r) : pgm_zero_block;
 	uint64_t leaf = slat_leaf(s, 0, frame, page_rights(r), RAM_TYPE);
+	bool around = page_has_frame(r) && !*entry; /* one that was there and only lacked a right has its neighbours */
 
-	around = around && !*entry; /* one that was there and only lacked a right has its neighbours */
-	if (unlikely(!((*entry ^ leaf) & ~(s->format->accessed | s->format->dirty))))
+	if (unlikely(!((*entry ^ leaf) & ~TRACKED(s))))
 		(void)spurious(f);
 	slat_set(s, entry, leaf, &f->gather);
 	if (around)
 		map_around(f, entry);
+	return PGM_RESUME;
+}
+
+/* A write to what has no frame of its own: it gets one, and nothing stands in the entry any more. */
+static enum pgm_verdict map_own(struct fault *f, page_record *r, uint64_t *entry)
+{
+	if (page_own_slow(f->pgm, f->b, f->where, &f->gather) != OK)
+		return PGM_NO_MEMORY;
+	if (f->cause == FAULT_SYNC)
+		f->cause = FAULT_PAGE_ZEROING;
+	__atomic_store_n(entry, slat_leaf(&f->pgm->slat, 0, page_frame(*r), page_rights(*r), RAM_TYPE),
+			 __ATOMIC_RELEASE);
+	return PGM_RESUME;
 }
 
 /*
@@ -143,15 +159,9 @@ static enum pgm_verdict refuse_write(struct fault *f, page_record r)
 	return PGM_EMULATE;
 }
 
-/* The record allows a write from now on; *fresh: the page got its frame just now. False: none is to be had. */
-static bool make_writable(struct fault *f, page_record *r, bool *fresh)
+/* It has a frame of its own: the record allows a write from now on. */
+static void make_writable(struct fault *f, page_record *r)
 {
-	*fresh = !page_is_private(*r);
-	if (*fresh) {
-		if (f->cause == FAULT_SYNC)
-			f->cause = FAULT_PAGE_ZEROING;
-		return page_own_slow(f->pgm, f->b, f->where, &f->gather) == OK;
-	}
 	if (page_get_type(*r) == PAGE_MMIO2) {
 		mmio2_written(r);
 		dirty_written(f->pgm, f->where);
@@ -159,28 +169,27 @@ static bool make_writable(struct fault *f, page_record *r, bool *fresh)
 		f->cause = FAULT_MAKE_WRITABLE;
 		dirty_unmonitor(f->pgm, r, f->where);
 	}
-	return true;
 }
 
 static enum pgm_verdict fault_detailed(struct fault *f)
 {
-	page_record *r = page_of(f->b, f->where);
-	bool fresh = false, write = f->access & ACCESS_WRITE;
+	page_record *record = page_of(f->b, f->where), r = *record;
+	bool write = f->access & ACCESS_WRITE;
 	enum pgm_verdict verdict = PGM_RESUME;
 	enum status status;
 	uint64_t *entry;
 
-	if (unlikely(!page_is_plain(*r))) {
-		if (page_get_type(*r) == PAGE_INVALID || page_get_type(*r) == PAGE_MMIO)
+	if (unlikely(!page_is_plain(r))) {
+		if (page_get_type(r) == PAGE_INVALID || page_get_type(r) == PAGE_MMIO)
 			return device(f);
-		if (page_hardware_handler(*r) == HANDLER_ALL) {
+		if (page_hardware_handler(r) == HANDLER_ALL) {
 			f->count->handlers_all++;
 			return device(f);
 		}
 		if (write)
-			verdict = refuse_write(f, *r);
+			verdict = refuse_write(f, r);
 	}
-	if (unlikely(page_get_state(*r) == PAGE_BALLOONED))
+	if (unlikely(page_get_state(r) == PAGE_BALLOONED))
 		f->cause = FAULT_BALLOONED;
 	if (unlikely(f->b->flags & BLOCK_COLLAPSING))
 		collapse_touched(f->pgm, f->where);
@@ -190,10 +199,11 @@ static enum pgm_verdict fault_detailed(struct fault *f)
 	status = slat_page_entry(&f->pgm->slat, &f->b->slot, f->where, &entry);
 	if (unlikely(status != OK))
 		return out_of(status);
-	if (write && !make_writable(f, r, &fresh))
-		return PGM_NO_MEMORY;
-	map_page(f, *r, entry, !fresh && page_has_frame(*r));
-	return PGM_RESUME;
+	if (write && !page_is_private(r))
+		return map_own(f, record, entry);
+	if (write)
+		make_writable(f, record);
+	return map_page(f, *record, entry);
 }
 
 /* A fetch that no large leaf may serve. */
@@ -206,20 +216,16 @@ static enum pgm_verdict fault_untouched(struct fault *f)
 {
 	struct pgm *pgm = f->pgm;
 	bool fetch = split_fetch(f);
-	enum pgm_verdict verdict;
 	enum status status;
 
 	if (block_plain(pgm, f->where)) {
-		if (!(f->access & ACCESS_WRITE) && pgm->config.slat_2m && !fetch) {
-			COUNT(pgm, zero_mapped);
-			return map_block(f, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE);
-		}
-		if (pgm->config.large_pages && !fetch && block_make_large(pgm, f->b, f->where, &f->gather) == OK) {
+		if (!(f->access & ACCESS_WRITE) && pgm->config.slat_2m && !fetch)
+			return map_block(f, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE, &pgm->counters.zero_mapped);
+		/* The place for the leaf before the chunk: mapping it can't fail then. */
+		if (pgm->config.large_pages && !fetch && find_slot(f) == OK &&
+		    block_make_large(pgm, f->b, f->where, &f->gather) == OK) {
 			f->cause = FAULT_PAGE_ZEROING;
-			verdict = map_large(f);
-			if (unlikely(verdict != PGM_RESUME))
-				block_unmake_large(pgm, f->b);
-			return verdict;
+			return map_large(f);
 		}
 	} else if (type_is_mmio(range_type(pgm, f->where))) {
 		return device(f);
@@ -254,12 +260,6 @@ static enum pgm_verdict fault_locked(struct fault *f)
 	}
 }
 
-/* Would this first touch need a chunk that must be cleared first? Then a slice of it has been cleared now. */
-static bool clearing_first(struct pgm *pgm, gpa_t where)
-{
-	return pgm->config.large_pages && dirty_mode(pgm) == DIRTY_OFF && block_plain(pgm, where) && !block_ready();
-}
-
 /* again: whoever asks comes again if it is resumed too early. */
 static inline enum pgm_verdict fault_inside(struct fault *f, bool again)
 {
@@ -270,7 +270,7 @@ static inline enum pgm_verdict fault_inside(struct fault *f, bool again)
 	if (unlikely(!f->b || block_kind(f->b) == BLOCK_UNTOUCHED)) {
 		if (block_nothing(f->pgm, f->where))
 			return device(f);
-		if (again && (f->access & ACCESS_WRITE) && clearing_first(f->pgm, f->where)) {
+		if (again && (f->access & ACCESS_WRITE) && block_clearing(f->pgm, f->where)) {
 			f->cause = FAULT_PAGE_ZEROING;
 			return PGM_RESUME;
 		}

@@ -126,8 +126,8 @@ enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, s
 enum status blocks_make_detailed(struct pgm *pgm, uint64_t first, uint64_t end) must_check;
 /* Untouched and not mixed → large, zeroed. Locked. Nobody sees the zeros any more that were mapped until now. */
 enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
-/* Takes that back while the lock is still held, the leaf was not to be had and nobody has seen the chunk. */
-void block_unmake_large(struct pgm *pgm, struct block *b);
+/* Would that need a chunk which must be cleared first? Then a slice of it has been cleared now. No lock. */
+bool block_clearing(struct pgm *pgm, gpa_t where);
 /* Is the 2 MiB block around `where` RAM of one range from end to end? */
 bool block_plain(struct pgm *pgm, gpa_t where);
 

@@ -7,41 +7,11 @@
  */
 #include <string.h>
 
+#include "pgm/copy.h"
 #include "pgm/internal.h"
 
 /* What one page-sized piece turned out to be. */
 enum piece { PIECE_DONE, PIECE_HANDLER, PIECE_NOTHING, PIECE_FAILED };
-
-/* Table entries and instructions are most of what is read: two words that may overlap, where a string copy would count. */
-static inline void copy_bytes(void *to, const void *from, size_t length)
-{
-	uint64_t head, tail;
-
-	if (length < sizeof(head) || length > 2 * sizeof(head)) {
-		memcpy(to, from, length);
-		return;
-	}
-	__builtin_memcpy(&head, from, sizeof(head));
-	__builtin_memcpy(&tail, (const uint8_t *)from + length - sizeof(tail), sizeof(tail));
-	__builtin_memcpy(to, &head, sizeof(head));
-	__builtin_memcpy((uint8_t *)to + length - sizeof(tail), &tail, sizeof(tail));
-}
-
-static void copy_out(hpa_t from, void *to, size_t length)
-{
-	uint8_t *bytes = frame_map(from);
-
-	copy_bytes(to, bytes, length);
-	frame_unmap(bytes);
-}
-
-static void copy_in(hpa_t to, const void *from, size_t length)
-{
-	uint8_t *bytes = frame_map(to);
-
-	memcpy(bytes, from, length);
-	frame_unmap(bytes);
-}
 
 /* An untouched block, or none: zero where there is RAM or ROM. */
 static enum piece read_untouched(struct pgm *pgm, gpa_t from, void *to, size_t length)

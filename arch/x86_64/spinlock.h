@@ -53,7 +53,7 @@ static inline void lock_init(struct spinlock *lock, enum lock_rank rank, const c
 
 static inline void lock_acquire(struct spinlock *lock)
 {
-	if (__builtin_expect(lock_rank_debug, 0))
+	if (QUIRE_DEBUG && __builtin_expect(lock_rank_debug, 0))
 		lock_rank_enter(lock->rank, lock->name);
 	while (__atomic_exchange_n(&lock->held, 1, __ATOMIC_ACQUIRE))
 		while (__atomic_load_n(&lock->held, __ATOMIC_RELAXED))
@@ -63,7 +63,7 @@ static inline void lock_acquire(struct spinlock *lock)
 static inline void lock_release(struct spinlock *lock)
 {
 	__atomic_store_n(&lock->held, 0, __ATOMIC_RELEASE);
-	if (__builtin_expect(lock_rank_debug, 0))
+	if (QUIRE_DEBUG && __builtin_expect(lock_rank_debug, 0))
 		lock_rank_leave(lock->rank);
 }
 

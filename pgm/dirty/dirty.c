@@ -217,6 +217,7 @@ static enum status read_and_clear(struct pgm *pgm, uint64_t first, uint64_t coun
 		collect(pgm);
 	}
 	dirty_replace_missing(pgm, first, count);
+	pins_note(pgm, first, count);
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	take(pgm, first, count, bitmap, &gather);
 	gather_finish(&gather);

@@ -190,12 +190,7 @@ enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where, stru
 	return OK;
 }
 
-void block_unmake_large(struct pgm *pgm, struct block *b)
+bool block_clearing(struct pgm *pgm, gpa_t where)
 {
-	struct gather unseen;
-
-	gather_begin(&unseen, NULL, &pgm->account);
-	gather_block(&unseen, block_address(b));
-	gather_finish(&unseen);
-	block_set(b, BLOCK_UNTOUCHED, hpa(0));
+	return pgm->config.large_pages && dirty_mode(pgm) == DIRTY_OFF && block_plain(pgm, where) && !block_ready();
 }

@@ -71,7 +71,11 @@ void collapse_abandon(struct pgm *pgm);
 
 /* pin.c */
 void pins_destroy(struct pgm *pgm);
+/* What is pinned for writing among these pages may have been written by now, and is noted in the dirty log. No lock. */
+void pins_note(struct pgm *pgm, uint64_t first, uint64_t count);
 
+/* remove.c: a detailed block of which nothing is left needs neither records nor tables. Locked. */
+void block_drop_records(struct pgm *pgm, struct block *b, gpa_t base, struct gather *gather);
 /* remove.c: is this page's range on its way out, so that its record may still be what it was? */
 bool removal_covers(const struct pgm *pgm, gpa_t where);
 /*

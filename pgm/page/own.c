@@ -20,14 +20,15 @@ static void copy_frame(hpa_t to, hpa_t from)
 enum status page_own_slow(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather)
 {
 	page_record *r = page_of(b, where);
-	bool shared = page_get_state(*r) == PAGE_SHARED;
+	unsigned level;
 	hpa_t frame;
 	enum status status = handy_take(pgm, gpa(align_down(where.v, PAGE_SIZE)), &frame);
 
-	if (status != OK)
+	if (unlikely(status != OK))
 		return status;
-	slat_drop_page(&pgm->slat, b->slot, where, gather);
-	if (shared) {
+	if (slat_present(&pgm->slat, *slat_find_in(&pgm->slat, b->slot, where, &level)))
+		slat_drop_page(&pgm->slat, b->slot, where, gather);
+	if (unlikely(page_get_state(*r) == PAGE_SHARED)) {
 		copy_frame(frame, page_frame(*r));
 		gather_frame(gather, page_frame(*r), ACCOUNT_BASE);
 	} else {

@@ -186,7 +186,7 @@ static inline void block_set(struct block *b, enum block_kind kind, hpa_t where)
 
 static inline void block_lock(struct block *b)
 {
-	if (__builtin_expect(lock_rank_debug, 0))
+	if (QUIRE_DEBUG && __builtin_expect(lock_rank_debug, 0))
 		lock_rank_enter(RANK_BLOCK, "block");
 	while (__atomic_fetch_or(&b->word, BLOCK_LOCKED, __ATOMIC_ACQUIRE) & BLOCK_LOCKED)
 		spin_pause();
@@ -195,7 +195,7 @@ static inline void block_lock(struct block *b)
 static inline void block_unlock(struct block *b)
 {
 	__atomic_fetch_and(&b->word, ~BLOCK_LOCKED, __ATOMIC_RELEASE);
-	if (__builtin_expect(lock_rank_debug, 0))
+	if (QUIRE_DEBUG && __builtin_expect(lock_rank_debug, 0))
 		lock_rank_leave(RANK_BLOCK);
 }
 

@@ -101,7 +101,7 @@ static enum status make_pinnable(struct pgm *pgm, struct block *b, gpa_t page, b
 	return page_get_state(*r) == PAGE_BALLOONED ? CONFLICT : page_own(pgm, b, page, gather);
 }
 
-/* What a write through the pin does to the record, and to the dirty log: at its begin and at its end. */
+/* What a write through the pin does to the record, and to the dirty log: at its begin and at its end; see also pins_note(). */
 static void note_write(struct pgm *pgm, gpa_t page, page_record *r)
 {
 	dirty_written(pgm, page);
@@ -243,6 +243,16 @@ void pgm_pin_totals(struct pgm *pgm, uint64_t *read_pages, uint64_t *write_pages
 	lock_acquire(&pgm->pins.lock);
 	*read_pages = pgm->pins.read_pages;
 	*write_pages = pgm->pins.write_pages;
+	lock_release(&pgm->pins.lock);
+}
+
+void pins_note(struct pgm *pgm, uint64_t first, uint64_t count)
+{
+	lock_acquire(&pgm->pins.lock);
+	for (unsigned i = 0; pgm->pins.write_pages && i < PIN_BUCKETS; i++)
+		for (const struct pin *pin = pgm->pins.bucket[i]; pin; pin = pin->next)
+			if (pin->writes && (pin->page.v >> PAGE_SHIFT) - first < count)
+				pgm_dirty_note(pgm, pin->page);
 	lock_release(&pgm->pins.lock);
 }
 

@@ -147,6 +147,24 @@ static void hide_pages(struct pgm *pgm, struct mmio2 *m, gpa_t base, uint64_t co
 	gather_finish(&gather);
 }
 
+/* What a region that has left this place, or never came, has left behind: records and tables of nothing. */
+static void tidy_up(struct pgm *pgm, gpa_t base, uint64_t count)
+{
+	struct gather gather;
+
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	for (uint64_t a = align_down(base.v, BLOCK_SIZE); a < base.v + (count << PAGE_SHIFT); a += BLOCK_SIZE) {
+		struct block *b = block_find(pgm, gpa(a));
+
+		if (!b)
+			continue;
+		block_lock(b);
+		block_drop_records(pgm, b, gpa(a), &gather);
+		block_unlock(b);
+	}
+	gather_finish(&gather);
+}
+
 static enum status show_pages(struct pgm *pgm, struct mmio2 *m, gpa_t base)
 {
 	enum status status = OK;
@@ -202,6 +220,14 @@ static enum status appear(struct pgm *pgm, struct mmio2 *m, gpa_t base)
 	return status;
 }
 
+/* The records stay, for another place in the same block may need them. */
+static void leave(struct pgm *pgm, struct mmio2 *m)
+{
+	range_remove(pgm, m->base);
+	hide_pages(pgm, m, m->base, m->pages);
+	m->mapped = false;
+}
+
 enum status pgm_mmio2_map(struct pgm *pgm, struct mmio2 *m, gpa_t base)
 {
 	uint64_t size = m->pages << PAGE_SHIFT;
@@ -223,14 +249,19 @@ enum status pgm_mmio2_map(struct pgm *pgm, struct mmio2 *m, gpa_t base)
 		return LIMIT;
 	/* All memory for the new place comes before the region leaves the old one, so that it stays there if there is none. */
 	status = blocks_make_detailed(pgm, base.v, base.v + size);
-	if (status != OK)
-		return status;
-	if (moved)
-		pgm_mmio2_unmap(pgm, m);
-	status = appear(pgm, m, base);
+	if (status == OK && moved)
+		leave(pgm, m);
+	if (status == OK)
+		status = appear(pgm, m, base);
+	else
+		moved = false;
 	/* Someone was quicker with a range of his own there, or with taking the empty records away. */
 	if (status != OK && moved && appear(pgm, m, old) != OK)
 		log_line("pgm: MMIO2 %s has lost its place", m->name);
+	if (moved)
+		tidy_up(pgm, old, m->pages);
+	if (status != OK)
+		tidy_up(pgm, base, m->pages);
 	return status;
 }
 
@@ -238,9 +269,8 @@ void pgm_mmio2_unmap(struct pgm *pgm, struct mmio2 *m)
 {
 	if (!m->mapped)
 		return;
-	range_remove(pgm, m->base);
-	hide_pages(pgm, m, m->base, m->pages);
-	m->mapped = false;
+	leave(pgm, m);
+	tidy_up(pgm, m->base, m->pages);
 }
 
 bool pgm_mmio2_mapped(const struct mmio2 *m, gpa_t *base)

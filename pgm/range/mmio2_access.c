@@ -3,8 +3,7 @@
  * What a device does with its MMIO2 region: reads and writes by itself, and asks which pages were written. The true record of a page
  * is the block's while the region is mapped (mmio2.c).
  */
-#include <string.h>
-
+#include "pgm/copy.h"
 #include "pgm/internal.h"
 
 /* Visits page i's true record, its block locked while it's mapped. */
@@ -89,15 +88,9 @@ static bool inside(const struct mmio2 *m, uint64_t offset, size_t length)
 	return offset <= size && length <= size - offset;
 }
 
-static void copy_piece(const struct mmio2 *m, uint64_t at, void *buffer, size_t size, bool write)
+static hpa_t byte_at(const struct mmio2 *m, uint64_t at)
 {
-	uint8_t *bytes = frame_map(hpa(page_frame(m->page[at >> PAGE_SHIFT]).v | (at & (PAGE_SIZE - 1))));
-
-	if (write)
-		memcpy(bytes, buffer, size);
-	else
-		memcpy(buffer, bytes, size);
-	frame_unmap(bytes);
+	return hpa(page_frame(m->page[at >> PAGE_SHIFT]).v | (at & (PAGE_SIZE - 1)));
 }
 
 enum status pgm_mmio2_read(struct pgm *pgm, struct mmio2 *m, uint64_t offset, void *to, size_t length)
@@ -108,7 +101,7 @@ enum status pgm_mmio2_read(struct pgm *pgm, struct mmio2 *m, uint64_t offset, vo
 	for (uint64_t at = offset; at < offset + length;) {
 		size_t piece = min_u64(PAGE_SIZE - (at & (PAGE_SIZE - 1)), offset + length - at);
 
-		copy_piece(m, at, (uint8_t *)to + (at - offset), piece, false);
+		copy_out(byte_at(m, at), (uint8_t *)to + (at - offset), piece);
 		at += piece;
 	}
 	return OK;
@@ -123,7 +116,7 @@ enum status pgm_mmio2_write(struct pgm *pgm, struct mmio2 *m, uint64_t offset, c
 	for (uint64_t at = offset; at < offset + length;) {
 		size_t piece = min_u64(PAGE_SIZE - (at & (PAGE_SIZE - 1)), offset + length - at);
 
-		copy_piece(m, at, (uint8_t *)(uintptr_t)from + (at - offset), piece, true);
+		copy_in(byte_at(m, at), (const uint8_t *)from + (at - offset), piece);
 		visit(pgm, m, at >> PAGE_SHIFT, NULL, dirty_page, &mapped);
 		at += piece;
 	}

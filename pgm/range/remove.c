@@ -63,11 +63,12 @@ static enum status clear_pages(struct pgm *pgm, struct block *b, uint64_t first,
 	return status;
 }
 
-/* Locked. A detailed block of which nothing is left needs no records. */
-static void drop_records(struct pgm *pgm, struct block *b, gpa_t base, struct gather *gather)
+void block_drop_records(struct pgm *pgm, struct block *b, gpa_t base, struct gather *gather)
 {
 	page_record *records = block_records(b);
 
+	if (block_kind(b) != BLOCK_DETAILED)
+		return;
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
 		if (records[i].bits)
 			return;
@@ -89,7 +90,7 @@ static enum status clear_block(struct pgm *pgm, struct block *b, uint64_t first,
 		block_set(b, BLOCK_UNTOUCHED, hpa(0));
 	} else if (block_kind(b) == BLOCK_DETAILED) {
 		status = clear_pages(pgm, b, first, end, gather);
-		drop_records(pgm, b, base, gather);
+		block_drop_records(pgm, b, base, gather);
 	} else {
 		slat_drop_block(&pgm->slat, b->slot, base, gather);
 	}

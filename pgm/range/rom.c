@@ -4,8 +4,7 @@
  * of the other copy here. Only "read RAM, write RAM" maps a page writable: in the other modes a write comes as
  * a fault, is emulated, and asks rom_write_frame() where it goes. The list of ROMs (pgm->lock) only grows.
  */
-#include <string.h>
-
+#include "pgm/copy.h"
 #include "pgm/internal.h"
 
 #define ROM_MAX_SIZE (16 * MIB)
@@ -209,7 +208,6 @@ static enum status load_piece(struct pgm *pgm, struct block *b, gpa_t where, con
 {
 	struct rom_page *p = rom_page_at(pgm, where);
 	enum status status = block_make_detailed(pgm, b, where, gather);
-	uint8_t *bytes;
 	hpa_t frame;
 
 	if (status != OK)
@@ -223,9 +221,7 @@ static enum status load_piece(struct pgm *pgm, struct block *b, gpa_t where, con
 	}
 	if (status != OK)
 		return status;
-	bytes = frame_map(hpa(frame.v | (where.v & (PAGE_SIZE - 1))));
-	memcpy(bytes, data, size);
-	frame_unmap(bytes);
+	copy_in(hpa(frame.v | (where.v & (PAGE_SIZE - 1))), data, size);
 	return OK;
 }
 

@@ -44,18 +44,6 @@ enum status slat_create(struct slat *slat, const struct pt_format *format, struc
 	return status;
 }
 
-uint64_t slat_leaf(const struct slat *slat, unsigned level, hpa_t frame, unsigned rights, unsigned type)
-{
-	const struct pt_format *f = slat->format;
-
-	if (level)
-		rights &= slat->large_access;
-	if (!rights)
-		return 0;
-	return frame.v | f->rights_bits[rights] | f->type_bits[type] |
-	       __atomic_load_n(&slat->leaf_extra, __ATOMIC_RELAXED) | (level ? f->large : 0);
-}
-
 /* No translation ever led to this table: it needs no flush. */
 void slat_free_unused(struct slat *slat, hpa_t table)
 {

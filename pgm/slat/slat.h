@@ -43,7 +43,17 @@ enum status slat_clear_step(struct slat *slat, struct gather *gather) must_check
 void slat_free_tables(struct slat *slat, hpa_t table, unsigned level, struct gather *gather);
 
 /* The value of a leaf. rights: ACCESS_*, of which a large one gets no more than large_access; type: MEMORY_TYPE_*. */
-uint64_t slat_leaf(const struct slat *slat, unsigned level, hpa_t frame, unsigned rights, unsigned type);
+static inline uint64_t slat_leaf(const struct slat *slat, unsigned level, hpa_t frame, unsigned rights, unsigned type)
+{
+	const struct pt_format *f = slat->format;
+
+	if (level)
+		rights &= slat->large_access;
+	if (!rights)
+		return 0;
+	return frame.v | f->rights_bits[rights] | f->type_bits[type] |
+	       __atomic_load_n(&slat->leaf_extra, __ATOMIC_RELAXED) | (level ? f->large : 0);
+}
 
 /*
  * The entry that covers `where` at `level` (0, 1 or 2), making the tables above it. CONFLICT: a large leaf stands above.

@@ -29,6 +29,8 @@ CASES = [
     Case("execdata", "execdata", 48),
     Case("smc", "smc", 16),
     Case("touch2m", "touch2m", 128, lines=["touched 56 blocks"]),
+    Case("litmus", "litmus", 32, "rounds=1000", lines=["litmus: 1000 rounds, 0 stale"]),
+    Case("litmus-blocks", "litmus", 128, "block", lines=["litmus: 56 rounds, 0 stale"]),
     Case("registers", "registers", 16),
     Case("step", "step", 16, lines=["18 steps"]),
     Case("debug", "debug", 16),
@@ -42,7 +44,7 @@ CASES = [
     Case("poweroff", "poweroff", 16, "", "poweroff"),
 ]
 SMALL_PAGES = [Case(case.name, case.guest, case.memory, case.line, case.reason, case.lines)
-               for case in CASES if case.guest in ("modes", "execdata", "smc", "touch2m", "hello")]
+               for case in CASES if case.guest in ("modes", "execdata", "smc", "touch2m", "litmus", "hello")]
 
 
 def elf(name):

@@ -160,8 +160,12 @@ static void start(unsigned i)
 /* In the flush, before any processor has lost the old frame: is another one there? */
 static void look(void)
 {
+	const struct block *b = block_find(pgm, gpa(changes[current].where));
 	hpa_t frame = old_frame;
 
+	/* Where another CPU can fault now, it does. */
+	if (!(b->word & BLOCK_LOCKED))
+		touch(changes[current].where, ACCESS_READ);
 	(void)granted(pgm, changes[current].where, &frame);
 	live += frame.v != old_frame.v;
 }

@@ -9,6 +9,10 @@
 
 static const char disk[] = "disk", net[] = "net";
 
+static void no_list(void *context)
+{
+}
+
 static void test_counts(void **state)
 {
 	struct pgm *pgm = make_pgm(RAM);
@@ -155,6 +159,38 @@ static void test_mappings(void **state)
 	end_pgm(pgm);
 }
 
+/* A device may write through its pin at any time: the page is dirty at every reading, and others are not. */
+static void test_dirty_at_every_reading(void **state)
+{
+	static const enum dirty_mode modes[] = { DIRTY_PML, DIRTY_ACCESSED_DIRTY, DIRTY_WRITE_PROTECT };
+	uint64_t bits[RAM / PAGE_SIZE / 64];
+	hpa_t frame;
+
+	for (unsigned m = 0; m < ARRAY_SIZE(modes); m++) {
+		struct pgm_config config = plain_config(RAM);
+		struct pgm *pgm;
+
+		config.pml = config.accessed_dirty = true;
+		pgm = make_pgm_of(&config);
+		pgm_dirty_set_source(pgm, no_list, NULL);
+		assert_int_equal(pgm_pin(pgm, gpa(AT), true, disk, &frame), OK);
+		assert_int_equal(pgm_pin(pgm, gpa(AT + PAGE_SIZE), false, disk, &frame), OK);
+		assert_int_equal(pgm_dirty_start(pgm, modes[m]), OK);
+		for (unsigned i = 0; i < 3; i++) {
+			assert_int_equal(pgm_dirty_read_and_clear(pgm, 0, RAM / PAGE_SIZE, bits), OK);
+			assert_int_equal(bits[AT / PAGE_SIZE / 64] >> (AT / PAGE_SIZE % 64) & 3, 1);
+		}
+		check_silent(pgm);
+		assert_int_equal(pgm_unpin(pgm, gpa(AT), true, disk), OK);
+		assert_int_equal(pgm_unpin(pgm, gpa(AT + PAGE_SIZE), false, disk), OK);
+		for (unsigned i = 0; i < 2; i++)
+			assert_int_equal(pgm_dirty_read_and_clear(pgm, 0, RAM / PAGE_SIZE, bits), OK);
+		assert_int_equal(bits[AT / PAGE_SIZE / 64] >> (AT / PAGE_SIZE % 64) & 3, 0);
+		assert_int_equal(pgm_dirty_stop(pgm), OK);
+		end_pgm(pgm);
+	}
+}
+
 /* Attack 4 on pins: every allocation on the way fails once. */
 static void test_attack4_pin_fails_clean(void **state)
 {
@@ -190,9 +226,13 @@ static int setup(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_counts),   cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_refused),  cmocka_unit_test(test_holds),
-		cmocka_unit_test(test_mappings), cmocka_unit_test(test_attack4_pin_fails_clean),
+		cmocka_unit_test(test_counts),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_holds),
+		cmocka_unit_test(test_mappings),
+		cmocka_unit_test(test_attack4_pin_fails_clean),
+		cmocka_unit_test(test_dirty_at_every_reading),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

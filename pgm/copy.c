@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copies of guest memory by naturally aligned units: see the header. */
+#include "pgm/copy.h"
+
+#include <string.h>
+
+/* From here on by string instructions, whose elements are words: who copies so much looks at none of them meanwhile. */
+#define LONG 64u
+
+#define UNIT(type)                                                                                                     \
+	static inline void unit_##type(uint8_t *guest, uint8_t *other, bool in)                                        \
+	{                                                                                                              \
+		type unit;                                                                                             \
+		if (in) {                                                                                              \
+			__builtin_memcpy(&unit, other, sizeof(unit));                                                  \
+			__atomic_store_n((type *)guest, unit, __ATOMIC_RELAXED);                                       \
+		} else {                                                                                               \
+			unit = __atomic_load_n((type *)guest, __ATOMIC_RELAXED);                                       \
+			__builtin_memcpy(other, &unit, sizeof(unit));                                                  \
+		}                                                                                                      \
+	}
+UNIT(uint8_t)
+UNIT(uint16_t)
+UNIT(uint32_t)
+UNIT(uint64_t)
+
+void copy_units(uint8_t *guest, uint8_t *other, size_t length, bool in)
+{
+	for (size_t unit; length; guest += unit, other += unit, length -= unit) {
+		uint64_t at = (uint64_t)guest;
+
+		if (!(at & 7) && length >= LONG) {
+			unit = length & ~(size_t)7;
+			if (in)
+				memcpy(guest, other, unit);
+			else
+				memcpy(other, guest, unit);
+		} else if (!(at & 7) && length >= 8) {
+			unit = 8;
+			unit_uint64_t(guest, other, in);
+		} else if (!(at & 3) && length >= 4) {
+			unit = 4;
+			unit_uint32_t(guest, other, in);
+		} else if (!(at & 1) && length >= 2) {
+			unit = 2;
+			unit_uint16_t(guest, other, in);
+		} else {
+			unit = 1;
+			unit_uint8_t(guest, other, in);
+		}
+	}
+}
