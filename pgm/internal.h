@@ -194,10 +194,10 @@ static inline bool type_is_mmio(enum page_type type)
 {
 	return type == PAGE_INVALID || type == PAGE_MMIO;
 }
-enum status range_add(struct pgm *pgm, const struct pgm_range *range) must_check;
-/* Takes one out of the table, which is sorted and stays so. pgm->lock held. */
-void range_take_out(struct range_table *t, unsigned index);
-/* The range that begins at `base`, if there is one. The records are the caller's business. */
+enum status range_add(struct pgm *pgm, gpa_t base, uint64_t size, enum page_type type, const char *name) must_check;
+/* Takes the range that begins at `base`, if there is one, out of the table. pgm->lock held. */
+void range_take_out(struct range_table *t, gpa_t base);
+/* The same, takes the lock. The records are the caller's business. */
 void range_remove(struct pgm *pgm, gpa_t base);
 
 #endif

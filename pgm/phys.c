@@ -117,8 +117,10 @@ static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, uns
 		return PIECE_NOTHING;
 	if (page_get_handler(*r) >= HANDLER_WRITE && !(way & WAY_PAST))
 		return PIECE_HANDLER;
-	if (page_get_type(*r) == PAGE_ROM || (r->bits & PAGE_READ_ONLY))
-		return rom_write_frame(pgm, b, to, way & WAY_ROM, frame, gather, status) ? PIECE_DONE : PIECE_FAILED;
+	if (page_get_type(*r) == PAGE_ROM || (r->bits & PAGE_READ_ONLY)) {
+		*status = rom_write_frame(pgm, b, to, way & WAY_ROM, frame, gather);
+		return *status == OK ? PIECE_DONE : PIECE_FAILED;
+	}
 	*status = page_own(pgm, b, to, gather);
 	if (*status != OK)
 		return PIECE_FAILED;

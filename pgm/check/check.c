@@ -132,10 +132,10 @@ static void check_record(struct check *c, gpa_t where, page_record r)
 
 static void check_other_copy(struct check *c, gpa_t where)
 {
-	hpa_t other = rom_other_copy(c->pgm, where);
+	const struct rom_page *p = rom_page_at(c->pgm, where);
 
-	if (!hpa_is_none(other))
-		check_frame(c, where, other, false);
+	if (p && !hpa_is_none(p->other))
+		check_frame(c, where, p->other, false);
 }
 
 static void check_page(struct check *c, struct block *b, gpa_t where)

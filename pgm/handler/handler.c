@@ -47,36 +47,30 @@ enum status handler_begin_at(struct handler_operation *o, struct pgm *pgm, gpa_t
 	return may_begin(pgm, &o->node);
 }
 
-static enum status carry_out(struct handler_operation *o)
+enum status handler_end(struct handler_operation *o, enum status status)
 {
 	struct handler_table *t = &o->pgm->handlers;
 	struct handler_work *w = &o->work;
-	enum status status;
 
-	handler_change_begin(t);
-	if (w->goes)
-		handler_take(t, w->out.first);
-	for (unsigned i = 0; i < w->comes; i++)
-		handler_put(t, &w->in[i]);
-	handler_change_end(t);
-	status = handler_marks_step(o, w);
-	if (status == BUSY) {
-		t->work = *w;
-		t->pending = true;
-	}
-	return status;
-}
-
-enum status handler_end(struct handler_operation *o, enum status status)
-{
 	if (!o->held)
 		return status;
-	if (status == OK && (o->work.goes || o->work.comes))
-		status = carry_out(o);
-	lock_release(&o->pgm->handlers.lock);
+	if (status == OK && (w->goes || w->comes)) {
+		handler_change_begin(t);
+		if (w->goes)
+			handler_take(t, w->out.first);
+		for (unsigned i = 0; i < w->comes; i++)
+			handler_put(t, &w->in[i]);
+		handler_change_end(t);
+		status = handler_marks_step(o, w);
+		if (status == BUSY) {
+			t->work = *w;
+			t->pending = true;
+		}
+	}
+	lock_release(&t->lock);
 	gather_finish(&o->gather);
 	if (o->outside && (status == OK || status == BUSY))
-		handler_wait_quiet(&o->pgm->handlers);
+		handler_wait_quiet(t);
 	return status;
 }
 

@@ -176,7 +176,6 @@ static enum status show_pages(struct pgm *pgm, struct mmio2 *m, gpa_t base)
 /* Anything but this region itself in the way? */
 static bool occupied(struct pgm *pgm, const struct mmio2 *m, uint64_t first, uint64_t last)
 {
-	struct handler_node n;
 	struct pgm_range range;
 
 	for (unsigned i = 0; pgm_range_get(pgm, i, &range); i++) {
@@ -185,15 +184,7 @@ static bool occupied(struct pgm *pgm, const struct mmio2 *m, uint64_t first, uin
 		if (!own && first < range.base + range.size && last >= range.base)
 			return true;
 	}
-	return handler_next(&pgm->handlers, first, &n) && n.first <= last;
-}
-
-static enum status add_range(struct pgm *pgm, const struct mmio2 *m, gpa_t base)
-{
-	struct pgm_range range = { .base = base.v, .size = m->pages << PAGE_SHIFT, .type = PAGE_MMIO2 };
-
-	memcpy(range.name, m->name, sizeof(range.name));
-	return range_add(pgm, &range);
+	return handler_overlaps(&pgm->handlers, first, last, UINT64_MAX);
 }
 
 /* Its pages, then its range; on an error nothing of it is there. */
@@ -203,7 +194,7 @@ static enum status appear(struct pgm *pgm, struct mmio2 *m, gpa_t base)
 
 	if (status != OK)
 		return status;
-	status = add_range(pgm, m, base);
+	status = range_add(pgm, base, m->pages << PAGE_SHIFT, PAGE_MMIO2, m->name);
 	if (status != OK)
 		hide_pages(pgm, m, base, m->pages);
 	m->base = base;

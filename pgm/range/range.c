@@ -167,73 +167,59 @@ static void type_records(struct pgm *pgm, const struct pgm_range *range)
 	}
 }
 
-/* A device's registers lie there already. */
-static bool handler_within(struct pgm *pgm, const struct pgm_range *range)
-{
-	struct handler_node n;
-
-	return handler_next(&pgm->handlers, range->base, &n) && n.first < range->base + range->size;
-}
-
-enum status range_add(struct pgm *pgm, const struct pgm_range *range)
+enum status range_add(struct pgm *pgm, gpa_t base, uint64_t size, enum page_type type, const char *name)
 {
 	uint64_t top = min_u64(PGM_MAX_GPA, pgm->directory_count << DIRECTORY_SHIFT);
+	const struct removal *m = &pgm->removal;
+	struct pgm_range range = { .base = base.v, .size = size, .type = type };
 	enum status status = CONFLICT;
 	struct gather gather;
 
-	if (!range->size || !is_aligned(range->base | range->size, PAGE_SIZE) || range->size > top ||
-	    range->base > top - range->size)
+	if (!size || !is_aligned(base.v | size, PAGE_SIZE) || size > top || base.v > top - size)
 		return BAD_VALUE;
+	for (unsigned i = 0; name[i] && i < PGM_NAME - 1; i++)
+		range.name[i] = name[i];
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	lock_acquire(&pgm->handlers.lock); /* no handler comes between the look and the insertion */
-	if (!handler_within(pgm, range))
-		drop_mark_tables(pgm, range, &gather);
-	lock_acquire(&pgm->lock);
-	if (pgm->removal.active && range->base < pgm->removal.base + pgm->removal.size &&
-	    pgm->removal.base < range->base + range->size)
-		status = BUSY;
-	else if (!handler_within(pgm, range))
-		status = range_insert(&pgm->ranges, range);
-	lock_release(&pgm->lock);
+	if (!handler_overlaps(&pgm->handlers, base.v, base.v + size - 1, UINT64_MAX)) {
+		drop_mark_tables(pgm, &range, &gather);
+		lock_acquire(&pgm->lock);
+		if (m->active && base.v < m->base + m->size && m->base < base.v + size)
+			status = BUSY;
+		else
+			status = range_insert(&pgm->ranges, &range);
+		lock_release(&pgm->lock);
+	}
 	lock_release(&pgm->handlers.lock);
 	if (gather.flush || gather.count)
 		gather_finish(&gather);
 	if (status == OK) {
-		type_records(pgm, range);
-		misconfig_remove(pgm, range->base, range->base + range->size - 1);
+		type_records(pgm, &range);
+		misconfig_remove(pgm, base.v, base.v + size - 1);
 	}
 	return status;
 }
 
-void range_take_out(struct range_table *t, unsigned index)
+void range_take_out(struct range_table *t, gpa_t base)
 {
+	unsigned at = 0;
+
+	while (at < t->count && t->range[at].base != base.v)
+		at++;
+	if (at == t->count)
+		return;
 	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	t->count--;
-	memmove(&t->range[index], &t->range[index + 1], (t->count - index) * sizeof(t->range[0]));
+	memmove(&t->range[at], &t->range[at + 1], (t->count - at) * sizeof(t->range[0]));
 	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
 }
 
 void range_remove(struct pgm *pgm, gpa_t base)
 {
-	struct range_table *t = &pgm->ranges;
-	unsigned at = 0;
-
 	lock_acquire(&pgm->lock);
-	while (at < t->count && t->range[at].base != base.v)
-		at++;
-	if (at < t->count)
-		range_take_out(t, at);
+	range_take_out(&pgm->ranges, base);
 	lock_release(&pgm->lock);
-}
-
-static enum status add_typed(struct pgm *pgm, gpa_t base, uint64_t size, const char *name, enum page_type type)
-{
-	struct pgm_range range = { .base = base.v, .size = size, .type = type };
-
-	for (unsigned i = 0; name[i] && i < PGM_NAME - 1; i++)
-		range.name[i] = name[i];
-	return range_add(pgm, &range);
 }
 
 enum status pgm_add_ram(struct pgm *pgm, gpa_t base, uint64_t size, const char *name)
@@ -241,13 +227,13 @@ enum status pgm_add_ram(struct pgm *pgm, gpa_t base, uint64_t size, const char *
 	enum status status = OK;
 
 	if (!pgm->built) /* what it was created with is in the accounts already */
-		return add_typed(pgm, base, size, name, PAGE_RAM);
+		return range_add(pgm, base, size, PAGE_RAM, name);
 	if (!size || !is_aligned(size, PAGE_SIZE) || size > PGM_MAX_GPA)
 		return BAD_VALUE;
 	status = quota_grow(pgm, size);
 	if (status != OK)
 		return status;
-	status = add_typed(pgm, base, size, name, PAGE_RAM);
+	status = range_add(pgm, base, size, PAGE_RAM, name);
 	if (status == OK)
 		(void)__atomic_fetch_add(&pgm->config.ram, size, __ATOMIC_RELAXED);
 	else

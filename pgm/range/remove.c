@@ -17,33 +17,23 @@ bool removal_covers(const struct pgm *pgm, gpa_t where)
 	return m->active && where.v - m->base < m->size;
 }
 
-static bool has_handler(struct pgm *pgm, const struct pgm_range *range)
-{
-	struct pgm_handler_info info;
-
-	return pgm_handler_next(pgm, gpa(range->base), &info) && info.first < range->base + range->size;
-}
-
 static enum status begin(struct pgm *pgm, gpa_t base)
 {
-	struct range_table *t = &pgm->ranges;
-	enum status status = NOT_FOUND;
+	enum status status = OK;
+	struct pgm_range r;
 
 	lock_acquire(&pgm->handlers.lock); /* no handler comes between the look and the removal */
 	lock_acquire(&pgm->lock);
-	for (unsigned i = 0; i < t->count && status == NOT_FOUND; i++) {
-		const struct pgm_range range = t->range[i];
-
-		if (range.base != base.v)
-			continue;
-		status = range.type != PAGE_RAM ? NOT_SUPPORTED : has_handler(pgm, &range) ? CONFLICT : OK;
-		if (status != OK)
-			break;
-		pgm->removal = (struct removal){
-			.active = true, .base = range.base, .size = range.size, .cursor = range.base
-		};
-		range_take_out(t, i);
-		(void)__atomic_fetch_sub(&pgm->config.ram, range.size, __ATOMIC_RELAXED);
+	if (!pgm_range_find(pgm, base, &r) || r.base != base.v)
+		status = NOT_FOUND;
+	else if (r.type != PAGE_RAM)
+		status = NOT_SUPPORTED;
+	else if (handler_overlaps(&pgm->handlers, r.base, r.base + r.size - 1, UINT64_MAX))
+		status = CONFLICT;
+	if (status == OK) {
+		pgm->removal = (struct removal){ .active = true, .base = r.base, .size = r.size, .cursor = r.base };
+		range_take_out(&pgm->ranges, base);
+		(void)__atomic_fetch_sub(&pgm->config.ram, r.size, __ATOMIC_RELAXED);
 	}
 	lock_release(&pgm->lock);
 	lock_release(&pgm->handlers.lock);

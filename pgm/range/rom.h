@@ -27,20 +27,22 @@ enum status pgm_add_shadowed_rom(struct pgm *pgm, gpa_t base, uint64_t size, con
  * BAD_ADDRESS: not within one ROM; NOT_SUPPORTED: a mode with RAM on a plain ROM. Vcpus may run.
  */
 enum status pgm_rom_protect(struct pgm *pgm, gpa_t first, uint64_t size, enum rom_mode mode) must_check;
-/* The mode of the page around `where`; BAD_ADDRESS: no ROM there. */
-enum status pgm_rom_mode(struct pgm *pgm, gpa_t where, enum rom_mode *mode) must_check;
-const char *rom_mode_name(enum rom_mode mode);
 
 /* ---- PGM's own ---- */
 struct block;
 /*
  * A write to a ROM page, its block locked and detailed. *frame: where it goes, HPA_NONE if it is ignored. The
- * debugger writes what is read. False: no frame to be had, *status says why.
+ * debugger writes what is read. NO_MEMORY, OVER_QUOTA.
  */
-bool rom_write_frame(struct pgm *pgm, struct block *b, gpa_t where, bool debugger, hpa_t *frame, struct gather *gather,
-		     enum status *status) must_check;
-/* The frame of the copy that isn't read; HPA_NONE: none, or no shadowed ROM here. Its block is locked. */
-hpa_t rom_other_copy(struct pgm *pgm, gpa_t where);
+enum status rom_write_frame(struct pgm *pgm, struct block *b, gpa_t where, bool debugger, hpa_t *frame,
+			    struct gather *gather) must_check;
+/* What is beside the record of a shadowed ROM's page, guarded by its block's lock. */
+struct rom_page {
+	hpa_t other;        /* the copy that isn't read; HPA_NONE: none yet, it reads as zero */
+	enum rom_mode mode; /* atomic */
+};
+/* Of the page around `where`; NULL: no shadowed ROM is there. */
+struct rom_page *rom_page_at(struct pgm *pgm, gpa_t where);
 /* Every page in the default mode again, the RAM copies dropped. */
 void rom_reset(struct pgm *pgm);
 /* At the machine's end: frames and records back. */

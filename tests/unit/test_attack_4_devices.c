@@ -165,12 +165,9 @@ static enum status protect_rom(void)
 
 static void rom_protected(void)
 {
-	enum rom_mode mode;
-
-	for (unsigned i = 0; i < 4; i++) {
-		assert_int_equal(pgm_rom_mode(pgm, gpa(NEW_ROM + 2 * MIB + i * PAGE_SIZE - 2 * PAGE_SIZE), &mode), OK);
-		assert_int_equal(mode, ROM_READ_RAM_WRITE_RAM);
-	}
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(rom_page_at(pgm, gpa(NEW_ROM + 2 * MIB + i * PAGE_SIZE - 2 * PAGE_SIZE))->mode,
+				 ROM_READ_RAM_WRITE_RAM);
 }
 
 /* ---- MMIO2 ---- */

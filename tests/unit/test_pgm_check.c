@@ -261,7 +261,7 @@ static void prepare(const struct pt_format *format)
 	assert_true(slat_present(&pgm->slat, *alias_entry()));
 	device_flip = *entry_of(DEVICE) ^ slat_leaf(&pgm->slat, 0, page_frame(*record_at(0)), RX, 6);
 	reserve_flip = pgm->handy.frame[0].v ^ page_frame(*record_at(0)).v;
-	rom_frame = rom_other_copy(pgm, gpa(ROM_AT));
+	rom_frame = rom_page_at(pgm, gpa(ROM_AT))->other;
 	assert_false(hpa_is_none(rom_frame));
 }
 

@@ -35,7 +35,6 @@ USED struct pgm *machine_of(bool large_pages, uint32_t max_handlers)
 				     .slat_2m = true,
 				     .physical_bits = 40,
 				     .max_access_handlers = max_handlers };
-	struct pgm_range mmio2 = { .base = MMIO2_BASE, .size = 16 * PAGE_SIZE, .type = PAGE_MMIO2, .name = "vram" };
 	struct pgm *pgm = NULL;
 	char why[256] = "";
 	enum status status = pgm_create(&pgm, &config, count_flush, NULL, why, sizeof(why));
@@ -44,7 +43,7 @@ USED struct pgm *machine_of(bool large_pages, uint32_t max_handlers)
 		fprintf(stderr, "pgm_create: %s\n", why);
 	assert_int_equal(status, OK);
 	assert_int_equal(pgm_add_rom(pgm, gpa(ROM_BASE), 4 * PAGE_SIZE, "rom"), OK);
-	assert_int_equal(range_add(pgm, &mmio2), OK);
+	assert_int_equal(range_add(pgm, gpa(MMIO2_BASE), 16 * PAGE_SIZE, PAGE_MMIO2, "vram"), OK);
 	return pgm;
 }
 

@@ -23,12 +23,10 @@ static uint32_t done; /* atomic */
 
 static void *come_and_go(void *context)
 {
-	const struct pgm_range range = { .base = DEVICE, .size = PAGE_SIZE, .type = PAGE_MMIO };
-
 	(void)context;
 	test_cpu = 1;
 	while (!__atomic_load_n(&done, __ATOMIC_RELAXED)) {
-		assert_int_equal(range_add(pgm, &range), OK);
+		assert_int_equal(range_add(pgm, gpa(DEVICE), PAGE_SIZE, PAGE_MMIO, ""), OK);
 		range_remove(pgm, gpa(DEVICE));
 	}
 	kernel_magazine_drain();

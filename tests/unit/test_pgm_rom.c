@@ -27,6 +27,13 @@ static struct pgm *make(const struct pt_format *format, bool shadowed)
 	return pgm;
 }
 
+static enum rom_mode mode_at(struct pgm *pgm, uint64_t where)
+{
+	const struct rom_page *p = rom_page_at(pgm, gpa(where));
+
+	return p ? p->mode : ROM_READ_ROM_WRITE_IGNORED;
+}
+
 /* A guest's byte write ends in an emulated write where the tables don't allow it. */
 static void guest_put(struct pgm *pgm, uint64_t where, uint8_t v)
 {
@@ -39,14 +46,12 @@ static void test_default(void **state)
 	for (unsigned shadowed = 0; shadowed < 2; shadowed++) {
 		struct pgm *pgm = make(&pt_ept4, shadowed);
 		struct pgm_vcpu_counters counters = { 0 };
-		enum rom_mode mode;
 
 		pgm_count_for(&counters);
 		assert_int_equal(guest_read(pgm, ROM_AT + 0x1234), 0xa1);
 		guest_put(pgm, ROM_AT + 0x1234, 0x55);
 		assert_int_equal(guest_read(pgm, ROM_AT + 0x1234), 0xa1);
-		assert_int_equal(pgm_rom_mode(pgm, gpa(ROM_AT + 0x1234), &mode), OK);
-		assert_int_equal(mode, ROM_READ_ROM_WRITE_IGNORED);
+		assert_int_equal(mode_at(pgm, ROM_AT + 0x1234), ROM_READ_ROM_WRITE_IGNORED);
 		assert_int_equal(counters.rom_write_unhandled, 1);
 		pgm_count_for(NULL);
 		machine_end_test(pgm);
@@ -120,6 +125,27 @@ static void test_locked_exchange(void **state)
 	machine_end_test(pgm);
 }
 
+/* A load is a write that the log reports, if it's into the copy that is read. */
+static void test_load_is_logged(void **state)
+{
+	struct pgm *pgm = make(&pt_ept4, true);
+	const uint64_t first = ROM_AT >> PAGE_SHIFT & ~UINT64_C(63);
+	uint64_t bitmap = 0, bit = BIT((ROM_AT >> PAGE_SHIFT) - first + 3);
+
+	(void)state;
+	assert_int_equal(pgm_dirty_start(pgm, DIRTY_WRITE_PROTECT), OK);
+	assert_int_equal(pgm_dirty_read_and_clear(pgm, first, 64, &bitmap), OK);
+	assert_int_equal(pgm_rom_load(pgm, gpa(ROM_AT + 3 * PAGE_SIZE + 5), "new", 3), OK);
+	assert_int_equal(pgm_dirty_read_and_clear(pgm, first, 64, &bitmap), OK);
+	assert_int_equal(bitmap, bit);
+	assert_int_equal(pgm_rom_protect(pgm, gpa(ROM_AT), ROM_SIZE, ROM_READ_RAM_WRITE_RAM), OK);
+	assert_int_equal(pgm_dirty_read_and_clear(pgm, first, 64, &bitmap), OK);
+	assert_int_equal(pgm_rom_load(pgm, gpa(ROM_AT + 3 * PAGE_SIZE + 5), "old", 3), OK);
+	assert_int_equal(pgm_dirty_read_and_clear(pgm, first, 64, &bitmap), OK);
+	assert_int_equal(bitmap, 0);
+	machine_end_test(pgm);
+}
+
 static void test_reset(void **state)
 {
 	struct pgm *pgm = make(&pt_ept4, true);
@@ -132,10 +158,7 @@ static void test_reset(void **state)
 	}
 	reset(pgm, true);
 	for (unsigned i = 0; i < 16; i++) {
-		enum rom_mode mode;
-
-		assert_int_equal(pgm_rom_mode(pgm, gpa(ROM_AT + i * PAGE_SIZE), &mode), OK);
-		assert_int_equal(mode, ROM_READ_ROM_WRITE_IGNORED);
+		assert_int_equal(mode_at(pgm, ROM_AT + i * PAGE_SIZE), ROM_READ_ROM_WRITE_IGNORED);
 		assert_int_equal(guest_read(pgm, ROM_AT + i * PAGE_SIZE), 0xa0 + i);
 	}
 	/* The RAM copies have gone: they read as zero again. */
@@ -194,13 +217,10 @@ static void test_refusals(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_default),
-		cmocka_unit_test(test_modes),
-		cmocka_unit_test(test_shadow_offsets),
-		cmocka_unit_test(test_locked_exchange),
-		cmocka_unit_test(test_reset),
-		cmocka_unit_test(test_refusals),
-		cmocka_unit_test(test_reset_under_a_pin),
+		cmocka_unit_test(test_default),        cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_shadow_offsets), cmocka_unit_test(test_locked_exchange),
+		cmocka_unit_test(test_load_is_logged), cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_refusals),       cmocka_unit_test(test_reset_under_a_pin),
 	};
 
 	machine_world(64 * MIB);
