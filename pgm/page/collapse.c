@@ -109,13 +109,22 @@ static struct block *next_detailed(struct pgm *pgm, gpa_t *base, bool *over)
 	return NULL;
 }
 
+static void leave(struct pgm *pgm, uint64_t *counter)
+{
+	struct collapse *c = &pgm->collapse;
+
+	(void)__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+	c->chunk = HPA_NONE;
+	c->block = NULL;
+	c->phase = COLLAPSE_LOOK;
+}
+
 /* The flag is off, or goes off; nothing else has changed. */
 static void give_up(struct pgm *pgm, uint64_t *why)
 {
 	struct collapse *c = &pgm->collapse;
 	struct gather gather;
 
-	(void)__atomic_fetch_add(why, 1, __ATOMIC_RELAXED);
 	block_lock(c->block);
 	c->block->flags &= ~(uint32_t)BLOCK_COLLAPSING;
 	block_unlock(c->block);
@@ -123,13 +132,11 @@ static void give_up(struct pgm *pgm, uint64_t *why)
 	if (!hpa_is_none(c->chunk))
 		gather_block(&gather, c->chunk);
 	gather_finish(&gather);
-	c->chunk = HPA_NONE;
-	c->block = NULL;
-	c->phase = COLLAPSE_LOOK;
+	leave(pgm, why);
 }
 
-/* Takes this block on if it is fit. Returns whether it did. */
-static bool take_on(struct pgm *pgm, struct block *b, gpa_t base)
+/* Takes this block on if it is fit. */
+static void take_on(struct pgm *pgm, struct block *b, gpa_t base)
 {
 	struct collapse *c = &pgm->collapse;
 	hpa_t chunk = HPA_NONE;
@@ -139,47 +146,31 @@ static bool take_on(struct pgm *pgm, struct block *b, gpa_t base)
 	full = block_kind(b) == BLOCK_DETAILED && b->held == PAGES_PER_BLOCK;
 	fit = full && block_fit(b, &joined);
 	block_unlock(b);
-	if (!full)
-		return false;
-	COUNT(pgm, large_recheck);
-	if (!fit) {
-		COUNT(pgm, large_refused);
-		return false;
-	}
+	COUNT_BY(pgm, large_recheck, full);
+	COUNT_BY(pgm, large_refused, full && !fit);
+	if (!fit)
+		return;
 	if (!joined && block_alloc(&pgm->account, base, &chunk, &zero) != OK) {
 		COUNT(pgm, large_alloc_failed);
-		return false;
+		return;
 	}
 	c->block = b;
 	c->base = base;
 	c->chunk = chunk;
 	c->rounds = 0;
-	block_lock(b); /* what has changed since shows at the switch, when all is looked at again */
-	if (block_kind(b) != BLOCK_DETAILED) {
-		block_unlock(b);
-		give_up(pgm, &pgm->counters.large_refused);
-		return false;
-	}
-	memset(c->clean, 0, sizeof(c->clean));
-	memset(c->copied, 0, sizeof(c->copied));
-	b->flags |= BLOCK_COLLAPSING;
-	block_unlock(b);
 	c->phase = joined ? COLLAPSE_UNMAP : COLLAPSE_PROTECT;
-	return true;
+	memset(c->copied, 0, sizeof(c->copied));
+	memset(c->clean, 0, sizeof(c->clean));
+	block_lock(b); /* what has changed since shows at the switch, when all is looked at again */
+	if (block_kind(b) == BLOCK_DETAILED)
+		b->flags |= BLOCK_COLLAPSING;
+	block_unlock(b);
 }
 
 void collapse_abandon(struct pgm *pgm)
 {
 	if (pgm->collapse.block)
 		give_up(pgm, &pgm->counters.large_refused);
-}
-
-static void finish_flush(struct pgm *pgm, struct gather *gather)
-{
-	if (!gather->flush && !gather->count)
-		return;
-	COUNT(pgm, large_flush);
-	gather_finish(gather);
 }
 
 /* Locked: nothing below the block's level-1 entry can be written from now on, after the flush. */
@@ -201,27 +192,6 @@ static void write_protect(struct pgm *pgm, const struct block *b, gpa_t base, st
 			slat_set(s, &table[i], slat_leaf(s, 0, slat_frame(s, 0, entry), rights & ~ACCESS_WRITE, 6),
 				 gather);
 	}
-}
-
-static void step_protect(struct pgm *pgm)
-{
-	struct collapse *c = &pgm->collapse;
-	struct gather gather;
-
-	if (c->rounds++ == MAX_ROUNDS) {
-		give_up(pgm, &pgm->counters.large_overflow);
-		return;
-	}
-	gather_begin(&gather, &pgm->flush, &pgm->account);
-	block_lock(c->block);
-	if (c->block->flags & BLOCK_COLLAPSING) {
-		write_protect(pgm, c->block, c->base, &gather);
-		gather_flush(&gather); /* also for what others took away just now */
-		memset(c->clean, 0xff, sizeof(c->clean));
-	}
-	block_unlock(c->block);
-	finish_flush(pgm, &gather);
-	c->phase = COLLAPSE_COPY;
 }
 
 static void copy_page(hpa_t to, hpa_t from)
@@ -247,43 +217,6 @@ static unsigned copy_some(struct collapse *c)
 		done++;
 	}
 	return done;
-}
-
-static void step_copy(struct pgm *pgm)
-{
-	struct collapse *c = &pgm->collapse;
-	bool on, complete = false;
-	unsigned done = 0;
-
-	block_lock(c->block);
-	on = c->block->flags & BLOCK_COLLAPSING;
-	if (on) {
-		done = copy_some(c);
-		complete = all(c->copied);
-	}
-	block_unlock(c->block);
-	if (!on)
-		give_up(pgm, &pgm->counters.large_refused);
-	else if (complete)
-		c->phase = COLLAPSE_UNMAP;
-	else if (!done)
-		c->phase = COLLAPSE_PROTECT;
-}
-
-static void step_unmap(struct pgm *pgm)
-{
-	struct collapse *c = &pgm->collapse;
-	struct gather gather;
-
-	gather_begin(&gather, &pgm->flush, &pgm->account);
-	block_lock(c->block);
-	if (c->block->flags & BLOCK_COLLAPSING) {
-		slat_drop_block(&pgm->slat, c->block->slot, c->base, &gather);
-		gather_flush(&gather);
-	}
-	block_unlock(c->block);
-	finish_flush(pgm, &gather);
-	c->phase = COLLAPSE_SWITCH;
 }
 
 /* Locked. Did nobody map or write anything since the block was unmapped? */
@@ -333,60 +266,95 @@ static void release_old(struct pgm *pgm, hpa_t records_frame, bool frames)
 	gather_finish(&gather);
 }
 
-static void step_switch(struct pgm *pgm)
+/* Locked. SWITCH, or back if someone came near; *old: the records, if it is done. Returns why not, if it is given up. */
+static uint64_t *try_switch(struct pgm *pgm, struct block *b, hpa_t *old)
 {
 	struct collapse *c = &pgm->collapse;
-	bool copied = !hpa_is_none(c->chunk), joined, fit, quiet;
-	enum status status = CONFLICT;
-	hpa_t records;
+	bool copied = !hpa_is_none(c->chunk), joined;
+	hpa_t records = block_address(b);
 
-	block_lock(c->block);
-	records = block_address(c->block);
-	fit = (c->block->flags & BLOCK_COLLAPSING) && block_fit(c->block, &joined) && (copied || joined);
-	quiet = fit && still_unmapped(pgm);
-	if (quiet)
-		status = become_large(pgm, c->block, c->base, copied ? c->chunk : page_frame(*block_records(c->block)));
-	block_unlock(c->block);
-	if (!fit || (quiet && status != OK)) {
-		give_up(pgm, &pgm->counters.large_refused);
-	} else if (!quiet) {
-		if (copied)
+	if (!block_fit(b, &joined) || !(copied || joined))
+		return &pgm->counters.large_refused;
+	if (!still_unmapped(pgm)) {
+		c->phase = copied ? COLLAPSE_PROTECT : COLLAPSE_UNMAP;
+		return !copied && c->rounds++ == MAX_ROUNDS ? &pgm->counters.large_overflow : NULL;
+	}
+	if (become_large(pgm, b, c->base, copied ? c->chunk : page_frame(*block_records(b))) != OK)
+		return &pgm->counters.large_refused;
+	*old = records;
+	return NULL;
+}
+
+/* Locked. One step of the phase. Returns why it is given up, or NULL. */
+static uint64_t *act(struct pgm *pgm, struct block *b, struct gather *gather, hpa_t *old)
+{
+	struct collapse *c = &pgm->collapse;
+
+	if (!(b->flags & BLOCK_COLLAPSING))
+		return &pgm->counters.large_refused;
+	switch (c->phase) {
+	case COLLAPSE_PROTECT:
+		if (c->rounds++ == MAX_ROUNDS)
+			return &pgm->counters.large_overflow;
+		write_protect(pgm, b, c->base, gather);
+		gather_flush(gather); /* also for what others took away just now */
+		memset(c->clean, 0xff, sizeof(c->clean));
+		c->phase = COLLAPSE_COPY;
+		return NULL;
+	case COLLAPSE_COPY:
+		if (!copy_some(c))
 			c->phase = COLLAPSE_PROTECT;
-		else if (c->rounds++ == MAX_ROUNDS)
-			give_up(pgm, &pgm->counters.large_overflow);
-		else
+		if (all(c->copied))
 			c->phase = COLLAPSE_UNMAP;
-	} else {
-		release_old(pgm, records, copied);
-		(void)__atomic_fetch_add(copied ? &pgm->counters.large_collapsed : &pgm->counters.large_reused, 1,
-					 __ATOMIC_RELAXED);
-		c->block = NULL;
-		c->chunk = HPA_NONE;
-		c->phase = COLLAPSE_LOOK;
+		return NULL;
+	case COLLAPSE_UNMAP:
+		slat_drop_block(&pgm->slat, b->slot, c->base, gather);
+		gather_flush(gather);
+		c->phase = COLLAPSE_SWITCH;
+		return NULL;
+	default: return try_switch(pgm, b, old);
+	}
+}
+
+static void work(struct pgm *pgm)
+{
+	struct collapse *c = &pgm->collapse;
+	bool copied = !hpa_is_none(c->chunk);
+	hpa_t old = HPA_NONE;
+	struct gather gather;
+	uint64_t *why;
+
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	block_lock(c->block);
+	why = act(pgm, c->block, &gather, &old);
+	block_unlock(c->block);
+	if (gather.flush) {
+		COUNT(pgm, large_flush);
+		gather_finish(&gather);
+	}
+	if (why) {
+		give_up(pgm, why);
+	} else if (!hpa_is_none(old)) {
+		release_old(pgm, old, copied);
+		leave(pgm, copied ? &pgm->counters.large_collapsed : &pgm->counters.large_reused);
 	}
 }
 
 /* False: a whole round over memory found nothing to take on. */
-static bool step_look(struct pgm *pgm)
-{
-	bool over = false;
-	gpa_t base;
-	struct block *b = next_detailed(pgm, &base, &over);
-
-	if (b)
-		(void)take_on(pgm, b, base);
-	return !over;
-}
-
 static bool step(struct pgm *pgm)
 {
-	switch (pgm->collapse.phase) {
-	case COLLAPSE_PROTECT: step_protect(pgm); return true;
-	case COLLAPSE_COPY: step_copy(pgm); return true;
-	case COLLAPSE_UNMAP: step_unmap(pgm); return true;
-	case COLLAPSE_SWITCH: step_switch(pgm); return true;
-	default: return step_look(pgm);
+	bool over = false;
+	struct block *b;
+	gpa_t base;
+
+	if (pgm->collapse.phase != COLLAPSE_LOOK) {
+		work(pgm);
+		return true;
 	}
+	b = next_detailed(pgm, &base, &over);
+	if (b)
+		take_on(pgm, b, base);
+	return !over;
 }
 
 bool pgm_collapse_step(struct pgm *pgm)
