@@ -155,6 +155,7 @@ enum status svm_enable_cpu(struct hv_refusal *why)
 		svm_features = features;
 		svm_read_xcr0 = svm_quirks.xsetbv_silent && (read_cr4() & CR4_OSXSAVE);
 	}
+	host_use_protection_keys();
 	if (read_vm_cr() & VM_CR_SVMDIS)
 		wrmsr(MSR_VM_CR, read_vm_cr() & ~VM_CR_SVMDIS);
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
