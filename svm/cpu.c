@@ -163,6 +163,7 @@ enum status svm_enable_cpu(struct hv_refusal *why)
 		(void)refuse(why, "no memory for this CPU's host state area");
 		return NO_MEMORY;
 	}
+	host_use_protection_keys();
 	if (read_vm_cr() & VM_CR_SVMDIS)
 		wrmsr(MSR_VM_CR, read_vm_cr() & ~VM_CR_SVMDIS);
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);

@@ -14,6 +14,8 @@
 ;
 ; An exit that svm_answer() has the answer to goes back at once, within CLGI and STGI: what VMLOAD brought, and what a C function
 ; preserves (RBX, RBP, R12 to R15), has never left the processor. An interrupt or NMI that waits ends the guest right again.
+; All other exits need VMSAVE and both VMLOADs: whatever is interrupted behind STGI needs the host's GS and TR, and neither these
+; nor the guest's can be exchanged in less than the one instruction (WRMSR, and LTR with a descriptor made available again).
 ;
 ; VMLOAD, VMRUN and VMSAVE take the VMCB in RAX.
 

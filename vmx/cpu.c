@@ -11,6 +11,7 @@
 #include "lib/format.h"
 #include "mm/map.h"
 #include "vmx/instructions.h"
+#include "vmx/quirks.h"
 #include "vmx/vmx.h"
 
 #define CPUID_1_ECX_VMX BIT(5)
@@ -125,6 +126,8 @@ static enum status fix_control_registers(struct hv_refusal *why)
 	}
 	write_cr0(cr0);
 	write_cr4(cr4);
+	if ((vmx_capability.cr4_fixed1 & CR4_PKE) && !quirk_kernel_keys(rdmsr(MSR_VMX_BASIC)))
+		host_use_protection_keys();
 	return OK;
 }
 

@@ -66,19 +66,9 @@ static void decode_dr(const struct vmx_raw_exit *raw, struct hv_exit *exit)
 	exit->dr.decoded = true;
 }
 
-_Static_assert(VIOLATION_ACCESS(7) == (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE), "bits 2:0 are numbered as ours");
-_Static_assert(VIOLATION_RIGHTS(7u << 3) == (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE), "and bits 5:3");
-
 static void decode_violation(const struct vmx_raw_exit *raw, struct hv_exit *exit)
 {
-	uint64_t q = raw->qualification;
-
-	exit->slat.gpa = gpa(raw->gpa);
-	exit->slat.gva_valid = q & VIOLATION_LINEAR_VALID;
-	exit->slat.gva = gva(exit->slat.gva_valid ? raw->gva : 0);
-	exit->slat.guest_table = exit->slat.gva_valid && !(q & VIOLATION_FINAL);
-	exit->slat.access = quirk_walk_reads(exit->slat.guest_table, VIOLATION_ACCESS(q));
-	exit->slat.rights = VIOLATION_RIGHTS(q);
+	vmx_exit_violation(exit, raw->qualification, raw->gpa, raw->gva);
 }
 
 static void decode_misconfig(const struct vmx_raw_exit *raw, struct hv_exit *exit)

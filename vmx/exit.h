@@ -8,6 +8,7 @@
 #define VMX_EXIT_H
 
 #include "arch/x86_64/hv.h"
+#include "vmx/quirks.h"
 #include "vmx/vmcs.h"
 
 /*
@@ -43,7 +44,21 @@ static inline const struct vmx_exit_rule *vmx_exit_rule(uint32_t reason)
 	return reason < REASON_COUNT ? &vmx_exit_rules[reason] : &vmx_exit_rule_other;
 }
 
-/* The kind's own part of an EPT misconfiguration, the way to devices. */
+_Static_assert(VIOLATION_ACCESS(7) == (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE), "bits 2:0 are numbered as ours");
+_Static_assert(VIOLATION_RIGHTS(7u << 3) == (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE), "and bits 5:3");
+
+/* The kind's own part of an EPT violation, table 28-7. linear: read if there is one or not. */
+static inline void vmx_exit_violation(struct hv_exit *exit, uint64_t q, uint64_t where, uint64_t linear)
+{
+	exit->slat.gpa = gpa(where);
+	exit->slat.gva_valid = q & VIOLATION_LINEAR_VALID;
+	exit->slat.gva = gva(exit->slat.gva_valid ? linear : 0);
+	exit->slat.guest_table = exit->slat.gva_valid && !(q & VIOLATION_FINAL);
+	exit->slat.access = quirk_walk_reads(exit->slat.guest_table, VIOLATION_ACCESS(q));
+	exit->slat.rights = VIOLATION_RIGHTS(q);
+}
+
+/* The same of an EPT misconfiguration, the way to devices. */
 static inline void vmx_exit_misconfig(struct hv_exit *exit, uint64_t where)
 {
 	exit->slat.gpa = gpa(where);

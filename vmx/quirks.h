@@ -9,6 +9,8 @@
  *                      the last check and the entry is taken by the host and so lost as a kick.
  *   walk_reads         [7] with EPT accessed and dirty bits on, a walk of the guest's tables reports a write only,
  *                      where the manual (28.2.1, table 28-7) has it report a read too.
+ *   kernel_keys        all bits of PKRU count for supervisor pages, too: a guest's would forbid the host its own memory, so the
+ *                      host has CR4.PKE off.
  *   sipi_blocks_smi    [8] a SIPI exit leaves blocking by SMI behind, which the next entry refuses.
  *
  * One more has nothing to do with VMX and stands where it is tried out: host_compacts_rightly() [11] in arch/x86_64/fpu.c.
@@ -28,6 +30,11 @@
 #define QUIRK_LONGEST_SLICE UINT64_C(1000000)
 
 static inline bool quirk_kick_by_nmi(uint64_t vmx_basic)
+{
+	return vmx_basic == QUIRK_BOCHS_VMX_BASIC;
+}
+
+static inline bool quirk_kernel_keys(uint64_t vmx_basic)
 {
 	return vmx_basic == QUIRK_BOCHS_VMX_BASIC;
 }

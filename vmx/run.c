@@ -123,78 +123,6 @@ static RARE void refused(struct vmx_vcpu *v, uint64_t failed)
 	vmx_unload(&v->hv);
 }
 
-/* Only what the rule asks for: vmx_exit_decode() looks at nothing else. */
-static void read_raw(struct vmx_raw_exit *raw, unsigned needs)
-{
-	raw->vectoring = (uint32_t)vmcs_read(VMCS_VECTORING_EVENT);
-	if (needs & NEED_QUALIFICATION)
-		raw->qualification = vmcs_read(VMCS_EXIT_QUALIFICATION);
-	if (needs & NEED_GPA) {
-		raw->gpa = vmcs_read(VMCS_GUEST_PHYSICAL_ADDRESS);
-		raw->gva = vmcs_read(VMCS_GUEST_LINEAR_ADDRESS);
-	}
-	if (needs & NEED_EVENT) {
-		raw->event = (uint32_t)vmcs_read(VMCS_EXIT_EVENT);
-		raw->event_error = (uint32_t)vmcs_read(VMCS_EXIT_ERROR_CODE);
-	}
-	if ((needs & NEED_LENGTH) || (raw->vectoring & EVENT_VALID))
-		raw->length = (uint32_t)vmcs_read(VMCS_EXIT_INSTRUCTION_LENGTH);
-	if (raw->vectoring & EVENT_VALID)
-		raw->vectoring_error = (uint32_t)vmcs_read(VMCS_VECTORING_ERROR_CODE);
-}
-
-static void set_nmi_blocking(struct hv_vcpu *vcpu, bool blocked)
-{
-	vmx_load(vcpu, REGS_SHADOW);
-	vcpu->nmi_blocked = blocked;
-	hv_changed(vcpu, REGS_SHADOW);
-}
-
-/* What must be done before anyone looks at the exit. */
-static void settle(struct hv_vcpu *vcpu, const struct vmx_raw_exit *raw)
-{
-	struct hv_exit *exit = &vcpu->exit;
-	struct hv_event event;
-
-	if (exit->kind == EXIT_SLICE)
-		vmx_of(vcpu)->slice_written = 0; /* it has run out */
-	if (exit->kind == EXIT_DIRTY_FULL)
-		vmx_pml_full(vmx_of(vcpu));
-	if (exit->kind == EXIT_HOST_INTERRUPT) {
-		if (raw->reason == REASON_EXTERNAL_INTERRUPT)
-			interrupts_window(); /* still pending: not acknowledged by the exit */
-		else
-			host_take_nmi();
-	}
-	/* An entry that injects an NMI refuses to do so while they are blocked (section 27.3.1.5). */
-	if (exit->interrupted.kind == EVENT_NMI)
-		set_nmi_blocking(vcpu, false);
-	else if (vmx_exit_undoes_iret(raw, exit))
-		set_nmi_blocking(vcpu, true);
-	if (quirk_sipi_blocks_smi(raw->reason)) {
-		vmx_load(vcpu, REGS_SHADOW);
-		hv_changed(vcpu, REGS_SHADOW);
-	}
-	if (vmx_exit_reflects(raw, &event)) {
-		vcpu->inject = event;
-		exit->kind = EXIT_NOTHING;
-	}
-}
-
-/* Exits that are no instruction's: they may have broken off an event, and may be the host's business. */
-static __attribute__((noinline)) void take_exit(struct hv_vcpu *vcpu, uint32_t reason)
-{
-	struct vmx_raw_exit raw;
-
-	raw.reason = reason;
-	read_raw(&raw, vmx_exit_rule(reason)->needs);
-	vmx_exit_decode(&raw, &vcpu->exit);
-	if (vcpu->exit.kind != EXIT_SLAT_MISCONFIG || vcpu->exit.interrupted.kind != EVENT_NONE)
-		settle(vcpu, &raw);
-	if (reason & REASON_ENTRY_FAILED)
-		vmx_unload(vcpu); /* as in refused() */
-}
-
 /* Whoever steps over an instruction asks for its shadow and RFLAGS, so these come along; as a rule there is no shadow. */
 static inline void take_flags(struct vmx_vcpu *v)
 {
@@ -212,46 +140,19 @@ static inline void take_flags(struct vmx_vcpu *v)
  * A page that the tables don't grant, the commonest exit that may have broken off an event: false when it did, or when an
  * IRET must be undone.
  */
-static inline bool take_memory(struct hv_vcpu *vcpu, const struct vmx_exit_rule *rule, uint64_t reason)
+static inline bool take_memory(struct hv_exit *exit, uint64_t reason)
 {
-	struct hv_exit *exit = &vcpu->exit;
-	struct vmx_raw_exit raw;
+	uint64_t q, where = vmcs_read_hot(VMCS_GUEST_PHYSICAL_ADDRESS);
 
-	if (vmcs_read_hot(VMCS_VECTORING_EVENT) & EVENT_VALID)
+	if (unlikely(vmcs_read_hot(VMCS_VECTORING_EVENT) & EVENT_VALID))
 		return false;
-	if (reason == REASON_EPT_VIOLATION) {
-		raw.qualification = vmcs_read_hot(VMCS_EXIT_QUALIFICATION);
-		if (raw.qualification & VIOLATION_NMI_UNBLOCKED)
-			return false;
-		raw.gva = vmcs_read_hot(VMCS_GUEST_LINEAR_ADDRESS);
+	if (reason == REASON_EPT_MISCONFIG) {
+		vmx_exit_misconfig(exit, where);
+		return true;
 	}
-	raw.gpa = vmcs_read_hot(VMCS_GUEST_PHYSICAL_ADDRESS);
-	exit->kind = rule->kind;
-	exit->length = 0;
-	exit->raw_reason = reason;
-	exit->interrupted.kind = EVENT_NONE;
-	rule->decode(&raw, exit);
-	return true;
-}
-
-/* Whatever needs more than a length. */
-static __attribute__((noinline)) void take_more(struct hv_vcpu *vcpu, uint64_t reason)
-{
-	const struct vmx_exit_rule *rule = vmx_exit_rule((uint32_t)reason);
-	struct hv_exit *exit = &vcpu->exit;
-	struct vmx_raw_exit raw;
-
-	if (rule->needs & NEED_VECTORING) {
-		if (!(rule->needs & NEED_GPA) || !take_memory(vcpu, rule, reason))
-			take_exit(vcpu, (uint32_t)reason);
-		return;
-	}
-	raw.qualification = vmcs_read_hot(VMCS_EXIT_QUALIFICATION);
-	exit->kind = rule->kind;
-	exit->length = (uint8_t)vmcs_read_hot(VMCS_EXIT_INSTRUCTION_LENGTH);
-	exit->raw_reason = reason;
-	exit->interrupted.kind = EVENT_NONE;
-	rule->decode(&raw, exit);
+	q = vmcs_read_hot(VMCS_EXIT_QUALIFICATION);
+	vmx_exit_violation(exit, q, where, vmcs_read_hot(VMCS_GUEST_LINEAR_ADDRESS));
+	return likely(!(q & VIOLATION_NMI_UNBLOCKED));
 }
 
 _Static_assert(REASON_CPUID == 10 && REASON_IO == 30 && VMCS_EXIT_REASON == 0x4402, "as in vmx/enter.asm");
@@ -309,13 +210,12 @@ static inline void take(struct vmx_vcpu *v, uint64_t reason)
 	v->entry.launched = true;
 	take_flags(v);
 	vcpu->rip = v->rip_seen = vmcs_read_hot(VMCS_GUEST_RIP);
-	if (reason == REASON_EPT_MISCONFIG && !(vmcs_read_hot(VMCS_VECTORING_EVENT) & EVENT_VALID)) {
+	if ((reason == REASON_EPT_MISCONFIG || reason == REASON_EPT_VIOLATION) && take_memory(exit, reason)) {
 		exit->length = 0;
-		vmx_exit_misconfig(exit, vmcs_read_hot(VMCS_GUEST_PHYSICAL_ADDRESS));
 	} else if (reason < REASON_COUNT && vmx_exit_rules[reason].needs == NEED_LENGTH) {
 		exit->length = (uint8_t)vmcs_read_hot(VMCS_EXIT_INSTRUCTION_LENGTH);
 	} else {
-		take_more(vcpu, reason);
+		vmx_take_rest(vcpu, reason);
 		return;
 	}
 	exit->kind = vmx_exit_rules[reason].kind;

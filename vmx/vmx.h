@@ -10,6 +10,7 @@
  *   lazy.c       registers that stay in the processor between exits; the MSR bitmap
  *   flush.c      EPT pointer, VPIDs, INVEPT, INVVPID
  *   run.c        entry and exit
+ *   take.c       exits that take more than that
  *   pml.c        the list of written pages that the processor keeps
  *   capability.c convert.c exit.c failure.c   pure
  *
@@ -157,6 +158,9 @@ enum status vmx_pml_create(struct vmx_pml *pml) must_check;
 void vmx_collect_written(struct hv_vcpu *vcpu);
 /* The processor says it is full; the vcpu is current. */
 void vmx_pml_full(struct vmx_vcpu *v);
+
+/* take.c: the exit record, whatever it takes; the vcpu is current, RIP and RFLAGS are there. */
+void vmx_take_rest(struct hv_vcpu *vcpu, uint64_t reason);
 
 /* run.c */
 void vmx_run(struct hv_vcpu *vcpu);

@@ -145,19 +145,19 @@ static inline uint64_t xgetbv(uint32_t index)
 	__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(index));
 	return (uint64_t)high << 32 | low;
 }
-/*
- * CR4.PKE is on for this one instruction: a guest's rights of key 0 must mean nothing for the kernel's own accesses,
- * and on Bochs they would (its write-disable bits hold for supervisor pages, too).
- */
+/* Where CR4.PKE is off in the host (host_use_protection_keys()), it is on for this one instruction. */
 static inline uint32_t rdpkru(void)
 {
 	uint64_t cr4 = read_cr4();
 	uint32_t value;
 
-	__asm__ volatile("mov %3, %%cr4; rdpkru; mov %2, %%cr4"
-			 : "=&a"(value)
-			 : "c"(0), "r"(cr4), "r"(cr4 | BIT(22))
-			 : "edx", "memory");
+	if (likely(cr4 & CR4_PKE))
+		__asm__ volatile("rdpkru" : "=a"(value) : "c"(0) : "edx", "memory");
+	else
+		__asm__ volatile("mov %3, %%cr4; rdpkru; mov %2, %%cr4"
+				 : "=&a"(value)
+				 : "c"(0), "r"(cr4), "r"(cr4 | CR4_PKE)
+				 : "edx", "memory");
 	return value;
 }
 

@@ -122,6 +122,12 @@ void host_fpu_restore(const void *area)
 		__asm__ volatile("fxrstor64 (%0)" : : "r"(area) : "memory");
 }
 
+void host_use_protection_keys(void)
+{
+	if (features.pku)
+		write_cr4(read_cr4() | CR4_PKE);
+}
+
 uint32_t host_pkru(const void *area)
 {
 	uint32_t value = 0;

@@ -78,6 +78,11 @@ enum host_x87 { HOST_X87_POP, HOST_X87_MASK, HOST_X87_RESET };
 void host_fpu_x87(void *area, enum host_x87 what);
 /* A guest's protection-key rights: in the area, or, area NULL, in this CPU. 0 where there are no protection keys. */
 uint32_t host_pkru(const void *area);
+/*
+ * CR4.PKE on this CPU, so that a guest's rights are read without writing CR4, which serialises. The kernel has no user page, and keys
+ * mean nothing for others (SDM vol. 3 section 4.6.2); a backend that knows better doesn't call it.
+ */
+void host_use_protection_keys(void);
 
 /* ---- between machines ---- */
 /* What one machine's guest has left in this CPU's predictors and buffers is to tell the next one's nothing. */

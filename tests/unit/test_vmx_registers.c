@@ -34,6 +34,7 @@ static void vmcs_write(enum vmcs_field field, uint64_t value)
 #define write_cr2(value) ((void)(value))
 #include "vmx/registers.c"
 #include "vmx/run.c"
+#include "vmx/take.c"
 
 struct features features;
 uint8_t *direct_map;

@@ -18,14 +18,17 @@ uint32_t vcpu_port_in(void *context, uint16_t port, unsigned size)
 	return value;
 }
 
-void vcpu_port_out(void *context, uint16_t port, unsigned size, uint32_t value)
+static inline __attribute__((always_inline)) void out(struct machine *m, uint16_t port, unsigned size, uint32_t value)
 {
-	struct machine *m = ((struct vcpu *)context)->machine;
-
 	lock_acquire(&m->lock);
 	port_write(&m->bus, port, size, value);
 	machine_look_at_timers(m);
 	lock_release(&m->lock);
+}
+
+void vcpu_port_out(void *context, uint16_t port, unsigned size, uint32_t value)
+{
+	out(((struct vcpu *)context)->machine, port, size, value);
 }
 
 /* A write of 32 bits to a register clears the upper half. */
@@ -42,7 +45,7 @@ static inline void access_by_rax(struct vcpu *vcpu, uint16_t port, unsigned size
 	if (in)
 		in_rax(vcpu, port, size);
 	else
-		vcpu_port_out(vcpu, port, size, (uint32_t)vcpu->hv->gpr[GPR_RAX]);
+		out(vcpu->machine, port, size, (uint32_t)vcpu->hv->gpr[GPR_RAX]);
 }
 
 bool vcpu_port(struct hv_vcpu *h, uint16_t port, unsigned size, bool in)
