@@ -83,7 +83,7 @@ def judge(machine, cases):
 
 def test_all(boot):
     """Every guest, in one boot: triple faults and resets beside machines that go on."""
-    machine = boot(config(CASES), files(CASES), memory=768)
+    machine = boot(config(CASES), files(CASES), memory=1000)
     judge(machine, CASES)
 
 
@@ -96,7 +96,7 @@ def test_small_pages(boot):
 @pytest.mark.only_vendor("svm", reason="Bochs interleaves its processors in one thread; QEMU runs them at once")
 def test_all_on_two_processors(boot):
     """The same with two host processors."""
-    machine = boot(config(CASES), files(CASES), memory=768, cpus=2)
+    machine = boot(config(CASES), files(CASES), memory=1000, cpus=2)
     judge(machine, CASES)
 
 

@@ -23,7 +23,7 @@ def chunk_map(monitor):
 def test_guests_in_secret_free(boot, pages):
     """Every small guest, with the smallest chunk map; with small pages those that concern memory."""
     cases = test_guests.CASES if pages == "on" else test_guests.SMALL_PAGES
-    machine = boot(secret_free(test_guests.config(cases, f"large_pages = {pages}\n")), test_guests.files(cases), memory=768)
+    machine = boot(secret_free(test_guests.config(cases, f"large_pages = {pages}\n")), test_guests.files(cases), memory=1000)
     test_guests.judge(machine, cases)
     assert f"but for {LEAST} chunks of 2 MiB at a time" in machine.text
 
