@@ -21,6 +21,8 @@
  *    an entry.
  *  - EXITINTINFO may still hold an interrupt or NMI of an earlier entry on Bochs when the guest's own INT n breaks off:
  *    neither can come but by injection, so what this entry didn't inject is dropped.
+ *  - At the exit of an intercepted write of CR0.PG, EFER.LMA is already what it would be behind it, on Bochs: it is
+ *    taken from LME and PG, as the manual has it.
  *  - VMRUN doesn't load CR2 on Bochs: it is in the processor before the entry, too, for an injected page fault and when
  *    another vcpu has run in between.
  *  - Left alone: Bochs takes no notice of next-RIP when a soft event is injected, and gives no exit for a host

@@ -141,7 +141,9 @@ void svm_fetch_groups(struct hv_vcpu *vcpu, const struct vmcb *vmcb, uint32_t gr
 		vcpu->cr0 = (save->cr0 & ~CR0_CACHE) | (vcpu->cr0 & CR0_CACHE);
 		vcpu->cr3 = save->cr3;
 		vcpu->cr4 = save->cr4;
-		vcpu->efer = save->efer & ~EFER_SVME;
+		vcpu->efer = save->efer & ~(EFER_SVME | EFER_LMA);
+		if ((save->efer & EFER_LME) && (save->cr0 & CR0_PG)) /* see quirks.h */
+			vcpu->efer |= EFER_LMA;
 	}
 	if (groups & REGS_CODE)
 		fetch_code(vcpu, save);

@@ -698,6 +698,16 @@ static void no_guest_runs_uncached(void **state)
 	assert_int_equal(seen.save.cr0, CR0_PE | CR0_ET);
 	svm_ops.load(vcpu, REGS_CONTROL);
 	assert_int_equal(vcpu->cr0, CR0_CD | CR0_PE | CR0_ET);
+	/* EFER.LMA is LME and PG, whatever an emulator has made of it before the write that exits is done. */
+	svm_of(vcpu)->vmcb->save.efer = EFER_SVME | EFER_LME | EFER_LMA;
+	vcpu->valid = 0;
+	svm_ops.load(vcpu, REGS_CONTROL);
+	assert_int_equal(vcpu->efer, EFER_LME);
+	svm_of(vcpu)->vmcb->save.efer = EFER_SVME | EFER_LME;
+	svm_of(vcpu)->vmcb->save.cr0 |= CR0_PG;
+	vcpu->valid = 0;
+	svm_ops.load(vcpu, REGS_CONTROL);
+	assert_int_equal(vcpu->efer, EFER_LME | EFER_LMA);
 	assert_true(seen.control.intercept[0] & INTERCEPT1_CR0_SELECTIVE);
 	run_until(vcpu, SVM_EXIT_CR0_SELECTIVE, 0x100);
 	assert_true(vcpu->exit.kind == EXIT_CR_ACCESS && vcpu->exit.cr.number == 0 && vcpu->exit.cr.write);
