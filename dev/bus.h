@@ -61,20 +61,27 @@ uint64_t timer_next(const struct timer_queue *queue);
 /* Fires all that are due at `now`, in order of deadline; bounded: each timer at most 64 times a call. */
 void timer_run(struct timer_queue *queue, uint64_t now);
 
-/* Where interrupt wires end. line: 0..23, as on a PC (ISA IRQ n goes to the PICs' input n and to the IOAPIC's pin, 0 to pin 2). */
-typedef void (*irq_set)(void *context, unsigned line, bool level);
+/* What became of an interrupt: nobody listens; it is one with an earlier one that waits; it waits now. In rising order. */
+enum irq_fate { IRQ_UNHEARD, IRQ_MERGED, IRQ_TAKEN };
+
+/* Where interrupt wires end. The fate is that of a rising edge. line: 0..23, as on a PC (ISA IRQ n goes to the PICs' input n and to the IOAPIC's pin, 0 to pin 2). */
+typedef enum irq_fate (*irq_set)(void *context, unsigned line, bool level);
 
 /* What a device can ask of the machine as a whole. */
 enum machine_event {
-	MACHINE_RESET,     /* reset button: i8042, port 0x92, 0xcf9, triple fault by keyboard */
-	MACHINE_POWEROFF,  /* S5 */
-	MACHINE_EXIT_PORT, /* a write to 0xf4; value given */
-	MACHINE_A20,       /* value: 1 gate open, 0 closed */
+	MACHINE_RESET,      /* reset button: i8042, port 0x92, 0xcf9, triple fault by keyboard */
+	MACHINE_POWEROFF,   /* S5 */
+	MACHINE_EXIT_PORT,  /* a write to 0xf4; value given */
+	MACHINE_A20,        /* value: 1 gate open, 0 closed */
+	MACHINE_FAST_TIMER, /* a periodic timer was set below TIMER_MINIMUM_PERIOD; value: nanoseconds asked for */
 };
 
 struct bus {
 	struct port_table *ports; /* dev/ports.c */
 	struct timer_queue timers;
+	struct tick_debt *debts; /* dev/tick.c's, and the next three, too */
+	bool ticks_owed;         /* to any of them: call tick_pay() when the guest has taken an interrupt */
+	uint64_t ticks_made_up, ticks_lost;
 
 	/* Set by the machine before any device is created. context goes to each. */
 	void *context;

@@ -10,12 +10,15 @@
 #define TIMER_PIN 2u /* where the interrupt override in the MADT must put line 0 */
 #define CASCADE_LINE 2u
 
-void irq_router_set(struct irq_router *router, unsigned line, bool level)
+enum irq_fate irq_router_set(struct irq_router *router, unsigned line, bool level)
 {
+	enum irq_fate pic = IRQ_UNHEARD, ioapic = IRQ_UNHEARD;
+
 	if (line == CASCADE_LINE)
-		return;
+		return IRQ_UNHEARD;
 	if (line < ISA_LINES && router->pic)
-		pic_set_line(router->pic, line, level);
+		pic = pic_set_line(router->pic, line, level);
 	if (router->ioapic)
-		ioapic_set_pin(router->ioapic, line == TIMER_LINE ? TIMER_PIN : line, level);
+		ioapic = ioapic_set_pin(router->ioapic, line == TIMER_LINE ? TIMER_PIN : line, level);
+	return pic > ioapic ? pic : ioapic;
 }

@@ -13,6 +13,6 @@ struct irq_router {
 };
 
 /* line 0..23; ISA interrupts 0..15 reach both, and 0 the IOAPIC's pin 2. What bus->set_irq is to call. */
-void irq_router_set(struct irq_router *router, unsigned line, bool level);
+enum irq_fate irq_router_set(struct irq_router *router, unsigned line, bool level);
 
 #endif

@@ -117,7 +117,7 @@ struct machine {
 	struct console_ring *console; /* output towards the monitor; vm/machine/console.c */
 	bool restart;                 /* it ended to be reset: memory, devices and vcpus stay */
 	uint64_t starts, resets;
-	unsigned msr_complaints;
+	unsigned msr_complaints, timer_complaints;
 	unsigned pages_of_ones; /* atomic; vm/vcpu/nobody.c */
 };
 

@@ -61,25 +61,26 @@ static struct lapic *choose_lowest(struct apic_bus *apic_bus, const struct apic_
 	return best;
 }
 
-bool apic_bus_deliver(struct apic_bus *apic_bus, const struct apic_message *message, struct lapic *sender)
+enum irq_fate apic_bus_deliver(struct apic_bus *apic_bus, const struct apic_message *message, struct lapic *sender)
 {
-	bool taken = false;
+	enum irq_fate best = IRQ_UNHEARD, fate;
 
 	if (message->mode == DELIVERY_LOWEST) {
 		struct lapic *lapic = choose_lowest(apic_bus, message, sender);
 
 		if (!lapic)
-			return false;
+			return IRQ_UNHEARD;
 		apic_bus->last_chosen = lapic;
 		return lapic_receive(lapic, message);
 	}
-	for (struct lapic *lapic = apic_bus->first; lapic; lapic = lapic->next)
-		if (addressed(message, lapic, sender))
-			taken |= lapic_receive(lapic, message);
-	return taken;
+	for (struct lapic *lapic = apic_bus->first; lapic; lapic = lapic->next) {
+		fate = addressed(message, lapic, sender) ? lapic_receive(lapic, message) : IRQ_UNHEARD;
+		best = fate > best ? fate : best;
+	}
+	return best;
 }
 
-bool apic_bus_msi(struct apic_bus *apic_bus, uint64_t address, uint32_t data)
+enum irq_fate apic_bus_msi(struct apic_bus *apic_bus, uint64_t address, uint32_t data)
 {
 	struct apic_message message = {
 		.destination = address >> 12 & 0xff,

@@ -43,10 +43,10 @@ struct apic_bus {
 
 void apic_bus_attach(struct apic_bus *apic_bus, struct lapic *lapic);
 void apic_bus_detach(struct apic_bus *apic_bus, struct lapic *lapic);
-/* sender may be NULL (IOAPIC, MSI) unless the shorthand needs it. True if any APIC took it. */
-bool apic_bus_deliver(struct apic_bus *apic_bus, const struct apic_message *message, struct lapic *sender);
-/* A write of data to address 0xfeexxxxx. True if any APIC took it. */
-bool apic_bus_msi(struct apic_bus *apic_bus, uint64_t address, uint32_t data);
+/* sender may be NULL (IOAPIC, MSI) unless the shorthand needs it. IRQ_UNHEARD: no APIC took it. */
+enum irq_fate apic_bus_deliver(struct apic_bus *apic_bus, const struct apic_message *message, struct lapic *sender);
+/* A write of data to address 0xfeexxxxx. As apic_bus_deliver(). */
+enum irq_fate apic_bus_msi(struct apic_bus *apic_bus, uint64_t address, uint32_t data);
 /* A level-triggered vector was ended: tells the IOAPIC. */
 void apic_bus_eoi(struct apic_bus *apic_bus, uint8_t vector);
 

@@ -35,7 +35,7 @@ struct ioapic {
 	uint8_t id, initial_id, select;
 };
 
-static bool send(struct ioapic *ioapic, uint64_t entry)
+static enum irq_fate send(struct ioapic *ioapic, uint64_t entry)
 {
 	struct apic_message message = {
 		.destination = (uint32_t)(entry >> 56),
@@ -55,23 +55,24 @@ static void service_level(struct ioapic *ioapic, unsigned pin)
 
 	if ((entry & (ENTRY_LEVEL | ENTRY_MASKED | ENTRY_REMOTE_IRR)) != ENTRY_LEVEL || !(ioapic->asserted >> pin & 1))
 		return;
-	if (send(ioapic, entry))
+	if (send(ioapic, entry) != IRQ_UNHEARD)
 		ioapic->entries[pin] |= ENTRY_REMOTE_IRR;
 }
 
-void ioapic_set_pin(struct ioapic *ioapic, unsigned pin, bool level)
+enum irq_fate ioapic_set_pin(struct ioapic *ioapic, unsigned pin, bool level)
 {
 	uint32_t bit = 1u << (pin & 31);
 	bool rising;
 
 	if (pin >= IOAPIC_PINS)
-		return;
+		return IRQ_UNHEARD;
 	rising = level && !(ioapic->asserted & bit);
 	ioapic->asserted = level ? ioapic->asserted | bit : ioapic->asserted & ~bit;
 	if (ioapic->entries[pin] & ENTRY_LEVEL)
 		service_level(ioapic, pin);
 	else if (rising && !(ioapic->entries[pin] & ENTRY_MASKED))
-		(void)send(ioapic, ioapic->entries[pin]);
+		return send(ioapic, ioapic->entries[pin]);
+	return IRQ_UNHEARD;
 }
 
 static void end_of_interrupt(void *device, uint8_t vector)

@@ -18,6 +18,6 @@ enum status ioapic_create(struct bus *bus, struct apic_bus *apic_bus, uint8_t id
 void ioapic_destroy(struct ioapic *ioapic);
 void ioapic_reset(struct ioapic *ioapic);
 /* level: whether the device asserts its wire. Pins beyond the last are ignored. */
-void ioapic_set_pin(struct ioapic *ioapic, unsigned pin, bool level);
+enum irq_fate ioapic_set_pin(struct ioapic *ioapic, unsigned pin, bool level);
 
 #endif

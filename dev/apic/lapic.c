@@ -103,45 +103,51 @@ bool lapic_accepts(const struct lapic *lapic)
 	return lapic_enabled(lapic) && lapic->svr & SVR_ENABLE;
 }
 
-static bool receive_vector(struct lapic *lapic, uint8_t vector, bool level)
+static enum irq_fate receive_vector(struct lapic *lapic, uint8_t vector, bool level)
 {
+	bool waited = lapic->irr[vector >> 5] >> (vector & 31) & 1;
+
 	if (!lapic_accepts(lapic))
-		return false;
+		return IRQ_UNHEARD;
 	if (vector < FIRST_LEGAL_VECTOR)
 		lapic_error(lapic, ESR_RECEIVE_ILLEGAL);
 	else
 		lapic_raise(lapic, vector, level);
-	return true;
+	return waited ? IRQ_MERGED : IRQ_TAKEN;
 }
 
-bool lapic_receive(struct lapic *lapic, const struct apic_message *message)
+enum irq_fate lapic_receive(struct lapic *lapic, const struct apic_message *message)
 {
 	if (!lapic_enabled(lapic))
-		return false;
+		return IRQ_UNHEARD;
 	switch (message->mode) {
 	case DELIVERY_FIXED:
 	case DELIVERY_LOWEST: return receive_vector(lapic, message->vector, message->level);
-	case DELIVERY_NMI: lapic->host->nmi(lapic->context); return true;
+	case DELIVERY_NMI: lapic->host->nmi(lapic->context); return IRQ_TAKEN;
 	case DELIVERY_INIT:
 		lapic_clear(lapic);
 		lapic->host->init(lapic->context);
-		return true;
-	case DELIVERY_STARTUP: lapic->host->sipi(lapic->context, message->vector); return true;
-	default: /* SMI: this machine has no SMM; ExtINT messages: the PICs are wired to LINT0 only */ return false;
+		return IRQ_TAKEN;
+	case DELIVERY_STARTUP: lapic->host->sipi(lapic->context, message->vector); return IRQ_TAKEN;
+	default: /* SMI: this machine has no SMM; ExtINT messages: the PICs are wired to LINT0 only */
+		return IRQ_UNHEARD;
 	}
 }
 
 /* An event of the APIC's own: timer, LINT pins, error. */
-void lapic_raise_lvt(struct lapic *lapic, enum lapic_lvt entry)
+enum irq_fate lapic_raise_lvt(struct lapic *lapic, enum lapic_lvt entry)
 {
 	uint32_t value = lapic->lvt[entry];
 	struct apic_message message = { .mode = LVT_MODE(value), .vector = (uint8_t)value };
 
 	if (value & LVT_MASKED)
-		return;
+		return IRQ_UNHEARD;
 	if (entry == LVT_TIMER)
 		message.mode = DELIVERY_FIXED;
-	(void)lapic_receive(lapic, &message);
+	/* Modes that only an ICR or an IOAPIC can send: reserved here (section 11.5.1). */
+	else if (message.mode == DELIVERY_LOWEST || message.mode == DELIVERY_STARTUP)
+		return IRQ_UNHEARD;
+	return lapic_receive(lapic, &message);
 }
 
 void lapic_set_lint(struct lapic *lapic, unsigned pin, bool level)
@@ -150,7 +156,7 @@ void lapic_set_lint(struct lapic *lapic, unsigned pin, bool level)
 
 	lapic->lint[pin & 1] = level;
 	if (rising && lapic_enabled(lapic))
-		lapic_raise_lvt(lapic, LVT_LINT0 + (pin & 1));
+		(void)lapic_raise_lvt(lapic, LVT_LINT0 + (pin & 1));
 	lapic_update_and_kick(lapic);
 }
 
@@ -254,6 +260,8 @@ enum status lapic_create(struct bus *bus, struct apic_bus *apic_bus, uint32_t id
 	lapic->host = host;
 	lapic->context = context;
 	lapic->timer = (struct dev_timer){ .fire = lapic_timer_fire, .device = lapic };
+	lapic->ticks = (struct tick_debt){ .raise = lapic_timer_tick, .device = lapic };
+	tick_open(bus, &lapic->ticks);
 	lapic_reset(lapic);
 	apic_bus_attach(apic_bus, lapic);
 	*out = lapic;
@@ -265,6 +273,7 @@ void lapic_destroy(struct lapic *lapic)
 	if (!lapic)
 		return;
 	lapic_timer_stop(lapic);
+	tick_close(lapic->bus, &lapic->ticks);
 	apic_bus_detach(lapic->apic_bus, lapic);
 	heap_free(lapic, sizeof(*lapic));
 }

@@ -9,6 +9,7 @@
 
 #include "dev/apic/bus.h"
 #include "dev/bus.h"
+#include "dev/tick.h"
 
 #define LAPIC_TIMER_HZ UINT64_C(1000000000) /* before the divider; CPUID leaf 0x15 reports it as the crystal */
 #define LAPIC_DEFAULT_BASE UINT64_C(0xfee00000)
@@ -54,6 +55,7 @@ struct lapic {
 	uint64_t tsc_deadline; /* 0: disarmed */
 	uint64_t tsc_hz;       /* 0: no TSC-deadline mode */
 	struct dev_timer timer;
+	struct tick_debt ticks;
 
 	struct bus *bus;
 	struct apic_bus *apic_bus;
@@ -98,6 +100,6 @@ void lapic_tsc_changed(struct lapic *lapic);
 bool lapic_addressed(const struct lapic *lapic, uint32_t destination, bool logical, bool wide);
 bool lapic_accepts(const struct lapic *lapic);
 uint8_t lapic_processor_priority(const struct lapic *lapic);
-bool lapic_receive(struct lapic *lapic, const struct apic_message *message);
+enum irq_fate lapic_receive(struct lapic *lapic, const struct apic_message *message);
 
 #endif

@@ -61,7 +61,7 @@ void lapic_update(struct lapic *lapic);
 /* The same, and kicks the processor if there is something new for it. */
 void lapic_update_and_kick(struct lapic *lapic);
 void lapic_raise(struct lapic *lapic, uint8_t vector, bool level);
-void lapic_raise_lvt(struct lapic *lapic, enum lapic_lvt entry);
+enum irq_fate lapic_raise_lvt(struct lapic *lapic, enum lapic_lvt entry);
 void lapic_error(struct lapic *lapic, uint32_t bit);
 void lapic_end_of_interrupt(struct lapic *lapic);
 /* As after INIT: everything but the id and the base. */
@@ -69,6 +69,7 @@ void lapic_clear(struct lapic *lapic);
 
 /* lapic_timer.c */
 void lapic_timer_fire(void *device, uint64_t now);
+enum irq_fate lapic_timer_tick(void *device);
 void lapic_timer_stop(struct lapic *lapic);
 void lapic_timer_set_count(struct lapic *lapic, uint32_t count);
 void lapic_timer_set_divide(struct lapic *lapic, uint32_t value);

@@ -30,6 +30,7 @@ static unsigned mode(const struct lapic *lapic)
 void lapic_timer_stop(struct lapic *lapic)
 {
 	lapic->counting = false;
+	tick_forget(&lapic->ticks);
 	timer_cancel(&lapic->bus->timers, &lapic->timer);
 }
 
@@ -50,6 +51,12 @@ uint32_t lapic_timer_current(const struct lapic *lapic)
 	return ticks < lapic->initial_count ? lapic->initial_count - (uint32_t)ticks : 0;
 }
 
+static void tell_fast(const struct lapic *lapic)
+{
+	if (mode(lapic) == TIMER_PERIODIC && period(lapic) < TIMER_MINIMUM_PERIOD)
+		lapic->bus->event(lapic->bus->context, MACHINE_FAST_TIMER, (uint32_t)period(lapic));
+}
+
 /* Any write starts the count over; 0 stops it. */
 void lapic_timer_set_count(struct lapic *lapic, uint32_t count)
 {
@@ -60,6 +67,8 @@ void lapic_timer_set_count(struct lapic *lapic, uint32_t count)
 		lapic_timer_stop(lapic);
 		return;
 	}
+	tick_forget(&lapic->ticks);
+	tell_fast(lapic);
 	lapic->count_start = now(lapic);
 	lapic->counting = true;
 	timer_arm(&lapic->bus->timers, &lapic->timer, lapic->count_start + period(lapic));
@@ -100,6 +109,8 @@ void lapic_timer_mode_changed(struct lapic *lapic, uint32_t old)
 		lapic->tsc_deadline = 0;
 		lapic_timer_stop(lapic);
 	} else if (lapic->counting) {
+		tick_forget(&lapic->ticks);
+		tell_fast(lapic);
 		/* A periodic count that becomes one-shot ends with the period that is running. */
 		if (from == TIMER_PERIODIC)
 			lapic->count_start += (now(lapic) - lapic->count_start) / period(lapic) * period(lapic);
@@ -107,10 +118,15 @@ void lapic_timer_mode_changed(struct lapic *lapic, uint32_t old)
 	}
 }
 
+enum irq_fate lapic_timer_tick(void *device)
+{
+	return lapic_raise_lvt(device, LVT_TIMER);
+}
+
 static void expire(struct lapic *lapic)
 {
 	lapic->tsc_deadline = 0;
-	lapic_raise_lvt(lapic, LVT_TIMER);
+	(void)lapic_raise_lvt(lapic, LVT_TIMER);
 }
 
 /* Arms the deadline that is set, or expires it if it is over. */
@@ -154,10 +170,11 @@ void lapic_timer_fire(void *device, uint64_t time)
 	}
 	if (!lapic->counting)
 		return;
-	if (mode(lapic) == TIMER_PERIODIC)
-		timer_arm(&lapic->bus->timers, &lapic->timer,
-			  max_u64(next_end(lapic, time), time + TIMER_MINIMUM_PERIOD));
-	else
+	if (mode(lapic) != TIMER_PERIODIC) {
 		lapic->counting = false;
-	expire(lapic);
+		expire(lapic);
+		return;
+	}
+	tick_due(lapic->bus, &lapic->ticks, tick_periods(lapic->timer.deadline, time, period(lapic)));
+	timer_arm(&lapic->bus->timers, &lapic->timer, max_u64(next_end(lapic, time), time + TIMER_MINIMUM_PERIOD));
 }

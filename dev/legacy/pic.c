@@ -33,12 +33,16 @@ static void update(struct pic *pic)
 	pic->output(pic->context, level);
 }
 
-void pic_set_line(struct pic *pic, unsigned line, bool level)
+enum irq_fate pic_set_line(struct pic *pic, unsigned line, bool level)
 {
+	struct chip *chip = &pic->chips[line >> 3 & 1];
+	uint8_t waited = chip->irr, bit = (uint8_t)(1u << (line & 7));
+
 	if (line > 15 || line == CASCADE)
-		return;
-	chip_line(&pic->chips[line >> 3], line & 7, level);
+		return IRQ_UNHEARD;
+	chip_line(chip, line & 7, level);
 	update(pic);
+	return !(chip->irr & ~chip->imr & bit) ? IRQ_UNHEARD : waited & bit ? IRQ_MERGED : IRQ_TAKEN;
 }
 
 bool pic_pending(const struct pic *pic)

@@ -16,7 +16,7 @@ enum status pic_create(struct bus *bus, void (*output)(void *context, bool level
 void pic_destroy(struct pic *pic);
 void pic_reset(struct pic *pic);
 /* Input 0..15; input 2 is the cascade and ignored. */
-void pic_set_line(struct pic *pic, unsigned line, bool level);
+enum irq_fate pic_set_line(struct pic *pic, unsigned line, bool level);
 /* Does the pair ask for an interrupt? */
 bool pic_pending(const struct pic *pic);
 /* The processor's acknowledge cycle: the vector; a spurious one (input 7 of a chip) if nothing asks any more. */

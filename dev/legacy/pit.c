@@ -4,12 +4,13 @@
  * its OUT is read there.
  *
  * Only counter 0 needs a timer, and only for the rising edges of OUT, since the line is edge triggered: each
- * becomes a pulse. Edges that fell due while the machine did not run become one. The edges' times come from tick
- * numbers, so they don't drift.
+ * becomes a pulse. Edges that fell due while the machine did not run are made up for (dev/tick.c). The edges' times come
+ * from tick numbers, so they don't drift.
  */
 #include "dev/legacy/pit.h"
 #include "dev/clock.h"
 #include "dev/legacy/pit_counter.h"
+#include "dev/tick.h"
 #include "lib/bits.h"
 #include "lib/memory.h"
 
@@ -30,6 +31,7 @@ struct pit {
 	struct pit_counter counters[COUNTERS];
 	uint8_t speaker;
 	struct dev_timer timer;
+	struct tick_debt ticks;
 };
 
 static uint64_t now_tick(const struct pit *pit)
@@ -48,12 +50,25 @@ static void schedule(struct pit *pit, uint64_t tick, uint64_t earliest)
 		timer_arm(&pit->bus->timers, &pit->timer, max_u64(clock_time(rise, PIT_HZ), earliest));
 }
 
+static enum irq_fate pulse(void *device)
+{
+	struct pit *pit = device;
+
+	(void)pit->bus->set_irq(pit->bus->context, TIMER_LINE, false);
+	return pit->bus->set_irq(pit->bus->context, TIMER_LINE, true);
+}
+
+/* Nanoseconds from edge to edge of counter 0; 0: there is just one. */
+static uint64_t period(const struct pit *pit)
+{
+	return clock_time(pit_counter_period(&pit->counters[0]), PIT_HZ);
+}
+
 static void edge(void *device, uint64_t now)
 {
 	struct pit *pit = device;
 
-	pit->bus->set_irq(pit->bus->context, TIMER_LINE, false);
-	pit->bus->set_irq(pit->bus->context, TIMER_LINE, true);
+	tick_due(pit->bus, &pit->ticks, tick_periods(pit->timer.deadline, now, period(pit)));
 	schedule(pit, clock_ticks(now, PIT_HZ), now + TIMER_MINIMUM_PERIOD);
 }
 
@@ -62,8 +77,11 @@ static void counter_changed(struct pit *pit, unsigned index, uint64_t tick)
 {
 	if (index)
 		return;
-	pit->bus->set_irq(pit->bus->context, TIMER_LINE, pit_counter_output(&pit->counters[0], tick));
+	tick_forget(&pit->ticks);
+	(void)pit->bus->set_irq(pit->bus->context, TIMER_LINE, pit_counter_output(&pit->counters[0], tick));
 	schedule(pit, tick, 0);
+	if (pit_counter_period(&pit->counters[0]) && period(pit) < TIMER_MINIMUM_PERIOD)
+		pit->bus->event(pit->bus->context, MACHINE_FAST_TIMER, (uint32_t)period(pit));
 }
 
 /* All but the latching of one counter, which is commoner and is quicker without. */
@@ -148,8 +166,9 @@ void pit_reset(struct pit *pit)
 		pit->counters[i] = (struct pit_counter){ .gate = i != 2, .count = 65536 };
 		pit_counter_control(&pit->counters[i], PIT_LOW_HIGH << 4, now_tick(pit));
 	}
+	tick_forget(&pit->ticks);
 	pit->speaker = 0;
-	pit->bus->set_irq(pit->bus->context, TIMER_LINE, false);
+	(void)pit->bus->set_irq(pit->bus->context, TIMER_LINE, false);
 }
 
 enum status pit_create(struct bus *bus, struct pit **out)
@@ -161,6 +180,8 @@ enum status pit_create(struct bus *bus, struct pit **out)
 		return NO_MEMORY;
 	pit->bus = bus;
 	pit->timer = (struct dev_timer){ .fire = edge, .device = pit };
+	pit->ticks = (struct tick_debt){ .raise = pulse, .device = pit };
+	tick_open(bus, &pit->ticks);
 	pit_reset(pit);
 	status = port_register(bus, FIRST_PORT, COUNTERS, &pit_ops, pit, "pit");
 	if (status == OK)
@@ -181,6 +202,7 @@ void pit_destroy(struct pit *pit)
 		return;
 	timer_cancel(&pit->bus->timers, &pit->timer);
 	port_unregister(pit->bus, FIRST_PORT, COUNTERS + 1, pit);
+	tick_close(pit->bus, &pit->ticks);
 	port_unregister(pit->bus, SPEAKER_PORT, 1, pit);
 	heap_free(pit, sizeof(*pit));
 }

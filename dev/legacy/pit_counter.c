@@ -53,6 +53,11 @@ static bool running(const struct pit_counter *counter)
 	       (!periodic(counter) || counter->gate);
 }
 
+uint32_t pit_counter_period(const struct pit_counter *counter)
+{
+	return periodic(counter) && running(counter) ? counter->count : 0;
+}
+
 static void settle(struct pit_counter *counter, uint64_t tick)
 {
 	if (!counter->next_count || strobed_by_gate(counter) || before(tick, counter->next_start))

@@ -39,6 +39,8 @@ void pit_counter_set_gate(struct pit_counter *counter, bool gate, uint64_t tick)
 void pit_counter_latch(struct pit_counter *counter, uint64_t tick);
 void pit_counter_latch_status(struct pit_counter *counter, uint64_t tick);
 bool pit_counter_output(struct pit_counter *counter, uint64_t tick);
+/* Ticks from edge to edge while they come by themselves; 0: they don't. */
+uint32_t pit_counter_period(const struct pit_counter *counter);
 /* The tick of the next rising edge of OUT after `tick`; UINT64_MAX: none to come as things stand. */
 uint64_t pit_counter_next_rise(struct pit_counter *counter, uint64_t tick);
 

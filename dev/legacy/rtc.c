@@ -11,6 +11,7 @@
 #include "dev/clock.h"
 #include "dev/legacy/rtc_cmos.h"
 #include "dev/legacy/rtc_time.h"
+#include "dev/tick.h"
 #include "lib/bits.h"
 #include "lib/memory.h"
 
@@ -37,7 +38,9 @@ struct rtc {
 	uint64_t base_time;
 	uint64_t synced; /* up to when the flags are known */
 	bool level;
+	enum irq_fate fate; /* of the line's last rise */
 	struct dev_timer timer;
+	struct tick_debt ticks; /* periodic interrupts */
 };
 
 static uint64_t now(const struct rtc *rtc)
@@ -135,23 +138,42 @@ static void update(struct rtc *rtc)
 	if (level == rtc->level)
 		return;
 	rtc->level = level;
-	rtc->bus->set_irq(rtc->bus->context, RTC_LINE, level);
+	rtc->fate = rtc->bus->set_irq(rtc->bus->context, RTC_LINE, level);
 }
 
 /* Sets the flags of all that happened since the last call. */
 static void sync(struct rtc *rtc)
 {
-	uint64_t time = now(rtc), since = rtc->synced, period = period_ticks(rtc);
+	uint64_t time = now(rtc), since = rtc->synced, period = period_ticks(rtc), over;
 	uint8_t *c = &rtc->cmos[REGISTER_C];
 
 	rtc->synced = time;
-	if (period && clock_ticks(time, CRYSTAL_HZ) / period != clock_ticks(since, CRYSTAL_HZ) / period)
-		*c |= C_PERIODIC;
+	if (period) {
+		over = clock_ticks(time, CRYSTAL_HZ) / period - clock_ticks(since, CRYSTAL_HZ) / period;
+		if (over > 1 && (rtc->cmos[REGISTER_B] & C_PERIODIC))
+			tick_owe(rtc->bus, &rtc->ticks, over - !(*c & C_PERIODIC));
+		if (over)
+			*c |= C_PERIODIC;
+	}
 	if (!running(rtc) || seconds_at(rtc, time) == seconds_at(rtc, since))
 		return;
 	*c |= C_UPDATE;
 	if (!(*c & C_ALARM) && rtc_next_alarm(rtc->cmos, seconds_at(rtc, since)) <= seconds_at(rtc, time))
 		*c |= C_ALARM;
+}
+
+/* One that is owed. Without a listener there is no more to be had. */
+static enum irq_fate raise_periodic(void *device)
+{
+	struct rtc *rtc = device;
+
+	if (!(rtc->cmos[REGISTER_B] & C_PERIODIC))
+		return IRQ_UNHEARD;
+	if (rtc->level)
+		return IRQ_MERGED;
+	rtc->cmos[REGISTER_C] |= C_PERIODIC;
+	update(rtc);
+	return rtc->fate;
 }
 
 static void event(void *device, uint64_t time)
@@ -190,6 +212,7 @@ static uint32_t read_data(struct rtc *rtc)
 		value = rtc->cmos[REGISTER_C];
 		rtc->cmos[REGISTER_C] = 0;
 		update(rtc);
+		tick_pay(rtc->bus);
 	}
 	return value;
 }
@@ -199,6 +222,7 @@ static void write_control(struct rtc *rtc, uint8_t value)
 {
 	bool ran = running(rtc), divided = divider_runs(rtc->cmos[REGISTER_A]);
 
+	tick_forget(&rtc->ticks);
 	if (ran)
 		store_time(rtc);
 	if (rtc->index == REGISTER_A)
@@ -259,6 +283,7 @@ void rtc_reset(struct rtc *rtc)
 	rtc->index = 0;
 	rtc->cmos[REGISTER_B] &= B_SET | B_BINARY | B_24_HOURS | 1;
 	rtc->cmos[REGISTER_C] = 0;
+	tick_forget(&rtc->ticks);
 	rtc->synced = now(rtc);
 	update(rtc);
 }
@@ -272,6 +297,7 @@ enum status rtc_create(struct bus *bus, uint64_t seconds, uint64_t below_4g, uin
 		return NO_MEMORY;
 	rtc->bus = bus;
 	rtc->timer = (struct dev_timer){ .fire = event, .device = rtc };
+	rtc->ticks = (struct tick_debt){ .raise = raise_periodic, .device = rtc };
 	rtc->base_seconds = seconds;
 	rtc->base_time = now(rtc);
 	rtc->cmos[REGISTER_A] = A_DIVIDER_NORMAL | 6; /* 1024 Hz, as firmware leaves it */
@@ -284,6 +310,7 @@ enum status rtc_create(struct bus *bus, uint64_t seconds, uint64_t below_4g, uin
 		heap_free(rtc, sizeof(*rtc));
 		return status;
 	}
+	tick_open(bus, &rtc->ticks);
 	*out = rtc;
 	return OK;
 }
@@ -293,6 +320,7 @@ void rtc_destroy(struct rtc *rtc)
 	if (!rtc)
 		return;
 	timer_cancel(&rtc->bus->timers, &rtc->timer);
+	tick_close(rtc->bus, &rtc->ticks);
 	port_unregister(rtc->bus, INDEX_PORT, 2, rtc);
 	heap_free(rtc, sizeof(*rtc));
 }

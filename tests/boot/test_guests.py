@@ -24,6 +24,7 @@ CASES = [
     Case("msr", "msr", 16, lines=["apic base 0xfee00900"]),
     Case("pit", "pit", 16),
     Case("apic-timer", "apic_timer", 16, lines=["xAPIC periodic", "x2APIC periodic", "xAPIC again deadline"]),
+    Case("ticks", "ticks", 16),
     Case("hlt", "hlt", 16),
     Case("modes", "modes", 48, lines=["real mode", "hello from real mode", "32-bit paging", "PAE", "4 levels"]),
     Case("execdata", "execdata", 48),

@@ -94,6 +94,9 @@ static void check_timer(const char *mode, uint32_t per_ms, uint32_t tsc_khz)
 	apic_write(REG_INITIAL, per_ms);
 	wait_ticks(10);
 	apic_write(REG_INITIAL, 0);
+	interrupts_on(); /* one may have come since */
+	__asm__ volatile("nop");
+	interrupts_off();
 	print("%s periodic\n", mode);
 	if (!(cpuid(1, 0).ecx >> 24 & 1))
 		return;

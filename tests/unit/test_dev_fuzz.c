@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/legacy/a20.c dev/apic/bus.c dev/debug_ports.c dev/fw_cfg.c dev/legacy/i8042.c dev/apic/ioapic.c dev/irq.c dev/apic/lapic.c dev/apic/lapic_access.c dev/apic/lapic_timer.c dev/legacy/pic.c dev/legacy/pic_chip.c dev/legacy/pit.c dev/legacy/pit_counter.c dev/pm.c dev/legacy/port92.c dev/ports.c dev/legacy/reset_port.c dev/legacy/rtc.c dev/legacy/rtc_cmos.c dev/legacy/rtc_time.c dev/timer.c dev/legacy/uart.c dev/legacy/uart_receive.c
+// sources: dev/legacy/a20.c dev/apic/bus.c dev/debug_ports.c dev/fw_cfg.c dev/legacy/i8042.c dev/apic/ioapic.c dev/irq.c dev/apic/lapic.c dev/apic/lapic_access.c dev/apic/lapic_timer.c dev/legacy/pic.c dev/legacy/pic_chip.c dev/legacy/pit.c dev/legacy/pit_counter.c dev/pm.c dev/legacy/port92.c dev/ports.c dev/legacy/reset_port.c dev/legacy/rtc.c dev/legacy/rtc_cmos.c dev/legacy/rtc_time.c dev/tick.c dev/timer.c dev/legacy/uart.c dev/legacy/uart_receive.c
 /*
  * A whole machine's devices under random accesses, under the sanitizers: nothing may be read or written out of bounds,
  * no call may take unbounded work, and what the APIC says is deliverable must follow from its registers.
@@ -95,9 +95,9 @@ static void pic_output(void *context, bool level)
 	lapic_set_lint(lapics[0], 0, level);
 }
 
-static void set_irq(void *context, unsigned line, bool level)
+static enum irq_fate set_irq(void *context, unsigned line, bool level)
 {
-	irq_router_set(&router, line, level);
+	return irq_router_set(&router, line, level);
 }
 
 static enum status map(void *context, gpa_t where, uint64_t size, const struct mmio_ops *ops, void *device,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/apic/lapic.c dev/apic/lapic_timer.c dev/apic/lapic_access.c dev/apic/bus.c dev/apic/ioapic.c dev/irq.c dev/legacy/pic.c dev/legacy/pic_chip.c dev/ports.c dev/timer.c
+// sources: dev/apic/lapic.c dev/apic/lapic_timer.c dev/apic/lapic_access.c dev/apic/bus.c dev/apic/ioapic.c dev/irq.c dev/legacy/pic.c dev/legacy/pic_chip.c dev/ports.c dev/tick.c dev/timer.c
 /* Local APICs, IOAPIC and the messages between them, by the manual. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -225,6 +225,37 @@ static void destinations(void **state)
 	assert_int_equal(cpu[1].sipi_vector, 0x9a);
 }
 
+/* Every shorthand with every mode, edge and level: what the tables call invalid goes to nobody. SDM vol. 3 table 11-3. */
+static void invalid_ipis(void **state)
+{
+	for (unsigned low = 0; low < 8 * 4 * 4; low++) {
+		unsigned mode = low & 7, shorthand = low >> 3 & 3;
+		bool good = shorthand == 0 || shorthand == 3 ? mode != 3 && mode != 7 : mode == 0;
+		uint32_t value = shorthand << 18 | (low >> 5 & 1) << 15 | 1u << 14 | mode << 8 | 0x55;
+		unsigned got = 0;
+
+		for (unsigned i = 0; i < 3; i++) {
+			cpu[i].kicks = cpu[i].nmis = cpu[i].inits = cpu[i].sipis = 0;
+			wr(cpu[i].lapic, 0xf0, 0x1ff);
+		}
+		ipi(l0, 1, value);
+		for (unsigned i = 0; i < 3; i++) {
+			got += cpu[i].kicks + cpu[i].nmis + cpu[i].inits + cpu[i].sipis;
+			while (lapic_pending(cpu[i].lapic) != LAPIC_NOTHING)
+				lapic_accept(cpu[i].lapic, 0x55), wr(cpu[i].lapic, 0xb0, 0);
+		}
+		/* There is no SMM for an SMI to reach. */
+		assert_int_equal(got != 0, good && mode != 2);
+	}
+	/* Reserved in a local entry: neither does a pin start a processor. */
+	for (unsigned mode = 1; mode < 7; mode += 5) {
+		wr(l0, 0x360, mode << 8 | 0x55);
+		lapic_set_lint(l0, 1, true);
+		lapic_set_lint(l0, 1, false);
+		assert_true(cpu[0].sipis == 0 && lapic_pending(l0) == LAPIC_NOTHING);
+	}
+}
+
 static void lowest_priority(void **state)
 {
 	enable_all();
@@ -293,6 +324,43 @@ static void timer_one_shot_and_periodic(void **state)
 	wr(l0, 0x380, 0);
 	assert_int_equal(rd(l0, 0x390), 0);
 	assert_null(fake.bus.timers.first);
+}
+
+static void missed_ticks_are_made_up_for(void **state)
+{
+	unsigned taken = 0;
+
+	enable_all();
+	wr(l0, 0x3e0, 0xb);
+	wr(l0, 0x320, 0x20031);
+	wr(l0, 0x380, 1000000);
+	fake_bus_stand_still(&fake, 10000000);
+	while (lapic_pending(l0) == 0x31) {
+		lapic_accept(l0, 0x31);
+		tick_pay(&fake.bus);
+		wr(l0, 0xb0, 0);
+		taken++;
+	}
+	assert_int_equal(taken, 10);
+	assert_int_equal(fake.events, 0);
+	fake_bus_stand_still(&fake, 10000000);
+	wr(l0, 0x320, 0x30031); /* masked meanwhile */
+	lapic_accept(l0, 0x31);
+	tick_pay(&fake.bus);
+	wr(l0, 0xb0, 0);
+	assert_int_equal(lapic_pending(l0), LAPIC_NOTHING);
+	assert_false(fake.bus.ticks_owed);
+	/* So fast that the guest would get nothing done: told, and bounded. */
+	wr(l0, 0x320, 0x20031);
+	wr(l0, 0x380, 100);
+	assert_true(fake.events == 1 && fake.event == MACHINE_FAST_TIMER && fake.value == 100);
+	cpu[0].kicks = 0;
+	for (unsigned i = 0; i < 1000; i++) {
+		fake_bus_advance(&fake, 10000);
+		if (lapic_pending(l0) == 0x31)
+			lapic_accept(l0, 0x31), wr(l0, 0xb0, 0);
+	}
+	assert_in_range(cpu[0].kicks, 45, 51);
 }
 
 static void tsc_deadline(void **state)
@@ -461,6 +529,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(destinations, setup, teardown),
 		cmocka_unit_test_setup_teardown(lowest_priority, setup, teardown),
 		cmocka_unit_test_setup_teardown(errors, setup, teardown),
+		cmocka_unit_test_setup_teardown(invalid_ipis, setup, teardown),
+		cmocka_unit_test_setup_teardown(missed_ticks_are_made_up_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(timer_one_shot_and_periodic, setup, teardown),
 		cmocka_unit_test_setup_teardown(tsc_deadline, setup, teardown),
 		cmocka_unit_test_setup_teardown(base_transitions_and_x2apic, setup, teardown),

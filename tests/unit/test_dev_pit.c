@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/legacy/pit.c dev/legacy/pit_counter.c dev/ports.c dev/timer.c
+// sources: dev/legacy/pit.c dev/legacy/pit_counter.c dev/ports.c dev/tick.c dev/timer.c
 /* The 8254's modes and port 0x61, tick by tick as the data sheet draws them. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -140,7 +140,61 @@ static void fastest_rate_is_bounded(void **state)
 	out8(&fake, 0x43, 0x14);
 	out8(&fake, 0x40, 1);
 	fake_bus_advance(&fake, NANOSECONDS / 100);
-	assert_in_range(fake.edges[0], 1, 501);
+	assert_in_range(fake.edges[0], 1, 51);
+	assert_true(fake.event == MACHINE_FAST_TIMER && fake.value < 200000 && fake.bus.ticks_owed == 0);
+}
+
+static void start_4_ms(void)
+{
+	out8(&fake, 0x43, 0x34);
+	out8(&fake, 0x40, 4773 & 0xff);
+	out8(&fake, 0x40, 4773 >> 8);
+	(void)fake_bus_take(&fake, 0);
+}
+
+/* The machine doesn't run for a while: each edge of it comes, the next one when the guest has taken the one before. */
+static void missed_ticks_are_made_up_for(void **state)
+{
+	start_4_ms();
+	fake_bus_stand_still(&fake, 4000300 * 25);
+	assert_int_equal(fake_bus_take(&fake, 0), 25);
+	assert_int_equal(fake.bus.ticks_made_up, 24);
+	fake_bus_advance(&fake, 4000300);
+	assert_int_equal(fake_bus_take(&fake, 0), 1);
+	/* One that waits when the machine stands still is one of its own. */
+	fake_bus_advance(&fake, 4000300);
+	fake_bus_stand_still(&fake, 4000300 * 10);
+	assert_int_equal(fake_bus_take(&fake, 0), 11);
+	assert_false(fake.bus.ticks_owed);
+	/* Runs on with interrupts off: lost as on a PC. */
+	fake_bus_advance(&fake, 4000300 * 10);
+	assert_int_equal(fake_bus_take(&fake, 0), 1);
+	assert_true(fake.event != MACHINE_FAST_TIMER && !fake.bus.ticks_lost);
+}
+
+static void making_up_is_bounded(void **state)
+{
+	unsigned taken;
+
+	start_4_ms();
+	fake_bus_stand_still(&fake, UINT64_C(4000300) * 2000);
+	taken = fake_bus_take(&fake, 0);
+	assert_int_equal(taken, 33); /* in a row: the guest must get on */
+	assert_int_equal(fake.bus.ticks_lost, 999);
+	for (unsigned i = 0; i < 40; i++) {
+		fake_bus_advance(&fake, 4000300);
+		taken += fake_bus_take(&fake, 0);
+	}
+	assert_int_equal(taken, 1 + 1000 + 40);
+	/* Nobody listens, or the counter is set anew: nothing is owed. */
+	fake.deaf = true;
+	fake_bus_stand_still(&fake, 4000300 * 10);
+	fake.deaf = false;
+	fake_bus_advance(&fake, 4000300);
+	assert_int_equal(fake_bus_take(&fake, 0), 1);
+	fake_bus_stand_still(&fake, 4000300 * 10);
+	start_4_ms();
+	assert_int_equal(fake_bus_take(&fake, 0), 0);
 }
 
 /* Linux: gate off, mode 0 on counter 2, gate on, poll bit 5 of port 0x61. */
@@ -181,6 +235,8 @@ int main(void)
 		cmocka_unit_test(gate_pauses_mode_0),
 		cmocka_unit_test_setup_teardown(interrupts_do_not_drift, setup, teardown),
 		cmocka_unit_test_setup_teardown(fastest_rate_is_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(missed_ticks_are_made_up_for, setup, teardown),
+		cmocka_unit_test_setup_teardown(making_up_is_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(calibration_by_port_61, setup, teardown),
 		cmocka_unit_test(clock_is_exact_both_ways),
 	};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: dev/legacy/rtc.c dev/legacy/rtc_cmos.c dev/legacy/rtc_time.c dev/ports.c dev/timer.c
+// sources: dev/legacy/rtc.c dev/legacy/rtc_cmos.c dev/legacy/rtc_time.c dev/ports.c dev/tick.c dev/timer.c
 /* The MC146818: calendar, number forms, update cycle, interrupts. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -139,6 +139,31 @@ static void periodic_interrupt(void **state)
 	assert_int_equal(get(0x0c) & 0xf0, 0x50); /* flags without interrupt */
 }
 
+/* The machine doesn't run: each period comes, the next one when register C has been read. */
+static void missed_ticks_are_made_up_for(void **state)
+{
+	unsigned seen = 0;
+
+	put(0x0a, 0x2a); /* 64 Hz */
+	put(0x0b, 0x42);
+	(void)get(0x0c);
+	fake.edges[8] = 0;
+	fake_bus_stand_still(&fake, NANOSECONDS / 64 * 20 + 1000);
+	while (fake.level[8]) {
+		fake.waiting[8] = false;
+		assert_int_equal(get(0x0c) & 0xc0, 0xc0);
+		seen++;
+	}
+	assert_in_range(seen, 20, 21);
+	assert_int_equal(fake.edges[8], seen);
+	/* Masked at the controllers, or polled: one flag. */
+	fake.deaf = true;
+	fake_bus_stand_still(&fake, NANOSECONDS / 64 * 20);
+	assert_int_equal(get(0x0c) & 0x40, 0x40);
+	(void)get(0x0c);
+	assert_int_equal(get(0x0c) & 0x40, 0);
+}
+
 static void update_and_alarm_interrupts(void **state)
 {
 	put(0x0b, 0x12);
@@ -190,6 +215,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(setting_the_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(update_in_progress, setup, teardown),
 		cmocka_unit_test_setup_teardown(periodic_interrupt, setup, teardown),
+		cmocka_unit_test_setup_teardown(missed_ticks_are_made_up_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(update_and_alarm_interrupts, setup, teardown),
 		cmocka_unit_test_setup_teardown(memory_sizes_and_shutdown_byte, setup, teardown),
 	};

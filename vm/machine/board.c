@@ -18,6 +18,7 @@
 #include "dev/apic/lapic.h"
 #include "dev/legacy/pit.h"
 #include "dev/pm.h"
+#include "dev/tick.h"
 #include "dev/legacy/port92.h"
 #include "dev/legacy/reset_port.h"
 #include "dev/legacy/rtc.h"
@@ -66,11 +67,11 @@ static uint64_t bus_now(void *context)
 	return machine_now(context);
 }
 
-static void bus_set_irq(void *context, unsigned line, bool level)
+static enum irq_fate bus_set_irq(void *context, unsigned line, bool level)
 {
 	struct machine *m = context;
 
-	irq_router_set(&m->board->irq, line, level);
+	return irq_router_set(&m->board->irq, line, level);
 }
 
 /* If its end is decided already, for a reason that came first, neither does anything. */
@@ -90,6 +91,11 @@ static void bus_event(void *context, enum machine_event event, uint32_t value)
 	case MACHINE_RESET: guest_reset(m); break;
 	case MACHINE_POWEROFF: machine_end(m, END_POWEROFF, 0, NULL); break;
 	case MACHINE_EXIT_PORT: machine_end(m, END_EXIT_PORT, value, NULL); break;
+	case MACHINE_FAST_TIMER:
+		if (!m->timer_complaints++)
+			log_line(LOG_WARNING "vm %s: a timer is to tick every %u ns: it does every %u ns", m->name,
+				 value, (unsigned)TIMER_MINIMUM_PERIOD);
+		break;
 	case MACHINE_A20:
 		for (unsigned i = 0; i < m->vcpu_count; i++)
 			if (m->vcpu[i])
@@ -417,9 +423,11 @@ int board_take_interrupt(struct board *board, struct lapic *lapic)
 	int vector = lapic_pending(lapic);
 
 	if (vector == LAPIC_EXTINT)
-		return pic_acknowledge(board->pic);
-	if (vector != LAPIC_NOTHING)
+		vector = pic_acknowledge(board->pic);
+	else if (vector != LAPIC_NOTHING)
 		lapic_accept(lapic, (uint8_t)vector);
+	if (unlikely(board->machine->bus.ticks_owed))
+		tick_pay(&board->machine->bus);
 	return vector;
 }
 

@@ -206,7 +206,7 @@ static void reset_step(struct machine *m, void (*ended)(struct machine *machine,
 	format_string(line, sizeof(line), "vm %s: reset", m->name);
 	ended(m, line);
 	m->restart = false;
-	m->msr_complaints = 0;
+	m->msr_complaints = m->timer_complaints = 0;
 	m->resets++;
 	__atomic_store_n(&m->end_decided, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&m->state, MACHINE_RUNNING, __ATOMIC_RELEASE);

@@ -158,7 +158,7 @@ static void start_clock(struct machine *m)
 	m->end_decided = 0;
 	m->end_text[0] = 0;
 	m->restart = false;
-	m->msr_complaints = 0;
+	m->msr_complaints = m->timer_complaints = 0;
 }
 
 enum status machine_start(struct machine *m, char *why, size_t size)

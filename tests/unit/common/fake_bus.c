@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/fake_bus.h"
+#include "dev/tick.h"
 
 #pragma weak port_table_create
 #pragma weak port_table_destroy
@@ -14,20 +15,31 @@
 #pragma weak port_write
 #pragma weak timer_run
 #pragma weak timer_next
+#pragma weak tick_pay
 
 static uint64_t fake_now(void *context)
 {
 	return ((struct fake_bus *)context)->time;
 }
 
-static void fake_set_irq(void *context, unsigned line, bool level)
+static enum irq_fate fake_set_irq(void *context, unsigned line, bool level)
 {
 	struct fake_bus *fake = context;
+	bool rising;
 
 	if (line >= 24)
 		abort();
-	fake->edges[line] += level && !fake->level[line];
+	rising = level && !fake->level[line];
 	fake->level[line] = level;
+	if (!rising)
+		return IRQ_UNHEARD;
+	fake->edges[line]++;
+	if (fake->deaf)
+		return IRQ_UNHEARD;
+	if (fake->waiting[line])
+		return IRQ_MERGED;
+	fake->waiting[line] = true;
+	return IRQ_TAKEN;
 }
 
 static void fake_event(void *context, enum machine_event event, uint32_t value)
@@ -89,6 +101,24 @@ void fake_bus_open(struct fake_bus *fake)
 void fake_bus_close(struct fake_bus *fake)
 {
 	port_table_destroy(&fake->bus);
+}
+
+unsigned fake_bus_take(struct fake_bus *fake, unsigned line)
+{
+	unsigned taken = 0;
+
+	while (fake->waiting[line]) {
+		fake->waiting[line] = false;
+		taken++;
+		tick_pay(&fake->bus);
+	}
+	return taken;
+}
+
+void fake_bus_stand_still(struct fake_bus *fake, uint64_t nanoseconds)
+{
+	fake->time += nanoseconds;
+	timer_run(&fake->bus.timers, fake->time);
 }
 
 void fake_bus_advance(struct fake_bus *fake, uint64_t nanoseconds)

@@ -10,6 +10,8 @@ struct fake_bus {
 	uint64_t time;
 	bool level[24];
 	unsigned edges[24]; /* rising ones */
+	bool waiting[24];   /* an edge that nobody has taken yet */
+	bool deaf;          /* nobody listens */
 	unsigned events;
 	enum machine_event event;
 	uint32_t value; /* of the last event */
@@ -23,6 +25,10 @@ void fake_bus_open(struct fake_bus *fake);
 void fake_bus_close(struct fake_bus *fake);
 /* Moves the clock forward, stopping at each deadline on the way. */
 void fake_bus_advance(struct fake_bus *fake, uint64_t nanoseconds);
+/* Takes interrupts of a line, and what is owed behind each, until none waits; how many. */
+unsigned fake_bus_take(struct fake_bus *fake, unsigned line);
+/* The machine doesn't run for so long; then its timers do. */
+void fake_bus_stand_still(struct fake_bus *fake, uint64_t nanoseconds);
 uint8_t in8(struct fake_bus *fake, uint16_t port);
 void out8(struct fake_bus *fake, uint16_t port, uint8_t value);
 

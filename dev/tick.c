@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Ticks that are made up for. While its machine doesn't run, a periodic source's interrupts fall due and nobody takes them; the
+ * clocks go on, and a guest that counts ticks by a clock finds them missing (Linux at boot: "IO-APIC + timer doesn't work").
+ * So they are owed, and come one after the other, each as soon as the guest has taken the one before it, and before it
+ * gets on. What a guest loses by its own doing, with interrupts off or masked, it loses as on a PC.
+ *
+ * A guest that takes longer for a tick than a period lasts must get on all the same: between two ticks that come by
+ * themselves at most MOST_IN_ROW others do, and what is owed beyond MOST_OWED is lost. Both are counted in the bus.
+ */
+#include "dev/tick.h"
+
+#include "lib/bits.h"
+
+#define MOST_OWED 1000u
+#define MOST_IN_ROW 32u
+
+void tick_open(struct bus *bus, struct tick_debt *debt)
+{
+	debt->next = bus->debts;
+	bus->debts = debt;
+}
+
+void tick_close(struct bus *bus, struct tick_debt *debt)
+{
+	struct tick_debt **link = &bus->debts;
+
+	while (*link && *link != debt)
+		link = &(*link)->next;
+	if (*link)
+		*link = debt->next;
+}
+
+void tick_forget(struct tick_debt *debt)
+{
+	debt->owed = debt->in_row = 0;
+}
+
+void tick_owe(struct bus *bus, struct tick_debt *debt, uint64_t count)
+{
+	uint32_t room = MOST_OWED - debt->owed, more = (uint32_t)min_u64(count, room);
+
+	debt->in_row = 0;
+	debt->owed += more;
+	bus->ticks_lost += count - more;
+	bus->ticks_owed |= debt->owed != 0;
+}
+
+void tick_due(struct bus *bus, struct tick_debt *debt, uint64_t count)
+{
+	enum irq_fate fate = debt->raise(debt->device);
+
+	debt->in_row = 0;
+	if (fate == IRQ_UNHEARD)
+		tick_forget(debt);
+	else if (count > 1 || debt->owed)
+		tick_owe(bus, debt, count - (fate == IRQ_TAKEN));
+}
+
+static void pay_one(struct bus *bus, struct tick_debt *debt)
+{
+	enum irq_fate fate = debt->raise(debt->device);
+
+	if (fate == IRQ_UNHEARD)
+		tick_forget(debt);
+	if (fate != IRQ_TAKEN)
+		return;
+	debt->owed--;
+	debt->in_row++;
+	bus->ticks_made_up++;
+}
+
+void tick_pay(struct bus *bus)
+{
+	bus->ticks_owed = false;
+	for (struct tick_debt *debt = bus->debts; debt; debt = debt->next) {
+		if (debt->owed && debt->in_row < MOST_IN_ROW)
+			pay_one(bus, debt);
+		bus->ticks_owed |= debt->owed != 0;
+	}
+}
