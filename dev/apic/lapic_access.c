@@ -84,6 +84,21 @@ static uint32_t read_register(struct lapic *lapic, unsigned index)
 	}
 }
 
+#define EVERY_IPI                                                                                                      \
+	(BIT(DELIVERY_FIXED) | BIT(DELIVERY_LOWEST) | BIT(DELIVERY_SMI) | BIT(DELIVERY_NMI) | BIT(DELIVERY_INIT) |     \
+	 BIT(DELIVERY_STARTUP))
+
+/*
+ * Which modes go with each shorthand: SDM vol. 3 table 11-3, APM vol. 2 table 16-4. What doesn't is not sent. The trigger
+ * matters to INIT alone: the rest goes out as an edge, asserted, whatever the two bits say (note 2).
+ */
+static const uint8_t ipi_modes[] = {
+	[SHORTHAND_NONE] = EVERY_IPI,
+	[SHORTHAND_SELF] = BIT(DELIVERY_FIXED),
+	[SHORTHAND_ALL] = BIT(DELIVERY_FIXED),
+	[SHORTHAND_OTHERS] = EVERY_IPI,
+};
+
 /* Section 11.6.1. destination: 8 or 32 bits, as the mode has it. */
 static void send(struct lapic *lapic, uint32_t low, uint32_t destination)
 {
@@ -97,6 +112,8 @@ static void send(struct lapic *lapic, uint32_t low, uint32_t destination)
 	};
 	bool vectored = message.mode == DELIVERY_FIXED || message.mode == DELIVERY_LOWEST;
 
+	if (!(ipi_modes[message.shorthand] >> message.mode & 1))
+		return;
 	if (vectored && message.vector < FIRST_LEGAL_VECTOR) {
 		lapic_error(lapic, ESR_SEND_ILLEGAL);
 		return;

@@ -226,6 +226,13 @@ MUTANTS = [
            "test_vmx_capability:half_a_feature_is_none"),
     Mutant("vmx-must-be-one-ignored", "vmx/capability.c", "& may) | must;", "& may);", "test_vmx_capability:adjusting"),
 
+    Mutant("missed-ticks-forgotten", "dev/tick.c", "debt->owed += more;", "", "test_dev_pit:missed_ticks_are_made_up_for"),
+    Mutant("missed-ticks-flood", "dev/tick.c", "if (debt->owed && debt->in_row < MOST_IN_ROW)", "if (debt->owed)",
+           "test_dev_pit:making_up_is_bounded"),
+    Mutant("masked-ticks-owed", "dev/tick.c", "if (fate == IRQ_UNHEARD)\n\t\ttick_forget(debt);\n\telse if", "if",
+           "test_dev_pit:making_up_is_bounded"),
+    Mutant("invalid-ipi-sent", "dev/apic/lapic_access.c", "if (!(ipi_modes[message.shorthand] >> message.mode & 1))\n\t\treturn;", "",
+           "test_dev_lapic:invalid_ipis"),
     Mutant("svm-sti-shadow-lost", "svm/special.c", "svm->vmcb->control.interrupt_state = INTERRUPT_SHADOW;\n", "",
            "test_svm_run:a_dropped_shadow_comes_back"),
     Mutant("svm-sti-shadow-for-ever", "svm/special.c", "if (!same || svm->shadow_returns > SHADOW_RETURNS)", "if (!same)",
