@@ -110,6 +110,7 @@ struct machine {
 	uint64_t tsc_base; /* host TSC at guest TSC 0 */
 
 	uint32_t end_decided; /* atomic */
+	uint32_t stop_asked;  /* atomic: by the operator; wins over a reset */
 	uint8_t end;          /* enum machine_end */
 	uint32_t end_value;
 	char end_text[MACHINE_END_TEXT];
@@ -132,7 +133,7 @@ enum status machine_start(struct machine *machine, char *why, size_t size) must_
 /* Any CPU. BAD_STATE when it isn't running (or paused). */
 enum status machine_pause(struct machine *machine) must_check;
 enum status machine_resume(struct machine *machine) must_check;
-/* Ends it as by the operator; with again, it is started anew once reaped. */
+/* Ends it as by the operator, also one that is just being reset. Any CPU. BAD_STATE when it is off. */
 enum status machine_stop(struct machine *machine) must_check;
 /*
  * Any CPU. The vcpus leave; then the boot CPU resets memory (by zero_ram_on_reset), devices and vcpus, loads the guest's

@@ -224,6 +224,20 @@ def test_operator_stops_a_dead_machine(boot):
     machine.wait_end()
 
 
+def test_a_stop_wins_against_resets(boot):
+    """A guest that resets all the time is hardly ever in a state but that of being reset."""
+    text = "[host]\nwhen_idle = monitor\n" + section("loop", "reset", 16, "cf9", "on_reset = restart\nautostart = off\n")
+    machine = boot(text, {"reset.elf": elf("reset")})
+    monitor = machine.monitor.wait_prompt()
+    for _ in range(10):
+        machine.send("vm start loop\r")
+        machine.expect("vm loop: reset")
+        monitor.wait_prompt()
+        assert monitor.command("vm stop loop") == ["vm loop: stopping"]
+        assert monitor.wait_stopped("loop") == "stopped by the operator"
+        monitor.wait_prompt()
+
+
 def test_moves_to_devices(boot):
     """Plain moves to devices, most of what this guest does, are finished without the emulator, and the rest by it."""
     machine = boot("[host]\nwhen_idle = monitor\n" + section("mmio", "mmio", 16, "wait"), {"mmio.elf": elf("mmio")})

@@ -149,10 +149,9 @@ void machine_end(struct machine *m, enum machine_end end, uint32_t value, const 
 
 enum status machine_stop(struct machine *m)
 {
-	enum machine_state state = machine_state_of(m);
-
-	if (state != MACHINE_RUNNING && state != MACHINE_PAUSED)
+	if (machine_state_of(m) == MACHINE_OFF)
 		return BAD_STATE;
+	__atomic_store_n(&m->stop_asked, 1, __ATOMIC_SEQ_CST);
 	machine_end(m, END_OPERATOR, 0, NULL);
 	return OK;
 }
@@ -195,6 +194,11 @@ static void reset_step(struct machine *m, void (*ended)(struct machine *machine,
 {
 	char line[CONFIG_MAX_NAME + 20], why[MACHINE_END_TEXT] = "";
 
+	if (__atomic_load_n(&m->stop_asked, __ATOMIC_SEQ_CST)) {
+		m->end = END_OPERATOR;
+		m->restart = false;
+		return;
+	}
 	if (pgm_reset_step(m->pgm, m->config->zero_ram_on_reset) == BUSY)
 		return;
 	if (start_over(m, why, sizeof(why)) != OK) {
@@ -212,6 +216,8 @@ static void reset_step(struct machine *m, void (*ended)(struct machine *machine,
 	__atomic_store_n(&m->state, MACHINE_RUNNING, __ATOMIC_RELEASE);
 	for (unsigned i = 0; i < m->vcpu_count; i++)
 		schedule_add(m->vcpu[i]);
+	if (__atomic_load_n(&m->stop_asked, __ATOMIC_SEQ_CST)) /* meanwhile, when its end was decided */
+		machine_end(m, END_OPERATOR, 0, NULL);
 }
 
 bool machines_reap(void (*ended)(struct machine *machine, const char *text))

@@ -155,7 +155,7 @@ static void start_clock(struct machine *m)
 {
 	m->clock_base = host_now_ns();
 	m->tsc_base = rdtsc();
-	m->end_decided = 0;
+	m->end_decided = m->stop_asked = 0;
 	m->end_text[0] = 0;
 	m->restart = false;
 	m->msr_complaints = m->timer_complaints = 0;
