@@ -40,6 +40,12 @@ static void decode_io(const struct vmx_raw_exit *raw, struct hv_exit *exit)
 	exit->io.rep = q & IO_REP;
 }
 
+static void decode_task(const struct vmx_raw_exit *raw, struct hv_exit *exit)
+{
+	exit->task.selector = (uint16_t)raw->qualification;
+	exit->task.source = (uint8_t)(raw->qualification >> 30 & 3);
+}
+
 enum cr_access { CR_MOV_TO, CR_MOV_FROM, CR_CLTS, CR_LMSW };
 
 static void decode_cr(const struct vmx_raw_exit *raw, struct hv_exit *exit)
@@ -113,7 +119,7 @@ const struct vmx_exit_rule vmx_exit_rules[REASON_COUNT] = {
 	[5 ... 6] = UNKNOWN,
 	[REASON_INTERRUPT_WINDOW] = { EXIT_INTERRUPT_WINDOW, NEED_VECTORING, NULL },
 	[REASON_NMI_WINDOW] = { EXIT_NMI_WINDOW, NEED_VECTORING, NULL },
-	[REASON_TASK_SWITCH] = { EXIT_TASK_SWITCH, NEED_LENGTH | NEED_VECTORING, NULL },
+	[REASON_TASK_SWITCH] = { EXIT_TASK_SWITCH, NEED_LENGTH | NEED_QUALIFICATION | NEED_VECTORING, decode_task },
 	[REASON_CPUID] = { EXIT_CPUID, NEED_LENGTH, NULL },
 	[REASON_GETSEC] = UNDEFINED,
 	[REASON_HLT] = { EXIT_HLT, NEED_LENGTH, NULL },

@@ -146,6 +146,9 @@ enum hv_exit_kind {
 	EXIT_KIND_COUNT
 };
 
+/* What asks for a task switch, numbered as VMX does. */
+enum task_source { TASK_CALL, TASK_IRET, TASK_JMP, TASK_GATE };
+
 #define ACCESS_READ 1u
 #define ACCESS_WRITE 2u
 #define ACCESS_EXECUTE 4u
@@ -192,6 +195,10 @@ struct hv_exit {
 			uint64_t code;
 			const char *text; /* NULL when the processor gives none */
 		} failure;
+		struct {
+			uint16_t selector; /* of the new TSS */
+			uint8_t source;    /* enum task_source */
+		} task;
 		uint8_t sipi_vector;
 	};
 };

@@ -108,6 +108,7 @@ UNUSED_EXIT(exit_xsetbv)
 UNUSED_EXIT(exit_hypercall)
 UNUSED_EXIT(exit_slat_fault)
 UNUSED_EXIT(exit_slat_misconfig)
+UNUSED_EXIT(exit_task_switch)
 
 bool vcpu_has_wake_event(struct vcpu *v)
 {

@@ -84,6 +84,7 @@ UNUSED_EXIT(exit_hypercall)
 UNUSED_EXIT(exit_io)
 UNUSED_EXIT(exit_slat_fault)
 UNUSED_EXIT(exit_slat_misconfig)
+UNUSED_EXIT(exit_task_switch)
 
 /* It takes the devices' lock; whoever holds that may be waiting for all vcpus that are in the guest. */
 static unsigned deliveries;

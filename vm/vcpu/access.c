@@ -172,19 +172,16 @@ enum status vcpu_peek(struct vcpu *vcpu, gva_t where, void *to, unsigned size)
 
 #define PARK_NS UINT64_C(100000000)
 
-/*
- * No memory for what the guest did: the vcpu sleeps and does it again ten times a second, until memory has come back.
- * Told once.
- */
-static void park(struct vcpu *vcpu, const char *why)
+enum exit_action vcpu_park(struct vcpu *vcpu, const char *why)
 {
 	vcpu->activity = VCPU_PARKED;
 	vcpu->parked_until = rdtsc() + host_ns_to_tsc(PARK_NS);
 	if (vcpu->park_told)
-		return;
+		return ACTION_HALT;
 	format_string(vcpu->park_text, sizeof(vcpu->park_text), "%s", why);
 	log_line(LOG_WARNING "vm %s: vcpu %u waits for memory: %s", vcpu->machine->name, vcpu->id, why);
 	vcpu->park_told = true;
+	return ACTION_HALT;
 }
 
 static void memory_is_back(struct vcpu *vcpu)
@@ -220,7 +217,7 @@ enum exit_action exit_emulate(struct vcpu *vcpu)
 		if (unlikely(vcpu->park_told))
 			memory_is_back(vcpu);
 		return ACTION_ENTER;
-	case EMULATE_STOP: park(vcpu, "no memory for an access by the emulator"); return ACTION_HALT;
+	case EMULATE_STOP: return vcpu_park(vcpu, "no memory for an access by the emulator");
 	default: return exit_unhandled(vcpu, &env);
 	}
 }
@@ -267,7 +264,7 @@ enum exit_action exit_slat_fault(struct vcpu *vcpu)
 			memory_is_back(vcpu);
 		return ACTION_ENTER;
 	case PGM_EMULATE: return vcpu_mmio(vcpu) ? ACTION_ENTER : exit_emulate(vcpu);
-	case PGM_NO_MEMORY: park(vcpu, "no memory"); return ACTION_HALT;
+	case PGM_NO_MEMORY: return vcpu_park(vcpu, "no memory");
 	default:
 		machine_end(vcpu->machine, END_ERROR, 0, "access %#x to gpa %#llx can't be satisfied",
 			    exit->slat.access, (unsigned long long)exit->slat.gpa.v);

@@ -93,13 +93,6 @@ static enum exit_action exit_unknown(struct vcpu *vcpu)
 	return ACTION_LEAVE;
 }
 
-static enum exit_action exit_task_switch(struct vcpu *vcpu)
-{
-	machine_end(vcpu->machine, END_ERROR, 0, "hardware task switch at rip %#llx: not supported",
-		    (unsigned long long)vcpu->hv->rip);
-	return ACTION_LEAVE;
-}
-
 const exit_handler vcpu_exit_handlers[EXIT_KIND_COUNT] = {
 	[EXIT_NOTHING] = exit_again,
 	[EXIT_HOST_INTERRUPT] = exit_again,

@@ -104,6 +104,12 @@ enum exit_action exit_io(struct vcpu *vcpu);                     /* port.c */
 enum exit_action exit_slat_fault(struct vcpu *vcpu);             /* access.c */
 enum exit_action exit_emulate(struct vcpu *vcpu);
 enum exit_action exit_slat_misconfig(struct vcpu *vcpu);
+enum exit_action exit_task_switch(struct vcpu *vcpu); /* task.c */
+/*
+ * No memory for what the guest did: the vcpu sleeps and does it again ten times a second, until memory has come back.
+ * Told once.
+ */
+enum exit_action vcpu_park(struct vcpu *vcpu, const char *why);
 
 /* port.c: for the emulator, whose context is the vcpu; and hv_answers.port. */
 uint32_t vcpu_port_in(void *context, uint16_t port, unsigned size);
