@@ -64,7 +64,32 @@ void timer_run(struct timer_queue *queue, uint64_t now);
 /* What became of an interrupt: nobody listens; it is one with an earlier one that waits; it waits now. In rising order. */
 enum irq_fate { IRQ_UNHEARD, IRQ_MERGED, IRQ_TAKEN };
 
-/* Where interrupt wires end. The fate is that of a rising edge. line: 0..23, as on a PC (ISA IRQ n goes to the PICs' input n and to the IOAPIC's pin, 0 to pin 2). */
+/* ---- tick.c: periodic interrupts that a machine owes its guest ---- */
+
+/* One periodic source; embedded in its device. */
+struct tick_debt {
+	struct tick_debt *next; /* the bus's list */
+	uint32_t owed, in_row;  /* paid since the last one that came by itself */
+	enum irq_fate (*raise)(void *device);
+	void *device;
+};
+
+/* From creation to destruction of the device. */
+void tick_open(struct bus *bus, struct tick_debt *debt);
+void tick_close(struct bus *bus, struct tick_debt *debt);
+/* The source was programmed anew: nothing of the old is owed. */
+void tick_forget(struct tick_debt *debt);
+/* `count` (1 at least) periods are over: raises one, and owes those that could not be. */
+void tick_due(struct bus *bus, struct tick_debt *debt, uint64_t count);
+/* The same where one has been raised already. */
+void tick_owe(struct bus *bus, struct tick_debt *debt, uint64_t count);
+/* The guest has taken an interrupt, so one that is owed may find its place free. */
+void tick_pay(struct bus *bus);
+
+/*
+ * Where interrupt wires end. The fate is that of a rising edge. line: 0..23, as on a PC (ISA IRQ n goes to the PICs' input n and to
+ * the IOAPIC's pin, 0 to pin 2).
+ */
 typedef enum irq_fate (*irq_set)(void *context, unsigned line, bool level);
 
 /* What a device can ask of the machine as a whole. */
@@ -73,6 +98,7 @@ enum machine_event {
 	MACHINE_POWEROFF,   /* S5 */
 	MACHINE_EXIT_PORT,  /* a write to 0xf4; value given */
 	MACHINE_A20,        /* value: 1 gate open, 0 closed */
+	MACHINE_ALARM,      /* the clock's alarm goes off, and its interrupt is enabled */
 	MACHINE_FAST_TIMER, /* a periodic timer was set below TIMER_MINIMUM_PERIOD; value: nanoseconds asked for */
 };
 

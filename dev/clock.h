@@ -34,4 +34,10 @@ static inline uint64_t clock_time(uint64_t ticks, uint64_t hz)
 	return seconds * NANOSECONDS + (ticks % hz * NANOSECONDS + hz - 1) / hz;
 }
 
+/* Periods between a timer's deadline and now, from 1 on; 1 too where the period is below the floor. */
+static inline uint64_t tick_periods(uint64_t deadline, uint64_t now, uint64_t period)
+{
+	return period < TIMER_MINIMUM_PERIOD || now < deadline ? 1 : (now - deadline) / period + 1;
+}
+
 #endif

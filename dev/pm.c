@@ -19,6 +19,7 @@
 
 #define EVENT_TIMER 0x0001u
 #define EVENT_POWER_BUTTON 0x0100u
+#define EVENT_RTC 0x0400u
 #define STATUS_BITS 0x8731u /* timer, bus master, global, buttons, RTC, wake */
 #define ENABLE_BITS 0x0721u
 #define CONTROL_SCI_ENABLE 0x0001u
@@ -117,6 +118,12 @@ static const struct port_ops pm_ops = { .widest = 4, .read = pm_read, .write = p
 void pm_power_button(struct pm *pm)
 {
 	pm->status |= EVENT_POWER_BUTTON;
+	update(pm);
+}
+
+void pm_alarm(struct pm *pm)
+{
+	pm->status |= EVENT_RTC;
 	update(pm);
 }
 

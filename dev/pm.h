@@ -21,6 +21,8 @@ struct pm;
 enum status pm_create(struct bus *bus, struct pm **out) must_check;
 void pm_destroy(struct pm *pm);
 void pm_reset(struct pm *pm);
+/* The RTC's alarm: it wakes a guest that sleeps. */
+void pm_alarm(struct pm *pm);
 /* Somebody pressed the power button: the guest may shut itself down. */
 void pm_power_button(struct pm *pm);
 

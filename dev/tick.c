@@ -8,7 +8,7 @@
  * A guest that takes longer for a tick than a period lasts must get on all the same: between two ticks that come by
  * themselves at most MOST_IN_ROW others do, and what is owed beyond MOST_OWED is lost. Both are counted in the bus.
  */
-#include "dev/tick.h"
+#include "dev/bus.h"
 
 #include "lib/bits.h"
 

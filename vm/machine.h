@@ -164,6 +164,8 @@ void machine_vcpu_left(struct machine *machine);
 /* Nanoseconds of the machine's clock; never less than before. */
 uint64_t machine_now(const struct machine *machine);
 
+/* Its power button is pressed. BAD_STATE when it doesn't run. Any CPU. */
+enum status machine_button(struct machine *machine) must_check;
 /* Console input from the monitor: bytes taken. Any CPU. */
 size_t machine_console_input(struct machine *machine, const uint8_t *bytes, size_t length);
 /* Takes up to size bytes of what the guest wrote; boot CPU only. */

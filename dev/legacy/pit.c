@@ -10,7 +10,6 @@
 #include "dev/legacy/pit.h"
 #include "dev/clock.h"
 #include "dev/legacy/pit_counter.h"
-#include "dev/tick.h"
 #include "lib/bits.h"
 #include "lib/memory.h"
 

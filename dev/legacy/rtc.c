@@ -11,7 +11,6 @@
 #include "dev/clock.h"
 #include "dev/legacy/rtc_cmos.h"
 #include "dev/legacy/rtc_time.h"
-#include "dev/tick.h"
 #include "lib/bits.h"
 #include "lib/memory.h"
 
@@ -158,8 +157,11 @@ static void sync(struct rtc *rtc)
 	if (!running(rtc) || seconds_at(rtc, time) == seconds_at(rtc, since))
 		return;
 	*c |= C_UPDATE;
-	if (!(*c & C_ALARM) && rtc_next_alarm(rtc->cmos, seconds_at(rtc, since)) <= seconds_at(rtc, time))
-		*c |= C_ALARM;
+	if ((*c & C_ALARM) || rtc_next_alarm(rtc->cmos, seconds_at(rtc, since)) > seconds_at(rtc, time))
+		return;
+	*c |= C_ALARM;
+	if (rtc->cmos[REGISTER_B] & C_ALARM)
+		rtc->bus->event(rtc->bus->context, MACHINE_ALARM, 0);
 }
 
 /* One that is owed. Without a listener there is no more to be had. */

@@ -142,7 +142,8 @@ const struct stats_row stats_rows[] = {
 	ACCOUNT(allocated[ACCOUNT_FIXED], "/GMM/Fixed/cAllocated", "pages", "of these, allocated"),
 	ACCOUNT(ballooned, "/GMM/cBallooned", "pages", "given back through the balloon"),
 	MACHINE(starts, "/VM/Starts", "count", "starts of this machine"),
-	MACHINE(bus.ticks_made_up, "/TM/Ticks/MadeUp", "count", "periodic interrupts that came late, one after the other"),
+	MACHINE(bus.ticks_made_up, "/TM/Ticks/MadeUp", "count",
+		"periodic interrupts that came late, one after the other"),
 	MACHINE(bus.ticks_lost, "/TM/Ticks/Lost", "count", "of those too many to be made up for"),
 
 	VCPU(guest_mode_changes, "cGuestModeChanges", "count", "changes of the paging mode"),

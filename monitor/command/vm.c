@@ -135,6 +135,14 @@ static void vm_pause(struct output *out, char *const *argument)
 		report(out, m, machine_pause(m), "paused");
 }
 
+static void vm_button(struct output *out, char *const *argument)
+{
+	struct machine *m = command_machine(out, argument[0]);
+
+	if (m)
+		report(out, m, machine_button(m), "button pressed");
+}
+
 static void vm_resume(struct output *out, char *const *argument)
 {
 	struct machine *m = command_machine(out, argument[0]);
@@ -170,6 +178,7 @@ static const struct command commands[] = {
 	{ "vm stop", "NAME", 1, 1, "end a machine at once, as by its power switch", vm_stop },
 	{ "vm pause", "NAME", 1, 1, "hold a machine; its clock stands still", vm_pause },
 	{ "vm resume", "NAME", 1, 1, "let a paused machine go on", vm_resume },
+	{ "vm button", "NAME", 1, 1, "press a machine's power button: its guest shuts down, or wakes", vm_button },
 	{ "vm reset", "NAME", 1, 1, "reset a machine at once, as by its reset button", vm_reset },
 	{ "vm info", "NAME", 1, 1, "a machine's configuration and state", vm_info },
 	{ "type", "NAME WORD", 2, 2, "send a word's bytes to a machine's console", type },

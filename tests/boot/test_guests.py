@@ -36,6 +36,7 @@ CASES = [
     Case("step", "step", 16, lines=["18 steps"]),
     Case("debug", "debug", 16),
     Case("nmi", "nmi", 16),
+    Case("tasks", "tasks", 16),
     Case("triple", "triple", 16, "", "triple fault"),
     Case("triple-ud2", "triple", 16, "ud2", "triple fault"),
     Case("stack-in-device", "triple", 16, "stack", "error event 0x6 can't be delivered by way of gpa 0xfec00000: no plain memory"),
@@ -43,6 +44,7 @@ CASES = [
     Case("reset-i8042", "reset", 16, "i8042", "reset"),
     Case("reset-port92", "reset", 16, "port92", "reset"),
     Case("poweroff", "poweroff", 16, "", "poweroff"),
+    Case("wake", "wake", 16, lines=["woken by the clock"]),
 ]
 SMALL_PAGES = [Case(case.name, case.guest, case.memory, case.line, case.reason, case.lines)
                for case in CASES if case.guest in ("modes", "execdata", "smc", "touch2m", "litmus", "hello")]
@@ -221,6 +223,15 @@ def test_operator_stops_a_dead_machine(boot):
     assert monitor.wait_stopped("live") == GOOD
     machine.send("vm stop dead\r")
     assert monitor.wait_stopped("dead") == "stopped by the operator"
+    machine.wait_end()
+
+
+def test_power_button(boot):
+    """`vm button`: a guest that sleeps is woken by it, and switches itself off."""
+    machine = boot("[host]\nwhen_idle = poweroff\n" + section("w", "wake", 16, "button"), {"wake.elf": elf("wake")})
+    machine.monitor.wait_guest_line("w", "waiting for the button")
+    machine.send("vm button w\r")
+    assert machine.monitor.wait_stopped("w") == "poweroff"
     machine.wait_end()
 
 

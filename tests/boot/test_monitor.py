@@ -23,7 +23,7 @@ FILES = {f"{name}.elf": os.path.join(BUILD, f"guests/{name}.elf") for name in ("
 # What a command is given where `help` says that it needs something.
 ARGUMENTS = {"NAME": "a", "GPA": "0x100000", "GVA": "0x100000", "ADDRESS": "0x100000", "json|text": "json", "VCPU": "0",
              "COMMAND": "check", "GLOB": "/GMM/*", "on|off": "off"}
-APART = {"echo", "poweroff", "reboot", "console", "mode", "vm stop", "vm start", "vm reset", "vm pause", "vm resume", "dirtylog", "pgmphystofile"}
+APART = {"echo", "poweroff", "reboot", "console", "mode", "vm stop", "vm start", "vm reset", "vm pause", "vm resume", "vm button", "dirtylog", "pgmphystofile"}
 
 
 def line_of(entry):

@@ -145,6 +145,13 @@ static void acpi_sleep_and_button(void **state)
 	assert_true(fake.level[9]);
 	out8(&fake, 0x601, 0x01);
 	assert_false(fake.level[9]);
+	pm_alarm(pm); /* told, and no interrupt as long as nobody wants it */
+	assert_int_equal(port_read(&fake.bus, 0x600, 2), 0x0400);
+	assert_false(fake.level[9]);
+	port_write(&fake.bus, 0x602, 2, 0x0400);
+	assert_true(fake.level[9]);
+	port_write(&fake.bus, 0x600, 2, 0x0400);
+	assert_false(fake.level[9]);
 	port_write(&fake.bus, 0x604, 2, 3 << 10 | 1 << 13);
 	assert_int_equal(fake.events, 0);
 	port_write(&fake.bus, 0x604, 2, 5 << 10);

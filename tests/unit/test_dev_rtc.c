@@ -172,11 +172,13 @@ static void update_and_alarm_interrupts(void **state)
 	fake_bus_advance(&fake, 1);
 	assert_int_equal(get(0x0c) & 0xb0, 0x90);
 	put(1, 0x05), put(3, 0x35), put(5, 0x12);
+	assert_int_equal(fake.events, 0);
 	put(0x0b, 0x22);
 	fake_bus_advance(&fake, 8 * NANOSECONDS - 1); /* from 12:34:57 to 12:35:05 */
 	assert_false(fake.level[8]);
 	fake_bus_advance(&fake, 1);
 	assert_int_equal(get(0x0c) & 0xa0, 0xa0);
+	assert_true(fake.events == 1 && fake.event == MACHINE_ALARM);
 	assert_int_equal(get(1), 0x05);
 	fake_bus_advance(&fake, 86400 * NANOSECONDS - 1);
 	assert_false(fake.level[8]);

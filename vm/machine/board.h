@@ -14,6 +14,7 @@ void board_destroy(struct machine *machine);
 /* Every device as after power-on; its wires, windows and handlers stay. */
 void board_reset(struct machine *machine);
 struct lapic *board_lapic(struct board *board, unsigned vcpu);
+void board_press_button(struct board *board);
 size_t board_console_input(struct board *board, const uint8_t *bytes, size_t length);
 
 #endif

@@ -123,6 +123,16 @@ size_t machine_console_input(struct machine *m, const uint8_t *bytes, size_t len
 	return taken;
 }
 
+enum status machine_button(struct machine *m)
+{
+	if (machine_state_of(m) != MACHINE_RUNNING)
+		return BAD_STATE;
+	lock_acquire(&m->lock);
+	board_press_button(m->board);
+	lock_release(&m->lock);
+	return OK;
+}
+
 size_t machine_console_output(struct machine *m, uint8_t *bytes, size_t size)
 {
 	return console_ring_read(m->console, bytes, size);

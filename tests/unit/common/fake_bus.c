@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "common/fake_bus.h"
-#include "dev/tick.h"
 
 #pragma weak port_table_create
 #pragma weak port_table_destroy

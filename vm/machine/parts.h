@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A board's parts, for the files that put it together: board.c, bus.c. */
+#ifndef VM_MACHINE_PARTS_H
+#define VM_MACHINE_PARTS_H
+
+#include "dev/apic/ioapic.h"
+#include "dev/apic/lapic.h"
+#include "dev/debug_ports.h"
+#include "dev/fw_cfg.h"
+#include "dev/irq.h"
+#include "dev/legacy/a20.h"
+#include "dev/legacy/i8042.h"
+#include "dev/legacy/pic.h"
+#include "dev/legacy/pit.h"
+#include "dev/legacy/port92.h"
+#include "dev/legacy/reset_port.h"
+#include "dev/legacy/rtc.h"
+#include "dev/legacy/uart.h"
+#include "dev/pm.h"
+#include "vm/machine.h"
+
+#define MAX_WINDOWS 8u
+
+struct mmio_window {
+	const struct mmio_ops *ops;
+	void *device;
+	uint64_t base;
+	struct machine *machine;
+};
+
+/* Devices that are plain: X(kind) for each struct kind *, kind_reset(), kind_destroy(). */
+#define BOARD_DEVICES(X)                                                                                               \
+	X(pic) X(ioapic) X(pit) X(rtc) X(uart) X(i8042) X(port92) X(reset_port) X(pm) X(fw_cfg) X(debug_ports)
+#define BOARD_DEVICE_MEMBER(kind) struct kind *kind;
+
+struct board {
+	struct machine *machine;
+	struct a20 a20;
+	struct irq_router irq;
+	struct apic_bus apic_bus;
+	struct lapic *lapic[MACHINE_MAX_VCPUS];
+	BOARD_DEVICES(BOARD_DEVICE_MEMBER)
+	struct mmio_window window[MAX_WINDOWS];
+	unsigned windows;
+	struct mmio_window *apic_window; /* of the boot vcpu's, and there is no other yet */
+	handler_type mmio_type;
+};
+
+/* bus.c: the bus as the machine's devices see it, without a device yet. */
+void board_open_bus(struct machine *m);
+/* All MMIO of the board is of one type. */
+enum status board_open_mmio(struct machine *m) must_check;
+
+#endif
