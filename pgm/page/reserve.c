@@ -57,10 +57,13 @@ static void give_back(struct pgm *pgm, const hpa_t *frames, unsigned count)
 bool handy_refill(struct pgm *pgm)
 {
 	struct handy *h = &pgm->handy;
-	unsigned got, room = HANDY_SIZE - __atomic_load_n(&h->count, __ATOMIC_RELAXED);
 	hpa_t frames[HANDY_REFILL];
+	unsigned got, room;
 	bool added = false;
 
+	lock_acquire(&h->lock);
+	room = HANDY_SIZE - h->count;
+	lock_release(&h->lock);
 	if (!room || fetch(pgm, room < HANDY_REFILL ? room : HANDY_REFILL, frames, &got) != OK)
 		return false;
 	COUNT(pgm, handy_refills);
