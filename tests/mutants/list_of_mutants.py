@@ -55,7 +55,7 @@ MUTANTS = [
            "uint64_t pages[ACCOUNT_KINDS] = { 0 };", "test_pgm_stale:test_attack3_free_before_flush"),
 
     # ---- pgm: second-level tables ----
-    Mutant("code-in-large-leaves", "pgm/slat/slat.c", "if (level)\n\t\trights &= slat->large_access;", "",
+    Mutant("code-in-large-leaves", "pgm/slat/slat.h", "if (level)\n\t\trights &= slat->large_access;", "",
            "test_pgm_large:test_no_code_in_large_leaves"),
     Mutant("executed-block-collapses", "pgm/fault.c", "if (split_fetch(f))\n\t\t\tf->b->flags |= BLOCK_EXECUTED;\n\t\telse", "if (!split_fetch(f))",
            "test_pgm_large:test_no_code_in_large_leaves"),
@@ -215,7 +215,7 @@ MUTANTS = [
            "test_vmx_capability:timers_with_errata_are_not_used"),
     Mutant("vmx-hidden-invpcid-runs", "vmx/capability.c", "(uint32_t)(SECONDARY_VPID | SECONDARY_INVPCID)", "(uint32_t)SECONDARY_VPID",
            "test_vmx_capability:hidden_instructions_are_undefined"),
-    Mutant("lfence-untold", "arch/x86_64/speculation.c", "{ 0x12, 0xffff, 0, 0xff, MSR_DE_CFG, ~0u, DE_CFG_LFENCE_BIT },", "",
+    Mutant("lfence-untold", "arch/x86_64/errata.c", "{ 0x12, 0xffff, 0, 0xff, MSR_DE_CFG, ~0u, DE_CFG_LFENCE_BIT },", "",
            "test_between_guests:test_lfence"),
     Mutant("spec-ctrl-takes-anything", "vm/vcpu/msr_registers.c", "if (!limit || (*value & ~limit))", "if (!limit)",
            "test_vm_exits:test_spec_ctrl"),
