@@ -72,7 +72,7 @@ $(B)/kernel.elf: $(OBJECTS) linker.ld
 $(B)/vm/load/dsdt.hex: vm/load/dsdt.asl
 	@mkdir -p $(@D)
 	@iasl -oa -p $(B)/vm/load/dsdt -tc $< >$(B)/vm/load/dsdt.log 2>&1 || { cat $(B)/vm/load/dsdt.log; exit 1; }
-$(B)/vm/load/acpi.o: $(B)/vm/load/dsdt.hex
+$(B)/vm/load/acpi.o $(B)/unit/obj/vm/load/acpi.o $(B)/unit/tsan/vm/load/acpi.o: $(B)/vm/load/dsdt.hex
 
 # The kernel's image and the default configuration, carried inside the UEFI program.
 $(B)/boot/efi_kernel.o: boot/efi_kernel.asm $(B)/kernel.elf boot/default.conf
