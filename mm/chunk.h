@@ -157,9 +157,9 @@ void chunk_take_frame(struct chunk *chunk, unsigned index);
 void chunk_push(struct chunk *chunk, unsigned index, bool zero);
 /*
  * Up to count frames of this chunk, whose records become `record`, with RECORD_ZERO where they are known to be zero; relists it.
- * Takes them in one go: for batches.
+ * Adds to *dirty how many aren't. Takes them in one go: for batches.
  */
-unsigned chunk_pop_many(struct chunk *chunk, frame_record record, unsigned count, hpa_t *frames);
+unsigned chunk_pop_many(struct chunk *chunk, frame_record record, unsigned count, hpa_t *frames, unsigned *dirty);
 /* Pushes one frame, relists, and lets the chunk go when it came empty. */
 void chunk_return_frame(hpa_t frame, bool zero);
 

@@ -9,8 +9,14 @@ void chunk_fill_records(struct chunk *chunk, frame_record *records, unsigned cle
 {
 	const unsigned last = PAGES_PER_BLOCK - 1;
 
-	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
-		record_store(&records[i], record_free(i < cleared, (i + 1) & last, (i - 1) & last));
+	/* From one to the next both links grow by one. */
+	const frame_record step = record_free(false, 2, 1) - record_free(false, 1, 0);
+	frame_record record = record_free(false, 2, 0);
+
+	for (unsigned i = 1; i < last; i++, record += step)
+		record_store(&records[i], record | (i < cleared ? RECORD_ZERO : 0));
+	record_store(&records[0], record_free(cleared, 1, last));
+	record_store(&records[last], record_free(cleared > last, 0, last - 1));
 	chunk->records = records;
 	chunk->head = 0;
 	chunk->dirty = (uint16_t)(PAGES_PER_BLOCK - cleared);
@@ -72,9 +78,10 @@ void chunk_push(struct chunk *chunk, unsigned index, bool zero)
 	account_for(chunk, 1, !zero);
 }
 
-unsigned chunk_pop_many(struct chunk *chunk, frame_record record, unsigned count, hpa_t *frames)
+unsigned chunk_pop_many(struct chunk *chunk, frame_record record, unsigned count, hpa_t *frames, unsigned *dirty_frames)
 {
 	unsigned got = 0, index = chunk->head, dirty = 0, last;
+	uint64_t base = chunk_frame(chunk, 0).v;
 
 	if (count > chunk->free)
 		count = chunk->free;
@@ -86,9 +93,10 @@ unsigned chunk_pop_many(struct chunk *chunk, frame_record record, unsigned count
 
 		record_store(&chunk->records[index], record | (old & RECORD_ZERO));
 		dirty += !(old & RECORD_ZERO);
-		frames[got] = chunk_frame(chunk, index);
+		frames[got] = hpa(base | (uint64_t)index << PAGE_SHIFT);
 		index = record_next(old);
 	}
+	*dirty_frames += dirty;
 	account_for(chunk, -(int)count, -(int)dirty);
 	if (chunk->free) {
 		chunk->head = (uint16_t)index;

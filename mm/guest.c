@@ -29,7 +29,7 @@ static struct chunk *adopt(struct account *account)
 	return chunk;
 }
 
-static unsigned take_near(struct account *account, frame_record record, unsigned count, hpa_t *frames)
+static unsigned take_near(struct account *account, frame_record record, unsigned count, hpa_t *frames, unsigned *dirty)
 {
 	unsigned got = 0;
 
@@ -41,7 +41,7 @@ static unsigned take_near(struct account *account, frame_record record, unsigned
 			chunk = adopt(account);
 		if (!chunk)
 			break;
-		got += chunk_pop_many(chunk, record, count - got, frames + got);
+		got += chunk_pop_many(chunk, record, count - got, frames + got, dirty);
 	}
 	lock_release(&chunk_lock);
 	return got;
@@ -56,14 +56,14 @@ static struct chunk *anybodys(void)
 	return NULL;
 }
 
-static unsigned take_anywhere(frame_record record, unsigned count, hpa_t *frames)
+static unsigned take_anywhere(frame_record record, unsigned count, hpa_t *frames, unsigned *dirty)
 {
 	struct chunk *chunk;
 	unsigned got = 0;
 
 	lock_acquire(&chunk_lock);
 	while (got < count && (chunk = anybodys()))
-		got += chunk_pop_many(chunk, record, count - got, frames + got);
+		got += chunk_pop_many(chunk, record, count - got, frames + got, dirty);
 	lock_release(&chunk_lock);
 	mm_count(&mm_counters.frames_mixed, got);
 	return got;
@@ -93,14 +93,14 @@ static bool guest_grow(struct account *account)
 }
 
 /* Up to count frames, recorded, neither charged nor cleared. No lock may be held. */
-static unsigned guest_take(struct account *account, frame_record record, unsigned count, hpa_t *frames)
+static unsigned guest_take(struct account *account, frame_record record, unsigned count, hpa_t *frames, unsigned *dirty)
 {
 	unsigned got;
 
 	do {
-		got = take_near(account, record, count, frames);
+		got = take_near(account, record, count, frames, dirty);
 	} while (!got && guest_grow(account));
-	return got ? got : take_anywhere(record, count, frames);
+	return got ? got : take_anywhere(record, count, frames, dirty);
 }
 
 enum status frame_alloc(struct account *account, enum account_kind kind, gpa_t page, hpa_t *frame)
@@ -115,23 +115,16 @@ enum status frame_alloc(struct account *account, enum account_kind kind, gpa_t p
 
 static void clear_dirty(const hpa_t *frames, unsigned count)
 {
-	unsigned dirty = 0;
-
-	for (unsigned i = 0; i < count; i++) {
-		if (record_load(frame_slot(frames[i])) & RECORD_ZERO)
-			continue;
-		frame_clear(frames[i]);
-		dirty++;
-	}
-	if (dirty)
-		mm_count(&mm_counters.frames_cleared, dirty);
+	for (unsigned i = 0; i < count; i++)
+		if (!(record_load(frame_slot(frames[i])) & RECORD_ZERO))
+			frame_clear(frames[i]);
 }
 
 enum status frame_alloc_many(struct account *account, enum account_kind kind, unsigned count, hpa_t *frames,
 			     unsigned *got)
 {
 	frame_record record = record_private(account->owner, kind, PAGE_UNASSIGNED);
-	unsigned more = 1;
+	unsigned more = 1, dirty = 0;
 	enum status status;
 
 	*got = 0;
@@ -145,10 +138,13 @@ enum status frame_alloc_many(struct account *account, enum account_kind kind, un
 	if (status != OK)
 		return status;
 	for (; *got < count && more; *got += more)
-		more = guest_take(account, record, count - *got, frames + *got);
+		more = guest_take(account, record, count - *got, frames + *got, &dirty);
 	if (*got < count)
 		account_uncharge_locked(account, kind, count - *got);
-	clear_dirty(frames, *got);
+	if (dirty) {
+		clear_dirty(frames, *got);
+		mm_count(&mm_counters.frames_cleared, dirty);
+	}
 	if (!*got)
 		mm_count(&mm_counters.frames_refused, 1);
 	return *got ? OK : NO_MEMORY;

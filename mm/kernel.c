@@ -42,12 +42,13 @@ static bool kernel_grow(void)
 
 static bool take_one(frame_record record, hpa_t *frame)
 {
+	unsigned dirty = 0;
 	struct chunk *chunk;
 
 	lock_acquire(&chunk_lock);
 	chunk = chunk_fullest(SET_KERNEL);
 	if (likely(chunk))
-		chunk_pop_many(chunk, record, 1, frame);
+		chunk_pop_many(chunk, record, 1, frame, &dirty);
 	lock_release(&chunk_lock);
 	return chunk;
 }

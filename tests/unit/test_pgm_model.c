@@ -143,8 +143,14 @@ static void device_read(uint64_t where, uint64_t argument)
 
 	expect(pgm_read(pgm, gpa(where), data, length, ORIGIN_DEVICE, &done) == OK);
 	expect(done == length);
-	for (size_t i = 0; i < length; i++)
-		expect(data[i] == model_byte(where + i));
+	/* By pages, which are there or not: byte by byte this takes half of the program's time. */
+	for (size_t i = 0, n; i < length; i += n) {
+		n = min_u64(length - i, PAGE_SIZE - (where + i) % PAGE_SIZE);
+		if (where + i < RAM && exists(where + i))
+			expect(!memcmp(data + i, bytes + where + i, n));
+		else
+			expect(data[i] == 0xff && !memcmp(data + i, data + i + 1, n - 1));
+	}
 }
 
 /* What the verdict must be when memory isn't short. */
