@@ -39,6 +39,8 @@ MUTANTS = [
     Mutant("promised-tables-given-away", "mm/chunk.c", "if (chunks.kernel_promised <= at_hand)", "if (true)",
            "test_mm_account:test_many_machines"),
 
+    Mutant("reserve-never-refilled-by-faults", "pgm/page/reserve.c", "__atomic_store_n(&h->low, true, __ATOMIC_RELAXED);", ";",
+           "test_pgm_large:test_reserve"),
     Mutant("reserved-entry-ignored", "mm/intake.c", "if (intake_exclude(reader->layout, entry->base, size))", "if (!size)",
            "test_mm_intake:test_slips"),
     Mutant("first-mib-used", "mm/intake.c", "intake_exclude(layout, 0, FIRST_MIB);", "", "test_mm_intake:test_keeps_out"),

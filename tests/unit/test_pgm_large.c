@@ -433,7 +433,14 @@ static void test_reserve(void **state)
 	assert_int_equal(pgm_fault(pgm, gpa(2 * MIB + HANDY_SIZE * PAGE_SIZE), ACCESS_WRITE), PGM_NO_MEMORY);
 	assert_false(handy_refill(pgm));
 	check_silent(pgm);
+	/* Who finds it empty, under the block's lock, has one frame fetched and cleared; a batch comes after that. */
+	inject_arm(MM_SITE_HANDY, 1, 1, 0);
+	assert_int_equal(pgm_fault(pgm, gpa(2 * MIB + HANDY_SIZE * PAGE_SIZE), ACCESS_WRITE), PGM_RESUME);
+	assert_int_equal(inject_count(MM_SITE_HANDY), 1);
+	assert_int_equal(pgm->handy.count, 0);
 	inject_disarm(MM_SITE_HANDY);
+	assert_int_equal(pgm_fault(pgm, gpa(2 * MIB + (HANDY_SIZE + 1) * PAGE_SIZE), ACCESS_WRITE), PGM_RESUME);
+	assert_int_equal(pgm->handy.count, HANDY_REFILL);
 	/* With a full reserve there's still quota for every page of RAM. */
 	for (uint64_t a = 0; a < 8 * MIB; a += PAGE_SIZE) {
 		while (pgm_idle_step(pgm))
