@@ -11,9 +11,10 @@ SEABIOS = "/usr/share/seabios/bios-256k.bin"
 
 def told(machine):
     """All that a Linux at its prompt says of its processor's flaws, and the microcode that it judges by."""
-    machine.send("cd /sys/devices/system/cpu/vulnerabilities; grep . *; grep -m1 microcode /proc/cpuinfo; "
+    machine.send("echo begun $((6 * 7)); cd /sys/devices/system/cpu/vulnerabilities; grep . *; grep -m1 microcode /proc/cpuinfo; "
                  "echo unchecked: $(dmesg | grep -c 'unchecked MSR'); echo told $((6 * 7))\r")
-    lines = machine.expect(r"(?s)\$\(\(6 \* 7\)\)(?P<lines>.*?)^told 42", 300).group("lines").replace("\r", "").splitlines()
+    # The shell breaks the line that it echoes where it likes.
+    lines = machine.expect(r"(?s)^begun 42(?P<lines>.*?)^told 42", 300).group("lines").replace("\r", "").splitlines()
     return sorted(line.strip() for line in lines if ":" in line)
 
 
