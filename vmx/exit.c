@@ -104,6 +104,10 @@ const struct vmx_exit_rule vmx_exit_rule_other = { EXIT_UNKNOWN, NEED_QUALIFICAT
 	{                                                                                                              \
 		EXIT_UNDEFINED, NEED_LENGTH, NULL                                                                      \
 	}
+#define NESTED                                                                                                         \
+	{                                                                                                              \
+		EXIT_NESTED, NEED_LENGTH, NULL                                                                         \
+	}
 #define UNKNOWN                                                                                                        \
 	{                                                                                                              \
 		EXIT_UNKNOWN, NEED_QUALIFICATION | NEED_VECTORING, decode_other                                        \
@@ -129,15 +133,15 @@ const struct vmx_exit_rule vmx_exit_rules[REASON_COUNT] = {
 	[REASON_RDTSC] = { EXIT_RDTSC, NEED_LENGTH, NULL },
 	[REASON_RSM] = UNDEFINED,
 	[REASON_VMCALL] = { EXIT_HYPERCALL, NEED_LENGTH, NULL },
-	[REASON_VMCLEAR] = UNDEFINED,
-	[REASON_VMLAUNCH] = UNDEFINED,
-	[REASON_VMPTRLD] = UNDEFINED,
-	[REASON_VMPTRST] = UNDEFINED,
-	[REASON_VMREAD] = UNDEFINED,
-	[REASON_VMRESUME] = UNDEFINED,
-	[REASON_VMWRITE] = UNDEFINED,
-	[REASON_VMXOFF] = UNDEFINED,
-	[REASON_VMXON] = UNDEFINED,
+	[REASON_VMCLEAR] = NESTED,
+	[REASON_VMLAUNCH] = NESTED,
+	[REASON_VMPTRLD] = NESTED,
+	[REASON_VMPTRST] = NESTED,
+	[REASON_VMREAD] = NESTED,
+	[REASON_VMRESUME] = NESTED,
+	[REASON_VMWRITE] = NESTED,
+	[REASON_VMXOFF] = NESTED,
+	[REASON_VMXON] = NESTED,
 	[REASON_CR_ACCESS] = { EXIT_CR_ACCESS, NEED_LENGTH | NEED_QUALIFICATION, decode_cr },
 	[REASON_DR_ACCESS] = { EXIT_DR_ACCESS, NEED_LENGTH | NEED_QUALIFICATION, decode_dr },
 	[REASON_IO] = { EXIT_IO, NEED_LENGTH | NEED_QUALIFICATION, decode_io },
@@ -151,10 +155,10 @@ const struct vmx_exit_rule vmx_exit_rules[REASON_COUNT] = {
 	[REASON_MACHINE_CHECK... 47] = UNKNOWN,
 	[REASON_EPT_VIOLATION] = { EXIT_SLAT_FAULT, NEED_QUALIFICATION | NEED_VECTORING | NEED_GPA, decode_violation },
 	[REASON_EPT_MISCONFIG] = { EXIT_SLAT_MISCONFIG, NEED_VECTORING | NEED_GPA, decode_misconfig },
-	[REASON_INVEPT] = UNDEFINED,
+	[REASON_INVEPT] = NESTED,
 	[REASON_RDTSCP] = { EXIT_RDTSCP, NEED_LENGTH, NULL },
 	[REASON_PREEMPTION_TIMER] = { EXIT_SLICE, NEED_VECTORING, NULL },
-	[REASON_INVVPID] = UNDEFINED,
+	[REASON_INVVPID] = NESTED,
 	[REASON_WBINVD] = { EXIT_CACHE, NEED_LENGTH, NULL },
 	[REASON_XSETBV] = { EXIT_XSETBV, NEED_LENGTH, NULL },
 	[56 ... 57] = UNKNOWN,

@@ -26,6 +26,7 @@
 #include "lib/status.h"
 
 struct cpuid_result;
+struct hv_nested_ops;
 struct hv_vcpu;
 
 /* Numbered as the processor encodes them. */
@@ -131,6 +132,7 @@ enum hv_exit_kind {
 	EXIT_RDTSCP,
 	EXIT_HYPERCALL, /* VMCALL, VMMCALL */
 	EXIT_UNDEFINED, /* an instruction this guest must not have: #UD */
+	EXIT_NESTED,    /* one of the virtualisation extension's: see hv_nested.h */
 	EXIT_SLAT_FAULT,
 	EXIT_SLAT_MISCONFIG,   /* reserved bits: the MMIO mark, or a bug */
 	EXIT_DIRTY_FULL,       /* the list of written pages was full, and has been handed over */
@@ -334,6 +336,9 @@ struct hv_ops {
 	 * then the guest runs with the host's. The vcpu's REGS_SYSTEM are marked as changed by the caller.
 	 */
 	void (*pass_msr)(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write);
+
+	/* Hypervisors as guests; NULL: not offered. */
+	const struct hv_nested_ops *nested;
 };
 
 extern const struct hv_ops vmx_ops;

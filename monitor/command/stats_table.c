@@ -198,6 +198,7 @@ const struct stats_row stats_rows[] = {
 	EXIT(EXIT_RDTSCP, "rdtscp", "RDTSCP"),
 	EXIT(EXIT_HYPERCALL, "hypercall", "VMCALL, VMMCALL"),
 	EXIT(EXIT_UNDEFINED, "undefined", "instruction that this guest must not have"),
+	EXIT(EXIT_NESTED, "nested", "instruction of the virtualisation extension"),
 	EXIT(EXIT_SLAT_FAULT, "slat-fault", "second-level fault"),
 	EXIT(EXIT_SLAT_MISCONFIG, "slat-misconfig", "second-level entry marked for emulation"),
 	EXIT(EXIT_DIRTY_FULL, "dirty-full", "full list of written pages"),
