@@ -11,8 +11,7 @@
  * the loader (this struct, the page tables, the files) is of type EfiLoaderData in the map;
  * the kernel takes back what it doesn't keep.
  */
-#ifndef BOOT_INFO_H
-#define BOOT_INFO_H
+#pragma once
 
 #include <stdint.h>
 
@@ -71,5 +70,3 @@ struct boot_info {
 	uint32_t files_dropped; /* how many files were named beyond BOOT_MAX_FILES and not loaded */
 	struct boot_cpu cpus[BOOT_MAX_CPUS];
 };
-
-#endif

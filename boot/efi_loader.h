@@ -7,8 +7,7 @@
  * empty in boot_info. A step that returns false has said why on the console; only what the kernel
  * cannot do without is such a failure.
  */
-#ifndef BOOT_EFI_LOADER_H
-#define BOOT_EFI_LOADER_H
+#pragma once
 
 #include <efi.h>
 #include <efilib.h>
@@ -76,5 +75,3 @@ bool leave_firmware(EFI_HANDLE image, struct boot_info *info, const struct kerne
 /* ---- efi_kernel.asm ---- */
 extern const uint8_t kernel_image_start[], kernel_image_end[];
 extern const char default_config_start[], default_config_end[];
-
-#endif

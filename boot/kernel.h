@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The kernel's entry from arch's assembly, and the page that says why it can't start. */
-#ifndef BOOT_KERNEL_H
-#define BOOT_KERNEL_H
+#pragma once
 
 #include "boot/boot_info.h"
 
@@ -10,5 +9,3 @@
 _Noreturn void kernel_main(struct boot_info *boot);
 /* Prints what is missing and what to change on every console, and stops. Never a reset loop. */
 _Noreturn void refuse(const char *missing, const char *change);
-
-#endif

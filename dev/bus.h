@@ -11,8 +11,7 @@
  * Device state is plain data in one struct per device, so that it can be saved later;
  * reset() puts it back to power-on. Devices are created once per machine.
  */
-#ifndef DEV_BUS_H
-#define DEV_BUS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -136,5 +135,3 @@ void port_unregister(struct bus *bus, uint16_t first, unsigned count, const void
 /* Ports that nobody has registered read all ones and swallow writes. */
 uint32_t port_read(struct bus *bus, uint16_t port, unsigned size);
 void port_write(struct bus *bus, uint16_t port, unsigned size, uint32_t value);
-
-#endif

@@ -3,8 +3,7 @@
  * Oscillators derived from the machine's clock. Both directions are exact, without a 128-bit division: a device keeps
  * tick numbers counted from the start of the machine, so that no rounding adds up.
  */
-#ifndef DEV_CLOCK_H
-#define DEV_CLOCK_H
+#pragma once
 
 #include <stdint.h>
 
@@ -39,5 +38,3 @@ static inline uint64_t tick_periods(uint64_t deadline, uint64_t now, uint64_t pe
 {
 	return period < TIMER_MINIMUM_PERIOD || now < deadline ? 1 : (now - deadline) / period + 1;
 }
-
-#endif

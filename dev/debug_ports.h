@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The ports of test machines: debug console 0xe9 and exit port 0xf4. Created only when `test_ports = on`. */
-#ifndef DEV_DEBUG_PORTS_H
-#define DEV_DEBUG_PORTS_H
+#pragma once
 
 #include "dev/bus.h"
 
@@ -15,5 +14,3 @@ enum status debug_ports_create(struct bus *bus, struct debug_ports **out) must_c
 void debug_ports_destroy(struct debug_ports *ports);
 /* They have no state: nothing changes. */
 void debug_ports_reset(struct debug_ports *ports);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* QEMU's firmware configuration device by ports 0x510 and 0x511, without DMA (QEMU docs/specs/fw_cfg). */
-#ifndef DEV_FW_CFG_H
-#define DEV_FW_CFG_H
+#pragma once
 
 #include "dev/bus.h"
 
@@ -21,5 +20,3 @@ void fw_cfg_reset(struct fw_cfg *fw_cfg);
  * BAD_VALUE (name empty or too long), CONFLICT (name taken), LIMIT.
  */
 enum status fw_cfg_add(struct fw_cfg *fw_cfg, const char *name, const void *data, uint32_t size) must_check;
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ACPI fixed hardware: PM1a event and control blocks, PM timer. ACPI specification 6.4, section 4.8.3. */
-#ifndef DEV_PM_H
-#define DEV_PM_H
+#pragma once
 
 #include "dev/bus.h"
 
@@ -25,5 +24,3 @@ void pm_reset(struct pm *pm);
 void pm_alarm(struct pm *pm);
 /* Somebody pressed the power button: the guest may shut itself down. */
 void pm_power_button(struct pm *pm);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Small arithmetic on integers that the whole kernel uses. Nothing here has state. */
-#ifndef LIB_BITS_H
-#define LIB_BITS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -60,5 +59,3 @@ static inline uint64_t byte_mask(unsigned bytes)
 {
 	return ~UINT64_C(0) >> (64 - 8 * bytes);
 }
-
-#endif

@@ -5,8 +5,7 @@
  * Conversions: %d %i %u %x %X %o %c %s %p %%, lengths hh h l ll z j, flags - 0 + space #,
  * width and precision as numbers or *. Anything else is printed as it stands.
  */
-#ifndef LIB_FORMAT_H
-#define LIB_FORMAT_H
+#pragma once
 
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,5 +22,3 @@ void format_to(format_sink sink, void *context, const char *format, va_list args
 size_t format_string(char *buffer, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 size_t format_string_v(char *buffer, size_t size, const char *format, va_list args)
 	__attribute__((format(printf, 3, 0)));
-
-#endif

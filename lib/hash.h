@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a run of bytes amounts to: XXH3 for comparing pages, CRC-32 for what goes over a wire, nothing but zeros. No state. */
-#ifndef LIB_HASH_H
-#define LIB_HASH_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,5 +14,3 @@ uint32_t hash_crc32(uint32_t crc, const void *bytes, size_t length);
 
 /* bytes: aligned to 8, length a multiple of it. */
 bool hash_is_zero(const void *bytes, size_t length);
-
-#endif

@@ -14,8 +14,7 @@
  * are taken as they are; control characters other than tab are errors. An error concerns its
  * line only: reading goes on with the next one.
  */
-#ifndef LIB_INI_H
-#define LIB_INI_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -68,5 +67,3 @@ bool ini_list_next(struct ini_text *rest, struct ini_text *name, struct ini_text
 bool ini_equal(struct ini_text text, const char *word);
 /* Same bytes as another slice. */
 bool ini_same(struct ini_text a, struct ini_text b);
-
-#endif

@@ -3,8 +3,7 @@
  * The kernel heap as lib, dev and vm see it. mm/heap.c provides it in the kernel;
  * unit tests provide it over malloc.
  */
-#ifndef LIB_MEMORY_H
-#define LIB_MEMORY_H
+#pragma once
 
 #include <stddef.h>
 
@@ -12,5 +11,3 @@
 void *heap_alloc(size_t size) __attribute__((malloc, warn_unused_result));
 /* NULL is allowed. size must be what was asked for. */
 void heap_free(void *pointer, size_t size);
-
-#endif

@@ -3,8 +3,7 @@
  * Errors are values. Every function that can fail returns an enum status, the
  * compiler refuses to let one be dropped, and each has a text for a person.
  */
-#ifndef LIB_STATUS_H
-#define LIB_STATUS_H
+#pragma once
 
 #define STATUS_LIST(X)                                                                                                 \
 	X(OK, "success")                                                                                               \
@@ -40,5 +39,3 @@ const char *status_text(enum status status);
 
 /* The symbol's own name, for machine-readable output; never NULL. */
 const char *status_name(enum status status);
-
-#endif

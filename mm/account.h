@@ -4,8 +4,7 @@
  * Units are 4 KiB pages throughout. Reserve before use: allocated + ballooned + n <= reserved,
  * and the sum of all reservations is held against the real memory by admission.
  */
-#ifndef MM_ACCOUNT_H
-#define MM_ACCOUNT_H
+#pragma once
 
 #include "arch/x86_64/address.h"
 #include "arch/x86_64/spinlock.h"
@@ -66,5 +65,3 @@ enum status account_close(struct account *account) must_check;
 
 /* The host's own account: kernel heap and tables; its reservation is what is needed. */
 extern struct account host_account;
-
-#endif

@@ -14,8 +14,7 @@
  * chunk with an owner stands on that account's list instead. All of it under chunk_lock, except
  * that who holds a frame may reach and write that frame's record without it: the chunk can't go away.
  */
-#ifndef MM_CHUNK_H
-#define MM_CHUNK_H
+#pragma once
 
 #include "mm/record.h"
 
@@ -218,5 +217,3 @@ static inline void clear_page(void *page)
 
 /* Clears a frame that the caller holds. No lock may be held. */
 void frame_clear(hpa_t frame);
-
-#endif

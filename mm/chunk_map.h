@@ -6,8 +6,7 @@
  * Each CPU maps chunks in its own window only, and never sees what another one has mapped. Used through mm/map.h. But what is
  * in it may be taken out by any CPU: a chunk that gets another owner is in no window at that time (chunk_map_drop).
  */
-#ifndef MM_CHUNK_MAP_H
-#define MM_CHUNK_MAP_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -54,5 +53,3 @@ void chunk_map_drop(hpa_t block);
 
 /* Sums over all CPUs; any CPU, any time. */
 void chunk_map_totals(struct chunk_map_totals *totals);
-
-#endif

@@ -3,8 +3,7 @@
  * Events that mm counts, for the statistics tree /GMM/. Counted on slow paths only; what can
  * be derived from the state (pages by kind, chunks by kind) stands in struct frame_totals.
  */
-#ifndef MM_COUNTERS_H
-#define MM_COUNTERS_H
+#pragma once
 
 #include <stdint.h>
 
@@ -31,5 +30,3 @@ static inline void mm_count(uint64_t *counter, uint64_t by)
 {
 	__atomic_fetch_add(counter, by, __ATOMIC_RELAXED);
 }
-
-#endif

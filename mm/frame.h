@@ -7,8 +7,7 @@
  * No function here needs a lock held by the caller; none may be called with a lock of
  * RANK_ACCOUNT or deeper held.
  */
-#ifndef MM_FRAME_H
-#define MM_FRAME_H
+#pragma once
 
 #include "mm/account.h"
 
@@ -89,5 +88,3 @@ void frame_totals(struct frame_totals *totals);
  * returns how many there were. Stops no one: takes the chunk lock piecewise.
  */
 unsigned frame_check(void (*report)(void *context, const char *line), void *context);
-
-#endif

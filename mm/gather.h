@@ -12,8 +12,7 @@
  * in. That no entry is there doesn't say that nobody uses it: another CPU's gather may have taken it away and not flushed yet.
  * So a domain counts the gathers that owe a flush, and settling flushes for them too.
  */
-#ifndef MM_GATHER_H
-#define MM_GATHER_H
+#pragma once
 
 #include "mm/frame.h"
 
@@ -70,5 +69,3 @@ void gather_frame(struct gather *gather, hpa_t frame, enum account_kind kind);
 void gather_block(struct gather *gather, hpa_t block);
 /* Flushes if needed, then frees all. The gather is empty afterwards and may be used again. A full gather does this by itself. */
 void gather_finish(struct gather *gather);
-
-#endif

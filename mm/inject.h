@@ -8,8 +8,7 @@
  * didn't answer in time; gather_finish() asks again, and frees nothing before one attempt has got through. After
  * INJECT_FLUSH_ATTEMPTS in a row the next one does, so that no plan makes a processor wait for ever.
  */
-#ifndef MM_INJECT_H
-#define MM_INJECT_H
+#pragma once
 
 #include "lib/bits.h"
 #include "mm/account.h"
@@ -68,5 +67,3 @@ static inline bool mm_fault_injected(enum mm_site site, owner_t owner)
 {
 	return unlikely(__atomic_load_n(&inject_armed, __ATOMIC_RELAXED) & (1u << site)) && inject_ask(site, owner);
 }
-
-#endif

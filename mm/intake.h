@@ -3,8 +3,7 @@
  * From the firmware's memory map to chunks. First the map is boiled down to usable ranges; then the early allocator
  * serves page tables and the chunk table from them; then mm_start() hands the rest to the chunk allocator.
  */
-#ifndef MM_INTAKE_H
-#define MM_INTAKE_H
+#pragma once
 
 #include "arch/x86_64/address.h"
 #include "lib/status.h"
@@ -52,5 +51,3 @@ enum status mm_start(struct memory_layout *layout) must_check;
 
 /* Hands one range in. What isn't a whole page, lies above the layout's top, or is there already is left alone. */
 void mm_add_range(uint64_t base, uint64_t size);
-
-#endif

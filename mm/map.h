@@ -9,8 +9,7 @@
  * into a guest. direct_map is 0 while the loader's identity map is in use, later
  * DIRECT_BASE; in unit tests it is the base of a fake memory.
  */
-#ifndef MM_MAP_H
-#define MM_MAP_H
+#pragma once
 
 #include "arch/x86_64/address.h"
 #include "mm/chunk_map.h"
@@ -48,5 +47,3 @@ static inline void frame_maps_forget(void)
 	if (unlikely(secret_free))
 		chunk_map_forget();
 }
-
-#endif

@@ -15,8 +15,7 @@
  * HELD is mm's own: off the chunk's free list, but not in use (being cleared, or just taken);
  * outside mm it is told as free.
  */
-#ifndef MM_RECORD_H
-#define MM_RECORD_H
+#pragma once
 
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/log.h"
@@ -136,5 +135,3 @@ static inline frame_record record_held(bool zero)
 {
 	return (frame_record)RECORD_HELD | (zero ? RECORD_ZERO : 0);
 }
-
-#endif

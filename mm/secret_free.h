@@ -3,8 +3,7 @@
  * Host mode "secret-free": of memory only what is the kernel's own stands in the direct map. Which that is follows from
  * a chunk's kind and owner alone (chunk_in_direct), and chunk_set_kind() keeps the map in step.
  */
-#ifndef MM_SECRET_FREE_H
-#define MM_SECRET_FREE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,5 +21,3 @@ enum status secret_free_start(unsigned max_mapped_chunks, unsigned cpus) must_ch
  * shares. Nothing is found in mode "direct".
  */
 unsigned secret_free_check(void (*report)(void *context, const char *line), void *context);
-
-#endif

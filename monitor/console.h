@@ -6,8 +6,7 @@
  * that machine's bytes go out raw, and the lines of the others and of the log are kept, the last
  * HELD_LINES of them, and shown on return to the monitor. A machine's end is shown at once either way.
  */
-#ifndef MONITOR_CONSOLE_H
-#define MONITOR_CONSOLE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -39,5 +38,3 @@ void console_type(uint8_t byte);
 bool console_poll(void);
 /* The machine is off: shows the rest of its output, then `text`. stay: it starts again, keep it attached. */
 void console_machine_ended(struct machine *machine, const char *text, bool stay);
-
-#endif

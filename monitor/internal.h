@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What commands ask of the monitor's loop: done once the command's answer is out. Boot CPU only. */
-#ifndef MONITOR_INTERNAL_H
-#define MONITOR_INTERNAL_H
+#pragma once
 
 #include "monitor/text/output.h"
 
@@ -16,5 +15,3 @@ void monitor_attach(struct machine *machine);
 void monitor_set_mode(enum output_mode mode);
 /* Stops all machines; once they are off, or after ENDING_PATIENCE, the host goes. */
 void monitor_end(enum monitor_ending ending);
-
-#endif

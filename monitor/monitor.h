@@ -3,8 +3,7 @@
  * The operator's console, as the rooms above see it. Both functions run on the boot CPU only, with the
  * host's interrupts off, and never wait: a poll does a bounded piece of work and comes back.
  */
-#ifndef MONITOR_MONITOR_H
-#define MONITOR_MONITOR_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -18,5 +17,3 @@ void monitor_start(const struct quire_config *config);
  * one command. true: it did something, so look again soon. It does not return when it powers off.
  */
 bool monitor_poll(void);
-
-#endif

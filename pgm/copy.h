@@ -4,8 +4,7 @@
  * bytes on the guest's side is read or written at once, as by a processor (Intel SDM vol. 3 section 9.1.1, AMD APM vol. 2 section
  * 7.3.2): a table's entry, a ring's index or a flag is never seen by halves. The other side may lie anywhere.
  */
-#ifndef PGM_COPY_H
-#define PGM_COPY_H
+#pragma once
 
 #include "mm/map.h"
 
@@ -39,5 +38,3 @@ static inline void copy_in(hpa_t to, const void *from, size_t length)
 	copy_units(guest, (uint8_t *)(uintptr_t)from, length, true);
 	frame_unmap(guest);
 }
-
-#endif

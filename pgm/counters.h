@@ -4,8 +4,7 @@
  * of the vcpu which it runs, so counting needs no atomic operation. What is done for no vcpu (a device's timer,
  * the monitor) counts for none.
  */
-#ifndef PGM_COUNTERS_H
-#define PGM_COUNTERS_H
+#pragma once
 
 #include <stdint.h>
 
@@ -54,5 +53,3 @@ static inline void pgm_count_for(struct pgm_vcpu_counters *counters)
 {
 	pgm_counting[cpu_index()] = counters;
 }
-
-#endif

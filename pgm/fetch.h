@@ -7,8 +7,7 @@
  * those, and frames are freed after that. So where the generation is still the one of the look at the tables, the frame is
  * still there, and no lock is needed.
  */
-#ifndef PGM_FETCH_H
-#define PGM_FETCH_H
+#pragma once
 
 #include "mm/gather.h"
 #include "pgm/pgm.h"
@@ -34,5 +33,3 @@ static inline bool pgm_fetch_again(const struct pgm_fetch *fetch, gpa_t from, vo
 
 /* pgm_read_simple(), and what it found is remembered if the tables let a guest execute it. Not counted as in the guest. */
 enum status pgm_fetch(struct pgm *pgm, struct pgm_fetch *fetch, gpa_t from, void *to, size_t length) must_check;
-
-#endif

@@ -6,8 +6,7 @@
  * Lock order within: handlers.lock → pgm->lock (ranges, directory growth) → a block's lock → the
  * reserve's lock → mm. Reading ranges, finding blocks and handlers takes no lock.
  */
-#ifndef PGM_INTERNAL_H
-#define PGM_INTERNAL_H
+#pragma once
 
 #include "arch/x86_64/log.h"
 #include "lib/memory.h"
@@ -210,5 +209,3 @@ enum status range_add(struct pgm *pgm, gpa_t base, uint64_t size, enum page_type
 void range_take_out(struct range_table *t, gpa_t base);
 /* The same, takes the lock. The records are the caller's business. */
 void range_remove(struct pgm *pgm, gpa_t base);
-
-#endif

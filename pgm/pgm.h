@@ -6,8 +6,7 @@
  *
  * PGM knows no vendor, no exit, no device. Its callers may hold locks of RANK_MACHINE only.
  */
-#ifndef PGM_PGM_H
-#define PGM_PGM_H
+#pragma once
 
 #include "arch/x86_64/hv.h"
 #include "arch/x86_64/pt_format.h"
@@ -310,5 +309,3 @@ unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *li
 
 /* Once, at boot: the host's zero block. */
 enum status pgm_start(void) must_check;
-
-#endif

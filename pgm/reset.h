@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reset of a machine's memory, in bounded steps, with no vcpu in the guest. */
-#ifndef PGM_RESET_H
-#define PGM_RESET_H
+#pragma once
 
 #include "pgm/pgm.h"
 
@@ -23,5 +22,3 @@ struct reset_state {
 
 /* reset.c: what a reset leaves in place is zero. */
 void reset_clear_frame(hpa_t frame);
-
-#endif

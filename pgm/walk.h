@@ -6,8 +6,7 @@
  * Manual: Intel SDM vol. 3 chapter 4 (4.6 access rights, 4.7 page-fault error codes, 4.8 accessed and dirty);
  * AMD APM vol. 2 chapter 5.
  */
-#ifndef PGM_WALK_H
-#define PGM_WALK_H
+#pragma once
 
 #include "pgm/pgm.h"
 
@@ -84,5 +83,3 @@ uint64_t guest_walk_marks(const struct walk_context *context, unsigned access, c
 
 /* The four PDPTEs at CR3 in PAE mode; DENIED when one has reserved bits set (the load must #GP; SDM vol. 3 section 4.4.1). */
 enum status guest_load_pdptes(struct pgm *pgm, uint64_t cr3, unsigned physical_bits, uint64_t pdpte[4]) must_check;
-
-#endif

@@ -6,8 +6,7 @@
  *
  * Pure; used by the CPU that owns the space, so nothing is locked.
  */
-#ifndef SVM_ASID_H
-#define SVM_ASID_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -53,5 +52,3 @@ static inline bool asid_take(struct asid_space *space, struct asid *asid)
 	asid->number = space->next++;
 	return flush;
 }
-
-#endif

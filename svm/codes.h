@@ -4,8 +4,7 @@
  * AMD APM vol. 2: table B-1 (intercepts), appendix C (exit codes), 15.10.2 (IOIO), 15.25.6 (nested page faults),
  * 15.30 (MSRs); vol. 3 appendix E (CPUID 8000_000A).
  */
-#ifndef SVM_CODES_H
-#define SVM_CODES_H
+#pragma once
 
 #include "lib/bits.h"
 
@@ -140,5 +139,3 @@
 #define CPUID_SVM_PAUSE_FILTER BIT(10)
 #define CPUID_SVM_PAUSE_THRESHOLD BIT(12)
 #define CPUID_SVM_SPEC_CTRL BIT(20)
-
-#endif

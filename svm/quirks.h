@@ -32,8 +32,7 @@
  *  - Fields of a VMCB that the guest never set are not given values by INIT: reset sets all of them.
  *  - ASID range, nested CR3, PAT and TLB_CONTROL go unchecked on QEMU: they are made right here by construction.
  */
-#ifndef SVM_QUIRKS_H
-#define SVM_QUIRKS_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -59,5 +58,3 @@ extern struct svm_quirks svm_quirks;
 
 /* Reads CPUID's hypervisor leaf and sets svm_quirks; once, from the boot CPU. */
 void svm_quirks_detect(void);
-
-#endif

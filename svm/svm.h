@@ -7,8 +7,7 @@
  * between the processor and hv_vcpu.gpr (enter.asm); all else stays in the VMCB and is copied group by group
  * (state.c). DR0-3 stay in the processor while the vcpu is the last one that ran there (svm_cpu.loaded).
  */
-#ifndef SVM_SVM_H
-#define SVM_SVM_H
+#pragma once
 
 #include "arch/x86_64/hv.h"
 #include "arch/x86_64/percpu.h"
@@ -164,5 +163,3 @@ void svm_write_cr2(uint64_t value);
 void svm_read_breakpoints(uint64_t *dr);
 void svm_write_breakpoints(const uint64_t *dr);
 void svm_write_dr7(uint64_t value);
-
-#endif

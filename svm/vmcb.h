@@ -6,8 +6,7 @@
  * Nothing but layout and bits; every offset that this room uses is proven below. Fields of features that are never
  * turned on (AVIC, SEV, CET) are left as reserved space: they stay zero.
  */
-#ifndef SVM_VMCB_H
-#define SVM_VMCB_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -186,5 +185,3 @@ _Static_assert(offsetof(struct vmcb, save) == 0x400 && sizeof(struct vmcb) == 0x
 #define CLEAN_CR2 BIT(9)
 #define CLEAN_LBR BIT(10)
 #define CLEAN_ALL BITS(10, 0)
-
-#endif

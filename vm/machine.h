@@ -9,8 +9,7 @@
  * requests before each entry. An end is decided once (machine_end), the vcpus leave, and the boot CPU
  * frees everything and prints the one line that says why.
  */
-#ifndef VM_MACHINE_H
-#define VM_MACHINE_H
+#pragma once
 
 #include "arch/x86_64/hv.h"
 #include "arch/x86_64/spinlock.h"
@@ -190,5 +189,3 @@ enum stretch { STRETCH_FAULT, STRETCH_WORK, STRETCH_HOUSEKEEPING, STRETCHES };
 
 /* A stretch of this CPU that began at `since` ends now. */
 void schedule_note(enum stretch what, uint64_t since);
-
-#endif

@@ -6,8 +6,7 @@
  * The result is the set of controls that every VMCS is built from, so a CPU that comes to
  * the same result as the boot processor can run any of its vcpus.
  */
-#ifndef VMX_CAPABILITY_H
-#define VMX_CAPABILITY_H
+#pragma once
 
 #include "arch/x86_64/hv.h"
 
@@ -87,5 +86,3 @@ bool vmx_capability_equal(const struct vmx_capability *a, const struct vmx_capab
  * what is required, what is wanted and possible, and what must be. Returns the required bits that aren't possible.
  */
 uint32_t vmx_adjust_controls(uint64_t msr, uint64_t required, uint64_t wanted, uint32_t *value);
-
-#endif

@@ -3,8 +3,7 @@
  * Between the neutral forms of arch/x86_64/hv.h and the VMCS's: events, and segments in a shape that
  * the entry checks (Intel SDM vol. 3 section 27.3.1.2) accept. Pure.
  */
-#ifndef VMX_CONVERT_H
-#define VMX_CONVERT_H
+#pragma once
 
 #include "arch/x86_64/hv.h"
 #include "vmx/vmcs.h"
@@ -47,5 +46,3 @@ static inline struct segment vmx_segment_unpack(const struct vmx_segment *raw)
 		attributes &= (uint16_t)~SEG_ATTR_PRESENT;
 	return (struct segment){ raw->base, raw->limit, raw->selector, attributes };
 }
-
-#endif

@@ -4,8 +4,7 @@
  * must be read, and who takes them apart. Pure: run.c reads the fields into a struct vmx_raw_exit, unit tests make
  * theirs up.
  */
-#ifndef VMX_EXIT_H
-#define VMX_EXIT_H
+#pragma once
 
 #include "arch/x86_64/hv.h"
 #include "vmx/quirks.h"
@@ -85,5 +84,3 @@ bool vmx_exit_reflects(const struct vmx_raw_exit *raw, struct hv_event *event);
 /* A failed VM instruction or entry in words; NULL when the manual knows no such number. */
 const char *vmx_instruction_error_text(uint32_t number);                     /* section 31.4 */
 const char *vmx_entry_failure_text(uint32_t reason, uint64_t qualification); /* section 27.8 */
-
-#endif

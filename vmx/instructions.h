@@ -5,6 +5,7 @@
  * VMREAD and VMWRITE work on the calling CPU's current VMCS. One that fails names a field that the processor, or a hypervisor
  * below, doesn't have though a control that we use asks for it: the vcpu gets no further entry, and its machine an error that names
  * the field (vmx_field_failed). The others tell how they fared.
+ * By the name of its guard a test keeps this out and puts a processor of its own in place.
  */
 #ifndef VMX_INSTRUCTIONS_H
 #define VMX_INSTRUCTIONS_H

@@ -18,8 +18,7 @@
  * Traps that need no branch, since the one right way serves both: an IRET after each NMI exit [3]; HLT is always
  * an exit and the activity state always active [4]; the monitor-trap flag isn't used [5].
  */
-#ifndef VMX_QUIRKS_H
-#define VMX_QUIRKS_H
+#pragma once
 
 #include "arch/x86_64/hv.h"
 #include "vmx/vmcs.h"
@@ -54,5 +53,3 @@ static inline bool quirk_sipi_blocks_smi(uint32_t basic_reason)
 {
 	return basic_reason == REASON_SIPI;
 }
-
-#endif

@@ -4,8 +4,7 @@
  * 25.6 to 25.8), basic exit reasons (appendix C), the formats of event words (25.8.3, 25.9.2) and the EPT pointer
  * (25.6.11). Pure constants: unit tests include it too. Only vmx/ may.
  */
-#ifndef VMX_VMCS_H
-#define VMX_VMCS_H
+#pragma once
 
 #include "lib/bits.h"
 
@@ -264,5 +263,3 @@ enum exit_reason {
 	REASON_XRSTORS = 64,
 	REASON_COUNT = 65,
 };
-
-#endif

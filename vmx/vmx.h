@@ -18,8 +18,7 @@
  * cpu->current says which VMCS VMREAD works on there; `ready` only if it is current, the host's state in
  * it is this CPU's, and its lazy registers are in the processor, so that run() may enter at once.
  */
-#ifndef VMX_VMX_H
-#define VMX_VMX_H
+#pragma once
 
 #include "arch/x86_64/hv.h"
 #include "arch/x86_64/percpu.h"
@@ -173,5 +172,3 @@ uint64_t vmx_answer_port(struct hv_vcpu *vcpu);
 #define VMX_DONE (UINT64_C(4) << 32)
 uint64_t vmx_enter(struct hv_vcpu *vcpu, struct vmx_entry *entry);
 void vmx_exit_point(void);
-
-#endif

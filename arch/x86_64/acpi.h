@@ -4,8 +4,7 @@
  * were mapped, every checksum is computed, every loop is bounded. Nothing here executes AML.
  * ACPI 6.5 chapter 5.
  */
-#ifndef ARCH_ACPI_H
-#define ARCH_ACPI_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -70,5 +69,3 @@ struct acpi_register {
 bool acpi_open(const struct acpi_address *where, unsigned bits, struct acpi_register *out);
 uint32_t acpi_read(const struct acpi_register *r, unsigned bits);
 void acpi_write(const struct acpi_register *r, unsigned bits, uint32_t value);
-
-#endif

@@ -3,8 +3,7 @@
  * The parts of ACPI parsing that look at bytes only: no mapping, no port, no state. Tests on the host
  * feed them broken tables. A header passed in has a length that was checked against what is readable.
  */
-#ifndef ARCH_ACPI_PARSE_H
-#define ARCH_ACPI_PARSE_H
+#pragma once
 
 #include <stddef.h>
 
@@ -28,5 +27,3 @@ void acpi_parse_fadt(const struct acpi_header *fadt, struct acpi_power *power);
 uint64_t acpi_dsdt_address(const struct acpi_header *fadt);
 /* Looks for Name (_S5, Package () { a, b, ... }) in AML. */
 bool acpi_find_s5(const uint8_t *aml, size_t size, uint8_t *type_a, uint8_t *type_b);
-
-#endif

@@ -8,8 +8,7 @@
  *   ngpa_t  guest-physical of a nested guest (L2)
  *   gva_t   guest-linear (after segmentation)
  */
-#ifndef ARCH_ADDRESS_H
-#define ARCH_ADDRESS_H
+#pragma once
 
 #include <stdint.h>
 
@@ -57,5 +56,3 @@ static inline bool hpa_is_none(hpa_t a)
 #define BLOCK_SHIFT 21
 #define BLOCK_SIZE (UINT64_C(1) << BLOCK_SHIFT)
 #define PAGES_PER_BLOCK 512u
-
-#endif

@@ -3,8 +3,7 @@
  * The host's own local APIC, x2APIC where offered; and the silencing of PICs and I/O APICs. Intel SDM vol. 3
  * chapter 11.
  */
-#ifndef ARCH_APIC_H
-#define ARCH_APIC_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -36,5 +35,3 @@ void apic_timer_disarm(void);
 void pic_silence(void);
 /* Masks every input of the I/O APICs in the MADT. After acpi_init(). */
 void ioapic_silence(void);
-
-#endif

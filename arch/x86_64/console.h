@@ -3,8 +3,7 @@
  * The physical consoles: a 16550 serial port and the framebuffer, both at once. Boot CPU only, but
  * in a panic. Neither interrupts; both bound every wait.
  */
-#ifndef ARCH_CONSOLE_H
-#define ARCH_CONSOLE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -50,5 +49,3 @@ bool framebuffer_present(void);
 #define FONT_LAST 0x7eu
 #define FONT_ROWS 8u
 extern const uint8_t font[FONT_LAST - FONT_FIRST + 1][FONT_ROWS];
-
-#endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The processor's instructions as C functions, one each. Only kernel code includes this.
+ * By the name of its guard a test keeps this out and puts a processor of its own in place.
  */
 #ifndef ARCH_CPU_H
 #define ARCH_CPU_H

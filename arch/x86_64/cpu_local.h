@@ -7,6 +7,7 @@
  * destroying something:
  *
  *   guard | main stack 32 KiB | guard | #DF 8 KiB | guard | NMI 8 KiB | guard | #MC 8 KiB | guard | struct cpu
+ * By the name of its guard a test keeps this out and puts a processor of its own in place.
  */
 #ifndef ARCH_CPU_LOCAL_H
 #define ARCH_CPU_LOCAL_H

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Processors that do otherwise than their manual says. */
-#ifndef ARCH_ERRATA_H
-#define ARCH_ERRATA_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,5 +13,3 @@ void errata_mend_cpu(void);
 unsigned errata_family(void);
 /* Calling CPU: IA32_BIOS_SIGN_ID as it reads, Intel's in the upper half; 0: none, as on emulators. SDM vol. 3 section 10.11.7.1. */
 uint64_t errata_microcode(void);
-
-#endif

@@ -4,8 +4,7 @@
  * follow from it, set alike on every CPU. Nothing that CPUID doesn't offer is ever tried: some
  * emulators triple-fault on a reserved bit.
  */
-#ifndef ARCH_FEATURES_H
-#define ARCH_FEATURES_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -55,5 +54,3 @@ void processor_before_paging(void);
 void processor_control_registers(void);
 /* speculation.c: what is set once on each CPU against speculation and errata; the boot CPU's finds out what there is. */
 void speculation_open_cpu(void);
-
-#endif

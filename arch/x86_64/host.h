@@ -3,8 +3,7 @@
  * Services of the host machine for the rooms above: clock, timer, calls between CPUs, power,
  * memory types, FPU state. Kernel only.
  */
-#ifndef ARCH_HOST_H
-#define ARCH_HOST_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -116,5 +115,3 @@ _Noreturn void host_reboot(void);
 /* ---- ACPI found at boot ---- */
 /* First table with this signature, mapped, checksum good; NULL. */
 const void *host_acpi_table(const char signature[4]);
-
-#endif

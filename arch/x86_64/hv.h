@@ -14,8 +14,7 @@
  * A vcpu belongs to one host CPU at a time; none of this takes a lock. Interrupts of the
  * host are off on every call, and off again when run() returns.
  */
-#ifndef ARCH_HV_H
-#define ARCH_HV_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -391,5 +390,3 @@ static inline void hv_inject_fault(struct hv_vcpu *vcpu, struct hv_event fault)
 	vcpu->rflags |= RFLAGS_RF;
 	hv_changed(vcpu, REGS_RFLAGS);
 }
-
-#endif

@@ -6,8 +6,7 @@
  * Called with part of the guest's state still in the processor, under SVM even its GS: nothing here may use a per-CPU variable,
  * take a lock or call anything.
  */
-#ifndef ARCH_HV_ANSWER_H
-#define ARCH_HV_ANSWER_H
+#pragma once
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/hv.h"
@@ -40,5 +39,3 @@ static inline bool hv_answer(struct hv_vcpu *vcpu)
 	++*a->count;
 	return true;
 }
-
-#endif

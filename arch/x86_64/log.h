@@ -5,8 +5,7 @@
  * processor's idle loop carries the ring to the consoles (serial, framebuffer).
  * Unit tests supply their own versions of these functions.
  */
-#ifndef ARCH_LOG_H
-#define ARCH_LOG_H
+#pragma once
 
 /* How much a line matters: put before the format; without any of them it is for information. */
 #define LOG_ERROR "\001"
@@ -28,5 +27,3 @@ _Noreturn void panic(const char *format, ...) __attribute__((format(printf, 1, 2
 		if (__builtin_expect(!(condition), 0))                                                                 \
 			panic("%s:%d: %s does not hold", __FILE__, __LINE__, #condition);                              \
 	} while (0)
-
-#endif

@@ -3,8 +3,7 @@
  * Machine checks: the hardware's own errors, told by an exception and by banks of registers. Intel SDM vol. 3 chapter 16;
  * AMD APM vol. 2 chapter 9.
  */
-#ifndef ARCH_MACHINE_CHECK_H
-#define ARCH_MACHINE_CHECK_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -15,5 +14,3 @@
 void machine_check_open(void);
 /* The exception in the host itself: returns when the host can go on, else panics with what the banks say. */
 void machine_check_in_host(void);
-
-#endif

@@ -3,8 +3,7 @@
  * Memory types by MTRR, as the firmware set them. host_memory_type() in host.h is the use. Intel SDM vol. 3
  * section 12.11.
  */
-#ifndef ARCH_MTRR_H
-#define ARCH_MTRR_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -21,5 +20,3 @@ bool mtrr_on(void);
  * it, or an emulator that resets them at INIT). True when they differed.
  */
 bool mtrr_adopt(void);
-
-#endif

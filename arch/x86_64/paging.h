@@ -10,8 +10,7 @@
  *   0xfffff00000000000  DEVICE_BASE: host_map_device()
  *   0xffffffff80000000  KERNEL_BASE: the image
  */
-#ifndef ARCH_PAGING_H
-#define ARCH_PAGING_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -91,5 +90,3 @@ static inline void *paging_pointer(hpa_t where)
 {
 	return (void *)(paging_direct_base() + where.v);
 }
-
-#endif

@@ -3,8 +3,7 @@
  * Bits of the host's page-table entries, 4 levels. Intel SDM vol. 3 section 4.5, tables 4-15 to 4-20. Private to
  * paging*.c and smp.c.
  */
-#ifndef ARCH_PAGING_ENTRY_H
-#define ARCH_PAGING_ENTRY_H
+#pragma once
 
 #include "arch/x86_64/address.h"
 #include "arch/x86_64/paging.h"
@@ -49,5 +48,3 @@ void paging_use(hpa_t root, uint64_t direct_base);
 uint64_t *paging_find(uint64_t where, unsigned *level);
 /* Tables down to the entry of `level`, larger leaves split on the way; that entry stays as it is. NO_MEMORY. */
 enum status paging_make_table(uint64_t where, unsigned level) must_check;
-
-#endif

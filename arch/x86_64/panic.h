@@ -3,8 +3,7 @@
  * The parts of a panic, for the trap handler that has more than one line to say:
  * panic_begin(), any number of panic_line(), panic_end().
  */
-#ifndef ARCH_PANIC_H
-#define ARCH_PANIC_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -23,5 +22,3 @@ void panic_stop_others(void);
 /* True from panic_begin() or panic_stop_others() on; an NMI handler then calls panic_stop_here(). */
 bool panic_stops_all(void);
 _Noreturn void panic_stop_here(void);
-
-#endif

@@ -4,8 +4,7 @@
  * came up; the boot processor is 0. Kernel code is never moved to another CPU.
  * Unit tests supply their own versions (one number per thread).
  */
-#ifndef ARCH_PERCPU_H
-#define ARCH_PERCPU_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -15,5 +14,3 @@ unsigned cpu_index(void);
 unsigned cpu_count(void);
 /* Does this CPU run what it is given? One that was left out when it came up has a number, but doesn't. */
 bool cpu_is_open(unsigned index);
-
-#endif

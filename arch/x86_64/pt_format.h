@@ -9,8 +9,7 @@
  *
  * Manual: Intel SDM vol. 3 chapter 4 and section 29.3; AMD APM vol. 2 chapter 5 and section 15.25.
  */
-#ifndef ARCH_PT_FORMAT_H
-#define ARCH_PT_FORMAT_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -72,5 +71,3 @@ static inline bool pt_is_leaf(const struct pt_format *format, unsigned level, ui
 extern const struct pt_format pt_32bit, pt_pae, pt_4level, pt_5level;
 /* Second level: written by PGM, and read when they are an L1's. */
 extern const struct pt_format pt_ept4, pt_npt4;
-
-#endif

@@ -3,8 +3,7 @@
  * Architectural registers: MSR numbers and bits of CR0, CR4, EFER, RFLAGS, and exception vectors.
  * Intel SDM vol. 3 sections 2.5, 6.15, vol. 4; AMD APM vol. 2 sections 3.1, 8.2. Pure constants: tests include it too.
  */
-#ifndef ARCH_REGISTERS_H
-#define ARCH_REGISTERS_H
+#pragma once
 
 #include "lib/bits.h"
 
@@ -122,5 +121,3 @@ enum exception_vector {
 	VECTOR_XM = 19,
 	VECTOR_CP = 21,
 };
-
-#endif

@@ -3,8 +3,7 @@
  * Host translations that must be gone from every CPU. Interrupts are off nearly always, and a CPU that waits for a
  * lock would never answer one; so the request is an NMI, whose handler flushes and says so. It may come anywhere.
  */
-#ifndef ARCH_SHOOTDOWN_H
-#define ARCH_SHOOTDOWN_H
+#pragma once
 
 /* Everything the calling CPU keeps of the host's tables, global entries too. */
 void flush_all_translations(void);
@@ -12,5 +11,3 @@ void flush_all_translations(void);
 void shootdown(void);
 /* The NMI handler's part. */
 void shootdown_answer(void);
-
-#endif

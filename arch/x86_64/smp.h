@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Start of the other CPUs. Intel SDM vol. 3 section 9.4. */
-#ifndef ARCH_SMP_H
-#define ARCH_SMP_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -39,5 +38,3 @@ enum status smp_start(const struct boot_info *info, bool (*ap_open)(void), void 
 
 /* From 5-level to 4-level paging, onto the kernel's tables; needs root below 4 GiB no more than the trampoline does. */
 void smp_leave_la57(hpa_t root);
-
-#endif

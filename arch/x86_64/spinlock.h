@@ -5,8 +5,7 @@
  * naming both. The host runs with interrupts off outside its idle window, so no
  * variant that saves the interrupt flag is needed.
  */
-#ifndef ARCH_SPINLOCK_H
-#define ARCH_SPINLOCK_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -66,5 +65,3 @@ static inline void lock_release(struct spinlock *lock)
 	if (QUIRE_DEBUG && __builtin_expect(lock_rank_debug, 0))
 		lock_rank_leave(lock->rank);
 }
-
-#endif

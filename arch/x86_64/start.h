@@ -17,8 +17,7 @@
  * A refusal is a status and a line in the log that says what is missing; the caller prints the page and calls
  * arch_refuse().
  */
-#ifndef ARCH_START_H
-#define ARCH_START_H
+#pragma once
 
 #include "arch/x86_64/paging.h"
 #include "arch/x86_64/smp.h"
@@ -34,5 +33,3 @@ enum status arch_paging(const struct boot_info *info, hpa_t trampoline, page_sou
 enum status arch_platform(const struct boot_info *info) must_check;
 /* Prints what the log holds, then a line that it is safe to turn the machine off; stops this CPU for ever. */
 _Noreturn void arch_refuse(void);
-
-#endif

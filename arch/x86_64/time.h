@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The host's clock and timer; host.h has what others use. */
-#ifndef ARCH_TIME_H
-#define ARCH_TIME_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,5 +21,3 @@ void time_timer_fired(struct cpu *cpu);
 uint64_t time_measured_hz(const char **source, bool *sure);
 uint64_t time_told_hz(void);
 uint64_t time_nominal_hz(void);
-
-#endif

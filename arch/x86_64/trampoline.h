@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The copy of trampoline.asm below 1 MiB, with its own small page tables. Private to the start of CPUs. */
-#ifndef ARCH_TRAMPOLINE_H
-#define ARCH_TRAMPOLINE_H
+#pragma once
 
 #include "arch/x86_64/address.h"
 
@@ -12,5 +11,3 @@ hpa_t trampoline_place(void);
  * they are and the upper half like the kernel's.
  */
 void trampoline_prepare(hpa_t root);
-
-#endif

@@ -3,8 +3,7 @@
  * Exceptions and interrupts of the host. Vectors: 0-31 the processor's, 0x20-0x2f where the
  * masked PICs would speak, and three of our own; the rest is counted as stray.
  */
-#ifndef ARCH_TRAPS_H
-#define ARCH_TRAPS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -46,5 +45,3 @@ void load_gdt(const struct table_pointer *gdt, uint16_t code, uint16_t stack);
 /* MSR access that may #GP: false then. Any CPU, once traps_load() has run on it. */
 bool rdmsr_safe(uint32_t msr, uint64_t *value);
 bool wrmsr_safe(uint32_t msr, uint64_t value);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One time on all CPUs: a CPU that comes up takes over the boot CPU's time stamp counter. */
-#ifndef ARCH_TSC_SYNC_H
-#define ARCH_TSC_SYNC_H
+#pragma once
 
 /* Boot CPU, before others start: what they are to take over. */
 void tsc_sync_open(void);
@@ -9,5 +8,3 @@ void tsc_sync_open(void);
 void tsc_sync_answer(void);
 /* Any other CPU, once, while the boot CPU answers; at most about 20 ms, also when it doesn't. */
 void tsc_sync_adopt(void);
-
-#endif

@@ -4,8 +4,7 @@
  * 2 MiB blocks of the direct map, which all CPUs share, and each CPU's window, which that CPU alone sees. Unit tests
  * supply their own (tests/unit/common/host_memory.c), where a stray access faults as it would here.
  */
-#ifndef ARCH_WINDOW_H
-#define ARCH_WINDOW_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -39,5 +38,3 @@ typedef void (*mapping_visit)(void *context, uint64_t where, hpa_t from, uint64_
 void mappings_each(mapping_visit visit, void *context);
 /* Whether it maps `where` to `from` now. */
 bool mapping_is(uint64_t where, hpa_t from);
-
-#endif

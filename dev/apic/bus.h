@@ -3,8 +3,7 @@
  * What connects a machine's local APICs, its IOAPIC and message-signalled interrupts: a message goes to every APIC
  * that its destination names. Intel SDM vol. 3 section 11.6.2 (destinations), 11.11 (MSI).
  */
-#ifndef DEV_APIC_BUS_H
-#define DEV_APIC_BUS_H
+#pragma once
 
 #include "dev/bus.h"
 
@@ -49,5 +48,3 @@ enum irq_fate apic_bus_deliver(struct apic_bus *apic_bus, const struct apic_mess
 enum irq_fate apic_bus_msi(struct apic_bus *apic_bus, uint64_t address, uint32_t data);
 /* A level-triggered vector was ended: tells the IOAPIC. */
 void apic_bus_eoi(struct apic_bus *apic_bus, uint8_t vector);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The IOAPIC (Intel 82093AA data sheet), version 0x20 with the EOI register. */
-#ifndef DEV_APIC_IOAPIC_H
-#define DEV_APIC_IOAPIC_H
+#pragma once
 
 #include "dev/apic/bus.h"
 #include "dev/bus.h"
@@ -19,5 +18,3 @@ void ioapic_destroy(struct ioapic *ioapic);
 void ioapic_reset(struct ioapic *ioapic);
 /* level: whether the device asserts its wire. Pins beyond the last are ignored. */
 enum irq_fate ioapic_set_pin(struct ioapic *ioapic, unsigned pin, bool level);
-
-#endif

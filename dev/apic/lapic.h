@@ -4,8 +4,7 @@
  *
  * The struct is open so that lapic_pending() is one load; only dev/lapic*.c and dev/apic/bus.c touch its members.
  */
-#ifndef DEV_APIC_LAPIC_H
-#define DEV_APIC_LAPIC_H
+#pragma once
 
 #include "dev/apic/bus.h"
 #include "dev/bus.h"
@@ -100,5 +99,3 @@ bool lapic_addressed(const struct lapic *lapic, uint32_t destination, bool logic
 bool lapic_accepts(const struct lapic *lapic);
 uint8_t lapic_processor_priority(const struct lapic *lapic);
 enum irq_fate lapic_receive(struct lapic *lapic, const struct apic_message *message);
-
-#endif

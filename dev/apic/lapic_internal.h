@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of the local APIC share. Register numbers are offsets in the page divided by 16, as in MSR numbers. */
-#ifndef DEV_APIC_LAPIC_INTERNAL_H
-#define DEV_APIC_LAPIC_INTERNAL_H
+#pragma once
 
 #include "dev/apic/lapic.h"
 #include "lib/bits.h"
@@ -77,5 +76,3 @@ void lapic_timer_set_divide(struct lapic *lapic, uint32_t value);
 void lapic_timer_mode_changed(struct lapic *lapic, uint32_t old);
 uint32_t lapic_timer_current(const struct lapic *lapic);
 void lapic_timer_set_deadline(struct lapic *lapic, uint64_t deadline);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The A20 gate: one state, which the keyboard controller and port 0x92 both show and set. */
-#ifndef DEV_LEGACY_A20_H
-#define DEV_LEGACY_A20_H
+#pragma once
 
 #include "dev/bus.h"
 
@@ -16,5 +15,3 @@ void a20_init(struct a20 *a20, struct bus *bus);
 void a20_reset(struct a20 *a20);
 /* Raises MACHINE_A20 if this changes anything. */
 void a20_set(struct a20 *a20, bool open);
-
-#endif

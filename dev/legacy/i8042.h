@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* 8042 keyboard controller with a keyboard that is never typed on, and no mouse. */
-#ifndef DEV_LEGACY_I8042_H
-#define DEV_LEGACY_I8042_H
+#pragma once
 
 #include "dev/legacy/a20.h"
 
@@ -11,5 +10,3 @@ struct i8042;
 enum status i8042_create(struct bus *bus, struct a20 *a20, struct i8042 **out) must_check;
 void i8042_destroy(struct i8042 *controller);
 void i8042_reset(struct i8042 *controller);
-
-#endif

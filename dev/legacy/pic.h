@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The pair of 8259A interrupt controllers of a PC. */
-#ifndef DEV_LEGACY_PIC_H
-#define DEV_LEGACY_PIC_H
+#pragma once
 
 #include "dev/bus.h"
 
@@ -21,5 +20,3 @@ enum irq_fate pic_set_line(struct pic *pic, unsigned line, bool level);
 bool pic_pending(const struct pic *pic);
 /* The processor's acknowledge cycle: the vector; a spurious one (input 7 of a chip) if nothing asks any more. */
 uint8_t pic_acknowledge(struct pic *pic);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One 8259A, apart from its wiring. Only dev/legacy/pic.c uses it. */
-#ifndef DEV_LEGACY_PIC_CHIP_H
-#define DEV_LEGACY_PIC_CHIP_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,5 +24,3 @@ void chip_accept(struct chip *chip, unsigned input);
 /* Writes to the even port (ICW1, OCW2, OCW3) and to the odd one (ICW2..4, mask). */
 void chip_write_command(struct chip *chip, uint8_t value);
 void chip_write_data(struct chip *chip, uint8_t value);
-
-#endif

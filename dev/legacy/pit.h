@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* 8254 interval timer, with the speaker's port 0x61. */
-#ifndef DEV_LEGACY_PIT_H
-#define DEV_LEGACY_PIT_H
+#pragma once
 
 #include "dev/bus.h"
 
@@ -13,5 +12,3 @@ struct pit;
 enum status pit_create(struct bus *bus, struct pit **out) must_check;
 void pit_destroy(struct pit *pit);
 void pit_reset(struct pit *pit);
-
-#endif

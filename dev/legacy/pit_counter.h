@@ -3,8 +3,7 @@
  * One counter of an 8254 (Intel data sheet 231164), as a function of time: nothing here ticks. Times are tick numbers of
  * the 1193182 Hz input clock, counted from the machine's start.
  */
-#ifndef DEV_LEGACY_PIT_COUNTER_H
-#define DEV_LEGACY_PIT_COUNTER_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -43,5 +42,3 @@ bool pit_counter_output(struct pit_counter *counter, uint64_t tick);
 uint32_t pit_counter_period(const struct pit_counter *counter);
 /* The tick of the next rising edge of OUT after `tick`; UINT64_MAX: none to come as things stand. */
 uint64_t pit_counter_next_rise(struct pit_counter *counter, uint64_t tick);
-
-#endif

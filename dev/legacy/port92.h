@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* System control port A (0x92): A20 and fast reset. */
-#ifndef DEV_LEGACY_PORT92_H
-#define DEV_LEGACY_PORT92_H
+#pragma once
 
 #include "dev/legacy/a20.h"
 
@@ -11,5 +10,3 @@ struct port92;
 enum status port92_create(struct bus *bus, struct a20 *a20, struct port92 **out) must_check;
 void port92_destroy(struct port92 *port92);
 void port92_reset(struct port92 *port92);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reset control register 0xcf9, and the place of the PCI configuration ports, which is empty. */
-#ifndef DEV_LEGACY_RESET_PORT_H
-#define DEV_LEGACY_RESET_PORT_H
+#pragma once
 
 #include "dev/bus.h"
 
@@ -11,5 +10,3 @@ struct reset_port;
 enum status reset_port_create(struct bus *bus, struct reset_port **out) must_check;
 void reset_port_destroy(struct reset_port *port);
 void reset_port_reset(struct reset_port *port);
-
-#endif

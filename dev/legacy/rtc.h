@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* MC146818 real-time clock with 128 bytes of CMOS memory. */
-#ifndef DEV_LEGACY_RTC_H
-#define DEV_LEGACY_RTC_H
+#pragma once
 
 #include "dev/bus.h"
 
@@ -18,5 +17,3 @@ enum status rtc_create(struct bus *bus, uint64_t seconds, uint64_t below_4g, uin
 void rtc_destroy(struct rtc *rtc);
 /* The reset pin: interrupts are disabled and cleared; time and memory live on the battery. */
 void rtc_reset(struct rtc *rtc);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The RTC's registers and memory as data: number forms, the alarm, memory sizes. Pure functions over the 128 bytes. */
-#ifndef DEV_LEGACY_RTC_CMOS_H
-#define DEV_LEGACY_RTC_CMOS_H
+#pragma once
 
 #include <stdint.h>
 
@@ -38,5 +37,3 @@ unsigned rtc_decode_hour(const uint8_t *cmos, uint8_t value);
 uint64_t rtc_next_alarm(const uint8_t *cmos, uint64_t after);
 /* The bytes in which PC firmware leaves the memory's size, and the checksum over 0x10..0x2d. */
 void rtc_store_memory(uint8_t *cmos, uint64_t below_4g, uint64_t above_4g);
-
-#endif

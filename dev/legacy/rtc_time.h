@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calendar arithmetic for the RTC: seconds since 1970-01-01 00:00 to and from a date. Pure functions. */
-#ifndef DEV_LEGACY_RTC_TIME_H
-#define DEV_LEGACY_RTC_TIME_H
+#pragma once
 
 #include <stdint.h>
 
@@ -15,5 +14,3 @@ struct rtc_time {
 struct rtc_time rtc_time_split(uint64_t seconds);
 /* Fields out of range are brought into it first; the weekday is not looked at. */
 uint64_t rtc_time_join(struct rtc_time time);
-
-#endif

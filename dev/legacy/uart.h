@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* 16550A serial port. */
-#ifndef DEV_LEGACY_UART_H
-#define DEV_LEGACY_UART_H
+#pragma once
 
 #include "dev/bus.h"
 
@@ -17,5 +16,3 @@ void uart_destroy(struct uart *uart);
 void uart_reset(struct uart *uart);
 /* Bytes for the guest; returns how many were taken, the rest is to be offered again later. Under the device lock. */
 size_t uart_input(struct uart *uart, const uint8_t *bytes, size_t length);
-
-#endif

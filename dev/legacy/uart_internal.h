@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the two files of the UART share: uart.c its registers, uart_receive.c its receiver. */
-#ifndef DEV_LEGACY_UART_INTERNAL_H
-#define DEV_LEGACY_UART_INTERNAL_H
+#pragma once
 
 #include "dev/legacy/uart.h"
 
@@ -32,5 +31,3 @@ bool uart_refill(struct uart *uart);
 uint8_t uart_read_receiver(struct uart *uart);
 /* A sent character comes back: the only way to overrun the receiver. */
 void uart_loop_back(struct uart *uart, uint8_t byte);
-
-#endif

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pgmassertcr3: all that a guest's tables lead to, held against records and second-level tables. Boot CPU only. */
-#ifndef MONITOR_COMMAND_ASSERT_H
-#define MONITOR_COMMAND_ASSERT_H
+#pragma once
 
 struct machine;
 
 /* To be called by the command at its end: the rest goes in steps. */
 void assert_begin(struct machine *machine);
-
-#endif

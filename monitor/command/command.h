@@ -3,8 +3,7 @@
  * Commands: tables of name, arguments, help and function. The usage line, `help`, completion and the check of the
  * number of arguments all come from a command's row. Boot CPU only.
  */
-#ifndef MONITOR_COMMAND_COMMAND_H
-#define MONITOR_COMMAND_COMMAND_H
+#pragma once
 
 #include "monitor/text/output.h"
 #include "monitor/text/parse.h"
@@ -61,5 +60,3 @@ bool command_number(struct output *out, const char *text, const char *what, uint
 
 /* on or off. The same. */
 bool command_switch(struct output *out, const char *text, bool *on);
-
-#endif

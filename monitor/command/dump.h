@@ -7,8 +7,7 @@
  *
  * What follows the lines says how far it goes, how many bytes stood in d lines, and the CRC-32 of these in order.
  */
-#ifndef MONITOR_COMMAND_DUMP_H
-#define MONITOR_COMMAND_DUMP_H
+#pragma once
 
 #include "monitor/text/output.h"
 #include "pgm/pgm.h"
@@ -23,5 +22,3 @@ void dump_begin(struct output *out, struct pgm *pgm, bool no_zero);
 void dump_line(char text[DUMP_LINE_TEXT + 1], uint64_t where, const uint8_t *bytes);
 /* Base64 with padding and a NUL; to has (length + 2) / 3 * 4 + 1 bytes. */
 void dump_base64(char *to, const uint8_t *bytes, size_t length);
-
-#endif

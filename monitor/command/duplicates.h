@@ -4,8 +4,7 @@
  * met again. Two contents with the same 63 bits would count as equal: one chance in some hundred thousand
  * with 2^22 pages, and nothing but a count depends on it.
  */
-#ifndef MONITOR_COMMAND_DUPLICATES_H
-#define MONITOR_COMMAND_DUPLICATES_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,5 +25,3 @@ struct duplicates {
 bool duplicates_begin(struct duplicates *d, uint64_t pages);
 void duplicates_add(struct duplicates *d, const void *page);
 void duplicates_end(struct duplicates *d);
-
-#endif

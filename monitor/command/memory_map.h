@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Guest memory shown: the map of blocks, one page. Boot CPU only. */
-#ifndef MONITOR_COMMAND_MEMORY_MAP_H
-#define MONITOR_COMMAND_MEMORY_MAP_H
+#pragma once
 
 #include "monitor/text/output.h"
 #include "pgm/pgm.h"
@@ -13,5 +12,3 @@ const char *memory_block_name(enum block_kind kind);
 void memory_map_show(struct output *out, struct machine *const *machines, unsigned count);
 /* The fields of `page`, also at the end of `walk`. */
 void memory_page_show(struct output *out, struct machine *machine, gpa_t where);
-
-#endif

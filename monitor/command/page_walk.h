@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* All pages of a machine's RAM and ROM in the order of their addresses, for commands that go through them in steps. Boot CPU only. */
-#ifndef MONITOR_COMMAND_PAGE_WALK_H
-#define MONITOR_COMMAND_PAGE_WALK_H
+#pragma once
 
 #include "pgm/pgm.h"
 
@@ -20,5 +19,3 @@ struct page_piece {
 
 /* The next piece; false: that was all. What lies between pieces is no memory. Ranges and states may change meanwhile. */
 bool page_walk_next(struct page_walk *walk, struct page_piece *piece);
-
-#endif

@@ -4,8 +4,7 @@
  * boot CPU's vcpus), or when its machine is paused. Otherwise what was last seen of them is shown, and
  * said to be that. Boot CPU only.
  */
-#ifndef MONITOR_COMMAND_REGISTERS_H
-#define MONITOR_COMMAND_REGISTERS_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -18,5 +17,3 @@ bool registers_fetch(struct vcpu *vcpu);
 const char *registers_seen(bool now);
 /* The registers as they stand, fetched or last seen; a peek needs no rights, so no CPL and no keys. */
 void registers_walk_context(const struct vcpu *vcpu, struct walk_context *context);
-
-#endif

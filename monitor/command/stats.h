@@ -5,8 +5,7 @@
  * /PGM/CPU<n>/.. and /EXIT/CPU<n>/<reason> for one of its vcpus. All are 64 bits wide and read without a lock:
  * numbers of one answer may be of slightly different moments.
  */
-#ifndef MONITOR_COMMAND_STATS_H
-#define MONITOR_COMMAND_STATS_H
+#pragma once
 
 #include <stddef.h>
 
@@ -44,5 +43,3 @@ extern const unsigned stats_row_count;
 unsigned stats_show(struct output *out, const char *pattern);
 /* Sets those of the matching counters to zero that count events; what is a number of something now stays. Returns how many. */
 unsigned stats_reset(const char *pattern);
-
-#endif

@@ -8,8 +8,7 @@
  * GUEST_LINE_MAX bytes. A line without an end, a shell's prompt say, is given out once it has
  * stood for GUEST_LINE_WAIT ns; what follows it on the same line is given out later without it.
  */
-#ifndef MONITOR_TEXT_GUEST_LINES_H
-#define MONITOR_TEXT_GUEST_LINES_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,5 +35,3 @@ void guest_lines_feed(struct guest_lines *lines, const uint8_t *bytes, size_t le
 bool guest_lines_idle(struct guest_lines *lines, uint64_t now, guest_line_fn line, void *context);
 /* Gives out what there is (the machine has ended) and starts afresh. */
 void guest_lines_flush(struct guest_lines *lines, guest_line_fn line, void *context);
-
-#endif

@@ -7,8 +7,7 @@
  * Keys: left, right, home, end (^B ^F ^A ^E), up, down (^P ^N), backspace, delete (^D), ^K to the end, ^U to the start,
  * ^W the word before, ^L draws anew, ^C drops the line, Tab asks for completion, Enter ends it.
  */
-#ifndef MONITOR_TEXT_LINE_H
-#define MONITOR_TEXT_LINE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -52,5 +51,3 @@ void line_show(struct line *line);
 void line_hide(struct line *line);
 /* As if typed at the cursor; control characters are left out. */
 void line_insert(struct line *line, const char *text);
-
-#endif

@@ -12,8 +12,7 @@
  *
  * Whatever the data hold, text mode shows no control character and JSON mode is valid JSON in valid UTF-8.
  */
-#ifndef MONITOR_TEXT_OUTPUT_H
-#define MONITOR_TEXT_OUTPUT_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -75,5 +74,3 @@ void output_cell_text(struct output *out, const char *format, ...) __attribute__
 /* null; "-" in text. */
 void output_cell_none(struct output *out);
 void output_table_end(struct output *out);
-
-#endif

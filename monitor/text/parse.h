@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What an operator types, taken apart: words, numbers, patterns. No state; kernel-independent. */
-#ifndef MONITOR_TEXT_PARSE_H
-#define MONITOR_TEXT_PARSE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -28,5 +27,3 @@ bool parse_number(const char *text, uint64_t *value);
 
 /* '*' stands for any run of characters, '?' for one; all else for itself. At most pattern length times text length steps. */
 bool parse_glob(const char *pattern, const char *text);
-
-#endif

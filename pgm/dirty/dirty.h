@@ -14,8 +14,7 @@
  * Memory: one bit per page, taken in frames that cover 128 MiB, for parts of memory that were written; all of it only
  * while the log is on. If such a frame can't be had, its 128 MiB count as dirty until one can.
  */
-#ifndef PGM_DIRTY_DIRTY_H
-#define PGM_DIRTY_DIRTY_H
+#pragma once
 
 #include "pgm/pgm.h"
 
@@ -65,5 +64,3 @@ struct pgm_dirty_info {
 };
 void pgm_dirty_describe(const struct pgm *pgm, struct pgm_dirty_info *info);
 const char *dirty_mode_name(enum dirty_mode mode);
-
-#endif

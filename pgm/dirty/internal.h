@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The dirty log's inside: what struct pgm keeps for it, and what its files and their hooks share. Private to pgm/. */
-#ifndef PGM_DIRTY_INTERNAL_H
-#define PGM_DIRTY_INTERNAL_H
+#pragma once
 
 #include "mm/gather.h"
 #include "pgm/dirty/dirty.h"
@@ -65,5 +64,3 @@ void dirty_bitmap_free(struct pgm *pgm, uint64_t *frames);
 /* The word for 64 pages, or NULL when none of them was ever noted; *all: they all count as dirty. */
 uint64_t *dirty_word(struct pgm *pgm, gpa_t where, bool *all);
 bool dirty_is_noted(struct pgm *pgm, gpa_t where);
-
-#endif

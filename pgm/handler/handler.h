@@ -10,8 +10,7 @@
  * table->lock (RANK_HANDLERS, outside pgm->lock and the blocks) is held by every operation from its change of the store
  * to its last mark (of a step), so that marks and store are seen apart only by lookups, for which the store decides.
  */
-#ifndef PGM_HANDLER_HANDLER_H
-#define PGM_HANDLER_HANDLER_H
+#pragma once
 
 #include "arch/x86_64/percpu.h"
 #include "pgm/pgm.h"
@@ -223,5 +222,3 @@ static inline bool handler_part_is_off(const struct handler_node *n, uint64_t wh
 
 	return ends && (n->off & ends) == ends;
 }
-
-#endif

@@ -2,8 +2,7 @@
 /*
  * What struct pgm keeps for large pages, pins, preallocation and the removal of ranges. Private to pgm/.
  */
-#ifndef PGM_PAGE_LARGE_H
-#define PGM_PAGE_LARGE_H
+#pragma once
 
 #include "mm/account.h"
 #include "pgm/page/page.h"
@@ -88,5 +87,3 @@ void quota_return(struct pgm *pgm, enum account_kind kind, uint64_t pages);
 
 /* prealloc.c */
 void preallocation_abandon(struct pgm *pgm);
-
-#endif

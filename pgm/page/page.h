@@ -10,8 +10,7 @@
  * Invariant: the records are the truth. A second-level table entry never grants more than
  * the record of its page allows, and both are changed under the block's lock (bit LOCK of word).
  */
-#ifndef PGM_PAGE_PAGE_H
-#define PGM_PAGE_PAGE_H
+#pragma once
 
 #include "arch/x86_64/address.h"
 #include "arch/x86_64/spinlock.h"
@@ -198,5 +197,3 @@ static inline void block_unlock(struct block *b)
 	if (QUIRE_DEBUG && __builtin_expect(lock_rank_debug, 0))
 		lock_rank_leave(RANK_BLOCK);
 }
-
-#endif

@@ -6,8 +6,7 @@
  *
  * All functions here are the device's: one caller at a time per machine (the machine's lock). Vcpus may run.
  */
-#ifndef PGM_RANGE_MMIO2_H
-#define PGM_RANGE_MMIO2_H
+#pragma once
 
 #include "pgm/pgm.h"
 
@@ -69,5 +68,3 @@ static inline void mmio2_written(page_record *r)
 	if (page_get_state(*r) == PAGE_MONITORED)
 		page_set(r, PAGE_ALLOCATED, page_frame(*r));
 }
-
-#endif

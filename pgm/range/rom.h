@@ -4,8 +4,7 @@
  * one has a RAM copy behind each page as well, as a chipset's shadow RAM; per page a mode says which
  * of the two is read and whether writes reach the RAM copy.
  */
-#ifndef PGM_RANGE_ROM_H
-#define PGM_RANGE_ROM_H
+#pragma once
 
 #include "pgm/pgm.h"
 
@@ -47,5 +46,3 @@ struct rom_page *rom_page_at(struct pgm *pgm, gpa_t where);
 void rom_reset(struct pgm *pgm);
 /* At the machine's end: frames and records back. */
 void rom_destroy(struct pgm *pgm);
-
-#endif

@@ -4,8 +4,7 @@
  * odd MiB alias the even MiB below. The processor has no such bit, so the vcpu runs on a second set of second-level tables,
  * in which each odd MiB shows the frames of the even one below.
  */
-#ifndef PGM_SHADOW_A20_H
-#define PGM_SHADOW_A20_H
+#pragma once
 
 #include "pgm/pgm.h"
 #include "pgm/slat/slat.h"
@@ -40,5 +39,3 @@ void a20_sync(struct flush_domain *domain, uint64_t generation);
 /* The entry derived for `where`, 0 if there is none. For checks. */
 uint64_t a20_entry(struct pgm *pgm, gpa_t where);
 void a20_destroy(struct pgm *pgm);
-
-#endif

@@ -6,8 +6,7 @@
  *
  * Manual: Intel SDM vol. 3 sections 29.3.2, 29.3.3; AMD APM vol. 2 sections 15.25.5, 15.25.6, 5.3.
  */
-#ifndef PGM_SLAT_JUDGE_H
-#define PGM_SLAT_JUDGE_H
+#pragma once
 
 #include "arch/x86_64/pt_format.h"
 #include "pgm/pgm.h"
@@ -42,5 +41,3 @@ enum status pgm_slat_patch(struct pgm *pgm, const struct slat_limits *limits, gp
 			   uint64_t mask, uint64_t bits, struct slat_patch *patch) must_check;
 /* What the processor has marked accessed or dirty meanwhile stays; so does what somebody else has put there. */
 void pgm_slat_restore(struct pgm *pgm, const struct slat_patch *patch);
-
-#endif

@@ -4,8 +4,7 @@
  * exits on it with a reason of its own, and the exit goes straight to emulation, without a look at ranges and records.
  * Only where the processor has such a pattern (pgm_config.misconfig_exit: EPT).
  */
-#ifndef PGM_SLAT_MISCONFIG_H
-#define PGM_SLAT_MISCONFIG_H
+#pragma once
 
 #include "pgm/pgm.h"
 
@@ -23,5 +22,3 @@ void misconfig_install(struct pgm *pgm, gpa_t where);
 void misconfig_remove(struct pgm *pgm, uint64_t first, uint64_t last);
 /* A mark at `where` and nothing that entitles to it? For checks; block locked. */
 bool misconfig_wrong(struct pgm *pgm, gpa_t where, page_record record);
-
-#endif

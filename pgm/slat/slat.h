@@ -7,8 +7,7 @@
  * Upper tables are installed by compare-and-exchange and stay until the machine ends. A removed
  * or replaced translation is flushed, and a removed table freed, by the caller's gather.
  */
-#ifndef PGM_SLAT_SLAT_H
-#define PGM_SLAT_SLAT_H
+#pragma once
 
 #include "arch/x86_64/pt_format.h"
 #include "mm/gather.h"
@@ -130,5 +129,3 @@ static inline bool slat_present(const struct slat *slat, uint64_t entry)
 	return (entry & slat->format->present) != 0;
 }
 hpa_t slat_frame(const struct slat *slat, unsigned level, uint64_t entry);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The second-level tables as the monitor looks at them, counts them, and throws them away. Any CPU, vcpus may run. */
-#ifndef PGM_SLAT_TABLES_H
-#define PGM_SLAT_TABLES_H
+#pragma once
 
 #include "pgm/pgm.h"
 
@@ -33,5 +32,3 @@ void pgm_tables_drop(struct pgm *pgm);
 
 /* The part of pgm_check() that concerns the page at `where`. */
 unsigned pgm_check_page(struct pgm *pgm, gpa_t where, void (*report)(void *context, const char *line), void *context);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A small fake machine for fuzz targets above mm: mm over one mmap, and a PGM in it. */
-#ifndef FUZZ_WORLD_H
-#define FUZZ_WORLD_H
+#pragma once
 
 #include <stdlib.h>
 #include <string.h>
@@ -60,5 +59,3 @@ __attribute__((unused)) static void fuzz_end(struct pgm *pgm)
 		;
 	must(status == OK);
 }
-
-#endif

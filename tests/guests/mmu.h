@@ -3,8 +3,7 @@
  * The mmu guest's cases, as mmu.asm and mmu.c share them, and its paging modes as numbers: written from the manual
  * (Intel SDM vol. 3 sections 4.3 to 4.5), not from the hypervisor's format data.
  */
-#ifndef MMU_H
-#define MMU_H
+#pragma once
 
 #include "guest.h"
 #include "../../vm/vcpu/test_call.h"
@@ -85,5 +84,3 @@ static inline uint32_t shift_of(const struct mode *m, uint32_t level)
 {
 	return 12 + level * m->index_bits;
 }
-
-#endif

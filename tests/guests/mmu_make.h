@@ -3,8 +3,7 @@
  * The mmu guest's random cases: destination, linear address, tables, registers. Most are nearly right, so that
  * each single fault is often the only one. Part of mmu.c.
  */
-#ifndef MMU_MAKE_H
-#define MMU_MAKE_H
+#pragma once
 
 #include "mmu.h"
 
@@ -176,5 +175,3 @@ static void make_case(struct mmu_case *c, const struct mode *m, uint32_t slot, u
 	c->vector = c->error = c->loaded = c->skipped = c->result = 0;
 	c->cr2 = 0;
 }
-
-#endif

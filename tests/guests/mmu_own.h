@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the mmu guest needs for itself in every mode: its 4 MiB mapped from 0 on, and descriptor tables. Part of mmu.c. */
-#ifndef MMU_OWN_H
-#define MMU_OWN_H
+#pragma once
 
 #include "mmu.h"
 
@@ -73,5 +72,3 @@ static void fill_descriptors(void)
 		mmu_idt64[2 * i] = (from64 & 0xffff) | 0x28ull << 16 | type << 32 | (uint64_t)(from64 >> 16) << 48;
 	}
 }
-
-#endif

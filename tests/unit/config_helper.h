@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the tests of vm/config share: parsing with everything told kept, and what a good or bad section must give. */
-#ifndef TEST_CONFIG_HELPER_H
-#define TEST_CONFIG_HELPER_H
+#pragma once
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -87,5 +86,3 @@ static struct config_machine *good(const char *lines)
 		fail_msg("refused: %s\n%s", lines, told);
 	return machine("m");
 }
-
-#endif

@@ -4,8 +4,7 @@
  * keeps translations (with their dirty bit) until it is told to flush, sets dirty bits by compare-and-exchange, and
  * keeps a list of written pages if the machine has PML. What a page holds is a number that counts its writes.
  */
-#ifndef TEST_DIRTY_WORLD_H
-#define TEST_DIRTY_WORLD_H
+#pragma once
 
 #include <sched.h>
 
@@ -264,5 +263,3 @@ QUIET void machine_finish(void)
 	assert_int_equal(status, OK);
 	assert_int_equal(frame_check(print_finding, NULL), 0);
 }
-
-#endif

@@ -4,8 +4,7 @@
  * that reads as zeros through a large leaf, untouched ones; a shadowed ROM, MMIO with a handler, MMIO2. What must stay: every
  * page's record and content, ranges, handlers, pins, accounts; and each translation stays or goes, but doesn't change.
  */
-#ifndef TESTS_SWEEP_WORLD_H
-#define TESTS_SWEEP_WORLD_H
+#pragma once
 
 #include "common/pgm_world.h"
 #include "common/sweep.h"
@@ -320,5 +319,3 @@ QUIET int sweep_setup(void **state)
 	chunk_map_strict = 0; /* all of memory is read after each failure: mapping each frame anew takes minutes */
 	return 0;
 }
-
-#endif

@@ -3,8 +3,7 @@
  * A small fake machine for tests of mm: its memory is that of common/host_memory.h, in both host modes. All of it
  * is filled with a pattern first, so that a frame handed out without being cleared shows.
  */
-#ifndef TEST_MM_WORLD_H
-#define TEST_MM_WORLD_H
+#pragma once
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -157,5 +156,3 @@ __attribute__((unused)) static struct frame_totals totals_now(void)
 	frame_totals(&totals);
 	return totals;
 }
-
-#endif

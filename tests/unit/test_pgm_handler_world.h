@@ -3,8 +3,7 @@
  * A machine of 16 MiB for the tests of access handlers: RAM from 1 MiB to 16 MiB, a ROM, a piece of MMIO2, and room
  * for MMIO; and a handler that notes what it is asked.
  */
-#ifndef TEST_PGM_HANDLER_WORLD_H
-#define TEST_PGM_HANDLER_WORLD_H
+#pragma once
 
 #include "test_mm_world.h"
 
@@ -158,5 +157,3 @@ USED uint64_t random_of(uint64_t *seed)
 	*seed ^= *seed << 17;
 	return *seed * UINT64_C(0x2545f4914f6cdd1d) >> 16;
 }
-
-#endif

@@ -4,8 +4,7 @@
  * processor's would, fault where they must, and are emulated where the fault says so. Nothing is cached: what the tables say
  * counts at once. With the gate closed the second root is used.
  */
-#ifndef TEST_PGM_MACHINE_H
-#define TEST_PGM_MACHINE_H
+#pragma once
 
 #include "test_mm_world.h"
 
@@ -135,5 +134,3 @@ __attribute__((unused)) static bool guest_write(struct pgm *pgm, uint64_t where,
 	*table_byte(pgm, where) = v;
 	return true;
 }
-
-#endif

@@ -17,8 +17,7 @@
  * parted by commas or blanks. ARGUMENTS is one string, which may hold blanks, commas and balanced parentheses; a
  * multiboot loader appends it to the name, after a blank.
  */
-#ifndef VM_CONFIG_CONFIG_H
-#define VM_CONFIG_CONFIG_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -144,5 +143,3 @@ struct config_machine *config_find(struct quire_config *config, const char *name
  * heading line per section; `line` gets each.
  */
 void config_describe(void (*line)(void *context, const char *text), void *context);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of keys; private to vm/config and its tests. */
-#ifndef VM_CONFIG_KEYS_H
-#define VM_CONFIG_KEYS_H
+#pragma once
 
 #include "lib/ini.h"
 #include "vm/config/config.h"
@@ -101,5 +100,3 @@ void config_set_standard(struct quire_config *config, const struct config_key *k
  */
 const char *config_check_machine(struct config_machine *machine, unsigned *key);
 const char *config_check_host(const struct config_host *host, unsigned *key);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What config_parse() keeps while it walks the text, and how mistakes are told; private to the files of vm/config. */
-#ifndef VM_CONFIG_PARSER_H
-#define VM_CONFIG_PARSER_H
+#pragma once
 
 #include "vm/config/keys.h"
 
@@ -32,5 +31,3 @@ struct section_label {
 	char text[CONFIG_MAX_NAME + 4];
 };
 struct section_label config_label(const struct config_machine *machine);
-
-#endif

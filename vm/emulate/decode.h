@@ -9,8 +9,7 @@
  *
  * Intel SDM vol. 2 chapter 2 and appendix A; AMD APM vol. 3 chapter 1 and appendix A.
  */
-#ifndef VM_EMULATE_DECODE_H
-#define VM_EMULATE_DECODE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -97,5 +96,3 @@ enum status decode(const uint8_t *bytes, unsigned count, enum decode_mode mode,
 
 /* Offset of the memory operand within its segment, cut to the address size. next_rip: behind this instruction. */
 uint64_t effective_address(const struct instruction *instruction, const uint64_t gpr[GPR_COUNT], uint64_t next_rip);
-
-#endif

@@ -8,8 +8,7 @@
  *
  * Belongs to one vcpu; no lock.
  */
-#ifndef VM_EMULATE_DECODE_CACHE_H
-#define VM_EMULATE_DECODE_CACHE_H
+#pragma once
 
 #include "lib/bits.h"
 #include "vm/emulate/decode.h"
@@ -50,5 +49,3 @@ static inline struct decode_slot *decode_cached(struct decode_cache *cache, cons
 	slot->mode = mode + 1u;
 	return slot;
 }
-
-#endif

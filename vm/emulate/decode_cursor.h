@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Private to decode*.c: the cursor, the opcode tables, and the step for VEX, EVEX and XOP. */
-#ifndef VM_EMULATE_DECODE_CURSOR_H
-#define VM_EMULATE_DECODE_CURSOR_H
+#pragma once
 
 #include "vm/emulate/decode.h"
 
@@ -59,5 +58,3 @@ enum status decode_any(const uint8_t *bytes, unsigned count, enum decode_mode mo
 enum encoding vector_encoding(const struct cursor *c, uint8_t byte, uint8_t next);
 /* Takes payload and opcode; instruction->encoding is set, the cursor stands at c4, c5, 62 or 8f. */
 enum status vector_opcode(struct cursor *c, struct instruction *instruction, uint16_t *kind) must_check;
-
-#endif

@@ -6,8 +6,7 @@
  * It knows the guest's registers (struct hv_vcpu) and, through struct emulate_env, the guest's
  * memory by linear address and its ports; nothing of PGM, of machines or of vendors.
  */
-#ifndef VM_EMULATE_EMULATE_H
-#define VM_EMULATE_EMULATE_H
+#pragma once
 
 #include "arch/x86_64/hv.h"
 #include "arch/x86_64/registers.h"
@@ -85,5 +84,3 @@ struct instruction;
 enum emulate_result emulate_decode(struct hv_vcpu *vcpu, struct emulate_env *env, struct instruction *instruction);
 /* The 16-bit r/m operand of the instruction at cs:rip (LMSW). */
 enum emulate_result emulate_read_word(struct hv_vcpu *vcpu, struct emulate_env *env, uint16_t *word);
-
-#endif

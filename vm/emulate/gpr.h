@@ -3,8 +3,7 @@
  * A general register's low bytes, as an instruction names them: 4 bytes clear the upper half, 1 and 2 leave the rest; without
  * a REX prefix, byte registers 4 to 7 are AH, CH, DH and BH. Intel SDM vol. 1 section 3.4.1.1.
  */
-#ifndef VM_EMULATE_GPR_H
-#define VM_EMULATE_GPR_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,5 +31,3 @@ static inline void gpr_write(uint64_t *gpr, unsigned number, unsigned size, bool
 	else
 		*one = (*one & ~UINT64_C(0xff)) | (uint8_t)value;
 }
-
-#endif

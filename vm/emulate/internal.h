@@ -6,8 +6,7 @@
  * touches registers only after that write has succeeded. Flags are changed in a copy, rip in next_rip; both
  * reach the vcpu only when the handler returns EMULATE_DONE.
  */
-#ifndef VM_EMULATE_INTERNAL_H
-#define VM_EMULATE_INTERNAL_H
+#pragma once
 
 #include "arch/x86_64/registers.h"
 #include "vm/emulate/decode.h"
@@ -202,5 +201,3 @@ extern const struct operation emulate_vector;
 #define DECLARE_HANDLER(name) emulate_handler emulate_##name;
 EMULATE_HANDLERS(DECLARE_HANDLER)
 #undef DECLARE_HANDLER
-
-#endif

@@ -10,8 +10,7 @@
  *
  * A header, so that it is compiled together with its environment: vm/vcpu/mmio.c for machines, and the unit test's.
  */
-#ifndef VM_EMULATE_QUICK_H
-#define VM_EMULATE_QUICK_H
+#pragma once
 
 #include "arch/x86_64/hv.h"
 #include "arch/x86_64/registers.h"
@@ -175,5 +174,3 @@ static inline __attribute__((always_inline)) bool emulate_quick(struct hv_vcpu *
 	vcpu->exit.byte_count = 0;
 	return true;
 }
-
-#endif

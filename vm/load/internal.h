@@ -8,8 +8,7 @@
  *   0x09000  page tables of a 64-bit start (six pages)
  *   0x20000  command line 0xe0000  ROM with the ACPI tables, and the end of a BIOS
  */
-#ifndef VM_LOAD_INTERNAL_H
-#define VM_LOAD_INTERNAL_H
+#pragma once
 
 #include "vm/load/load.h"
 
@@ -70,5 +69,3 @@ bool multiboot_detect(const struct guest_file *file);
 enum status bios_build(struct loader *l) must_check;
 /* acpi.c: writes the tables into the ROM; *rsdp is where the root pointer lies. */
 enum status acpi_build(const struct load_plan *plan, uint64_t rom, uint64_t size, uint64_t *rsdp) must_check;
-
-#endif

@@ -3,8 +3,7 @@
  * Guest loaders: put the files that the configuration names into a fresh machine's memory and
  * set the boot vcpu's registers as the protocol says.
  */
-#ifndef VM_LOAD_LOAD_H
-#define VM_LOAD_LOAD_H
+#pragma once
 
 #include "arch/x86_64/hv.h"
 #include "lib/memory.h"
@@ -35,5 +34,3 @@ struct load_plan {
  * NO_MEMORY, BAD_ADDRESS (doesn't fit).
  */
 enum status load_guest(const struct load_plan *plan, char *why, size_t size) must_check;
-
-#endif

@@ -3,8 +3,7 @@
  * The board: which devices a machine has, and how they are wired to one another. Everything
  * here is called under machine->lock, but for board_interrupt_pending's unlocked peek.
  */
-#ifndef VM_MACHINE_BOARD_H
-#define VM_MACHINE_BOARD_H
+#pragma once
 
 #include "vm/machine.h"
 
@@ -16,5 +15,3 @@ void board_reset(struct machine *machine);
 struct lapic *board_lapic(struct board *board, unsigned vcpu);
 void board_press_button(struct board *board);
 size_t board_console_input(struct board *board, const uint8_t *bytes, size_t length);
-
-#endif

@@ -3,8 +3,7 @@
  * A machine's console output on its way to the monitor: a ring with one writer at a time (under the
  * machine's lock) and one reader (the boot CPU). When it is full what comes is dropped and counted.
  */
-#ifndef VM_MACHINE_CONSOLE_H
-#define VM_MACHINE_CONSOLE_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -19,5 +18,3 @@ struct console_ring {
 
 void console_ring_write(struct console_ring *ring, const uint8_t *bytes, size_t length);
 size_t console_ring_read(struct console_ring *ring, uint8_t *bytes, size_t size);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What machine.c (the list of machines), machine/start.c and machine/end.c share. Nobody else includes it. */
-#ifndef VM_MACHINE_INTERNAL_H
-#define VM_MACHINE_INTERNAL_H
+#pragma once
 
 #include "pgm/slat/tables.h"
 #include "vm/machine.h"
@@ -17,5 +16,3 @@ enum status machine_load(struct machine *m, char *why, size_t size) must_check;
 void machine_take_apart(struct machine *m);
 /* machine/flush.c: PGM's flushes end here. Any CPU, any lock held. */
 void machine_sync_flush(struct flush_domain *domain, uint64_t generation);
-
-#endif

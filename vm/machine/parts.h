@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A board's parts, for the files that put it together: board.c, bus.c. */
-#ifndef VM_MACHINE_PARTS_H
-#define VM_MACHINE_PARTS_H
+#pragma once
 
 #include "dev/apic/ioapic.h"
 #include "dev/apic/lapic.h"
@@ -50,5 +49,3 @@ struct board {
 void board_open_bus(struct machine *m);
 /* All MMIO of the board is of one type. */
 enum status board_open_mmio(struct machine *m) must_check;
-
-#endif

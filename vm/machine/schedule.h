@@ -2,8 +2,7 @@
 /*
  * The scheduler: each host CPU runs the vcpus that are pinned to it, in turns by weight.
  */
-#ifndef VM_MACHINE_SCHEDULE_H
-#define VM_MACHINE_SCHEDULE_H
+#pragma once
 
 #include "vm/vcpu/vcpu.h"
 
@@ -25,5 +24,3 @@ struct schedule_info {
 	uint64_t longest[STRETCHES]; /* ticks of the time stamp counter */
 };
 void schedule_describe(unsigned cpu, struct schedule_info *info);
-
-#endif

@@ -3,8 +3,7 @@
  * What CPUID tells a machine's guests, made once when it starts: cpuid_policy.c fills it, cpuid.c answers out of it. Nobody
  * else includes this. Constant while the machine lives.
  */
-#ifndef VM_VCPU_CPUID_POLICY_H
-#define VM_VCPU_CPUID_POLICY_H
+#pragma once
 
 #include "arch/x86_64/cpu.h"
 #include "vm/vcpu/vcpu.h"
@@ -37,5 +36,3 @@ struct cpuid_policy {
  * maximum is not looked at.
  */
 struct cpuid_result *cpuid_place(struct cpuid_policy *policy, uint32_t leaf, uint32_t subleaf);
-
-#endif

@@ -7,8 +7,7 @@
  * this CPU sees the request, or the other sees in_guest and kicks and waits. It may do so with any lock held, and so no lock
  * is taken while in_guest is set, but for those under which nobody waits (RANK_LEAF).
  */
-#ifndef VM_VCPU_ENTER_H
-#define VM_VCPU_ENTER_H
+#pragma once
 
 #include "arch/x86_64/cpu.h"
 #include "dev/apic/lapic.h"
@@ -56,5 +55,3 @@ static inline bool go_on(struct vcpu *vcpu)
 {
 	return likely(rdtsc() < vcpu->hv->slice_deadline) && set_out(vcpu);
 }
-
-#endif

@@ -3,8 +3,7 @@
  * What the rows of msr.c's table call: reads and writes of single MSRs by the guest, on the vcpu's own CPU. A read fills *value,
  * a write takes it; any status but OK is #GP, and nothing has changed. Private to msr.c and msr_registers.c.
  */
-#ifndef VM_VCPU_MSR_H
-#define VM_VCPU_MSR_H
+#pragma once
 
 #include "vm/vcpu/vcpu.h"
 
@@ -18,5 +17,3 @@ msr_function msr_read_spec_ctrl, msr_write_spec_ctrl, msr_read_capabilities;
 msr_function msr_read_revision, msr_write_revision, msr_read_de_cfg;
 msr_function msr_read_tsc_aux, msr_write_tsc_aux, msr_write_misc_enable;
 msr_function msr_read_mtrr, msr_write_mtrr;
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a task switch's two files share: task.c (the switch) and task_segment.c (tables and descriptors). */
-#ifndef VM_VCPU_TASK_H
-#define VM_VCPU_TASK_H
+#pragma once
 
 #include "vm/vcpu/vcpu.h"
 
@@ -42,5 +41,3 @@ enum status task_write_type(struct task_switch *t, uint64_t at, uint16_t attribu
 /* LDTR, and CS to GS, whose selectors stand in hv_vcpu; the new task runs with the RPL of its CS, `cpl`. */
 enum status task_load_ldt(struct task_switch *t) must_check;
 enum status task_load_segment(struct task_switch *t, enum segment_name name, unsigned cpl) must_check;
-
-#endif

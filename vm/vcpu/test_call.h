@@ -4,8 +4,7 @@
  * number in EAX and the guest-physical address of its block, eight-byte aligned and in RAM, in EBX. Everything else that
  * executes these instructions gets #UD. This file is the guests' header too: nothing but fixed-width types.
  */
-#ifndef VM_VCPU_TEST_CALL_H
-#define VM_VCPU_TEST_CALL_H
+#pragma once
 
 #include <stdint.h>
 
@@ -65,5 +64,3 @@ struct test_slat {
 	uint64_t old, value;
 	uint64_t exit; /* of the access, as the processor names it */
 };
-
-#endif

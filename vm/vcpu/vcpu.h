@@ -3,8 +3,7 @@
  * One virtual CPU at work: the run loop and what its exits need. Internal to vm/.
  * Everything here runs on the vcpu's own host CPU unless it says otherwise.
  */
-#ifndef VM_VCPU_VCPU_H
-#define VM_VCPU_VCPU_H
+#pragma once
 
 #include "arch/x86_64/hv_answer.h"
 #include "arch/x86_64/registers.h"
@@ -178,5 +177,3 @@ struct walk_context;
 void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *context);
 /* The four top entries of PAE paging; the context's cr3 and a20_mask are there. Any CPU. */
 void vcpu_fetch_pdptes(const struct vcpu *vcpu, struct walk_context *context, enum pgm_origin origin);
-
-#endif

@@ -5,8 +5,7 @@
  * A guest defines guest_main(). It states what it expects with check(), prints lines on COM1, and
  * returns; the runtime prints the verdict and writes 42 to port 0xf4 if all checks held, else 13.
  */
-#ifndef GUEST_H
-#define GUEST_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -195,5 +194,3 @@ static inline void wait_interrupt(void)
 		value_;                                                                                                \
 	})
 #define WRITE_CR(n, v) __asm__ volatile("mov %0, %%cr" #n : : "r"((uint32_t)(v)) : "memory")
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A bus for device tests: a clock set by hand, and a record of all that devices say. */
-#ifndef TESTS_FAKE_BUS_H
-#define TESTS_FAKE_BUS_H
+#pragma once
 
 #include "dev/bus.h"
 
@@ -31,5 +30,3 @@ unsigned fake_bus_take(struct fake_bus *fake, unsigned line);
 void fake_bus_stand_still(struct fake_bus *fake, uint64_t nanoseconds);
 uint8_t in8(struct fake_bus *fake, uint16_t port);
 void out8(struct fake_bus *fake, uint16_t port, uint8_t value);
-
-#endif

@@ -4,8 +4,7 @@
  * each CPU (arch/x86_64/window.h). A piece that is out, and an empty slot, fault. What isn't the kernel (the processor in a guest,
  * the test itself) reaches all of it by host_memory_at().
  */
-#ifndef TESTS_HOST_MEMORY_H
-#define TESTS_HOST_MEMORY_H
+#pragma once
 
 #include "arch/x86_64/address.h"
 
@@ -18,5 +17,3 @@ void *host_memory_at(hpa_t where);
 void host_memory_alias(hpa_t block);
 /* Is the block in the direct map? */
 bool host_memory_is_direct(hpa_t block);
-
-#endif

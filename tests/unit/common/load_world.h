@@ -3,8 +3,7 @@
  * A machine as the loaders see it, over a PGM that the test has made: one boot vcpu whose registers are plain memory.
  * For unit tests and fuzz targets alike, so no cmocka here.
  */
-#ifndef TESTS_LOAD_WORLD_H
-#define TESTS_LOAD_WORLD_H
+#pragma once
 
 #include <asm/bootparam.h>
 #include <elf.h>
@@ -128,5 +127,3 @@ static void make_elf64(uint8_t *image)
 	put_multiboot(image + 0x80, 3);
 	memcpy(image + ELF_HEADERS, p, sizeof(p));
 }
-
-#endif

@@ -3,8 +3,7 @@
  * A fake machine with guest memory, for tests of everything above mm: the world of test_mm_world.h, a PGM in it, and
  * a flush that counts. Quota is generous (overcommit), so that small worlds carry large guests.
  */
-#ifndef TESTS_PGM_WORLD_H
-#define TESTS_PGM_WORLD_H
+#pragma once
 
 #include "test_mm_world.h"
 
@@ -125,5 +124,3 @@ QUIET uint64_t random_of(uint64_t *seed)
 	*seed ^= *seed << 17;
 	return *seed * 0x2545f4914f6cdd1d;
 }
-
-#endif

@@ -8,8 +8,7 @@
  * A world says how to begin and end, and notes what is to stay: an equal list of (what, where, value) before and
  * after. What it calls scraps (tables and empty records that wait for the repetition) may come once.
  */
-#ifndef TESTS_SWEEP_H
-#define TESTS_SWEEP_H
+#pragma once
 
 #include "test_mm_world.h"
 
@@ -158,5 +157,3 @@ __attribute__((unused)) static void sweep(const struct sweep_world *world, const
 		}
 	}
 }
-
-#endif

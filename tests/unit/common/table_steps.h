@@ -8,8 +8,7 @@
  * look() runs in a signal handler: it may read the memory, must tell what it finds by a variable, and calls
  * steps_live() for each table on its way.
  */
-#ifndef TESTS_TABLE_STEPS_H
-#define TESTS_TABLE_STEPS_H
+#pragma once
 
 #ifndef _GNU_SOURCE
 #error "define _GNU_SOURCE before the first include"
@@ -104,5 +103,3 @@ static unsigned long steps_end(void)
 	sigaction(SIGTRAP, &steps.old_trap, NULL);
 	return steps.count;
 }
-
-#endif

@@ -3,8 +3,7 @@
  * Linear-address translation once more, written from the manual (Intel SDM vol. 3 sections 4.3 to 4.8), plainly and
  * mode by mode, with numbers instead of format data: what pgm/walk.c is held against.
  */
-#ifndef TESTS_WALK_REFERENCE_H
-#define TESTS_WALK_REFERENCE_H
+#pragma once
 
 #include <stdlib.h>
 
@@ -232,5 +231,3 @@ static struct reference reference_translate(const struct walk_context *c, uint64
 		r.used[i].after |= r.used[i].before;
 	return r;
 }
-
-#endif
