@@ -76,20 +76,26 @@ static enum pgm_verdict map_large(struct fault *f)
 	return map_block(f, block_address(f->b), dirty_large_rights(f->pgm), &f->pgm->counters.large_setup);
 }
 
+/* What the page's leaf of 4 KiB may grant; open: whether the dirty log lets it be written. */
+static inline unsigned leaf_rights(page_record r, bool open)
+{
+	return page_rights(r) & (open ? ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE : ACCESS_READ | ACCESS_EXECUTE);
+}
+
 /* Neighbours in the same 64 KiB that are ALLOCATED and unmapped come along. */
 static void map_around(struct fault *f, uint64_t *entry)
 {
 	unsigned index = f->where.v >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1);
 	unsigned first = index & ~(FAULT_AROUND - 1);
 	page_record *records = block_records(f->b);
-	uint64_t *table = entry - index;
+	uint64_t *table = entry - index, open = dirty_open(f->pgm, f->where);
 
 	for (unsigned i = first; i < first + FAULT_AROUND; i++) {
 		unsigned rights;
 
 		if (table[i] || page_get_state(records[i]) != PAGE_ALLOCATED)
 			continue;
-		rights = page_rights(records[i]);
+		rights = leaf_rights(records[i], open >> i % DIRTY_WORD_PAGES & 1);
 		__atomic_store_n(&table[i], slat_leaf(&f->pgm->slat, 0, page_frame(records[i]), rights, RAM_TYPE),
 				 __ATOMIC_RELEASE);
 		f->count->around++;
@@ -100,9 +106,15 @@ static enum pgm_verdict map_page(struct fault *f, page_record r, uint64_t *entry
 {
 	const struct slat *s = &f->pgm->slat;
 	hpa_t frame = page_has_frame(r) ? page_frame(r) : pgm_zero_block;
-	uint64_t leaf = slat_leaf(s, 0, frame, page_rights(r), RAM_TYPE);
+	unsigned rights = leaf_rights(r, dirty_is_open(f->pgm, f->where));
 	bool around = page_has_frame(r) && !*entry; /* one that was there and only lacked a right has its neighbours */
+	uint64_t leaf;
 
+	if (unlikely(block_kind(f->b) == BLOCK_LARGE)) { /* its leaf will be one again */
+		rights &= s->large_access;
+		around = false;
+	}
+	leaf = slat_leaf(s, 0, frame, rights, RAM_TYPE);
 	if (unlikely(!((*entry ^ leaf) & ~TRACKED(s))))
 		(void)spurious(f);
 	slat_set(s, entry, leaf, &f->gather);
@@ -130,17 +142,17 @@ static enum pgm_verdict map_own(struct fault *f, page_record *r, uint64_t *entry
 static bool logged_write(struct fault *f)
 {
 	const struct slat *s = &f->pgm->slat;
-	page_record *r = page_of(f->b, f->where);
+	page_record r = *page_of(f->b, f->where);
 	uint64_t *entry;
 	unsigned level;
 
-	if (!page_is_plain(*r) || page_get_state(*r) != PAGE_MONITORED || (f->b->flags & BLOCK_COLLAPSING))
+	if (!page_is_plain(r) || page_get_state(r) != PAGE_ALLOCATED || (f->b->flags & BLOCK_COLLAPSING))
 		return false;
 	entry = slat_find_in(s, f->b->slot, f->where, &level);
-	if (level || !slat_present(s, *entry) || (*entry & s->format->address) != page_frame(*r).v)
+	if (level || !slat_present(s, *entry) || (*entry & s->format->address) != page_frame(r).v)
 		return false;
 	f->cause = FAULT_MAKE_WRITABLE;
-	dirty_unmonitor(f->pgm, r, f->where);
+	dirty_caught(f->pgm, f->where);
 	__atomic_fetch_or(entry, s->format->write | __atomic_load_n(&s->leaf_extra, __ATOMIC_RELAXED),
 			  __ATOMIC_RELAXED);
 	return true;
@@ -162,12 +174,11 @@ static enum pgm_verdict refuse_write(struct fault *f, page_record r)
 /* It has a frame of its own: the record allows a write from now on. */
 static void make_writable(struct fault *f, page_record *r)
 {
-	if (page_get_type(*r) == PAGE_MMIO2) {
+	if (page_get_type(*r) == PAGE_MMIO2)
 		mmio2_written(r);
-		dirty_written(f->pgm, f->where);
-	} else if (page_get_state(*r) == PAGE_MONITORED) {
+	if (unlikely(!dirty_is_open(f->pgm, f->where))) {
 		f->cause = FAULT_MAKE_WRITABLE;
-		dirty_unmonitor(f->pgm, r, f->where);
+		dirty_caught(f->pgm, f->where);
 	}
 }
 
@@ -237,21 +248,48 @@ static enum pgm_verdict fault_untouched(struct fault *f)
 	return fault_detailed(f);
 }
 
+/* A large block under the dirty log: by 4 KiB leaves, from its first write on. */
+static enum pgm_verdict fault_fine(struct fault *f)
+{
+	page_record r = block_record(f->b, f->where);
+	enum status status = find_slot(f);
+	uint64_t *entry;
+
+	/* All its leaves come at once, out of the large one. */
+	if (status == OK && !(f->b->flags & BLOCK_FINE) && !slat_present(&f->pgm->slat, *f->b->slot))
+		(void)map_large(f);
+	if (status == OK || status == CONFLICT)
+		status = dirty_refine(f->pgm, f->b, f->where, &f->gather);
+	if (status == OK)
+		status = slat_page_entry(&f->pgm->slat, &f->b->slot, f->where, &entry);
+	if (unlikely(status != OK))
+		return out_of(status);
+	if (f->access & ACCESS_WRITE) {
+		f->cause = FAULT_MAKE_WRITABLE;
+		make_writable(f, &r);
+	}
+	return map_page(f, r, entry);
+}
+
+static enum pgm_verdict fault_large(struct fault *f)
+{
+	bool logged = f->access & ACCESS_WRITE && dirty_mode(f->pgm) != DIRTY_OFF;
+
+	if (unlikely(split_fetch(f))) {
+		if (block_make_detailed(f->pgm, f->b, f->where, &f->gather) != OK)
+			return PGM_NO_MEMORY;
+		f->b->flags |= BLOCK_EXECUTED;
+		return fault_detailed(f);
+	}
+	return likely(!logged && !(f->b->flags & BLOCK_FINE)) ? map_large(f) : fault_fine(f);
+}
+
 static enum pgm_verdict fault_locked(struct fault *f)
 {
 	bool write = f->access & ACCESS_WRITE;
 
 	switch (block_kind(f->b)) {
-	case BLOCK_LARGE:
-		if (likely((!write || dirty_mode(f->pgm) == DIRTY_OFF) && !split_fetch(f)))
-			return map_large(f);
-		if (block_make_detailed(f->pgm, f->b, f->where, &f->gather) != OK)
-			return PGM_NO_MEMORY;
-		if (split_fetch(f))
-			f->b->flags |= BLOCK_EXECUTED;
-		else
-			f->cause = FAULT_MAKE_WRITABLE;
-		return fault_detailed(f);
+	case BLOCK_LARGE: return fault_large(f);
 	case BLOCK_DETAILED:
 		if (write && dirty_mode(f->pgm) == DIRTY_WRITE_PROTECT && logged_write(f))
 			return PGM_RESUME;

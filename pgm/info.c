@@ -2,19 +2,6 @@
 /* What the monitor asks of PGM: one page, and the sums over all of them. */
 #include "pgm/internal.h"
 
-static page_record record_of(struct pgm *pgm, struct block *b, gpa_t where, enum page_type type)
-{
-	page_record r = { 0 };
-
-	(void)pgm;
-	if (b && block_kind(b) == BLOCK_DETAILED)
-		return *page_of(b, where);
-	page_set_type(&r, type);
-	if (b && block_kind(b) == BLOCK_LARGE)
-		page_set(&r, PAGE_ALLOCATED, hpa(block_address(b).v | (where.v & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1))));
-	return r;
-}
-
 void pgm_page_describe(struct pgm *pgm, gpa_t where, struct pgm_page_info *info)
 {
 	struct block *b = block_find(pgm, where);
@@ -28,7 +15,9 @@ void pgm_page_describe(struct pgm *pgm, gpa_t where, struct pgm_page_info *info)
 		block_lock(b);
 		info->block = block_kind(b);
 	}
-	info->record = record_of(pgm, b, where, info->type);
+	page_set_type(&info->record, info->type);
+	if (b && info->block != BLOCK_UNTOUCHED)
+		info->record = block_record(b, where);
 	if (page_has_frame(info->record))
 		info->frame = page_frame(info->record);
 	entry = slat_find(&pgm->slat, where, &info->slat_level);
@@ -38,9 +27,10 @@ void pgm_page_describe(struct pgm *pgm, gpa_t where, struct pgm_page_info *info)
 		block_unlock(b);
 }
 
-static void count_block(struct pgm_usage *u, struct block *b)
+static void count_block(struct pgm *pgm, struct pgm_usage *u, struct block *b, gpa_t base)
 {
 	page_record *records;
+	uint64_t open = 0;
 	bool kept = false;
 
 	if (block_kind(b) == BLOCK_LARGE) {
@@ -56,8 +46,11 @@ static void count_block(struct pgm_usage *u, struct block *b)
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
 		enum page_state state = page_get_state(records[i]);
 
+		if (i % DIRTY_WORD_PAGES == 0)
+			open = dirty_open(pgm, gpa(base.v + i * PAGE_SIZE));
 		kept |= page_get_handler(records[i]) != HANDLER_NONE || (records[i].bits & PAGE_PINNED);
-		u->monitored_pages += state == PAGE_MONITORED;
+		u->monitored_pages +=
+			state == PAGE_MONITORED || (page_has_frame(records[i]) && !(open >> i % DIRTY_WORD_PAGES & 1));
 		u->written_pages += (records[i].bits & PAGE_WRITTEN) != 0;
 		if (page_get_type(records[i]) == PAGE_ROM)
 			u->rom_pages += page_has_frame(records[i]);
@@ -97,7 +90,7 @@ void pgm_usage(struct pgm *pgm, struct pgm_usage *u)
 		u->record_bytes += PAGE_SIZE;
 		for (unsigned i = 0; i < DIRECTORY_BLOCKS; i++) {
 			block_lock(&page[i]);
-			count_block(u, &page[i]);
+			count_block(pgm, u, &page[i], gpa(d << DIRECTORY_SHIFT | (uint64_t)i << BLOCK_SHIFT));
 			block_unlock(&page[i]);
 		}
 	}

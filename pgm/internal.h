@@ -93,6 +93,19 @@ static inline void dirty_written(struct pgm *pgm, gpa_t where)
 		pgm_dirty_note(pgm, where);
 }
 
+/*
+ * Which of the 64 pages around `where` the log lets a guest write: all; by write protection those that it has noted. The records
+ * know nothing of it. The block is locked.
+ */
+static inline uint64_t dirty_open(struct pgm *pgm, gpa_t where)
+{
+	return likely(dirty_mode(pgm) != DIRTY_WRITE_PROTECT) ? ~UINT64_C(0) : dirty_noted(pgm, where);
+}
+static inline bool dirty_is_open(struct pgm *pgm, gpa_t where)
+{
+	return dirty_open(pgm, where) >> (where.v >> PAGE_SHIFT & (DIRTY_WORD_PAGES - 1)) & 1;
+}
+
 /* The host's 2 MiB of zeros; its first page serves as the zero page. */
 extern hpa_t pgm_zero_block;
 
@@ -118,6 +131,16 @@ static inline page_record *block_records(struct block *b)
 static inline page_record *page_of(struct block *b, gpa_t where)
 {
 	return &block_records(b)[where.v >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1)];
+}
+/* The record of one of its pages; of a large one what it would be. Locked, and not untouched. */
+static inline page_record block_record(struct block *b, gpa_t where)
+{
+	page_record r = { (uint64_t)PAGE_RAM << PAGE_TYPE_SHIFT | PAGE_WRITTEN };
+
+	if (block_kind(b) == BLOCK_DETAILED)
+		return *page_of(b, where);
+	page_set(&r, PAGE_ALLOCATED, hpa(block_address(b).v | (where.v & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1))));
+	return r;
 }
 /* Untouched → detailed, large → detailed. Locked. NO_MEMORY, OVER_QUOTA leave it as it was. Updates the tables. */
 enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;

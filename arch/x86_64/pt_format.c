@@ -152,7 +152,8 @@ const struct pt_format pt_ept4 = {
 	.table_bits = EPT_R | EPT_W | EPT_X,
 	.invalid_rights = 1u << EPT_W | 1u << (EPT_W | EPT_X),
 	.invalid_types = 1u << 2 | 1u << 3 | 1u << 7,
-	.misconfigured = EPT_W | EPT_X, /* write and execute without read: never valid (section 29.3.3.1) */
+	/* Readable with a reserved type: never valid (section 29.3.3.1), and without the bits that the dirty log looks for. */
+	.misconfigured = EPT_R | EPT_TYPE(7),
 };
 
 /* Types by the host's PAT at its power-on layout: 0 WB, 1 WT (PWT), 2 UC- (PCD), 3 UC. U must be set: all walks count as user's. */

@@ -91,7 +91,7 @@ static void check_mapping(struct check *c, gpa_t where, page_record r)
 	} else if (slat_present(&c->pgm->slat, entry)) {
 		check_entry(c, where, entry, level, page_has_frame(r) ? page_frame(r) : zero, page_rights(r));
 	}
-	wrong = dirty_check_page(c->pgm, where, r, entry, level);
+	wrong = dirty_check_page(c->pgm, where, entry, level);
 	if (wrong)
 		finding(c, where, wrong, entry);
 	if (!(where.v & A20_BIT)) {
@@ -180,15 +180,16 @@ static void check_no_small(struct check *c, gpa_t base)
 
 static void check_large(struct check *c, struct block *b, gpa_t base)
 {
-	page_record r = { 0 };
+	bool fine = b->flags & BLOCK_FINE; /* else the first and the last say it for all: one leaf, one chunk */
 
-	page_set_type(&r, PAGE_RAM);
-	check_no_small(c, base);
-	for (unsigned i = 0; i < PAGES_PER_BLOCK;
-	     i += 511) { /* the first and the last say it for all: one leaf, one chunk */
+	if (!fine)
+		check_no_small(c, base);
+	else if (dirty_mode(c->pgm) == DIRTY_OFF && !c->pgm->dirty.busy)
+		finding(c, base, "a large block by 4 KiB without a dirty log", b->flags);
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i += fine ? 1 : 511) {
 		gpa_t where = gpa(base.v + i * PAGE_SIZE);
+		page_record r = block_record(b, where);
 
-		page_set(&r, PAGE_ALLOCATED, hpa(block_address(b).v + i * PAGE_SIZE));
 		check_frame(c, where, page_frame(r), true);
 		check_mapping(c, where, r);
 	}

@@ -84,12 +84,12 @@ uint64_t *dirty_word(struct pgm *pgm, gpa_t where, bool *all)
 	return frame && !*all ? word_in(frame, where) : NULL;
 }
 
-bool dirty_is_noted(struct pgm *pgm, gpa_t where)
+uint64_t dirty_noted(struct pgm *pgm, gpa_t where)
 {
 	bool all;
 	const uint64_t *word = dirty_word(pgm, where, &all);
 
-	return all || (word && (__atomic_load_n(word, __ATOMIC_RELAXED) >> (where.v >> PAGE_SHIFT & 63) & 1));
+	return all ? ~UINT64_C(0) : word ? __atomic_load_n(word, __ATOMIC_RELAXED) : 0;
 }
 
 void dirty_replace_missing(struct pgm *pgm, uint64_t first, uint64_t count)

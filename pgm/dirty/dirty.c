@@ -39,7 +39,7 @@ static void for_blocks(struct pgm *pgm, enum dirty_mode mode, bool arm, struct g
 			if (arm)
 				dirty_arm_block(pgm, &page[i], base, gather);
 			else
-				dirty_disarm_block(pgm, &page[i], base, mode);
+				dirty_disarm_block(pgm, &page[i], base, mode, gather);
 			block_unlock(&page[i]);
 		}
 	}
@@ -141,14 +141,17 @@ static enum status stop(struct pgm *pgm)
 {
 	enum dirty_mode mode = dirty_mode(pgm);
 	uint64_t *frames = pgm->dirty.frame;
+	struct gather gather;
 
 	if (mode == DIRTY_OFF)
 		return BAD_STATE;
 	__atomic_store_n(&pgm->dirty.armed, 0, __ATOMIC_RELEASE);
 	set_mode(pgm, DIRTY_OFF);
-	for_blocks(pgm, mode, false, NULL);
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	for_blocks(pgm, mode, false, &gather);
 	__atomic_store_n(&pgm->dirty.frame, NULL, __ATOMIC_RELEASE);
-	flush_all(pgm);
+	gather_flush(&gather);
+	gather_finish(&gather);
 	dirty_bitmap_free(pgm, frames);
 	pgm_collapse_hold(pgm, false);
 	return OK;

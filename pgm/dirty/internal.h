@@ -19,7 +19,7 @@ struct dirty_log {
 	/* enum dirty_mode; changed under pgm->lock, so that whoever locks a block afterwards sees it. Atomic. */
 	uint32_t mode;
 	uint32_t busy;   /* atomic: someone starts, stops or reads */
-	uint32_t armed;  /* atomic: the invariants of dirty/block.c hold for every block whose lock is free */
+	uint32_t armed;  /* atomic: the invariant of dirty/block.c holds for every block whose lock is free */
 	uint64_t *frame; /* atomic, and so each slot: 0, DIRTY_ALL or the host-physical address of the frame */
 	void (*collect)(void *context);
 	void *context;
@@ -37,22 +37,27 @@ void dirty_abandon(struct pgm *pgm);
 /* Clears what would let a write go unseen. */
 void dirty_arm_block(struct pgm *pgm, struct block *b, gpa_t base, struct gather *gather);
 /* Lifts the log's protection again; mode: the one that it was armed for. */
-void dirty_disarm_block(struct pgm *pgm, struct block *b, gpa_t base, enum dirty_mode mode);
+void dirty_disarm_block(struct pgm *pgm, struct block *b, gpa_t base, enum dirty_mode mode, struct gather *gather);
 /* Reads and clears `words` words from `word` of the block's eight; mask: of the last word. b may be NULL: nothing was ever there. */
 void dirty_take_block(struct pgm *pgm, struct block *b, gpa_t base, unsigned word, unsigned words, uint64_t mask,
 		      uint64_t *out, struct gather *gather);
-/* A large block has just been split while the log is on. */
-void dirty_block_split(struct pgm *pgm, struct block *b, gpa_t base);
+/*
+ * A large block is going to be written under the log: it is mapped by 4 KiB leaves until that ends (BLOCK_FINE), and stays large.
+ * NO_MEMORY, OVER_QUOTA: all is as it was.
+ */
+enum status dirty_refine(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
+/* What 4 KiB leaves under the log get beside what their large one had. */
+uint64_t dirty_split_bits(const struct pgm *pgm);
 /* All pages of a block that is cleared. */
 void dirty_note_block(struct pgm *pgm, gpa_t base);
-/* A guest may write this MONITORED page from now on; it is dirty. */
-void dirty_unmonitor(struct pgm *pgm, page_record *r, gpa_t where);
+/* The guest's write to a page for which only dirty_open() refuses it: noted. */
+void dirty_caught(struct pgm *pgm, gpa_t where);
 /* What a table may grant for a large block. */
 unsigned dirty_large_rights(const struct pgm *pgm);
 /* A leaf that leaves the tables takes its dirty bit along: struct slat's `leaving`. */
 void dirty_harvest(void *pgm, hpa_t frame);
 /* NULL, or what is wrong with this page's log. entry: of `level`, 0 when nothing is mapped. */
-const char *dirty_check_page(struct pgm *pgm, gpa_t where, page_record r, uint64_t entry, unsigned level);
+const char *dirty_check_page(struct pgm *pgm, gpa_t where, uint64_t entry, unsigned level);
 
 /* dirty/bitmap.c */
 /* Slots of the array, one per 128 MiB. */
@@ -63,4 +68,5 @@ void dirty_replace_missing(struct pgm *pgm, uint64_t first, uint64_t count);
 void dirty_bitmap_free(struct pgm *pgm, uint64_t *frames);
 /* The word for 64 pages, or NULL when none of them was ever noted; *all: they all count as dirty. */
 uint64_t *dirty_word(struct pgm *pgm, gpa_t where, bool *all);
-bool dirty_is_noted(struct pgm *pgm, gpa_t where);
+/* Which of the 64 pages around `where` are noted, a bit for each. */
+uint64_t dirty_noted(struct pgm *pgm, gpa_t where);

@@ -97,7 +97,7 @@ static enum status split_large(struct pgm *pgm, struct block *b, gpa_t base, pag
 		return status;
 	}
 	records_from_chunk(records, chunk);
-	slat_split_commit(&pgm->slat, base, table, gather);
+	slat_split_commit(&pgm->slat, base, table, dirty_split_bits(pgm), gather);
 	b->held = PAGES_PER_BLOCK;
 	COUNT(pgm, split);
 	return OK;
@@ -107,7 +107,6 @@ enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, s
 {
 	gpa_t base = block_base(where);
 	enum status status;
-	bool was_large;
 	hpa_t frame;
 
 	if (block_kind(b) == BLOCK_DETAILED)
@@ -128,10 +127,7 @@ enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, s
 	}
 	b->flags = 0;
 	COUNT(pgm, detailed);
-	was_large = block_kind(b) == BLOCK_LARGE;
 	block_set(b, BLOCK_DETAILED, frame);
-	if (unlikely(was_large && dirty_mode(pgm) != DIRTY_OFF))
-		dirty_block_split(pgm, b, base);
 	return OK;
 }
 

@@ -18,7 +18,7 @@
 enum page_state {
 	PAGE_ZERO,      /* reads as zero, holds no frame */
 	PAGE_ALLOCATED, /* a private frame */
-	PAGE_MONITORED, /* private, write-protected until the next write */
+	PAGE_MONITORED, /* of MMIO2: private, write-protected until the next write */
 	PAGE_SHARED,    /* of RAM: a frame shared with other pages, copy on write */
 	PAGE_BALLOONED, /* given back by the guest; reads as zero */
 	PAGE_STATES

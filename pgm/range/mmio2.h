@@ -54,15 +54,12 @@ struct mmio2 {
 	page_record *page;
 };
 
-/*
- * A page is dirty while it is ALLOCATED, and also when it was when the machine's dirty log began to watch it: then it is
- * MONITORED for the log's sake, and PAGE_WRITTEN keeps what the region's own tracking knew.
- */
+/* What the region's own tracking knows of a page; the machine's dirty log has a bitmap for itself. */
 static inline bool mmio2_is_dirty(page_record r)
 {
-	return page_get_state(r) != PAGE_MONITORED || (r.bits & PAGE_WRITTEN);
+	return page_get_state(r) != PAGE_MONITORED;
 }
-/* A write to a mapped page, its block locked: it's dirty now, and may be written without a fault. */
+/* A write to a mapped page, its block locked: it's dirty now. */
 static inline void mmio2_written(page_record *r)
 {
 	if (page_get_state(*r) == PAGE_MONITORED)

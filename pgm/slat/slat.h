@@ -107,15 +107,15 @@ void slat_set(const struct slat *slat, uint64_t *entry, uint64_t value, struct g
 void slat_drop_page(struct slat *slat, uint64_t *slot, gpa_t where, struct gather *gather);
 /* Removes all that is mapped in the 2 MiB block, its level-0 table included; a 1 GiB leaf around it goes whole. */
 void slat_drop_block(struct slat *slat, uint64_t *slot, gpa_t where, struct gather *gather);
-/* 2 MiB leaf → table of 512 leaves that translate exactly as it did. NO_MEMORY leaves it. No leaf there: OK. */
-enum status slat_split_block(struct slat *slat, gpa_t where, struct gather *gather) must_check;
+/* 2 MiB leaf → table of 512 leaves that translate exactly as it did, and have the bits `extra`. NO_MEMORY leaves it. No leaf there: OK. */
+enum status slat_split_block(struct slat *slat, gpa_t where, uint64_t extra, struct gather *gather) must_check;
 /*
  * The same in two halves, for a caller that has more to allocate: prepare splits a 1 GiB leaf above and allocates (a table,
  * or HPA_NONE when there's no 2 MiB leaf to split); commit can't fail. The block stays locked in between.
  * A table that isn't committed goes to slat_free_unused().
  */
 enum status slat_split_prepare(struct slat *slat, gpa_t where, struct gather *gather, hpa_t *table) must_check;
-void slat_split_commit(struct slat *slat, gpa_t where, hpa_t table, struct gather *gather);
+void slat_split_commit(struct slat *slat, gpa_t where, hpa_t table, uint64_t extra, struct gather *gather);
 
 /* The entry of level 1 if its table is there, or NULL. */
 uint64_t *slat_block_entry(const struct slat *slat, gpa_t where);

@@ -81,7 +81,7 @@ MUTANTS = [
            "test_slat:test_flush_rule"),
     Mutant("collapse-trusts-absence", "pgm/page/collapse.c", "\t\tgather_flush(gather); /* also for what others took away just now */\n", "",
            "test_pgm_pending:test_pending"),
-    Mutant("mark-loses-a-bit", "pgm/dirty/block.c", "if ((entry_load(&table[i]) & bit) && is_leaf(pgm, entry_load(&table[i])))", "if (entry_load(&table[i]) & bit)",
+    Mutant("mark-loses-a-bit", "arch/x86_64/pt_format.c", ".misconfigured = EPT_R | EPT_TYPE(7)", ".misconfigured = EPT_W | EPT_X",
            "test_pgm_tables:test_log_beside_marks"),
     Mutant("spare-remembered", "mm/chunk.c", "\tforget_spare(chunk);\n", "\t(void)forget_spare;\n",
            "test_mm_block:test_join_of_the_spare"),
@@ -138,8 +138,10 @@ MUTANTS = [
     Mutant("reset-keeps-slots", "pgm/reset.c", "b->slot = NULL;", ";", "test_pgm_reset:test_zero"),
 
     # ---- pgm: dirty log, collapse, handlers, A20, reset, walk ----
-    Mutant("dirty-miss-monitored", "pgm/dirty/block.c", "__atomic_fetch_add(&pgm->dirty.faults, 1, __ATOMIC_RELAXED);\n\tdirty_written(pgm, where);",
-           "__atomic_fetch_add(&pgm->dirty.faults, 1, __ATOMIC_RELAXED);", "test_pgm_dirty:test_exactly"),
+    Mutant("dirty-neighbours-unwatched", "pgm/fault.c", "open >> i % DIRTY_WORD_PAGES & 1", "true", "test_pgm_dirty:test_exactly"),
+    Mutant("dirty-fine-after-the-end", "pgm/dirty/block.c", "b->flags &= ~(uint32_t)BLOCK_FINE;\n", "", "test_pgm_dirty:test_large"),
+    Mutant("dirty-disarm-watches", "pgm/dirty/block.c", "if (mode == DIRTY_WRITE_PROTECT || (entry & f->write))\n", "if (entry & f->write)\n",
+           "test_pgm_dirty:test_end_gives_the_rights_back"),
     Mutant("dirty-take-unflushed", "pgm/dirty/block.c", "if (any)\n\t\tgather_flush(gather);", "",
            "test_pgm_dirty:test_attack8_translations_and_entries"),
     Mutant("dirty-large-stays-writable", "pgm/dirty/block.c", "entry_clear(entry, f->write | f->dirty);", "entry_clear(entry, f->dirty);",

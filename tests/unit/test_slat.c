@@ -193,7 +193,7 @@ static void split_once(struct slat *slat, struct account *account, struct flush_
 
 	begin();
 	watch();
-	assert_int_equal(slat_split_block(slat, gpa(BASE + 77 * PAGE_SIZE), &g), OK);
+	assert_int_equal(slat_split_block(slat, gpa(BASE + 77 * PAGE_SIZE), 0, &g), OK);
 	done(1);
 	assert_true(g.flush);
 	gather_finish(&g);
@@ -217,7 +217,7 @@ static void split_once(struct slat *slat, struct account *account, struct flush_
 	/* Again, and a split of what is no leaf: nothing. */
 	watch();
 	slat_drop_page(slat, NULL, gpa(BASE + 511 * PAGE_SIZE), &g);
-	assert_int_equal(slat_split_block(slat, gpa(BASE), &g), OK);
+	assert_int_equal(slat_split_block(slat, gpa(BASE), 0, &g), OK);
 	done(0);
 	assert_int_equal(steps.count, 0);
 
@@ -298,7 +298,7 @@ static void split_gib(struct slat *slat, struct account *account, unsigned right
 	assert_int_equal(slat_split_huge(slat, gpa(GIB + at), &g), OK);
 	assert_true(g.flush);
 	compare_gib(frame, rights, type, GIB, NULL);
-	assert_int_equal(slat_split_block(slat, gpa(GIB + at), &g), OK);
+	assert_int_equal(slat_split_block(slat, gpa(GIB + at), 0, &g), OK);
 	compare_gib(frame, rights, type, GIB, NULL);
 	slat_drop_page(slat, NULL, gpa(GIB + at), &g);
 	set(slat, GIB + at, 0, 0x9000, RWX, 6, &g);
@@ -453,7 +453,7 @@ static void test_no_table(void **state)
 	assert_int_equal(slat_entry(&slat, gpa(BASE), 0, &entry), CONFLICT);
 	begin();
 	inject_arm(MM_SITE_TABLE, 0, 1, 0);
-	assert_int_equal(slat_split_block(&slat, gpa(BASE), &g), NO_MEMORY);
+	assert_int_equal(slat_split_block(&slat, gpa(BASE), 0, &g), NO_MEMORY);
 	inject_disarm(MM_SITE_TABLE);
 	look();
 	assert_int_equal(bad_steps, 0);
