@@ -51,35 +51,24 @@ struct made_large {
 	uint64_t blocks, ticks;
 };
 
-static bool moved(const uint64_t *counter, uint64_t *seen)
-{
-	uint64_t old = *seen;
-
-	*seen = __atomic_load_n(counter, __ATOMIC_RELAXED);
-	return *seen != old;
-}
-
-/* All blocks that the worker finds worth it, now: by a copy, or by joining the frames of a page that was split. */
-static void collapse_all(struct pgm *pgm, struct made_large *copied, struct made_large *joined)
+/* All blocks that the worker finds worth it, now. */
+static struct made_large collapse_all(struct pgm *pgm)
 {
 	const struct pgm_counters *c = pgm_counters(pgm);
-	uint64_t copies = c->large_collapsed, joins = c->large_reused, start = rdtsc();
+	uint64_t copies = c->large_collapsed, start = rdtsc();
+	struct made_large made = { 0 };
 	bool more = true;
 
 	for (unsigned i = 0; i < COLLAPSE_STEPS && more; i++) {
-		struct made_large *one = NULL;
-
 		more = pgm_collapse_step(pgm);
-		if (moved(&c->large_collapsed, &copies))
-			one = copied;
-		else if (moved(&c->large_reused, &joins))
-			one = joined;
-		if (!one)
+		if (c->large_collapsed == copies)
 			continue;
-		one->blocks++;
-		one->ticks += rdtsc() - start;
+		copies = c->large_collapsed;
+		made.blocks++;
+		made.ticks += rdtsc() - start;
 		start = rdtsc();
 	}
+	return made;
 }
 
 /* Paused; or all vcpus belong to this CPU, which is busy here. */
@@ -95,7 +84,7 @@ static bool at_rest(const struct machine *m)
 static void bench(struct output *out, char *const *argument)
 {
 	struct machine *m = command_live_machine(out, argument[0]);
-	struct made_large copied = { 0 }, joined = { 0 };
+	struct made_large made;
 
 	if (!m)
 		return;
@@ -106,11 +95,9 @@ static void bench(struct output *out, char *const *argument)
 	output_number(out, "read_4k", per_call(m->pgm, copy_out));
 	output_number(out, "write_4k", per_call(m->pgm, copy_page));
 	output_number(out, "handler_hit", per_call(m->pgm, hit_handler));
-	collapse_all(m->pgm, &copied, &joined);
-	output_number(out, "collapse", copied.ticks);
-	output_number(out, "collapsed", copied.blocks);
-	output_number(out, "join", joined.ticks);
-	output_number(out, "joined", joined.blocks);
+	made = collapse_all(m->pgm);
+	output_number(out, "collapse", made.ticks);
+	output_number(out, "collapsed", made.blocks);
 }
 
 static const struct command commands[] = {

@@ -174,7 +174,6 @@ class Quire:
             self.monitor.command(f"dirtylog {name} off")
             answer = self.ask(f"bench {name}")
             self.row("collapse", answer["collapse"], answer["collapsed"])
-            self.row("join", answer["join"], answer["joined"])
             for what in ("handler_hit", "write_4k", "read_4k"):
                 self.row(what, answer[what], 1)
         self.ask(f"type {name} g")

@@ -39,7 +39,6 @@ OPERATIONS = [
     Operation("log_on_ad", "the same, dirty bits", "mean", 20, None),
     Operation("log_split", "first write to a 2 MiB page under the log (write protection): it is split", "mean", 3000, "loop"),
     Operation("collapse", "collapse: 512 pages copied into one large page, in the background", "mean", None, None),
-    Operation("join", "collapse: a split page's own 512 frames joined again", "mean", None, None),
     Operation("handler_hit", "physical access that hits a handler, in the hypervisor", "mean", None, None),
     Operation("write_4k", "physical write of 4 KiB, in the hypervisor", "mean", None, None),
     Operation("read_4k", "physical read of 4 KiB, in the hypervisor", "mean", None, None),
