@@ -8,8 +8,8 @@
  * call reported, is reported by it. A page may be reported once more than needed, never once too few. Writes by the
  * hypervisor and its devices count like the guest's; memory that the machine gets while the log is on is dirty from the
  * start. The log is by 4 KiB page also under large pages: a large block becomes write-protected when the log
- * starts, and its first write splits it (two table frames, one fault). No block becomes large while the log is on. When
- * it goes off, large blocks that nothing split are writable again.
+ * starts; from its first write on (one table frame, one fault) it is mapped by 4 KiB leaves, and by one again when the log is off.
+ * No block becomes large while the log is on.
  *
  * Memory: one bit per page, taken in frames that cover 128 MiB, for parts of memory that were written; all of it only
  * while the log is on. If such a frame can't be had, its 128 MiB count as dirty until one can.
@@ -60,7 +60,7 @@ struct pgm_dirty_info {
 	uint64_t bitmap_bytes;
 	uint64_t starts, reads;
 	uint64_t faults; /* writes that the log's protection caught */
-	uint64_t splits; /* large blocks that came apart for the log */
+	uint64_t splits; /* large blocks that were mapped by 4 KiB leaves for the log */
 };
 void pgm_dirty_describe(const struct pgm *pgm, struct pgm_dirty_info *info);
 const char *dirty_mode_name(enum dirty_mode mode);
