@@ -22,7 +22,8 @@
 	X(TRUNCATED, "the input ends too early")                                                                       \
 	X(TIMED_OUT, "no answer in time")                                                                              \
 	X(HANDLER, "an access handler covers the page")                                                                \
-	X(GUEST_FAULT, "the guest's own tables refuse the access")
+	X(GUEST_FAULT, "the guest's own tables refuse the access")                                                     \
+	X(OUTER_FAULT, "the guest hypervisor's tables refuse the access")
 
 enum status {
 #define STATUS_ENUM(name, text) name,

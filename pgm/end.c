@@ -26,6 +26,7 @@ static enum status end_regions(struct pgm *pgm)
 	}
 	rom_destroy(pgm);
 	a20_destroy(pgm);
+	shadow_destroy(pgm);
 	return OK;
 }
 

@@ -13,6 +13,7 @@
 #include "mm/frame.h"
 #include "mm/map.h"
 #include "pgm/shadow/a20.h"
+#include "pgm/shadow/shadow.h"
 #include "pgm/dirty/internal.h"
 #include "pgm/handler/handler.h"
 #include "pgm/page/large.h"
@@ -66,6 +67,7 @@ struct pgm {
 	int64_t beside_blocks; /* BASE pages that no block holds, less pages in blocks that are not BASE; atomic */
 	struct mmio2 *mmio2;   /* under the machine's lock; mmio2.c */
 	struct a20_tables a20;
+	struct shadow_pool shadow;
 	uint32_t mark_tables; /* tables made for misconfig.c's marks; atomic */
 	struct reset_state reset;
 	void (*sync)(struct flush_domain *domain, uint64_t generation); /* the machine's: behind a20_sync */

@@ -145,6 +145,7 @@ enum status pgm_create(struct pgm **out, const struct pgm_config *config, void (
 	pgm->sync = sync;
 	pgm->flush = (struct flush_domain){ .sync = a20_sync, .context = context };
 	a20_init_tables(pgm);
+	shadow_init(pgm);
 	status = config_check(&pgm->config, why, why_size);
 	if (status == OK) {
 		request.pages[ACCOUNT_BASE] = base_pages(&pgm->config);

@@ -5,9 +5,11 @@
  * compare-and-exchange; if an entry changed under it, the whole walk starts again (at most a few times).
  */
 #include "arch/x86_64/registers.h"
+#include "pgm/shadow/shadow.h"
 #include "pgm/walk.h"
 
 #define RETRIES 8u
+#define RWX (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE)
 
 enum guest_mode guest_mode_of(uint64_t cr0, uint64_t cr4, uint64_t efer)
 {
@@ -55,6 +57,7 @@ struct walk {
 	const struct walk_context *c;
 	const struct pt_format *f;
 	struct walk_result *r;
+	gva_t where;
 	unsigned access;
 	bool user; /* the access counts as a user's */
 	bool write_ok, user_ok, execute_ok;
@@ -74,10 +77,27 @@ static enum status fault(struct walk *w, uint32_t code)
 	return GUEST_FAULT;
 }
 
+/* The second translation, if there is one; access: ACCESS_*, and WALK_TABLE for an entry. */
+static inline enum status outer(struct walk *w, gpa_t where, unsigned access, gpa_t *to)
+{
+	enum status status;
+
+	*to = where;
+	if (likely(!w->c->outer))
+		return OK;
+	status = shadow_walk(w->pgm, w->c->outer, where, access | (w->access & (WALK_PEEK | WALK_TRY)), to,
+			     &w->r->outer);
+	w->r->outer.linear = w->where;
+	w->r->outer.linear_valid = true;
+	return status;
+}
+
 static enum status read_entry(struct walk *w, gpa_t where, uint64_t *entry)
 {
+	enum status status = outer(w, where, ACCESS_READ | WALK_TABLE, &where);
+
 	*entry = 0;
-	return pgm_read(w->pgm, where, entry, w->f->entry_size, ORIGIN_GUEST, NULL);
+	return unlikely(status != OK) ? status : pgm_read(w->pgm, where, entry, w->f->entry_size, ORIGIN_GUEST, NULL);
 }
 
 /* Bits that must be zero in this entry on this processor and in this mode. */
@@ -159,10 +179,14 @@ static enum status set_bits(struct walk *w, const struct walk_step *step, uint64
 {
 	uint64_t seen = 0;
 	enum status status;
+	gpa_t where;
 
 	if ((step->entry & bits) == bits)
 		return OK;
-	status = pgm_compare_exchange(w->pgm, step->where, step->entry, step->entry | bits, w->f->entry_size, &seen);
+	status = outer(w, step->where, ACCESS_READ | ACCESS_WRITE | WALK_TABLE, &where);
+	if (unlikely(status != OK))
+		return status;
+	status = pgm_compare_exchange(w->pgm, where, step->entry, step->entry | bits, w->f->entry_size, &seen);
 	if (status == HANDLER || status == BAD_ADDRESS)
 		return OK; /* a table in ROM or in nothing keeps its bits, as on a real bus */
 	if (status == OK && seen != step->entry)
@@ -198,16 +222,18 @@ static enum status update_accessed_dirty(struct walk *w)
 
 static enum status at_leaf(struct walk *w, gva_t where, unsigned level, uint64_t entry)
 {
+	enum status status;
 	bool key;
 
 	w->r->level = level;
 	w->r->entry = entry;
-	w->r->gpa = gpa(leaf_address(w, level, entry, where.v).v & ~w->c->a20_mask);
+	w->r->inner = w->r->gpa = gpa(leaf_address(w, level, entry, where.v).v & ~w->c->a20_mask);
 	/* The key's flag tells of the key alone, whatever else forbids the access (section 4.7). */
 	key = key_denies(w, entry);
 	if (key || !allowed(w))
 		return fault(w, PF_P | (key ? PF_PK : 0));
-	return update_accessed_dirty(w);
+	status = update_accessed_dirty(w);
+	return status == OK ? outer(w, w->r->inner, w->access & RWX, &w->r->gpa) : status;
 }
 
 static enum status descend(struct walk *w, gva_t where)
@@ -254,16 +280,17 @@ enum status guest_walk(struct pgm *pgm, const struct walk_context *context, gva_
 			  .c = context,
 			  .f = f,
 			  .r = result,
+			  .where = where,
 			  .access = access,
 			  .user = context->cpl == 3 && !(access & WALK_SYSTEM) };
 	enum status status = BUSY;
 
 	if (!f) {
-		result->gpa = gpa(where.v & BITS(31, 0) & ~context->a20_mask);
+		result->inner = gpa(where.v & BITS(31, 0) & ~context->a20_mask);
 		result->steps = 0;
 		result->level = 0;
 		result->entry = 0;
-		return OK;
+		return outer(&w, result->inner, access & RWX, &result->gpa);
 	}
 	if (f->canonical ? sign_extend(where.v, f->linear_bits) != where.v : where.v >> f->linear_bits)
 		return BAD_VALUE;

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "arch/x86_64/hv_nested.h"
 #include "pgm/pgm.h"
 
 enum guest_mode {
@@ -38,12 +39,15 @@ struct walk_context {
 	uint8_t physical_bits; /* MAXPHYADDR, at most 52 */
 	bool page_1g;          /* CPUID says 1 GiB pages exist */
 	bool bit8_reserved;    /* AMD: must be zero in a table pointer from level 2 on (APM vol. 2 section 5.3.3) */
+	/* The tables by which its physical addresses are translated once more: of L1, for an L2. NULL: they are none. */
+	const struct hv_nested_slat *outer;
 };
 
 /* Further bits beside ACCESS_READ, ACCESS_WRITE, ACCESS_EXECUTE. */
 #define WALK_SYSTEM 0x10u /* an implicit supervisor access (descriptor tables): CPL does not count */
 #define WALK_PEEK 0x20u   /* the debugger's: no rights checked, nothing set accessed or dirty */
 #define WALK_TRY 0x40u    /* rights are checked, but nothing is set accessed or dirty */
+#define WALK_TABLE 0x80u  /* of the outer tables: the access is to one of the guest's own */
 
 /* Page-fault error code bits (section 4.7). */
 #define PF_P BIT(0)
@@ -54,22 +58,24 @@ struct walk_context {
 #define PF_PK BIT(5)
 
 struct walk_step {
-	gpa_t where; /* of the entry */
+	gpa_t where; /* of the entry; before the outer translation */
 	uint64_t entry;
 	uint8_t level;
 };
 
 struct walk_result {
-	gpa_t gpa;
+	gpa_t gpa;           /* where the memory is */
+	gpa_t inner;         /* the same before the outer translation */
 	unsigned level;      /* of the leaf */
 	uint64_t entry;      /* the leaf */
 	uint32_t error_code; /* GUEST_FAULT: the page fault's */
 	unsigned steps;      /* entries read, top first */
 	struct walk_step step[PT_MAX_LEVELS];
+	struct hv_nested_fault outer; /* OUTER_FAULT */
 };
 
 /*
- * OK: result->gpa. GUEST_FAULT: a #PF with result->error_code. BAD_VALUE: not canonical (the caller raises #GP or #SS).
+ * OK: result->gpa. GUEST_FAULT: a #PF with result->error_code. OUTER_FAULT: L1 gets an exit, result->outer. BAD_VALUE: not canonical (the caller raises #GP or #SS).
  * BUSY: an entry changed again and again under the walk: let the guest run and fault anew.
  * Other statuses: a table could not be read or written (BAD_ADDRESS: a table where no memory is reads as all ones, as a
  * bus would give; NO_MEMORY when an A/D update needs a frame). No locks held.

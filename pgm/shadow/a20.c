@@ -71,7 +71,7 @@ void a20_sync(struct flush_domain *domain, uint64_t generation)
 
 	if (unlikely(__atomic_load_n(&t->made, __ATOMIC_ACQUIRE)))
 		count = detach(t, taken);
-	pgm->sync(domain, generation);
+	shadow_sync(pgm, domain, generation);
 	if (likely(!count))
 		return;
 	gather_begin(&gather, NULL, &pgm->account);

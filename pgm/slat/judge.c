@@ -20,13 +20,12 @@ static bool is_leaf(const struct pt_format *f, const struct slat_limits *limits,
 	return !level || ((entry & f->large) && may_be_leaf(f, limits, level));
 }
 
-/* Of a present entry. */
-static bool misconfigured(const struct pt_format *f, const struct slat_limits *limits, unsigned level, uint64_t entry)
+bool slat_misconfigured(const struct pt_format *f, const struct slat_limits *limits, unsigned level, uint64_t entry)
 {
 	bool leaf = is_leaf(f, limits, level, entry);
 	uint64_t reserved = leaf ? f->reserved_leaf[level] : f->reserved_table[level] | f->large;
 
-	reserved |= BITS(51, 12) & ~(BIT(limits->physical_bits) - 1);
+	reserved |= limits->reserved | (BITS(51, 12) & ~(BIT(limits->physical_bits) - 1));
 	if ((entry & reserved) || (f->invalid_rights >> RIGHTS(entry) & 1) ||
 	    (leaf && (f->invalid_types >> TYPE(entry) & 1)))
 		return true;
@@ -37,8 +36,7 @@ static unsigned rights_of(const struct pt_format *f, uint64_t entry)
 {
 	if (f->user && !(entry & f->user)) /* a guest's accesses count as a user's */
 		return 0;
-	return (!f->read || (entry & f->read) ? ACCESS_READ : 0) | (entry & f->write ? ACCESS_WRITE : 0) |
-	       ((f->execute ? entry & f->execute : !(entry & f->no_execute)) ? ACCESS_EXECUTE : 0);
+	return slat_entry_rights(f, entry);
 }
 
 enum slat_verdict slat_judge(const struct pt_format *f, const struct slat_limits *limits, const uint64_t *path,
@@ -49,7 +47,7 @@ enum slat_verdict slat_judge(const struct pt_format *f, const struct slat_limits
 	for (unsigned level = f->levels - 1u;; level--) {
 		if (!(path[level] & f->present))
 			return SLAT_VIOLATION;
-		if (misconfigured(f, limits, level, path[level]))
+		if (slat_misconfigured(f, limits, level, path[level]))
 			return SLAT_MISCONFIGURED;
 		rights &= rights_of(f, path[level]);
 		if (is_leaf(f, limits, level, path[level]))

@@ -17,7 +17,12 @@ enum slat_verdict { SLAT_FINE, SLAT_VIOLATION, SLAT_MISCONFIGURED };
 struct slat_limits {
 	uint8_t physical_bits; /* MAXPHYADDR */
 	bool execute_only, leaf_2m, leaf_1g;
+	uint64_t reserved; /* further bits that must be zero in each entry */
 };
+
+/* Of a present entry of this level. */
+bool slat_misconfigured(const struct pt_format *format, const struct slat_limits *limits, unsigned level,
+			uint64_t entry);
 
 /* path[level]: the entries that lead to a page, as far down as the walk goes. access: ACCESS_*. */
 enum slat_verdict slat_judge(const struct pt_format *format, const struct slat_limits *limits, const uint64_t *path,

@@ -124,12 +124,11 @@ uint64_t *slat_find(const struct slat *slat, gpa_t where, unsigned *level)
 	}
 }
 
-unsigned slat_rights(const struct slat *slat, uint64_t entry)
+unsigned slat_entry_rights(const struct pt_format *f, uint64_t entry)
 {
-	const struct pt_format *f = slat->format;
 	unsigned rights = 0;
 
-	if (!slat_present(slat, entry))
+	if (!(entry & f->present))
 		return 0;
 	if (!f->read || (entry & f->read))
 		rights |= ACCESS_READ;

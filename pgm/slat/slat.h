@@ -123,7 +123,11 @@ uint64_t *slat_block_entry(const struct slat *slat, gpa_t where);
 uint64_t *slat_table(const struct slat *slat, uint64_t *slot, gpa_t where);
 
 /* What a present leaf grants, as ACCESS_*, and where it points. */
-unsigned slat_rights(const struct slat *slat, uint64_t entry);
+unsigned slat_entry_rights(const struct pt_format *format, uint64_t entry);
+static inline unsigned slat_rights(const struct slat *slat, uint64_t entry)
+{
+	return slat_entry_rights(slat->format, entry);
+}
 static inline bool slat_present(const struct slat *slat, uint64_t entry)
 {
 	return (entry & slat->format->present) != 0;
