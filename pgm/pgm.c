@@ -22,6 +22,11 @@ struct account *pgm_account(struct pgm *pgm)
 	return &pgm->account;
 }
 
+hpa_t pgm_empty_root(void)
+{
+	return pgm_zero_block;
+}
+
 struct flush_domain *pgm_flush_domain(struct pgm *pgm)
 {
 	return &pgm->flush;

@@ -50,6 +50,8 @@ enum status pgm_destroy_step(struct pgm *pgm) must_check;
 
 /* The root for the vcpus' second-level translation, and the flush generation they must have seen before an entry. */
 hpa_t pgm_slat_root(const struct pgm *pgm);
+/* A root in which nothing is present, for who has none yet; the host's, never written. */
+hpa_t pgm_empty_root(void);
 struct flush_domain *pgm_flush_domain(struct pgm *pgm);
 struct account *pgm_account(struct pgm *pgm);
 uint64_t pgm_ram_bytes(const struct pgm *pgm);

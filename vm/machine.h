@@ -25,6 +25,7 @@
 struct board;
 struct lapic;
 struct machine;
+struct vcpu_nested;
 
 enum machine_state { MACHINE_OFF, MACHINE_RUNNING, MACHINE_PAUSED, MACHINE_ENDED };
 
@@ -56,7 +57,7 @@ struct vcpu {
 	uint64_t wakeup;     /* host TSC of the next device timer; UINT64_MAX: none */
 	uint64_t wakeup_ns;  /* the same moment by the machine's clock */
 	uint64_t a20_mask;   /* address bits that a closed A20 gate takes out; atomic, see pgm/shadow/a20.h */
-	struct hv_vcpu *hv;
+	struct hv_vcpu *hv; /* the level that runs: l1, or its guest */
 	struct machine *machine;
 	struct lapic *lapic;
 	uint8_t activity; /* enum vcpu_activity */
@@ -65,7 +66,9 @@ struct vcpu {
 	uint8_t watch;  /* WATCH_*; atomic */
 	uint8_t action; /* enum exit_action of the last exit */
 
-	unsigned id;  /* in the machine; also its APIC id */
+	struct hv_vcpu *l1;         /* its own registers */
+	struct vcpu_nested *nested; /* NULL: its CPUID tells of no virtualisation; vm/vcpu/nested.h */
+	unsigned id;                /* in the machine; also its APIC id */
 	unsigned cpu; /* host CPU it is pinned to */
 	unsigned weight;
 	struct vcpu *next; /* on its host CPU's list */

@@ -123,7 +123,8 @@ struct hv_nested_ops {
 	void (*reflect_slat)(struct hv_nested *nested, const struct hv_nested_fault *fault);
 	/*
 	 * L0 is about to inject this exception into the level that runs; detail is CR2's value for #PF, DR6's bits for #DB.
-	 * true: L1 intercepts it and has got an exit. An event that it would meet stands in l2->inject.
+	 * true: L1 intercepts it and has got an exit. An event that it would meet stands in l2->inject; if that is a
+	 * double fault already, what happens is a shutdown, which L1 may intercept as well.
 	 */
 	bool (*exception)(struct hv_nested *nested, const struct hv_event *event, uint64_t detail);
 	/* Something for L1 is pending: what becomes of it? Asked before each entry while it is so, at either level. */
@@ -133,8 +134,13 @@ struct hv_nested_ops {
 	enum status (*msr)(struct hv_nested *nested, uint32_t msr, bool write, uint64_t *value) must_check;
 	/* May L1 load these? false: #GP (VMX: fixed bits while it is on). cr4's own bit (VMXE) is among cr4_valid. */
 	bool (*control)(const struct hv_nested *nested, uint64_t cr0, uint64_t cr4, uint64_t efer);
+	/*
+	 * L2 moves value to CR0 or CR4, and L1 doesn't intercept that: what the register really gets, since bits that are L1's stay. VMX: SDM
+	 * vol. 3 section 26.3.
+	 */
+	uint64_t (*control_value)(const struct hv_nested *nested, unsigned number, uint64_t value);
 	/* Adds to a leaf of the machine's CPUID what tells of the extension. Without a vcpu. */
-	void (*cpuid)(uint32_t leaf, struct cpuid_result *result);
+	void (*tell)(uint32_t leaf, struct cpuid_result *result);
 	/* Name of l2's exit for statistics and messages; NULL: none known. */
 	const char *(*reason)(uint64_t raw_reason);
 };

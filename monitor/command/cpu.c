@@ -10,7 +10,7 @@
 #include "monitor/command/registers.h"
 #include "pgm/walk.h"
 #include "vm/machine/schedule.h"
-#include "vm/vcpu/vcpu.h"
+#include "vm/vcpu/nested.h"
 
 static struct machine *chosen[CONFIG_MAX_MACHINES];
 
@@ -23,9 +23,12 @@ static const char *host_mode(void)
 	return names[(read_cr4() & CR4_PGE ? 1 : 0) + (rdmsr(MSR_EFER) & EFER_NXE ? 2 : 0)];
 }
 
-static const char *slat_mode(void)
+/* Whose second-level tables the vcpu runs on: the machine's own, or the shadow of those that its hypervisor has made for its guest. */
+static const char *slat_mode(const struct vcpu *v)
 {
-	return hv_capabilities.slat == SLAT_EPT ? "EPT" : "NESTED_AMD64"; /* both of four levels: see pt_format.c */
+	if (!vcpu_outer(v))
+		return "DIRECT";
+	return hv_capabilities.slat == SLAT_EPT ? "EPT" : "NPT";
 }
 
 /* Which columns are asked for. */
@@ -53,8 +56,10 @@ static void show_mode(struct output *out, struct vcpu *v, unsigned kinds)
 		output_cell_text(out, "%s", v->a20_mask ? "off" : "on");
 		output_cell_text(out, "%s", registers_seen(now));
 	}
-	if (kinds & MODE_SHADOW)
-		output_cell_text(out, "%s", slat_mode());
+	if (kinds & MODE_SHADOW) {
+		output_cell_text(out, "%s", vcpu_in_l2(v) ? "L2" : "L1");
+		output_cell_text(out, "%s", slat_mode(v));
+	}
 	if (kinds & MODE_HOST)
 		output_cell_text(out, "%s", host_mode());
 }
@@ -62,11 +67,12 @@ static void show_mode(struct output *out, struct vcpu *v, unsigned kinds)
 static void info_mode(struct output *out, char *const *argument)
 {
 	static const struct output_column all[] = {
-		{ "vcpu", 0, false },      { "guest_mode", 0, false }, { "changes", 0, false },   { "a20", 0, false },
-		{ "registers", 0, false }, { "slat_mode", 0, false },  { "host_mode", 0, false },
+		{ "vcpu", 0, false },      { "guest_mode", 0, false }, { "changes", 0, false },
+		{ "a20", 0, false },       { "registers", 0, false },  { "level", 0, false },
+		{ "slat_mode", 0, false }, { "host_mode", 0, false },
 	};
-	static const uint8_t kind_of[] = { MODE_ALL,   MODE_GUEST,  MODE_GUEST, MODE_GUEST,
-					   MODE_GUEST, MODE_SHADOW, MODE_HOST };
+	static const uint8_t kind_of[] = { MODE_ALL,   MODE_GUEST,  MODE_GUEST,  MODE_GUEST,
+					   MODE_GUEST, MODE_SHADOW, MODE_SHADOW, MODE_HOST };
 	struct output_column columns[ARRAY_SIZE(all)];
 	/* One word alone may be either: a machine called "guest" is reached by "info mode guest guest". */
 	bool named = argument[1] || !mode_word(argument[0]);

@@ -17,7 +17,7 @@ bool registers_fetch(struct vcpu *v)
 		return false;
 	hv_need(v->hv, SHOWN_GROUPS);
 	if (!here)
-		hv->unload(v->hv);
+		vcpu_release(v);
 	return true;
 }
 

@@ -60,6 +60,7 @@ bool vcpu_skip_slowly(struct vcpu *vcpu)
 	return true;
 }
 
+static struct config_machine config;
 static struct machine machine;
 static struct hv_vcpu h;
 static struct lapic lapic;
@@ -72,7 +73,8 @@ static void begin(struct hv_caps caps)
 	machine = (struct machine){ .vcpu_count = 1 };
 	h = (struct hv_vcpu){ 0 };
 	lapic = (struct lapic){ .base = 0xfee00900 };
-	vcpu = (struct vcpu){ .hv = &h, .machine = &machine, .lapic = &lapic };
+	machine.config = &config;
+	vcpu = (struct vcpu){ .hv = &h, .l1 = &h, .machine = &machine, .lapic = &lapic };
 	hv_capabilities = caps;
 	machine.cpuid = cpuid_policy_create(&machine);
 	assert_non_null(machine.cpuid);
@@ -93,12 +95,12 @@ static void test_no_more_than_the_controls_allow(void **state)
 	};
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		begin(cases[i].caps);
-		assert_int_equal(answer(&vcpu, 0x80000001, 0).edx >> 27 & 1, cases[i].rdtscp);
-		assert_int_equal(answer(&vcpu, 7, 0).ecx >> 22 & 1, cases[i].rdtscp); /* RDPID */
+		assert_int_equal(vcpu_cpuid(&vcpu, 0x80000001, 0).edx >> 27 & 1, cases[i].rdtscp);
+		assert_int_equal(vcpu_cpuid(&vcpu, 7, 0).ecx >> 22 & 1, cases[i].rdtscp); /* RDPID */
 		assert_int_equal(cpuid_has_tsc_aux(machine.cpuid), cases[i].rdtscp);
-		assert_int_equal(answer(&vcpu, 7, 0).ebx >> 10 & 1, cases[i].invpcid);
-		assert_int_equal(answer(&vcpu, 1, 0).ecx >> 17 & 1, cases[i].pcid);
-		assert_int_equal(answer(&vcpu, 0xd, 1).eax, 5); /* XSAVEOPT, XGETBV 1; no XSAVES */
+		assert_int_equal(vcpu_cpuid(&vcpu, 7, 0).ebx >> 10 & 1, cases[i].invpcid);
+		assert_int_equal(vcpu_cpuid(&vcpu, 1, 0).ecx >> 17 & 1, cases[i].pcid);
+		assert_int_equal(vcpu_cpuid(&vcpu, 0xd, 1).eax, 5); /* XSAVEOPT, XGETBV 1; no XSAVES */
 		cpuid_policy_destroy(machine.cpuid);
 	}
 }
@@ -108,10 +110,10 @@ static void test_speculation(void **state)
 {
 	features = (struct features){ .amd = false, .capabilities_value = ~UINT64_C(0) };
 	begin(whole);
-	assert_int_equal(answer(&vcpu, 7, 0).edx & ~0x1cu, 0xbc000400);
-	assert_int_equal(answer(&vcpu, 7, 0).eax, 2);
-	assert_int_equal(answer(&vcpu, 7, 2).edx, 0x3f);
-	assert_int_equal(answer(&vcpu, 0x80000008, 0).ebx >> 25 & 1, 0); /* VIRT_SSBD */
+	assert_int_equal(vcpu_cpuid(&vcpu, 7, 0).edx & ~0x1cu, 0xbc000400);
+	assert_int_equal(vcpu_cpuid(&vcpu, 7, 0).eax, 2);
+	assert_int_equal(vcpu_cpuid(&vcpu, 7, 2).edx, 0x3f);
+	assert_int_equal(vcpu_cpuid(&vcpu, 0x80000008, 0).ebx >> 25 & 1, 0); /* VIRT_SSBD */
 	assert_int_equal(cpuid_limit(machine.cpuid, CPUID_SPEC_CTRL), 0x5ff);
 	assert_int_equal(cpuid_limit(machine.cpuid, CPUID_PRED_CMD), 1);
 	assert_int_equal(cpuid_limit(machine.cpuid, CPUID_FLUSH_CMD), 1);
@@ -133,8 +135,8 @@ static void test_speculation(void **state)
 	begin(whole);
 	assert_int_equal(cpuid_limit(machine.cpuid, CPUID_SPEC_CTRL), BIT(2));
 	assert_int_equal(cpuid_limit(machine.cpuid, CPUID_PRED_CMD), 0x81);
-	assert_int_equal(answer(&vcpu, 0x80000000, 0).eax, 0x80000021);
-	assert_int_equal(answer(&vcpu, 0x80000021, 0).eax >> 27 & 3, 3);
+	assert_int_equal(vcpu_cpuid(&vcpu, 0x80000000, 0).eax, 0x80000021);
+	assert_int_equal(vcpu_cpuid(&vcpu, 0x80000021, 0).eax >> 27 & 3, 3);
 	cpuid_policy_destroy(machine.cpuid);
 	absent = (struct cpuid_result){ 0 };
 }
@@ -146,23 +148,24 @@ static void test_bits_that_follow(void **state)
 		features = (struct features){ .amd = amd };
 		xcr0 = 0x207;
 		begin(whole);
-		assert_int_equal(answer(&vcpu, 1, 0).ecx >> 27 & 1, 0);
-		assert_int_equal(answer(&vcpu, 7, 0).ecx >> 4 & 1, 0);
+		assert_int_equal(vcpu_cpuid(&vcpu, 1, 0).ecx >> 27 & 1, 0);
+		assert_int_equal(vcpu_cpuid(&vcpu, 7, 0).ecx >> 4 & 1, 0);
 		h.cr4 = CR4_OSXSAVE | CR4_PKE;
-		assert_int_equal(answer(&vcpu, 1, 0).ecx >> 27 & 1, 1);
-		assert_int_equal(answer(&vcpu, 7, 0).ecx >> 4 & 1, 1);
-		assert_int_equal(answer(&vcpu, 7, 1).ecx, 0);
-		assert_int_equal(answer(&vcpu, 1, 0).ecx >> 3 & 1, 0); /* MONITOR: none */
-		assert_int_equal(answer(&vcpu, 1, 0).edx >> 9 & 1, 1);
-		assert_int_equal(answer(&vcpu, 0x80000001, 0).edx >> 9 & 1, 1);
+		assert_int_equal(vcpu_cpuid(&vcpu, 1, 0).ecx >> 27 & 1, 1);
+		assert_int_equal(vcpu_cpuid(&vcpu, 7, 0).ecx >> 4 & 1, 1);
+		assert_int_equal(vcpu_cpuid(&vcpu, 7, 1).ecx, 0);
+		assert_int_equal(vcpu_cpuid(&vcpu, 1, 0).ecx >> 3 & 1, 0); /* MONITOR: none */
+		assert_int_equal(vcpu_cpuid(&vcpu, 1, 0).edx >> 9 & 1, 1);
+		assert_int_equal(vcpu_cpuid(&vcpu, 0x80000001, 0).edx >> 9 & 1, 1);
 		lapic.base = 0xfee00000;
-		assert_int_equal(answer(&vcpu, 1, 0).edx >> 9 & 1, 0);
-		assert_int_equal(answer(&vcpu, 0x80000001, 0).edx >> 9 & 1, 0);
-		assert_int_equal(answer(&vcpu, 0x80000001, 0).edx >> 11 & 1, amd); /* SYSCALL, outside 64-bit mode */
+		assert_int_equal(vcpu_cpuid(&vcpu, 1, 0).edx >> 9 & 1, 0);
+		assert_int_equal(vcpu_cpuid(&vcpu, 0x80000001, 0).edx >> 9 & 1, 0);
+		assert_int_equal(vcpu_cpuid(&vcpu, 0x80000001, 0).edx >> 11 & 1,
+				 amd); /* SYSCALL, outside 64-bit mode */
 		h.efer = EFER_LMA | EFER_LME;
-		assert_int_equal(answer(&vcpu, 0x80000001, 0).edx >> 11 & 1, amd);
+		assert_int_equal(vcpu_cpuid(&vcpu, 0x80000001, 0).edx >> 11 & 1, amd);
 		h.segment[SEG_CS].attributes = SEG_ATTR_L;
-		assert_int_equal(answer(&vcpu, 0x80000001, 0).edx >> 11 & 1, 1);
+		assert_int_equal(vcpu_cpuid(&vcpu, 0x80000001, 0).edx >> 11 & 1, 1);
 		cpuid_policy_destroy(machine.cpuid);
 		xcr0 = 7;
 	}
@@ -182,15 +185,15 @@ static void test_frequencies(void **state)
 
 		tsc_hz = hz[i];
 		begin(whole);
-		r = answer(&vcpu, 0x15, 0);
-		timing = answer(&vcpu, 0x40000010, 0);
+		r = vcpu_cpuid(&vcpu, 0x15, 0);
+		timing = vcpu_cpuid(&vcpu, 0x40000010, 0);
 		assert_true(r.eax && r.ebx && r.ecx == LAPIC_TIMER_HZ);
 		assert_true((uint64_t)r.ecx / 1000 * r.ebx <= UINT32_MAX);
 		told = (double)r.ecx * r.ebx / r.eax;
 		assert_true(told / (double)hz[i] < 1.000003 && told / (double)hz[i] > 0.999997);
 		assert_int_equal(timing.eax, hz[i] / 1000);
 		assert_int_equal(timing.ebx, LAPIC_TIMER_HZ / 1000);
-		assert_int_equal(answer(&vcpu, 0, 0).eax, 0x16);
+		assert_int_equal(vcpu_cpuid(&vcpu, 0, 0).eax, 0x16);
 		cpuid_policy_destroy(machine.cpuid);
 	}
 }
@@ -201,12 +204,12 @@ static void test_no_state_no_instructions(void **state)
 	features = (struct features){ .amd = true };
 	xcr0 = 3;
 	begin(whole);
-	assert_int_equal(answer(&vcpu, 1, 0).ecx & (BIT(28) | BIT(12) | BIT(29)), 0);
-	assert_int_equal(answer(&vcpu, 7, 0).ebx & (BIT(5) | BIT(16)), 0);
-	assert_int_equal(answer(&vcpu, 0x80000001, 0).ecx & (BIT(11) | BIT(16)), 0);
-	assert_int_equal(answer(&vcpu, 1, 0).ecx >> 26 & 1, 1);
-	assert_int_equal(answer(&vcpu, 0x8000001d, 3).ebx, UINT32_MAX); /* TOPOEXT, and its caches */
-	assert_int_equal(answer(&vcpu, 0x80000001, 0).ecx >> 22 & 1, 1);
+	assert_int_equal(vcpu_cpuid(&vcpu, 1, 0).ecx & (BIT(28) | BIT(12) | BIT(29)), 0);
+	assert_int_equal(vcpu_cpuid(&vcpu, 7, 0).ebx & (BIT(5) | BIT(16)), 0);
+	assert_int_equal(vcpu_cpuid(&vcpu, 0x80000001, 0).ecx & (BIT(11) | BIT(16)), 0);
+	assert_int_equal(vcpu_cpuid(&vcpu, 1, 0).ecx >> 26 & 1, 1);
+	assert_int_equal(vcpu_cpuid(&vcpu, 0x8000001d, 3).ebx, UINT32_MAX); /* TOPOEXT, and its caches */
+	assert_int_equal(vcpu_cpuid(&vcpu, 0x80000001, 0).ecx >> 22 & 1, 1);
 	cpuid_policy_destroy(machine.cpuid);
 	xcr0 = 7;
 }

@@ -207,7 +207,7 @@ int board_take_interrupt(struct board *board, struct lapic *lapic)
 static void set_up(const char *code, size_t length)
 {
 	memset(&h, 0, sizeof(h));
-	vcpu = (struct vcpu){ .hv = &h, .machine = &machine, .fetch.domain = &domain };
+	vcpu = (struct vcpu){ .hv = &h, .l1 = &h, .machine = &machine, .fetch.domain = &domain };
 	lock_init(&machine.lock, RANK_MACHINE, "machine");
 	machine.vcpu[0] = &vcpu;
 	h.cr0 = CR0_PE | CR0_ET;

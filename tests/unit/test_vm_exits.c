@@ -161,7 +161,7 @@ static void set_up(void)
 {
 	memset(&h, 0, sizeof(h));
 	memset(&vcpu, 0, sizeof(vcpu));
-	vcpu.hv = &h;
+	vcpu.hv = vcpu.l1 = &h;
 	vcpu.machine = &machine;
 	vcpu.lapic = &lapic;
 	machine.vcpu[0] = &vcpu;

@@ -175,8 +175,9 @@ static void set_up(void)
 	machine = (struct machine){ .vcpu_count = VCPUS };
 	lock_init(&machine.lock, RANK_MACHINE, "machine");
 	for (unsigned i = 0; i < VCPUS; i++) {
-		vcpus[i] =
-			(struct vcpu){ .hv = &hv_of[i], .machine = &machine, .lapic = &lapics[i], .id = i, .cpu = i };
+		vcpus[i] = (struct vcpu){
+			.hv = &hv_of[i], .l1 = &hv_of[i], .machine = &machine, .lapic = &lapics[i], .id = i, .cpu = i
+		};
 		hv_of[i] = (struct hv_vcpu){ .owner = &vcpus[i] };
 		lapics[i].deliverable = 0x40;
 		machine.vcpu[i] = &vcpus[i];

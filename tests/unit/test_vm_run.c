@@ -182,7 +182,7 @@ static void run_once(uint64_t timer, uint64_t slice_end)
 	h.dr[6] = 0xffff4ff2;
 	h.dr[7] = 0x2400;
 	h.owner = &vcpu;
-	vcpu = (struct vcpu){ .hv = &h, .machine = &machine, .lapic = &lapic };
+	vcpu = (struct vcpu){ .hv = &h, .l1 = &h, .machine = &machine, .lapic = &lapic };
 	lapic.deliverable = LAPIC_NOTHING;
 	lock_init(&machine.lock, RANK_MACHINE, "machine");
 	machine.vcpu[0] = &vcpu;
@@ -256,9 +256,9 @@ static void test_machines_are_kept_apart(void **state)
 {
 	static struct machine other;
 	static struct hv_vcpu hv_of[3];
-	struct vcpu vcpus[] = { { .hv = &hv_of[0], .machine = &machine, .lapic = &lapic },
-				{ .hv = &hv_of[1], .machine = &machine, .lapic = &lapic, .id = 1 },
-				{ .hv = &hv_of[2], .machine = &other, .lapic = &lapic } };
+	struct vcpu vcpus[] = { { .hv = &hv_of[0], .l1 = &hv_of[0], .machine = &machine, .lapic = &lapic },
+				{ .hv = &hv_of[1], .l1 = &hv_of[1], .machine = &machine, .lapic = &lapic, .id = 1 },
+				{ .hv = &hv_of[2], .l1 = &hv_of[2], .machine = &other, .lapic = &lapic } };
 	static const struct {
 		unsigned vcpu, forgotten;
 	} steps[] = { { 2, 1 }, { 2, 0 }, { 0, 1 }, { 1, 0 }, { 0, 0 }, { 2, 1 }, { 1, 1 } };

@@ -90,7 +90,7 @@ const struct config_key config_machine_keys[MACHINE_KEY_COUNT] = {
 	[KEY_PCI_PASSTHROUGH] = LATER_TEXT("pci_passthrough", IN_MACHINE(pci_passthrough), 255, "none",
 					   "devices given to the machine; needs ram_preallocate"),
 	[KEY_BALLOON] = LATER_SWITCH("balloon", IN_MACHINE(balloon), "off", "a memory balloon device"),
-	[KEY_NESTED] = LATER_SWITCH("nested", IN_MACHINE(nested), "off", "the machine may run machines"),
+	[KEY_NESTED] = SWITCH("nested", IN_MACHINE(nested), "off", "the machine may run machines"),
 	[KEY_PRIORITY] =
 		CHOICE("priority", IN_MACHINE(priority), "low normal high", "normal", "who keeps memory longest"),
 	[KEY_POOL_MAX_TABLES] = AUTO_NUMBER("pool_max_tables", IN_MACHINE(pool_max_tables), 16, 1048576,

@@ -76,8 +76,7 @@ static void clocks_go_on(struct machine *m)
 
 	m->clock_base += host_now_ns() - m->left_ns;
 	for (unsigned i = 0; i < m->vcpu_count; i++) {
-		m->vcpu[i]->hv->tsc_offset -= ticks;
-		m->vcpu[i]->hv->tsc_changed = true;
+		vcpu_move_tsc(m->vcpu[i], 0 - ticks);
 	}
 }
 

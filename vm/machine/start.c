@@ -22,7 +22,7 @@ static void collect_written(void *context)
 
 	for (unsigned i = 0; i < m->vcpu_count; i++)
 		if (m->vcpu[i])
-			hv->collect_written(m->vcpu[i]->hv);
+			hv->collect_written(m->vcpu[i]->l1);
 }
 
 struct prealloc_progress {
@@ -91,8 +91,8 @@ static enum status create_vcpus(struct machine *m)
 		if (status != OK)
 			return status;
 		m->vcpu[i]->watch = machines_watched();
-		m->vcpu[i]->hv->page_written = pgm_dirty_note;
-		m->vcpu[i]->hv->page_context = m->pgm;
+		m->vcpu[i]->l1->page_written = pgm_dirty_note;
+		m->vcpu[i]->l1->page_context = m->pgm;
 		m->vcpu[i]->lapic = board_lapic(m->board, i);
 		vcpu_reset(m->vcpu[i]);
 	}
@@ -138,6 +138,10 @@ static enum status check_config(const struct machine *m, char *why, size_t size)
 			      (unsigned long long)c->cpus);
 		return NOT_SUPPORTED;
 	}
+	if (c->nested && !hv->nested) {
+		format_string(why, size, "nested = on: not on this processor, or not with %s yet", hv->name);
+		return NOT_SUPPORTED;
+	}
 	if (c->cpu != CONFIG_AUTO && c->cpu >= cpu_count()) {
 		format_string(why, size, "cpu = %llu: this host has CPUs 0 to %u", (unsigned long long)c->cpu,
 			      cpu_count() - 1);
@@ -181,8 +185,7 @@ enum status machine_start(struct machine *m, char *why, size_t size)
 	}
 	start_clock(m);
 	for (unsigned i = 0; i < m->vcpu_count; i++) {
-		m->vcpu[i]->hv->tsc_offset = 0 - m->tsc_base;
-		m->vcpu[i]->hv->tsc_changed = true;
+		vcpu_move_tsc(m->vcpu[i], 0 - m->tsc_base - m->vcpu[i]->l1->tsc_offset);
 	}
 	m->starts++;
 	__atomic_store_n(&m->state, MACHINE_RUNNING, __ATOMIC_RELEASE);

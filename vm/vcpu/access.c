@@ -14,7 +14,7 @@
 #include "pgm/slat/misconfig.h"
 #include "pgm/walk.h"
 #include "vm/emulate/decode.h"
-#include "vm/vcpu/vcpu.h"
+#include "vm/vcpu/nested.h"
 
 #define PDPTE_ACCESSED BIT(5)
 
@@ -24,10 +24,12 @@
  */
 void vcpu_fetch_pdptes(const struct vcpu *vcpu, struct walk_context *c, enum pgm_origin origin)
 {
+	gpa_t table = gpa(c->cr3 & BITS(31, 5) & ~c->a20_mask);
+
 	if (hv_capabilities.slat == SLAT_EPT)
 		memcpy(c->pdpte, vcpu->hv->pdpte, sizeof(c->pdpte));
-	else if (pgm_read(vcpu->machine->pgm, gpa(c->cr3 & BITS(31, 5) & ~c->a20_mask), c->pdpte, sizeof(c->pdpte),
-			  origin, NULL) != OK)
+	else if ((c->outer && !vcpu_through_outer(vcpu, &table)) ||
+		 pgm_read(vcpu->machine->pgm, table, c->pdpte, sizeof(c->pdpte), origin, NULL) != OK)
 		memset(c->pdpte, 0, sizeof(c->pdpte));
 	for (unsigned i = 0; i < 4 && hv_capabilities.pdpte_marked; i++)
 		c->pdpte[i] &= ~PDPTE_ACCESSED;
@@ -44,6 +46,7 @@ void vcpu_walk_context(struct vcpu *vcpu, struct walk_context *c)
 	c->efer = h->efer;
 	c->rflags = h->rflags;
 	c->a20_mask = __atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED);
+	c->outer = vcpu_outer(vcpu) ? &vcpu->nested->state->slat : NULL;
 	if ((c->cr0 & CR0_PG) && (c->cr4 & CR4_PAE) && !(c->efer & EFER_LMA))
 		vcpu_fetch_pdptes(vcpu, c, ORIGIN_GUEST);
 	c->pkru = c->cr4 & CR4_PKE ? host_pkru(vcpu->loaded ? NULL : vcpu->fpu) : 0;
@@ -80,6 +83,10 @@ enum status vcpu_walk(struct vcpu *vcpu, gva_t where, unsigned access, gpa_t *to
 	vcpu_walk_context(vcpu, &c);
 	status = guest_walk(vcpu->machine->pgm, &c, where, access, &r);
 	*to = r.gpa;
+	if (unlikely(status == OUTER_FAULT)) {
+		vcpu->nested->outer = r.outer;
+		vcpu->nested->outer_waits = !(access & (WALK_PEEK | WALK_TRY));
+	}
 	return status == OK ? OK : walk_fault(status, &r, where, fault, fault_address);
 }
 
@@ -217,7 +224,10 @@ enum exit_action exit_emulate(struct vcpu *vcpu)
 		if (unlikely(vcpu->park_told))
 			memory_is_back(vcpu);
 		return ACTION_ENTER;
-	case EMULATE_STOP: return vcpu_park(vcpu, "no memory for an access by the emulator");
+	case EMULATE_STOP:
+		if (vcpu_reflect_outer(vcpu))
+			return ACTION_SWITCH;
+		return vcpu_park(vcpu, "no memory for an access by the emulator");
 	default: return exit_unhandled(vcpu, &env);
 	}
 }

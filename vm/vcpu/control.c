@@ -11,7 +11,7 @@
 #include "dev/apic/lapic.h"
 #include "pgm/walk.h"
 #include "vm/emulate/decode.h"
-#include "vm/vcpu/vcpu.h"
+#include "vm/vcpu/nested.h"
 
 #define CR0_VALID (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 /* What reloads the PDPTEs in PAE paging when it changes. */
@@ -29,9 +29,14 @@ static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer)
 /* Under AMD's nested paging no PDPTEs are held, so none are judged when CR3 is loaded. */
 static bool load_pdptes(struct vcpu *vcpu, uint64_t cr3)
 {
+	gpa_t table = gpa(cr3 & ~vcpu->a20_mask);
+
 	if (hv_capabilities.slat == SLAT_NPT)
 		return true;
-	return guest_load_pdptes(vcpu->machine->pgm, cr3 & ~vcpu->a20_mask, cpuid_physical_bits(vcpu->machine->cpuid),
+	/* L1's tables refuse: as an access that isn't there. */
+	if (vcpu_outer(vcpu) && !vcpu_through_outer(vcpu, &table))
+		return false;
+	return guest_load_pdptes(vcpu->machine->pgm, table.v, cpuid_physical_bits(vcpu->machine->cpuid),
 				 vcpu->hv->pdpte) == OK;
 }
 
@@ -54,9 +59,10 @@ static bool write_cr0_guest(struct vcpu *vcpu, uint64_t value)
 
 	if (value >> 32)
 		return false;
-	value = (value & CR0_VALID) | CR0_ET;
+	value = vcpu_nested_control(vcpu, 0, (value & CR0_VALID) | CR0_ET);
 	changed = value ^ h->cr0;
-	if (((value & CR0_PG) && !(value & CR0_PE)) || ((value & CR0_NW) && !(value & CR0_CD)))
+	if (((value & CR0_PG) && !(value & CR0_PE)) || ((value & CR0_NW) && !(value & CR0_CD)) ||
+	    !vcpu_nested_allows(vcpu, value, h->cr4))
 		return false;
 	if ((changed & CR0_PG) && (value & CR0_PG) && (efer & EFER_LME)) {
 		if (!may_enter_long_mode(h))
@@ -105,9 +111,11 @@ bool vcpu_write_cr3(struct vcpu *vcpu, uint64_t value)
 static bool write_cr4_guest(struct vcpu *vcpu, uint64_t value)
 {
 	struct hv_vcpu *h = vcpu->hv;
-	uint64_t changed = value ^ h->cr4;
+	uint64_t changed;
 
-	if (value & ~cpuid_limit(vcpu->machine->cpuid, CPUID_CR4))
+	value = vcpu_nested_control(vcpu, 4, value);
+	changed = value ^ h->cr4;
+	if ((value & ~cpuid_limit(vcpu->machine->cpuid, CPUID_CR4)) || !vcpu_nested_allows(vcpu, h->cr0, value))
 		return false;
 	if ((h->efer & EFER_LMA) && (!(value & CR4_PAE) || (changed & CR4_LA57)))
 		return false;
@@ -209,7 +217,7 @@ enum exit_action exit_cr_access(struct vcpu *vcpu)
 		return ACTION_ENTER;
 	wide = (h->efer & EFER_LMA) && (h->segment[SEG_CS].attributes & SEG_ATTR_L);
 	if (exit->cr.clts) {
-		h->cr0 &= ~CR0_TS;
+		h->cr0 = vcpu_nested_control(vcpu, 0, h->cr0 & ~CR0_TS);
 	} else if (exit->cr.lmsw) {
 		ok = write_cr0_guest(vcpu, cr0_by_lmsw(h->cr0, exit->cr.lmsw_source));
 	} else if (exit->cr.write) {

@@ -93,7 +93,7 @@ static struct cpuid_result made_up(struct vcpu *vcpu, uint32_t leaf, uint32_t su
 	return r;
 }
 
-static struct cpuid_result answer(struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf)
+struct cpuid_result vcpu_cpuid(struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf)
 {
 	const struct cpuid_policy *p = vcpu->machine->cpuid;
 
@@ -116,7 +116,7 @@ void cpuid_answers(const struct cpuid_policy *policy, struct hv_answers *answers
 enum exit_action exit_cpuid(struct vcpu *vcpu)
 {
 	struct hv_vcpu *h = vcpu->hv;
-	struct cpuid_result r = answer(vcpu, (uint32_t)h->gpr[GPR_RAX], (uint32_t)h->gpr[GPR_RCX]);
+	struct cpuid_result r = vcpu_cpuid(vcpu, (uint32_t)h->gpr[GPR_RAX], (uint32_t)h->gpr[GPR_RCX]);
 
 	if (!vcpu_skip(vcpu))
 		return ACTION_ENTER;

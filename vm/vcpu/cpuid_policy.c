@@ -6,6 +6,7 @@
  * Manual: Intel SDM vol. 2 CPUID; AMD APM vol. 3 appendix E. Hypervisor leaves: 0x40000000 vendor and highest
  * leaf, 0x40000010 EAX TSC and EBX local APIC timer frequency in kHz, as several hypervisors have it.
  */
+#include "arch/x86_64/hv_nested.h"
 #include "vm/vcpu/cpuid_policy.h"
 
 #include <string.h>
@@ -227,6 +228,7 @@ static const struct {
 	{ 0x1, 0, EDX, 25, CPUID_CR4, CR4_OSXMMEXCPT },
 	{ 0x1, 0, ECX, 17, CPUID_CR4, CR4_PCIDE },
 	{ 0x1, 0, ECX, 26, CPUID_CR4, CR4_OSXSAVE },
+	{ 0x1, 0, ECX, 5, CPUID_CR4, CR4_VMXE },
 	{ 0x7, 0, EBX, 0, CPUID_CR4, CR4_FSGSBASE },
 	{ 0x7, 0, EBX, 7, CPUID_CR4, CR4_SMEP },
 	{ 0x7, 0, EBX, 20, CPUID_CR4, CR4_SMAP },
@@ -236,6 +238,7 @@ static const struct {
 	{ 0x80000001, 0, EDX, 11, CPUID_EFER, EFER_SCE },
 	{ 0x80000001, 0, EDX, 20, CPUID_EFER, EFER_NXE },
 	{ 0x80000001, 0, EDX, 25, CPUID_EFER, EFER_FFXSR },
+	{ 0x80000001, 0, ECX, 2, CPUID_EFER, EFER_SVME },
 	{ 0x80000001, 0, EDX, 29, CPUID_EFER, EFER_LME | EFER_LMA },
 	{ 0x80000021, 0, EAX, 8, CPUID_EFER, EFER_AUTO_IBRS },
 	{ 0x7, 0, EDX, 26, CPUID_SPEC_CTRL, SPEC_CTRL_IBRS },
@@ -268,6 +271,19 @@ static void fill_limits(struct cpuid_policy *p)
 	p->limits[CPUID_ARCH_CAPABILITIES] &= features.capabilities_value;
 }
 
+/* The virtualisation extension, for a machine that may run machines. */
+static void tell_of_nesting(struct cpuid_policy *p)
+{
+	static const uint32_t leaves[] = { 1, 0x80000001, 0x8000000a };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(leaves); i++) {
+		struct cpuid_result *place = cpuid_place(p, leaves[i], 0);
+
+		if (place)
+			hv->nested->tell(leaves[i], place);
+	}
+}
+
 struct cpuid_policy *cpuid_policy_create(const struct machine *machine)
 {
 	struct cpuid_policy *p = heap_alloc(sizeof(*p));
@@ -291,6 +307,8 @@ struct cpuid_policy *cpuid_policy_create(const struct machine *machine)
 	p->extended[8].ecx = p->vcpus - 1;
 	if (p->vcpus > 1)
 		p->basic[1].edx |= BIT(28);
+	if (machine->config->nested && hv->nested)
+		tell_of_nesting(p);
 	fill_limits(p);
 	return p;
 }

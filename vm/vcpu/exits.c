@@ -6,7 +6,7 @@
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/panic.h"
 #include "arch/x86_64/registers.h"
-#include "vm/vcpu/vcpu.h"
+#include "vm/vcpu/nested.h"
 
 static enum exit_action exit_again(struct vcpu *vcpu)
 {
@@ -112,7 +112,7 @@ const exit_handler vcpu_exit_handlers[EXIT_KIND_COUNT] = {
 	[EXIT_RDTSCP] = exit_undefined,
 	[EXIT_HYPERCALL] = exit_hypercall,
 	[EXIT_UNDEFINED] = exit_undefined,
-	[EXIT_NESTED] = exit_undefined,
+	[EXIT_NESTED] = exit_nested,
 	[EXIT_SLAT_FAULT] = exit_slat_fault,
 	[EXIT_SLAT_MISCONFIG] = exit_slat_misconfig,
 	[EXIT_DIRTY_FULL] = exit_again,

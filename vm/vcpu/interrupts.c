@@ -10,7 +10,7 @@
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/registers.h"
 #include "dev/apic/lapic.h"
-#include "vm/vcpu/vcpu.h"
+#include "vm/vcpu/nested.h"
 
 /* Contributory exceptions make a double fault of one another (SDM vol. 3 table 6-5). */
 static bool contributory(uint8_t vector)
@@ -45,21 +45,23 @@ void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, ui
 {
 	struct hv_event *event = &vcpu->hv->inject, fault;
 
+	fault = (struct hv_event){
+		.kind = EVENT_EXCEPTION, .vector = vector, .has_error_code = has_error, .error_code = error
+	};
+	if (unlikely(vcpu->nested != NULL) && vcpu_nested_takes_exception(vcpu, &fault))
+		return;
 	if (event->kind == EVENT_EXCEPTION) {
 		if (event->vector == VECTOR_DF) {
 			machine_end(vcpu->machine, END_TRIPLE_FAULT, 0, NULL);
 			return;
 		}
 		if (makes_double_fault(event->vector, vector)) {
-			vector = VECTOR_DF;
-			has_error = true;
-			error = 0;
+			fault.vector = VECTOR_DF;
+			fault.has_error_code = true;
+			fault.error_code = 0;
 		}
 	}
-	fault = (struct hv_event){
-		.kind = EVENT_EXCEPTION, .vector = vector, .has_error_code = has_error, .error_code = error
-	};
-	if (NOT_FAULTS & BIT(vector))
+	if (NOT_FAULTS & BIT(fault.vector))
 		*event = fault;
 	else
 		hv_inject_fault(vcpu->hv, fault);
@@ -82,22 +84,38 @@ void vcpu_recover_event(struct vcpu *vcpu)
 	vcpu->hv->inject = vcpu->hv->exit.interrupted;
 }
 
+/*
+ * A pending event that nesting has a say in: true, and *wake says whether it ends the sleep. L1 may get an exit for it, and runs then.
+ */
+static bool nested_wakes(struct vcpu *vcpu, bool interrupt, bool *wake)
+{
+	const struct hv_vcpu *level = vcpu->hv;
+	bool taken = vcpu->nmi_pending && vcpu_nested_takes_event(vcpu, NESTED_NMI);
+
+	if (vcpu->hv == level && interrupt)
+		taken |= vcpu_nested_takes_event(vcpu, NESTED_INTERRUPT);
+	*wake = vcpu->hv != level;
+	return taken;
+}
+
 bool vcpu_has_wake_event(struct vcpu *vcpu)
 {
 	struct machine *m = vcpu->machine;
-	bool wake;
+	bool wake, interrupt;
 
 	if (vcpu->activity == VCPU_PARKED)
 		return rdtsc() >= vcpu->parked_until;
 	if (vcpu->activity == VCPU_WAIT_SIPI)
 		return false;
+	lock_acquire(&m->lock);
+	interrupt = board_interrupt_pending(m->board, vcpu->lapic);
+	lock_release(&m->lock);
+	if (unlikely(vcpu->nested != NULL) && nested_wakes(vcpu, interrupt, &wake))
+		return wake;
 	hv_need(vcpu->hv, REGS_SHADOW);
 	if ((vcpu->nmi_pending && !vcpu->hv->nmi_blocked) || vcpu->hv->inject.kind != EVENT_NONE)
 		return true;
-	lock_acquire(&m->lock);
-	wake = board_interrupt_pending(m->board, vcpu->lapic);
-	lock_release(&m->lock);
-	if (!wake)
+	if (!interrupt)
 		return false;
 	hv_need(vcpu->hv, REGS_RFLAGS);
 	return (vcpu->hv->rflags & RFLAGS_IF) != 0;
@@ -107,6 +125,8 @@ static void deliver_nmi(struct vcpu *vcpu)
 {
 	struct hv_vcpu *h = vcpu->hv;
 
+	if (unlikely(vcpu->nested != NULL) && vcpu_nested_takes_event(vcpu, NESTED_NMI))
+		return;
 	hv_need(h, REGS_SHADOW);
 	if (h->nmi_blocked || h->interrupt_shadow || h->inject.kind != EVENT_NONE) {
 		h->want_nmi_window = true;
@@ -123,6 +143,8 @@ static void deliver_interrupt(struct vcpu *vcpu)
 	struct machine *m = vcpu->machine;
 	int vector;
 
+	if (unlikely(vcpu->nested != NULL) && vcpu_nested_takes_event(vcpu, NESTED_INTERRUPT))
+		return;
 	hv_need(h, REGS_RFLAGS | REGS_SHADOW);
 	if (!(h->rflags & RFLAGS_IF) || h->interrupt_shadow || h->inject.kind != EVENT_NONE) {
 		h->want_interrupt_window = true;
@@ -138,13 +160,11 @@ static void deliver_interrupt(struct vcpu *vcpu)
 
 void vcpu_deliver(struct vcpu *vcpu)
 {
-	struct hv_vcpu *h = vcpu->hv;
-
 	if (unlikely(vcpu->nmi_pending))
 		deliver_nmi(vcpu);
 	/* Read without the lock: whoever raises an interrupt afterwards also sets a request. */
 	if (unlikely(board_interrupt_pending(vcpu->machine->board, vcpu->lapic)))
 		deliver_interrupt(vcpu);
 	else
-		h->want_interrupt_window = false;
+		vcpu->hv->want_interrupt_window = false;
 }

@@ -8,7 +8,7 @@
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/registers.h"
-#include "vm/vcpu/vcpu.h"
+#include "vm/vcpu/nested.h"
 
 struct first_entry first_entry;
 
@@ -61,8 +61,15 @@ void vcpu_switch_out(struct vcpu *vcpu)
 	vcpu->loaded = false;
 }
 
+void vcpu_release(struct vcpu *vcpu)
+{
+	hv->unload(vcpu->l1);
+	if (vcpu->nested)
+		hv->unload(vcpu->nested->state->l2);
+}
+
 void vcpu_unload(struct vcpu *vcpu)
 {
 	vcpu_switch_out(vcpu);
-	hv->unload(vcpu->hv);
+	vcpu_release(vcpu);
 }

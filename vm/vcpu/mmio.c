@@ -68,7 +68,7 @@ bool vcpu_mmio(struct vcpu *vcpu)
 {
 	struct quick_context c = { .vcpu = vcpu };
 
-	if (unlikely(vcpu->hv->exit.interrupted.kind != EVENT_NONE) ||
+	if (unlikely(vcpu->hv->exit.interrupted.kind != EVENT_NONE || vcpu->hv != vcpu->l1) ||
 	    !emulate_quick(vcpu->hv, &env, &c, &vcpu->decoded))
 		return false;
 	vcpu->quick_accesses++;

@@ -14,6 +14,7 @@
 #include "arch/x86_64/log.h"
 #include "dev/apic/lapic.h"
 #include "vm/vcpu/msr.h"
+#include "vm/vcpu/nested.h"
 
 struct msr_rule {
 	uint32_t first, last;
@@ -121,8 +122,12 @@ static uint64_t *stored(struct vcpu *vcpu, const struct msr_rule *rule)
 
 static enum status msr_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
-	const struct msr_rule *rule = find(msr);
+	enum status status = vcpu_nested_msr(vcpu, msr, false, value);
+	const struct msr_rule *rule;
 
+	if (status != NOT_FOUND)
+		return status;
+	rule = find(msr);
 	if (!rule)
 		return NOT_FOUND;
 	if (rule->read)
@@ -133,8 +138,12 @@ static enum status msr_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 
 static enum status msr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 {
-	const struct msr_rule *rule = find(msr);
+	enum status status = vcpu_nested_msr(vcpu, msr, true, &value);
+	const struct msr_rule *rule;
 
+	if (status != NOT_FOUND)
+		return status;
+	rule = find(msr);
 	if (!rule)
 		return NOT_FOUND;
 	if (rule->write)

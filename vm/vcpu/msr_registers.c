@@ -39,8 +39,7 @@ static void move_tsc(struct vcpu *vcpu, uint64_t by)
 {
 	struct machine *m = vcpu->machine;
 
-	vcpu->hv->tsc_offset += by;
-	vcpu->hv->tsc_changed = true;
+	vcpu_move_tsc(vcpu, by);
 	vcpu->msr.tsc_adjust += by;
 	lock_acquire(&m->lock);
 	lapic_tsc_changed(vcpu->lapic);
@@ -182,7 +181,7 @@ enum status msr_write_spec_ctrl(struct vcpu *vcpu, uint32_t msr, uint64_t *value
 	if (!limit || (*value & ~limit))
 		return DENIED;
 	if (*value)
-		hv->pass_msr(vcpu->hv, msr, true, true);
+		hv->pass_msr(vcpu->l1, msr, true, true);
 	return msr_write_system(vcpu, msr, value);
 }
 
@@ -241,7 +240,7 @@ void msr_reset(struct vcpu *vcpu)
 		(struct vcpu_msrs){ .misc_enable = MISC_ENABLE_FAST_STRINGS | MISC_ENABLE_FIXED, .mtrr_def = 0xc06 };
 	for (unsigned i = 0; i < ARRAY_SIZE(vcpu->msr.mtrr_fixed); i++)
 		vcpu->msr.mtrr_fixed[i] = i == 2 ? 0 : UINT64_C(0x0606060606060606);
-	hv->pass_msr(vcpu->hv, MSR_SPEC_CTRL, false, false);
+	hv->pass_msr(vcpu->l1, MSR_SPEC_CTRL, false, false);
 }
 
 void msr_pass_through(struct vcpu *vcpu)
@@ -251,7 +250,7 @@ void msr_pass_through(struct vcpu *vcpu)
 	for (unsigned i = 0; i < ARRAY_SIZE(system_msrs); i++)
 		if (system_msrs[i].msr != MSR_SPEC_CTRL && system_msrs[i].msr != MSR_PAT &&
 		    system_msrs[i].msr != MSR_EFER)
-			hv->pass_msr(vcpu->hv, system_msrs[i].msr, true, true);
-	hv->pass_msr(vcpu->hv, MSR_PRED_CMD, false, cpuid_limit(policy, CPUID_PRED_CMD) != 0);
-	hv->pass_msr(vcpu->hv, MSR_FLUSH_CMD, false, cpuid_limit(policy, CPUID_FLUSH_CMD) != 0);
+			hv->pass_msr(vcpu->l1, system_msrs[i].msr, true, true);
+	hv->pass_msr(vcpu->l1, MSR_PRED_CMD, false, cpuid_limit(policy, CPUID_PRED_CMD) != 0);
+	hv->pass_msr(vcpu->l1, MSR_FLUSH_CMD, false, cpuid_limit(policy, CPUID_FLUSH_CMD) != 0);
 }

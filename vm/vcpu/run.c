@@ -9,6 +9,7 @@
 #include "arch/x86_64/percpu.h"
 #include "pgm/slat/tables.h"
 #include "vm/vcpu/enter.h"
+#include "vm/vcpu/nested.h"
 
 void vcpu_request(struct vcpu *vcpu, uint32_t requests)
 {
@@ -51,6 +52,8 @@ static void run_timers(struct vcpu *vcpu, uint64_t slice_end)
 	}
 	vcpu->wakeup = next;
 	vcpu->hv->slice_deadline = next < slice_end ? next : slice_end;
+	if (unlikely(vcpu->nested != NULL))
+		vcpu_nested_deadline(vcpu);
 }
 
 /* Where no backend's timer ends the slice, the host's does. */
@@ -68,7 +71,9 @@ void vcpu_flush_late(struct vcpu *vcpu)
 	uint64_t generation = __atomic_load_n(&domain->generation, __ATOMIC_ACQUIRE);
 
 	if (vcpu->flush_seen != generation) {
-		vcpu->hv->flush_pending = true;
+		vcpu->l1->flush_pending = true;
+		if (vcpu->nested)
+			vcpu->nested->state->l2->flush_pending = true;
 		__atomic_store_n(&vcpu->flush_seen, generation, __ATOMIC_RELEASE);
 	}
 }
@@ -128,13 +133,22 @@ static __attribute__((noinline)) enum exit_action watched_exit(struct vcpu *vcpu
 	return action;
 }
 
+static inline enum exit_action take_exit(struct vcpu *vcpu)
+{
+	return likely(!__atomic_load_n(&vcpu->watch, __ATOMIC_RELAXED)) ? handle_exit(vcpu) : watched_exit(vcpu);
+}
+
+enum exit_action vcpu_handle_exit(struct vcpu *vcpu)
+{
+	return take_exit(vcpu);
+}
+
 bool vcpu_exited(struct hv_vcpu *h)
 {
 	struct vcpu *vcpu = h->owner;
 
 	come_back(vcpu, h->exit.kind);
-	vcpu->action =
-		likely(!__atomic_load_n(&vcpu->watch, __ATOMIC_RELAXED)) ? handle_exit(vcpu) : watched_exit(vcpu);
+	vcpu->action = take_exit(vcpu);
 	return likely(vcpu->action == ACTION_ENTER) && go_on(vcpu);
 }
 
@@ -168,11 +182,11 @@ static enum exit_action enter(struct vcpu *vcpu, uint64_t slice_end)
 		if (take_requests(vcpu, slice_end))
 			return ACTION_LEAVE;
 		/* Whoever watches exits wants to see all of them. */
-		vcpu->hv->answers = __atomic_load_n(&vcpu->watch, __ATOMIC_RELAXED) ? NULL : &vcpu->answers;
+		vcpu->l1->answers = __atomic_load_n(&vcpu->watch, __ATOMIC_RELAXED) ? NULL : &vcpu->answers;
 		vcpu->action = ACTION_ENTER;
 		if (set_out(vcpu))
 			hv->run(vcpu->hv);
-	} while (vcpu->action == ACTION_ENTER);
+	} while (vcpu->action <= ACTION_SWITCH);
 	return vcpu->action;
 }
 

@@ -31,26 +31,27 @@ static void finish_flags(struct hv_vcpu *h)
 		emulate_single_step(h);
 }
 
+bool vcpu_find_length(struct vcpu *vcpu)
+{
+	struct emulate_env env;
+	enum emulate_result result;
+
+	vcpu_emulate_env(vcpu, &env);
+	vcpu->hv->exit.length = (uint8_t)emulate_length(vcpu->hv, &env, &result);
+	if (!vcpu->hv->exit.length && result == EMULATE_UNHANDLED)
+		vcpu_inject_ud(vcpu);
+	return vcpu->hv->exit.length != 0;
+}
+
 bool vcpu_skip_slowly(struct vcpu *vcpu)
 {
 	struct hv_vcpu *h = vcpu->hv;
-	unsigned length = h->exit.length;
 	uint64_t next;
 
-	if (!length) {
-		struct emulate_env env;
-		enum emulate_result result;
-
-		vcpu_emulate_env(vcpu, &env);
-		length = emulate_length(h, &env, &result);
-		if (!length) {
-			if (result == EMULATE_UNHANDLED)
-				vcpu_inject_ud(vcpu);
-			return false;
-		}
-	}
+	if (!h->exit.length && !vcpu_find_length(vcpu))
+		return false;
 	hv_need(h, REGS_SHADOW | REGS_RFLAGS);
-	next = h->rip + length;
+	next = h->rip + h->exit.length;
 	if ((next ^ h->rip) >> 32) {
 		hv_need(h, REGS_CONTROL | REGS_SEGMENTS);
 		if (!(h->efer & EFER_LMA) || !(h->segment[SEG_CS].attributes & SEG_ATTR_L))

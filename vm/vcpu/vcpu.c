@@ -2,7 +2,7 @@
 /* Birth, reset and end of a virtual CPU. */
 #include "arch/x86_64/host.h"
 #include "pgm/shadow/a20.h"
-#include "vm/vcpu/vcpu.h"
+#include "vm/vcpu/nested.h"
 
 void vcpu_set_a20(struct vcpu *vcpu, bool open)
 {
@@ -21,13 +21,28 @@ void vcpu_apply_a20(struct vcpu *vcpu)
 		status = pgm_a20_root(pgm, &root);
 	if (status != OK)
 		machine_end(vcpu->machine, END_ERROR, 0, "the A20 gate is closed: %s", status_text(status));
-	else if (root.v != vcpu->hv->slat_root.v)
-		hv->set_slat(vcpu->hv, root);
+	else if (root.v != vcpu->l1->slat_root.v)
+		hv->set_slat(vcpu->l1, root);
+	if (status == OK && vcpu->nested)
+		vcpu_nested_root(vcpu);
+}
+
+void vcpu_move_tsc(struct vcpu *vcpu, uint64_t by)
+{
+	vcpu->l1->tsc_offset += by;
+	vcpu->l1->tsc_changed = true;
+	if (!vcpu->nested)
+		return;
+	vcpu->nested->state->l2->tsc_offset += by;
+	vcpu->nested->state->l2->tsc_changed = true;
 }
 
 void vcpu_reset(struct vcpu *vcpu)
 {
+	vcpu->hv = vcpu->l1;
 	hv->reset(vcpu->hv);
+	if (vcpu->nested)
+		vcpu_nested_reset(vcpu);
 	vcpu->hv->xcr0 = 1;
 	vcpu->hv->inject = (struct hv_event){ 0 };
 	vcpu->hv->tsc_offset = 0 - vcpu->machine->tsc_base;
@@ -56,13 +71,14 @@ enum status vcpu_create(struct machine *machine, unsigned id, unsigned cpu, stru
 	vcpu->cpu = cpu;
 	vcpu->weight = (unsigned)machine->config->weight;
 	vcpu->fpu = heap_alloc(align_up(host_fpu_size(), 4096));
-	status = vcpu->fpu ? hv->create(&vcpu->hv) : NO_MEMORY;
+	status = vcpu->fpu ? hv->create(&vcpu->l1) : NO_MEMORY;
 	if (status != OK) {
 		if (vcpu->fpu)
 			heap_free(vcpu->fpu, align_up(host_fpu_size(), 4096));
 		heap_free(vcpu, sizeof(*vcpu));
 		return status;
 	}
+	vcpu->hv = vcpu->l1;
 	vcpu->hv->owner = vcpu;
 	vcpu->hv->exited = vcpu_exited;
 	cpuid_answers(machine->cpuid, &vcpu->answers);
@@ -71,6 +87,11 @@ enum status vcpu_create(struct machine *machine, unsigned id, unsigned cpu, stru
 	vcpu->answers.count = &vcpu->exits[EXIT_CPUID];
 	hv->set_slat(vcpu->hv, pgm_slat_root(machine->pgm));
 	msr_pass_through(vcpu);
+	status = machine->config->nested ? vcpu_nested_create(vcpu) : OK;
+	if (status != OK) {
+		vcpu_destroy(vcpu);
+		return status;
+	}
 	*out = vcpu;
 	return OK;
 }
@@ -79,7 +100,9 @@ void vcpu_destroy(struct vcpu *vcpu)
 {
 	if (!vcpu)
 		return;
-	hv->destroy(vcpu->hv);
+	if (vcpu->nested)
+		vcpu_nested_destroy(vcpu);
+	hv->destroy(vcpu->l1);
 	heap_free(vcpu->fpu, align_up(host_fpu_size(), 4096));
 	heap_free(vcpu, sizeof(*vcpu));
 }

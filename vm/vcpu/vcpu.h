@@ -35,10 +35,14 @@ void vcpu_apply_a20(struct vcpu *vcpu);
 enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end);
 /* The backend's exit: handles it; true: the guest goes on. */
 bool vcpu_exited(struct hv_vcpu *h);
+/* An exit of either level, to its handler; an event that it broke off comes again. */
+enum exit_action vcpu_handle_exit(struct vcpu *vcpu);
 /* load.c: FPU state, XCR0 and TSC_AUX come into this CPU, for whomever was there before. */
 void vcpu_switch_in(struct vcpu *vcpu);
 /* FPU state and XCR0 are saved. It keeps them in the registers until another vcpu comes to run on its CPU, or it leaves it. */
 void vcpu_switch_out(struct vcpu *vcpu);
+/* The backend lets go of this CPU, for both levels. */
+void vcpu_release(struct vcpu *vcpu);
 /* Lets go of the host CPU altogether, the backend too. */
 void vcpu_unload(struct vcpu *vcpu);
 /* A device timer comes earlier than vcpu 0, which runs them, knows. */
@@ -58,7 +62,13 @@ void vcpu_flush_late(struct vcpu *vcpu);
 
 /* ---- exits (each file handles its subject) ---- */
 /* What the run loop does next. */
-enum exit_action { ACTION_ENTER, ACTION_YIELD, ACTION_HALT, ACTION_LEAVE };
+enum exit_action {
+	ACTION_ENTER,
+	ACTION_SWITCH, /* as ENTER, but vcpu->hv may be another */
+	ACTION_YIELD,
+	ACTION_HALT,
+	ACTION_LEAVE
+};
 typedef enum exit_action (*exit_handler)(struct vcpu *vcpu);
 
 /*
@@ -82,6 +92,10 @@ static inline bool vcpu_skip(struct vcpu *vcpu)
 	h->rip = next;
 	return true;
 }
+/* The length of the instruction at rip into exit.length. false: an exception is to be injected. */
+bool vcpu_find_length(struct vcpu *vcpu);
+/* The time stamp counter of the guest jumps by so many ticks, for both levels. */
+void vcpu_move_tsc(struct vcpu *vcpu, uint64_t by);
 struct instruction;
 /* The instruction at rip, for processors that don't say which register it names. false: an exception is to be injected. */
 bool vcpu_decode(struct vcpu *vcpu, struct instruction *in);
@@ -89,7 +103,9 @@ void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, ui
 void vcpu_inject_gp(struct vcpu *vcpu);
 void vcpu_inject_ud(struct vcpu *vcpu);
 
-enum exit_action exit_cpuid(struct vcpu *vcpu);    /* cpuid.c */
+enum exit_action exit_cpuid(struct vcpu *vcpu); /* cpuid.c */
+/* What this vcpu reads, as its registers are. */
+struct cpuid_result vcpu_cpuid(struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf);
 enum exit_action exit_msr_read(struct vcpu *vcpu); /* msr.c */
 enum exit_action exit_msr_write(struct vcpu *vcpu);
 enum exit_action exit_cr_access(struct vcpu *vcpu); /* control.c */
@@ -124,7 +140,7 @@ static inline must_check enum status vcpu_translate(struct vcpu *vcpu, gva_t whe
 						    struct hv_event *fault, uint64_t *fault_address)
 {
 	hv_need(vcpu->hv, REGS_CONTROL);
-	if (vcpu->hv->cr0 & CR0_PG)
+	if ((vcpu->hv->cr0 & CR0_PG) || vcpu->hv != vcpu->l1)
 		return vcpu_walk(vcpu, where, access, to, fault, fault_address);
 	*to = gpa(where.v & BITS(31, 0) & ~__atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED));
 	return OK;
