@@ -69,6 +69,8 @@ enum irq_fate { IRQ_UNHEARD, IRQ_MERGED, IRQ_TAKEN };
 struct tick_debt {
 	struct tick_debt *next; /* the bus's list */
 	uint32_t owed, in_row;  /* paid since the last one that came by itself */
+	uint32_t at_least;      /* of these may come after `until`, too */
+	uint64_t until;
 	enum irq_fate (*raise)(void *device);
 	void *device;
 };
@@ -78,10 +80,10 @@ void tick_open(struct bus *bus, struct tick_debt *debt);
 void tick_close(struct bus *bus, struct tick_debt *debt);
 /* The source was programmed anew: nothing of the old is owed. */
 void tick_forget(struct tick_debt *debt);
-/* `count` (1 at least) periods are over: raises one, and owes those that could not be. */
-void tick_due(struct bus *bus, struct tick_debt *debt, uint64_t count);
+/* `count` (1 at least) periods, of so many nanoseconds each, are over: raises one, and owes those that could not be. */
+void tick_due(struct bus *bus, struct tick_debt *debt, uint64_t count, uint64_t period);
 /* The same where one has been raised already. */
-void tick_owe(struct bus *bus, struct tick_debt *debt, uint64_t count);
+void tick_owe(struct bus *bus, struct tick_debt *debt, uint64_t count, uint64_t period);
 /* The guest has taken an interrupt, so one that is owed may find its place free. */
 void tick_pay(struct bus *bus);
 

@@ -5,8 +5,9 @@
  * So they are owed, and come one after the other, each as soon as the guest has taken the one before it, and before it
  * gets on. What a guest loses by its own doing, with interrupts off or masked, it loses as on a PC.
  *
- * A guest that takes longer for a tick than a period lasts must get on all the same: between two ticks that come by
- * themselves at most MOST_IN_ROW others do, and what is owed beyond MOST_OWED is lost. Both are counted in the bus.
+ * A guest for which a tick takes long must get on all the same. Behind one that came by itself others do for half a period, at
+ * most MOST_IN_ROW; after a gap AT_LEAST in any case, for guests try at boot whether a timer ticks at all (Linux: five in 76 ms,
+ * which may be all gap). What is owed beyond MOST_OWED is lost. Both are counted in the bus.
  */
 #include "dev/bus.h"
 
@@ -14,6 +15,7 @@
 
 #define MOST_OWED 1000u
 #define MOST_IN_ROW 32u
+#define AT_LEAST 8u
 
 void tick_open(struct bus *bus, struct tick_debt *debt)
 {
@@ -36,25 +38,38 @@ void tick_forget(struct tick_debt *debt)
 	debt->owed = debt->in_row = 0;
 }
 
-void tick_owe(struct bus *bus, struct tick_debt *debt, uint64_t count)
+/* One has just come by itself, after which so many others are missing. */
+static void begin_row(struct bus *bus, struct tick_debt *debt, uint64_t missing, uint64_t period)
+{
+	debt->in_row = 0;
+	debt->at_least = missing > 1 ? AT_LEAST : 0;
+	debt->until = bus->now(bus->context) + period / 2;
+}
+
+void tick_owe(struct bus *bus, struct tick_debt *debt, uint64_t count, uint64_t period)
 {
 	uint32_t room = MOST_OWED - debt->owed, more = (uint32_t)min_u64(count, room);
 
-	debt->in_row = 0;
+	begin_row(bus, debt, count, period);
 	debt->owed += more;
 	bus->ticks_lost += count - more;
 	bus->ticks_owed |= debt->owed != 0;
 }
 
-void tick_due(struct bus *bus, struct tick_debt *debt, uint64_t count)
+void tick_due(struct bus *bus, struct tick_debt *debt, uint64_t count, uint64_t period)
 {
 	enum irq_fate fate = debt->raise(debt->device);
 
-	debt->in_row = 0;
 	if (fate == IRQ_UNHEARD)
 		tick_forget(debt);
 	else if (count > 1 || debt->owed)
-		tick_owe(bus, debt, count - (fate == IRQ_TAKEN));
+		tick_owe(bus, debt, count - (fate == IRQ_TAKEN), period);
+}
+
+static bool may_pay(const struct bus *bus, const struct tick_debt *debt)
+{
+	return debt->owed && debt->in_row < MOST_IN_ROW &&
+	       (debt->in_row < debt->at_least || bus->now(bus->context) < debt->until);
 }
 
 static void pay_one(struct bus *bus, struct tick_debt *debt)
@@ -74,7 +89,7 @@ void tick_pay(struct bus *bus)
 {
 	bus->ticks_owed = false;
 	for (struct tick_debt *debt = bus->debts; debt; debt = debt->next) {
-		if (debt->owed && debt->in_row < MOST_IN_ROW)
+		if (may_pay(bus, debt))
 			pay_one(bus, debt);
 		bus->ticks_owed |= debt->owed != 0;
 	}

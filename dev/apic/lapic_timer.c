@@ -175,6 +175,6 @@ void lapic_timer_fire(void *device, uint64_t time)
 		expire(lapic);
 		return;
 	}
-	tick_due(lapic->bus, &lapic->ticks, tick_periods(lapic->timer.deadline, time, period(lapic)));
+	tick_due(lapic->bus, &lapic->ticks, tick_periods(lapic->timer.deadline, time, period(lapic)), period(lapic));
 	timer_arm(&lapic->bus->timers, &lapic->timer, max_u64(next_end(lapic, time), time + TIMER_MINIMUM_PERIOD));
 }

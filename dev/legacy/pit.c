@@ -67,7 +67,7 @@ static void edge(void *device, uint64_t now)
 {
 	struct pit *pit = device;
 
-	tick_due(pit->bus, &pit->ticks, tick_periods(pit->timer.deadline, now, period(pit)));
+	tick_due(pit->bus, &pit->ticks, tick_periods(pit->timer.deadline, now, period(pit)), period(pit));
 	schedule(pit, clock_ticks(now, PIT_HZ), now + TIMER_MINIMUM_PERIOD);
 }
 

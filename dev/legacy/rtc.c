@@ -150,7 +150,7 @@ static void sync(struct rtc *rtc)
 	if (period) {
 		over = clock_ticks(time, CRYSTAL_HZ) / period - clock_ticks(since, CRYSTAL_HZ) / period;
 		if (over > 1 && (rtc->cmos[REGISTER_B] & C_PERIODIC))
-			tick_owe(rtc->bus, &rtc->ticks, over - !(*c & C_PERIODIC));
+			tick_owe(rtc->bus, &rtc->ticks, over - !(*c & C_PERIODIC), clock_time(period, CRYSTAL_HZ));
 		if (over)
 			*c |= C_PERIODIC;
 	}

@@ -239,8 +239,11 @@ MUTANTS = [
     Mutant("vmx-must-be-one-ignored", "vmx/capability.c", "& may) | must;", "& may);", "test_vmx_capability:adjusting"),
 
     Mutant("missed-ticks-forgotten", "dev/tick.c", "debt->owed += more;", "", "test_dev_pit:missed_ticks_are_made_up_for"),
-    Mutant("missed-ticks-flood", "dev/tick.c", "if (debt->owed && debt->in_row < MOST_IN_ROW)", "if (debt->owed)",
+    Mutant("missed-ticks-flood", "dev/tick.c", "return debt->owed && debt->in_row < MOST_IN_ROW &&\n\t       (", "return debt->owed && (",
            "test_dev_pit:making_up_is_bounded"),
+    Mutant("missed-ticks-choke", "dev/tick.c", "(debt->in_row < debt->at_least || bus->now(bus->context) < debt->until)", "true",
+           "test_dev_pit:slow_guest_gets_on"),
+    Mutant("missed-ticks-none-after-a-gap", "dev/tick.c", "missing > 1 ? AT_LEAST : 0", "0", "test_dev_pit:slow_guest_gets_on"),
     Mutant("masked-ticks-owed", "dev/tick.c", "if (fate == IRQ_UNHEARD)\n\t\ttick_forget(debt);\n\telse if", "if",
            "test_dev_pit:making_up_is_bounded"),
     Mutant("invalid-ipi-sent", "dev/apic/lapic_access.c", "if (!(ipi_modes[message.shorthand] >> message.mode & 1))\n\t\treturn;", "",

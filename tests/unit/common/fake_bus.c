@@ -102,15 +102,21 @@ void fake_bus_close(struct fake_bus *fake)
 	port_table_destroy(&fake->bus);
 }
 
+bool fake_bus_take_one(struct fake_bus *fake, unsigned line)
+{
+	if (!fake->waiting[line])
+		return false;
+	fake->waiting[line] = false;
+	tick_pay(&fake->bus);
+	return true;
+}
+
 unsigned fake_bus_take(struct fake_bus *fake, unsigned line)
 {
 	unsigned taken = 0;
 
-	while (fake->waiting[line]) {
-		fake->waiting[line] = false;
+	while (fake_bus_take_one(fake, line))
 		taken++;
-		tick_pay(&fake->bus);
-	}
 	return taken;
 }
 

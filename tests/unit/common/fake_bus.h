@@ -24,6 +24,8 @@ void fake_bus_open(struct fake_bus *fake);
 void fake_bus_close(struct fake_bus *fake);
 /* Moves the clock forward, stopping at each deadline on the way. */
 void fake_bus_advance(struct fake_bus *fake, uint64_t nanoseconds);
+/* Takes an interrupt of a line, if one waits. */
+bool fake_bus_take_one(struct fake_bus *fake, unsigned line);
 /* Takes interrupts of a line, and what is owed behind each, until none waits; how many. */
 unsigned fake_bus_take(struct fake_bus *fake, unsigned line);
 /* The machine doesn't run for so long; then its timers do. */
