@@ -109,6 +109,11 @@ struct bus {
 	struct tick_debt *debts; /* dev/tick.c's, and the next three, too */
 	bool ticks_owed;         /* to any of them: call tick_pay() when the guest has taken an interrupt */
 	uint64_t ticks_made_up, ticks_lost;
+	/*
+	 * Until this time of now() the guest measures one of its clocks against another, as Linux does at boot: it comes out wrong if the
+	 * machine doesn't run amid it. 0: it doesn't. Read without the lock, too.
+	 */
+	uint64_t measuring;
 
 	/* Set by the machine before any device is created. context goes to each. */
 	void *context;

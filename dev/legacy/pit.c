@@ -71,9 +71,20 @@ static void edge(void *device, uint64_t now)
 	schedule(pit, clock_ticks(now, PIT_HZ), now + TIMER_MINIMUM_PERIOD);
 }
 
+/* Counter 2 makes a tone or measures a time, and whoever waits for its end compares another clock with it. */
+static void note_measurement(struct pit *pit, uint64_t tick)
+{
+	uint64_t rise =
+		pit_counter_period(&pit->counters[2]) ? UINT64_MAX : pit_counter_next_rise(&pit->counters[2], tick);
+
+	__atomic_store_n(&pit->bus->measuring, rise == UINT64_MAX ? 0 : clock_time(rise, PIT_HZ), __ATOMIC_RELAXED);
+}
+
 /* Counter 0 was touched: its line and its next edge are new. */
 static void counter_changed(struct pit *pit, unsigned index, uint64_t tick)
 {
+	if (index == 2)
+		note_measurement(pit, tick);
 	if (index)
 		return;
 	tick_forget(&pit->ticks);
@@ -149,8 +160,11 @@ static void speaker_write(void *device, uint16_t port, unsigned size, uint32_t v
 {
 	struct pit *pit = device;
 
+	uint64_t tick = now_tick(pit);
+
 	pit->speaker = value & SPEAKER_WRITABLE;
-	pit_counter_set_gate(&pit->counters[2], value & SPEAKER_GATE, now_tick(pit));
+	pit_counter_set_gate(&pit->counters[2], value & SPEAKER_GATE, tick);
+	note_measurement(pit, tick);
 }
 
 static const struct port_ops pit_ops = { .widest = 1, .read = pit_read, .write = pit_write };
@@ -167,6 +181,7 @@ void pit_reset(struct pit *pit)
 	}
 	tick_forget(&pit->ticks);
 	pit->speaker = 0;
+	note_measurement(pit, now_tick(pit));
 	(void)pit->bus->set_irq(pit->bus->context, TIMER_LINE, false);
 }
 

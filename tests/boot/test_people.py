@@ -111,6 +111,20 @@ def test_many_on_one_processor(boot, linux):
     assert "Kernel panic" not in machine.text
 
 
+@pytest.mark.slow
+@pytest.mark.only_vendor("svm", reason="Intel's CPUID says the frequency, so that nobody measures it; and QEMU counts instructions")
+def test_clock_measured_beside_another(boot, linux):
+    """Kernels that share a host processor measure their time stamp counter by the PIT, and it comes out right: 1 GHz."""
+    names = ("one", "other")
+    text = "".join(section(name, "vmlinuz", 128, LINE.replace("quiet ", ""), "initrd = initrd.img\ncpu = 0\n") for name in names)
+    machine = start(boot, text, linux, memory=768, qemu={"icount": 2})
+    for name in names:
+        if f"{name}| {guests.READY}" not in machine.text:
+            machine.monitor.wait_guest_line(name, guests.READY, LONG)
+        found = re.search(rf"{name}\| .*tsc: Detected (\d+)\.\d+ MHz", machine.text)
+        assert found and 990 <= int(found.group(1)) <= 1010, machine.tail()
+
+
 def test_too_little_memory(boot, linux):
     """A kernel that a machine is too small for isn't started, and it is said how much it needs."""
     machine = start(boot, section("small", "vmlinuz", 32, LINE), linux)

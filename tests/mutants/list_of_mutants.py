@@ -244,6 +244,10 @@ MUTANTS = [
     Mutant("missed-ticks-choke", "dev/tick.c", "(debt->in_row < debt->at_least || bus->now(bus->context) < debt->until)", "true",
            "test_dev_pit:slow_guest_gets_on"),
     Mutant("missed-ticks-none-after-a-gap", "dev/tick.c", "missing > 1 ? AT_LEAST : 0", "0", "test_dev_pit:slow_guest_gets_on"),
+    Mutant("measurement-not-told", "dev/legacy/pit.c", "if (index == 2)\n\t\tnote_measurement(pit, tick);", "",
+           "test_dev_pit:measurement_is_told"),
+    Mutant("tone-holds-up-others", "dev/legacy/pit.c", "pit_counter_period(&pit->counters[2]) ? UINT64_MAX", "false ? UINT64_MAX",
+           "test_dev_pit:measurement_is_told"),
     Mutant("masked-ticks-owed", "dev/tick.c", "if (fate == IRQ_UNHEARD)\n\t\ttick_forget(debt);\n\telse if", "if",
            "test_dev_pit:making_up_is_bounded"),
     Mutant("invalid-ipi-sent", "dev/apic/lapic_access.c", "if (!(ipi_modes[message.shorthand] >> message.mode & 1))\n\t\treturn;", "",
@@ -339,6 +343,10 @@ MUTANTS = [
 
 
     # ---- the host's processors ----
+    Mutant("measurement-cut-short", "vm/machine/schedule.c", "return until > now ? until - now : 0;", "return 0;",
+           "test_vm_schedule:test_measurement"),
+    Mutant("measurement-for-nothing", "vm/machine/schedule.c", "v->overdrawn += spent - slice_ticks(v);", ";",
+           "test_vm_schedule:test_measurement"),
     Mutant("left-out-cpu-picked", "vm/machine/schedule.c", "if (cpu_is_open(i) && ", "if (", "test_vm_schedule:test_pick"),
     Mutant("lesser-cpu-taken", "arch/x86_64/features.c", "missing = offered & ~read_bits();", "missing = 0;",
            "test_arch_features:test_second_lacks"),

@@ -234,6 +234,26 @@ static void calibration_by_port_61(void **state)
 	assert_int_equal(in8(&fake, 0x61) & 3, 0);
 }
 
+/* While counter 2 counts down to its end, and only then, a clock is being measured by it. */
+static void measurement_is_told(void **state)
+{
+	assert_int_equal(fake.bus.measuring, 0);
+	out8(&fake, 0x61, 1);
+	out8(&fake, 0x43, 0xb0);
+	out8(&fake, 0x42, 11931 & 0xff);
+	assert_int_equal(fake.bus.measuring, 0);
+	out8(&fake, 0x42, 11931 >> 8);
+	assert_true(fake.bus.measuring == clock_time(clock_ticks(fake.time, PIT_HZ) + 11932, PIT_HZ));
+	out8(&fake, 0x61, 0);
+	assert_int_equal(fake.bus.measuring, 0);
+	out8(&fake, 0x61, 1);
+	assert_int_not_equal(fake.bus.measuring, 0);
+	out8(&fake, 0x43, 0xb6); /* a tone */
+	out8(&fake, 0x42, 0);
+	out8(&fake, 0x42, 1);
+	assert_int_equal(fake.bus.measuring, 0);
+}
+
 static void clock_is_exact_both_ways(void **state)
 {
 	for (uint64_t tick = 0; tick < UINT64_C(1) << 40; tick = tick * 3 + 1) {
@@ -256,10 +276,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(fastest_rate_is_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(missed_ticks_are_made_up_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(making_up_is_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(slow_guest_gets_on, setup, teardown),
 		cmocka_unit_test_setup_teardown(calibration_by_port_61, setup, teardown),
+		cmocka_unit_test_setup_teardown(measurement_is_told, setup, teardown),
 		cmocka_unit_test(clock_is_exact_both_ways),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
-		cmocka_unit_test_setup_teardown(slow_guest_gets_on, setup, teardown),

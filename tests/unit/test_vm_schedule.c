@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // sources: vm/machine/schedule.c
-/* The scheduler's choice of a CPU: the least loaded of those that run what they are given. */
+/* The scheduler's choice of a CPU, the least loaded of those that run what they are given; and who runs beyond a slice. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/percpu.h"
 #include "mm/map.h"
@@ -15,8 +16,15 @@
 
 extern unsigned test_cpu_count;
 extern uint64_t test_cpus_closed;
+extern _Thread_local unsigned test_cpu;
 
-/* What a loop needs, which no case here enters. */
+#define SLICE 1000000u /* the shortest; a nanosecond is a tick here */
+#define MEASUREMENT (5 * SLICE)
+
+static uint64_t began;
+static jmp_buf out;
+
+/* What a loop needs. */
 void host_kick(unsigned cpu, bool nmi)
 {
 }
@@ -54,7 +62,15 @@ void machine_vcpu_left(struct machine *m)
 }
 enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t until)
 {
-	return VCPU_LEFT;
+	began = began ? began : rdtsc();
+	vcpu->runs++;
+	while (rdtsc() < until)
+		;
+	return VCPU_SLICE_OVER;
+}
+uint64_t machine_now(const struct machine *m)
+{
+	return rdtsc() - began;
 }
 
 struct pgm_vcpu_counters *pgm_counting[MAX_CPUS];
@@ -88,9 +104,40 @@ static void test_pick(void **state)
 	assert_int_equal(schedule_pick_cpu(), 0);
 }
 
+static bool leave(void)
+{
+	longjmp(out, 1);
+}
+
+static void go_round(void)
+{
+	if (!setjmp(out))
+		schedule_loop(leave, 0);
+}
+
+/* One that measures a clock runs on to the end of that, and then sits out what it got beyond its slice. */
+static void test_measurement(void **state)
+{
+	static struct machine quiet;
+	static struct vcpu measures, other;
+	uint64_t runs, rounds = 0;
+
+	test_cpu = 1;
+	machine.bus.measuring = MEASUREMENT;
+	put(&measures, cpu_index(), 1);
+	put(&other, cpu_index(), 1);
+	other.machine = &quiet;
+	go_round();
+	assert_true(rdtsc() - began >= MEASUREMENT);
+	for (runs = measures.runs; measures.runs == runs; rounds++)
+		go_round();
+	assert_in_range(rounds, MEASUREMENT / SLICE, UINT32_MAX);
+	assert_in_range(other.runs, 1, UINT32_MAX);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_pick) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_pick), cmocka_unit_test(test_measurement) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

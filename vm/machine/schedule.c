@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Round robin by weight, one list per host CPU, no migration. A vcpu's slice is 10 ms times weight / 100,
- * but at least 1 ms and at most 100 ms; a halted one costs a look per round. When nobody can
- * run, the CPU clears free memory piece by piece, and then sleeps until the earliest timer or an interrupt.
+ * but at least 1 ms and at most 100 ms; a halted one costs a look per round. One whose guest measures a clock by another
+ * runs on to the end of that, and then sits out what it got beyond its slice. When nobody can run, the CPU clears free
+ * memory piece by piece, and then sleeps until the earliest timer or an interrupt.
  *
  * A list is changed only by its own CPU: others leave a vcpu in the inbox.
  */
@@ -17,6 +18,7 @@
 #define SLICE_NS UINT64_C(10000000)
 #define SLICE_MIN_NS UINT64_C(1000000)
 #define SLICE_MAX_NS UINT64_C(100000000)
+#define MEASUREMENT_MAX_NS UINT64_C(56000000) /* the PIT's longest, 65536 ticks */
 #define DEFAULT_WEIGHT 100u
 
 struct runner {
@@ -103,13 +105,12 @@ static void serve(struct runner *r, const struct machine *m)
 	r->served = m;
 }
 
-/* The boot CPU looks after the console's input between stretches of the slice; a vcpu that yields gives up the rest. */
-static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start)
+/* Until its slice, or what it got beyond, ends. The boot CPU looks after the console's input in between. */
+static enum vcpu_outcome run_until(struct vcpu *v, uint64_t end)
 {
-	uint64_t end = start + slice_ticks(v), until = end;
+	uint64_t until = end;
 	enum vcpu_outcome outcome;
 
-	pgm_count_for(&v->counters);
 	do {
 		if (v->cpu == 0) {
 			console_listen();
@@ -117,17 +118,53 @@ static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start)
 		}
 		outcome = vcpu_run(v, until);
 	} while (outcome == VCPU_SLICE_OVER && until != end && rdtsc() >= until);
+	return outcome;
+}
+
+/* Nanoseconds until a measurement that the guest has begun is over: see struct bus. */
+static uint64_t measurement_left(const struct machine *m)
+{
+	uint64_t until = __atomic_load_n(&m->bus.measuring, __ATOMIC_RELAXED), now = until ? machine_now(m) : 0;
+
+	return until > now ? until - now : 0;
+}
+
+/* A vcpu that yields gives up the rest, but not a measurement's. */
+static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start)
+{
+	uint64_t end = start + slice_ticks(v), limit = end + host_ns_to_tsc(MEASUREMENT_MAX_NS), left;
+	enum vcpu_outcome outcome;
+
+	pgm_count_for(&v->counters);
+	outcome = run_until(v, end);
+	while (outcome == VCPU_SLICE_OVER && (left = measurement_left(v->machine)) && rdtsc() < limit)
+		outcome = run_until(v, min_u64(limit, rdtsc() + host_ns_to_tsc(left)));
 	pgm_count_for(NULL);
 	return outcome;
 }
 
-/* One turn of one vcpu; *link moves on. Returns whether it ran. */
+/* What it got beyond its slice is taken off, slice by slice. Returns whether this turn is one. */
+static bool sits_out(struct vcpu *v)
+{
+	uint64_t slice = slice_ticks(v);
+
+	if (v->overdrawn < slice)
+		return false;
+	v->overdrawn -= slice;
+	return true;
+}
+
+/* One turn of one vcpu; *link moves on. Returns whether it ran, or would have. */
 static bool turn(struct runner *r, struct vcpu ***link)
 {
 	struct vcpu *v = **link;
 	uint64_t before = rdtsc(), runs = v->runs, spent;
 	enum vcpu_outcome outcome;
 
+	if (sits_out(v)) {
+		*link = &v->next;
+		return true;
+	}
 	serve(r, v->machine);
 	outcome = run_slice(v, before);
 	spent = rdtsc() - before;
@@ -139,6 +176,8 @@ static bool turn(struct runner *r, struct vcpu ***link)
 		let_go(r, *link);
 		return true;
 	}
+	if (spent > slice_ticks(v))
+		v->overdrawn += spent - slice_ticks(v);
 	*link = &v->next;
 	return outcome == VCPU_SLICE_OVER;
 }
