@@ -88,6 +88,7 @@ struct vcpu {
 	char park_text[80];
 	uint64_t parked_until; /* host TSC at which to try again */
 	bool park_told;        /* since it last got on */
+	unsigned empty_looks;  /* in a row that found it at zeros; vm/vcpu/empty.c */
 };
 
 struct cpuid_policy;

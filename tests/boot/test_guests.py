@@ -233,6 +233,21 @@ def test_operator_stops_a_dead_machine(boot):
     machine.wait_end()
 
 
+def test_emptiness_is_told(boot, folder):
+    """A machine that executes zeros: told once, and it can be stopped."""
+    path = os.path.join(folder, "empty.bin")
+    # Vector 13, for #GP at the segment's end, leads to 7c0ch: mov word [34h], 7c0ch; mov word [36h], 0; mov sp, 7c00h; jmp 8000h
+    with open(path, "wb") as stream:
+        stream.write(bytes.fromhex("c70634000c7c" "c70636000000" "bc007c" "e9ee03"))
+    text = ("[host]\nwhen_idle = monitor\n[vm e]\nkernel = empty.bin\nprotocol = flat\nmemory = 16M\n" + section("good", "hlt", 16))
+    machine = boot(text, {"empty.bin": path, "hlt.elf": elf("hlt")})
+    machine.expect("vm e: vcpu 0 runs through empty memory, at rip")
+    machine.monitor.wait_prompt()
+    machine.monitor.command("vm stop e")
+    assert machine.monitor.wait_stopped("e") == "stopped by the operator"
+    assert machine.text.count("runs through empty memory") == 1
+
+
 def test_power_button(boot):
     """`vm button`: a guest that sleeps is woken by it, and switches itself off."""
     machine = boot("[host]\nwhen_idle = poweroff\n" + section("w", "wake", 16, "button"), {"wake.elf": elf("wake")})

@@ -110,6 +110,10 @@ UNUSED_EXIT(exit_slat_fault)
 UNUSED_EXIT(exit_slat_misconfig)
 UNUSED_EXIT(exit_task_switch)
 
+void vcpu_look_for_emptiness(struct vcpu *v)
+{
+}
+
 bool vcpu_has_wake_event(struct vcpu *v)
 {
 	return false;

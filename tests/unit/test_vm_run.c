@@ -86,6 +86,10 @@ UNUSED_EXIT(exit_slat_fault)
 UNUSED_EXIT(exit_slat_misconfig)
 UNUSED_EXIT(exit_task_switch)
 
+void vcpu_look_for_emptiness(struct vcpu *v)
+{
+}
+
 /* It takes the devices' lock; whoever holds that may be waiting for all vcpus that are in the guest. */
 static unsigned deliveries;
 void vcpu_deliver(struct vcpu *v)

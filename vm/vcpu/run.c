@@ -101,7 +101,10 @@ static __attribute__((noinline)) bool slice_is_over(struct vcpu *vcpu, uint64_t 
 
 	run_timers(vcpu, slice_end);
 	set_host_timer(vcpu);
-	return now >= slice_end;
+	if (now < slice_end)
+		return false;
+	vcpu_look_for_emptiness(vcpu);
+	return true;
 }
 
 static inline enum exit_action handle_exit(struct vcpu *vcpu)

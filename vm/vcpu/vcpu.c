@@ -52,6 +52,7 @@ void vcpu_reset(struct vcpu *vcpu)
 	vcpu_apply_a20(vcpu);
 	pgm_fetch_init(&vcpu->fetch, vcpu->machine->pgm);
 	vcpu->nmi_pending = false;
+	vcpu->empty_looks = 0;
 	vcpu->park_text[0] = 0;
 	vcpu->park_told = false;
 	vcpu->activity = vcpu->id == 0 ? VCPU_RUNNABLE : VCPU_WAIT_SIPI;

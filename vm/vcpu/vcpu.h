@@ -152,6 +152,9 @@ enum status vcpu_peek(struct vcpu *vcpu, gva_t where, void *to, unsigned size) m
 void vcpu_vector(void *context, unsigned number, bool write, uint8_t value[VECTOR_MAX]);
 enum exit_action exit_unhandled(struct vcpu *vcpu, struct emulate_env *env);
 
+/* empty.c: at the end of a slice. */
+void vcpu_look_for_emptiness(struct vcpu *vcpu);
+
 /* mmio.c: the access to a device that made this exit, if it is a plain one. False: the emulator is to do it. */
 bool vcpu_mmio(struct vcpu *vcpu);
 
