@@ -57,7 +57,7 @@ struct vcpu {
 	uint64_t wakeup;     /* host TSC of the next device timer; UINT64_MAX: none */
 	uint64_t wakeup_ns;  /* the same moment by the machine's clock */
 	uint64_t a20_mask;   /* address bits that a closed A20 gate takes out; atomic, see pgm/shadow/a20.h */
-	struct hv_vcpu *hv; /* the level that runs: l1, or its guest */
+	struct hv_vcpu *hv;  /* the level that runs: l1, or its guest */
 	struct machine *machine;
 	struct lapic *lapic;
 	uint8_t activity; /* enum vcpu_activity */
@@ -69,7 +69,7 @@ struct vcpu {
 	struct hv_vcpu *l1;         /* its own registers */
 	struct vcpu_nested *nested; /* NULL: its CPUID tells of no virtualisation; vm/vcpu/nested.h */
 	unsigned id;                /* in the machine; also its APIC id */
-	unsigned cpu; /* host CPU it is pinned to */
+	unsigned cpu;               /* host CPU it is pinned to */
 	unsigned weight;
 	struct vcpu *next; /* on its host CPU's list */
 	void *fpu;

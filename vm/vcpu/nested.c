@@ -17,7 +17,6 @@
 
 #include "arch/x86_64/cpu.h"
 #include "pgm/shadow/shadow.h"
-#include "vm/machine/board.h"
 #include "vm/vcpu/enter.h"
 
 static const struct hv_nested_ops *ops(void)
