@@ -95,7 +95,8 @@ enum hv_nested_event { NESTED_INTERRUPT, NESTED_NMI, NESTED_INIT };
 
 enum hv_nested_verdict {
 	NESTED_INJECT, /* it goes to the level that runs, by its own rules; nested or not makes no difference */
-	NESTED_REFLECTED, /* L1 has got an exit for it; an interrupt is acknowledged if L1 asked for that, else it stays pending */
+	NESTED_REFLECTED, /* L1 has got an exit for it, and finds it pending still, but an interrupt that was acknowledged */
+	NESTED_TAKEN, /* L1 has got an exit that is the NMI's delivery, too: it is pending no more (VMX) */
 	NESTED_WINDOW, /* L1 is to get an exit for it as soon as the level that runs could take one: ask for the window */
 	NESTED_HELD,   /* not now; an instruction or exit that ends that will make vm/ ask again */
 };

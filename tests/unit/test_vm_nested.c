@@ -76,7 +76,7 @@ static bool fake_exception(struct hv_nested *n, const struct hv_event *event, ui
 }
 static enum hv_nested_verdict fake_pending(struct hv_nested *n, enum hv_nested_event what)
 {
-	if (verdict == NESTED_REFLECTED)
+	if (verdict == NESTED_REFLECTED || verdict == NESTED_TAKEN)
 		n->in_l2 = false;
 	return verdict;
 }
@@ -380,8 +380,12 @@ static void test_events(void **s)
 	verdict = NESTED_HELD;
 	assert_true(vcpu_nested_takes_event(&vcpu, NESTED_INTERRUPT));
 	assert_false(l2.want_interrupt_window);
-	verdict = NESTED_REFLECTED;
 	vcpu.nmi_pending = true;
+	verdict = NESTED_REFLECTED; /* SVM's stays pending over #VMEXIT */
+	assert_true(vcpu_nested_takes_event(&vcpu, NESTED_NMI));
+	assert_true(vcpu.nmi_pending && vcpu.hv == &l1);
+	enter(false);
+	verdict = NESTED_TAKEN;
 	assert_true(vcpu_nested_takes_event(&vcpu, NESTED_NMI));
 	assert_true(!vcpu.nmi_pending && vcpu.hv == &l1);
 }

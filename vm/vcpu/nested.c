@@ -357,11 +357,8 @@ bool vcpu_nested_takes_event(struct vcpu *vcpu, enum hv_nested_event what)
 	switch (ops()->pending(vcpu->nested->state, what)) {
 	case NESTED_INJECT: return false;
 	case NESTED_WINDOW: *window = true; return true;
-	case NESTED_REFLECTED:
-		if (what == NESTED_NMI)
-			vcpu->nmi_pending = false;
-		sync(vcpu);
-		return true;
+	case NESTED_TAKEN: vcpu->nmi_pending = false; __attribute__((fallthrough));
+	case NESTED_REFLECTED: sync(vcpu); return true;
 	default: *window = false; return true;
 	}
 }
