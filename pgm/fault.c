@@ -14,7 +14,6 @@
 #include "arch/x86_64/host.h"
 #include "pgm/internal.h"
 
-#define RAM_TYPE MEMORY_TYPE_WB /* intake takes in only memory that the MTRRs call WB */
 #define TRACKED(slat) ((slat)->format->accessed | (slat)->format->dirty) /* the processor's own bits of a leaf */
 
 /* One fault on its way. The block is locked from fault_locked() on. */
@@ -47,17 +46,11 @@ static enum pgm_verdict device(struct fault *f)
 	return PGM_EMULATE;
 }
 
-/* The block's entry of level 1, for good. CONFLICT: a 1 GiB leaf is above. */
-static inline enum status find_slot(struct fault *f)
-{
-	return likely(f->b->slot != NULL) ? OK : slat_entry(&f->pgm->slat, f->where, 1, &f->b->slot);
-}
-
 /* One leaf for the whole block. Under a 1 GiB leaf, or after another vcpu, it is there already. */
 static enum pgm_verdict map_block(struct fault *f, hpa_t chunk, unsigned rights, uint64_t *count)
 {
 	const struct slat *s = &f->pgm->slat;
-	enum status status = find_slot(f);
+	enum status status = block_own_slot(f->pgm, f->b, f->where);
 	uint64_t leaf = slat_leaf(s, 1, chunk, rights, RAM_TYPE);
 
 	if (unlikely(status == CONFLICT || (status == OK && !((*f->b->slot ^ leaf) & ~TRACKED(s))))) {
@@ -135,29 +128,6 @@ static enum pgm_verdict map_own(struct fault *f, page_record *r, uint64_t *entry
 	return PGM_RESUME;
 }
 
-/*
- * The write that the dirty log waits for, where the translation stands and only lacks that right: noted, and granted.
- * False: it is not that, and nothing has changed.
- */
-static bool logged_write(struct fault *f)
-{
-	const struct slat *s = &f->pgm->slat;
-	page_record r = *page_of(f->b, f->where);
-	uint64_t *entry;
-	unsigned level;
-
-	if (!page_is_plain(r) || page_get_state(r) != PAGE_ALLOCATED || (f->b->flags & BLOCK_COLLAPSING))
-		return false;
-	entry = slat_find_in(s, f->b->slot, f->where, &level);
-	if (level || !slat_present(s, *entry) || (*entry & s->format->address) != page_frame(r).v)
-		return false;
-	f->cause = FAULT_MAKE_WRITABLE;
-	dirty_caught(f->pgm, f->where);
-	__atomic_fetch_or(entry, s->format->write | __atomic_load_n(&s->leaf_extra, __ATOMIC_RELAXED),
-			  __ATOMIC_RELAXED);
-	return true;
-}
-
 /* PGM_RESUME: this page is the guest's to write. */
 static enum pgm_verdict refuse_write(struct fault *f, page_record r)
 {
@@ -207,7 +177,9 @@ static enum pgm_verdict fault_detailed(struct fault *f)
 	if (verdict != PGM_RESUME)
 		return verdict;
 	/* The table before the frame: what fails leaves the record as it was. */
-	status = slat_page_entry(&f->pgm->slat, &f->b->slot, f->where, &entry);
+	status = block_own_slot(f->pgm, f->b, f->where);
+	if (likely(status == OK))
+		status = slat_page_entry(&f->pgm->slat, f->b->slot, f->where, &entry);
 	if (unlikely(status != OK))
 		return out_of(status);
 	if (write && !page_is_private(r))
@@ -233,7 +205,7 @@ static enum pgm_verdict fault_untouched(struct fault *f)
 		if (!(f->access & ACCESS_WRITE) && pgm->config.slat_2m && !fetch)
 			return map_block(f, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE, &pgm->counters.zero_mapped);
 		/* The place for the leaf before the chunk: mapping it can't fail then. */
-		if (pgm->config.large_pages && !fetch && find_slot(f) == OK &&
+		if (pgm->config.large_pages && !fetch && block_own_slot(pgm, f->b, f->where) == OK &&
 		    block_make_large(pgm, f->b, f->where, &f->gather) == OK) {
 			f->cause = FAULT_PAGE_ZEROING;
 			return map_large(f);
@@ -252,7 +224,7 @@ static enum pgm_verdict fault_untouched(struct fault *f)
 static enum pgm_verdict fault_fine(struct fault *f)
 {
 	page_record r = block_record(f->b, f->where);
-	enum status status = find_slot(f);
+	enum status status = block_own_slot(f->pgm, f->b, f->where);
 	uint64_t *entry;
 
 	/* All its leaves come at once, out of the large one. */
@@ -261,7 +233,7 @@ static enum pgm_verdict fault_fine(struct fault *f)
 	if (status == OK || status == CONFLICT)
 		status = dirty_refine(f->pgm, f->b, f->where, &f->gather);
 	if (status == OK)
-		status = slat_page_entry(&f->pgm->slat, &f->b->slot, f->where, &entry);
+		status = slat_page_entry(&f->pgm->slat, f->b->slot, f->where, &entry);
 	if (unlikely(status != OK))
 		return out_of(status);
 	if (f->access & ACCESS_WRITE) {
@@ -286,25 +258,19 @@ static enum pgm_verdict fault_large(struct fault *f)
 
 static enum pgm_verdict fault_locked(struct fault *f)
 {
-	bool write = f->access & ACCESS_WRITE;
-
 	switch (block_kind(f->b)) {
 	case BLOCK_LARGE: return fault_large(f);
-	case BLOCK_DETAILED:
-		if (write && dirty_mode(f->pgm) == DIRTY_WRITE_PROTECT && logged_write(f))
-			return PGM_RESUME;
-		return fault_detailed(f);
+	case BLOCK_DETAILED: return fault_detailed(f);
 	default: return fault_untouched(f);
 	}
 }
 
 /* again: whoever asks comes again if it is resumed too early. */
-static inline enum pgm_verdict fault_inside(struct fault *f, bool again)
+static enum pgm_verdict fault_inside(struct fault *f, bool again)
 {
 	enum pgm_verdict verdict;
 	enum status status;
 
-	f->b = block_find(f->pgm, f->where);
 	if (unlikely(!f->b || block_kind(f->b) == BLOCK_UNTOUCHED)) {
 		if (block_nothing(f->pgm, f->where))
 			return device(f);
@@ -326,41 +292,27 @@ static inline enum pgm_verdict fault_inside(struct fault *f, bool again)
 	return verdict;
 }
 
-static inline enum pgm_verdict counted_fault(struct pgm *pgm, gpa_t where, unsigned access, bool again)
+enum pgm_verdict fault_long(struct pgm *pgm, struct block *b, gpa_t where, unsigned access, bool again,
+			    struct pgm_vcpu_counters *count)
 {
-	struct pgm_vcpu_counters *c = vcpu_counters();
 	enum pgm_verdict verdict;
 	struct fault f; /* field by field: the gather is large */
 
 	f.pgm = pgm;
+	f.b = b;
 	f.where = where;
 	f.access = access;
 	f.cause = FAULT_SYNC;
-	f.count = c;
-	c->faults++;
+	f.count = count;
 	verdict = fault_inside(&f, again);
-	if (unlikely(verdict == PGM_NO_MEMORY)) {
-		c->no_memory++;
+	if (verdict == PGM_NO_MEMORY)
 		f.cause = FAULT_MISC;
-	}
-	c->last_cause = f.cause;
-	c->cause[f.cause]++;
-	if (verdict != PGM_EMULATE) {
-		c->resumed += verdict == PGM_RESUME;
-		return verdict;
-	}
-	c->emulated++;
-	if (pgm->config.misconfig_exit)
+	count->last_cause = f.cause;
+	count->cause[f.cause]++;
+	count->resumed += verdict == PGM_RESUME;
+	count->no_memory += verdict == PGM_NO_MEMORY;
+	count->emulated += verdict == PGM_EMULATE;
+	if (verdict == PGM_EMULATE && pgm->config.misconfig_exit)
 		misconfig_install(pgm, where);
-	return PGM_EMULATE;
-}
-
-enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
-{
-	return counted_fault(pgm, where, access, false);
-}
-
-enum pgm_verdict pgm_guest_fault(struct pgm *pgm, gpa_t where, unsigned access)
-{
-	return counted_fault(pgm, where, access, true);
+	return verdict;
 }

@@ -34,7 +34,8 @@ _Static_assert(BLOCK_SHIFT + 7 == DIRECTORY_SHIFT, "128 blocks are 256 MiB");
 #define HANDY_LOW 32u
 #define HANDY_REFILL 32u
 #define FAULT_AROUND 16u
-#define PGM_ROM_PAGES 64u /* every machine is promised so many beside its RAM */
+#define RAM_TYPE MEMORY_TYPE_WB /* intake takes in only memory that the MTRRs call WB */
+#define PGM_ROM_PAGES 64u       /* every machine is promised so many beside its RAM */
 
 struct range_table {
 	uint64_t generation; /* atomic; odd while it changes */
@@ -108,6 +109,13 @@ static inline bool dirty_is_open(struct pgm *pgm, gpa_t where)
 	return dirty_open(pgm, where) >> (where.v >> PAGE_SHIFT & (DIRTY_WORD_PAGES - 1)) & 1;
 }
 
+/* The guest's write to a page for which only dirty_open() refuses it: noted. */
+static inline void dirty_caught(struct pgm *pgm, gpa_t where)
+{
+	__atomic_fetch_add(&pgm->dirty.faults, 1, __ATOMIC_RELAXED);
+	pgm_dirty_note(pgm, where);
+}
+
 /* The host's 2 MiB of zeros; its first page serves as the zero page. */
 extern hpa_t pgm_zero_block;
 
@@ -144,6 +152,12 @@ static inline page_record block_record(struct block *b, gpa_t where)
 	page_set(&r, PAGE_ALLOCATED, hpa(block_address(b).v | (where.v & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1))));
 	return r;
 }
+/* b->slot is known afterwards. CONFLICT: a 1 GiB leaf is above. NO_MEMORY, OVER_QUOTA. Locked. */
+enum status block_find_slot(struct pgm *pgm, struct block *b, gpa_t where) must_check;
+static inline enum status block_own_slot(struct pgm *pgm, struct block *b, gpa_t where)
+{
+	return likely(b->slot != NULL) ? OK : block_find_slot(pgm, b, where);
+}
 /* Untouched → detailed, large → detailed. Locked. NO_MEMORY, OVER_QUOTA leave it as it was. Updates the tables. */
 enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
 /* Every block from `first` to `end` (bytes): their records are there, and no operation on their pages allocates any. No lock. */
@@ -165,6 +179,19 @@ static inline enum status page_own(struct pgm *pgm, struct block *b, gpa_t where
 {
 	return likely(page_is_private(*page_of(b, where))) ? OK : page_own_slow(pgm, b, where, gather);
 }
+/* page_own()'s last step: the record has this frame from now on. */
+static inline void page_give(struct pgm *pgm, struct block *b, gpa_t where, hpa_t frame)
+{
+	page_record *r = page_of(b, where);
+
+	if (likely(page_get_state(*r) != PAGE_SHARED)) {
+		b->held++;
+		COUNT(pgm, allocated);
+	}
+	page_set(r, PAGE_ALLOCATED, frame);
+	r->bits |= PAGE_WRITTEN;
+	dirty_written(pgm, where);
+}
 /* What the tables may grant for this record: for any, and the quick answer for most. */
 unsigned page_rights_special(page_record record);
 static inline unsigned page_rights(page_record record)
@@ -174,10 +201,27 @@ static inline unsigned page_rights(page_record record)
 	return ACCESS_READ | ACCESS_EXECUTE | (page_get_state(record) == PAGE_ALLOCATED ? ACCESS_WRITE : 0);
 }
 
-/*
- * reserve.c: a zeroed frame from the reserve; NO_MEMORY, OVER_QUOTA when it is empty and mm says so.
- */
-enum status handy_take(struct pgm *pgm, gpa_t page, hpa_t *frame) must_check;
+/* reserve.c: a zeroed frame for the page at `where`, from the reserve if it has one; NO_MEMORY, OVER_QUOTA when mm says so. */
+enum status handy_take(struct pgm *pgm, gpa_t where, hpa_t *frame) must_check;
+/* The same, only if the reserve has one. */
+static inline bool handy_pop(struct pgm *pgm, gpa_t where, hpa_t *frame)
+{
+	struct handy *h = &pgm->handy;
+	bool any;
+
+	lock_acquire(&h->lock);
+	any = h->count != 0;
+	if (likely(any))
+		*frame = h->frame[--h->count];
+	if (unlikely(h->count < HANDY_LOW))
+		__atomic_store_n(&h->low, true, __ATOMIC_RELAXED);
+	lock_release(&h->lock);
+	if (unlikely(!any))
+		return false;
+	frame_assign(*frame, where);
+	COUNT(pgm, handy_allocs);
+	return true;
+}
 /* One batch more, if there is room; false: none came. No lock may be held. */
 bool handy_refill(struct pgm *pgm);
 /* At the end of what may have taken from it: none is held any more. */
@@ -189,6 +233,10 @@ static inline void handy_settle(struct pgm *pgm)
 	handy_refill(pgm);
 }
 void handy_drain(struct pgm *pgm, struct gather *gather);
+
+/* fault.c: any fault; all that is counted of it, but that it came. b: as block_find() has found it. Not locked. */
+enum pgm_verdict fault_long(struct pgm *pgm, struct block *b, gpa_t where, unsigned access, bool again,
+			    struct pgm_vcpu_counters *count);
 
 /* phys.c: the ordinary access, past all handlers, within one page; all ones and ignored where no memory is. */
 #define WAY_ROM 1u  /* writes ROM too */

@@ -85,10 +85,20 @@ enum pgm_verdict {
 	PGM_EMULATE,   /* a handler, ROM or nothing is there: emulate the instruction */
 	PGM_NO_MEMORY, /* no frame or table to be had: park the vcpu */
 };
-/* A second-level fault at `where` with ACCESS_* bits. No lock held. */
-enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access);
-/* The same for a guest, which comes again: a first touch that has to clear 2 MiB does so in slices, one each time. */
-enum pgm_verdict pgm_guest_fault(struct pgm *pgm, gpa_t where, unsigned access);
+/*
+ * A second-level fault at `where` with ACCESS_* bits. again: of a guest, which comes again, so that a first touch that has to clear
+ * 2 MiB does so in slices, one each time. count: the calling CPU's, vcpu_counters(). No lock held.
+ */
+enum pgm_verdict pgm_take_fault(struct pgm *pgm, gpa_t where, unsigned access, bool again,
+				struct pgm_vcpu_counters *count);
+static inline enum pgm_verdict pgm_fault(struct pgm *pgm, gpa_t where, unsigned access)
+{
+	return pgm_take_fault(pgm, where, access, false, vcpu_counters());
+}
+static inline enum pgm_verdict pgm_guest_fault(struct pgm *pgm, gpa_t where, unsigned access)
+{
+	return pgm_take_fault(pgm, where, access, true, vcpu_counters());
+}
 
 /* ---- physical access ---- */
 enum pgm_origin { ORIGIN_GUEST, ORIGIN_DEVICE, ORIGIN_DEBUGGER, ORIGIN_SAVE };

@@ -186,12 +186,6 @@ void dirty_take_block(struct pgm *pgm, struct block *b, gpa_t base, unsigned wor
 		gather_flush(gather);
 }
 
-void dirty_caught(struct pgm *pgm, gpa_t where)
-{
-	__atomic_fetch_add(&pgm->dirty.faults, 1, __ATOMIC_RELAXED);
-	pgm_dirty_note(pgm, where);
-}
-
 void dirty_note_block(struct pgm *pgm, gpa_t base)
 {
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)

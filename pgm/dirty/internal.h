@@ -50,8 +50,6 @@ enum status dirty_refine(struct pgm *pgm, struct block *b, gpa_t where, struct g
 uint64_t dirty_split_bits(const struct pgm *pgm);
 /* All pages of a block that is cleared. */
 void dirty_note_block(struct pgm *pgm, gpa_t base);
-/* The guest's write to a page for which only dirty_open() refuses it: noted. */
-void dirty_caught(struct pgm *pgm, gpa_t where);
 /* What a table may grant for a large block. */
 unsigned dirty_large_rights(const struct pgm *pgm);
 /* A leaf that leaves the tables takes its dirty bit along: struct slat's `leaving`. */

@@ -43,6 +43,22 @@ static gpa_t block_base(gpa_t where)
 	return gpa(align_down(where.v, BLOCK_SIZE));
 }
 
+/* The blocks of a directory page lie in one table of level 1: the entry is beside the neighbour's, if that knows its own. */
+enum status block_find_slot(struct pgm *pgm, struct block *b, gpa_t where)
+{
+	bool first = !(where.v >> BLOCK_SHIFT & (DIRECTORY_BLOCKS - 1));
+	uint64_t *slot = first ? NULL : __atomic_load_n(&b[-1].slot, __ATOMIC_RELAXED);
+	enum status status = OK;
+
+	if (slot)
+		slot++;
+	else
+		status = slat_entry(&pgm->slat, where, 1, &slot);
+	if (status == OK)
+		__atomic_store_n(&b->slot, slot, __ATOMIC_RELAXED);
+	return status;
+}
+
 static void type_pages(page_record *records, gpa_t base, const struct pgm_range *range)
 {
 	uint64_t from = max_u64(range->base, base.v);

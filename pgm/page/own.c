@@ -22,7 +22,7 @@ enum status page_own_slow(struct pgm *pgm, struct block *b, gpa_t where, struct 
 	page_record *r = page_of(b, where);
 	unsigned level;
 	hpa_t frame;
-	enum status status = handy_take(pgm, gpa(align_down(where.v, PAGE_SIZE)), &frame);
+	enum status status = handy_take(pgm, where, &frame);
 
 	if (unlikely(status != OK))
 		return status;
@@ -31,13 +31,8 @@ enum status page_own_slow(struct pgm *pgm, struct block *b, gpa_t where, struct 
 	if (unlikely(page_get_state(*r) == PAGE_SHARED)) {
 		copy_frame(frame, page_frame(*r));
 		gather_frame(gather, page_frame(*r), ACCOUNT_BASE);
-	} else {
-		b->held++;
-		COUNT(pgm, allocated);
 	}
 	gather_settle(gather);
-	page_set(r, PAGE_ALLOCATED, frame);
-	r->bits |= PAGE_WRITTEN;
-	dirty_written(pgm, where);
+	page_give(pgm, b, where, frame);
 	return OK;
 }

@@ -21,25 +21,17 @@ static enum status fetch(struct pgm *pgm, unsigned count, hpa_t *frames, unsigne
 	return frame_alloc_many(&pgm->account, ACCOUNT_BASE, count, frames, got);
 }
 
-enum status handy_take(struct pgm *pgm, gpa_t page, hpa_t *frame)
+enum status handy_take(struct pgm *pgm, gpa_t where, hpa_t *frame)
 {
-	struct handy *h = &pgm->handy;
+	enum status status;
 	unsigned got;
 
-	lock_acquire(&h->lock);
-	got = h->count != 0;
-	if (likely(got))
-		*frame = h->frame[--h->count];
-	if (unlikely(h->count < HANDY_LOW))
-		__atomic_store_n(&h->low, true, __ATOMIC_RELAXED);
-	lock_release(&h->lock);
-	if (unlikely(!got)) {
-		enum status status = fetch(pgm, 1, frame, &got);
-
-		if (status != OK)
-			return status;
-	}
-	frame_assign(*frame, page);
+	if (likely(handy_pop(pgm, where, frame)))
+		return OK;
+	status = fetch(pgm, 1, frame, &got);
+	if (status != OK)
+		return status;
+	frame_assign(*frame, where);
 	COUNT(pgm, handy_allocs);
 	return OK;
 }

@@ -62,6 +62,13 @@ enum status slat_entry(struct slat *slat, gpa_t where, unsigned level, uint64_t 
 /* The lowest entry that exists for `where`, and its level. Never NULL. */
 uint64_t *slat_find(const struct slat *slat, gpa_t where, unsigned *level);
 
+/* The leaf of `where` in the table of level 0 that this entry of level 1 points to. */
+static inline uint64_t *slat_in_table(const struct slat *slat, uint64_t entry, gpa_t where)
+{
+	return (uint64_t *)direct_pointer(hpa(entry & slat->format->address)) +
+	       (where.v >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1));
+}
+
 /*
  * What follows with a `slot` is done from the block's own level-1 entry on, without a walk of the levels above, if the caller
  * knows it: struct block keeps it. NULL: it is looked for, and a 1 GiB leaf above it too. The block is locked.
@@ -77,20 +84,20 @@ static inline uint64_t *slat_find_in(const struct slat *slat, uint64_t *slot, gp
 	*level = !(value & f->present) || (value & f->large);
 	if (*level)
 		return slot;
-	return (uint64_t *)direct_pointer(hpa(value & f->address)) + (where.v >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1));
+	return slat_in_table(slat, value, where);
 }
-/* slat_entry() of level 0. *slot: known or NULL; known afterwards, unless it fails. */
+/* slat_entry() of level 0, from a slot that is known. */
 enum status slat_make_table(struct slat *slat, uint64_t *slot) must_check;
-static inline enum status slat_page_entry(struct slat *slat, uint64_t **slot, gpa_t where, uint64_t **entry)
+static inline enum status slat_page_entry(struct slat *slat, uint64_t *slot, gpa_t where, uint64_t **entry)
 {
-	enum status status = likely(*slot != NULL) ? OK : slat_entry(slat, where, 1, slot);
+	enum status status = OK;
 	unsigned level;
 
-	if (status == OK && unlikely(!(__atomic_load_n(*slot, __ATOMIC_RELAXED) & slat->format->present)))
-		status = slat_make_table(slat, *slot);
+	if (unlikely(!(__atomic_load_n(slot, __ATOMIC_RELAXED) & slat->format->present)))
+		status = slat_make_table(slat, slot);
 	if (unlikely(status != OK))
 		return status;
-	*entry = slat_find_in(slat, *slot, where, &level);
+	*entry = slat_find_in(slat, slot, where, &level);
 	return likely(!level) ? OK : CONFLICT;
 }
 

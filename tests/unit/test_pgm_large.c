@@ -618,7 +618,7 @@ static void test_attack14_cleared_in_slices(void **state)
 		while (!(granted(pgm, at, &frame) & ACCESS_WRITE)) {
 			uint64_t before = mm_counters.frames_prezeroed;
 
-			assert_int_equal(pgm_guest_fault(pgm, gpa(at), ACCESS_WRITE), PGM_RESUME);
+			assert_int_equal(pgm_take_fault(pgm, gpa(at), ACCESS_WRITE, true, vcpu_counters()), PGM_RESUME);
 			assert_true(mm_counters.frames_prezeroed - before <= BLOCK_SLICE);
 			times++;
 		}
@@ -634,7 +634,7 @@ static void test_attack14_cleared_in_slices(void **state)
 	pgm = make_pgm(RAM);
 	assert_true(frame_prezero_step());
 	for (unsigned i = 0; i < 5; i++)
-		assert_int_equal(pgm_guest_fault(pgm, gpa(BLOCK_AT), ACCESS_WRITE), PGM_RESUME);
+		assert_int_equal(pgm_take_fault(pgm, gpa(BLOCK_AT), ACCESS_WRITE, true, vcpu_counters()), PGM_RESUME);
 	assert_int_equal(granted(pgm, BLOCK_AT, &frame), RWX);
 	end_pgm(pgm);
 }

@@ -93,7 +93,7 @@ static void store(uint64_t where, uint64_t value)
 		put(writer.in_guest, 0);
 		if (place)
 			return;
-		if (where == Y && pgm_guest_fault(pgm, gpa(where), ACCESS_WRITE) != PGM_RESUME)
+		if (where == Y && pgm_take_fault(pgm, gpa(where), ACCESS_WRITE, true, vcpu_counters()) != PGM_RESUME)
 			abort();
 		sched_yield();
 	}
@@ -127,7 +127,8 @@ static void *faults(void *unused)
 		while (get(round_ready) < round)
 			sched_yield();
 		while (get(round_done) < round) {
-			if (pgm_guest_fault(pgm, gpa(place_of(round)), ACCESS_WRITE) != PGM_RESUME)
+			if (pgm_take_fault(pgm, gpa(place_of(round)), ACCESS_WRITE, true, vcpu_counters()) !=
+			    PGM_RESUME)
 				abort();
 			sched_yield();
 		}
@@ -145,7 +146,7 @@ static void fill(uint64_t where, uint64_t **x, uint64_t **y)
 		if (*x && *y)
 			return;
 		put(reader.in_guest, 0);
-		if (pgm_guest_fault(pgm, gpa(*x ? Y : where), ACCESS_READ) != PGM_RESUME)
+		if (pgm_take_fault(pgm, gpa(*x ? Y : where), ACCESS_READ, true, vcpu_counters()) != PGM_RESUME)
 			abort();
 	}
 }

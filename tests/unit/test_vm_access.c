@@ -99,13 +99,14 @@ enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected
 		memcpy(ram + where.v, &desired, size);
 	return OK;
 }
-enum pgm_verdict pgm_guest_fault(struct pgm *pgm, gpa_t where, unsigned access)
+enum pgm_verdict pgm_take_fault(struct pgm *pgm, gpa_t where, unsigned access, bool again,
+				struct pgm_vcpu_counters *count)
 {
 	return where.v < sizeof(ram) ? PGM_RESUME : PGM_EMULATE;
 }
 enum pgm_verdict pgm_a20_fault(struct pgm *pgm, gpa_t where, unsigned access)
 {
-	return pgm_guest_fault(pgm, where, access);
+	return pgm_take_fault(pgm, where, access, true, NULL);
 }
 void pgm_count_misconfig(struct pgm *pgm)
 {

@@ -247,7 +247,7 @@ static enum pgm_verdict take_fault(struct vcpu *vcpu, gpa_t where, unsigned acce
 	if (unlikely(__atomic_load_n(&vcpu->a20_mask, __ATOMIC_RELAXED)))
 		verdict = pgm_a20_fault(pgm, where, access);
 	else
-		verdict = pgm_guest_fault(pgm, where, access);
+		verdict = pgm_take_fault(pgm, where, access, true, &vcpu->counters);
 	spent = rdtsc() - since;
 	if (unlikely(spent > vcpu->longest_fault)) {
 		vcpu->longest_fault = spent;
