@@ -4,9 +4,6 @@
 
 #include <string.h>
 
-/* From here on by string instructions, whose elements are words: who copies so much looks at none of them meanwhile. */
-#define LONG 64u
-
 #define UNIT(type)                                                                                                     \
 	static inline void unit_##type(uint8_t *guest, uint8_t *other, bool in)                                        \
 	{                                                                                                              \
@@ -29,7 +26,7 @@ void copy_units(uint8_t *guest, uint8_t *other, size_t length, bool in)
 	for (size_t unit; length; guest += unit, other += unit, length -= unit) {
 		uint64_t at = (uint64_t)guest;
 
-		if (!(at & 7) && length >= LONG) {
+		if (!(at & 7) && length >= COPY_LONG) {
 			unit = length & ~(size_t)7;
 			if (in)
 				memcpy(guest, other, unit);

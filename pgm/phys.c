@@ -100,33 +100,60 @@ static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, uns
 	return PIECE_DONE;
 }
 
+/* What is to be changed within one page, from open_piece() to close_piece(). */
+struct target {
+	struct block *b; /* NULL: nothing is there, or it failed; else locked */
+	hpa_t frame;
+	enum piece piece;
+	enum status status; /* of PIECE_FAILED */
+	struct gather gather;
+};
+
+/* True: t->frame is to be changed. */
+static inline bool open_piece(struct pgm *pgm, gpa_t to, unsigned way, struct target *t)
+{
+	t->b = block_find(pgm, to);
+	t->piece = PIECE_NOTHING;
+	t->status = OK;
+	if (unlikely(!t->b || block_kind(t->b) == BLOCK_UNTOUCHED)) {
+		if (!block_nothing(pgm, to)) {
+			t->piece = PIECE_FAILED;
+			t->status = block_get(pgm, to, &t->b);
+		}
+		if (t->piece == PIECE_NOTHING || t->status != OK) {
+			t->b = NULL;
+			return false;
+		}
+	}
+	gather_begin(&t->gather, &pgm->flush, &pgm->account);
+	block_lock(t->b);
+	t->piece = writable_frame(pgm, t->b, to, way, &t->frame, &t->gather, &t->status);
+	return t->piece == PIECE_DONE && !hpa_is_none(t->frame);
+}
+
+static inline void close_piece(struct pgm *pgm, struct target *t)
+{
+	if (unlikely(!t->b))
+		return;
+	block_unlock(t->b);
+	if (t->gather.flush || t->gather.count)
+		gather_finish(&t->gather);
+	handy_settle(pgm);
+}
+
 /* Within one page. PIECE_FAILED: *status says why. */
 static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_t length, unsigned way,
 			      enum status *status)
 {
-	struct gather gather;
-	enum piece piece;
-	struct block *b;
-	hpa_t frame;
+	struct target t;
 
-	*status = OK;
-	if (unlikely(block_nothing(pgm, to)))
-		return PIECE_NOTHING;
-	*status = block_get(pgm, to, &b);
-	if (*status != OK)
-		return PIECE_FAILED;
-	gather_begin(&gather, &pgm->flush, &pgm->account);
-	block_lock(b);
-	piece = writable_frame(pgm, b, to, way, &frame, &gather, status);
-	if (piece == PIECE_DONE && !hpa_is_none(frame)) {
-		copy_in(hpa(frame.v | (to.v & (PAGE_SIZE - 1))), from, length);
+	if (open_piece(pgm, to, way, &t)) {
+		copy_in(hpa(t.frame.v | (to.v & (PAGE_SIZE - 1))), from, length);
 		dirty_written(pgm, to);
 	}
-	block_unlock(b);
-	if (gather.flush || gather.count)
-		gather_finish(&gather);
-	handy_settle(pgm);
-	return piece;
+	close_piece(pgm, &t);
+	*status = t.status;
+	return t.piece;
 }
 
 static size_t to_page_end(gpa_t where, size_t length)
@@ -139,15 +166,12 @@ enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum 
 	enum status status = OK;
 	size_t at = 0;
 
-	while (at < length) {
+	for (size_t piece; at < length && status == OK; at += piece) {
 		gpa_t where = gpa(from.v + at);
-		size_t piece = to_page_end(where, length - at);
 
-		if (read_piece(pgm, where, (uint8_t *)to + at, piece, 0) != PIECE_DONE)
+		piece = to_page_end(where, length - at);
+		if (unlikely(read_piece(pgm, where, (uint8_t *)to + at, piece, 0) != PIECE_DONE))
 			status = handler_read(pgm, where, (uint8_t *)to + at, piece, origin, &piece);
-		at += piece;
-		if (status != OK)
-			break;
 	}
 	COUNT(pgm, reads);
 	COUNT_BY(pgm, read_bytes, at);
@@ -162,18 +186,16 @@ enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length
 	enum status status = OK;
 	size_t at = 0;
 
-	while (at < length) {
+	for (size_t piece; at < length && status == OK; at += piece) {
 		gpa_t where = gpa(to.v + at);
-		size_t piece = to_page_end(where, length - at);
-		enum piece what = write_piece(pgm, where, (const uint8_t *)from + at, piece, way, &status);
+		enum piece what;
 
-		if (what == PIECE_FAILED)
+		piece = to_page_end(where, length - at);
+		what = write_piece(pgm, where, (const uint8_t *)from + at, piece, way, &status);
+		if (unlikely(what == PIECE_FAILED))
 			break;
-		if (what != PIECE_DONE)
+		if (unlikely(what != PIECE_DONE))
 			status = handler_write(pgm, where, (const uint8_t *)from + at, piece, origin, way, &piece);
-		at += piece;
-		if (status != OK)
-			break;
 	}
 	COUNT(pgm, writes);
 	COUNT_BY(pgm, write_bytes, at);
@@ -257,34 +279,25 @@ static bool rom_page(struct block *b, gpa_t where)
 	return block_kind(b) == BLOCK_DETAILED && page_get_type(*page_of(b, where)) == PAGE_ROM;
 }
 
-/* *value: expected, then what was there. */
+/* *value: expected, then what was there. Where reads and writes go to different copies, nothing can be exchanged in place. */
 static enum piece exchange_piece(struct pgm *pgm, gpa_t where, uint64_t *value, uint64_t desired, unsigned size,
 				 unsigned way, enum status *status)
 {
-	struct gather gather;
-	enum piece piece;
-	struct block *b;
-	hpa_t frame;
+	struct target t;
+	bool memory = open_piece(pgm, where, way, &t);
 
-	*status = block_get(pgm, where, &b);
-	if (*status != OK)
-		return PIECE_FAILED;
-	gather_begin(&gather, &pgm->flush, &pgm->account);
-	block_lock(b);
-	piece = writable_frame(pgm, b, where, way, &frame, &gather, status);
-	/* Where reads and writes go to different copies, nothing can be exchanged in place. */
-	if (piece == PIECE_DONE && (hpa_is_none(frame) || rom_page(b, where)))
-		piece = PIECE_HANDLER;
-	if (piece == PIECE_DONE) {
-		uint8_t *bytes = frame_map(hpa(frame.v | (where.v & (PAGE_SIZE - 1))));
+	if (t.piece == PIECE_DONE && (!memory || rom_page(t.b, where))) {
+		t.piece = PIECE_HANDLER;
+	} else if (memory) {
+		uint8_t *bytes = frame_map(hpa(t.frame.v | (where.v & (PAGE_SIZE - 1))));
 
 		*value = exchange(bytes, *value, desired, size);
 		frame_unmap(bytes);
 		dirty_written(pgm, where);
 	}
-	block_unlock(b);
-	gather_finish(&gather);
-	return piece;
+	close_piece(pgm, &t);
+	*status = t.status;
+	return t.piece;
 }
 
 enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected, uint64_t desired, unsigned size,
@@ -296,8 +309,6 @@ enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected
 
 	if ((size != 1 && size != 2 && size != 4 && size != 8) || (where.v & (size - 1)))
 		return BAD_VALUE;
-	if (unlikely(block_nothing(pgm, where)))
-		return simple_status(pgm, where, PIECE_NOTHING, OK);
 	piece = exchange_piece(pgm, where, &value, desired, size, 0, &status);
 	if (piece == PIECE_HANDLER && !handler_wants_write(pgm, where, size))
 		piece = exchange_piece(pgm, where, &value, desired, size, WAY_PAST, &status);

@@ -211,6 +211,21 @@ static void test_rom(void **state)
 	end_pgm(pgm);
 }
 
+/* Whatever took from the reserve fills it again, an exchange too. */
+static void test_exchange_refills(void **state)
+{
+	struct pgm_config config = plain_config(WORLD);
+	struct pgm *pgm;
+	uint64_t seen;
+
+	config.large_pages = false;
+	pgm = make_pgm_of(&config);
+	assert_int_equal(pgm->handy.count, 0);
+	assert_int_equal(pgm_compare_exchange(pgm, gpa(WHERE), 0, 1, 8, &seen), OK);
+	assert_int_equal(pgm->handy.count, HANDY_REFILL);
+	end_pgm(pgm);
+}
+
 static void test_compare_exchange(void **state)
 {
 	struct pgm *pgm = make_pgm(64 * MIB);
@@ -391,6 +406,7 @@ int main(void)
 		cmocka_unit_test(test_across_ranges),
 		cmocka_unit_test(test_rom),
 		cmocka_unit_test(test_compare_exchange),
+		cmocka_unit_test(test_exchange_refills),
 		cmocka_unit_test(test_part_of_a_page),
 		cmocka_unit_test(test_not_mine),
 		cmocka_unit_test(test_refusals),
