@@ -158,6 +158,9 @@ static inline enum status block_own_slot(struct pgm *pgm, struct block *b, gpa_t
 {
 	return likely(b->slot != NULL) ? OK : block_find_slot(pgm, b, where);
 }
+/* Visits the blocks that have a descriptor, locked, with what of first..end (bytes) lies in each; ends at the first status that isn't OK. */
+typedef enum status block_visitor(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, void *context);
+enum status blocks_visit(struct pgm *pgm, uint64_t first, uint64_t end, block_visitor *visit, void *context) must_check;
 /* Untouched → detailed, large → detailed. Locked. NO_MEMORY, OVER_QUOTA leave it as it was. Updates the tables. */
 enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
 /* Every block from `first` to `end` (bytes): their records are there, and no operation on their pages allocates any. No lock. */

@@ -38,6 +38,24 @@ bool block_nothing(struct pgm *pgm, gpa_t where)
 	return (!b || block_kind(b) == BLOCK_UNTOUCHED) && type_is_mmio(range_type(pgm, where));
 }
 
+enum status blocks_visit(struct pgm *pgm, uint64_t first, uint64_t end, block_visitor *visit, void *context)
+{
+	enum status status = OK;
+
+	for (uint64_t a = first, next; a < end && status == OK; a = next) {
+		struct block *b = block_find(pgm, gpa(a));
+		uint64_t stride = b ? BLOCK_SIZE : BIT(DIRECTORY_SHIFT);
+
+		next = min_u64(end, align_down(a, stride) + stride);
+		if (!b)
+			continue;
+		block_lock(b);
+		status = visit(pgm, b, a, next, context);
+		block_unlock(b);
+	}
+	return status;
+}
+
 static gpa_t block_base(gpa_t where)
 {
 	return gpa(align_down(where.v, BLOCK_SIZE));
@@ -147,24 +165,26 @@ enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, s
 	return OK;
 }
 
+static enum status visit_make_detailed(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, void *gather)
+{
+	(void)end;
+	return block_make_detailed(pgm, b, gpa(first), gather);
+}
+
 enum status blocks_make_detailed(struct pgm *pgm, uint64_t first, uint64_t end)
 {
 	enum status status = OK;
 	struct gather gather;
+	struct block *b;
 
-	gather_begin(&gather, &pgm->flush, &pgm->account);
-	for (uint64_t a = first; a < end && status == OK; a = align_down(a, BLOCK_SIZE) + BLOCK_SIZE) {
-		struct block *b;
-
+	for (uint64_t a = first; a < end && status == OK;
+	     a = align_down(a, BIT(DIRECTORY_SHIFT)) + BIT(DIRECTORY_SHIFT))
 		status = block_get(pgm, gpa(a), &b);
-		if (status != OK)
-			break;
-		block_lock(b);
-		status = block_make_detailed(pgm, b, gpa(a), &gather);
-		block_unlock(b);
-	}
-	if (gather.flush || gather.count)
-		gather_finish(&gather);
+	if (status != OK)
+		return status;
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	status = blocks_visit(pgm, first, end, visit_make_detailed, &gather);
+	gather_finish(&gather);
 	return status;
 }
 

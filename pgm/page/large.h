@@ -64,6 +64,9 @@ struct preallocation {
 	uint64_t tried;   /* GiB number + 1 that no adjacent chunks were found for */
 };
 
+/* own.c: a page's content. */
+void copy_frame(hpa_t to, hpa_t from);
+
 /* collapse.c: the guest or the hypervisor may have written near `where`. Block locked, BLOCK_COLLAPSING set. */
 void collapse_touched(struct pgm *pgm, gpa_t where);
 /* Gives up what is in progress; at the machine's end. */
@@ -74,16 +77,16 @@ void pins_destroy(struct pgm *pgm);
 /* What is pinned for writing among these pages may have been written by now, and is noted in the dirty log. No lock. */
 void pins_note(struct pgm *pgm, uint64_t first, uint64_t count);
 
-/* remove.c: a detailed block of which nothing is left needs neither records nor tables. Locked. */
-void block_drop_records(struct pgm *pgm, struct block *b, gpa_t base, struct gather *gather);
+/* remove.c: a detailed block of which nothing is left needs neither records nor tables. Locked; a block_visitor, always OK. */
+enum status block_drop_records(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, void *gather) must_check;
 /* remove.c: is this page's range on its way out, so that its record may still be what it was? */
 bool removal_covers(const struct pgm *pgm, gpa_t where);
 /*
- * remove.c: the accounts for memory that comes and goes while the machine exists. NO_MEMORY: admission refuses, nothing has changed.
+ * remove.c: the accounts for memory that comes and goes while the machine exists, and for its tables. NO_MEMORY: admission refuses, nothing has changed.
  * What was just added and not used can always be returned; else the machine keeps it.
  */
-enum status quota_grow(struct pgm *pgm, uint64_t bytes) must_check;
-void quota_shrink(struct pgm *pgm, uint64_t bytes);
+enum status quota_grow(struct pgm *pgm, enum account_kind kind, uint64_t pages) must_check;
+void quota_shrink(struct pgm *pgm, enum account_kind kind, uint64_t pages);
 void quota_return(struct pgm *pgm, enum account_kind kind, uint64_t pages);
 
 /* prealloc.c */

@@ -8,7 +8,7 @@
 
 #include "pgm/internal.h"
 
-static void copy_frame(hpa_t to, hpa_t from)
+void copy_frame(hpa_t to, hpa_t from)
 {
 	void *target = frame_map(to), *source = frame_map(from);
 

@@ -14,21 +14,15 @@
 
 static uint64_t records_size(const struct mmio2 *m)
 {
-	return m->capacity * sizeof(m->page[0]);
+	return m->pages * sizeof(m->page[0]);
 }
 
-/* A level-0 table and a frame of records for each block it can touch, wherever it lies. */
-static uint64_t table_pages(uint64_t pages)
-{
-	return 2 * (pages / PAGES_PER_BLOCK + 2);
-}
-
-static void free_frames(struct pgm *pgm, struct mmio2 *m, uint64_t from, uint64_t to)
+static void free_frames(struct pgm *pgm, struct mmio2 *m, uint64_t count)
 {
 	struct gather gather;
 
 	gather_begin(&gather, NULL, &pgm->account);
-	for (uint64_t i = from; i < to; i++)
+	for (uint64_t i = 0; i < count; i++)
 		gather_frame(&gather, page_frame(m->page[i]), ACCOUNT_FIXED);
 	gather_finish(&gather);
 }
@@ -40,31 +34,13 @@ static enum status make_frames(struct pgm *pgm, struct mmio2 *m)
 		enum status status = frame_alloc(&pgm->account, ACCOUNT_FIXED, gpa(0), &frame);
 
 		if (status != OK) {
-			free_frames(pgm, m, 0, i);
+			free_frames(pgm, m, i);
 			return status;
 		}
 		page_set(&m->page[i], PAGE_ALLOCATED, frame);
 		page_set_type(&m->page[i], PAGE_MMIO2);
 	}
 	return OK;
-}
-
-static void unreserve(struct pgm *pgm, uint64_t pages, uint64_t tables)
-{
-	quota_return(pgm, ACCOUNT_FIXED, pages);
-	quota_return(pgm, ACCOUNT_TABLE, tables);
-}
-
-static enum status reserve(struct pgm *pgm, uint64_t pages, uint64_t tables)
-{
-	enum status status = account_adjust(&pgm->account, ACCOUNT_FIXED, (int64_t)pages);
-
-	if (status != OK)
-		return status;
-	status = account_adjust(&pgm->account, ACCOUNT_TABLE, (int64_t)tables);
-	if (status != OK)
-		quota_return(pgm, ACCOUNT_FIXED, pages);
-	return status;
 }
 
 enum status pgm_mmio2_register(struct pgm *pgm, uint64_t size, const char *name, struct mmio2 **out)
@@ -77,15 +53,15 @@ enum status pgm_mmio2_register(struct pgm *pgm, uint64_t size, const char *name,
 	m = heap_alloc(sizeof(*m));
 	if (!m)
 		return NO_MEMORY;
-	m->pages = m->capacity = size >> PAGE_SHIFT;
+	m->pages = size >> PAGE_SHIFT;
 	for (unsigned i = 0; name[i] && i < PGM_NAME - 1; i++)
 		m->name[i] = name[i];
 	m->page = heap_alloc(records_size(m));
-	status = m->page ? reserve(pgm, m->pages, table_pages(m->pages)) : NO_MEMORY;
+	status = m->page ? quota_grow(pgm, ACCOUNT_FIXED, m->pages) : NO_MEMORY;
 	if (status == OK) {
 		status = make_frames(pgm, m);
 		if (status != OK)
-			unreserve(pgm, m->pages, table_pages(m->pages));
+			quota_shrink(pgm, ACCOUNT_FIXED, m->pages);
 	}
 	if (status != OK) {
 		if (m->page)
@@ -131,63 +107,69 @@ static void hide_page(struct pgm *pgm, struct block *b, gpa_t where, page_record
 	gather_flush(gather);
 }
 
-static void hide_pages(struct pgm *pgm, struct mmio2 *m, gpa_t base, uint64_t count)
-{
+/* A region on its way into its blocks, or out of them. */
+struct passage {
+	struct mmio2 *m;
+	uint64_t base, shown; /* its pages below `shown` (an address) are in their blocks */
 	struct gather gather;
+};
 
-	gather_begin(&gather, &pgm->flush, &pgm->account);
-	for (uint64_t i = 0; i < count; i++) {
-		gpa_t where = gpa(base.v + (i << PAGE_SHIFT));
-		struct block *b = block_find(pgm, where);
+static enum status show_block(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, void *context)
+{
+	struct passage *p = context;
+	enum status status = block_make_detailed(pgm, b, gpa(first), &p->gather);
 
-		block_lock(b);
-		hide_page(pgm, b, where, &m->page[i], &gather);
-		block_unlock(b);
-	}
-	gather_finish(&gather);
+	for (uint64_t a = first; a < end && status == OK; a += PAGE_SIZE)
+		show_page(pgm, b, gpa(a), &p->m->page[(a - p->base) >> PAGE_SHIFT], &p->gather);
+	p->shown = status == OK ? end : first;
+	return status;
+}
+
+static enum status hide_block(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, void *context)
+{
+	struct passage *p = context;
+
+	for (uint64_t a = first; a < end; a += PAGE_SIZE)
+		hide_page(pgm, b, gpa(a), &p->m->page[(a - p->base) >> PAGE_SHIFT], &p->gather);
+	return OK;
+}
+
+/* Those of its pages that lie below `end`. */
+static void hide_pages(struct pgm *pgm, struct mmio2 *m, gpa_t base, uint64_t end)
+{
+	struct passage p = { .m = m, .base = base.v };
+
+	gather_begin(&p.gather, &pgm->flush, &pgm->account);
+	panic_unless(blocks_visit(pgm, base.v, end, hide_block, &p) == OK);
+	gather_finish(&p.gather);
+}
+
+static uint64_t end_at(const struct mmio2 *m, gpa_t base)
+{
+	return base.v + (m->pages << PAGE_SHIFT);
 }
 
 /* What a region that has left this place, or never came, has left behind: records and tables of nothing. */
-static void tidy_up(struct pgm *pgm, gpa_t base, uint64_t count)
+static void tidy_up(struct pgm *pgm, const struct mmio2 *m, gpa_t base)
 {
 	struct gather gather;
 
 	gather_begin(&gather, &pgm->flush, &pgm->account);
-	for (uint64_t a = align_down(base.v, BLOCK_SIZE); a < base.v + (count << PAGE_SHIFT); a += BLOCK_SIZE) {
-		struct block *b = block_find(pgm, gpa(a));
-
-		if (!b)
-			continue;
-		block_lock(b);
-		block_drop_records(pgm, b, gpa(a), &gather);
-		block_unlock(b);
-	}
+	panic_unless(blocks_visit(pgm, base.v, end_at(m, base), block_drop_records, &gather) == OK);
 	gather_finish(&gather);
 }
 
+/* Its blocks have descriptors: blocks_make_detailed(). */
 static enum status show_pages(struct pgm *pgm, struct mmio2 *m, gpa_t base)
 {
-	enum status status = OK;
-	struct gather gather;
-	uint64_t done = 0;
+	struct passage p = { .m = m, .base = base.v };
+	enum status status;
 
-	gather_begin(&gather, &pgm->flush, &pgm->account);
-	for (; done < m->pages && status == OK; done += status == OK) {
-		gpa_t where = gpa(base.v + (done << PAGE_SHIFT));
-		struct block *b;
-
-		status = block_get(pgm, where, &b);
-		if (status != OK)
-			break;
-		block_lock(b);
-		status = block_make_detailed(pgm, b, where, &gather);
-		if (status == OK)
-			show_page(pgm, b, where, &m->page[done], &gather);
-		block_unlock(b);
-	}
-	gather_finish(&gather);
+	gather_begin(&p.gather, &pgm->flush, &pgm->account);
+	status = blocks_visit(pgm, base.v, end_at(m, base), show_block, &p);
+	gather_finish(&p.gather);
 	if (status != OK)
-		hide_pages(pgm, m, base, done);
+		hide_pages(pgm, m, base, p.shown);
 	return status;
 }
 
@@ -214,7 +196,7 @@ static enum status appear(struct pgm *pgm, struct mmio2 *m, gpa_t base)
 		return status;
 	status = range_add(pgm, base, m->pages << PAGE_SHIFT, PAGE_MMIO2, m->name);
 	if (status != OK)
-		hide_pages(pgm, m, base, m->pages);
+		hide_pages(pgm, m, base, end_at(m, base));
 	m->base = base;
 	m->mapped = status == OK;
 	return status;
@@ -224,7 +206,7 @@ static enum status appear(struct pgm *pgm, struct mmio2 *m, gpa_t base)
 static void leave(struct pgm *pgm, struct mmio2 *m)
 {
 	range_remove(pgm, m->base);
-	hide_pages(pgm, m, m->base, m->pages);
+	hide_pages(pgm, m, m->base, end_at(m, m->base));
 	m->mapped = false;
 }
 
@@ -259,9 +241,9 @@ enum status pgm_mmio2_map(struct pgm *pgm, struct mmio2 *m, gpa_t base)
 	if (status != OK && moved && appear(pgm, m, old) != OK)
 		log_line("pgm: MMIO2 %s has lost its place", m->name);
 	if (moved)
-		tidy_up(pgm, old, m->pages);
+		tidy_up(pgm, m, old);
 	if (status != OK)
-		tidy_up(pgm, base, m->pages);
+		tidy_up(pgm, m, base);
 	return status;
 }
 
@@ -270,7 +252,7 @@ void pgm_mmio2_unmap(struct pgm *pgm, struct mmio2 *m)
 	if (!m->mapped)
 		return;
 	leave(pgm, m);
-	tidy_up(pgm, m->base, m->pages);
+	tidy_up(pgm, m, m->base);
 }
 
 bool pgm_mmio2_mapped(const struct mmio2 *m, gpa_t *base)
@@ -284,20 +266,6 @@ uint64_t pgm_mmio2_size(const struct mmio2 *m)
 	return m->pages << PAGE_SHIFT;
 }
 
-enum status pgm_mmio2_reduce(struct pgm *pgm, struct mmio2 *m, uint64_t size)
-{
-	uint64_t pages = size >> PAGE_SHIFT, before = m->pages;
-
-	if (!size || !is_aligned(size, PAGE_SIZE) || pages > m->pages)
-		return BAD_VALUE;
-	if (m->mapped)
-		return BUSY;
-	free_frames(pgm, m, pages, m->pages);
-	m->pages = pages;
-	unreserve(pgm, before - pages, table_pages(before) - table_pages(pages));
-	return OK;
-}
-
 void pgm_mmio2_deregister(struct pgm *pgm, struct mmio2 *m)
 {
 	struct mmio2 **link = &pgm->mmio2;
@@ -306,8 +274,8 @@ void pgm_mmio2_deregister(struct pgm *pgm, struct mmio2 *m)
 		link = &(*link)->next;
 	*link = m->next;
 	pgm_mmio2_unmap(pgm, m);
-	free_frames(pgm, m, 0, m->pages);
-	unreserve(pgm, m->pages, table_pages(m->pages));
+	free_frames(pgm, m, m->pages);
+	quota_shrink(pgm, ACCOUNT_FIXED, m->pages);
 	heap_free(m->page, records_size(m));
 	heap_free(m, sizeof(*m));
 }

@@ -28,8 +28,6 @@ enum status pgm_mmio2_map(struct pgm *pgm, struct mmio2 *region, gpa_t base) mus
 void pgm_mmio2_unmap(struct pgm *pgm, struct mmio2 *region);
 bool pgm_mmio2_mapped(const struct mmio2 *region, gpa_t *base);
 uint64_t pgm_mmio2_size(const struct mmio2 *region);
-/* Shrinks an unmapped region (BUSY: it's mapped) to `size`, whole pages, not 0; BAD_VALUE: not smaller. */
-enum status pgm_mmio2_reduce(struct pgm *pgm, struct mmio2 *region, uint64_t size) must_check;
 
 /* Dirty tracking, off at first. Switched on, every page counts as clean. */
 void pgm_mmio2_track(struct pgm *pgm, struct mmio2 *region, bool on);
@@ -48,7 +46,7 @@ enum status pgm_mmio2_write(struct pgm *pgm, struct mmio2 *region, uint64_t offs
 struct mmio2 {
 	struct mmio2 *next;
 	char name[PGM_NAME];
-	uint64_t pages, capacity; /* capacity: as registered */
+	uint64_t pages;
 	bool mapped, tracked;
 	gpa_t base;
 	page_record *page;

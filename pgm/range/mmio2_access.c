@@ -48,36 +48,35 @@ static void dirty_page(struct pgm *pgm, page_record *r, gpa_t where, struct gath
 		dirty_written(pgm, where);
 }
 
-void pgm_mmio2_track(struct pgm *pgm, struct mmio2 *m, bool on)
+/* All pages; bitmap, if not NULL: those that were dirty. */
+static void sweep(struct pgm *pgm, struct mmio2 *m, bool clean, bool wanted, uint64_t *bitmap)
 {
 	struct gather gather;
 
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	for (uint64_t i = 0; i < m->pages; i++) {
-		bool flag = on || m->mapped;
+		uint64_t bit = BIT(i % 64);
+		bool flag = wanted;
 
-		visit(pgm, m, i, &gather, on ? clean_page : dirty_page, &flag);
+		visit(pgm, m, i, &gather, clean ? clean_page : dirty_page, &flag);
+		if (bitmap)
+			bitmap[i / 64] = flag ? bitmap[i / 64] | bit : bitmap[i / 64] & ~bit;
 	}
 	gather_finish(&gather);
+}
+
+void pgm_mmio2_track(struct pgm *pgm, struct mmio2 *m, bool on)
+{
+	sweep(pgm, m, on, on || m->mapped, NULL);
 	m->tracked = on;
 }
 
 enum status pgm_mmio2_query_dirty(struct pgm *pgm, struct mmio2 *m, uint64_t *bitmap, uint64_t bits)
 {
-	struct gather gather;
-
 	if (bits < m->pages)
 		return BAD_VALUE;
 	COUNT(pgm, mmio2_queries);
-	gather_begin(&gather, &pgm->flush, &pgm->account);
-	for (uint64_t i = 0; i < m->pages; i++) {
-		uint64_t bit = BIT(i % 64);
-		bool flag = m->tracked;
-
-		visit(pgm, m, i, &gather, clean_page, &flag);
-		bitmap[i / 64] = flag ? bitmap[i / 64] | bit : bitmap[i / 64] & ~bit;
-	}
-	gather_finish(&gather);
+	sweep(pgm, m, true, m->tracked, bitmap);
 	return OK;
 }
 

@@ -8,97 +8,85 @@
 
 #include "pgm/internal.h"
 
-static uint64_t read_begin(const struct range_table *t)
+uint64_t ranges_begin(struct pgm *pgm)
 {
 	uint64_t generation;
 
-	while ((generation = __atomic_load_n(&t->generation, __ATOMIC_ACQUIRE)) & 1)
+	while ((generation = __atomic_load_n(&pgm->ranges.generation, __ATOMIC_ACQUIRE)) & 1)
 		spin_pause();
 	return generation;
 }
 
-static bool read_retry(const struct range_table *t, uint64_t generation)
-{
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	return __atomic_load_n(&t->generation, __ATOMIC_RELAXED) != generation;
-}
-
-uint64_t ranges_begin(struct pgm *pgm)
-{
-	return read_begin(&pgm->ranges);
-}
-
 bool ranges_changed(struct pgm *pgm, uint64_t generation)
 {
-	return read_retry(&pgm->ranges, generation);
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return __atomic_load_n(&pgm->ranges.generation, __ATOMIC_RELAXED) != generation;
 }
 
+/* While it changes the count may be anything. */
 static unsigned bounded_count(const struct range_table *t)
 {
-	unsigned count = __atomic_load_n(&t->count, __ATOMIC_RELAXED);
+	return min_u64(__atomic_load_n(&t->count, __ATOMIC_RELAXED), PGM_MAX_RANGES);
+}
 
-	return count <= PGM_MAX_RANGES ? count : PGM_MAX_RANGES;
+/* From the top: what is asked for most are devices, which lie above memory. */
+static const struct pgm_range *search(const struct range_table *t, gpa_t where)
+{
+	for (unsigned i = bounded_count(t); i-- > 0;)
+		if (where.v >= t->range[i].base)
+			return where.v - t->range[i].base < t->range[i].size ? &t->range[i] : NULL;
+	return NULL;
 }
 
 bool pgm_range_find(struct pgm *pgm, gpa_t where, struct pgm_range *out)
 {
-	const struct range_table *t = &pgm->ranges;
+	const struct pgm_range *found;
 	uint64_t generation;
-	bool found;
 
 	do {
-		unsigned count;
-
-		generation = read_begin(t);
-		count = bounded_count(t);
-		found = false;
-		for (unsigned i = 0; i < count && !found; i++) {
-			if (where.v - t->range[i].base < t->range[i].size) {
-				*out = t->range[i];
-				found = true;
-			}
-		}
-	} while (unlikely(read_retry(t, generation)));
-	return found;
+		generation = ranges_begin(pgm);
+		found = search(&pgm->ranges, where);
+		if (found)
+			*out = *found;
+	} while (unlikely(ranges_changed(pgm, generation)));
+	return found != NULL;
 }
 
 enum page_type range_type(struct pgm *pgm, gpa_t where)
 {
-	const struct range_table *t = &pgm->ranges;
-	enum page_type type;
-	uint64_t generation;
+	struct pgm_range range;
 
-	do {
-		unsigned count;
-
-		generation = read_begin(t);
-		count = bounded_count(t);
-		type = PAGE_INVALID;
-		/* From the top: what is asked for most are devices, which lie above memory. */
-		for (unsigned i = count; i-- > 0;) {
-			if (where.v < t->range[i].base)
-				continue;
-			if (where.v - t->range[i].base < t->range[i].size)
-				type = t->range[i].type;
-			break;
-		}
-	} while (unlikely(read_retry(t, generation)));
-	return type;
+	return pgm_range_find(pgm, where, &range) ? range.type : PAGE_INVALID;
 }
 
 bool pgm_range_get(struct pgm *pgm, unsigned index, struct pgm_range *out)
 {
-	const struct range_table *t = &pgm->ranges;
 	uint64_t generation;
 	bool found;
 
 	do {
-		generation = read_begin(t);
-		found = index < bounded_count(t);
+		generation = ranges_begin(pgm);
+		found = index < bounded_count(&pgm->ranges);
 		if (found)
-			*out = t->range[index];
-	} while (read_retry(t, generation));
+			*out = pgm->ranges.range[index];
+	} while (ranges_changed(pgm, generation));
 	return found;
+}
+
+/* Puts a range in at `at`; fresh NULL: takes out the one that is there. */
+static void change(struct range_table *t, unsigned at, const struct pgm_range *fresh)
+{
+	struct pgm_range *r = &t->range[at];
+
+	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (fresh) {
+		memmove(r + 1, r, (t->count++ - at) * sizeof(*r));
+		*r = *fresh;
+	} else {
+		memmove(r, r + 1, (--t->count - at) * sizeof(*r));
+	}
+	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
 }
 
 static enum status range_insert(struct range_table *t, const struct pgm_range *range)
@@ -113,58 +101,29 @@ static enum status range_insert(struct range_table *t, const struct pgm_range *r
 		return CONFLICT;
 	if (at && t->range[at - 1].base + t->range[at - 1].size > range->base)
 		return CONFLICT;
-	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	memmove(&t->range[at + 1], &t->range[at], (t->count - at) * sizeof(t->range[0]));
-	t->range[at] = *range;
-	t->count++;
-	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
+	change(t, at, range);
 	return OK;
-}
-
-/* The block at or above `at` that has a descriptor, or NULL; *next: where to go on, by block or by directory page. */
-static struct block *next_block(struct pgm *pgm, uint64_t at, uint64_t *next)
-{
-	struct block *b = block_find(pgm, gpa(at));
-	uint64_t step = b ? BLOCK_SIZE : BIT(DIRECTORY_SHIFT);
-
-	*next = align_down(at, step) + step;
-	return b;
 }
 
 /*
  * Marks of MMIO that were once made here have left their tables under untouched blocks, where a fault may now put a large leaf.
  * handlers.lock held, and no handler within the range: no mark comes back.
  */
-static void drop_mark_tables(struct pgm *pgm, const struct pgm_range *range, struct gather *gather)
+static enum status drop_marks(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, void *gather)
 {
-	for (uint64_t at = range->base, next; at < range->base + range->size; at = next) {
-		struct block *b = next_block(pgm, at, &next);
-
-		if (!b)
-			continue;
-		block_lock(b);
-		if (block_kind(b) == BLOCK_UNTOUCHED)
-			slat_drop_block(&pgm->slat, b->slot, gpa(at), gather);
-		block_unlock(b);
-	}
+	(void)end;
+	if (block_kind(b) == BLOCK_UNTOUCHED)
+		slat_drop_block(&pgm->slat, b->slot, gpa(first), gather);
+	return OK;
 }
 
 /* Blocks that have records already learn of the new range; records made from now on have it from the table. */
-static void type_records(struct pgm *pgm, const struct pgm_range *range)
+static enum status type_records(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, void *range)
 {
-	uint64_t end = range->base + range->size;
-
-	for (uint64_t at = range->base, next; at < end; at = next) {
-		struct block *b = next_block(pgm, at, &next);
-
-		if (!b)
-			continue;
-		block_lock(b);
-		for (uint64_t a = at; block_kind(b) == BLOCK_DETAILED && a < min_u64(end, next); a += PAGE_SIZE)
-			page_set_type(page_of(b, gpa(a)), range->type);
-		block_unlock(b);
-	}
+	(void)pgm;
+	for (uint64_t a = first; block_kind(b) == BLOCK_DETAILED && a < end; a += PAGE_SIZE)
+		page_set_type(page_of(b, gpa(a)), ((const struct pgm_range *)range)->type);
+	return OK;
 }
 
 enum status range_add(struct pgm *pgm, gpa_t base, uint64_t size, enum page_type type, const char *name)
@@ -181,8 +140,8 @@ enum status range_add(struct pgm *pgm, gpa_t base, uint64_t size, enum page_type
 		range.name[i] = name[i];
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	lock_acquire(&pgm->handlers.lock); /* no handler comes between the look and the insertion */
-	if (!handler_overlaps(&pgm->handlers, base.v, base.v + size - 1, UINT64_MAX)) {
-		drop_mark_tables(pgm, &range, &gather);
+	if (!handler_overlaps(&pgm->handlers, base.v, base.v + size - 1, UINT64_MAX) &&
+	    blocks_visit(pgm, base.v, base.v + size, drop_marks, &gather) == OK) {
 		lock_acquire(&pgm->lock);
 		if (m->active && base.v < m->base + m->size && m->base < base.v + size)
 			status = BUSY;
@@ -193,11 +152,10 @@ enum status range_add(struct pgm *pgm, gpa_t base, uint64_t size, enum page_type
 	lock_release(&pgm->handlers.lock);
 	if (gather.flush || gather.count)
 		gather_finish(&gather);
-	if (status == OK) {
-		type_records(pgm, &range);
-		misconfig_remove(pgm, base.v, base.v + size - 1);
-	}
-	return status;
+	if (status != OK)
+		return status;
+	misconfig_remove(pgm, base.v, base.v + size - 1);
+	return blocks_visit(pgm, base.v, base.v + size, type_records, &range);
 }
 
 void range_take_out(struct range_table *t, gpa_t base)
@@ -206,13 +164,8 @@ void range_take_out(struct range_table *t, gpa_t base)
 
 	while (at < t->count && t->range[at].base != base.v)
 		at++;
-	if (at == t->count)
-		return;
-	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	t->count--;
-	memmove(&t->range[at], &t->range[at + 1], (t->count - at) * sizeof(t->range[0]));
-	__atomic_store_n(&t->generation, t->generation + 1, __ATOMIC_RELEASE);
+	if (at < t->count)
+		change(t, at, NULL);
 }
 
 void range_remove(struct pgm *pgm, gpa_t base)
@@ -230,13 +183,13 @@ enum status pgm_add_ram(struct pgm *pgm, gpa_t base, uint64_t size, const char *
 		return range_add(pgm, base, size, PAGE_RAM, name);
 	if (!size || !is_aligned(size, PAGE_SIZE) || size > PGM_MAX_GPA)
 		return BAD_VALUE;
-	status = quota_grow(pgm, size);
+	status = quota_grow(pgm, ACCOUNT_BASE, size >> PAGE_SHIFT);
 	if (status != OK)
 		return status;
 	status = range_add(pgm, base, size, PAGE_RAM, name);
 	if (status == OK)
 		(void)__atomic_fetch_add(&pgm->config.ram, size, __ATOMIC_RELAXED);
 	else
-		quota_shrink(pgm, size);
+		quota_shrink(pgm, ACCOUNT_BASE, size >> PAGE_SHIFT);
 	return status;
 }

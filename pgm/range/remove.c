@@ -63,19 +63,19 @@ static enum status clear_pages(struct pgm *pgm, struct block *b, uint64_t first,
 	return status;
 }
 
-void block_drop_records(struct pgm *pgm, struct block *b, gpa_t base, struct gather *gather)
+enum status block_drop_records(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, void *gather)
 {
-	page_record *records = block_records(b);
-
+	(void)end;
 	if (block_kind(b) != BLOCK_DETAILED)
-		return;
+		return OK;
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
-		if (records[i].bits)
-			return;
-	slat_drop_block(&pgm->slat, b->slot, base, gather);
+		if (block_records(b)[i].bits)
+			return OK;
+	slat_drop_block(&pgm->slat, b->slot, gpa(first), gather);
 	gather_frame(gather, block_address(b), ACCOUNT_TABLE);
 	block_set(b, BLOCK_UNTOUCHED, hpa(0));
 	b->flags = 0;
+	return OK;
 }
 
 /* Locked. */
@@ -90,7 +90,8 @@ static enum status clear_block(struct pgm *pgm, struct block *b, uint64_t first,
 		block_set(b, BLOCK_UNTOUCHED, hpa(0));
 	} else if (block_kind(b) == BLOCK_DETAILED) {
 		status = clear_pages(pgm, b, first, end, gather);
-		block_drop_records(pgm, b, base, gather);
+		if (status == OK)
+			status = block_drop_records(pgm, b, first, end, gather);
 	} else {
 		slat_drop_block(&pgm->slat, b->slot, base, gather);
 	}
@@ -123,21 +124,21 @@ static enum status remove_block(struct pgm *pgm, bool *heavy)
 	return status;
 }
 
-/* Worst case of tables for it: a level-0 table and a frame of records per block. */
-static uint64_t tables_for(uint64_t bytes)
+/* At worst a level-0 table and a frame of records for each block that so many pages can touch. */
+static uint64_t tables_for(uint64_t pages)
 {
-	return (bytes / BLOCK_SIZE + 2) * 2;
+	return (pages / PAGES_PER_BLOCK + 2) * 2;
 }
 
-enum status quota_grow(struct pgm *pgm, uint64_t bytes)
+enum status quota_grow(struct pgm *pgm, enum account_kind kind, uint64_t pages)
 {
-	enum status status = account_adjust(&pgm->account, ACCOUNT_BASE, (int64_t)(bytes >> PAGE_SHIFT));
+	enum status status = account_adjust(&pgm->account, kind, (int64_t)pages);
 
 	if (status != OK)
 		return status;
-	status = account_adjust(&pgm->account, ACCOUNT_TABLE, (int64_t)tables_for(bytes));
+	status = account_adjust(&pgm->account, ACCOUNT_TABLE, (int64_t)tables_for(pages));
 	if (status != OK)
-		quota_return(pgm, ACCOUNT_BASE, bytes >> PAGE_SHIFT);
+		quota_return(pgm, kind, pages);
 	return status;
 }
 
@@ -150,17 +151,17 @@ void quota_return(struct pgm *pgm, enum account_kind kind, uint64_t pages)
 		log_line(LOG_ERROR "pgm: the quota stays as it is: %s", status_text(status));
 }
 
-void quota_shrink(struct pgm *pgm, uint64_t bytes)
+void quota_shrink(struct pgm *pgm, enum account_kind kind, uint64_t pages)
 {
-	quota_return(pgm, ACCOUNT_BASE, bytes >> PAGE_SHIFT);
-	quota_return(pgm, ACCOUNT_TABLE, tables_for(bytes));
+	quota_return(pgm, kind, pages);
+	quota_return(pgm, ACCOUNT_TABLE, tables_for(pages));
 }
 
 static enum status finish(struct pgm *pgm)
 {
 	struct removal *m = &pgm->removal;
 
-	quota_shrink(pgm, m->size);
+	quota_shrink(pgm, ACCOUNT_BASE, m->size >> PAGE_SHIFT);
 	lock_acquire(&pgm->lock);
 	m->active = false;
 	lock_release(&pgm->lock);

@@ -77,34 +77,26 @@ void misconfig_install(struct pgm *pgm, gpa_t where)
 	block_unlock(b);
 }
 
-/* The marks of one block, from `first` to `last` within it; locked. */
-static void remove_in_block(struct pgm *pgm, const struct block *b, uint64_t first, uint64_t last)
+static enum status remove_in_block(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, void *context)
 {
 	uint64_t *table = slat_table(&pgm->slat, b->slot, gpa(first));
-	unsigned from = first >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1), to = last >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1);
 
-	for (unsigned i = from; table && i <= to; i++)
-		if (misconfig_is_mark(pgm, table[i]))
-			__atomic_store_n(&table[i], 0, __ATOMIC_RELEASE);
+	(void)context;
+	for (uint64_t a = align_down(first, PAGE_SIZE); table && a < end; a += PAGE_SIZE) {
+		uint64_t *entry = &table[a >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1)];
+
+		if (misconfig_is_mark(pgm, *entry))
+			__atomic_store_n(entry, 0, __ATOMIC_RELEASE);
+	}
+	return OK;
 }
 
 void misconfig_remove(struct pgm *pgm, uint64_t first, uint64_t last)
 {
-	uint64_t top = (pgm->directory_count << DIRECTORY_SHIFT) - 1, next;
+	uint64_t top = (pgm->directory_count << DIRECTORY_SHIFT) - 1;
 
-	if (!pgm->config.misconfig_exit)
-		return;
-	for (uint64_t a = first; a <= min_u64(last, top); a = next) {
-		struct block *b = block_find(pgm, gpa(a));
-
-		next = align_down(a, BIT(DIRECTORY_SHIFT)) + BIT(DIRECTORY_SHIFT);
-		if (!b)
-			continue;
-		next = align_down(a, BLOCK_SIZE) + BLOCK_SIZE;
-		block_lock(b);
-		remove_in_block(pgm, b, a, min_u64(last, next - 1));
-		block_unlock(b);
-	}
+	if (pgm->config.misconfig_exit)
+		panic_unless(blocks_visit(pgm, first, min_u64(last, top) + 1, remove_in_block, NULL) == OK);
 }
 
 void pgm_count_misconfig(struct pgm *pgm)

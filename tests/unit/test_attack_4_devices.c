@@ -206,16 +206,6 @@ static enum status unmap_mmio2(void)
 	return OK;
 }
 
-static void is_unmapped(void)
-{
-	pgm_mmio2_unmap(pgm, region);
-}
-
-static enum status shrink_mmio2(void)
-{
-	return pgm_mmio2_reduce(pgm, region, 3 * PAGE_SIZE);
-}
-
 static enum status track_mmio2(void)
 {
 	pgm_mmio2_track(pgm, region, true);
@@ -376,7 +366,6 @@ static const struct sweep_operation operations[] = {
 	{ "MMIO2: map", have_fresh, map_mmio2, 0, NULL },
 	{ "MMIO2: move", NULL, move_mmio2, 0, NULL },
 	{ "MMIO2: unmap", NULL, unmap_mmio2, 0, NULL },
-	{ "MMIO2: shrink", is_unmapped, shrink_mmio2, 0, NULL },
 	{ "MMIO2: track", NULL, track_mmio2, 0, NULL },
 	{ "MMIO2: query", NULL, query_mmio2, 0, NULL },
 	{ "MMIO2: deregister", NULL, deregister_mmio2, 0, NULL },

@@ -134,25 +134,6 @@ static void test_conflicts(void **state)
 	machine_end_test(pgm); /* takes the regions along */
 }
 
-static void test_reduce(void **state)
-{
-	struct mmio2 *m;
-	struct pgm *pgm = make(&m);
-
-	(void)state;
-	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(AT)), OK);
-	assert_int_equal(pgm_mmio2_reduce(pgm, m, PAGE_SIZE), BUSY);
-	pgm_mmio2_unmap(pgm, m);
-	assert_int_equal(pgm_mmio2_reduce(pgm, m, SIZE + PAGE_SIZE), BAD_VALUE);
-	assert_int_equal(pgm_mmio2_reduce(pgm, m, 100 * PAGE_SIZE), OK);
-	assert_int_equal(pgm->account.allocated[ACCOUNT_FIXED], 100);
-	assert_int_equal(pgm->account.reserved[ACCOUNT_FIXED], 100);
-	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(AT)), OK);
-	assert_true(guest_write(pgm, AT + 100 * PAGE_SIZE - 1, 1));
-	assert_int_equal(guest_read(pgm, AT + 100 * PAGE_SIZE), 0xff);
-	machine_end_test(pgm);
-}
-
 static void test_dirty(void **state)
 {
 	struct mmio2 *m;
@@ -377,15 +358,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_map_move_unmap),
-		cmocka_unit_test(test_leaves_nothing),
-		cmocka_unit_test(test_conflicts),
-		cmocka_unit_test(test_reduce),
-		cmocka_unit_test(test_dirty),
-		cmocka_unit_test(test_random),
-		cmocka_unit_test(test_marks),
-		cmocka_unit_test(test_no_memory),
-		cmocka_unit_test(test_under_the_dirty_log),
+		cmocka_unit_test(test_map_move_unmap),   cmocka_unit_test(test_leaves_nothing),
+		cmocka_unit_test(test_conflicts),        cmocka_unit_test(test_dirty),
+		cmocka_unit_test(test_random),           cmocka_unit_test(test_marks),
+		cmocka_unit_test(test_no_memory),        cmocka_unit_test(test_under_the_dirty_log),
 		cmocka_unit_test(test_pinned_and_moved),
 	};
 
