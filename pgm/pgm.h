@@ -235,19 +235,6 @@ enum status pgm_pin(struct pgm *pgm, gpa_t where, bool write, const char *owner,
 /* NOT_FOUND: this owner has no such pin. */
 enum status pgm_unpin(struct pgm *pgm, gpa_t where, bool write, const char *owner) must_check;
 
-struct pgm_mapping {
-	void *pointer;
-	gpa_t where;
-	const char *owner;
-	bool write;
-};
-/* `length` bytes at `where`, within one page (BAD_VALUE), pinned until the release; for the same CPU, not across an entry, and two at a time. */
-enum status pgm_map_read(struct pgm *pgm, gpa_t where, size_t length, const char *owner,
-			 struct pgm_mapping *out) must_check;
-enum status pgm_map_write(struct pgm *pgm, gpa_t where, size_t length, const char *owner,
-			  struct pgm_mapping *out) must_check;
-void pgm_mapping_release(struct pgm *pgm, struct pgm_mapping *mapping);
-
 struct pgm_pin_info {
 	uint64_t reads, writes; /* sums over all owners */
 	unsigned owners;

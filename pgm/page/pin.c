@@ -182,44 +182,6 @@ enum status pgm_unpin(struct pgm *pgm, gpa_t where, bool write, const char *owne
 	return status;
 }
 
-static enum status map(struct pgm *pgm, gpa_t where, size_t length, bool write, const char *owner,
-		       struct pgm_mapping *out)
-{
-	uint64_t offset = where.v & (PAGE_SIZE - 1);
-	enum status status;
-	hpa_t frame;
-
-	if (!length || length > PAGE_SIZE - offset)
-		return BAD_VALUE;
-	status = pgm_pin(pgm, where, write, owner, &frame);
-	if (status != OK)
-		return status;
-	*out = (struct pgm_mapping){
-		.pointer = frame_map(hpa(frame.v + offset)), .where = where, .owner = owner, .write = write
-	};
-	return OK;
-}
-
-enum status pgm_map_read(struct pgm *pgm, gpa_t where, size_t length, const char *owner, struct pgm_mapping *out)
-{
-	return map(pgm, where, length, false, owner, out);
-}
-
-enum status pgm_map_write(struct pgm *pgm, gpa_t where, size_t length, const char *owner, struct pgm_mapping *out)
-{
-	return map(pgm, where, length, true, owner, out);
-}
-
-void pgm_mapping_release(struct pgm *pgm, struct pgm_mapping *mapping)
-{
-	frame_unmap(mapping->pointer);
-	mapping->pointer = NULL;
-	/* The mapping was made by map() above, so its pin exists: only a caller that releases twice gets here. */
-	if (pgm_unpin(pgm, mapping->where, mapping->write, mapping->owner) != OK)
-		panic("a mapping of %s at %#llx was released twice", mapping->owner,
-		      (unsigned long long)mapping->where.v);
-}
-
 bool pgm_pin_find(struct pgm *pgm, gpa_t where, struct pgm_pin_info *out)
 {
 	struct pin *pin;

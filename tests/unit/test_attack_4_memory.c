@@ -172,16 +172,6 @@ static enum status unpin(void)
 	return pgm_unpin(pgm, gpa(PINNED_AT), true, pin_owner);
 }
 
-static enum status map_and_release(void)
-{
-	struct pgm_mapping mapping;
-	enum status status = pgm_map_write(pgm, gpa(FRESH_AT + 16), 8, pin_owner, &mapping);
-
-	if (status == OK)
-		pgm_mapping_release(pgm, &mapping);
-	return status;
-}
-
 /* ---- large pages ---- */
 static void full_block(void)
 {
@@ -325,7 +315,6 @@ static const struct sweep_operation operations[] = {
 	{ "pin: fresh", NULL, pin_fresh, 0, NULL },
 	{ "pin: once more", NULL, pin_again, 0, NULL },
 	{ "unpin", NULL, unpin, 0, NULL },
-	{ "map", NULL, map_and_release, 0, NULL },
 	{ "collapse", full_block, collapse, 0, NULL },
 	{ "collapse: own chunk", split_block, collapse, 0, NULL },
 	{ "reserve", NULL, fill_reserve, 0, NULL },

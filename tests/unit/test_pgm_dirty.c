@@ -95,8 +95,8 @@ static bool has_handler(uint64_t page)
 /* Returns whether the page was written. */
 static bool do_act(enum act act, uint64_t page)
 {
-	struct pgm_mapping mapping;
 	uint64_t seen, word;
+	hpa_t frame;
 
 	switch (act) {
 	case ACT_GUEST:
@@ -114,9 +114,9 @@ static bool do_act(enum act act, uint64_t page)
 		return false;
 	case ACT_HANDLER: toggle_handler(page); return false;
 	case ACT_MAP:
-		if (pgm_map_write(machine, address_of(page), 8, "test", &mapping) != OK)
+		if (pgm_pin(machine, address_of(page), true, "test", &frame) != OK)
 			return false;
-		pgm_mapping_release(machine, &mapping);
+		assert_int_equal(pgm_unpin(machine, address_of(page), true, "test"), OK);
 		return true;
 	default:
 		assert_int_equal(pgm_write(machine, address_of(page), &seen, 0, ORIGIN_DEVICE, NULL), OK);

@@ -134,27 +134,21 @@ static void test_holds(void **state)
 	end_pgm(pgm);
 }
 
-static void test_mappings(void **state)
+/* Monitored meanwhile: the pin's end tells that the page was written. */
+static void test_written_at_the_end(void **state)
 {
 	struct pgm *pgm = make_pgm(RAM);
-	struct pgm_mapping read, write;
 	page_record *r;
+	hpa_t frame;
 
-	assert_int_equal(pgm_map_write(pgm, gpa(AT + 4000), 97, disk, &write), BAD_VALUE);
-	assert_int_equal(pgm_map_write(pgm, gpa(AT + 4000), 0, disk, &write), BAD_VALUE);
-	assert_int_equal(pgm_map_write(pgm, gpa(AT + 4000), UINT64_MAX, disk, &write), BAD_VALUE);
-	assert_int_equal(pgm_map_write(pgm, gpa(AT + 4000), 96, disk, &write), OK);
-	assert_int_equal(pgm_map_read(pgm, gpa(AT + 4000), 96, disk, &read), OK);
-	memset(write.pointer, 0x42, 96);
-	assert_int_equal(*(uint8_t *)read.pointer, 0x42);
-	/* Monitored meanwhile: the release tells that it was written. */
+	assert_int_equal(pgm_pin(pgm, gpa(AT + 4000), true, disk, &frame), OK);
 	r = page_of(block_find(pgm, gpa(AT)), gpa(AT));
+	assert_int_equal(frame.v, page_frame(*r).v);
 	r->bits &= ~PAGE_WRITTEN;
-	page_set(r, PAGE_MONITORED, page_frame(*r));
-	pgm_mapping_release(pgm, &write);
+	page_set(r, PAGE_MONITORED, frame);
+	assert_int_equal(pgm_unpin(pgm, gpa(AT + 4000), true, disk), OK);
 	assert_int_equal(page_get_state(*r), PAGE_ALLOCATED);
 	assert_true(r->bits & PAGE_WRITTEN);
-	pgm_mapping_release(pgm, &read);
 	assert_false(r->bits & PAGE_PINNED);
 	end_pgm(pgm);
 }
@@ -230,7 +224,7 @@ int main(void)
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_holds),
-		cmocka_unit_test(test_mappings),
+		cmocka_unit_test(test_written_at_the_end),
 		cmocka_unit_test(test_attack4_pin_fails_clean),
 		cmocka_unit_test(test_dirty_at_every_reading),
 	};
