@@ -24,23 +24,13 @@
  */
 #include <string.h>
 
-#include "arch/x86_64/hv.h"
+#include "arch/x86_64/host.h"
 #include "pgm/internal.h"
 
 #define LOOK_BLOCKS 64u
 #define COPY_PAGES 16u
 #define MAX_ROUNDS 4u
 #define RWX (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE)
-
-static bool has(const uint64_t *map, unsigned page)
-{
-	return map[page / 64] >> (page % 64) & 1;
-}
-
-static void put(uint64_t *map, unsigned page, bool value)
-{
-	map[page / 64] = (map[page / 64] & ~BIT(page % 64)) | (uint64_t)value << (page % 64);
-}
 
 static bool all(const uint64_t *map)
 {
@@ -85,8 +75,7 @@ static bool block_fit(struct block *b, bool *joined)
 
 static bool worth_a_look(const struct block *b)
 {
-	return (__atomic_load_n(&b->word, __ATOMIC_RELAXED) & BLOCK_KIND_MASK) == BLOCK_DETAILED &&
-	       !(__atomic_load_n(&b->flags, __ATOMIC_RELAXED) & BLOCK_EXECUTED);
+	return block_kind(b) == BLOCK_DETAILED && !(__atomic_load_n(&b->flags, __ATOMIC_RELAXED) & BLOCK_EXECUTED);
 }
 
 /* The next detailed block from the cursor on, after at most LOOK_BLOCKS looks; *over: this was the end of memory. */
@@ -178,30 +167,18 @@ void collapse_abandon(struct pgm *pgm)
 static void write_protect(struct pgm *pgm, const struct block *b, gpa_t base, struct gather *gather)
 {
 	const struct slat *s = &pgm->slat;
-	unsigned level;
-	uint64_t *table = slat_find(s, base, &level);
+	uint64_t *table = slat_table(s, b->slot, base);
 
-	if (level) {
+	if (!table)
 		slat_drop_block(&pgm->slat, b->slot, base, gather);
-		return;
-	}
-	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
+	for (unsigned i = 0; table && i < PAGES_PER_BLOCK; i++) {
 		uint64_t entry = __atomic_load_n(&table[i], __ATOMIC_RELAXED);
 		unsigned rights = slat_rights(s, entry);
+		uint64_t leaf = slat_leaf(s, 0, slat_frame(s, 0, entry), rights & ~ACCESS_WRITE, RAM_TYPE);
 
 		if (rights & ACCESS_WRITE)
-			slat_set(s, &table[i], slat_leaf(s, 0, slat_frame(s, 0, entry), rights & ~ACCESS_WRITE, 6),
-				 gather);
+			slat_set(s, &table[i], leaf, gather);
 	}
-}
-
-static void copy_page(hpa_t to, hpa_t from)
-{
-	void *target = frame_map(to), *source = frame_map(from);
-
-	memcpy(target, source, PAGE_SIZE);
-	frame_unmap(source);
-	frame_unmap(target);
 }
 
 /* Locked. Copies up to COPY_PAGES clean pages; returns how many. A clean one that lost its frame stays uncopied. */
@@ -210,12 +187,18 @@ static unsigned copy_some(struct collapse *c)
 	page_record *records = block_records(c->block);
 	unsigned done = 0;
 
-	for (unsigned i = 0; i < PAGES_PER_BLOCK && done < COPY_PAGES; i++) {
-		if (has(c->copied, i) || !has(c->clean, i) || !page_fit(records[i]))
-			continue;
-		copy_page(hpa(c->chunk.v + i * PAGE_SIZE), page_frame(records[i]));
-		put(c->copied, i, true);
-		done++;
+	for (unsigned word = 0; word < COLLAPSE_WORDS; word++) {
+		uint64_t left = c->clean[word] & ~c->copied[word];
+
+		for (; left && done < COPY_PAGES; left &= left - 1) {
+			unsigned i = word * 64 + (unsigned)__builtin_ctzll(left);
+
+			if (!page_fit(records[i]))
+				continue;
+			copy_frame(hpa(c->chunk.v + i * PAGE_SIZE), page_frame(records[i]));
+			c->copied[word] |= left & -left;
+			done++;
+		}
 	}
 	return done;
 }
@@ -233,22 +216,16 @@ static bool still_unmapped(struct pgm *pgm)
 /* Locked, unmapped, all in place: the record and the leaf. The records' frame is the caller's from now on. */
 static enum status become_large(struct pgm *pgm, struct block *b, gpa_t base, hpa_t chunk)
 {
-	uint64_t *entry;
-	struct gather none;
+	enum status status = hpa_is_none(pgm->collapse.chunk) ? block_join(&pgm->account, chunk, base) : OK;
 
-	if (hpa_is_none(pgm->collapse.chunk)) {
-		enum status status = block_join(&pgm->account, chunk, base);
-
-		if (status != OK)
-			return status;
-	}
+	if (status != OK)
+		return status;
 	b->held = 0;
 	b->flags = 0;
 	block_set(b, BLOCK_LARGE, chunk);
 	/* Without a table for the leaf the next fault brings it. Nothing is replaced, so there's nothing to flush. */
-	if (slat_entry(&pgm->slat, base, 1, &entry) == OK) {
-		gather_begin(&none, NULL, &pgm->account);
-		slat_set(&pgm->slat, entry, slat_leaf(&pgm->slat, 1, chunk, RWX, 6), &none);
+	if (block_own_slot(pgm, b, base) == OK) {
+		__atomic_store_n(b->slot, slat_leaf(&pgm->slat, 1, chunk, RWX, RAM_TYPE), __ATOMIC_RELEASE);
 		COUNT(pgm, large_setup);
 	}
 	return OK;

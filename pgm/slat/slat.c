@@ -106,7 +106,8 @@ enum status slat_make_table(struct slat *slat, uint64_t *slot)
 	return table_link(slat, slot, &seen);
 }
 
-uint64_t *slat_find(const struct slat *slat, gpa_t where, unsigned *level)
+/* The lowest entry for `where` that there is, but none below `stop`. */
+static inline uint64_t *find(const struct slat *slat, gpa_t where, unsigned stop, unsigned *level)
 {
 	const struct pt_format *f = slat->format;
 	const uint64_t present = f->present, large = f->large, address = f->address;
@@ -116,12 +117,31 @@ uint64_t *slat_find(const struct slat *slat, gpa_t where, unsigned *level)
 		uint64_t *slot = &table[index_of(l, where)];
 		uint64_t value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
 
-		if (!l || !(value & present) || (unlikely(value & large) && pt_is_leaf(f, l, value))) {
+		if (l == stop || !(value & present) || (unlikely(value & large) && pt_is_leaf(f, l, value))) {
 			*level = l;
 			return slot;
 		}
 		table = direct_pointer(hpa(value & address));
 	}
+}
+
+uint64_t *slat_find(const struct slat *slat, gpa_t where, unsigned *level)
+{
+	return find(slat, where, 0, level);
+}
+
+/* The entry of this level if its table is there. */
+static uint64_t *entry_at(const struct slat *slat, gpa_t where, unsigned level)
+{
+	unsigned reached;
+	uint64_t *entry = find(slat, where, level, &reached);
+
+	return reached == level ? entry : NULL;
+}
+
+uint64_t *slat_block_entry(const struct slat *slat, gpa_t where)
+{
+	return entry_at(slat, where, 1);
 }
 
 unsigned slat_entry_rights(const struct pt_format *f, uint64_t entry)
@@ -187,27 +207,6 @@ void slat_drop_page(struct slat *slat, uint64_t *slot, gpa_t where, struct gathe
 		slat_set(slat, entry, 0, gather);
 	else
 		huge_drop(entry, value, gather);
-}
-
-/* The entry of this level if its table is there. */
-static uint64_t *entry_at(const struct slat *slat, gpa_t where, unsigned level)
-{
-	const struct pt_format *f = slat->format;
-	uint64_t *table = direct_pointer(slat->root);
-
-	for (unsigned l = f->levels - 1; l > level; l--) {
-		uint64_t value = __atomic_load_n(&table[index_of(l, where)], __ATOMIC_ACQUIRE);
-
-		if (!(value & f->present) || (value & f->large))
-			return NULL;
-		table = table_of(value, f);
-	}
-	return &table[index_of(level, where)];
-}
-
-uint64_t *slat_block_entry(const struct slat *slat, gpa_t where)
-{
-	return entry_at(slat, where, 1);
 }
 
 /* The 1 GiB leaf around `where`, and its slot. */
