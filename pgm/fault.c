@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Second-level faults: from "the guest touched this" to "the tables are right", or to "a
- * handler must answer". Everything happens under one block's lock; the flush, if a present
- * translation lost a right, comes after it and before the guest runs on. One that changes its frame is flushed
- * before the new frame appears (page_own, block_make_large).
- *
- * A fault that finds the entry right already (another vcpu was first) simply resumes.
+ * Second-level faults: from "the guest touched this" to "the tables are right", or to "a handler must answer". Everything happens
+ * under one block's lock; the flush, if a present translation lost a right, comes after it and before the guest runs on. One
+ * that changes its frame is flushed before the new frame appears (page_own, block_make_large). A fault that finds the entry
+ * right already (another vcpu was first) simply resumes.
  *
  * Where a processor can be brought to a machine check by a change of a page's size under execution (large_no_execute: on many of
  * Intel's a fetch may find two translations in the instruction TLB, CVE-2018-12207), large leaves are for data alone: the
@@ -16,7 +14,7 @@
 
 #define TRACKED(slat) ((slat)->format->accessed | (slat)->format->dirty) /* the processor's own bits of a leaf */
 
-/* One fault on its way. The block is locked from fault_locked() on. */
+/* One fault on its way. */
 struct fault {
 	struct pgm *pgm;
 	struct block *b;
@@ -32,11 +30,6 @@ static enum pgm_verdict spurious(struct fault *f)
 	f->count->spurious++;
 	f->cause = FAULT_MISC;
 	return PGM_RESUME;
-}
-
-static enum pgm_verdict out_of(enum status status)
-{
-	return status == BAD_ADDRESS ? PGM_EMULATE : PGM_NO_MEMORY;
 }
 
 /* No memory, or memory that a handler watches. */
@@ -58,7 +51,7 @@ static enum pgm_verdict map_block(struct fault *f, hpa_t chunk, unsigned rights,
 		return spurious(f);
 	}
 	if (unlikely(status != OK))
-		return out_of(status);
+		return PGM_NO_MEMORY;
 	(void)__atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
 	slat_set(s, f->b->slot, leaf, &f->gather);
 	return PGM_RESUME;
@@ -72,7 +65,7 @@ static enum pgm_verdict map_large(struct fault *f)
 /* What the page's leaf of 4 KiB may grant; open: whether the dirty log lets it be written. */
 static inline unsigned leaf_rights(page_record r, bool open)
 {
-	return page_rights(r) & (open ? ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE : ACCESS_READ | ACCESS_EXECUTE);
+	return page_rights(r) & (open ? ALL_RIGHTS : ALL_RIGHTS & ~(unsigned)ACCESS_WRITE);
 }
 
 /* Neighbours in the same 64 KiB that are ALLOCATED and unmapped come along. */
@@ -157,7 +150,6 @@ static enum pgm_verdict fault_detailed(struct fault *f)
 	page_record *record = page_of(f->b, f->where), r = *record;
 	bool write = f->access & ACCESS_WRITE;
 	enum pgm_verdict verdict = PGM_RESUME;
-	enum status status;
 	uint64_t *entry;
 
 	if (unlikely(!page_is_plain(r))) {
@@ -177,11 +169,8 @@ static enum pgm_verdict fault_detailed(struct fault *f)
 	if (verdict != PGM_RESUME)
 		return verdict;
 	/* The table before the frame: what fails leaves the record as it was. */
-	status = block_own_slot(f->pgm, f->b, f->where);
-	if (likely(status == OK))
-		status = slat_page_entry(&f->pgm->slat, f->b->slot, f->where, &entry);
-	if (unlikely(status != OK))
-		return out_of(status);
+	if (unlikely(block_leaf(f->pgm, f->b, f->where, &entry) != OK))
+		return PGM_NO_MEMORY;
 	if (write && !page_is_private(r))
 		return map_own(f, record, entry);
 	if (write)
@@ -195,11 +184,19 @@ static bool split_fetch(const struct fault *f)
 	return f->access & ~(unsigned)f->pgm->slat.large_access & ACCESS_EXECUTE;
 }
 
+/* By single pages from now on. */
+static enum pgm_verdict fault_split(struct fault *f)
+{
+	if (block_make_detailed(f->pgm, f->b, f->where, &f->gather) != OK)
+		return PGM_NO_MEMORY;
+	f->b->flags |= split_fetch(f) ? BLOCK_EXECUTED : 0;
+	return fault_detailed(f);
+}
+
 static enum pgm_verdict fault_untouched(struct fault *f)
 {
 	struct pgm *pgm = f->pgm;
 	bool fetch = split_fetch(f);
-	enum status status;
 
 	if (block_plain(pgm, f->where)) {
 		if (!(f->access & ACCESS_WRITE) && pgm->config.slat_2m && !fetch)
@@ -213,11 +210,7 @@ static enum pgm_verdict fault_untouched(struct fault *f)
 	} else if (type_is_mmio(range_type(pgm, f->where))) {
 		return device(f);
 	}
-	status = block_make_detailed(pgm, f->b, f->where, &f->gather);
-	if (status != OK)
-		return PGM_NO_MEMORY;
-	f->b->flags |= fetch ? BLOCK_EXECUTED : 0;
-	return fault_detailed(f);
+	return fault_split(f);
 }
 
 /* A large block under the dirty log: by 4 KiB leaves, from its first write on. */
@@ -233,9 +226,9 @@ static enum pgm_verdict fault_fine(struct fault *f)
 	if (status == OK || status == CONFLICT)
 		status = dirty_refine(f->pgm, f->b, f->where, &f->gather);
 	if (status == OK)
-		status = slat_page_entry(&f->pgm->slat, f->b->slot, f->where, &entry);
+		status = block_leaf(f->pgm, f->b, f->where, &entry);
 	if (unlikely(status != OK))
-		return out_of(status);
+		return PGM_NO_MEMORY;
 	if (f->access & ACCESS_WRITE) {
 		f->cause = FAULT_MAKE_WRITABLE;
 		make_writable(f, &r);
@@ -247,25 +240,11 @@ static enum pgm_verdict fault_large(struct fault *f)
 {
 	bool logged = f->access & ACCESS_WRITE && dirty_mode(f->pgm) != DIRTY_OFF;
 
-	if (unlikely(split_fetch(f))) {
-		if (block_make_detailed(f->pgm, f->b, f->where, &f->gather) != OK)
-			return PGM_NO_MEMORY;
-		f->b->flags |= BLOCK_EXECUTED;
-		return fault_detailed(f);
-	}
+	if (unlikely(split_fetch(f)))
+		return fault_split(f);
 	return likely(!logged && !(f->b->flags & BLOCK_FINE)) ? map_large(f) : fault_fine(f);
 }
 
-static enum pgm_verdict fault_locked(struct fault *f)
-{
-	switch (block_kind(f->b)) {
-	case BLOCK_LARGE: return fault_large(f);
-	case BLOCK_DETAILED: return fault_detailed(f);
-	default: return fault_untouched(f);
-	}
-}
-
-/* again: whoever asks comes again if it is resumed too early. */
 static enum pgm_verdict fault_inside(struct fault *f, bool again)
 {
 	enum pgm_verdict verdict;
@@ -280,11 +259,14 @@ static enum pgm_verdict fault_inside(struct fault *f, bool again)
 		}
 		status = block_get(f->pgm, f->where, &f->b);
 		if (unlikely(status != OK))
-			return out_of(status);
+			return status == BAD_ADDRESS ? PGM_EMULATE : PGM_NO_MEMORY;
 	}
 	gather_begin(&f->gather, &f->pgm->flush, &f->pgm->account);
 	block_lock(f->b);
-	verdict = fault_locked(f);
+	if (block_kind(f->b) == BLOCK_DETAILED)
+		verdict = fault_detailed(f);
+	else
+		verdict = block_kind(f->b) == BLOCK_LARGE ? fault_large(f) : fault_untouched(f);
 	block_unlock(f->b);
 	if (f->gather.flush || f->gather.count)
 		gather_finish(&f->gather);

@@ -34,6 +34,7 @@ _Static_assert(BLOCK_SHIFT + 7 == DIRECTORY_SHIFT, "128 blocks are 256 MiB");
 #define HANDY_LOW 32u
 #define HANDY_REFILL 32u
 #define FAULT_AROUND 16u
+#define ALL_RIGHTS (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE)
 #define RAM_TYPE MEMORY_TYPE_WB /* intake takes in only memory that the MTRRs call WB */
 #define PGM_ROM_PAGES 64u       /* every machine is promised so many beside its RAM */
 
@@ -161,6 +162,8 @@ static inline enum status block_own_slot(struct pgm *pgm, struct block *b, gpa_t
 /* Visits the blocks that have a descriptor, locked, with what of first..end (bytes) lies in each; ends at the first status that isn't OK. */
 typedef enum status block_visitor(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, void *context);
 enum status blocks_visit(struct pgm *pgm, uint64_t first, uint64_t end, block_visitor *visit, void *context) must_check;
+/* The leaf of 4 KiB at `where`, for which a table is made if need be. As block_own_slot(); CONFLICT also: a large leaf is there. */
+enum status block_leaf(struct pgm *pgm, struct block *b, gpa_t where, uint64_t **leaf) must_check;
 /* Untouched → detailed, large → detailed. Locked. NO_MEMORY, OVER_QUOTA leave it as it was. Updates the tables. */
 enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
 /* Every block from `first` to `end` (bytes): their records are there, and no operation on their pages allocates any. No lock. */

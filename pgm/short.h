@@ -12,8 +12,6 @@
 #include "arch/x86_64/host.h"
 #include "pgm/internal.h"
 
-#define ALL_RIGHTS (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE)
-
 /* Nothing stands in the entry, and nobody can still use what stood there: so no flush before the frame appears (gather.h). */
 static inline bool first_write(struct pgm *pgm, struct block *b, gpa_t where, uint64_t *entry)
 {

@@ -77,6 +77,23 @@ enum status block_find_slot(struct pgm *pgm, struct block *b, gpa_t where)
 	return status;
 }
 
+enum status block_leaf(struct pgm *pgm, struct block *b, gpa_t where, uint64_t **leaf)
+{
+	const struct pt_format *f = pgm->slat.format;
+	enum status status = block_own_slot(pgm, b, where);
+	uint64_t entry;
+
+	if (unlikely(status != OK))
+		return status;
+	entry = __atomic_load_n(b->slot, __ATOMIC_ACQUIRE);
+	if (!(entry & f->present))
+		status = slat_make_table(&pgm->slat, b->slot, &entry);
+	if (unlikely(status != OK))
+		return status;
+	*leaf = slat_in_table(&pgm->slat, entry, where);
+	return likely(!(entry & f->large)) ? OK : CONFLICT;
+}
+
 static void type_pages(page_record *records, gpa_t base, const struct pgm_range *range)
 {
 	uint64_t from = max_u64(range->base, base.v);

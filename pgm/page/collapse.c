@@ -3,7 +3,7 @@
  * Collapse: a detailed block whose 512 pages are all plain private RAM becomes one large page, in the background, in
  * bounded steps, while the machine runs.
  *
- *   LOOK     finds a full block, has a chunk ready. If the 512 frames are one chunk already (it was split, and nothing
+ *   LOOK     (candidate.c) finds a full block, has a chunk ready. If the 512 frames are one chunk already (it was split, and nothing
  *            changed), nothing need be copied: straight to UNMAP.
  *   PROTECT  takes the right to write from the block's translations, and flushes; those pages are now `clean`.
  *   COPY     copies clean pages, a few at a time under the block's lock; those are `copied`.
@@ -27,10 +27,8 @@
 #include "arch/x86_64/host.h"
 #include "pgm/internal.h"
 
-#define LOOK_BLOCKS 64u
 #define COPY_PAGES 16u
 #define MAX_ROUNDS 4u
-#define RWX (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE)
 
 static bool all(const uint64_t *map)
 {
@@ -50,53 +48,6 @@ void collapse_touched(struct pgm *pgm, gpa_t where)
 	_Static_assert(64 % FAULT_AROUND == 0, "a group lies in one word");
 	pgm->collapse.clean[first / 64] &= ~group;
 	pgm->collapse.copied[first / 64] &= ~group;
-}
-
-static bool page_fit(page_record r)
-{
-	return page_get_type(r) == PAGE_RAM && page_get_state(r) == PAGE_ALLOCATED &&
-	       page_get_handler(r) == HANDLER_NONE && !(r.bits & (PAGE_PINNED | PAGE_SHADOWED));
-}
-
-/* Locked. *joined: the frames are one chunk in order. */
-static bool block_fit(struct block *b, bool *joined)
-{
-	page_record *records = block_records(b);
-	hpa_t first = page_frame(records[0]);
-
-	*joined = is_aligned(first.v, BLOCK_SIZE);
-	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
-		if (!page_fit(records[i]))
-			return false;
-		*joined &= page_frame(records[i]).v == first.v + i * PAGE_SIZE;
-	}
-	return true;
-}
-
-static bool worth_a_look(const struct block *b)
-{
-	return block_kind(b) == BLOCK_DETAILED && !(__atomic_load_n(&b->flags, __ATOMIC_RELAXED) & BLOCK_EXECUTED);
-}
-
-/* The next detailed block from the cursor on, after at most LOOK_BLOCKS looks; *over: this was the end of memory. */
-static struct block *next_detailed(struct pgm *pgm, gpa_t *base, bool *over)
-{
-	struct collapse *c = &pgm->collapse;
-	uint64_t end = pgm->directory_count << (DIRECTORY_SHIFT - BLOCK_SHIFT);
-
-	for (unsigned i = 0; i < LOOK_BLOCKS && c->cursor < end; i++) {
-		struct block *b;
-
-		*base = gpa(c->cursor << BLOCK_SHIFT);
-		b = block_find(pgm, *base);
-		c->cursor = b ? c->cursor + 1 : (c->cursor | (DIRECTORY_BLOCKS - 1)) + 1;
-		if (b && worth_a_look(b))
-			return b;
-	}
-	*over = c->cursor >= end;
-	if (*over)
-		c->cursor = 0;
-	return NULL;
 }
 
 static void leave(struct pgm *pgm, uint64_t *counter)
@@ -123,38 +74,6 @@ static void give_up(struct pgm *pgm, uint64_t *why)
 		gather_block(&gather, c->chunk);
 	gather_finish(&gather);
 	leave(pgm, why);
-}
-
-/* Takes this block on if it is fit. */
-static void take_on(struct pgm *pgm, struct block *b, gpa_t base)
-{
-	struct collapse *c = &pgm->collapse;
-	hpa_t chunk = HPA_NONE;
-	bool joined, full, fit, zero;
-
-	block_lock(b);
-	full = block_kind(b) == BLOCK_DETAILED && b->held == PAGES_PER_BLOCK;
-	fit = full && block_fit(b, &joined);
-	block_unlock(b);
-	COUNT_BY(pgm, large_recheck, full);
-	COUNT_BY(pgm, large_refused, full && !fit);
-	if (!fit)
-		return;
-	if (!joined && block_alloc(&pgm->account, base, &chunk, &zero) != OK) {
-		COUNT(pgm, large_alloc_failed);
-		return;
-	}
-	c->block = b;
-	c->base = base;
-	c->chunk = chunk;
-	c->rounds = 0;
-	c->phase = joined ? COLLAPSE_UNMAP : COLLAPSE_PROTECT;
-	memset(c->copied, 0, sizeof(c->copied));
-	memset(c->clean, 0, sizeof(c->clean));
-	block_lock(b); /* what has changed since shows at the switch, when all is looked at again */
-	if (block_kind(b) == BLOCK_DETAILED)
-		b->flags |= BLOCK_COLLAPSING;
-	block_unlock(b);
 }
 
 void collapse_abandon(struct pgm *pgm)
@@ -193,7 +112,7 @@ static unsigned copy_some(struct collapse *c)
 		for (; left && done < COPY_PAGES; left &= left - 1) {
 			unsigned i = word * 64 + (unsigned)__builtin_ctzll(left);
 
-			if (!page_fit(records[i]))
+			if (!collapse_page_fit(records[i]))
 				continue;
 			copy_frame(hpa(c->chunk.v + i * PAGE_SIZE), page_frame(records[i]));
 			c->copied[word] |= left & -left;
@@ -225,7 +144,7 @@ static enum status become_large(struct pgm *pgm, struct block *b, gpa_t base, hp
 	block_set(b, BLOCK_LARGE, chunk);
 	/* Without a table for the leaf the next fault brings it. Nothing is replaced, so there's nothing to flush. */
 	if (block_own_slot(pgm, b, base) == OK) {
-		__atomic_store_n(b->slot, slat_leaf(&pgm->slat, 1, chunk, RWX, RAM_TYPE), __ATOMIC_RELEASE);
+		__atomic_store_n(b->slot, slat_leaf(&pgm->slat, 1, chunk, ALL_RIGHTS, RAM_TYPE), __ATOMIC_RELEASE);
 		COUNT(pgm, large_setup);
 	}
 	return OK;
@@ -251,7 +170,7 @@ static uint64_t *try_switch(struct pgm *pgm, struct block *b, hpa_t *old)
 	bool copied = !hpa_is_none(c->chunk), joined;
 	hpa_t records = block_address(b);
 
-	if (!block_fit(b, &joined) || !(copied || joined))
+	if (!collapse_fit(b, &joined) || !(copied || joined))
 		return &pgm->counters.large_refused;
 	if (!still_unmapped(pgm)) {
 		c->phase = copied ? COLLAPSE_PROTECT : COLLAPSE_UNMAP;
@@ -294,7 +213,7 @@ static uint64_t *act(struct pgm *pgm, struct block *b, struct gather *gather, hp
 	}
 }
 
-static void work(struct pgm *pgm)
+static bool work(struct pgm *pgm)
 {
 	struct collapse *c = &pgm->collapse;
 	bool copied = !hpa_is_none(c->chunk);
@@ -316,23 +235,7 @@ static void work(struct pgm *pgm)
 		release_old(pgm, old, copied);
 		leave(pgm, copied ? &pgm->counters.large_collapsed : &pgm->counters.large_reused);
 	}
-}
-
-/* False: a whole round over memory found nothing to take on. */
-static bool step(struct pgm *pgm)
-{
-	bool over = false;
-	struct block *b;
-	gpa_t base;
-
-	if (pgm->collapse.phase != COLLAPSE_LOOK) {
-		work(pgm);
-		return true;
-	}
-	b = next_detailed(pgm, &base, &over);
-	if (b)
-		take_on(pgm, b, base);
-	return !over;
+	return true;
 }
 
 bool pgm_collapse_step(struct pgm *pgm)
@@ -344,10 +247,12 @@ bool pgm_collapse_step(struct pgm *pgm)
 		return false;
 	if (__atomic_exchange_n(&c->busy, 1, __ATOMIC_ACQUIRE))
 		return false;
-	if (!__atomic_load_n(&c->holds, __ATOMIC_ACQUIRE))
-		more = step(pgm);
-	else
+	if (__atomic_load_n(&c->holds, __ATOMIC_ACQUIRE))
 		collapse_abandon(pgm);
+	else if (c->phase == COLLAPSE_LOOK)
+		more = collapse_look(pgm);
+	else
+		more = work(pgm);
 	__atomic_store_n(&c->busy, 0, __ATOMIC_RELEASE);
 	return more;
 }

@@ -69,6 +69,15 @@ void copy_frame(hpa_t to, hpa_t from);
 
 /* collapse.c: the guest or the hypervisor may have written near `where`. Block locked, BLOCK_COLLAPSING set. */
 void collapse_touched(struct pgm *pgm, gpa_t where);
+/* candidate.c: looks for a block and takes it on; false: this was the end of memory. */
+bool collapse_look(struct pgm *pgm);
+/* candidate.c: are all its pages fit? *joined: their frames are one chunk in order. Locked and detailed. */
+bool collapse_fit(struct block *b, bool *joined);
+static inline bool collapse_page_fit(page_record r)
+{
+	return page_get_type(r) == PAGE_RAM && page_get_state(r) == PAGE_ALLOCATED &&
+	       page_get_handler(r) == HANDLER_NONE && !(r.bits & (PAGE_PINNED | PAGE_SHADOWED));
+}
 /* Gives up what is in progress; at the machine's end. */
 void collapse_abandon(struct pgm *pgm);
 

@@ -6,11 +6,10 @@
  *
  * Before the machine's first entry, by one CPU. A machine whose preallocation fails is destroyed.
  */
-#include "arch/x86_64/hv.h"
+#include "arch/x86_64/host.h"
 #include "pgm/internal.h"
 
 #define BLOCKS_PER_GIB (GIB / BLOCK_SIZE)
-#define RWX (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE)
 
 _Static_assert(sizeof(struct block) * BLOCKS_PER_GIB == 4 * PAGE_SIZE, "a GiB is four directory pages");
 
@@ -69,7 +68,8 @@ static void huge_finish(struct pgm *pgm)
 		}
 	}
 	/* Where zeros were mapped before, or the table is wanting, 2 MiB leaves come from faults. */
-	if (all && slat_map_huge(&pgm->slat, gpa(p->huge), slat_leaf(&pgm->slat, 2, p->chunks, RWX, 6)) == OK)
+	if (all &&
+	    slat_map_huge(&pgm->slat, gpa(p->huge), slat_leaf(&pgm->slat, 2, p->chunks, ALL_RIGHTS, RAM_TYPE)) == OK)
 		COUNT(pgm, huge_mapped);
 	gather_finish(&gather);
 	p->chunks = HPA_NONE;

@@ -56,7 +56,7 @@ static void install_locked(struct pgm *pgm, struct block *b, gpa_t where)
 		return;
 	if (needed && __atomic_load_n(&pgm->mark_tables, __ATOMIC_RELAXED) >= MARK_TABLES)
 		return;
-	if (block_own_slot(pgm, b, where) != OK || slat_page_entry(&pgm->slat, b->slot, where, &entry) != OK)
+	if (block_leaf(pgm, b, where, &entry) != OK)
 		return; /* the slow way serves as well */
 	if (needed)
 		__atomic_fetch_add(&pgm->mark_tables, needed, __ATOMIC_RELAXED);

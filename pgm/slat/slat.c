@@ -55,7 +55,7 @@ void slat_free_unused(struct slat *slat, hpa_t table)
 }
 
 /* Links a fresh table at *slot, or finds that another CPU was first: its table is the one then. */
-static enum status table_link(struct slat *slat, uint64_t *slot, uint64_t *seen)
+enum status slat_make_table(struct slat *slat, uint64_t *slot, uint64_t *entry)
 {
 	hpa_t table;
 	uint64_t none = 0;
@@ -66,11 +66,11 @@ static enum status table_link(struct slat *slat, uint64_t *slot, uint64_t *seen)
 	if (__atomic_compare_exchange_n(slot, &none, table.v | slat->format->table_bits, false, __ATOMIC_RELEASE,
 					__ATOMIC_ACQUIRE)) {
 		__atomic_fetch_add(&slat->tables, 1, __ATOMIC_RELAXED);
-		*seen = table.v | slat->format->table_bits;
+		*entry = table.v | slat->format->table_bits;
 		return OK;
 	}
 	slat_free_unused(slat, table);
-	*seen = none;
+	*entry = none;
 	return OK;
 }
 
@@ -85,7 +85,7 @@ enum status slat_entry(struct slat *slat, gpa_t where, unsigned level, uint64_t 
 		uint64_t value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
 
 		if (unlikely(!(value & present))) {
-			enum status status = table_link(slat, slot, &value);
+			enum status status = slat_make_table(slat, slot, &value);
 
 			if (status != OK)
 				return status;
@@ -96,14 +96,6 @@ enum status slat_entry(struct slat *slat, gpa_t where, unsigned level, uint64_t 
 	}
 	*entry = &table[index_of(level, where)];
 	return OK;
-}
-
-/* Under the block's lock: nobody else links one there. */
-enum status slat_make_table(struct slat *slat, uint64_t *slot)
-{
-	uint64_t seen;
-
-	return table_link(slat, slot, &seen);
 }
 
 /* The lowest entry for `where` that there is, but none below `stop`. */
@@ -209,49 +201,11 @@ void slat_drop_page(struct slat *slat, uint64_t *slot, gpa_t where, struct gathe
 		huge_drop(entry, value, gather);
 }
 
-/* The 1 GiB leaf around `where`, and its slot. */
-static bool huge_leaf(const struct slat *slat, gpa_t where, uint64_t **slot, uint64_t *leaf)
+bool slat_huge_leaf(const struct slat *slat, gpa_t where, uint64_t **slot, uint64_t *leaf)
 {
 	*slot = entry_at(slat, where, 2);
 	*leaf = *slot ? __atomic_load_n(*slot, __ATOMIC_ACQUIRE) : 0;
 	return slat_present(slat, *leaf) && pt_is_leaf(slat->format, 2, *leaf);
-}
-
-enum status slat_map_huge(struct slat *slat, gpa_t where, uint64_t leaf)
-{
-	uint64_t *entry, none = 0;
-	enum status status = slat_entry(slat, where, 2, &entry);
-
-	if (status != OK)
-		return status;
-	return __atomic_compare_exchange_n(entry, &none, leaf, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED) ? OK
-													  : CONFLICT;
-}
-
-enum status slat_split_huge(struct slat *slat, gpa_t where, struct gather *gather)
-{
-	const struct pt_format *f = slat->format;
-	uint64_t *slot, *table, leaf;
-	enum status status;
-	hpa_t frame;
-
-	if (!huge_leaf(slat, where, &slot, &leaf))
-		return OK;
-	status = table_alloc(slat->account, &frame);
-	if (status != OK)
-		return status;
-	table = direct_pointer(frame);
-	for (unsigned i = 0; i < ENTRIES; i++)
-		table[i] = leaf + i * BLOCK_SIZE;
-	/* Another block's owner may have been first: then there's no such leaf any more, which is as good. */
-	if (!__atomic_compare_exchange_n(slot, &leaf, frame.v | f->table_bits, false, __ATOMIC_RELEASE,
-					 __ATOMIC_RELAXED)) {
-		slat_free_unused(slat, frame);
-		return slat_split_huge(slat, where, gather);
-	}
-	__atomic_fetch_add(&slat->tables, 1, __ATOMIC_RELAXED);
-	gather_flush(gather);
-	return OK;
 }
 
 uint64_t *slat_table(const struct slat *slat, uint64_t *slot, gpa_t where)
@@ -280,7 +234,7 @@ void slat_drop_block(struct slat *slat, uint64_t *slot, gpa_t where, struct gath
 	uint64_t *huge, old;
 
 	if (unlikely(!slot)) {
-		if (huge_leaf(slat, where, &huge, &old))
+		if (slat_huge_leaf(slat, where, &huge, &old))
 			huge_drop(huge, old, gather);
 		slot = slat_block_entry(slat, where);
 	}
@@ -293,50 +247,4 @@ void slat_drop_block(struct slat *slat, uint64_t *slot, gpa_t where, struct gath
 		gather_flush(gather);
 	else
 		table_unlink(slat, old, gather);
-}
-
-enum status slat_split_prepare(struct slat *slat, gpa_t where, struct gather *gather, hpa_t *table)
-{
-	uint64_t *entry;
-	enum status status = slat_split_huge(slat, where, gather);
-
-	*table = HPA_NONE;
-	if (status != OK)
-		return status;
-	entry = slat_block_entry(slat, where);
-	if (!entry || !slat_present(slat, *entry) || !pt_is_leaf(slat->format, 1, *entry))
-		return OK;
-	return table_alloc(slat->account, table);
-}
-
-void slat_split_commit(struct slat *slat, gpa_t where, hpa_t frame, uint64_t extra, struct gather *gather)
-{
-	const struct pt_format *f = slat->format;
-	uint64_t *entry, *table, old, leaf;
-
-	if (hpa_is_none(frame))
-		return;
-	/* The block is locked since prepare saw its leaf: nobody else can have taken that away. */
-	entry = slat_block_entry(slat, where);
-	panic_unless(entry != NULL);
-	old = *entry;
-	panic_unless(slat_present(slat, old) && pt_is_leaf(f, 1, old));
-	table = direct_pointer(frame);
-	leaf = (old & ~f->large) | extra;
-#pragma GCC unroll 16 /* a guest's write waits for it */
-	for (unsigned i = 0; i < ENTRIES; i++)
-		table[i] = leaf + i * PAGE_SIZE;
-	__atomic_store_n(entry, frame.v | f->table_bits, __ATOMIC_RELEASE);
-	__atomic_fetch_add(&slat->tables, 1, __ATOMIC_RELAXED);
-	gather_flush(gather);
-}
-
-enum status slat_split_block(struct slat *slat, gpa_t where, uint64_t extra, struct gather *gather)
-{
-	hpa_t table;
-	enum status status = slat_split_prepare(slat, where, gather, &table);
-
-	if (status == OK)
-		slat_split_commit(slat, where, table, extra, gather);
-	return status;
 }

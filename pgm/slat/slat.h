@@ -86,22 +86,12 @@ static inline uint64_t *slat_find_in(const struct slat *slat, uint64_t *slot, gp
 		return slot;
 	return slat_in_table(slat, value, where);
 }
-/* slat_entry() of level 0, from a slot that is known. */
-enum status slat_make_table(struct slat *slat, uint64_t *slot) must_check;
-static inline enum status slat_page_entry(struct slat *slat, uint64_t *slot, gpa_t where, uint64_t **entry)
-{
-	enum status status = OK;
-	unsigned level;
+/* Under a slot that is empty: an empty table, and what the slot holds then. The block is locked. */
+enum status slat_make_table(struct slat *slat, uint64_t *slot, uint64_t *entry) must_check;
 
-	if (unlikely(!(__atomic_load_n(slot, __ATOMIC_RELAXED) & slat->format->present)))
-		status = slat_make_table(slat, slot);
-	if (unlikely(status != OK))
-		return status;
-	*entry = slat_find_in(slat, slot, where, &level);
-	return likely(!level) ? OK : CONFLICT;
-}
-
-/* A 1 GiB leaf where nothing is mapped yet. CONFLICT: something is. NO_MEMORY, OVER_QUOTA. */
+/* The 1 GiB leaf around `where`, if there is one, and its slot. */
+bool slat_huge_leaf(const struct slat *slat, gpa_t where, uint64_t **slot, uint64_t *leaf);
+/* split.c: a 1 GiB leaf where nothing is mapped yet. CONFLICT: something is. NO_MEMORY, OVER_QUOTA. */
 enum status slat_map_huge(struct slat *slat, gpa_t where, uint64_t leaf) must_check;
 /* The 1 GiB leaf around `where`, if there is one → 512 leaves of 2 MiB that translate exactly as it did. NO_MEMORY leaves it. */
 enum status slat_split_huge(struct slat *slat, gpa_t where, struct gather *gather) must_check;
