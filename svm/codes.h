@@ -25,6 +25,9 @@
 #define INTERCEPT1_INVLPGA BIT(26)
 #define INTERCEPT1_IOIO BIT(27)
 #define INTERCEPT1_MSR BIT(28)
+#define INTERCEPT1_TASK_SWITCH BIT(29)
+#define TASK_INFO_IRET BIT(36) /* EXITINFO2 of a task switch: 15.14.1 */
+#define TASK_INFO_JUMP BIT(38)
 #define INTERCEPT1_SHUTDOWN BIT(31)
 
 /* intercept[1] */

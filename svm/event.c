@@ -52,7 +52,7 @@ static void decode_exception(uint64_t info, struct hv_event *event, bool *soft)
 		return;
 	}
 	event->kind = EVENT_EXCEPTION;
-	*soft = event->vector == VECTOR_BP || event->vector == VECTOR_OF;
+	event->soft = *soft = event->vector == VECTOR_BP || event->vector == VECTOR_OF;
 	event->has_error_code = info & INJECT_ERROR_VALID;
 	if (event->has_error_code)
 		event->error_code = (uint32_t)(info >> INJECT_ERROR_SHIFT);

@@ -12,7 +12,7 @@
 #include "svm/codes.h"
 
 /* How the rest of the exit is filled. */
-enum detail { UNWANTED, PLAIN, FAULT, INSTRUCTION, CR_ACCESS, DR_ACCESS, EXCEPTION, IO, MSR };
+enum detail { UNWANTED, PLAIN, FAULT, INSTRUCTION, CR_ACCESS, DR_ACCESS, EXCEPTION, IO, MSR, TASK };
 
 struct meaning {
 	uint8_t kind;   /* enum hv_exit_kind */
@@ -42,7 +42,7 @@ static const struct meaning meanings[SVM_EXIT_LOW_END] = {
 	[SVM_EXIT_INVLPGA] = { EXIT_NESTED, INSTRUCTION },
 	[SVM_EXIT_IOIO] = { EXIT_IO, IO },
 	[SVM_EXIT_MSR] = { EXIT_MSR_READ, MSR },
-	[SVM_EXIT_TASK_SWITCH] = { EXIT_TASK_SWITCH, PLAIN },
+	[SVM_EXIT_TASK_SWITCH] = { EXIT_TASK_SWITCH, TASK },
 	[SVM_EXIT_SHUTDOWN] = { EXIT_TRIPLE_FAULT, PLAIN },
 	[SVM_EXIT_VMRUN] = { EXIT_NESTED, INSTRUCTION },
 	[SVM_EXIT_VMMCALL] = { EXIT_HYPERCALL, INSTRUCTION },
@@ -80,6 +80,17 @@ static void decode_dr(const struct vmcb_control *control, const struct svm_featu
 	exit->dr.write = control->exit_code >= SVM_EXIT_DR_WRITE;
 	exit->dr.decoded = features->decode_assists;
 	exit->dr.gpr = exit->dr.decoded ? (uint8_t)(control->exit_info1 & CR_INFO_GPR) : 0;
+}
+
+/* The length of the instruction that asks for it, if one does, isn't told. */
+static void decode_task(const struct vmcb_control *control, struct hv_exit *exit)
+{
+	exit->length = 0;
+	exit->task.selector = (uint16_t)control->exit_info1;
+	exit->task.source = control->exit_info2 & TASK_INFO_IRET          ? TASK_IRET
+			    : control->exit_info2 & TASK_INFO_JUMP        ? TASK_JMP
+			    : control->exit_interrupt_info & INJECT_VALID ? TASK_GATE
+									  : TASK_CALL;
 }
 
 static void decode_exception(const struct vmcb *vmcb, struct hv_exit *exit)
@@ -160,6 +171,7 @@ void svm_decode_exit(const struct vmcb *vmcb, const struct svm_features *feature
 	case CR_ACCESS: decode_cr(control, features, exit); break;
 	case DR_ACCESS: decode_dr(control, features, exit); break;
 	case EXCEPTION: decode_exception(vmcb, exit); break;
+	case TASK: decode_task(control, exit); break;
 	case IO: decode_io(vmcb, exit); break;
 	case MSR: exit->kind = control->exit_info1 & 1u ? EXIT_MSR_WRITE : EXIT_MSR_READ; break;
 	}

@@ -27,6 +27,10 @@
  *    another vcpu has run in between.
  *  - Left alone: Bochs takes no notice of next-RIP when a soft event is injected, and gives no exit for a host
  *    interrupt while the guest runs with IF clear all the time; VM_CR is not there (run it with ignore_bad_msrs=1).
+ *  - Left alone: a hardware task switch is QEMU's own, for it has no such intercept, and one that a nested fault breaks off in the
+ *    middle has half happened: it doesn't come right any more.
+ *  - Left alone: of INT n that meets a task gate Bochs says nothing in EXITINTINFO, where an earlier delivery may still stand; it has no
+ *    way out of a guest in virtual-8086 mode; and DR6 is not yet set when #DB exits.
  *  - A guest's write of PAT reaches the host's on QEMU, VMLOAD and VMSAVE touch host-physical memory: always
  *    intercepted.
  *  - Fields of a VMCB that the guest never set are not given values by INIT: reset sets all of them.

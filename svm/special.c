@@ -160,12 +160,14 @@ static void finish_event(struct svm_vcpu *svm)
 {
 	struct hv_vcpu *vcpu = &svm->hv;
 	struct hv_event *interrupted = &vcpu->exit.interrupted;
-	bool soft;
+	bool soft, task = vcpu->exit.kind == EXIT_TASK_SWITCH && vcpu->exit.task.source != TASK_IRET &&
+			  vcpu->exit.task.source != TASK_JMP;
 
 	svm_event_decode(svm->vmcb->control.exit_interrupt_info, interrupted, &soft);
 
-	bool ours = (svm->armed & ARMED_EVENT) && interrupted->kind != EVENT_NONE &&
-		    interrupted->vector == svm->injected.vector && vcpu->rip == svm->entry_rip;
+	/* A task gate's exit comes in the middle of a delivery, and does not always say so. */
+	bool same = (interrupted->kind != EVENT_NONE && interrupted->vector == svm->injected.vector) || task;
+	bool ours = (svm->armed & ARMED_EVENT) && same && vcpu->rip == svm->entry_rip;
 
 	if (ours) {
 		*interrupted = svm->injected;
@@ -180,9 +182,11 @@ static void finish_event(struct svm_vcpu *svm)
 		 * Soft: the guest's own, RIP stands at it. The others reach a guest by injection alone, so one that
 		 * was not injected just now is a leftover (quirk of Bochs).
 		 */
-		if (soft || interrupted->kind == EVENT_INTERRUPT || interrupted->kind == EVENT_NMI)
+		if ((soft && !task) || interrupted->kind == EVENT_INTERRUPT || interrupted->kind == EVENT_NMI)
 			interrupted->kind = EVENT_NONE;
 	}
+	if (task)
+		vcpu->exit.task.source = interrupted->kind == EVENT_NONE ? TASK_CALL : TASK_GATE;
 	svm->vmcb->control.event_inject = 0;
 	svm->rip_advanced = false;
 	svm->armed &= ~ARMED_EVENT;

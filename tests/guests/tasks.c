@@ -329,6 +329,8 @@ void guest_main(void)
 	faults();
 	interrupts();
 	small();
-	virtual_mode();
+	/* Bochs has no way out of an SVM guest in virtual-8086 mode. */
+	if (!option("protected"))
+		virtual_mode();
 	debug_bit();
 }

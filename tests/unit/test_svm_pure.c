@@ -279,6 +279,28 @@ static void exits_of_exceptions(void **state)
 	assert_true(out.exception.vector == 17 && out.exception.has_error_code);
 }
 
+/* APM vol. 2 section 15.14.1: the selector, and what asks for it; a task gate's event is being delivered. */
+static void exits_of_task_switches(void **state)
+{
+	static const struct {
+		uint64_t info2, interrupted;
+		enum task_source source;
+	} rows[] = {
+		{ BIT(36), 0, TASK_IRET },
+		{ BIT(38), 0, TASK_JMP },
+		{ 0, 0, TASK_CALL },
+		{ 0, 0x80000020, TASK_GATE },
+		{ BIT(44) | 5, UINT64_C(0x580000b0d), TASK_GATE },
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		vmcb.control.exit_interrupt_info = rows[i].interrupted;
+		exit_with(&plain, SVM_EXIT_TASK_SWITCH, 0xabcd0030, rows[i].info2);
+		assert_true(out.kind == EXIT_TASK_SWITCH && out.task.selector == 0x30 && out.length == 0);
+		assert_int_equal(out.task.source, rows[i].source);
+	}
+}
+
 static void exits_of_the_rest(void **state)
 {
 	static const struct {
@@ -401,6 +423,7 @@ int main(void)
 		cmocka_unit_test_setup(exits_of_control_registers, clear),
 		cmocka_unit_test_setup(exits_of_nested_faults, clear),
 		cmocka_unit_test_setup(exits_of_exceptions, clear),
+		cmocka_unit_test_setup(exits_of_task_switches, clear),
 		cmocka_unit_test_setup(exits_of_the_rest, clear),
 		cmocka_unit_test_setup(msr_map_bits, clear),
 		cmocka_unit_test_setup(asids_never_repeat_without_a_flush, clear),

@@ -524,6 +524,24 @@ static void broken_off_events_come_again(void **state)
 	assert_int_equal(vcpu->exit.interrupted.kind, EVENT_NONE);
 }
 
+/* A task gate is met in the middle of a delivery: of what was injected, whether the exit says so or not, or of the guest's own. */
+static void task_gates_take_the_event(void **state)
+{
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	vcpu->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = 6 };
+	svm_of(vcpu)->vmcb->save.cr0 |= CR0_PE;
+	run_until(vcpu, SVM_EXIT_TASK_SWITCH, 0x100);
+	assert_true(vcpu->exit.interrupted.kind == EVENT_EXCEPTION && vcpu->exit.interrupted.vector == 6);
+	assert_int_equal(vcpu->exit.task.source, TASK_GATE);
+	script.interrupted = 0x80000480;
+	run_until(vcpu, SVM_EXIT_TASK_SWITCH, 0x100);
+	assert_int_equal(vcpu->exit.interrupted.kind, EVENT_SOFT_INTERRUPT);
+	assert_int_equal(vcpu->exit.task.source, TASK_GATE);
+	script.interrupted = 0;
+	run_until(vcpu, SVM_EXIT_TASK_SWITCH, 0x100);
+	assert_int_equal(vcpu->exit.task.source, TASK_CALL);
+}
+
 static void soft_events_move_rip(void **state)
 {
 	const struct hv_event soft = { .kind = EVENT_SOFT_INTERRUPT, .vector = 0x80, .length = 2 };
@@ -787,6 +805,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(nmi_behind_an_event, begin, end),
 		cmocka_unit_test_setup_teardown(real_mode_has_no_error_codes, begin, end),
 		cmocka_unit_test_setup_teardown(broken_off_events_come_again, begin, end),
+		cmocka_unit_test_setup_teardown(task_gates_take_the_event, begin, end),
 		cmocka_unit_test_setup_teardown(soft_events_move_rip, begin, end),
 		cmocka_unit_test_setup_teardown(refused_state_shows_nothing, begin, end),
 		cmocka_unit_test_setup_teardown(reset_starts_over, begin, end),

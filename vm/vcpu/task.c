@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hardware task switches, where the processor only reports them: VMX does for all, SVM carries them out itself. Intel SDM vol. 3
- * sections 8.2, 8.3, 26.4.2; APM vol. 2 section 12.
+ * Hardware task switches that the processor only reports: all under VMX, and under SVM where they can be intercepted (QEMU carries
+ * them out). Intel SDM vol. 3 sections 8.2, 8.3, 26.4.2; AMD APM vol. 2 sections 12, 15.14.1.
  *
  * Until enter_task() every fault is the old task's and leaves it as it was, but for what its own TSS says of it, which it will
  * say again. From there on faults are the new task's: its selectors are loaded, what one of them names may not be. Privileges of
@@ -66,6 +66,14 @@ static void put(uint8_t *image, const struct task_format *f, unsigned at, uint64
 	memcpy(image + at - f->ip, &value, f->word);
 }
 
+/* It goes on behind the instruction; an exception's or interrupt's task goes on where that struck. */
+static bool by_instruction(const struct task_switch *t)
+{
+	const struct hv_event *event = &t->h->exit.interrupted;
+
+	return t->source != TASK_GATE || event->kind == EVENT_SOFT_INTERRUPT || event->soft;
+}
+
 static enum status save_task(struct task_switch *t)
 {
 	struct hv_vcpu *h = t->h;
@@ -76,8 +84,7 @@ static enum status save_task(struct task_switch *t)
 
 	if (old->limit < f->size - 1u)
 		return task_fault(t, VECTOR_TS, old->selector);
-	/* Behind the instruction that asked for it; an exception's or interrupt's is where it struck. */
-	if (t->source != TASK_GATE || h->exit.interrupted.kind == EVENT_SOFT_INTERRUPT || h->exit.interrupted.soft)
+	if (by_instruction(t))
 		ip += h->exit.length;
 	put(image, f, f->ip, ip);
 	put(image, f, f->ip + f->word, flags);
@@ -225,6 +232,11 @@ enum exit_action exit_task_switch(struct vcpu *vcpu)
 	enum status status;
 
 	vcpu_emulate_env(vcpu, &t.env);
+	if (by_instruction(&t) && !h->exit.length) {
+		enum emulate_result result;
+
+		h->exit.length = (uint8_t)emulate_length(h, &t.env, &result);
+	}
 	hv_need(h, REGS_ALL & ~REGS_SYSTEM);
 	t.external = event->kind == EVENT_INTERRUPT || event->kind == EVENT_NMI ||
 		     (event->kind == EVENT_EXCEPTION && !event->soft);
