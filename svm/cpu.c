@@ -104,6 +104,7 @@ static void fill_caps(struct hv_caps *caps)
 	read_features(&features);
 	if (cpu_index() == 0)
 		svm_quirks_detect();
+	trap_leftover_at = (uint64_t)svm_left;
 	*caps = (struct hv_caps){
 		.slat = SLAT_NPT,
 		.slat_levels = read_cr4() & CR4_LA57 ? 5 : 4, /* nested tables have the host's own form: 15.25.3 */

@@ -79,7 +79,8 @@ svm_enter:
 	LOAD_SCRATCH
 
 	vmrun			; RAX and RSP are the host's again behind it
-
+global svm_left
+svm_left:
 	push	rdi
 	mov	rdi, [rsp + 8]		; gpr[]
 	mov	[rdi + RCX_AT], rcx
@@ -96,7 +97,7 @@ svm_enter:
 	mov	rdi, [rsp]
 	mov	rax, [rsp + 8]
 	mov	rbx, [rdi + RBX_AT]	; a part of the answer
-	jnz	.enter
+	jnz	svm_enter.enter
 
 	vmsave
 	mov	[rdi + RBP_AT], rbp

@@ -23,14 +23,16 @@
  *    neither can come but by injection, so what this entry didn't inject is dropped.
  *  - At the exit of an intercepted write of CR0.PG, EFER.LMA is already what it would be behind it, on Bochs: it is
  *    taken from LME and PG, as the manual has it.
+ *  - The single-step trap of an instruction that exits stays pending over #VMEXIT on Bochs, and strikes the host with the guest's GS and
+ *    TR still in place: a #DB there is passed over (arch/x86_64/traps.asm).
  *  - VMRUN doesn't load CR2 on Bochs: it is in the processor before the entry, too, for an injected page fault and when
  *    another vcpu has run in between.
- *  - Left alone: Bochs takes no notice of next-RIP when a soft event is injected, and gives no exit for a host
- *    interrupt while the guest runs with IF clear all the time; VM_CR is not there (run it with ignore_bad_msrs=1).
  *  - Left alone: a hardware task switch is QEMU's own, for it has no such intercept, and one that a nested fault breaks off in the
  *    middle has half happened: it doesn't come right any more.
  *  - Left alone: of INT n that meets a task gate Bochs says nothing in EXITINTINFO, where an earlier delivery may still stand; it has no
  *    way out of a guest in virtual-8086 mode; and DR6 is not yet set when #DB exits.
+ *  - Left alone: Bochs takes no notice of next-RIP when a soft event is injected, and gives no exit for a host
+ *    interrupt while the guest runs with IF clear all the time; VM_CR is not there (run it with ignore_bad_msrs=1).
  *  - A guest's write of PAT reaches the host's on QEMU, VMLOAD and VMSAVE touch host-physical memory: always
  *    intercepted.
  *  - Fields of a VMCB that the guest never set are not given values by INIT: reset sets all of them.

@@ -157,6 +157,7 @@ void svm_take_spec_ctrl(struct svm_vcpu *svm);
 /* ---- enter.asm ---- */
 /* One entry and exit: general registers from and to vcpu->gpr, RAX and RSP excepted (VMCB). Interrupts stay off. */
 void svm_enter(struct hv_vcpu *vcpu, uint64_t guest_vmcb, uint64_t host_vmcb);
+extern const uint8_t svm_left[]; /* the instruction behind VMRUN */
 void svm_vmsave(uint64_t vmcb);
 /* CR2 and DR0-3 of the processor. */
 void svm_write_cr2(uint64_t value);

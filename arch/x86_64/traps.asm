@@ -52,11 +52,22 @@ trap_common:
 	add rsp, 16
 	iretq
 
+; A #DB at trap_leftover_at: nothing but the stack is the host's there.
+leftover:
+	iretq
+
 ; The vectors whose error code the processor pushes itself: #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX.
 %macro stub 1
 stub_%1:
 %if %1 == 8 || (%1 >= 10 && %1 <= 14) || %1 == 17 || %1 == 21 || %1 == 29 || %1 == 30
 %else
+%if %1 == 1
+	push rax
+	mov rax, [rsp + 8]
+	cmp rax, [trap_leftover_at]
+	pop rax
+	je leftover
+%endif
 	push 0
 %endif
 	push %1
@@ -132,6 +143,11 @@ load_gdt:
 	push rsi
 	push rax
 	retfq
+
+section .bss nobits alloc noexec write align=8
+global trap_leftover_at
+trap_leftover_at:
+	resq 1
 
 section .rodata progbits alloc noexec nowrite align=8
 global trap_stubs

@@ -37,6 +37,8 @@ void traps_load(void);
 uint64_t traps_table(void);
 
 void trap_handle(struct trap_frame *frame);
+/* Linear address of an instruction of the world switch before which a #DB is a guest's leftover and is passed over; 0: none. */
+extern uint64_t trap_leftover_at;
 /* Bookkeeping of an NMI on the calling CPU: counted, flagged; stops for ever when a panic stops all. */
 void nmi_note(void);
 
