@@ -6,6 +6,8 @@
  *
  * The guest owns just those bits whose change asks nobody: no other paging mode, no policy of CPUID. So the host-owned
  * part of hv_vcpu.cr0 and cr4, and all of efer, are right at any time, loaded or not.
+ *
+ * A guest's guest has two owners: bits that its hypervisor owns are as that has set them, and read as its shadow says.
  */
 #include "arch/x86_64/cpu.h"
 #include "vmx/instructions.h"
@@ -53,7 +55,7 @@ static bool uses_pdptes(const struct hv_vcpu *vcpu)
 
 void vmx_load_control(struct hv_vcpu *vcpu)
 {
-	uint64_t cr0_mask = vmx_cr0_mask(), cr4_mask = vmx_cr4_mask();
+	uint64_t cr0_mask = vmx_cr0_mask() | vmx_of(vcpu)->cr0.mask, cr4_mask = vmx_cr4_mask() | vmx_of(vcpu)->cr4.mask;
 
 	vcpu->cr0 = (vcpu->cr0 & cr0_mask) | (vmcs_read(VMCS_GUEST_CR0) & ~cr0_mask);
 	vcpu->cr4 = (vcpu->cr4 & cr4_mask) | (vmcs_read(VMCS_GUEST_CR4) & ~cr4_mask);
@@ -64,13 +66,18 @@ void vmx_load_control(struct hv_vcpu *vcpu)
 		vcpu->pdpte[i] = vmcs_read(VMCS_SEGMENT(VMCS_GUEST_PDPTE0, i));
 }
 
+static uint64_t shadow(uint64_t value, const struct vmx_outer_bits *outer)
+{
+	return (value & ~outer->mask) | (outer->shadow & outer->mask);
+}
+
 void vmx_write_control(struct vmx_vcpu *v)
 {
 	const struct hv_vcpu *vcpu = &v->hv;
 	bool long_mode = vcpu->efer & EFER_LMA;
 
-	vmcs_write(VMCS_CR0_SHADOW, vcpu->cr0);
-	vmcs_write(VMCS_CR4_SHADOW, vcpu->cr4);
+	vmcs_write(VMCS_CR0_SHADOW, shadow(vcpu->cr0, &v->cr0));
+	vmcs_write(VMCS_CR4_SHADOW, shadow(vcpu->cr4, &v->cr4));
 	vmcs_write(VMCS_GUEST_CR0, real_cr0(vcpu->cr0));
 	vmcs_write(VMCS_GUEST_CR4, real_cr4(vcpu->cr4));
 	vmcs_write(VMCS_GUEST_CR3, vcpu->cr3);
@@ -80,5 +87,7 @@ void vmx_write_control(struct vmx_vcpu *v)
 		for (unsigned i = 0; i < 4; i++)
 			vmcs_write(VMCS_SEGMENT(VMCS_GUEST_PDPTE0, i), vcpu->pdpte[i]);
 	/* A MOV to a control register would have flushed; an entry with a VPID doesn't. */
-	vmx_flush_linear(v);
+	if (!v->keep_linear)
+		vmx_flush_linear(v);
+	v->keep_linear = false;
 }

@@ -5,12 +5,6 @@
 #include "vmx/instructions.h"
 #include "vmx/vmx.h"
 
-/*
- * Exceptions that must exit: #MC is the host's; #DB and #AC can be made to come again during their own
- * delivery, without end, and no interrupt would get in.
- */
-#define EXCEPTIONS (BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC))
-
 struct field_value {
 	enum vmcs_field field;
 	uint64_t value;
@@ -34,7 +28,7 @@ void vmx_write_controls(const struct vmx_vcpu *v)
 		{ VMCS_SECONDARY_CONTROLS, secondary },
 		{ VMCS_EXIT_CONTROLS, vmx_capability.exit },
 		{ VMCS_ENTRY_CONTROLS, vmx_capability.entry },
-		{ VMCS_EXCEPTION_BITMAP, EXCEPTIONS },
+		{ VMCS_EXCEPTION_BITMAP, VMX_EXCEPTIONS },
 		{ VMCS_PAGE_FAULT_MASK, 0 },
 		{ VMCS_PAGE_FAULT_MATCH, 0 },
 		{ VMCS_CR3_TARGET_COUNT, 0 },

@@ -90,6 +90,21 @@ void vmx_lazy_acquire(struct vmx_vcpu *v)
 	vmx_lazy_write_debug(v);
 }
 
+void vmx_lazy_hand_over(struct vmx_vcpu *from, struct vmx_vcpu *to)
+{
+	struct vmx_cpu *cpu = &vmx_cpus[cpu_index()];
+
+	to->spec_ctrl.guest.value = to->hv.spec_ctrl = from->spec_ctrl.guest.value;
+	if (cpu->lazy_owner == from) {
+		cpu->lazy_owner = to;
+		return;
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(lazy_msrs); i++)
+		*(uint64_t *)((char *)&to->hv + lazy_msrs[i].offset) =
+			*(const uint64_t *)((const char *)&from->hv + lazy_msrs[i].offset);
+	memcpy(to->hv.dr, from->hv.dr, sizeof(to->hv.dr)); /* DR7 is its VMCS's, and not valid here */
+}
+
 /* MSRs whose guest value is in the processor while the guest runs, or that only command. */
 static const struct {
 	uint32_t msr;
@@ -107,14 +122,40 @@ static const struct {
 #define MSR_BITMAP_HIGH 0x400u   /* byte offsets in the page */
 #define MSR_BITMAP_WRITE 0x800u
 
-/* One bit: 1 exits. Only for MSRs in one of the two ranges. */
-static void set_exit(uint8_t *bitmap, uint32_t msr, unsigned offset, bool exits)
+/* Of an MSR in one of the two ranges. */
+static unsigned bitmap_byte(uint32_t msr, bool write)
 {
-	uint32_t index = msr % MSR_BITMAP_RANGE;
-	uint8_t *byte = bitmap + offset + (msr >= MSR_HIGH_FIRST ? MSR_BITMAP_HIGH : 0) + index / 8;
-	uint8_t bit = (uint8_t)(1u << index % 8);
+	return (write ? MSR_BITMAP_WRITE : 0) + (msr >= MSR_HIGH_FIRST ? MSR_BITMAP_HIGH : 0) +
+	       msr % MSR_BITMAP_RANGE / 8;
+}
+
+/* One bit: 1 exits. */
+static void set_exit(uint8_t *bitmap, uint32_t msr, bool write, bool exits)
+{
+	uint8_t *byte = bitmap + bitmap_byte(msr, write);
+	uint8_t bit = (uint8_t)(1u << msr % 8);
 
 	*byte = exits ? *byte | bit : *byte & (uint8_t)~bit;
+}
+
+bool vmx_msr_bitmap_exits(const uint8_t *bitmap, uint32_t msr, bool write)
+{
+	bool covered = msr < MSR_BITMAP_RANGE || msr - MSR_HIGH_FIRST < MSR_BITMAP_RANGE;
+
+	return !covered || (bitmap[bitmap_byte(msr, write)] >> msr % 8 & 1);
+}
+
+/* All other bytes of either are, and stay, all ones. */
+void vmx_msr_bitmap_merge(const struct vmx_vcpu *v, const struct vmx_vcpu *outer, const uint8_t *wanted)
+{
+	uint8_t *to = direct_pointer(v->msr_bitmap);
+	const uint8_t *from = direct_pointer(outer->msr_bitmap);
+
+	for (unsigned i = 0; i < 2 * ARRAY_SIZE(passable); i++) {
+		unsigned byte = bitmap_byte(passable[i / 2].msr, i % 2);
+
+		to[byte] = wanted ? from[byte] | wanted[byte] : 0xff;
+	}
 }
 
 void vmx_pass_msr(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write)
@@ -126,8 +167,8 @@ void vmx_pass_msr(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write)
 	for (unsigned i = 0; i < ARRAY_SIZE(passable); i++) {
 		if (passable[i].msr != msr)
 			continue;
-		set_exit(bitmap, msr, 0, !(read && passable[i].read));
-		set_exit(bitmap, msr, MSR_BITMAP_WRITE, !(write && passable[i].write));
+		set_exit(bitmap, msr, false, !(read && passable[i].read));
+		set_exit(bitmap, msr, true, !(write && passable[i].write));
 	}
 	if (msr == MSR_SPEC_CTRL)
 		vmx_of(vcpu)->spec_ctrl.on = write;

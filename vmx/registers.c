@@ -135,7 +135,7 @@ static void load_system(struct vmx_vcpu *v)
  * SPEC_CTRL of a guest that uses it goes by the processor's own lists: stored and exchanged for the host's before the host's
  * first instruction, and without one of ours for guests that don't (Intel SDM vol. 3 sections 25.7.2, 25.8.2).
  */
-static void write_spec_ctrl(struct vmx_vcpu *v)
+void vmx_write_spec_ctrl(struct vmx_vcpu *v)
 {
 	uint64_t count = v->spec_ctrl.on, list = direct_address(&v->spec_ctrl).v;
 
@@ -157,7 +157,7 @@ static void write_system(struct vmx_vcpu *v)
 	vmcs_write(VMCS_GUEST_SYSENTER_CS, v->hv.sysenter_cs);
 	vmcs_write(VMCS_GUEST_SYSENTER_ESP, v->hv.sysenter_esp);
 	vmcs_write(VMCS_GUEST_SYSENTER_EIP, v->hv.sysenter_eip);
-	write_spec_ctrl(v);
+	vmx_write_spec_ctrl(v);
 	if (vmx_capability.pat)
 		vmcs_write(VMCS_GUEST_PAT, v->hv.pat);
 }

@@ -54,7 +54,7 @@ static RARE void write_slice(struct vmx_vcpu *v)
 /* Windows are bits of the primary controls, written together whichever changed. */
 static void write_windows(struct hv_vcpu *vcpu)
 {
-	uint32_t primary = vmx_capability.primary;
+	uint32_t primary = vmx_of(vcpu)->primary;
 
 	if (vcpu->want_interrupt_window)
 		primary |= PRIMARY_INTERRUPT_WINDOW;

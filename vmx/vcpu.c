@@ -42,6 +42,8 @@ enum status vmx_create(struct hv_vcpu **vcpu)
 	v->pml.buffer = HPA_NONE;
 	v->cpu = NO_CPU;
 	v->last_cpu = NO_CPU;
+	v->host_cpu = NO_CPU;
+	v->primary = vmx_capability.primary;
 	v->slice_written = 0;
 	vmx_not_ready(v);
 	status = table_alloc(&host_account, &v->vmcs);
@@ -94,7 +96,9 @@ void vmx_make_ready(struct vmx_vcpu *v)
 	unsigned self = cpu_index();
 
 	vmx_make_current(v);
-	vmx_write_host_state();
+	if (v->host_cpu != self)
+		vmx_write_host_state();
+	v->host_cpu = self;
 	vmx_lazy_acquire(v);
 	/* What this CPU cached when the vcpu was here before may have been flushed elsewhere only. */
 	if (v->last_cpu != self)

@@ -13,6 +13,7 @@
  *   take.c       exits that take more than that
  *   pml.c        the list of written pages that the processor keeps
  *   capability.c convert.c exit.c failure.c   pure
+ *   nested/      guests that are hypervisors
  *
  * Invariant of the three stages of a vcpu on a CPU: `cpu` names the one CPU on which its VMCS is active, or NO_CPU;
  * cpu->current says which VMCS VMREAD works on there; `ready` only if it is current, the host's state in
@@ -55,6 +56,11 @@ struct vmx_spec_ctrl {
 _Static_assert(sizeof(struct vmx_msr_entry) == 16 && offsetof(struct vmx_spec_ctrl, host) == 16,
 	       "lists are aligned by 16");
 
+/* Of CR0 or CR4 of a guest's guest: the bits that its hypervisor owns, and what the guest reads there. All 0 for other vcpus. */
+struct vmx_outer_bits {
+	uint64_t mask, shadow;
+};
+
 struct vmx_vcpu {
 	struct hv_vcpu hv; /* first */
 	struct vmx_entry {
@@ -65,8 +71,12 @@ struct vmx_vcpu {
 	bool ready, initialised;
 	uint32_t missing;  /* VMX_MISSING and a field that VMREAD or VMWRITE failed on: no entry any more; 0: none */
 	uint16_t vpid;     /* 0: none, each entry and exit flushes */
+	uint32_t primary;  /* controls, without the windows */
+	bool keep_linear;  /* once: no flush for control registers that are written */
 	uint32_t blocking; /* interruptibility as the VMCS has it, while REGS_SHADOW is valid */
 	unsigned cpu, last_cpu;
+	unsigned host_cpu; /* whose host state the VMCS holds */
+	struct vmx_outer_bits cr0, cr4;
 	uint64_t rip_seen;      /* what the VMCS holds */
 	uint64_t slice_written; /* the slice_deadline that the timer field was made from; 0: make it anew */
 	hpa_t vmcs, msr_bitmap;
@@ -89,7 +99,8 @@ struct vmx_cpu {
 	struct vmx_vcpu *lazy_owner; /* whose lazy registers the processor holds */
 };
 
-extern struct vmx_capability vmx_capability; /* constant after the first probe */
+extern const struct hv_nested_ops vmx_nested_ops; /* nested/ */
+extern struct vmx_capability vmx_capability;      /* constant after the first probe */
 extern struct vmx_cpu vmx_cpus[MAX_CPUS];
 
 static inline struct vmx_vcpu *vmx_of(struct hv_vcpu *vcpu)
@@ -116,6 +127,12 @@ void vmx_unload(struct hv_vcpu *vcpu);
 void vmx_make_current(struct vmx_vcpu *v);
 void vmx_make_ready(struct vmx_vcpu *v);
 
+/*
+ * Exceptions that must exit: #MC is the host's; #DB and #AC can be made to come again during their own
+ * delivery, without end, and no interrupt would get in.
+ */
+#define VMX_EXCEPTIONS (BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC))
+
 /* fields.c */
 void vmx_write_controls(const struct vmx_vcpu *v);
 void vmx_write_host_state(void);
@@ -126,6 +143,7 @@ void vmx_load(struct hv_vcpu *vcpu, uint32_t groups);
 unsigned vmx_code(const struct hv_vcpu *vcpu);
 /* Writes every changed group; the vcpu is current. */
 void vmx_write_back(struct vmx_vcpu *v);
+void vmx_write_spec_ctrl(struct vmx_vcpu *v);
 
 /* control.c */
 uint64_t vmx_cr0_mask(void); /* bits that the host owns */
@@ -140,7 +158,13 @@ void vmx_lazy_read_msrs(struct vmx_vcpu *v); /* into hv, if they are in this pro
 void vmx_lazy_read_debug(struct vmx_vcpu *v);
 void vmx_lazy_write_msrs(const struct vmx_vcpu *v);
 void vmx_lazy_write_debug(const struct vmx_vcpu *v);
+/* The one's lazy registers, and SPEC_CTRL, are the other's from here on: both are levels of one guest, and no exit lies between. */
+void vmx_lazy_hand_over(struct vmx_vcpu *from, struct vmx_vcpu *to);
 void vmx_msr_bitmap_init(const struct vmx_vcpu *v);
+/* v's bitmap lets pass what `outer`'s and the page `wanted` both do; wanted NULL: nothing. */
+void vmx_msr_bitmap_merge(const struct vmx_vcpu *v, const struct vmx_vcpu *outer, const uint8_t *wanted);
+/* Does a bitmap ask for an exit? Any MSR. */
+bool vmx_msr_bitmap_exits(const uint8_t *bitmap, uint32_t msr, bool write);
 void vmx_pass_msr(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write);
 
 /* flush.c */
