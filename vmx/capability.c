@@ -84,6 +84,12 @@ static const struct control ept_list[] = {
 	{ 0 },
 };
 
+/* What a hypervisor as a guest is offered where the processor has it, beside what Quire uses itself. */
+#define MAY_PRIMARY                                                                                                    \
+	(PRIMARY_HLT | PRIMARY_INVLPG | PRIMARY_MWAIT | PRIMARY_RDPMC | PRIMARY_RDTSC | PRIMARY_CR3_LOAD |             \
+	 PRIMARY_CR3_STORE | PRIMARY_MOV_DR | PRIMARY_MONITOR | PRIMARY_PAUSE)
+#define MAY_SECONDARY (SECONDARY_DESCRIPTOR_TABLES | SECONDARY_RDRAND | SECONDARY_RDSEED)
+
 /* What of the EPT and VPID capabilities is ever asked for: CPUs may differ in the rest. */
 #define EPT_USED                                                                                                       \
 	(EPT_EXECUTE_ONLY | EPT_4_LEVELS | EPT_WB | EPT_2M | EPT_1G | EPT_INVEPT | EPT_ACCESSED_DIRTY |                \
@@ -208,6 +214,10 @@ static void settle(const struct vmx_msrs *msrs, struct vmx_capability *out)
 	out->cr4_fixed0 = msrs->cr4_fixed0;
 	out->cr4_fixed1 = msrs->cr4_fixed1 & CR4_USED;
 	out->ept_vpid = msrs->ept_vpid & EPT_USED;
+	out->misc = msrs->misc & (MISC_TIMER_SHIFT | MISC_NO_LENGTH);
+	out->string_info = msrs->basic & BASIC_STRING_INFO;
+	out->may_primary = (uint32_t)(msrs->primary >> 32 & MAY_PRIMARY);
+	out->may_secondary = (uint32_t)(msrs->secondary >> 32 & MAY_SECONDARY) | out->secondary;
 	out->kick_by_nmi = quirk_kick_by_nmi(msrs->basic);
 	if (out->kick_by_nmi)
 		out->longest_slice = QUIRK_LONGEST_SLICE;
@@ -269,5 +279,6 @@ bool vmx_capability_equal(const struct vmx_capability *a, const struct vmx_capab
 	return a->revision == b->revision && a->pin == b->pin && a->primary == b->primary &&
 	       a->secondary == b->secondary && a->exit == b->exit && a->entry == b->entry &&
 	       a->timer_shift == b->timer_shift && a->cr0_fixed0 == b->cr0_fixed0 && a->cr0_fixed1 == b->cr0_fixed1 &&
-	       a->cr4_fixed0 == b->cr4_fixed0 && a->cr4_fixed1 == b->cr4_fixed1 && a->ept_vpid == b->ept_vpid;
+	       a->cr4_fixed0 == b->cr4_fixed0 && a->cr4_fixed1 == b->cr4_fixed1 && a->ept_vpid == b->ept_vpid &&
+	       a->misc == b->misc && a->may_primary == b->may_primary && a->may_secondary == b->may_secondary;
 }

@@ -21,6 +21,7 @@
 #define MSR_VMX_CR0_FIXED1 0x487u
 #define MSR_VMX_CR4_FIXED0 0x488u
 #define MSR_VMX_CR4_FIXED1 0x489u
+#define MSR_VMX_VMCS_ENUM 0x48au
 #define MSR_VMX_SECONDARY 0x48bu
 #define MSR_VMX_EPT_VPID 0x48cu
 #define MSR_VMX_TRUE_PIN 0x48du
@@ -33,12 +34,16 @@
 #define FEATURE_CONTROL_VMX BIT(2)
 
 /* IA32_VMX_BASIC, section A.1. */
+#define BASIC_SIZE(bytes) ((uint64_t)(bytes) << 32)
+#define BASIC_WB (UINT64_C(6) << 50)
+#define BASIC_STRING_INFO BIT(54) /* exits by INS and OUTS tell of segment and address size */
 #define BASIC_REVISION BITS(30, 0)
 #define BASIC_TRUE_CONTROLS BIT(55)
 
 /* IA32_VMX_EPT_VPID_CAP, section A.10. */
 #define EPT_EXECUTE_ONLY BIT(0)
 #define EPT_4_LEVELS BIT(6)
+#define EPT_UC BIT(8)
 #define EPT_WB BIT(14)
 #define EPT_2M BIT(16)
 #define EPT_1G BIT(17)
@@ -47,8 +52,17 @@
 #define EPT_INVEPT_SINGLE BIT(25)
 #define EPT_INVEPT_ALL BIT(26)
 #define EPT_INVVPID BIT(32)
+#define EPT_INVVPID_ADDRESS BIT(40)
 #define EPT_INVVPID_SINGLE BIT(41)
 #define EPT_INVVPID_ALL BIT(42)
+#define EPT_INVVPID_NOT_GLOBAL BIT(43)
+
+/* IA32_VMX_MISC, section A.6. */
+#define MISC_TIMER_SHIFT BITS(4, 0)
+#define MISC_STORES_LMA BIT(5)
+#define MISC_HLT BIT(6)
+#define MISC_CR3_TARGETS(n) ((uint64_t)(n) << 16)
+#define MISC_NO_LENGTH BIT(30) /* a soft event may be injected with length 0 */
 
 /* The MSRs as they were read; those that this processor doesn't have are 0. True controls stand in for plain ones. */
 struct vmx_msrs {
@@ -69,7 +83,9 @@ struct vmx_capability {
 	uint64_t longest_slice;                        /* TSC ticks that it can count, or should */
 	uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
 	uint64_t ept_vpid;
-	bool timer, timer_saved, vpid, pat, pml, kick_by_nmi;
+	uint64_t misc;                       /* the MSR */
+	uint32_t may_primary, may_secondary; /* of what a hypervisor as a guest may ask for */
+	bool timer, timer_saved, vpid, pat, pml, kick_by_nmi, string_info;
 };
 
 /*
