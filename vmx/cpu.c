@@ -37,6 +37,7 @@ const struct hv_ops vmx_ops = {
 	.set_slat = vmx_set_slat,
 	.pass_msr = vmx_pass_msr,
 	.collect_written = vmx_collect_written,
+	.nested = &vmx_nested_ops,
 };
 
 /* All fields are compile-time constants; no guest value chooses one. Told once a vcpu. */

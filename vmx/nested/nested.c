@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of functions of arch/x86_64/hv_nested.h: life, exits, pending events, MSRs. See nested.h. */
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/hv_answer.h"
+#include "lib/memory.h"
+#include "vmx/convert.h"
+#include "vmx/exit.h"
+#include "vmx/instructions.h"
+#include "vmx/nested/nested.h"
+
+#define CPUID_1_ECX_VMX BIT(5)
+/* Of DR6, what a #DB's qualification has, table 28-1. */
+#define DEBUG_CONDITIONS (DR6_BREAKPOINTS | DR6_GENERAL_DETECT | DR6_SINGLE_STEP)
+#define INFO_NMI (EVENT_VALID | EVENT_TYPE_NMI << EVENT_TYPE_SHIFT | VECTOR_NMI)
+
+void vmx_nested_settle(struct hv_vcpu *v)
+{
+	vmx_make_current(vmx_of(v));
+	if (!(v->changed & REGS_ALL))
+		return;
+	if (!vmx_of(v)->ready)
+		vmx_make_ready(vmx_of(v));
+	vmx_write_back(vmx_of(v));
+}
+
+void vmx_nested_carry(struct hv_vcpu *from, struct hv_vcpu *to)
+{
+	for (unsigned i = 0; i < GPR_COUNT; i++)
+		if (i != GPR_RSP)
+			to->gpr[i] = from->gpr[i];
+	to->cr2 = from->cr2;
+	to->xcr0 = from->xcr0;
+	vmx_lazy_hand_over(vmx_of(from), vmx_of(to));
+}
+
+void vmx_nested_fetch_kept(struct vmx_nested *n)
+{
+	if (!n->kept_in_02)
+		return;
+	vmx_make_current(vmx_of(n->base.l2));
+	FOR_SLOTS(slot, n->kept)
+	if (!vmcs12_has(&n->dirty, (unsigned)slot))
+		n->vmcs12.field[slot] = vmcs_read(vmcs12_encoding((unsigned)slot));
+	n->kept_in_02 = false;
+}
+
+static void reset(struct hv_nested *nested)
+{
+	struct vmx_nested *n = nested_of(nested);
+
+	nested->in_l2 = false;
+	nested->slat = (struct hv_nested_slat){ .on = false };
+	nested->slat_changed = true;
+	nested->deadline = UINT64_MAX;
+	n->on = n->kept_in_02 = false;
+	n->vmxon = n->current = NO_VMCS;
+	n->vpid = VPID_UNKNOWN;
+}
+
+static enum status create(struct hv_vcpu *l1, const struct hv_nested_env *env, void *context, struct hv_nested **out)
+{
+	struct vmx_nested *n = heap_alloc(sizeof(*n));
+	enum status status = n ? vmx_create(&n->base.l2) : NO_MEMORY;
+
+	if (status != OK) {
+		heap_free(n, sizeof(*n));
+		return status;
+	}
+	n->base.l1 = l1;
+	n->base.env = env;
+	n->base.context = context;
+	vmx_offer_make(&n->offer, &vmx_capability, env->cr4_valid);
+	vmcs12_fields(&n->copied, FIELD_COPIED);
+	vmcs12_fields(&n->kept, FIELD_KEPT);
+	vmcs12_fields(&n->hot, FIELD_HOT);
+	vmcs12_fields(&n->exit, FIELD_EXIT);
+	reset(&n->base);
+	*out = &n->base;
+	return OK;
+}
+
+static void destroy(struct hv_nested *nested)
+{
+	vmx_destroy(nested->l2);
+	heap_free(nested, sizeof(struct vmx_nested));
+}
+
+/* What the processor refused of VMCS02, and VMCS12's checks let through. */
+static bool entry_failed(struct vmx_nested *n)
+{
+	const struct hv_exit *exit = &n->base.l2->exit;
+	const struct vmx_leave leave = { .reason = REASON_ENTRY_FAILED | REASON_INVALID_GUEST_STATE,
+					 .qualification = exit->failure.code };
+
+	if (exit->raw_reason != REASON_INVALID_GUEST_STATE)
+		return false;
+	vmx_nested_leave(n, &leave);
+	return true;
+}
+
+/* Did an IRET that had unblocked NMIs end in this exit (vmx_exit_undoes_iret())? */
+static bool undoes_iret(const struct hv_exit *exit)
+{
+	const struct vmx_raw_exit raw = { .reason = (uint32_t)exit->raw_reason,
+					  .event = (uint32_t)vmcs_read(VMCS_EXIT_EVENT),
+					  .qualification = vmcs_read(VMCS_EXIT_QUALIFICATION) };
+
+	return vmx_exit_undoes_iret(&raw, exit);
+}
+
+/* Exits at which no instruction of L2's is half done. */
+static bool may_stop(const struct hv_exit *exit)
+{
+	return exit->kind == EXIT_SLICE || exit->kind == EXIT_HOST_INTERRUPT || exit->kind == EXIT_INTERRUPT_WINDOW ||
+	       exit->kind == EXIT_NMI_WINDOW;
+}
+
+static bool exit_l2(struct hv_nested *nested)
+{
+	struct vmx_nested *n = nested_of(nested);
+	struct hv_vcpu *l2 = nested->l2;
+	struct vmx_leave leave = { .reason = l2->exit.raw_reason, .processor = true };
+	uint64_t next;
+	bool below;
+
+	if (l2->exit.kind == EXIT_INVALID_STATE)
+		return entry_failed(n);
+	if (vmx_nested_wants(n)) {
+		leave.vectoring = l2->exit.interrupted;
+		leave.undoes_iret = undoes_iret(&l2->exit);
+	} else if (vmx_nested_priority(n, &below)) {
+		if (!below || !hv_step(l2->rip, l2->exit.length, &next))
+			return false;
+		l2->rip = next;
+		leave = (struct vmx_leave){ .reason = REASON_TPR_THRESHOLD };
+	} else if (may_stop(&l2->exit) && rdtsc() >= nested->deadline) {
+		leave = (struct vmx_leave){ .reason = REASON_PREEMPTION_TIMER, .vectoring = l2->exit.interrupted };
+	} else {
+		return false;
+	}
+	vmx_nested_leave(n, &leave);
+	return true;
+}
+
+/* Table 28-7, from what L1's own tables say. */
+static void reflect_slat(struct hv_nested *nested, const struct hv_nested_fault *fault)
+{
+	struct hv_exit *exit = &nested->l2->exit;
+	struct vmx_leave leave = { .reason = fault->misconfigured ? REASON_EPT_MISCONFIG : REASON_EPT_VIOLATION,
+				   .gpa = fault->where.v,
+				   .vectoring = exit->interrupted };
+
+	if (!fault->misconfigured) {
+		leave.qualification = fault->access | (uint64_t)fault->rights << 3;
+		if (fault->linear_valid)
+			leave.qualification |= VIOLATION_LINEAR_VALID | (fault->guest_table ? 0 : VIOLATION_FINAL);
+		leave.linear = fault->linear_valid ? fault->linear.v : 0;
+		vmx_make_current(vmx_of(nested->l2));
+		leave.undoes_iret = exit->kind == EXIT_SLAT_FAULT && undoes_iret(exit);
+		if (leave.undoes_iret)
+			leave.qualification |= VIOLATION_NMI_UNBLOCKED;
+	}
+	vmx_nested_leave(nested_of(nested), &leave);
+}
+
+/* A second fault while a double fault is delivered is a shutdown. */
+static bool exception(struct hv_nested *nested, const struct hv_event *event, uint64_t detail)
+{
+	struct vmx_nested *n = nested_of(nested);
+	const union vmcs12 *v = &n->vmcs12;
+	struct vmx_leave leave = { .reason = REASON_EXCEPTION_OR_NMI,
+				   .qualification = event->vector == VECTOR_PF   ? detail
+						    : event->vector == VECTOR_DB ? detail & DEBUG_CONDITIONS
+										 : 0,
+				   .event = vmx_event_word(event, true),
+				   .event_error = event->error_code,
+				   .vectoring = nested->l2->inject };
+	bool in_bitmap = AT(v, EXCEPTION_BITMAP) >> (event->vector & 31) & 1;
+
+	if (!nested->in_l2)
+		return false;
+	if (event->vector == VECTOR_PF)
+		in_bitmap = in_bitmap == ((event->error_code & AT(v, PAGE_FAULT_MASK)) == AT(v, PAGE_FAULT_MATCH));
+	if (!in_bitmap && nested->l2->inject.kind == EVENT_EXCEPTION && nested->l2->inject.vector == VECTOR_DF)
+		leave = (struct vmx_leave){ .reason = REASON_TRIPLE_FAULT };
+	else if (!in_bitmap)
+		return false;
+	vmx_nested_leave(n, &leave);
+	return true;
+}
+
+static enum hv_nested_verdict interrupt(struct vmx_nested *n)
+{
+	struct vmx_leave leave = { .reason = REASON_EXTERNAL_INTERRUPT, .vectoring = n->base.l2->inject };
+	int vector;
+
+	if (!(AT(&n->vmcs12, PIN_CONTROLS) & PIN_EXTERNAL_INTERRUPT))
+		return NESTED_INJECT;
+	if (AT(&n->vmcs12, EXIT_CONTROLS) & EXITC_ACKNOWLEDGE) {
+		vector = n->base.env->acknowledge(n->base.context);
+		if (vector < 0)
+			return NESTED_HELD;
+		leave.event = (uint32_t)EVENT_VALID | EVENT_TYPE_INTERRUPT << EVENT_TYPE_SHIFT | (uint32_t)vector;
+	}
+	vmx_nested_leave(n, &leave);
+	return NESTED_REFLECTED;
+}
+
+/* Without virtual NMIs, blocking in L2 is blocking of L1's. */
+static enum hv_nested_verdict nmi(struct vmx_nested *n)
+{
+	const struct vmx_leave leave = { .reason = REASON_EXCEPTION_OR_NMI,
+					 .event = (uint32_t)INFO_NMI,
+					 .vectoring = n->base.l2->inject,
+					 .by_nmi = true };
+	uint64_t pin = AT(&n->vmcs12, PIN_CONTROLS);
+
+	if (!(pin & PIN_NMI))
+		return NESTED_INJECT;
+	hv_need(n->base.l2, REGS_SHADOW);
+	if (!(pin & PIN_VIRTUAL_NMIS) && n->base.l2->nmi_blocked)
+		return NESTED_WINDOW;
+	vmx_nested_leave(n, &leave);
+	return NESTED_REFLECTED;
+}
+
+static enum hv_nested_verdict pending(struct hv_nested *nested, enum hv_nested_event what)
+{
+	struct vmx_nested *n = nested_of(nested);
+	const struct vmx_leave init = { .reason = REASON_INIT, .vectoring = nested->l2->inject };
+
+	if (!nested->in_l2)
+		return what == NESTED_INIT && n->on ? NESTED_HELD : NESTED_INJECT;
+	switch (what) {
+	case NESTED_INTERRUPT: return interrupt(n);
+	case NESTED_NMI: return nmi(n);
+	default: vmx_nested_leave(n, &init); return NESTED_REFLECTED;
+	}
+}
+
+static enum status msr(struct hv_nested *nested, uint32_t number, bool write, uint64_t *value)
+{
+	bool feature_control = number == MSR_FEATURE_CONTROL;
+
+	if (!feature_control && (number < OFFER_FIRST || number > OFFER_LAST))
+		return NOT_FOUND;
+	if (write)
+		return DENIED;
+	*value = feature_control ? FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX
+				 : vmx_offered(&nested_of(nested)->offer, number);
+	return OK;
+}
+
+static bool control(const struct hv_nested *nested, uint64_t cr0, uint64_t cr4, uint64_t efer)
+{
+	const struct vmx_nested *n = nested_of(nested);
+	bool loose = nested->in_l2 && (vmcs12_secondary(&n->vmcs12) & SECONDARY_UNRESTRICTED);
+
+	(void)efer;
+	return !n->on || (vmx_offer_fixes(&n->offer, MSR_VMX_CR0_FIXED0, cr0, loose ? CR0_PE | CR0_PG : 0) &&
+			  vmx_offer_fixes(&n->offer, MSR_VMX_CR4_FIXED0, cr4, 0));
+}
+
+static uint64_t control_value(const struct hv_nested *nested, unsigned number, uint64_t value)
+{
+	const struct hv_vcpu *l2 = nested->l2;
+	uint64_t mask = number == 0 ? vmx_of(nested->l2)->cr0.mask : vmx_of(nested->l2)->cr4.mask;
+
+	return (value & ~mask) | ((number == 0 ? l2->cr0 : l2->cr4) & mask);
+}
+
+static void tell(uint32_t leaf, struct cpuid_result *result)
+{
+	if (leaf == 1)
+		result->ecx |= (uint32_t)CPUID_1_ECX_VMX;
+}
+
+const struct hv_nested_ops vmx_nested_ops = {
+	.create = create,
+	.destroy = destroy,
+	.reset = reset,
+	.instruction = vmx_nested_instruction,
+	.exit = exit_l2,
+	.reflect_slat = reflect_slat,
+	.exception = exception,
+	.pending = pending,
+	.msr = msr,
+	.control = control,
+	.control_value = control_value,
+	.tell = tell,
+	.reason = vmx_nested_reason,
+};
