@@ -185,10 +185,13 @@ $(B)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $$(call fuzz_sources,fuzz_$$*)
 	@echo "  FUZZ  $@"
 	@clang $(UNIT_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $(filter %.c,$^)
 
-# ---- small guests: tests/guests/X.c, with X.asm if there is one, is build/guests/X.elf (multiboot 1) ----
-GUESTS := $(patsubst tests/guests/%.c,$(B)/guests/%.elf,$(wildcard tests/guests/*.c))
-GUEST_COMMON := $(patsubst tests/guests/%,$(B)/guests/%.o,$(wildcard tests/guests/common/*.c tests/guests/common/*.asm))
-GUEST_CFLAGS := -m32 -march=i686 -std=gnu11 -O2 -g0 -ffreestanding -fno-pic -fno-pie -mgeneral-regs-only \
+# ---- small guests: tests/guests/X.c, with X.asm if there is one, is build/guests/X.elf (multiboot 1).
+# A folder tests/guests/X is one in 64-bit mode: all its files are X.elf. ----
+GUEST_FOLDERS := $(filter-out common,$(notdir $(patsubst %/,%,$(dir $(wildcard tests/guests/*/*.c)))))
+GUESTS := $(patsubst tests/guests/%.c,$(B)/guests/%.elf,$(wildcard tests/guests/*.c)) $(patsubst %,$(B)/guests/%.elf,$(sort $(GUEST_FOLDERS)))
+GUEST_COMMON := $(patsubst %,$(B)/guests/common/%.o,entry.asm print.c runtime.c timer.c traps.c)
+GUEST64_COMMON := $(patsubst %,$(B)/guests64/common/%.o,entry64.asm print.c runtime.c timer.c traps64.c)
+GUEST_CFLAGS := -std=gnu11 -O2 -g0 -ffreestanding -fno-pic -fno-pie -mgeneral-regs-only \
 	-fno-strict-aliasing -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none -fno-tree-loop-distribute-patterns \
 	-Wall -Wextra -Werror -Wno-unused-parameter -Itests/guests/common -MMD -MP
 .SECONDARY:
@@ -197,7 +200,15 @@ guests: $(GUESTS) ## the small guests of the boot tests, and the benchmark's
 
 $(B)/guests/%.c.o: tests/guests/%.c
 	@mkdir -p $(@D)
-	@$(CC) $(GUEST_CFLAGS) -c $< -o $@
+	@$(CC) -m32 -march=i686 $(GUEST_CFLAGS) -c $< -o $@
+
+$(B)/guests64/%.c.o: tests/guests/%.c
+	@mkdir -p $(@D)
+	@$(CC) -m64 -mno-red-zone $(GUEST_CFLAGS) -c $< -o $@
+
+$(B)/guests64/%.asm.o: tests/guests/%.asm
+	@mkdir -p $(@D)
+	@$(NASM) -f elf64 -o $@ $<
 
 $(B)/guests/%.asm.o: tests/guests/%.asm
 	@mkdir -p $(@D)
@@ -208,6 +219,23 @@ $(B)/guests/%.elf: $(B)/guests/%.c.o $(GUEST_COMMON) tests/guests/common/guest.l
 	@echo "  GUEST $@"
 	@ld -m elf_i386 -nostdlib -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments -T tests/guests/common/guest.ld \
 		-o $@ $(filter %.o,$^)
+
+guest_folder = $(patsubst tests/guests/%,$(B)/guests64/%.o,$(wildcard tests/guests/$(1)/*.c tests/guests/$(1)/*.asm))
+# Multiboot loaders want the form of 32 bits.
+$(patsubst %,$(B)/guests/%.elf,$(sort $(GUEST_FOLDERS))): $(B)/guests/%.elf: $(GUEST64_COMMON) tests/guests/common/guest.ld $$(call guest_folder,$$*)
+	@echo "  GUEST $@"
+	@ld -m elf_x86_64 -nostdlib -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments -T tests/guests/common/guest.ld \
+		-o $@.64 $(filter %.o,$^)
+	@objcopy -O elf32-i386 $@.64 $@
+
+# ---- a program for Linux as a hypervisor in Quire (tests/boot/test_nested.py), with the guest that it runs ----
+$(B)/linux/%.bin: tests/linux/%.asm
+	@mkdir -p $(@D)
+	@$(NASM) -f bin -o $@ $<
+
+$(B)/linux/kvmtest: tests/linux/kvmtest.c $(B)/linux/l2.bin
+	@echo "  LINUX $@"
+	@$(CC) -static -O2 -Wall -Wextra -Werror -s -DL2_BINARY='"$(B)/linux/l2.bin"' -o $@ $<
 
 # ---- the benchmark: Quire and Linux KVM run the same guest on the same emulators ----
 $(B)/bench/linux_loader.efi: tools/bench/linux_loader.c

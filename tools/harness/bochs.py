@@ -33,6 +33,7 @@ clock: sync=none, time0=946684800
 pci: enabled=1, chipset=i440fx
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata0-master: type=disk, path={image}, mode=flat
+boot: disk
 com1: enabled=1, mode=term, dev={terminal}
 port_e9_hack: enabled=1
 magic_break: enabled=1

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The test guests' common runtime: a multiboot 1 kernel in flat 32-bit protected mode, no library.
+ * The test guests' common runtime: a multiboot 1 kernel in flat 32-bit protected mode, no library. Those in a folder of their own
+ * (tests/guests/hyper) run in 64-bit mode, with entry64.asm and traps64.c.
  *
  * A guest defines guest_main(). It states what it expects with check(), prints lines on COM1, and
  * returns; the runtime prints the verdict and writes 42 to port 0xf4 if all checks held, else 13.
@@ -38,9 +39,16 @@ struct initial_state {
 };
 extern struct initial_state initial;
 
+#ifdef __x86_64__
+struct trap_frame {
+	uint64_t r15, r14, r13, r12, r11, r10, r9, r8, edi, esi, ebp, ebx, edx, ecx, eax, vector, error, eip, cs,
+		eflags, esp, ss;
+};
+#else
 struct trap_frame {
 	uint32_t edi, esi, ebp, esp, ebx, edx, ecx, eax, vector, error, eip, cs, eflags;
 };
+#endif
 
 struct module {
 	uint32_t start, end;
@@ -142,33 +150,33 @@ static inline void out32(uint16_t port, uint32_t v)
 
 static inline uint64_t rdmsr(uint32_t msr)
 {
-	uint64_t v;
+	uint32_t low, high;
 
-	__asm__ volatile("rdmsr" : "=A"(v) : "c"(msr));
-	return v;
+	__asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
+	return (uint64_t)high << 32 | low;
 }
 
 static inline void wrmsr(uint32_t msr, uint64_t v)
 {
-	__asm__ volatile("wrmsr" : : "A"(v), "c"(msr) : "memory");
+	__asm__ volatile("wrmsr" : : "a"((uint32_t)v), "d"((uint32_t)(v >> 32)), "c"(msr) : "memory");
 }
 
 static inline uint64_t rdtsc(void)
 {
-	uint64_t v;
+	uint32_t low, high;
 
-	__asm__ volatile("rdtsc" : "=A"(v));
-	return v;
+	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+	return (uint64_t)high << 32 | low;
 }
 
 static inline uint32_t read32(uint32_t address)
 {
-	return *(volatile uint32_t *)address;
+	return *(volatile uint32_t *)(uintptr_t)address;
 }
 
 static inline void write32(uint32_t address, uint32_t v)
 {
-	*(volatile uint32_t *)address = v;
+	*(volatile uint32_t *)(uintptr_t)address = v;
 }
 
 static inline void interrupts_on(void)
@@ -189,8 +197,8 @@ static inline void wait_interrupt(void)
 
 #define READ_CR(n)                                                                                                     \
 	({                                                                                                             \
-		uint32_t value_;                                                                                       \
+		unsigned long value_;                                                                                  \
 		__asm__ volatile("mov %%cr" #n ", %0" : "=r"(value_));                                                 \
 		value_;                                                                                                \
 	})
-#define WRITE_CR(n, v) __asm__ volatile("mov %0, %%cr" #n : : "r"((uint32_t)(v)) : "memory")
+#define WRITE_CR(n, v) __asm__ volatile("mov %0, %%cr" #n : : "r"((unsigned long)(v)) : "memory")
