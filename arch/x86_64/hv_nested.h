@@ -63,6 +63,11 @@ struct hv_nested_env {
 	 * what its own processor has cached for l2. Other vcpus that use it are made to flush before this returns.
 	 */
 	void (*invalidate)(void *context, const struct hv_nested_slat *slat);
+	/*
+	 * An entry of L1's lists of MSRs, read from or written to l1's or l2's registers, by the rules for RDMSR and WRMSR there:
+	 * NOT_FOUND, DENIED.
+	 */
+	enum status (*msr)(void *context, struct hv_vcpu *level, uint32_t msr, bool write, uint64_t *value) must_check;
 	/* L1's pending external interrupt is acknowledged: its vector; -1: it has gone. */
 	int (*acknowledge)(void *context);
 	/* Bits that L1 may set, by what its CPUID says; its MAXPHYADDR. */

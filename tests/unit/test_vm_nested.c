@@ -203,6 +203,12 @@ void vcpu_emulate_env(struct vcpu *v, struct emulate_env *env)
 {
 	fail();
 }
+static const struct hv_vcpu *level_of_msr;
+enum status vcpu_msr(struct vcpu *v, uint32_t msr, bool write, uint64_t *value)
+{
+	level_of_msr = v->hv;
+	return OK;
+}
 int board_take_interrupt(struct board *board, struct lapic *l)
 {
 	return 0x31;
@@ -425,6 +431,15 @@ static void test_structures_across_pages(void **s)
 	assert_int_equal(state.env->write(state.context, gpa(0x5800), bytes, sizeof(bytes)), OK);
 }
 
+/* Lists of MSRs are loaded at either level, whichever runs. */
+static void test_msrs_of_a_level(void **s)
+{
+	uint64_t value = 1;
+
+	assert_int_equal(state.env->msr(state.context, &l2, 0xc0000103, true, &value), OK);
+	assert_true(level_of_msr == &l2 && vcpu.hv == &l1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -439,6 +454,7 @@ int main(void)
 					    TEST(test_events),
 					    TEST(test_interrupt_before_the_next_entry),
 					    TEST(test_deadline),
+					    TEST(test_msrs_of_a_level),
 					    TEST(test_structures_across_pages) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

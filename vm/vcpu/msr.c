@@ -155,6 +155,11 @@ static enum status msr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 	return OK;
 }
 
+enum status vcpu_msr(struct vcpu *vcpu, uint32_t msr, bool write, uint64_t *value)
+{
+	return write ? msr_write(vcpu, msr, *value) : msr_read(vcpu, msr, value);
+}
+
 static enum exit_action refuse(struct vcpu *vcpu, const char *what, enum status status)
 {
 	if (status == NOT_FOUND && vcpu->machine->msr_complaints++ < 8)

@@ -162,6 +162,18 @@ static void env_invalidate(void *context, const struct hv_nested_slat *slat)
 	shadow_invalidate(vcpu->machine->pgm, slat);
 }
 
+static enum status env_msr(void *context, struct hv_vcpu *level, uint32_t msr, bool write, uint64_t *value)
+{
+	struct vcpu *vcpu = context;
+	struct hv_vcpu *runs = vcpu->hv;
+	enum status status;
+
+	vcpu->hv = level;
+	status = vcpu_msr(vcpu, msr, write, value);
+	vcpu->hv = runs;
+	return status;
+}
+
 static int env_acknowledge(void *context)
 {
 	struct vcpu *vcpu = context;
@@ -193,6 +205,7 @@ enum status vcpu_nested_create(struct vcpu *vcpu)
 					 .read_linear = env_read_linear,
 					 .write_linear = env_write_linear,
 					 .invalidate = env_invalidate,
+					 .msr = env_msr,
 					 .acknowledge = env_acknowledge,
 					 .cpuid = env_cpuid,
 					 .cr4_valid = cpuid_limit(cpuid, CPUID_CR4),

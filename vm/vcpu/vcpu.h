@@ -107,6 +107,8 @@ enum exit_action exit_cpuid(struct vcpu *vcpu); /* cpuid.c */
 /* What this vcpu reads, as its registers are. */
 struct cpuid_result vcpu_cpuid(struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf);
 enum exit_action exit_msr_read(struct vcpu *vcpu); /* msr.c */
+/* What RDMSR or WRMSR does, of the level that runs. NOT_FOUND: there's no such MSR; DENIED: not that value. */
+enum status vcpu_msr(struct vcpu *vcpu, uint32_t msr, bool write, uint64_t *value) must_check;
 enum exit_action exit_msr_write(struct vcpu *vcpu);
 enum exit_action exit_cr_access(struct vcpu *vcpu); /* control.c */
 enum exit_action exit_xsetbv(struct vcpu *vcpu);
