@@ -245,6 +245,15 @@ MUTANTS = [
            "test_vmx_capability:half_a_feature_is_none"),
     Mutant("vmx-must-be-one-ignored", "vmx/capability.c", "& may) | must;", "& may);", "test_vmx_capability:adjusting"),
 
+    Mutant("left-task-stays-busy", "vm/vcpu/task.c", "old->attributes & ~TYPE_BUSY", "old->attributes",
+           "test_vm_task:jump_frees_the_old"),
+    Mutant("called-task-not-nested", "vm/vcpu/task.c", "h->rflags |= RFLAGS_NT;", ";", "test_vm_task:call_links_and_nests"),
+    Mutant("task-left-half-way", "vm/vcpu/task.c", "if (status != OK)\n\t\treturn status;\n\tenter_task(t);",
+           "enter_task(t);\n\tif (status != OK)\n\t\treturn status;", "test_vm_task:faults_anywhere"),
+    Mutant("task-gate-error-lost", "vm/vcpu/task.c", "t->source == TASK_GATE && event.has_error_code", "false",
+           "test_vm_task:gate_pushes_the_error"),
+    Mutant("task-beyond-table", "vm/vcpu/task_segment.c", "(selector & 0xfff8u) + 7 > limit", "false", "test_vm_task:bad_targets"),
+
     Mutant("missed-ticks-forgotten", "dev/tick.c", "debt->owed += more;", "", "test_dev_pit:missed_ticks_are_made_up_for"),
     Mutant("missed-ticks-flood", "dev/tick.c", "return debt->owed && debt->in_row < MOST_IN_ROW &&\n\t       (", "return debt->owed && (",
            "test_dev_pit:making_up_is_bounded"),
