@@ -25,7 +25,6 @@ static enum status end_regions(struct pgm *pgm)
 		return BUSY;
 	}
 	rom_destroy(pgm);
-	a20_destroy(pgm);
 	shadow_destroy(pgm);
 	return OK;
 }

@@ -13,6 +13,7 @@
 #include "mm/frame.h"
 #include "mm/map.h"
 #include "pgm/shadow/a20.h"
+#include "pgm/shadow/reverse.h"
 #include "pgm/shadow/shadow.h"
 #include "pgm/dirty/internal.h"
 #include "pgm/handler/handler.h"
@@ -68,12 +69,10 @@ struct pgm {
 	uint64_t rom_pages;    /* that pgm_add_rom and pgm_add_shadowed_rom have promised */
 	int64_t beside_blocks; /* BASE pages that no block holds, less pages in blocks that are not BASE; atomic */
 	struct mmio2 *mmio2;   /* under the machine's lock; mmio2.c */
-	struct a20_tables a20;
 	struct shadow_pool shadow;
 	uint32_t mark_tables; /* tables made for misconfig.c's marks; atomic */
 	struct reset_state reset;
-	void (*sync)(struct flush_domain *domain, uint64_t generation); /* the machine's: behind a20_sync */
-	unsigned end_phase;                                             /* end.c */
+	unsigned end_phase; /* end.c */
 	uint64_t end_cursor;
 	bool built; /* what is added now is beyond what the accounts were opened for */
 	struct collapse collapse;
@@ -166,6 +165,20 @@ enum status blocks_visit(struct pgm *pgm, uint64_t first, uint64_t end, block_vi
 enum status block_leaf(struct pgm *pgm, struct block *b, gpa_t where, uint64_t **leaf) must_check;
 /* Untouched → detailed, large → detailed. Locked. NO_MEMORY, OVER_QUOTA leave it as it was. Updates the tables. */
 enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
+/*
+ * What maps the page at `where`, or anything in the block, goes: of the first tables, and of what was derived from them. Locked;
+ * the gather flushes.
+ */
+static inline void page_unmap(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather)
+{
+	slat_drop_page(&pgm->slat, b->slot, where, gather);
+	reverse_drop_page(pgm, b, where, gather);
+}
+static inline void block_unmap(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather)
+{
+	slat_drop_block(&pgm->slat, b->slot, where, gather);
+	reverse_drop_block(pgm, b, gather);
+}
 /* Every block from `first` to `end` (bytes): their records are there, and no operation on their pages allocates any. No lock. */
 enum status blocks_make_detailed(struct pgm *pgm, uint64_t first, uint64_t end) must_check;
 /* Untouched and not mixed → large, zeroed. Locked. Nobody sees the zeros any more that were mapped until now. */
@@ -265,6 +278,11 @@ bool handler_wants_write(struct pgm *pgm, gpa_t where, size_t length);
 /* What is wrong with this record's mark, or NULL. handlers.lock and the block's lock held. */
 const char *handler_check_page(struct pgm *pgm, gpa_t page, page_record r);
 unsigned handlers_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
+
+/* check/shadow.c: composed entries that show the block, which is locked; and all composed tables, without a lock. */
+unsigned shadow_check_block(struct pgm *pgm, struct block *b, gpa_t base,
+			    void (*report)(void *context, const char *line), void *context);
+unsigned shadow_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
 
 /* check/sums.c: part of pgm_check(). No lock held. */
 unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);

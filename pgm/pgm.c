@@ -147,9 +147,7 @@ enum status pgm_create(struct pgm **out, const struct pgm_config *config, void (
 	lock_init(&pgm->handy.lock, RANK_RESERVE, "handy");
 	lock_init(&pgm->pins.lock, RANK_RESERVE, "pins");
 	pgm->collapse.chunk = pgm->preallocation.chunks = HPA_NONE;
-	pgm->sync = sync;
-	pgm->flush = (struct flush_domain){ .sync = a20_sync, .context = context };
-	a20_init_tables(pgm);
+	pgm->flush = (struct flush_domain){ .sync = sync, .context = context };
 	shadow_init(pgm);
 	status = config_check(&pgm->config, why, why_size);
 	if (status == OK) {

@@ -288,6 +288,10 @@ struct pgm_counters {
 	/* Large pages; each is described in collapse.c. */
 	uint64_t large_collapsed, large_setup, large_overflow, large_flush, large_zero_evict, large_reused;
 	uint64_t large_recheck, large_valid, huge_mapped;
+	/* Composed tables (shadow/). */
+	uint64_t shadow_faults, shadow_tables, shadow_tables_dropped, shadow_resyncs;
+	uint64_t shadow_entries, shadow_removals, shadow_aliases, shadow_overflows, shadow_page_drops,
+		shadow_block_drops;
 };
 /* They may be set to zero at any time. */
 struct pgm_counters *pgm_counters(struct pgm *pgm);

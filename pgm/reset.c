@@ -41,6 +41,7 @@ static enum status drop_tables(struct pgm *pgm)
 	enum status status;
 	struct gather gather;
 
+	shadow_clear(pgm);
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	status = slat_clear_step(&pgm->slat, &gather);
 	gather_flush(&gather);

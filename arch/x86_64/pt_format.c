@@ -149,6 +149,7 @@ const struct pt_format pt_ept4 = {
 			 [W | X] = EPT_R | EPT_W | EPT_X,
 			 [R | W | X] = EPT_R | EPT_W | EPT_X },
 	.type_bits = { [0] = EPT_TYPE(0), [1] = EPT_TYPE(1), [4] = EPT_TYPE(4), [5] = EPT_TYPE(5), [6] = EPT_TYPE(6) },
+	.type_mask = EPT_TYPE(7) | EPT_IGNORE_PAT,
 	.table_bits = EPT_R | EPT_W | EPT_X,
 	.invalid_rights = 1u << EPT_W | 1u << (EPT_W | EPT_X),
 	.invalid_types = 1u << 2 | 1u << 3 | 1u << 7,
@@ -186,6 +187,7 @@ const struct pt_format pt_npt4 = {
 			 [W | X] = X86_P | X86_U | X86_W,
 			 [R | W | X] = X86_P | X86_U | X86_W },
 	.type_bits = { [0] = X86_PCD | X86_PWT, [1] = X86_PCD, [4] = X86_PWT, [5] = X86_PWT, [6] = 0 },
+	.type_mask = X86_PWT | X86_PCD,
 	.table_bits = X86_P | X86_W | X86_U,
 	.misconfigured =
 		X86_P | X86_U | BITS(51, 51), /* above any MAXPHYADDR up to 51: used only where that is reserved */

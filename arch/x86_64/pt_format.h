@@ -42,6 +42,7 @@ struct pt_format {
 	/* Writing (second-level formats only). */
 	uint64_t rights_bits[8]; /* indexed by ACCESS_* */
 	uint64_t type_bits[8];   /* indexed by MEMORY_TYPE_*: in a leaf */
+	uint64_t type_mask;      /* what tells of it in a leaf */
 	uint64_t table_bits;     /* with which a table is linked */
 	/* Never valid: bit n of the first if n stands in bits 2:0 of an entry, of the second if n stands in bits 5:3 of a leaf. */
 	uint8_t invalid_rights, invalid_types;

@@ -15,6 +15,7 @@ enum lock_rank {
 	RANK_MACHINE = 1,
 	RANK_HANDLERS, /* the access handlers of one machine */
 	RANK_PGM,      /* ranges, directory of one machine */
+	RANK_SHADOW,   /* a part of one root's composed tables */
 	RANK_BLOCK,    /* one 2 MiB block's records */
 	RANK_RESERVE,  /* a machine's frames kept ready */
 	RANK_ACCOUNT,  /* a machine's accounts, the host's totals */

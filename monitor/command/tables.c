@@ -38,7 +38,7 @@ static void info_pool(struct output *out, char *const *argument)
 	if (!argument[0])
 		return;
 	output_number(out, "mmio_marks", info.marks);
-	output_number(out, "a20_tables", info.a20_tables);
+	output_number(out, "shadow_frames", info.shadow_frames);
 	output_number(out, "record_frames", info.record_frames);
 	output_number(out, "shadow_tables", 0);
 }

@@ -64,20 +64,6 @@ static void check_entry(struct check *c, gpa_t where, uint64_t entry, unsigned l
 		finding(c, where, "the table has bits that no leaf should have", entry);
 }
 
-/* What a closed A20 gate shows at `where`, whose target's record is r. */
-static void check_alias(struct check *c, gpa_t where, page_record r)
-{
-	uint64_t entry = a20_entry(c->pgm, where);
-	hpa_t frame = slat_frame(&c->pgm->slat, 0, entry);
-
-	if (!slat_present(&c->pgm->slat, entry))
-		return;
-	if (slat_rights(&c->pgm->slat, entry) & ~page_rights(r))
-		finding(c, where, "the table for a closed A20 gate grants more than the record", entry);
-	if (page_has_frame(r) ? frame.v != page_frame(r).v : frame.v - pgm_zero_block.v >= BLOCK_SIZE)
-		finding(c, where, "the table for a closed A20 gate points to another frame", entry);
-}
-
 static void check_mapping(struct check *c, gpa_t where, page_record r)
 {
 	unsigned level;
@@ -94,10 +80,6 @@ static void check_mapping(struct check *c, gpa_t where, page_record r)
 	wrong = dirty_check_page(c->pgm, where, entry, level);
 	if (wrong)
 		finding(c, where, wrong, entry);
-	if (!(where.v & A20_BIT)) {
-		check_alias(c, where, r);
-		check_alias(c, gpa(where.v | A20_BIT), r);
-	}
 }
 
 /* A shadowed ROM's page shows one copy or the other. */
@@ -236,6 +218,7 @@ static void check_block(struct check *c, struct block *b, gpa_t base)
 	case BLOCK_DETAILED: check_detailed(c, b, base); break;
 	default: check_untouched(c, base); break;
 	}
+	c->findings += shadow_check_block(c->pgm, b, base, c->report, c->context);
 	block_unlock(b);
 	lock_release(&c->pgm->handlers.lock);
 }
@@ -286,6 +269,7 @@ unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *li
 	}
 	check_handy(&c);
 	c.findings += handlers_check(pgm, report, context);
+	c.findings += shadow_check(pgm, report, context);
 	c.findings += check_sums(pgm, report, context);
 	return c.findings;
 }

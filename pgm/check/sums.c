@@ -106,9 +106,7 @@ unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *l
 		count_blocks(pgm, &s);
 		s.base += (uint64_t)__atomic_load_n(&pgm->beside_blocks, __ATOMIC_RELAXED);
 		count_tables(pgm, &s, pgm->slat.root, pgm->slat.format->levels - 1u, 0);
-		s.table += s.slat + __atomic_load_n(&pgm->a20.slat.tables, __ATOMIC_RELAXED);
-		for (unsigned i = 0; i < SHADOW_ROOTS; i++)
-			s.table += __atomic_load_n(&pgm->shadow.root[i].slat.tables, __ATOMIC_RELAXED);
+		s.table += s.slat + __atomic_load_n(&pgm->shadow.frames, __ATOMIC_RELAXED);
 		still = events(pgm) == before;
 		if (still && !compare(pgm, &s, NULL, NULL))
 			return 0;

@@ -78,6 +78,7 @@ void dirty_arm_block(struct pgm *pgm, struct block *b, gpa_t base, struct gather
 {
 	uint64_t *table, bit = watch_bit(pgm);
 
+	reverse_drop_block(pgm, b, gather);
 	if (block_kind(b) == BLOCK_LARGE && !(b->flags & BLOCK_FINE))
 		arm_large(pgm, base, gather);
 	if (block_kind(b) == BLOCK_UNTOUCHED || !(table = slat_table(&pgm->slat, b->slot, base)))
@@ -111,7 +112,7 @@ static void disarm_large(struct pgm *pgm, struct block *b, gpa_t base, struct ga
 
 	if (b->flags & BLOCK_FINE) { /* the next touch brings the one leaf */
 		b->flags &= ~(uint32_t)BLOCK_FINE;
-		slat_drop_block(&pgm->slat, b->slot, base, gather);
+		block_unmap(pgm, b, base, gather);
 		return;
 	}
 	entry = slat_find(&pgm->slat, base, &level);
@@ -170,7 +171,8 @@ void dirty_take_block(struct pgm *pgm, struct block *b, gpa_t base, unsigned wor
 
 	for (unsigned i = 0; i < words; i++) {
 		unsigned at = word + i;
-		uint64_t *leaves = table ? table + at * DIRTY_WORD_PAGES : NULL;
+		unsigned first = at * DIRTY_WORD_PAGES;
+		uint64_t *leaves = table ? table + first : NULL;
 		uint64_t wanted = i + 1 == words ? mask : ~UINT64_C(0), found = all ? wanted : 0;
 
 		if (notes && __atomic_load_n(&notes[at], __ATOMIC_RELAXED))
@@ -179,6 +181,9 @@ void dirty_take_block(struct pgm *pgm, struct block *b, gpa_t base, unsigned wor
 			found |= take_leaves(leaves, wanted, bit);
 		else if (leaves)
 			watch_again(leaves, found, bit);
+		for (uint64_t left = b && b->shadows ? found : 0; left; left &= left - 1)
+			reverse_drop_page(pgm, b, gpa(base.v + (first + (unsigned)__builtin_ctzll(left)) * PAGE_SIZE),
+					  gather);
 		out[i] = found;
 		any |= found;
 	}

@@ -53,12 +53,14 @@ static void remark_page(struct handler_operation *o, struct block *b, gpa_t page
 	uint64_t *entry;
 	unsigned level;
 
-	if (page_rights(*r) & ~page_rights(fresh))
+	if (page_rights(*r) & ~page_rights(fresh)) {
+		reverse_drop_page(o->pgm, b, page, &o->gather);
 		gather_flush(&o->gather);
+	}
 	*r = fresh;
 	entry = slat_find_in(&o->pgm->slat, b->slot, page, &level);
 	if (slat_rights(&o->pgm->slat, __atomic_load_n(entry, __ATOMIC_ACQUIRE)) & ~page_rights(fresh))
-		slat_drop_page(&o->pgm->slat, b->slot, page, &o->gather);
+		page_unmap(o->pgm, b, page, &o->gather);
 }
 
 /* The first block's part of first..end; *next: where the rest begins. Returns what it weighed in *weight. */

@@ -32,7 +32,7 @@ static enum status set_record(struct handler_operation *o, gpa_t page, enum page
 			status = CONFLICT;
 		} else {
 			if (alias) { /* what was seen here is out of everybody's sight first */
-				slat_drop_page(&o->pgm->slat, b->slot, page, &o->gather);
+				page_unmap(o->pgm, b, page, &o->gather);
 				gather_settle(&o->gather);
 			}
 			*r = fresh;

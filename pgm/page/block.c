@@ -174,7 +174,7 @@ enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, s
 	} else {
 		records_from_ranges(pgm, direct_pointer(frame), base);
 		b->held = 0;
-		slat_drop_block(&pgm->slat, b->slot, base, gather);
+		block_unmap(pgm, b, base, gather);
 	}
 	b->flags = 0;
 	COUNT(pgm, detailed);
@@ -230,7 +230,7 @@ enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where, stru
 	if (!zero)
 		block_zero(chunk);
 	before = gather->flush;
-	slat_drop_block(&pgm->slat, b->slot, block_base(where), gather);
+	block_unmap(pgm, b, block_base(where), gather);
 	if (gather->flush && !before)
 		COUNT(pgm, large_zero_evict);
 	gather_settle(gather); /* the zeros go before the chunk comes */

@@ -83,13 +83,14 @@ void collapse_abandon(struct pgm *pgm)
 }
 
 /* Locked: nothing below the block's level-1 entry can be written from now on, after the flush. */
-static void write_protect(struct pgm *pgm, const struct block *b, gpa_t base, struct gather *gather)
+static void write_protect(struct pgm *pgm, struct block *b, gpa_t base, struct gather *gather)
 {
 	const struct slat *s = &pgm->slat;
 	uint64_t *table = slat_table(s, b->slot, base);
 
+	reverse_drop_block(pgm, b, gather);
 	if (!table)
-		slat_drop_block(&pgm->slat, b->slot, base, gather);
+		block_unmap(pgm, b, base, gather);
 	for (unsigned i = 0; table && i < PAGES_PER_BLOCK; i++) {
 		uint64_t entry = __atomic_load_n(&table[i], __ATOMIC_RELAXED);
 		unsigned rights = slat_rights(s, entry);
@@ -205,7 +206,7 @@ static uint64_t *act(struct pgm *pgm, struct block *b, struct gather *gather, hp
 			c->phase = COLLAPSE_UNMAP;
 		return NULL;
 	case COLLAPSE_UNMAP:
-		slat_drop_block(&pgm->slat, b->slot, c->base, gather);
+		block_unmap(pgm, b, c->base, gather);
 		gather_flush(gather);
 		c->phase = COLLAPSE_SWITCH;
 		return NULL;

@@ -26,8 +26,8 @@ enum status page_own_slow(struct pgm *pgm, struct block *b, gpa_t where, struct 
 
 	if (unlikely(status != OK))
 		return status;
-	if (slat_present(&pgm->slat, *slat_find_in(&pgm->slat, b->slot, where, &level)))
-		slat_drop_page(&pgm->slat, b->slot, where, gather);
+	if (b->shadows || slat_present(&pgm->slat, *slat_find_in(&pgm->slat, b->slot, where, &level)))
+		page_unmap(pgm, b, where, gather);
 	if (unlikely(page_get_state(*r) == PAGE_SHARED)) {
 		copy_frame(frame, page_frame(*r));
 		gather_frame(gather, page_frame(*r), ACCOUNT_BASE);

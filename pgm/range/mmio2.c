@@ -83,7 +83,7 @@ static void show_page(struct pgm *pgm, struct block *b, gpa_t where, const page_
 {
 	page_record *r = page_of(b, where);
 
-	slat_drop_page(&pgm->slat, b->slot, where, gather);
+	page_unmap(pgm, b, where, gather);
 	gather_settle(gather); /* of what was shown here before, another CPU may owe the flush */
 	r->bits = from->bits | (r->bits & PAGE_PINNED);
 	b->held++;
@@ -103,7 +103,7 @@ static void hide_page(struct pgm *pgm, struct block *b, gpa_t where, page_record
 	page_set_type(r, PAGE_INVALID);
 	b->held--;
 	__atomic_fetch_add(&pgm->beside_blocks, 1, __ATOMIC_RELAXED);
-	slat_drop_page(&pgm->slat, b->slot, where, gather);
+	page_unmap(pgm, b, where, gather);
 	gather_flush(gather);
 }
 

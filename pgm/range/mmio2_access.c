@@ -32,7 +32,7 @@ static void clean_page(struct pgm *pgm, page_record *r, gpa_t where, struct gath
 		page_set(r, PAGE_MONITORED, page_frame(*r));
 		r->bits &= ~PAGE_WRITTEN;
 		if (gather) {
-			slat_drop_page(&pgm->slat, NULL, where, gather);
+			page_unmap(pgm, block_find(pgm, where), where, gather);
 			gather_flush(gather);
 		}
 	}

@@ -113,7 +113,7 @@ static enum status drop_marks(struct pgm *pgm, struct block *b, uint64_t first, 
 {
 	(void)end;
 	if (block_kind(b) == BLOCK_UNTOUCHED)
-		slat_drop_block(&pgm->slat, b->slot, gpa(first), gather);
+		block_unmap(pgm, b, gpa(first), gather);
 	return OK;
 }
 

@@ -53,7 +53,7 @@ static enum status clear_pages(struct pgm *pgm, struct block *b, uint64_t first,
 			status = BUSY;
 			continue;
 		}
-		slat_drop_page(&pgm->slat, b->slot, gpa(a), gather);
+		page_unmap(pgm, b, gpa(a), gather);
 		if (page_owns_frame(*r)) {
 			b->held--;
 			gather_frame(gather, page_frame(*r), ACCOUNT_BASE);
@@ -71,7 +71,7 @@ enum status block_drop_records(struct pgm *pgm, struct block *b, uint64_t first,
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
 		if (block_records(b)[i].bits)
 			return OK;
-	slat_drop_block(&pgm->slat, b->slot, gpa(first), gather);
+	block_unmap(pgm, b, gpa(first), gather);
 	gather_frame(gather, block_address(b), ACCOUNT_TABLE);
 	block_set(b, BLOCK_UNTOUCHED, hpa(0));
 	b->flags = 0;
@@ -85,7 +85,7 @@ static enum status clear_block(struct pgm *pgm, struct block *b, uint64_t first,
 	enum status status = OK;
 
 	if (block_kind(b) == BLOCK_LARGE) { /* a large block lies in one range, so all of it goes */
-		slat_drop_block(&pgm->slat, b->slot, base, gather);
+		block_unmap(pgm, b, base, gather);
 		gather_block(gather, block_address(b));
 		block_set(b, BLOCK_UNTOUCHED, hpa(0));
 	} else if (block_kind(b) == BLOCK_DETAILED) {
@@ -93,7 +93,7 @@ static enum status clear_block(struct pgm *pgm, struct block *b, uint64_t first,
 		if (status == OK)
 			status = block_drop_records(pgm, b, first, end, gather);
 	} else {
-		slat_drop_block(&pgm->slat, b->slot, base, gather);
+		block_unmap(pgm, b, base, gather);
 	}
 	return status;
 }

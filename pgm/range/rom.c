@@ -115,7 +115,7 @@ static enum status protect_block(struct pgm *pgm, uint64_t first, uint64_t end, 
 	status = block_make_detailed(pgm, b, gpa(first), gather);
 	for (uint64_t a = first; a < end && status == OK; a += PAGE_SIZE)
 		if (rom_page_at(pgm, gpa(a))->mode != mode)
-			slat_drop_page(&pgm->slat, b->slot, gpa(a), gather);
+			page_unmap(pgm, b, gpa(a), gather);
 	gather_settle(gather);
 	for (uint64_t a = first; a < end && status == OK; a += PAGE_SIZE) {
 		struct rom_page *p = rom_page_at(pgm, gpa(a));

@@ -6,12 +6,10 @@
  *
  * Manual: Intel SDM vol. 3 sections 29.3.2 to 29.3.5; AMD APM vol. 2 section 15.25.
  */
-#ifndef PGM_SHADOW_SHADOW_H
-#define PGM_SHADOW_SHADOW_H
+#pragma once
 
 #include "arch/x86_64/hv_nested.h"
 #include "pgm/pgm.h"
-#include "pgm/slat/slat.h"
 #include "pgm/walk.h"
 
 struct shadow_root;
@@ -52,6 +50,7 @@ void shadow_invalidate(struct pgm *pgm, const struct hv_nested_slat *slat);
 struct shadow_path {
 	gpa_t target;
 	uint8_t level, rights; /* of the leaf, or where the walk ended; ACCESS_* of all levels together */
+	uint8_t needed;        /* ACCESS_* that the access amounts to: one to L2's own tables may count as a write */
 	bool user;             /* all levels have U set, or there's no such bit */
 	uint8_t steps;
 	struct walk_step step[PT_MAX_LEVELS]; /* top first; entries as they stand with accessed and dirty set */
@@ -59,25 +58,88 @@ struct shadow_path {
 enum status shadow_path(struct pgm *pgm, const struct hv_nested_slat *slat, gpa_t where, unsigned access,
 			struct shadow_path *path, struct hv_nested_fault *fault) must_check;
 
-#define SHADOW_ROOTS 8u
+/*
+ * One composed table. What L1's entries were when ours were made from them is kept beside: whether they still are so is what an
+ * invalidation looks for. Without `source` all are parts of one leaf of L1's, which stands in an upper table's source.
+ */
+struct shadow_table {
+	uint64_t *entry;             /* the processor's */
+	uint64_t *source;            /* L1's entries; counts where there's something in entry[] */
+	struct shadow_table **below; /* level > 0: the tables that entry[] leads to; NULL: a leaf, or nothing */
+	gpa_t target;                /* without source: where that is in L1 ... */
+	uint64_t hole;               /* ... less these bits */
+	uint8_t level;
+	uint8_t spare[23];
+};
+#define SHADOW_CELL 64u
+_Static_assert(sizeof(struct shadow_table) == SHADOW_CELL, "a table's descriptor is one cell");
 
+#define SHADOW_ROOTS 8u
+#define A20_FRAMES 192u /* promised for the tables of a closed A20 gate */
+#define SHADOW_LOCKS 16u
+
+/*
+ * Locks: a fill holds that of its 2 MiB of L2 (RANK_SHADOW), so that fills which don't meet share none. Who takes tables out that
+ * reach further holds all of them. Under it comes a block's lock; an entry is made and zapped under that of the block it shows.
+ */
 struct shadow_root {
-	struct hv_nested_slat key;
-	struct slat slat;
-	bool made;
-	uint32_t users; /* vcpus that have got it */
-	uint64_t used;  /* the pool's clock when it was last got */
+	struct hv_nested_slat key; /* !on: the tables of a closed A20 gate */
+	struct shadow_table top;
+	uint64_t invalidations; /* atomic: so often its tables were compared with L1's */
+	bool loose;             /* its tables are of another geometry than ours */
+	uint32_t users;         /* vcpus that have got it */
+	uint64_t used;          /* the pool's clock when it was last got */
+	struct spinlock link;   /* RANK_BLOCK, never with a block: tables above level 0 are linked under it */
+	struct {
+		uint32_t held;
+		uint32_t spare[15]; /* a cache line each */
+	} lock[SHADOW_LOCKS];
 };
 
 struct shadow_pool {
-	struct spinlock lock; /* RANK_RESERVE: below a block's, above mm's; guards all tables below the roots */
+	struct spinlock lock; /* RANK_RESERVE: the cells */
+	void *free_cell;
+	void *cell_frames;
+	uint64_t frames, limit; /* atomic: in use; there may be, changed under pgm->lock */
 	uint64_t clock;
-	bool made; /* some root is there; atomic */
-	struct shadow_root root[SHADOW_ROOTS];
+	struct shadow_root *a20, *root[SHADOW_ROOTS]; /* under pgm->lock; NULL: not made yet */
 };
 
+/* pool.c */
 void shadow_init(struct pgm *pgm);
-void shadow_sync(struct pgm *pgm, struct flush_domain *domain, uint64_t generation);
+/* For both kinds: so many frames more may be used. NO_MEMORY. pgm->lock held. */
+enum status shadow_promise(struct pgm *pgm, uint64_t frames) must_check;
+void shadow_unpromise(struct pgm *pgm, uint64_t frames);
+enum status shadow_root_make(struct pgm *pgm, const struct hv_nested_slat *key, struct shadow_root **out) must_check;
+/* Everything derived goes; no vcpu runs. */
+void shadow_clear(struct pgm *pgm);
 void shadow_destroy(struct pgm *pgm);
+/* Makes room: the longest unused root's tables go, else those of `own` (NULL: of any). False: there was nothing to drop. No lock held. */
+bool shadow_shrink(struct pgm *pgm, struct shadow_root *own);
+/* A cleared frame, or 64 bytes. LIMIT: of the pool; NO_MEMORY, OVER_QUOTA. */
+enum status shadow_frame(struct pgm *pgm, void **out) must_check;
+void shadow_frame_free(struct pgm *pgm, hpa_t frame); /* no processor ever saw it */
+enum status shadow_cell(struct pgm *pgm, void **out) must_check;
+void shadow_cell_free(struct pgm *pgm, void *cell);
+enum status shadow_table_make(struct pgm *pgm, struct shadow_table *t, unsigned level, bool source) must_check;
 
-#endif
+/* drop.c */
+void shadow_lock(struct shadow_root *root, gpa_t where);
+void shadow_unlock(struct shadow_root *root, gpa_t where);
+void shadow_lock_all(struct shadow_root *root);
+void shadow_unlock_all(struct shadow_root *root);
+/* L1's address that entry `index` of a leaf's table shows. */
+gpa_t shadow_target(const struct shadow_table *t, unsigned index);
+/* Entry `index` with all below it; locked as far as that reaches. */
+void shadow_drop_entry(struct pgm *pgm, struct shadow_table *t, unsigned index, struct gather *gather);
+/* All entries. All locks held. Returns whether there was any. */
+bool shadow_drop_root(struct pgm *pgm, struct shadow_root *root, struct gather *gather);
+/* Is what was derived from `was` still right when L1's entry is `now`? It may have gained accessed and dirty. */
+bool shadow_still(const struct pt_format *format, uint64_t was, uint64_t now);
+/* Drops what isn't as L1's tables are now. No lock held. */
+void shadow_resync(struct pgm *pgm, struct shadow_root *root);
+
+/* fill.c */
+/* Derives the entry for `where` from L1's path and the first tables. LIMIT: make room; CONFLICT: resynchronise; NOT_FOUND: the first tables lack it. */
+enum status shadow_fill(struct pgm *pgm, struct shadow_root *root, gpa_t where, const struct shadow_path *path,
+			unsigned access, uint64_t invalidations) must_check;

@@ -9,6 +9,7 @@
 #include "pgm/shadow/shadow.h"
 
 #include "pgm/slat/judge.h"
+#include "pgm/slat/slat.h"
 
 #define RETRIES 8u
 #define RWX (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE)
@@ -24,11 +25,19 @@ struct descent {
 };
 
 /* No device is asked for a table. */
-static uint64_t read_entry(struct pgm *pgm, gpa_t where)
+static uint64_t read_entry(struct pgm *pgm, gpa_t where, unsigned size)
 {
-	uint64_t entry;
+	uint64_t entry = 0;
 
-	return pgm_read_simple(pgm, where, &entry, sizeof(entry)) == OK ? entry : UINT64_MAX;
+	if (pgm_read_simple(pgm, where, &entry, size) != OK)
+		entry = UINT64_MAX >> (64 - 8 * size);
+	return entry;
+}
+
+/* A PDPTE of PAE paging has no rights and no accessed bit. */
+static bool bare(const struct pt_format *f, unsigned level)
+{
+	return f->levels == 3 && level == 2;
 }
 
 static enum status refuse(const struct descent *d, bool misconfigured, bool present)
@@ -56,14 +65,14 @@ static unsigned needed_rights(const struct hv_nested_slat *slat, unsigned access
 }
 
 /* Sets `bits` in an entry; it stands in step->entry afterwards as in memory. BUSY: it has changed meanwhile. */
-static enum status set_bits(struct pgm *pgm, struct walk_step *step, uint64_t bits)
+static enum status set_bits(struct pgm *pgm, struct walk_step *step, uint64_t bits, unsigned size)
 {
 	uint64_t seen = 0;
 	enum status status;
 
 	if ((step->entry & bits) == bits)
 		return OK;
-	status = pgm_compare_exchange(pgm, step->where, step->entry, step->entry | bits, sizeof(seen), &seen);
+	status = pgm_compare_exchange(pgm, step->where, step->entry, step->entry | bits, size, &seen);
 	if (status == HANDLER || status == BAD_ADDRESS)
 		return OK; /* a table in ROM or in nothing keeps its bits */
 	if (status == OK && seen != step->entry)
@@ -81,6 +90,8 @@ static enum status at_leaf(struct descent *d, uint64_t entry)
 	enum status status = OK;
 
 	p->target = gpa((entry & f->address & ~offset) | (d->where.v & offset));
+	if (f->entry_size == 4 && p->level) /* PSE-36 */
+		p->target.v |= (entry & BITS(20, 13)) << (32 - 13);
 	if ((d->needed & ~p->rights) || (!p->user && !(d->access & WALK_PEEK)))
 		return refuse(d, false, true);
 	if (!d->slat->accessed_dirty || (d->access & (WALK_PEEK | WALK_TRY)))
@@ -88,7 +99,8 @@ static enum status at_leaf(struct descent *d, uint64_t entry)
 	for (unsigned i = 0; i < p->steps && status == OK; i++) {
 		bool dirty = i + 1u == p->steps && (d->needed & ACCESS_WRITE);
 
-		status = set_bits(d->pgm, &p->step[i], f->accessed | (dirty ? f->dirty : 0));
+		if (!bare(f, p->step[i].level))
+			status = set_bits(d->pgm, &p->step[i], f->accessed | (dirty ? f->dirty : 0), f->entry_size);
 	}
 	return status;
 }
@@ -106,17 +118,19 @@ static enum status descend(struct descent *d)
 		struct walk_step *step = &p->step[p->steps++];
 
 		step->level = p->level;
-		step->where = gpa(table + pt_index(f, p->level, d->where.v) * sizeof(uint64_t));
+		step->where = gpa(table + pt_index(f, p->level, d->where.v) * (uint64_t)f->entry_size);
 		/* Wider than the tables reach: nothing is there (SDM vol. 3 section 29.3.2). */
-		step->entry = d->where.v >> f->linear_bits ? 0 : read_entry(d->pgm, step->where);
+		step->entry = d->where.v >> f->linear_bits ? 0 : read_entry(d->pgm, step->where, f->entry_size);
 		if (!(step->entry & f->present)) {
 			p->rights = 0;
 			return refuse(d, false, false);
 		}
 		if (slat_misconfigured(f, &d->limits, p->level, step->entry))
 			return refuse(d, true, false);
-		p->rights &= (uint8_t)slat_entry_rights(f, step->entry);
-		p->user &= !f->user || (step->entry & f->user);
+		if (!bare(f, p->level)) {
+			p->rights &= (uint8_t)slat_entry_rights(f, step->entry);
+			p->user &= !f->user || (step->entry & f->user);
+		}
 		if (pt_is_leaf(f, p->level, step->entry))
 			return at_leaf(d, step->entry);
 		table = step->entry & f->address;
@@ -141,6 +155,7 @@ enum status shadow_path(struct pgm *pgm, const struct hv_nested_slat *slat, gpa_
 			     .fault = fault };
 	enum status status = BUSY;
 
+	path->needed = (uint8_t)d.needed;
 	for (unsigned i = 0; status == BUSY && i < RETRIES; i++)
 		status = descend(&d);
 	return status;

@@ -105,13 +105,13 @@ void pgm_tables_describe(struct pgm *pgm, struct pgm_tables_info *info)
 	*info = (struct pgm_tables_info){ 0 };
 	count_upper(&pgm->slat, pgm->slat.root, pgm->slat.format->levels - 1u, info);
 	for_blocks(pgm, visit_count, count_directory_page, info);
-	info->a20_tables = __atomic_load_n(&pgm->a20.slat.tables, __ATOMIC_RELAXED);
+	info->shadow_frames = __atomic_load_n(&pgm->shadow.frames, __ATOMIC_RELAXED);
 }
 
 static void visit_drop(struct pgm *pgm, struct block *b, gpa_t base, void *context)
 {
 	block_lock(b);
-	slat_drop_block(&pgm->slat, b->slot, base, context);
+	block_unmap(pgm, b, base, context);
 	block_unlock(b);
 }
 

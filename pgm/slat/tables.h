@@ -18,7 +18,7 @@ struct pgm_tables_info {
 	uint64_t tables[PT_MAX_LEVELS]; /* by level; the root's has one */
 	uint64_t leaves[PT_MAX_LEVELS];
 	uint64_t marks;         /* of leaves[0]: entries that stand for MMIO */
-	uint64_t a20_tables;    /* the second set, for a closed A20 gate */
+	uint64_t shadow_frames; /* composed tables and what is kept for them: nested guests, a closed A20 gate */
 	uint64_t record_frames; /* page records and block descriptors */
 };
 /* Proportional to the machine's touched memory. */

@@ -4,6 +4,7 @@
  * Attack 4, devices: each operation on handlers, ROM, MMIO2, the dirty log and the A20 gate with an allocation failing
  * at every site.
  */
+#include "common/shadow_view.h"
 #include "sweep_world.h"
 
 static uint8_t user_a, user_b;
@@ -320,7 +321,7 @@ static enum status gate_fault(void)
 	enum pgm_verdict verdict = PGM_RESUME;
 
 	/* What the second root's tables are dropped for is made at the next fault: soon, or there's no memory. */
-	for (unsigned tries = 0; tries < 3 && verdict == PGM_RESUME; tries++) {
+	for (unsigned tries = 0; tries < 8 && verdict == PGM_RESUME; tries++) {
 		if (a20_entry(pgm, gpa(FRESH_AT + MIB)))
 			return OK;
 		verdict = pgm_a20_fault(pgm, gpa(FRESH_AT + MIB), ACCESS_WRITE);

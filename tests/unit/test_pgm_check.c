@@ -2,6 +2,7 @@
 // sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
 /* The integrity check finds what is broken: each kind of damage is done, found, and undone. */
 #include "common/pgm_world.h"
+#include "common/shadow_view.h"
 #include "pgm/slat/tables.h"
 
 #define LARGE (4 * MIB)
@@ -145,7 +146,7 @@ static uint64_t *alias_entry(void)
 {
 	unsigned level;
 
-	return slat_find(&pgm->a20.slat, gpa((DETAILED + 2 * PAGE_SIZE) | A20_BIT), &level);
+	return slat_find(shadow_view(pgm, pgm->shadow.a20), gpa((DETAILED + 2 * PAGE_SIZE) | A20_BIT), &level);
 }
 static void alias_right(void)
 {

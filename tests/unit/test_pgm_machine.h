@@ -8,6 +8,7 @@
 
 #include "test_mm_world.h"
 
+#include "common/shadow_view.h"
 #include "pgm/internal.h"
 
 static unsigned machine_flushes;
@@ -70,7 +71,7 @@ __attribute__((unused)) static void reset(struct pgm *pgm, bool zero_ram)
 
 static struct slat *slat_in_use(struct pgm *pgm)
 {
-	return gate_closed ? &pgm->a20.slat : &pgm->slat;
+	return gate_closed ? shadow_view(pgm, pgm->shadow.a20) : &pgm->slat;
 }
 
 static unsigned table_rights(struct pgm *pgm, uint64_t where)
@@ -95,7 +96,7 @@ static uint8_t *table_byte(struct pgm *pgm, uint64_t where)
 /* True: the tables allow it now. False: it must be emulated. */
 static bool touch(struct pgm *pgm, uint64_t where, unsigned access)
 {
-	for (unsigned tries = 0; tries < 4; tries++) {
+	for (unsigned tries = 0; tries < 8; tries++) { /* a chunk is cleared in slices */
 		enum pgm_verdict verdict;
 
 		if ((table_rights(pgm, where) & access) == access)

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Composed entries that go: because L1's tables are others now, because room is wanted, because the root gets another meaning. An
+ * entry leaves the reverse map under the lock of the block that it shows; so a table whose entries have all gone
+ * is known to nobody but processors, and the gather frees it after they have flushed.
+ */
+#include "pgm/internal.h"
+
+#define ENTRIES 512u
+#define CHUNK 64u /* of L1's entries, read at once */
+
+static unsigned lock_of(gpa_t where)
+{
+	return where.v >> BLOCK_SHIFT & (SHADOW_LOCKS - 1);
+}
+
+static void take(struct shadow_root *root, unsigned i)
+{
+	while (__atomic_exchange_n(&root->lock[i].held, 1, __ATOMIC_ACQUIRE))
+		spin_pause();
+}
+
+static void give(struct shadow_root *root, unsigned i)
+{
+	__atomic_store_n(&root->lock[i].held, 0, __ATOMIC_RELEASE);
+}
+
+static void book(bool enter)
+{
+	if (QUIRE_DEBUG && unlikely(lock_rank_debug) && enter)
+		lock_rank_enter(RANK_SHADOW, "shadow");
+	else if (QUIRE_DEBUG && unlikely(lock_rank_debug))
+		lock_rank_leave(RANK_SHADOW);
+}
+
+void shadow_lock(struct shadow_root *root, gpa_t where)
+{
+	book(true);
+	take(root, lock_of(where));
+}
+
+void shadow_unlock(struct shadow_root *root, gpa_t where)
+{
+	give(root, lock_of(where));
+	book(false);
+}
+
+void shadow_lock_all(struct shadow_root *root)
+{
+	book(true);
+	for (unsigned i = 0; i < SHADOW_LOCKS; i++)
+		take(root, i);
+}
+
+void shadow_unlock_all(struct shadow_root *root)
+{
+	for (unsigned i = 0; i < SHADOW_LOCKS; i++)
+		give(root, i);
+	book(false);
+}
+
+gpa_t shadow_target(const struct shadow_table *t, unsigned index)
+{
+	uint64_t reach = UINT64_C(1) << (PAGE_SHIFT + 9 * t->level);
+
+	return t->source ? gpa(t->source[index] & BITS(51, 12) & ~(reach - 1))
+			 : gpa((t->target.v + index * reach) & ~t->hole);
+}
+
+static void drop_leaf(struct pgm *pgm, struct shadow_table *t, unsigned index, struct gather *gather)
+{
+	gpa_t target = shadow_target(t, index);
+	struct block *b = block_find(pgm, target);
+
+	panic_unless(b != NULL);
+	block_lock(b);
+	if (__atomic_exchange_n(&t->entry[index], 0, __ATOMIC_ACQ_REL)) {
+		panic_unless(reverse_remove(pgm, b, target, &t->entry[index], t->level != 0));
+		gather_flush(gather);
+	}
+	block_unlock(b);
+}
+
+/* Of all entries; returns whether there was any. */
+static bool drop_entries(struct pgm *pgm, struct shadow_table *t, struct gather *gather)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < ENTRIES; i++)
+		if (__atomic_load_n(&t->entry[i], __ATOMIC_RELAXED)) {
+			shadow_drop_entry(pgm, t, i, gather);
+			any = true;
+		}
+	return any;
+}
+
+static void gather_pool_frame(struct pgm *pgm, const void *frame, struct gather *gather)
+{
+	if (!frame)
+		return;
+	gather_frame(gather, direct_address(frame), ACCOUNT_TABLE);
+	__atomic_fetch_sub(&pgm->shadow.frames, 1, __ATOMIC_RELAXED);
+}
+
+void shadow_drop_entry(struct pgm *pgm, struct shadow_table *t, unsigned index, struct gather *gather)
+{
+	struct shadow_table *below = t->below ? t->below[index] : NULL;
+
+	if (!below) {
+		if (__atomic_load_n(&t->entry[index], __ATOMIC_RELAXED))
+			drop_leaf(pgm, t, index, gather);
+		return;
+	}
+	__atomic_store_n(&t->entry[index], 0, __ATOMIC_RELEASE);
+	t->below[index] = NULL;
+	(void)drop_entries(pgm, below, gather);
+	gather_pool_frame(pgm, below->entry, gather);
+	gather_pool_frame(pgm, below->source, gather);
+	gather_pool_frame(pgm, below->below, gather);
+	shadow_cell_free(pgm, below);
+	COUNT(pgm, shadow_tables_dropped);
+}
+
+bool shadow_drop_root(struct pgm *pgm, struct shadow_root *root, struct gather *gather)
+{
+	return drop_entries(pgm, &root->top, gather);
+}
+
+bool shadow_still(const struct pt_format *f, uint64_t was, uint64_t now)
+{
+	return !((was ^ now) & ~(f->accessed | f->dirty)) && !(was & ~now);
+}
+
+/* The table that L1's entries stand in at `at`. All locks held. */
+static void resync_table(struct pgm *pgm, const struct pt_format *f, struct shadow_table *t, gpa_t at,
+			 struct gather *gather)
+{
+	uint64_t now[CHUNK];
+
+	for (unsigned i = 0; i < ENTRIES; i++) {
+		if (i % CHUNK == 0 && pgm_read_simple(pgm, gpa(at.v + i * 8), now, sizeof(now)) != OK)
+			__builtin_memset(now, 0xff, sizeof(now));
+		if (!__atomic_load_n(&t->entry[i], __ATOMIC_RELAXED))
+			continue;
+		if (!shadow_still(f, t->source[i], now[i % CHUNK]))
+			shadow_drop_entry(pgm, t, i, gather);
+		else if (t->below && t->below[i] && t->below[i]->source)
+			resync_table(pgm, f, t->below[i], gpa(t->source[i] & f->address), gather);
+	}
+}
+
+void shadow_resync(struct pgm *pgm, struct shadow_root *root)
+{
+	struct gather gather;
+
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	shadow_lock_all(root);
+	__atomic_fetch_add(&root->invalidations, 1, __ATOMIC_RELAXED);
+	if (root->loose)
+		(void)shadow_drop_root(pgm, root, &gather);
+	else
+		resync_table(pgm, root->key.format, &root->top, root->key.root, &gather);
+	shadow_unlock_all(root);
+	gather_finish(&gather);
+	COUNT(pgm, shadow_resyncs);
+}
+
+void shadow_invalidate(struct pgm *pgm, const struct hv_nested_slat *slat)
+{
+	lock_acquire(&pgm->lock);
+	for (unsigned i = 0; i < SHADOW_ROOTS; i++) {
+		struct shadow_root *r = pgm->shadow.root[i];
+
+		if (r && (!slat || r->key.root.v == slat->root.v))
+			shadow_resync(pgm, r);
+	}
+	lock_release(&pgm->lock);
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A fault on composed tables: by L1's tables first, which may refuse; then by the first ones, as any access of L1's would; then
+ * the entry comes. Most faults of an L2 find both done, and only the entry is missing.
+ */
+#include "pgm/internal.h"
+
+/* Tables of another geometry than ours aren't followed entry by entry: each page stands for itself. */
+static void loosen(const struct pt_format *f, struct shadow_path *p)
+{
+	const struct walk_step leaf = p->step[p->steps - 1u];
+
+	p->level = 0;
+	p->steps = f->levels;
+	for (unsigned i = 0; i < p->steps; i++)
+		p->step[i] = (struct walk_step){ .level = (uint8_t)(f->levels - 1u - i), .entry = f->table_bits };
+	p->step[p->steps - 1u].entry =
+		(p->target.v & ~(PAGE_SIZE - 1)) | f->present | (leaf.entry & (f->type_mask | f->accessed | f->dirty));
+}
+
+static enum pgm_verdict compose(struct pgm *pgm, struct shadow_root *root, gpa_t where, const struct shadow_path *path,
+				unsigned access, uint64_t invalidations)
+{
+	enum pgm_verdict verdict;
+	enum status status = shadow_fill(pgm, root, where, path, access, invalidations);
+
+	if (status == NOT_FOUND) {
+		verdict = pgm_guest_fault(pgm, path->target, access);
+		if (verdict != PGM_RESUME)
+			return verdict;
+		status = shadow_fill(pgm, root, where, path, access, invalidations);
+	}
+	if (status == CONFLICT)
+		shadow_resync(pgm, root);
+	if (status != LIMIT && status != NO_MEMORY && status != OVER_QUOTA)
+		return PGM_RESUME;
+	return shadow_shrink(pgm, root) ? PGM_RESUME : PGM_NO_MEMORY;
+}
+
+enum shadow_verdict shadow_fault(struct pgm *pgm, struct shadow_root *root, gpa_t where, unsigned access,
+				 bool guest_table, struct hv_nested_fault *fault)
+{
+	static const enum shadow_verdict verdicts[] = {
+		[PGM_RESUME] = SHADOW_RESUME, [PGM_EMULATE] = SHADOW_EMULATE, [PGM_NO_MEMORY] = SHADOW_NO_MEMORY
+	};
+	uint64_t invalidations = __atomic_load_n(&root->invalidations, __ATOMIC_ACQUIRE);
+	unsigned wanted = access | (guest_table ? WALK_TABLE : 0);
+	struct shadow_path path;
+	enum status status = shadow_path(pgm, &root->key, where, wanted, &path, fault);
+
+	COUNT(pgm, shadow_faults);
+	if (status == OUTER_FAULT)
+		return SHADOW_REFLECT;
+	if (status != OK)
+		return status == BUSY ? SHADOW_RESUME : SHADOW_NO_MEMORY;
+	/* Wider than our tables reach: each access is carried out by emulation. */
+	if (where.v >> pgm->slat.format->linear_bits)
+		return SHADOW_EMULATE;
+	if (root->loose)
+		loosen(pgm->slat.format, &path);
+	return verdicts[compose(pgm, root, where, &path, path.needed, invalidations)];
+}
+
+enum status pgm_a20_root(struct pgm *pgm, hpa_t *root)
+{
+	static const struct hv_nested_slat gate = { .on = false };
+	struct shadow_root **at = &pgm->shadow.a20;
+	enum status status = OK;
+
+	lock_acquire(&pgm->lock);
+	if (!*at) {
+		status = shadow_promise(pgm, A20_FRAMES);
+		if (status == OK && (status = shadow_root_make(pgm, &gate, at)) != OK)
+			shadow_unpromise(pgm, A20_FRAMES);
+	}
+	lock_release(&pgm->lock);
+	*root = status == OK ? shadow_root_address(*at) : HPA_NONE;
+	return status;
+}
+
+enum pgm_verdict pgm_a20_fault(struct pgm *pgm, gpa_t where, unsigned access)
+{
+	struct shadow_path path = { .target = gpa(where.v & ~A20_BIT),
+				    .rights = ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE };
+
+	return compose(pgm, pgm->shadow.a20, where, &path, access, 0);
+}
