@@ -41,6 +41,7 @@
 #define INTERCEPT2_WBINVD BIT(9)
 #define INTERCEPT2_MONITOR BIT(10)
 #define INTERCEPT2_MWAIT BIT(11)
+#define INTERCEPT2_MWAIT_ARMED BIT(12)
 #define INTERCEPT2_XSETBV BIT(13)
 #define INTERCEPT2_RDPRU BIT(14)
 
@@ -112,14 +113,17 @@
 /* exit_info1 of a nested page fault */
 #define NPF_PRESENT BIT(0)
 #define NPF_WRITE BIT(1)
+#define NPF_USER BIT(2)
 #define NPF_RESERVED BIT(3)
 #define NPF_FETCH BIT(4)
+#define NPF_FINAL BIT(32) /* the address that was to be accessed; or, the next, a table on the way to it */
 #define NPF_GUEST_TABLE BIT(33)
 
 /* MSRs */
 #define MSR_VM_CR 0xc0010114u
 #define VM_CR_LOCK BIT(3)
 #define VM_CR_SVMDIS BIT(4)
+#define VM_CR_ALL BITS(4, 0)
 #define MSR_VM_HSAVE_PA 0xc0010117u
 
 /* CPUID */

@@ -29,7 +29,7 @@ bool svm_msr_passable(uint32_t msr, bool read)
 	return !read && (msr == MSR_PRED_CMD || msr == MSR_FLUSH_CMD);
 }
 
-bool svm_msr_map_set(uint8_t *map, uint32_t msr, bool exit_on_read, bool exit_on_write)
+bool svm_msr_map_place(uint32_t msr, unsigned *byte, unsigned *shift)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(ranges); i++) {
 		uint32_t index = msr - ranges[i];
@@ -37,12 +37,19 @@ bool svm_msr_map_set(uint8_t *map, uint32_t msr, bool exit_on_read, bool exit_on
 		if (index >= MSRS_PER_RANGE)
 			continue;
 
-		uint8_t *byte = map + i * RANGE_BYTES + index / 4;
-		unsigned shift = index % 4 * 2;
-		unsigned bits = (exit_on_read ? 1u : 0u) | (exit_on_write ? 2u : 0u);
-
-		*byte = (uint8_t)((*byte & ~(3u << shift)) | bits << shift);
+		*byte = i * RANGE_BYTES + index / 4;
+		*shift = index % 4 * 2;
 		return true;
 	}
 	return false;
+}
+
+bool svm_msr_map_set(uint8_t *map, uint32_t msr, bool exit_on_read, bool exit_on_write)
+{
+	unsigned bits = (exit_on_read ? 1u : 0u) | (exit_on_write ? 2u : 0u), byte, shift;
+
+	if (!svm_msr_map_place(msr, &byte, &shift))
+		return false;
+	map[byte] = (uint8_t)((map[byte] & ~(3u << shift)) | bits << shift);
+	return true;
 }

@@ -24,6 +24,7 @@ static const struct {
 	  { .machine = "QEMU TCG",
 	    .entry_drops_shadow = true,
 	    .breakpoints_leak = true,
+	    .priority_aborts = true,
 	    .xsetbv_silent = true,
 	    .marks_pdptes = true,
 	    .invalid_shows_host = true } },

@@ -5,8 +5,8 @@
  * Worked around when the machine is known to have it (svm_quirks, chosen once at start from CPUID's hypervisor leaf):
  * each member names one deviation. Anything that is right on every machine is done always and only told here:
  *
- *  - MOV to CR8 while V_IRQ is pending aborts QEMU: CR8 accesses are always intercepted (the APIC model needs them
- *    anyway), and V_IRQ is set with V_IGN_TPR.
+ *  - MOV to CR8 while V_IRQ is pending aborts QEMU: CR8 accesses are intercepted then (always, for the APIC model, but where a
+ *    guest's guest has a V_TPR), and V_IRQ is set with V_IGN_TPR.
  *  - Reserved bits in a write of CR4 end in VMEXIT_INVALID on QEMU where #GP is due: CR4 writes are always
  *    intercepted, and vm/ checks them. The same for CR3 is left alone: it hurts only the guest that does it, which
  *    is stopped with EXIT_INVALID_STATE, and interception would cost every address space switch.
@@ -52,6 +52,8 @@ struct svm_quirks {
 	 * is, never come.
 	 */
 	bool breakpoints_leak;
+	/* The machine itself ends at a MOV to CR8 that doesn't exit while V_IRQ is pending. */
+	bool priority_aborts;
 	/* XSETBV never exits: XCR0 is read back after each run. */
 	bool xsetbv_silent;
 	/* PDPTEs of PAE paging are marked accessed, in a bit that is reserved there. */

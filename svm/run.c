@@ -19,9 +19,10 @@ static void save_breakpoints(struct svm_vcpu *svm)
 		svm_read_breakpoints(svm->hv.dr);
 }
 
-static void __attribute__((noinline)) store_changed(struct svm_vcpu *svm, struct svm_cpu *cpu)
+void __attribute__((noinline)) svm_store_changed(struct svm_vcpu *svm)
 {
 	struct hv_vcpu *vcpu = &svm->hv;
+	struct svm_cpu *cpu = &svm_cpus[cpu_index()];
 
 	svm_store_groups(vcpu, svm->vmcb, vcpu->changed);
 	if (vcpu->changed & REGS_DEBUG) {
@@ -103,7 +104,7 @@ static bool __attribute__((noinline)) prepare(struct svm_vcpu *svm, struct svm_c
 	struct hv_vcpu *vcpu = &svm->hv;
 
 	if (vcpu->changed || vcpu->tsc_changed)
-		store_changed(svm, cpu);
+		svm_store_changed(svm);
 	if ((vcpu->inject.kind | vcpu->want_interrupt_window | vcpu->want_nmi_window | svm->armed | svm->nmi_blocked |
 	     (svm->vmcb->control.interrupt_state & INTERRUPT_SHADOW)) &&
 	    !svm_prepare_special(svm))

@@ -20,18 +20,22 @@
 #include "svm/quirks.h"
 
 #define SHADOW_RETURNS 16u /* exits in a row at one RIP */
-#define STEP_EXCEPTIONS (BITS(31, 0) & ~BIT(VECTOR_NMI))
 
 static void arm_window(struct svm_vcpu *svm, bool on)
 {
 	struct vmcb_control *control = &svm->vmcb->control;
+	uint64_t *interrupts = &control->interrupt_control;
 
 	if (on == !!(svm->armed & ARMED_WINDOW))
 		return;
+	*interrupts = svm_interrupt_control(svm);
 	svm->armed ^= ARMED_WINDOW;
-	control->intercept[0] ^= INTERCEPT1_VINTR;
-	control->interrupt_control ^= V_IRQ | V_IGNORE_TPR | V_PRIORITY_HIGHEST;
-	svm_dirty(svm->vmcb, CLEAN_INTERCEPTS | CLEAN_TPR);
+	if (on) {
+		svm->interrupts_below = *interrupts;
+		*interrupts = (*interrupts & (V_TPR_MASK | V_INTR_MASKING)) | V_IRQ | V_IGNORE_TPR | V_PRIORITY_HIGHEST;
+	}
+	svm_set_intercepts(svm);
+	svm_dirty(svm->vmcb, CLEAN_TPR);
 }
 
 static void arm_iret(struct svm_vcpu *svm, bool on)
@@ -39,8 +43,7 @@ static void arm_iret(struct svm_vcpu *svm, bool on)
 	if (on == !!(svm->armed & ARMED_IRET))
 		return;
 	svm->armed ^= ARMED_IRET;
-	svm->vmcb->control.intercept[0] ^= INTERCEPT1_IRET;
-	svm_dirty(svm->vmcb, CLEAN_INTERCEPTS);
+	svm_set_intercepts(svm);
 }
 
 /* A guest's own TF brings the exit about as well; a task switch by IRET would save ours. */
@@ -53,8 +56,7 @@ static void arm_step(struct svm_vcpu *svm)
 	svm->armed |= ARMED_STEP;
 	svm->dr6 = save->dr6;
 	save->rflags |= RFLAGS_TF;
-	svm->vmcb->control.exceptions = STEP_EXCEPTIONS;
-	svm_dirty(svm->vmcb, CLEAN_INTERCEPTS);
+	svm_set_intercepts(svm);
 }
 
 /* Has the IRET run? TF and the trap that ended it are the guest's business no more. */
@@ -66,8 +68,7 @@ static bool finish_step(struct svm_vcpu *svm)
 	if (!(svm->armed & ARMED_STEP))
 		return svm->hv.rip != svm->iret_rip;
 	svm->armed &= ~ARMED_STEP;
-	vmcb->control.exceptions = SVM_EXCEPTIONS;
-	svm_dirty(vmcb, CLEAN_INTERCEPTS);
+	svm_set_intercepts(svm);
 	if (!trap && svm->hv.rip == svm->iret_rip) {
 		vmcb->save.rflags &= ~(uint64_t)RFLAGS_TF;
 		return false;
@@ -180,10 +181,17 @@ static void finish_event(struct svm_vcpu *svm)
 			svm->armed &= ~ARMED_SHADOW; /* delivered, which ends it */
 		/*
 		 * Soft: the guest's own, RIP stands at it. The others reach a guest by injection alone, so one that
-		 * was not injected just now is a leftover (quirk of Bochs).
+		 * was not injected just now is a leftover (quirk of Bochs); but for a guest's guest's virtual interrupt, which
+		 * isn't pending any more.
 		 */
-		if ((soft && !task) || interrupted->kind == EVENT_INTERRUPT || interrupted->kind == EVENT_NMI)
+		if (interrupted->kind == EVENT_INTERRUPT && !(svm->armed & ARMED_WINDOW) &&
+		    interrupted->vector == svm->virtual_vector) {
+			svm->virtual_vector = -1;
+			svm->vmcb->control.interrupt_control &= ~V_IRQ;
+			svm_dirty(svm->vmcb, CLEAN_TPR);
+		} else if ((soft && !task) || interrupted->kind == EVENT_INTERRUPT || interrupted->kind == EVENT_NMI) {
 			interrupted->kind = EVENT_NONE;
+		}
 	}
 	if (task)
 		vcpu->exit.task.source = interrupted->kind == EVENT_NONE ? TASK_CALL : TASK_GATE;
@@ -194,7 +202,7 @@ static void finish_event(struct svm_vcpu *svm)
 
 static void finish_nmi(struct svm_vcpu *svm)
 {
-	if (svm->hv.exit.raw_reason == SVM_EXIT_IRET) {
+	if (svm->hv.exit.raw_reason == SVM_EXIT_IRET && (svm->armed & ARMED_IRET)) {
 		arm_iret(svm, false);
 		svm->armed |= ARMED_UNBLOCK;
 		svm->iret_rip = svm->hv.rip;
@@ -237,16 +245,17 @@ void svm_finish_refused(struct svm_vcpu *svm)
 		svm_write_dr7(DR7_RESET);
 	(void)no_entry(vcpu, EXIT_INVALID_STATE, NULL);
 	vcpu->exit.raw_reason = vcpu->exit.failure.code = control->exit_code;
-	vcpu->exit.failure.text =
-		svm_explain_refusal(svm->vmcb, svm_features.asid_count, !svm_quirks.invalid_shows_host);
+	vcpu->exit.failure.text = svm_explain_refusal(
+		svm->vmcb, &(struct svm_limits){ BITS(31, 0), ~UINT64_C(0), svm_features.asid_count, 52 },
+		!svm_quirks.invalid_shows_host);
 	if (svm->rip_advanced)
 		vcpu->rip -= svm->injected.length;
 	control->tlb_control = TLB_KEEP;
 	control->event_inject = 0;
-	control->exceptions = SVM_EXCEPTIONS;
 	control->clean = 0;
 	svm->rip_advanced = false;
 	svm->armed &= ~(ARMED_FLUSH | ARMED_EVENT | ARMED_STEP | ARMED_SHADOW);
+	svm_set_intercepts(svm);
 	vcpu->valid = vcpu->changed = REGS_ALL;
 }
 

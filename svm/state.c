@@ -2,7 +2,7 @@
 /*
  * Register groups between hv_vcpu and the VMCB's save area, both ways, and the state after power-on. Pure: whoever
  * calls decides when. A store marks exactly the VMCB groups that it touched as not clean. EFER.SVME is always set in
- * the VMCB (VMRUN demands it) and never seen in hv_vcpu. AMD APM vol. 2 sections 15.5.1, 15.15, 14.1.3.
+ * the VMCB (VMRUN demands it); the guest's own is hv_vcpu's alone, since each write of EFER exits. AMD APM vol. 2 sections 15.5.1, 15.15, 14.1.3.
  */
 #include "svm/svm.h"
 
@@ -141,7 +141,7 @@ void svm_fetch_groups(struct hv_vcpu *vcpu, const struct vmcb *vmcb, uint32_t gr
 		vcpu->cr0 = (save->cr0 & ~CR0_CACHE) | (vcpu->cr0 & CR0_CACHE);
 		vcpu->cr3 = save->cr3;
 		vcpu->cr4 = save->cr4;
-		vcpu->efer = save->efer & ~(EFER_SVME | EFER_LMA);
+		vcpu->efer = (save->efer & ~(EFER_SVME | EFER_LMA)) | (vcpu->efer & EFER_SVME);
 		if ((save->efer & EFER_LME) && (save->cr0 & CR0_PG)) /* see quirks.h */
 			vcpu->efer |= EFER_LMA;
 	}

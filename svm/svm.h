@@ -40,6 +40,7 @@ extern bool svm_read_xcr0;
 
 /* #DB and #AC: delivered by the processor itself, a guest can make them loop forever within one instruction. */
 #define SVM_EXCEPTIONS (BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC))
+#define SVM_STEP_EXCEPTIONS (BITS(31, 0) & ~BIT(VECTOR_NMI)) /* under ARMED_STEP */
 
 struct svm_vcpu {
 	struct hv_vcpu hv; /* first */
@@ -53,9 +54,14 @@ struct svm_vcpu {
 	uint8_t shadow_returns; /* exits in a row that have put a dropped shadow back */
 	uint64_t entry_rip;
 	uint64_t iret_rip;
-	uint64_t dr6;             /* before the step over that IRET */
-	uint64_t native_dr7;      /* ARMED_BREAKPOINTS: what of the guest's the processor may have */
-	struct hv_event injected; /* what event_inject was made from */
+	uint64_t dr6;              /* before the step over that IRET */
+	uint64_t native_dr7;       /* ARMED_BREAKPOINTS: what of the guest's the processor may have */
+	struct hv_event injected;  /* what event_inject was made from */
+	uint64_t interrupts_below; /* ARMED_WINDOW: interrupt_control but for the window, and for V_TPR */
+	/* Of a guest's guest, svm/nested/. */
+	uint32_t also[INTERCEPT_WORDS]; /* intercepts beside Quire's own */
+	bool own_priority;              /* CR8 is V_TPR */
+	int16_t virtual_vector;         /* that V_IRQ was set for; -1: none */
 };
 
 _Static_assert(offsetof(struct svm_vcpu, hv) == 0, "a hv_vcpu pointer is a svm_vcpu pointer");
@@ -75,6 +81,14 @@ struct svm_cpu {
 
 extern struct svm_cpu svm_cpus[MAX_CPUS];
 
+/* interrupt_control as it is without the window that Quire itself waits for. */
+static inline uint64_t svm_interrupt_control(const struct svm_vcpu *svm)
+{
+	uint64_t now = svm->vmcb->control.interrupt_control;
+
+	return svm->armed & ARMED_WINDOW ? (svm->interrupts_below & ~V_TPR_MASK) | (now & V_TPR_MASK) : now;
+}
+
 static inline void svm_dirty(struct vmcb *vmcb, uint64_t groups)
 {
 	vmcb->control.clean &= (uint32_t)~groups;
@@ -89,6 +103,8 @@ void svm_disable_cpu(void);
 enum status svm_create(struct hv_vcpu **vcpu) must_check;
 void svm_destroy(struct hv_vcpu *vcpu);
 void svm_reset(struct hv_vcpu *vcpu);
+/* All intercepts, by what is armed and what a guest's hypervisor asks for. */
+void svm_set_intercepts(struct svm_vcpu *svm);
 void svm_set_slat(struct hv_vcpu *vcpu, hpa_t root);
 void svm_pass_msr(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write);
 
@@ -121,24 +137,37 @@ void svm_decode_exit(const struct vmcb *vmcb, const struct svm_features *feature
 
 /* ---- msr_map.c, pure ---- */
 #define MSR_MAP_SIZE 8192u
+#define IO_MAP_SIZE 12288u
 /*
  * May a guest have it without an exit? Those that VMLOAD and VMSAVE exchange, SPEC_CTRL, and writes of commands, which leave
  * nothing behind.
  */
 bool svm_msr_passable(uint32_t msr, bool read);
-/* False: the map doesn't cover this MSR, it always exits. */
+/* Where its two bits are: the byte, and the shift of the bit for reads. False: the map doesn't cover this MSR, it always exits. */
+bool svm_msr_map_place(uint32_t msr, unsigned *byte, unsigned *shift);
 bool svm_msr_map_set(uint8_t *map, uint32_t msr, bool exit_on_read, bool exit_on_write);
 
 /* ---- explain.c, pure ---- */
-/* Why VMRUN refused: the first rule of APM vol. 2 section 15.5.1 that is broken; NULL when none is found. */
-const char *svm_explain_refusal(const struct vmcb *vmcb, uint32_t asid_count, bool save_area_is_guest);
+/* What a processor has, so that the rest is refused. */
+struct svm_limits {
+	uint64_t cr4, efer; /* bits that are not reserved */
+	uint32_t asid_count;
+	uint8_t physical_bits;
+};
+/* Why VMRUN refuses: the first rule of APM vol. 2 section 15.5.1 that is broken; NULL when none is found. */
+const char *svm_explain_refusal(const struct vmcb *vmcb, const struct svm_limits *limits, bool save_area_is_guest);
 
 /* ---- run.c ---- */
 void svm_run(struct hv_vcpu *vcpu);
 bool svm_answer(struct hv_vcpu *vcpu);
 void svm_unload(struct hv_vcpu *vcpu);
+/* What hv_vcpu has changed goes into the VMCB. On the vcpu's CPU. */
+void svm_store_changed(struct svm_vcpu *svm);
 unsigned svm_code(const struct hv_vcpu *vcpu);
 void svm_load(struct hv_vcpu *vcpu, uint32_t groups);
+
+/* ---- nested/ ---- */
+extern const struct hv_nested_ops svm_nested_ops;
 
 /* ---- special.c ---- */
 /* Before an entry with anything out of the ordinary. False: no entry, vcpu->exit says why. */

@@ -13,7 +13,6 @@
 #include "svm/codes.h"
 #include "svm/quirks.h"
 
-#define IO_MAP_SIZE 12288u
 /* Spinning: an exit after this many PAUSEs closer together than the threshold, in cycles. 15.14.4. */
 #define PAUSE_COUNT 3000u
 #define PAUSE_THRESHOLD 128u
@@ -49,19 +48,33 @@ static void *shared_io_map(void)
 	return none;
 }
 
-static void set_intercepts(struct vmcb_control *control)
+/* Is CR8 the local APIC's? A guest's guest may have V_TPR for it, where its accesses while V_IRQ waits don't end the machine. */
+static bool priority_exits(const struct svm_vcpu *svm)
 {
-	control->cr_read = CR8_BIT;
-	control->cr_write = CR8_BIT | CR4_BIT;
+	return !svm->own_priority || (svm_quirks.priority_aborts && (svm->vmcb->control.interrupt_control & V_IRQ));
+}
+
+void svm_set_intercepts(struct svm_vcpu *svm)
+{
+	struct vmcb_control *control = &svm->vmcb->control;
+
+	control->cr_read = priority_exits(svm) ? CR8_BIT : 0;
+	control->cr_write = control->cr_read | CR4_BIT;
 	control->dr_read = 0;
 	control->dr_write = svm_quirks.breakpoints_leak ? DR_ALL : 0;
-	control->exceptions = SVM_EXCEPTIONS;
-	control->intercept[0] = ALWAYS1 | (svm_features.pause_filter ? INTERCEPT1_PAUSE : 0);
+	control->exceptions = svm->armed & ARMED_STEP ? SVM_STEP_EXCEPTIONS : SVM_EXCEPTIONS;
+	control->intercept[0] = ALWAYS1 | (svm_features.pause_filter ? INTERCEPT1_PAUSE : 0) |
+				(svm->armed & ARMED_WINDOW ? INTERCEPT1_VINTR : 0) |
+				(svm->armed & ARMED_IRET ? INTERCEPT1_IRET : 0);
 	control->intercept[1] = ALWAYS2 | (svm_features.rdpru ? INTERCEPT2_RDPRU : 0);
 	control->intercept[2] = (svm_features.invlpgb ? INTERCEPT3_INVLPGB | INTERCEPT3_TLBSYNC : 0) |
 				(svm_features.mcommit ? INTERCEPT3_MCOMMIT : 0);
-	control->pause_filter_count = svm_features.pause_filter ? PAUSE_COUNT : 0;
+	/* A guest that asks for exits at PAUSE has been told of no filter. */
+	control->pause_filter_count = svm_features.pause_filter && !(svm->also[3] & INTERCEPT1_PAUSE) ? PAUSE_COUNT : 0;
 	control->pause_filter_threshold = svm_features.pause_threshold ? PAUSE_THRESHOLD : 0;
+	for (unsigned i = 0; i < INTERCEPT_WORDS; i++)
+		control->intercepts[i] |= svm->also[i];
+	svm_dirty(svm->vmcb, CLEAN_INTERCEPTS);
 }
 
 enum status svm_create(struct hv_vcpu **vcpu)
@@ -108,14 +121,16 @@ void svm_reset(struct hv_vcpu *vcpu)
 	struct vmcb_control *control = &svm->vmcb->control;
 
 	svm_power_on_state(vcpu);
-	set_intercepts(control);
 	control->interrupt_control = V_INTR_MASKING;
 	control->interrupt_state = 0;
 	control->event_inject = 0;
 	control->clean = 0;
 	svm->armed &= ARMED_FLUSH | ARMED_SPEC_CTRL;
-	svm->nmi_blocked = svm->rip_advanced = false;
+	svm->nmi_blocked = svm->rip_advanced = svm->own_priority = false;
 	svm->shadow_returns = 0;
+	svm->virtual_vector = -1;
+	__builtin_memset(svm->also, 0, sizeof(svm->also));
+	svm_set_intercepts(svm);
 	vcpu->tsc_changed = true;
 	vcpu->flush_pending = true;
 }
@@ -157,4 +172,5 @@ const struct hv_ops svm_ops = {
 	.code = svm_code,
 	.set_slat = svm_set_slat,
 	.pass_msr = svm_pass_msr,
+	.nested = &svm_nested_ops,
 };

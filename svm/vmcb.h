@@ -20,11 +20,18 @@ struct vmcb_segment {
 	uint64_t base;
 };
 
+#define INTERCEPT_WORDS 6u
+
 struct vmcb_control {
-	uint16_t cr_read, cr_write; /* bit n: access to CRn exits */
-	uint16_t dr_read, dr_write;
-	uint32_t exceptions;   /* bit n: vector n exits */
-	uint32_t intercept[3]; /* INTERCEPT1_*, INTERCEPT2_*, INTERCEPT3_* */
+	union {
+		struct {
+			uint16_t cr_read, cr_write; /* bit n: access to CRn exits */
+			uint16_t dr_read, dr_write;
+			uint32_t exceptions;   /* bit n: vector n exits */
+			uint32_t intercept[3]; /* INTERCEPT1_*, INTERCEPT2_*, INTERCEPT3_* */
+		};
+		uint32_t intercepts[INTERCEPT_WORDS]; /* all of them */
+	};
 	uint8_t reserved_018[0x24];
 	uint16_t pause_filter_threshold, pause_filter_count;
 	uint64_t iopm_base, msrpm_base; /* host-physical */
@@ -152,6 +159,8 @@ _Static_assert(offsetof(struct vmcb, save) == 0x400 && sizeof(struct vmcb) == 0x
 #define V_PRIORITY_HIGHEST BITS(19, 16)
 #define V_IGNORE_TPR BIT(20)
 #define V_INTR_MASKING BIT(24)
+#define V_VECTOR_SHIFT 32
+#define V_VECTOR_MASK BITS(39, 32)
 
 #define INTERRUPT_SHADOW BIT(0) /* interrupt_state */
 #define NESTED_PAGING BIT(0)    /* nested_control */
@@ -159,7 +168,8 @@ _Static_assert(offsetof(struct vmcb, save) == 0x400 && sizeof(struct vmcb) == 0x
 /* tlb_control, 15.16.1 */
 #define TLB_KEEP 0u
 #define TLB_FLUSH_ALL 1u
-#define TLB_FLUSH_ASID 3u /* with flush-by-ASID only */
+#define TLB_FLUSH_ASID 3u /* with flush-by-ASID only, and the next */
+#define TLB_FLUSH_ASID_LOCAL 7u
 
 /* event_inject and exit_interrupt_info, 15.20 */
 #define INJECT_TYPE_SHIFT 8

@@ -390,6 +390,7 @@ static void asids_never_repeat_without_a_flush(void **state)
 
 static void refusals_are_explained(void **state)
 {
+	static const struct svm_limits limits = { BITS(31, 0), ~UINT64_C(0), 16, 52 };
 	static struct hv_vcpu vcpu;
 
 	svm_power_on_state(&vcpu);
@@ -397,16 +398,18 @@ static void refusals_are_explained(void **state)
 	vmcb.control.intercept[1] = INTERCEPT2_VMRUN;
 	vmcb.control.asid = 1;
 	vmcb.control.nested_cr3 = 0x1000;
-	assert_null(svm_explain_refusal(&vmcb, 16, true));
+	vmcb.control.nested_control = NESTED_PAGING;
+	assert_null(svm_explain_refusal(&vmcb, &limits, true));
 	vmcb.save.cr4 = BIT(40);
-	assert_non_null(strstr(svm_explain_refusal(&vmcb, 16, true), "CR4"));
-	assert_null(svm_explain_refusal(&vmcb, 16, false));
+	assert_non_null(strstr(svm_explain_refusal(&vmcb, &limits, true), "CR4"));
+	assert_null(svm_explain_refusal(&vmcb, &limits, false));
 	vmcb.control.asid = 16;
-	assert_non_null(strstr(svm_explain_refusal(&vmcb, 16, false), "ASID"));
+	assert_non_null(strstr(svm_explain_refusal(&vmcb, &limits, false), "ASID"));
+	vmcb.control.asid = 1;
 	vmcb.control.event_inject = 0x80000302;
-	assert_non_null(strstr(svm_explain_refusal(&vmcb, 16, false), "event"));
+	assert_non_null(strstr(svm_explain_refusal(&vmcb, &limits, false), "event"));
 	vmcb.control.nested_cr3 = HPA_NONE.v;
-	assert_non_null(strstr(svm_explain_refusal(&vmcb, 16, false), "root"));
+	assert_non_null(strstr(svm_explain_refusal(&vmcb, &limits, false), "root"));
 }
 
 int main(void)

@@ -5,146 +5,15 @@
  * would find it and writes what #VMEXIT would. Checked: what is armed for an entry, what is undone after it, lazy
  * groups, ASIDs and flushes, breakpoints of two vcpus on one CPU, NMI blocking, windows, broken-off events, refusals.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
+#include "test_svm_world.h"
 
-#include <cmocka.h>
+#include "arch/x86_64/hv_nested.h"
 
-#include "arch/x86_64/cpu.h"
-#include "arch/x86_64/features.h"
-#include "arch/x86_64/registers.h"
-#include "mm/map.h"
-#include "svm/codes.h"
-#include "svm/quirks.h"
-#include "svm/svm.h"
-
-uint8_t *direct_map;
-struct svm_features svm_features;
-struct svm_cpu svm_cpus[MAX_CPUS];
-struct svm_quirks svm_quirks;
-bool svm_read_xcr0;
-extern __thread unsigned test_cpu;
-
-enum status svm_probe(struct hv_caps *caps, struct hv_refusal *why)
-{
-	return NOT_SUPPORTED;
-}
-enum status svm_enable_cpu(struct hv_refusal *why)
-{
-	return NOT_SUPPORTED;
-}
-void svm_disable_cpu(void)
-{
-}
-
-static uint64_t breakpoints[4]; /* the processor's */
-void svm_read_breakpoints(uint64_t *dr)
-{
-	memcpy(dr, breakpoints, sizeof(breakpoints));
-}
-void svm_write_breakpoints(const uint64_t *dr)
-{
-	memcpy(breakpoints, dr, sizeof(breakpoints));
-}
-
-static uint64_t native_dr7, entered_with; /* the processor's, now and at the last entry */
-void svm_write_dr7(uint64_t value)
-{
-	native_dr7 = value;
-}
-
-struct features features;
-static uint64_t spec_ctrl; /* the processor's */
-static unsigned spec_ctrl_accesses;
-bool rdmsr_safe(uint32_t msr, uint64_t *value)
-{
-	assert_int_equal(msr, MSR_SPEC_CTRL);
-	spec_ctrl_accesses++;
-	*value = spec_ctrl;
-	return true;
-}
-bool wrmsr_safe(uint32_t msr, uint64_t value)
-{
-	assert_int_equal(msr, MSR_SPEC_CTRL);
-	spec_ctrl_accesses++;
-	spec_ctrl = value;
-	return true;
-}
-
-static unsigned kicks; /* of this CPU by itself */
-void host_kick(unsigned cpu, bool nmi)
-{
-	assert_true(cpu == test_cpu && !nmi);
-	kicks++;
-}
-
-static uint64_t page_fault_address; /* the processor's CR2 */
-void svm_write_cr2(uint64_t value)
-{
-	page_fault_address = value;
-}
-
-static struct vmcb seen; /* as VMRUN found it */
-static unsigned entries;
-static struct {
-	uint64_t code, info1, info2, interrupted, rip, rflags;
-	void (*act)(struct vmcb *vmcb);
-} script;
-
-void svm_enter(struct hv_vcpu *entering, uint64_t guest_vmcb, uint64_t host_vmcb)
-{
-	struct vmcb *vmcb = direct_pointer(hpa(guest_vmcb));
-
-	assert_true(host_vmcb == 0x7000 + test_cpu);
-	seen = *vmcb;
-	entered_with = native_dr7;
-	entries++;
-	vmcb->control.exit_code = script.code;
-	vmcb->control.exit_info1 = script.info1;
-	vmcb->control.exit_info2 = script.info2;
-	vmcb->control.exit_interrupt_info = script.interrupted;
-	if (script.rip)
-		vmcb->save.rip = script.rip;
-	if (script.rflags)
-		vmcb->save.rflags = script.rflags;
-	if (script.act)
-		script.act(vmcb);
-}
-
-static struct hv_vcpu *vcpu;
-
-static bool exited(struct hv_vcpu *which)
-{
-	return false;
-}
-
-static void run_until(struct hv_vcpu *which, uint64_t code, uint64_t rip)
-{
-	unsigned before = entries;
-
-	script.code = code;
-	script.rip = rip;
-	which->exited = exited;
-	svm_ops.run(which);
-	assert_int_equal(entries, before + 1);
-	memset(&script, 0, sizeof(script));
-}
+const struct hv_nested_ops svm_nested_ops; /* of no guest here */
 
 static int begin(void **state)
 {
-	memset(svm_cpus, 0, sizeof(svm_cpus));
-	memset(&svm_quirks, 0, sizeof(svm_quirks));
-	memset(&script, 0, sizeof(script));
-	svm_features = (struct svm_features){ .asid_count = 16 };
-	for (unsigned i = 0; i < 2; i++) {
-		svm_cpus[i].host_vmcb_address = hpa(0x7000 + i);
-		asid_open(&svm_cpus[i].asids, i, 16);
-	}
-	test_cpu = 0;
-	assert_int_equal(svm_ops.create(&vcpu), OK);
-	svm_ops.set_slat(vcpu, hpa(0x123000));
+	svm_world_begin();
 	return 0;
 }
 
@@ -167,7 +36,7 @@ static void first_entry_is_complete(void **state)
 	assert_true(seen.control.tsc_offset == 0x55 && seen.control.interrupt_control == V_INTR_MASKING);
 	assert_true(seen.control.iopm_base % 4096 == 0 && seen.control.msrpm_base % 4096 == 0);
 	assert_true(seen.control.event_inject == 0 && seen.save.pat == UINT64_C(0x0007040600070406));
-	assert_null(svm_explain_refusal(&seen, 16, true));
+	assert_null(svm_explain_refusal(&seen, &(struct svm_limits){ BITS(31, 0), ~UINT64_C(0), 16, 52 }, true));
 	assert_int_equal(vcpu->exit.kind, EXIT_CPUID);
 	assert_int_equal(vcpu->exit.interrupted.kind, EVENT_NONE);
 	/* The second one carries no flush. */

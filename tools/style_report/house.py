@@ -27,9 +27,10 @@ INNER = {
             "range": ["page"], "page": ["slat"], "slat": []},
     "monitor": {"": ["command"], "command": ["text"], "text": []},
     "dev": {"": ["legacy"], "legacy": ["apic"], "apic": []},
+    "svm": {"": [], "nested": [""]},
     "vmx": {"nested": [""], "": []},
 }
-HUBS = {"vm": ["vm/machine.h"], "monitor": ["monitor/internal.h"], "dev": ["dev/bus.h", "dev/clock.h"], "vmx": [],
+HUBS = {"vm": ["vm/machine.h"], "monitor": ["monitor/internal.h"], "dev": ["dev/bus.h", "dev/clock.h"], "svm": [], "vmx": [],
         "pgm": ["pgm/internal.h", "pgm/pgm.h", "pgm/counters.h", "pgm/copy.h", "pgm/walk.h"]}
 # Who may not use a hub: what knows neither machine nor vcpu.
 APART = {"vm": ["emulate", "config", "load"]}
