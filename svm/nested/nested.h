@@ -103,4 +103,3 @@ bool nested_exit(struct hv_nested *nested);
 void nested_reflect_slat(struct hv_nested *nested, const struct hv_nested_fault *fault);
 bool nested_exception(struct hv_nested *nested, const struct hv_event *event, uint64_t detail);
 enum hv_nested_verdict nested_pending(struct hv_nested *nested, enum hv_nested_event what);
-

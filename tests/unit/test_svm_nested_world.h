@@ -157,4 +157,3 @@ static bool l2_exits(uint64_t code, uint64_t info1, uint64_t info2)
 	run_until(nested->l2, code, 0);
 	return svm_nested_ops.exit(nested);
 }
-

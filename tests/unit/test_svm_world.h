@@ -147,4 +147,3 @@ __attribute__((unused)) static void svm_world_begin(void)
 	assert_int_equal(svm_ops.create(&vcpu), OK);
 	svm_ops.set_slat(vcpu, hpa(0x123000));
 }
-
