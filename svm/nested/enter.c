@@ -151,6 +151,25 @@ static void flush(struct svm_nested *n)
 		n->common.env->invalidate(n->common.context, &n->common.slat);
 }
 
+/*
+ * A virtual interrupt that is due needs no help of the processor's (Bochs gives none, see quirks.h): it is an exit if L1 asks for one,
+ * else injected.
+ */
+static void take_virtual(struct svm_nested *n)
+{
+	struct svm_vcpu *l2 = nested_l2(n);
+
+	if (!nested_takes_virtual(n->vmcb12))
+		return;
+	if (n->vmcb12->control.intercept[0] & INTERCEPT1_VINTR) {
+		nested_leave(n, SVM_EXIT_VINTR, 0, 0, &l2->hv.inject);
+		return;
+	}
+	l2->hv.inject = (struct hv_event){ .kind = EVENT_INTERRUPT, .vector = (uint8_t)l2->virtual_vector };
+	l2->vmcb->control.interrupt_control &= ~V_IRQ;
+	l2->virtual_vector = -1;
+}
+
 enum hv_nested_step nested_vmrun(struct svm_nested *n, gpa_t where)
 {
 	const struct svm_limits limits = { .cr4 = n->common.env->cr4_valid,
@@ -173,5 +192,6 @@ enum hv_nested_step nested_vmrun(struct svm_nested *n, gpa_t where)
 	choose_tables(n);
 	flush(n);
 	n->common.in_l2 = n->gif = true;
+	take_virtual(n);
 	return NESTED_ENTERED;
 }

@@ -246,6 +246,35 @@ static void virtual_interrupts(void **state)
 	assert_false(nested_l2(state_of_l1())->vmcb->control.interrupt_control & V_IRQ);
 }
 
+/* Due at VMRUN: without the processor's help. */
+static void virtual_interrupts_at_once(void **state)
+{
+	vmcb12()->control.interrupt_control = V_IRQ | UINT64_C(0x31) << V_VECTOR_SHIFT | UINT64_C(3) << 16 | 2;
+	vmcb12()->save.rflags |= RFLAGS_IF;
+	vmrun();
+	run_until(nested->l2, SVM_EXIT_HLT, 0);
+	assert_true(seen.control.event_inject == 0x80000031 && !(seen.control.interrupt_control & V_IRQ));
+	svm_nested_ops.reset(nested);
+	vmcb12()->control.intercept[0] |= INTERCEPT1_VINTR;
+	vmrun();
+	assert_true(!nested->in_l2 && vmcb12()->control.exit_code == SVM_EXIT_VINTR);
+	assert_true(vmcb12()->control.interrupt_control & V_IRQ);
+	for (unsigned i = 0; i < 4; i++) {
+		struct vmcb v = *vmcb12();
+
+		assert_true(nested_takes_virtual(&v));
+		if (i == 0)
+			v.control.interrupt_control |= 3; /* V_TPR */
+		else if (i == 1)
+			v.save.rflags &= ~RFLAGS_IF;
+		else if (i == 2)
+			v.control.interrupt_state = INTERRUPT_SHADOW;
+		else
+			v.control.event_inject = 0x80000030;
+		assert_false(nested_takes_virtual(&v));
+	}
+}
+
 static void flushes(void **state)
 {
 	vmrun();
@@ -392,6 +421,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(exceptions_that_quire_raises, begin, end),
 		cmocka_unit_test_setup_teardown(interrupts_of_l1, begin, end),
 		cmocka_unit_test_setup_teardown(virtual_interrupts, begin, end),
+		cmocka_unit_test_setup_teardown(virtual_interrupts_at_once, begin, end),
 		cmocka_unit_test_setup_teardown(flushes, begin, end),
 		cmocka_unit_test_setup_teardown(registers_of_the_extension, begin, end),
 		cmocka_unit_test_setup_teardown(random_vmcbs, begin, end),
