@@ -255,6 +255,9 @@ MUTANTS = [
            "test_vmx_capability:half_a_feature_is_none"),
     Mutant("vmx-must-be-one-ignored", "vmx/capability.c", "& may) | must;", "& may);", "test_vmx_capability:adjusting"),
 
+    Mutant("task-gate-event-lost", "svm/special.c", "interrupted->vector == svm->injected.vector) || task;",
+           "interrupted->vector == svm->injected.vector);", "test_svm_run:task_gates_take_the_event"),
+    Mutant("task-iret-taken-for-call", "svm/exit.c", "control->exit_info2 & TASK_INFO_IRET ", "false ", "test_svm_pure:exits_of_task_switches"),
     Mutant("left-task-stays-busy", "vm/vcpu/task.c", "old->attributes & ~TYPE_BUSY", "old->attributes",
            "test_vm_task:jump_frees_the_old"),
     Mutant("called-task-not-nested", "vm/vcpu/task.c", "h->rflags |= RFLAGS_NT;", ";", "test_vm_task:call_links_and_nests"),
