@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/vcpu/nested.c
+// sources: vm/vcpu/nested.c vm/vcpu/nested_env.c
 /*
  * The glue of nested virtualisation against a backend, a run loop and a page manager played by the test: which level runs when, on
  * which tables, and who gets an exception, an event, a fault in L1's tables.

@@ -92,125 +92,16 @@ static void sync(struct vcpu *vcpu)
 	n->reflected += !s->in_l2;
 }
 
-/* ---- what the backend asks of L1's machine ---- */
-
-static enum status env_read(void *context, gpa_t from, void *to, size_t size)
-{
-	struct vcpu *vcpu = context;
-
-	for (size_t at = 0; at < size;) {
-		size_t piece = min_u64(PAGE_SIZE - ((from.v + at) & (PAGE_SIZE - 1)), size - at);
-		enum status status = pgm_read_simple(vcpu->machine->pgm, gpa(from.v + at), (uint8_t *)to + at, piece);
-
-		if (status != OK)
-			return status;
-		at += piece;
-	}
-	return OK;
-}
-
-static enum status env_write(void *context, gpa_t to, const void *from, size_t size)
-{
-	struct vcpu *vcpu = context;
-
-	for (size_t at = 0; at < size;) {
-		size_t piece = min_u64(PAGE_SIZE - ((to.v + at) & (PAGE_SIZE - 1)), size - at);
-		enum status status =
-			pgm_write_simple(vcpu->machine->pgm, gpa(to.v + at), (const uint8_t *)from + at, piece);
-
-		if (status != OK)
-			return status;
-		at += piece;
-	}
-	return OK;
-}
-
-static enum status linear_fault(struct vcpu *vcpu, enum status status, uint64_t address)
-{
-	if (status == GUEST_FAULT && vcpu->nested->state->fault.vector == VECTOR_PF)
-		vcpu->hv->cr2 = address;
-	return status;
-}
-
-static enum status env_read_linear(void *context, gva_t from, void *to, unsigned size)
-{
-	struct vcpu *vcpu = context;
-	struct emulate_env env;
-	uint64_t address = 0;
-
-	vcpu_emulate_env(vcpu, &env);
-	return linear_fault(vcpu,
-			    env.read(vcpu, from, to, size, ACCESS_READ, false, &vcpu->nested->state->fault, &address),
-			    address);
-}
-
-static enum status env_write_linear(void *context, gva_t to, const void *from, unsigned size)
-{
-	struct vcpu *vcpu = context;
-	struct emulate_env env;
-	uint64_t address = 0;
-
-	vcpu_emulate_env(vcpu, &env);
-	return linear_fault(vcpu, env.write(vcpu, to, from, size, false, &vcpu->nested->state->fault, &address),
-			    address);
-}
-
-static void env_invalidate(void *context, const struct hv_nested_slat *slat)
-{
-	struct vcpu *vcpu = context;
-
-	shadow_invalidate(vcpu->machine->pgm, slat);
-}
-
-static enum status env_msr(void *context, struct hv_vcpu *level, uint32_t msr, bool write, uint64_t *value)
-{
-	struct vcpu *vcpu = context;
-	struct hv_vcpu *runs = vcpu->hv;
-	enum status status;
-
-	vcpu->hv = level;
-	status = vcpu_msr(vcpu, msr, write, value);
-	vcpu->hv = runs;
-	return status;
-}
-
-static int env_acknowledge(void *context)
-{
-	struct vcpu *vcpu = context;
-	int vector;
-
-	lock_acquire(&vcpu->machine->lock);
-	vector = board_take_interrupt(vcpu->machine->board, vcpu->lapic);
-	lock_release(&vcpu->machine->lock);
-	return vector;
-}
-
-static void env_cpuid(void *context, uint32_t leaf, uint32_t subleaf, struct cpuid_result *out)
-{
-	*out = vcpu_cpuid(context, leaf, subleaf);
-}
-
 /* ---- life ---- */
 
 enum status vcpu_nested_create(struct vcpu *vcpu)
 {
 	struct vcpu_nested *n = ops() ? heap_alloc(sizeof(*n)) : NULL;
-	const struct cpuid_policy *cpuid = vcpu->machine->cpuid;
 	enum status status;
 
 	if (!n)
 		return ops() ? NO_MEMORY : NOT_SUPPORTED;
-	n->env = (struct hv_nested_env){ .read = env_read,
-					 .write = env_write,
-					 .read_linear = env_read_linear,
-					 .write_linear = env_write_linear,
-					 .invalidate = env_invalidate,
-					 .msr = env_msr,
-					 .acknowledge = env_acknowledge,
-					 .cpuid = env_cpuid,
-					 .cr4_valid = cpuid_limit(cpuid, CPUID_CR4),
-					 .efer_valid = cpuid_limit(cpuid, CPUID_EFER),
-					 .physical_bits = cpuid_physical_bits(cpuid) };
+	vcpu_nested_env(vcpu, &n->env);
 	status = ops()->create(vcpu->l1, &n->env, vcpu, &n->state);
 	if (status != OK) {
 		heap_free(n, sizeof(*n));

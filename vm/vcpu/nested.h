@@ -27,6 +27,8 @@ struct vcpu_nested {
 /* Makes vcpu->nested. vcpu->l1 and the machine's CPUID are there. NO_MEMORY; NOT_SUPPORTED: this processor or backend can't. */
 enum status vcpu_nested_create(struct vcpu *vcpu) must_check;
 void vcpu_nested_destroy(struct vcpu *vcpu);
+/* nested_env.c: what the backend is given to ask of this vcpu's machine. */
+void vcpu_nested_env(const struct vcpu *vcpu, struct hv_nested_env *env);
 /* Power-on or INIT: L1 runs, the extension is off. */
 void vcpu_nested_reset(struct vcpu *vcpu);
 
