@@ -35,20 +35,15 @@ def bare_hyper(folder, machine_class, line, **options):
         machine.kill()
 
 
-def hyper_in_quire(boot, line, more="", **options):
-    """What it says in Quire."""
-    text = (f"[host]\nwhen_idle = monitor\n[vm hyper]\nkernel = hyper.elf\nmemory = 64M\nnested = on\ntest_ports = on\n"
-            f"cmdline = {quirks(boot.machine_class)} {line}\n{more}")
-    machine = boot(text, {"hyper.elf": os.path.join(BUILD, "guests/hyper.elf")}, **options)
-    machine.ended = machine.monitor.wait_stopped("hyper", 600)
-    machine.monitor.wait_prompt()
-    return machine
-
-
-def judge_hyper(machine):
-    said = machine.monitor.console_of("hyper")
-    assert machine.ended == GOOD, "\n".join(said)
-    assert machine.monitor.command("check") == ["check: 0 findings"]
+def run_hyper(boot, cases, more="", **options):
+    """The cases in Quire, each in a machine of its own; returns {case: (how it ended, what it said)}."""
+    text = "[host]\nwhen_idle = poweroff\n" + "".join(
+        f"[vm {case}]\nkernel = hyper.elf\nmemory = 64M\nnested = on\ntest_ports = on\n"
+        f"cmdline = {quirks(boot.machine_class)} {case}\n{more}" for case in cases)
+    machine = boot(text, {"hyper.elf": os.path.join(BUILD, "guests/hyper.elf")}, memory=1000, **options)
+    machine.wait_end()
+    ends = dict(re.findall(r"^vm ([a-z0-9-]+): stopped \(([^\n]*)\)$", machine.text, re.MULTILINE))
+    return {case: (ends.get(case), [line.rstrip() for line in machine.monitor.console_of(case) if line.strip()]) for case in cases}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -58,19 +53,18 @@ def test_hyper_bare(folder, vendor, case):
     assert "all checks passed" in said, "\n".join(said)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_hyper(boot, case):
+def test_hyper(boot):
     """And in Quire."""
-    judge_hyper(hyper_in_quire(boot, case))
+    found = run_hyper(boot, CASES)
+    assert not {case: said for case, (ended, said) in found.items() if ended != GOOD}
 
 
-@pytest.mark.parametrize("case", ["instructions", "events", "matrix", "checks"])
-def test_hyper_says_the_same(boot, folder, case):
+def test_hyper_says_the_same(boot, folder):
     """Every exit's numbers in Quire are the processor's own."""
-    reference = bare_hyper(folder, boot.machine_class, case)
-    machine = hyper_in_quire(boot, case)
-    said = [text.rstrip() for text in machine.monitor.console_of("hyper") if text.strip()]
-    assert said[1:] == reference[1:]
+    cases = ["instructions", "events", "matrix", "vmcs", "checks"]
+    found = run_hyper(boot, cases)
+    for case in cases:
+        assert found[case][1][1:] == bare_hyper(folder, boot.machine_class, case)[1:], case
 
 
 # -- Linux KVM --
@@ -125,3 +119,44 @@ def test_kvm(boot, linux):
 def test_kvm_rounds(boot, linux):
     """100 rounds."""
     kvm_in_quire(boot, linux, "100,2")
+
+
+# -- Quire in Quire --
+
+def quire_level(folder, level, guest, memory):
+    """The configuration and files of Quire with `level` levels of Quire below it and the guest at the bottom: (text, files)."""
+    text = "[host]\nwhen_idle = poweroff\n"
+    if not level:
+        return text + f"[vm {guest}]\nkernel = {guest}.elf\nmemory = 16M\ntest_ports = on\n", {
+            f"{guest}.elf": os.path.join(BUILD, f"guests/{guest}.elf")}
+    inner, files = quire_level(folder, level - 1, guest, memory // 2)
+    conf = os.path.join(folder, f"level{level}.conf")
+    with open(conf, "w", encoding="ascii") as stream:
+        stream.write(inner)
+    text += (f"[vm quire{level}]\nkernel = quire.elf\nmemory = {memory}M\nnested = on\n"
+             f"modules = {', '.join(['kernel.stripped', f'level{level}.conf', *files])}\n")
+    return text, {**files, f"level{level}.conf": conf, "kernel.stripped": os.path.join(BUILD, "kernel.stripped"),
+                  "quire.elf": os.path.join(BUILD, "guests/quire.elf")}
+
+
+def quire_in_quire(boot, folder, level, guest):
+    """That many levels; the guest's end and the clean end of each."""
+    text, files = quire_level(folder, level, guest, 256)
+    machine = boot(text, files, memory=512)
+    for depth in range(level + 1):
+        name = f"quire{depth}" if depth else guest
+        end = "poweroff" if depth else GOOD
+        machine.expect(rf"vm {name}: stopped \({end}\)", GUARD, refuse="PANIC|stopped .error")
+    machine.wait_end(GUARD)
+
+
+@pytest.mark.parametrize("guest", ["hello", "modes"])
+def test_quire_in_quire(boot, folder, guest):
+    """Two levels."""
+    quire_in_quire(boot, folder, 1, guest)
+
+
+@pytest.mark.slow
+def test_three_levels(boot, folder):
+    """Quire in Quire in Quire."""
+    quire_in_quire(boot, folder, 2, "hello")

@@ -120,20 +120,20 @@ static void exit_rows(void)
 
 static void page_rows(void)
 {
-	uint32_t module = (first_module.start + BLOCK - 1) & ~(BLOCK - 1);
+	uint32_t module = (modules[0].start + BLOCK - 1) & ~(BLOCK - 1);
 
 	ROW("page_loop", WRITE, COUNT, (uint32_t)&touched, 0);
 	ROW("page_write", WRITE, COUNT, WRITE_AREA, 4096);
 	ROW("page_read", READ, COUNT, READ_AREA, 4096);
 	ROW("page_write_after_read", WRITE, COUNT, READ_AREA, 4096);
-	if (module + SAMPLES * PAGE <= first_module.end)
+	if (module + SAMPLES * PAGE <= modules[0].end)
 		ROW("page_there", WRITE, COUNT, module, 4096);
 }
 
 static void block_rows(void)
 {
-	uint32_t module = (first_module.start + BLOCK - 1) & ~(BLOCK - 1);
-	uint32_t blocks = first_module.end > module ? (first_module.end - module) / BLOCK : 0;
+	uint32_t module = (modules[0].start + BLOCK - 1) & ~(BLOCK - 1);
+	uint32_t blocks = modules[0].end > module ? (modules[0].end - module) / BLOCK : 0;
 
 	ROW("loop", "", COUNT, 0, 0);
 	ROW("block_write", WRITE, BLOCKS - 1, BLOCK_AREA, 0x200000);

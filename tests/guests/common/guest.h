@@ -50,14 +50,17 @@ struct trap_frame {
 };
 #endif
 
+#define MODULES_MAX 16u
 struct module {
 	uint32_t start, end;
+	const char *name; /* with its arguments, in the loader's memory */
 };
 
 /* From the boot information, copied before the guest overwrites it. */
 extern const char *command_line;
-extern struct module first_module; /* zero if there is none */
-extern uint32_t memory_end;        /* of RAM below 4 GiB, in bytes */
+extern struct module modules[MODULES_MAX];
+extern unsigned module_count;
+extern uint32_t memory_end; /* of RAM below 4 GiB, in bytes */
 extern char image_end[];
 
 void guest_main(void);

@@ -19,7 +19,8 @@ struct boot_module {
 
 struct initial_state initial;
 const char *command_line;
-struct module first_module;
+struct module modules[MODULES_MAX];
+unsigned module_count;
 uint32_t memory_end;
 unsigned failures;
 
@@ -63,10 +64,10 @@ static void take_boot_info(const struct boot_info *info)
 	memcpy(command_line_copy, line, length);
 	command_line = command_line_copy;
 	memory_end = MIB + info->mem_upper * 1024u;
-	if ((info->flags & 8) && info->mods_count) {
-		const struct boot_module *m = (const struct boot_module *)(uintptr_t)info->mods_addr;
+	for (; (info->flags & 8) && module_count < info->mods_count && module_count < MODULES_MAX; module_count++) {
+		const struct boot_module *m = (const struct boot_module *)(uintptr_t)info->mods_addr + module_count;
 
-		first_module = (struct module){ m->start, m->end };
+		modules[module_count] = (struct module){ m->start, m->end, (const char *)(uintptr_t)m->string };
 	}
 }
 
