@@ -16,7 +16,7 @@ MODULES = {"svm": "kvm_amd", "vmx": "kvm_intel"}
 EMULATORS = {"svm": Qemu, "vmx": Bochs}
 GOOD = "exit port 0xf4 value 42"
 GUARD = 1800
-CASES = ["instructions", "events", "interrupts", "matrix", "stale", "chaos", "vmcs", "checks"]
+CASES = ["instructions", "events", "interrupts", "matrix", "stale", "chaos", "vmcs", "checks", "marks", "controls"]
 
 
 def quirks(machine_class):

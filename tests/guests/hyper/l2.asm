@@ -82,6 +82,25 @@ piece l2_write_cr3
 piece l2_read_cr3
 	mov rax, cr3
 	hlt
+piece l2_read_cr0
+	mov rax, cr0
+	hlt
+piece l2_write_cr0
+	mov cr0, rax
+	hlt
+piece l2_read_cr4
+	mov rax, cr4
+	hlt
+piece l2_write_cr4
+	mov cr4, rax
+	hlt
+piece l2_clts
+	clts
+	hlt
+piece l2_cr8
+	mov rax, cr8
+	mov cr8, rdi
+	hlt
 piece l2_write_dr
 	mov dr7, rax
 	hlt

@@ -19,6 +19,8 @@ static const struct {
 	{ "chaos", case_chaos },
 	{ "vmcs", case_vmcs },
 	{ "checks", case_checks },
+	{ "marks", case_marks },
+	{ "controls", case_controls },
 };
 
 static bool any_named(void)
