@@ -44,10 +44,11 @@ void vmx_vpid_give(uint16_t vpid)
 	lock_release(&vpid_lock);
 }
 
-uint64_t vmx_ept_pointer(hpa_t root)
+uint64_t vmx_ept_pointer(const struct vmx_vcpu *v)
 {
-	return root.v | EPT_POINTER_WB | EPT_POINTER_LEVELS(4) |
-	       (vmx_capability.ept_vpid & EPT_ACCESSED_DIRTY ? EPT_POINTER_ACCESSED_DIRTY : 0);
+	bool marks = (vmx_capability.ept_vpid & EPT_ACCESSED_DIRTY) && !v->leaves_marks;
+
+	return v->hv.slat_root.v | EPT_POINTER_WB | EPT_POINTER_LEVELS(4) | (marks ? EPT_POINTER_ACCESSED_DIRTY : 0);
 }
 
 void vmx_set_slat(struct hv_vcpu *vcpu, hpa_t root)
@@ -63,8 +64,7 @@ void vmx_flush(struct hv_vcpu *vcpu)
 
 	vcpu->flush_pending = false;
 	/* Type and descriptor are ours and were probed: it fails on broken hardware only; to go on would be to leave stale translations. */
-	panic_unless(
-		invept(single ? INVALIDATE_SINGLE : INVALIDATE_ALL, single ? vmx_ept_pointer(vcpu->slat_root) : 0));
+	panic_unless(invept(single ? INVALIDATE_SINGLE : INVALIDATE_ALL, single ? vmx_ept_pointer(vmx_of(vcpu)) : 0));
 	/* A VPID given to another vcpu before, with another EPT pointer, leaves nothing that is ours. */
 }
 

@@ -239,7 +239,7 @@ void vmx_write_back(struct vmx_vcpu *v)
 	for (; groups; groups &= groups - 1)
 		groups_list[__builtin_ctz(groups)].write(v);
 	if (changed & CHANGED_SLAT)
-		vmcs_write(VMCS_EPT_POINTER, vmx_ept_pointer(v->hv.slat_root));
+		vmcs_write(VMCS_EPT_POINTER, vmx_ept_pointer(v));
 	v->hv.changed = 0;
 }
 

@@ -72,6 +72,7 @@ struct vmx_vcpu {
 	uint32_t missing;  /* VMX_MISSING and a field that VMREAD or VMWRITE failed on: no entry any more; 0: none */
 	uint16_t vpid;     /* 0: none, each entry and exit flushes */
 	uint32_t primary;  /* controls, without the windows */
+	bool leaves_marks; /* accessed and dirty bits of its second-level tables stay as they are */
 	bool keep_linear;  /* once: no flush for control registers that are written */
 	uint32_t blocking; /* interruptibility as the VMCS has it, while REGS_SHADOW is valid */
 	unsigned cpu, last_cpu;
@@ -169,7 +170,7 @@ void vmx_pass_msr(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write);
 
 /* flush.c */
 void vmx_set_slat(struct hv_vcpu *vcpu, hpa_t root);
-uint64_t vmx_ept_pointer(hpa_t root);
+uint64_t vmx_ept_pointer(const struct vmx_vcpu *v);
 void vmx_flush(struct hv_vcpu *vcpu);            /* all that is cached for it on this CPU */
 void vmx_flush_linear(const struct vmx_vcpu *v); /* what depends on the guest's own tables */
 void vmx_flush_everything(void);                 /* of every vcpu, on this CPU */

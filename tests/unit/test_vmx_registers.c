@@ -92,9 +92,9 @@ void vmx_pml_full(struct vmx_vcpu *vcpu)
 {
 	fail();
 }
-uint64_t vmx_ept_pointer(hpa_t root)
+uint64_t vmx_ept_pointer(const struct vmx_vcpu *vcpu)
 {
-	return root.v;
+	return vcpu->hv.slat_root.v;
 }
 void host_take_nmi(void)
 {

@@ -106,9 +106,9 @@ void vmx_flush_linear(const struct vmx_vcpu *v)
 {
 	flushes |= 1u << (v == l2v);
 }
-uint64_t vmx_ept_pointer(hpa_t root)
+uint64_t vmx_ept_pointer(const struct vmx_vcpu *vcpu)
 {
-	return root.v;
+	return vcpu->hv.slat_root.v;
 }
 enum status vmx_create(struct hv_vcpu **vcpu)
 {

@@ -54,12 +54,17 @@ bool vmx_nested_slat(const struct vmx_nested *n, uint64_t pointer, struct hv_nes
 static void choose_slat(struct vmx_nested *n)
 {
 	struct hv_nested_slat slat = { .on = false }, *old = &n->base.slat;
+	struct vmx_vcpu *l2 = vmx_of(n->base.l2);
 
 	if (vmcs12_secondary(&n->vmcs12) & SECONDARY_EPT)
 		(void)vmx_nested_slat(n, AT(&n->vmcs12, EPT_POINTER), &slat); /* it has been checked */
 	if (slat.on != old->on || !gpa_is(slat.root, old->root) || slat.accessed_dirty != old->accessed_dirty)
 		n->base.slat_changed = true;
 	*old = slat;
+	/* As L1 has asked for: with marks on, walks of L2's tables count as writes (section 29.3.3.2). */
+	if (l2->leaves_marks != (slat.on && !slat.accessed_dirty))
+		l2->hv.changed |= CHANGED_SLAT;
+	l2->leaves_marks = slat.on && !slat.accessed_dirty;
 }
 
 static void write_masks(struct vmx_nested *n)
