@@ -791,7 +791,7 @@ static void test_pending(void **state)
 	assert_int_equal(vmx_nested_ops.pending(&n->base, NESTED_NMI), NESTED_WINDOW);
 	vmcs[VMCS_GUEST_INTERRUPTIBILITY] = 0;
 	l2->valid = 0;
-	assert_int_equal(vmx_nested_ops.pending(&n->base, NESTED_NMI), NESTED_REFLECTED);
+	assert_int_equal(vmx_nested_ops.pending(&n->base, NESTED_NMI), NESTED_TAKEN);
 	assert_int_equal(must_read(VMCS_EXIT_EVENT), EVENT_VALID | 2 << 8 | 2);
 	assert_int_equal(vmcs_of[0][VMCS_GUEST_INTERRUPTIBILITY], BLOCKING_NMI);
 	close_world();
@@ -903,6 +903,15 @@ static void test_msr_lists(void **state)
 	assert_int_equal(*(uint64_t *)(l1_memory + MSR_LIST + 56), 0x2222);
 	vmx_write_back(l1v);
 	assert_int_equal(test_msr[MSR_KERNEL_GS_BASE & 0xfff], 0x3333);
+	set_list(4, MSR_TSC_AUX, 0x77);
+	resume();
+	leave_l2();
+	assert_int_equal(test_msr[0], 0x77);
+	set_list(4, MSR_FS_BASE, 0);
+	resume();
+	leave_l2();
+	assert_int_equal(l1->inject.vector, VECTOR_DF);
+	l1->inject.kind = EVENT_NONE;
 	set_list(4, 0x9999, 0);
 	resume();
 	leave_l2();

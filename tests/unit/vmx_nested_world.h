@@ -175,6 +175,28 @@ static int l1_acknowledge(void *context)
 	return waiting_vector;
 }
 
+/* As vm/ has it, for four of them. */
+static enum status l1_msr(void *context, struct hv_vcpu *level, uint32_t msr, bool write, uint64_t *value)
+{
+	uint64_t *at = msr == MSR_KERNEL_GS_BASE ? &level->kernel_gs_base
+		       : msr == MSR_LSTAR        ? &level->lstar
+		       : msr == MSR_SYSENTER_CS  ? &level->sysenter_cs
+						 : &test_msr[0];
+
+	if (msr == 0x9999)
+		return NOT_FOUND;
+	if (write && msr == MSR_LSTAR && sign_extend(*value, 48) != *value)
+		return DENIED;
+	hv_need(level, REGS_SYSTEM);
+	if (!write) {
+		*value = *at;
+		return OK;
+	}
+	*at = *value;
+	hv_changed(level, REGS_SYSTEM);
+	return OK;
+}
+
 #define CR4_L1 (BITS(10, 0) | CR4_VMXE | CR4_PCIDE | CR4_OSXSAVE)
 static struct hv_nested_env env = { .read = l1_read,
 				    .write = l1_write,
@@ -182,6 +204,7 @@ static struct hv_nested_env env = { .read = l1_read,
 				    .write_linear = l1_write_linear,
 				    .invalidate = l1_invalidate,
 				    .acknowledge = l1_acknowledge,
+				    .msr = l1_msr,
 				    .cr4_valid = CR4_L1,
 				    .efer_valid = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE,
 				    .physical_bits = 40 };

@@ -255,7 +255,7 @@ enum hv_nested_step vmx_nested_enter(struct vmx_nested *n, bool launch, unsigned
 	read_msr_bitmap(n);
 	commit(n, pdpte);
 	n->launched_before = n->vmcs12.launched;
-	verdict = vmx_nested_load_msrs(n, n->base.l2, AT(v, ENTRY_MSR_LOAD_ADDRESS), AT(v, ENTRY_MSR_LOAD_COUNT));
+	verdict = vmx_nested_msr_list(n, n->base.l2, AT(v, ENTRY_MSR_LOAD_ADDRESS), AT(v, ENTRY_MSR_LOAD_COUNT), false);
 	if (verdict)
 		return failed(n, REASON_MSR_LOADING, verdict);
 	if (launch)

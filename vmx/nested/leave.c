@@ -224,7 +224,7 @@ void vmx_nested_leave(struct vmx_nested *n, const struct vmx_leave *leave)
 	record(n, leave);
 	if (!(leave->reason & REASON_ENTRY_FAILED)) {
 		save_guest(n, leave);
-		broken = vmx_nested_store_msrs(n, AT(v, EXIT_MSR_STORE_ADDRESS), AT(v, EXIT_MSR_STORE_COUNT))
+		broken = vmx_nested_msr_list(n, l2, AT(v, EXIT_MSR_STORE_ADDRESS), AT(v, EXIT_MSR_STORE_COUNT), true)
 				 ? ABORT_SAVING_MSRS
 				 : 0;
 	} else if (n->base.in_l2) {
@@ -242,7 +242,7 @@ void vmx_nested_leave(struct vmx_nested *n, const struct vmx_leave *leave)
 	n->base.deadline = UINT64_MAX;
 	if (!load_pdptes(n))
 		broken = ABORT_PDPTE;
-	if (!broken && vmx_nested_load_msrs(n, l1, AT(v, EXIT_MSR_LOAD_ADDRESS), AT(v, EXIT_MSR_LOAD_COUNT)))
+	if (!broken && vmx_nested_msr_list(n, l1, AT(v, EXIT_MSR_LOAD_ADDRESS), AT(v, EXIT_MSR_LOAD_COUNT), false))
 		broken = ABORT_LOADING_MSRS;
 	if (broken)
 		abort_l1(n, broken);

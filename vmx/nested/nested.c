@@ -221,7 +221,7 @@ static enum hv_nested_verdict nmi(struct vmx_nested *n)
 	if (!(pin & PIN_VIRTUAL_NMIS) && n->base.l2->nmi_blocked)
 		return NESTED_WINDOW;
 	vmx_nested_leave(n, &leave);
-	return NESTED_REFLECTED;
+	return NESTED_TAKEN;
 }
 
 static enum hv_nested_verdict pending(struct hv_nested *nested, enum hv_nested_event what)

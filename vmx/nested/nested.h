@@ -104,9 +104,8 @@ bool vmx_nested_priority(struct vmx_nested *n, bool *below);
 /* VTPR; 0 without a shadow. */
 uint8_t vmx_nested_read_priority(const struct vmx_nested *n);
 
-/* msr_list.c: 0, or the entry, counted from 1, that can't be. */
-unsigned vmx_nested_load_msrs(struct vmx_nested *n, struct hv_vcpu *level, uint64_t address, uint64_t count);
-unsigned vmx_nested_store_msrs(struct vmx_nested *n, uint64_t address, uint64_t count);
+/* msr_list.c: loads a list into a level's registers, or stores them; 0, or the entry, counted from 1, that can't be. */
+unsigned vmx_nested_msr_list(struct vmx_nested *n, struct hv_vcpu *level, uint64_t address, uint64_t count, bool store);
 
 /* reason.c */
 const char *vmx_nested_reason(uint64_t raw_reason);
