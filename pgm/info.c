@@ -27,12 +27,14 @@ void pgm_page_describe(struct pgm *pgm, gpa_t where, struct pgm_page_info *info)
 		block_unlock(b);
 }
 
-static void count_block(struct pgm *pgm, struct pgm_usage *u, struct block *b, gpa_t base)
+static void count_block(struct pgm *pgm, struct block *b, gpa_t base, void *context)
 {
+	struct pgm_usage *u = context;
 	page_record *records;
 	uint64_t open = 0;
 	bool kept = false;
 
+	u->record_bytes += base.v & (BIT(DIRECTORY_SHIFT) - 1) ? 0 : PAGE_SIZE; /* the directory's page */
 	if (block_kind(b) == BLOCK_LARGE) {
 		u->large_blocks++;
 		u->private_pages += PAGES_PER_BLOCK;
@@ -79,24 +81,16 @@ static uint64_t count_mmio(struct pgm *pgm)
 	return pages;
 }
 
-void pgm_usage(struct pgm *pgm, struct pgm_usage *u)
+enum status pgm_usage_step(struct pgm *pgm, uint64_t *cursor, struct pgm_usage *u)
 {
-	*u = (struct pgm_usage){ .ram_pages = pgm->config.ram >> PAGE_SHIFT };
-	for (uint64_t d = 0; d < pgm->directory_count; d++) {
-		struct block *page = __atomic_load_n(&pgm->directory[d], __ATOMIC_ACQUIRE);
-
-		if (!page)
-			continue;
-		u->record_bytes += PAGE_SIZE;
-		for (unsigned i = 0; i < DIRECTORY_BLOCKS; i++) {
-			block_lock(&page[i]);
-			count_block(pgm, u, &page[i], gpa(d << DIRECTORY_SHIFT | (uint64_t)i << BLOCK_SHIFT));
-			block_unlock(&page[i]);
-		}
-	}
+	if (!*cursor)
+		*u = (struct pgm_usage){ .ram_pages = pgm->config.ram >> PAGE_SHIFT };
+	if (blocks_step(pgm, cursor, STEP_RECORDS, count_block, u) == BUSY)
+		return BUSY;
 	u->zero_pages = u->ram_pages - min_u64(u->ram_pages, u->private_pages + u->shared_pages + u->ballooned_pages);
 	u->mmio_pages = count_mmio(pgm);
 	pgm_pin_totals(pgm, &u->read_locked_pages, &u->write_locked_pages);
 	u->handy_pages = pgm->handy.count;
 	u->table_pages = __atomic_load_n(&pgm->slat.tables, __ATOMIC_RELAXED);
+	return OK;
 }

@@ -161,6 +161,15 @@ static inline enum status block_own_slot(struct pgm *pgm, struct block *b, gpa_t
 /* Visits the blocks that have a descriptor, locked, with what of first..end (bytes) lies in each; ends at the first status that isn't OK. */
 typedef enum status block_visitor(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, void *context);
 enum status blocks_visit(struct pgm *pgm, uint64_t first, uint64_t end, block_visitor *visit, void *context) must_check;
+/*
+ * The same in bounded steps, over all of memory from *cursor on (an address, 0 at first): up to `records` blocks with records or a
+ * table of pages, or 64 times as many others. BUSY: go on with this cursor; OK: that was the last, and it is 0 again.
+ */
+enum status blocks_step(struct pgm *pgm, uint64_t *cursor, unsigned records,
+			void (*visit)(struct pgm *pgm, struct block *b, gpa_t base, void *context),
+			void *context) must_check;
+/* For visits that look at each page, with some instructions for it. */
+#define STEP_RECORDS 64u
 /* The leaf of 4 KiB at `where`, for which a table is made if need be. As block_own_slot(); CONFLICT also: a large leaf is there. */
 enum status block_leaf(struct pgm *pgm, struct block *b, gpa_t where, uint64_t **leaf) must_check;
 /* Untouched → detailed, large → detailed. Locked. NO_MEMORY, OVER_QUOTA leave it as it was. Updates the tables. */
@@ -284,8 +293,9 @@ unsigned shadow_check_block(struct pgm *pgm, struct block *b, gpa_t base,
 			    void (*report)(void *context, const char *line), void *context);
 unsigned shadow_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
 
-/* check/sums.c: part of pgm_check(). No lock held. */
-unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
+/* check/sums.c: part of pgm_check_step(). BUSY: once more, it is the attempt-th, from 1 on. No lock held. */
+enum status check_sums(struct pgm *pgm, unsigned attempt, void (*report)(void *context, const char *line),
+		       void *context, unsigned *findings) must_check;
 
 /* range.c */
 /*

@@ -304,11 +304,20 @@ struct pgm_usage {
 	uint64_t write_locked_pages, read_locked_pages; /* pinned, once per owner */
 	uint64_t large_disabled; /* full blocks that a handler, a pin or such keeps from being large */
 };
-/* Walks the block directory and the handlers: bounded by touched memory and by max_access_handlers. */
-void pgm_usage(struct pgm *pgm, struct pgm_usage *usage);
+/* In bounded steps, with a cursor that is 0 at first: BUSY: go on; OK: usage is complete, of a running machine by and large. */
+enum status pgm_usage_step(struct pgm *pgm, uint64_t *cursor, struct pgm_usage *usage) must_check;
 
-/* Integrity: records against frame records, second-level entries against records, handlers, accounts. Returns findings. */
-unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
+/* Integrity: records against frame records, second-level entries against records, handlers, accounts. */
+struct pgm_check {
+	void (*report)(void *context, const char *line);
+	void *context;
+	unsigned findings;
+	/* PGM's own, 0 at first */
+	uint64_t cursor;
+	unsigned phase;
+};
+/* In bounded steps; the sums, which look at blocks and not at pages, in one. BUSY: go on; OK: done. No lock held. */
+enum status pgm_check_step(struct pgm *pgm, struct pgm_check *check) must_check;
 
 /* Once, at boot: the host's zero block. */
 enum status pgm_start(void) must_check;

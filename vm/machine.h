@@ -75,6 +75,7 @@ struct vcpu {
 	void *fpu;
 	struct vcpu_msrs msr;
 	uint64_t guest_mode_changes, a20_changes;
+	uint64_t sync_cursor; /* WATCH_SYNC: where the tables are dropped next */
 	uint64_t exits[EXIT_KIND_COUNT];
 	struct hv_answers answers;
 	struct decode_cache decoded;

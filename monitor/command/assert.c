@@ -32,6 +32,7 @@ static struct {
 	struct level level[PT_MAX_LEVELS];
 	unsigned at; /* level that is being read */
 	uint64_t tables, lost_tables, leaves, ram, elsewhere, findings;
+	struct pgm_check check; /* comes last */
 } work;
 
 static void count_finding(void *context, const char *line)
@@ -123,10 +124,12 @@ static bool step(struct output *out, bool cancelled)
 
 	for (unsigned i = 0; more && !cancelled && i < STEP_ENTRIES; i++)
 		more = advance(out);
-	if (more && !cancelled)
+	if (!more)
+		work.format = NULL;
+	if (!cancelled && (more || pgm_check_step(work.machine->pgm, &work.check) == BUSY))
 		return true;
 	if (!cancelled)
-		work.findings += check_root(out) + pgm_check(work.machine->pgm, count_finding, out);
+		work.findings += check_root(out) + work.check.findings;
 	output_bool(out, "complete", !cancelled && work.tables < TABLES_MOST);
 	output_number(out, "tables", work.tables);
 	output_number(out, "tables_outside_memory", work.lost_tables);
@@ -137,10 +140,12 @@ static bool step(struct output *out, bool cancelled)
 	return false;
 }
 
-void assert_begin(struct machine *m)
+void assert_begin(struct output *out, struct machine *m)
 {
 	memset(&work, 0, sizeof(work));
 	work.machine = m;
+	work.check.report = count_finding;
+	work.check.context = out;
 	(void)registers_fetch(m->vcpu[0]);
 	registers_walk_context(m->vcpu[0], &work.context);
 	work.format = guest_mode_format(guest_mode_of(work.context.cr0, work.context.cr4, work.context.efer));

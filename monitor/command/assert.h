@@ -3,6 +3,7 @@
 #pragma once
 
 struct machine;
+struct output;
 
 /* To be called by the command at its end: the rest goes in steps. */
-void assert_begin(struct machine *machine);
+void assert_begin(struct output *out, struct machine *machine);

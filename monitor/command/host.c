@@ -9,6 +9,8 @@
 #include "monitor/command/command.h"
 #include "monitor/internal.h"
 #include "monitor/command/stats.h"
+#include "monitor/command/usage.h"
+#include "monitor/text/parse.h"
 #include "vm/machine.h"
 
 #define LOG_DEFAULT 50u
@@ -37,7 +39,9 @@ static void help(struct output *out, char *const *argument)
 	output_note(out, "Ctrl-] switches between the machines' consoles and the monitor; Tab completes.");
 }
 
-static void stats(struct output *out, char *const *argument)
+static char wanted[PARSE_LENGTH + 1];
+
+static void show_stats(struct output *out)
 {
 	static const struct output_column columns[] = {
 		{ "name", 40, false },
@@ -48,10 +52,17 @@ static void stats(struct output *out, char *const *argument)
 	unsigned count;
 
 	output_table_begin(out, "stats", columns, ARRAY_SIZE(columns));
-	count = stats_show(out, argument[0] ? argument[0] : "*");
+	count = stats_show(out, wanted);
 	output_table_end(out);
 	if (!count)
 		output_note(out, "nothing of this name; stats alone shows all");
+}
+
+static void stats(struct output *out, char *const *argument)
+{
+	(void)out;
+	format_string(wanted, sizeof(wanted), "%s", argument[0] ? argument[0] : "*");
+	usage_count(show_stats);
 }
 
 static void reset_stats(struct output *out, char *const *argument)

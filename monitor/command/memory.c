@@ -5,6 +5,7 @@
 #include "mm/frame.h"
 #include "monitor/command/command.h"
 #include "monitor/command/memory_map.h"
+#include "monitor/command/usage.h"
 #include "pgm/pgm.h"
 #include "vm/machine.h"
 
@@ -12,6 +13,7 @@
 #define HANDLER_ROWS 4096u
 
 static struct machine *chosen[CONFIG_MAX_MACHINES];
+static unsigned chosen_count;
 
 /* ---- info phys ---- */
 static void show_ranges(struct output *out, unsigned count)
@@ -37,7 +39,7 @@ static void show_ranges(struct output *out, unsigned count)
 	output_table_end(out);
 }
 
-static void show_usage(struct output *out, unsigned count)
+static void show_usage(struct output *out)
 {
 	static const struct output_column columns[] = {
 		{ "machine", 0, false },      { "ram_pages", 0, false },       { "private_pages", 0, false },
@@ -47,10 +49,9 @@ static void show_usage(struct output *out, unsigned count)
 	};
 
 	output_records_begin(out, "usage", columns, ARRAY_SIZE(columns));
-	for (unsigned m = 0; m < count; m++) {
-		struct pgm_usage u;
+	for (unsigned m = 0; m < chosen_count; m++) {
+		struct pgm_usage u = *usage_of(chosen[m]);
 
-		pgm_usage(chosen[m]->pgm, &u);
 		output_cell_text(out, "%s", chosen[m]->name);
 		output_cell_number(out, u.ram_pages);
 		output_cell_number(out, u.private_pages);
@@ -67,26 +68,30 @@ static void show_usage(struct output *out, unsigned count)
 	output_table_end(out);
 }
 
+static bool verbose;
+
+static void show_phys(struct output *out)
+{
+	show_ranges(out, chosen_count);
+	if (verbose)
+		memory_map_show(out, chosen, chosen_count);
+	show_usage(out);
+	if (!chosen_count)
+		output_note(out, "no machine is running");
+}
+
 static void info_phys(struct output *out, char *const *argument)
 {
 	/* One word alone may be either: a machine called "verbose" is reached by "info phys verbose verbose". */
 	bool alone = argument[0] && !argument[1] && !strcmp(argument[0], "verbose");
-	bool verbose = alone || argument[1];
-	unsigned count;
-
 	if (argument[1] && strcmp(argument[1], "verbose")) {
 		output_error(out, "usage: info phys [NAME] [verbose]");
 		return;
 	}
-	count = command_machines(out, alone ? NULL : argument[0], chosen);
-	if (out->failed)
-		return;
-	show_ranges(out, count);
-	if (verbose)
-		memory_map_show(out, chosen, count);
-	show_usage(out, count);
-	if (!count)
-		output_note(out, "no machine is running");
+	verbose = alone || argument[1];
+	chosen_count = command_machines(out, alone ? NULL : argument[0], chosen);
+	if (!out->failed)
+		usage_count(show_phys);
 }
 
 /* ---- info handlers ---- */
@@ -219,23 +224,39 @@ static void finding(void *context, const char *line)
 	output_list_item(context, line);
 }
 
-static void check(struct output *out, char *const *argument)
-{
-	unsigned count = command_machines(out, NULL, chosen);
+/* Machine by machine, in steps; the host's own records first. */
+static struct {
+	struct pgm_check of;
+	unsigned at;
 	uint64_t findings;
+} checking;
 
-	(void)argument;
-	output_list_begin(out, "lines");
-	findings = frame_check(finding, out);
-	for (unsigned m = 0; m < count; m++) {
-		unsigned found = pgm_check(chosen[m]->pgm, finding, out);
-
-		if (found)
-			output_note(out, "vm %s: %u findings", chosen[m]->name, found);
-		findings += found;
+static bool check_step(struct output *out, bool cancelled)
+{
+	if (checking.at < chosen_count && !cancelled) {
+		if (pgm_check_step(chosen[checking.at]->pgm, &checking.of) == BUSY)
+			return true;
+		if (checking.of.findings)
+			output_note(out, "vm %s: %u findings", chosen[checking.at]->name, checking.of.findings);
+		checking.findings += checking.of.findings;
+		checking.of = (struct pgm_check){ .report = finding, .context = out };
+		checking.at++;
+		return true;
 	}
 	output_list_end(out);
-	output_phrase(out, "findings", "check: ", findings, " findings");
+	output_phrase(out, "findings", cancelled ? "cancelled: " : "check: ", checking.findings, " findings");
+	return false;
+}
+
+static void check(struct output *out, char *const *argument)
+{
+	(void)argument;
+	chosen_count = command_machines(out, NULL, chosen);
+	output_list_begin(out, "lines");
+	checking.findings = frame_check(finding, out);
+	checking.of = (struct pgm_check){ .report = finding, .context = out };
+	checking.at = 0;
+	command_go_on(check_step);
 }
 
 static const struct command commands[] = {

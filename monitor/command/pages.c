@@ -88,15 +88,12 @@ static bool duplicates_step(struct output *out, bool cancelled)
 static void pgmcheckduppages(struct output *out, char *const *argument)
 {
 	unsigned count = command_machines(out, argument[0], scan.machine);
-	struct pgm_usage usage;
 	uint64_t pages = 0;
 
 	if (out->failed)
 		return;
-	for (unsigned i = 0; i < count; i++) {
-		pgm_usage(scan.machine[i]->pgm, &usage);
-		pages += usage.private_pages;
-	}
+	for (unsigned i = 0; i < count; i++)
+		pages += pgm_account(scan.machine[i]->pgm)->allocated[ACCOUNT_BASE];
 	if (!duplicates_begin(&scan.found, pages + pages / 8)) {
 		output_error(out, "no memory for the hashes of %lu pages", pages);
 		return;

@@ -8,6 +8,7 @@
 #include "mm/chunk_map.h"
 #include "mm/counters.h"
 #include "mm/frame.h"
+#include "monitor/command/usage.h"
 #include "monitor/text/parse.h"
 #include "vm/machine.h"
 
@@ -82,11 +83,12 @@ static void take_vcpu(struct query *q, struct vcpu *v)
 
 static void take_machine(struct query *q, struct machine *m)
 {
-	struct pgm_usage usage;
+	struct pgm_usage usage = { 0 };
 
 	if (!m->pgm)
 		return;
-	pgm_usage(m->pgm, &usage);
+	if (q->out && usage_of(m)) /* what is there now can't be reset */
+		usage = *usage_of(m);
 	q->base[STATS_USAGE] = &usage;
 	q->base[STATS_PGM] = pgm_counters(m->pgm);
 	q->base[STATS_ACCOUNT] = pgm_account(m->pgm);

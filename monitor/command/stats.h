@@ -37,7 +37,7 @@ extern const struct stats_row stats_rows[];
 extern const unsigned stats_row_count;
 
 /*
- * A row (name, value, unit, description) for each counter whose name matches: by parse_glob, or, without * and ?, by
+ * After usage_count(). A row (name, value, unit, description) for each counter whose name matches: by parse_glob, or, without * and ?, by
  * holding the pattern as a part. Returns how many.
  */
 unsigned stats_show(struct output *out, const char *pattern);

@@ -3,59 +3,114 @@
  * Commands about the second-level tables as a whole: how many there are, and dropping them. One set serves all vcpus of
  * a machine, so what the predecessor did for a vcpu is done for the machine.
  */
+#include <string.h>
+
 #include "monitor/command/command.h"
 #include "pgm/slat/tables.h"
 #include "vm/machine.h"
 
-static struct machine *chosen[CONFIG_MAX_MACHINES];
+/* One command at a time, in steps. */
+static struct {
+	struct machine *machine[CONFIG_MAX_MACHINES];
+	struct pgm_tables_info info[CONFIG_MAX_MACHINES];
+	unsigned count, at;
+	uint64_t cursor;
+	bool single, dropped;
+	uint64_t leaves_before;
+} job;
 
-static void info_pool(struct output *out, char *const *argument)
+static void show_tables(struct output *out)
 {
 	static const struct output_column columns[] = {
 		{ "machine", 12, false }, { "level", 5, true },   { "entry_kib", 10, true },
 		{ "tables", 8, true },    { "leaves", 12, true },
 	};
-	struct pgm_tables_info info;
-	unsigned count = command_machines(out, argument[0], chosen);
+	const struct pgm_tables_info *info = job.info;
 
-	if (out->failed)
-		return;
 	output_note(out, "no pool of shadow tables: all paging is nested, and guests' tables are not shadowed");
 	output_table_begin(out, "tables", columns, ARRAY_SIZE(columns));
-	for (unsigned m = 0; m < count; m++) {
-		pgm_tables_describe(chosen[m]->pgm, &info);
+	for (unsigned m = 0; m < job.count; m++, info++) {
 		for (unsigned level = 0; level < PT_MAX_LEVELS; level++) {
-			if (!info.tables[level])
+			if (!info->tables[level])
 				continue;
-			output_cell_text(out, "%s", chosen[m]->name);
+			output_cell_text(out, "%s", job.machine[m]->name);
 			output_cell_number(out, level);
 			output_cell_number(out, UINT64_C(4) << (9 * level));
-			output_cell_number(out, info.tables[level]);
-			output_cell_number(out, info.leaves[level]);
+			output_cell_number(out, info->tables[level]);
+			output_cell_number(out, info->leaves[level]);
 		}
 	}
 	output_table_end(out);
-	if (!argument[0])
+	if (!job.single)
 		return;
-	output_number(out, "mmio_marks", info.marks);
-	output_number(out, "shadow_frames", info.shadow_frames);
-	output_number(out, "record_frames", info.record_frames);
+	output_number(out, "mmio_marks", job.info->marks);
+	output_number(out, "shadow_frames", job.info->shadow_frames);
+	output_number(out, "record_frames", job.info->record_frames);
 	output_number(out, "shadow_tables", 0);
+}
+
+/* The next part of counting the tables of all that are chosen; false: done. */
+static bool count_some(void)
+{
+	if (job.at < job.count &&
+	    pgm_tables_describe_step(job.machine[job.at]->pgm, &job.cursor, &job.info[job.at]) == OK)
+		job.at++;
+	return job.at < job.count;
+}
+
+static bool pool_step(struct output *out, bool cancelled)
+{
+	if (!cancelled && count_some())
+		return true;
+	if (cancelled)
+		output_error(out, "cancelled");
+	else
+		show_tables(out);
+	return false;
+}
+
+static void info_pool(struct output *out, char *const *argument)
+{
+	memset(&job, 0, sizeof(job));
+	job.count = command_machines(out, argument[0], job.machine);
+	job.single = argument[0] != NULL;
+	if (!out->failed)
+		command_go_on(pool_step);
+}
+
+static uint64_t leaves(void)
+{
+	return job.info->leaves[0] + job.info->leaves[1] + job.info->leaves[2];
+}
+
+/* Counts, drops, counts. */
+static bool sync_step(struct output *out, bool cancelled)
+{
+	if (cancelled) {
+		output_error(out, "cancelled");
+		return false;
+	}
+	if (count_some())
+		return true;
+	if (!job.dropped) {
+		job.leaves_before = leaves();
+		job.dropped = pgm_tables_drop_step(job.machine[0]->pgm, &job.cursor) == OK;
+		job.at = !job.dropped;
+		return true;
+	}
+	output_number(out, "leaves_before", job.leaves_before);
+	output_number(out, "leaves_after", leaves());
+	output_note(out, "the tables come back as the guest touches its memory");
+	return false;
 }
 
 static void pgmsync(struct output *out, char *const *argument)
 {
-	struct machine *m = command_live_machine(out, argument[0]);
-	struct pgm_tables_info before, after;
-
-	if (!m)
-		return;
-	pgm_tables_describe(m->pgm, &before);
-	pgm_tables_drop(m->pgm);
-	pgm_tables_describe(m->pgm, &after);
-	output_number(out, "leaves_before", before.leaves[0] + before.leaves[1] + before.leaves[2]);
-	output_number(out, "leaves_after", after.leaves[0] + after.leaves[1] + after.leaves[2]);
-	output_note(out, "the tables come back as the guest touches its memory");
+	memset(&job, 0, sizeof(job));
+	job.machine[0] = command_live_machine(out, argument[0]);
+	job.count = 1;
+	if (job.machine[0])
+		command_go_on(sync_step);
 }
 
 static void pgmsyncalways(struct output *out, char *const *argument)

@@ -208,7 +208,7 @@ static void pgmassertcr3(struct output *out, char *const *argument)
 	struct machine *m = command_live_machine(out, argument[0]);
 
 	if (m)
-		assert_begin(m);
+		assert_begin(out, m);
 }
 
 static const struct command commands[] = {

@@ -19,6 +19,7 @@ struct check {
 };
 
 #define REPORT_AT_MOST 64u
+#define CHECK_RECORDS 4u /* blocks with records in a step */
 
 static void finding(struct check *c, gpa_t where, const char *what, uint64_t value)
 {
@@ -206,21 +207,19 @@ static void check_untouched(struct check *c, gpa_t base)
 	check_mapping(c, base, r);
 }
 
-/* With the handlers held still, so that marks can be held against them. */
-static void check_block(struct check *c, struct block *b, gpa_t base)
+/* Locked, and the handlers held still, so that marks can be held against them. */
+static void check_block(struct pgm *pgm, struct block *b, gpa_t base, void *context)
 {
-	lock_acquire(&c->pgm->handlers.lock);
-	block_lock(b);
-	if (b->slot && b->slot != slat_block_entry(&c->pgm->slat, base))
+	struct check *c = context;
+
+	if (b->slot && b->slot != slat_block_entry(&pgm->slat, base))
 		finding(c, base, "the block knows a wrong place for its second-level entry", block_kind(b));
 	switch (block_kind(b)) {
 	case BLOCK_LARGE: check_large(c, b, base); break;
 	case BLOCK_DETAILED: check_detailed(c, b, base); break;
 	default: check_untouched(c, base); break;
 	}
-	c->findings += shadow_check_block(c->pgm, b, base, c->report, c->context);
-	block_unlock(b);
-	lock_release(&c->pgm->handlers.lock);
+	c->findings += shadow_check_block(pgm, b, base, c->report, c->context);
 }
 
 /* Frames that wait for their page: the machine's, and nobody's page yet. */
@@ -257,19 +256,27 @@ unsigned pgm_check_page(struct pgm *pgm, gpa_t where, void (*report)(void *conte
 	return c.findings;
 }
 
-unsigned pgm_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context)
+enum status pgm_check_step(struct pgm *pgm, struct pgm_check *check)
 {
-	struct check c = { .pgm = pgm, .report = report, .context = context };
+	struct check c = {
+		.pgm = pgm, .report = check->report, .context = check->context, .findings = check->findings
+	};
+	enum status status = BUSY;
 
-	for (uint64_t d = 0; d < pgm->directory_count; d++) {
-		struct block *page = __atomic_load_n(&pgm->directory[d], __ATOMIC_ACQUIRE);
-
-		for (unsigned i = 0; page && i < DIRECTORY_BLOCKS; i++)
-			check_block(&c, &page[i], gpa(d << DIRECTORY_SHIFT | (uint64_t)i << BLOCK_SHIFT));
+	switch (check->phase) {
+	case 0:
+		lock_acquire(&pgm->handlers.lock);
+		check->phase = blocks_step(pgm, &check->cursor, CHECK_RECORDS, check_block, &c) == OK;
+		lock_release(&pgm->handlers.lock);
+		break;
+	case 1:
+		check_handy(&c);
+		c.findings += handlers_check(pgm, c.report, c.context);
+		c.findings += shadow_check(pgm, c.report, c.context);
+		check->phase++;
+		break;
+	default: status = check_sums(pgm, check->phase++ - 1, c.report, c.context, &c.findings);
 	}
-	check_handy(&c);
-	c.findings += handlers_check(pgm, report, context);
-	c.findings += shadow_check(pgm, report, context);
-	c.findings += check_sums(pgm, report, context);
-	return c.findings;
+	check->findings = c.findings;
+	return status;
 }

@@ -18,21 +18,14 @@ struct sums {
 	uint64_t stray;       /* leaves where no block is */
 };
 
-static void count_blocks(struct pgm *pgm, struct sums *s)
+static void count_block(struct pgm *pgm, struct block *b, gpa_t base, void *context)
 {
-	for (uint64_t d = 0; d < pgm->directory_count; d++) {
-		struct block *page = __atomic_load_n(&pgm->directory[d], __ATOMIC_ACQUIRE);
+	struct sums *s = context;
 
-		s->table += page != NULL;
-		for (unsigned i = 0; page && i < DIRECTORY_BLOCKS; i++) {
-			block_lock(&page[i]);
-			s->table += block_kind(&page[i]) == BLOCK_DETAILED;
-			s->base += block_kind(&page[i]) == BLOCK_DETAILED ? page[i].held
-				   : block_kind(&page[i]) == BLOCK_LARGE  ? PAGES_PER_BLOCK
-									  : 0;
-			block_unlock(&page[i]);
-		}
-	}
+	(void)pgm;
+	s->table +=
+		(block_kind(b) == BLOCK_DETAILED) + !(base.v & (BIT(DIRECTORY_SHIFT) - 1)); /* the directory's page */
+	s->base += block_kind(b) == BLOCK_DETAILED ? b->held : block_kind(b) == BLOCK_LARGE ? PAGES_PER_BLOCK : 0;
 }
 
 /* Tables of level 0 are counted, not read: they may go at any time. */
@@ -90,28 +83,29 @@ static unsigned compare(struct pgm *pgm, const struct sums *s, void (*report)(vo
 	return findings;
 }
 
-unsigned check_sums(struct pgm *pgm, void (*report)(void *context, const char *line), void *context)
+enum status check_sums(struct pgm *pgm, unsigned attempt, void (*report)(void *context, const char *line),
+		       void *context, unsigned *findings)
 {
-	for (unsigned attempt = 1;; attempt++) {
-		uint64_t before = events(pgm);
-		struct sums s = { 0 };
-		bool still;
+	uint64_t before = events(pgm), cursor = 0;
+	struct sums s = { 0 };
+	bool still;
 
-		lock_acquire(&pgm->handy.lock);
-		s.base = pgm->handy.count;
-		lock_release(&pgm->handy.lock);
-		/* Chunks that are on their way to their blocks. */
-		s.base += hpa_is_none(pgm->collapse.chunk) ? 0 : PAGES_PER_BLOCK;
-		s.base += hpa_is_none(pgm->preallocation.chunks) ? 0 : GIB / PAGE_SIZE;
-		count_blocks(pgm, &s);
-		s.base += (uint64_t)__atomic_load_n(&pgm->beside_blocks, __ATOMIC_RELAXED);
-		count_tables(pgm, &s, pgm->slat.root, pgm->slat.format->levels - 1u, 0);
-		s.table += s.slat + __atomic_load_n(&pgm->shadow.frames, __ATOMIC_RELAXED);
-		still = events(pgm) == before;
-		if (still && !compare(pgm, &s, NULL, NULL))
-			return 0;
-		if (attempt == ATTEMPTS)
-			return still ? compare(pgm, &s, report, context) : 0;
-		spin_pause();
-	}
+	lock_acquire(&pgm->handy.lock);
+	s.base = pgm->handy.count;
+	lock_release(&pgm->handy.lock);
+	/* Chunks that are on their way to their blocks. */
+	s.base += hpa_is_none(pgm->collapse.chunk) ? 0 : PAGES_PER_BLOCK;
+	s.base += hpa_is_none(pgm->preallocation.chunks) ? 0 : GIB / PAGE_SIZE;
+	while (blocks_step(pgm, &cursor, STEP_RECORDS, count_block, &s) == BUSY)
+		; /* in one go, or the guest would change what was counted */
+	s.base += (uint64_t)__atomic_load_n(&pgm->beside_blocks, __ATOMIC_RELAXED);
+	count_tables(pgm, &s, pgm->slat.root, pgm->slat.format->levels - 1u, 0);
+	s.table += s.slat + __atomic_load_n(&pgm->shadow.frames, __ATOMIC_RELAXED);
+	still = events(pgm) == before;
+	if (still && !compare(pgm, &s, NULL, NULL))
+		return OK;
+	if (attempt < ATTEMPTS)
+		return BUSY;
+	*findings += still ? compare(pgm, &s, report, context) : 0;
+	return OK;
 }

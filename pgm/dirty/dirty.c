@@ -3,10 +3,11 @@
  * The dirty log as a whole: on, off, reading. Its bitmap is in dirty/bitmap.c; what is done to a block, in dirty/block.c.
  *
  * Order is all. On: first the mode is set, under pgm->lock, so that any block locked from then on, and any block
- * that appears, is treated as logged; then every block is armed; then all CPUs flush. Reading: pages out of the
- * bitmap first, then their protection back, then the flush, then the answer. Off: the mode, then every block
- * disarmed, which also waits for whoever noted a page under a block's lock; then the bitmap is unhooked; then all CPUs
- * leave their guests, which waits for PML buffers being emptied; only then it is freed.
+ * that appears, is treated as logged; then every block is armed, some in each step, after which all CPUs flush. Reading: pages out of
+ * the bitmap first, then their protection back, then the flush, then the answer. Off: the mode, then every block
+ * disarmed, likewise in steps, which also waits for whoever noted a page under a block's lock; then the bitmap is unhooked; then all
+ * CPUs leave their guests, which waits for PML buffers being emptied; only then it is freed. The machine runs in between: a block
+ * that isn't armed yet, or not any more, is right by itself.
  */
 #include "pgm/internal.h"
 
@@ -20,29 +21,34 @@ static bool enter(struct dirty_log *log)
 	return !__atomic_exchange_n(&log->busy, 1, __ATOMIC_ACQUIRE);
 }
 
-static void leave(struct dirty_log *log)
+static enum status leave(struct dirty_log *log, enum status status)
 {
 	__atomic_store_n(&log->busy, 0, __ATOMIC_RELEASE);
+	return status;
 }
 
 /* ---- on and off ---- */
-/* Every block that anyone has touched, locked one by one. */
-static void for_blocks(struct pgm *pgm, enum dirty_mode mode, bool arm, struct gather *gather)
+static void visit_arm(struct pgm *pgm, struct block *b, gpa_t base, void *gather)
 {
-	for (uint64_t d = 0; d < pgm->directory_count; d++) {
-		struct block *page = __atomic_load_n(&pgm->directory[d], __ATOMIC_ACQUIRE);
+	dirty_arm_block(pgm, b, base, gather);
+}
 
-		for (unsigned i = 0; page && i < DIRECTORY_BLOCKS; i++) {
-			gpa_t base = gpa(d << DIRECTORY_SHIFT | (uint64_t)i << BLOCK_SHIFT);
+static void visit_disarm(struct pgm *pgm, struct block *b, gpa_t base, void *gather)
+{
+	dirty_disarm_block(pgm, b, base, (enum dirty_mode)pgm->dirty.was, gather);
+}
 
-			block_lock(&page[i]);
-			if (arm)
-				dirty_arm_block(pgm, &page[i], base, gather);
-			else
-				dirty_disarm_block(pgm, &page[i], base, mode, gather);
-			block_unlock(&page[i]);
-		}
-	}
+/* Some of the blocks that anyone has touched, and a flush, always: what is armed may have no entry, and still be in use. */
+static enum status blocks_on_or_off(struct pgm *pgm, bool arm)
+{
+	struct gather gather;
+	enum status status;
+
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	status = blocks_step(pgm, &pgm->dirty.cursor, STEP_RECORDS, arm ? visit_arm : visit_disarm, &gather);
+	gather_flush(&gather);
+	gather_finish(&gather);
+	return status;
 }
 
 static void set_mode(struct pgm *pgm, enum dirty_mode mode)
@@ -98,16 +104,12 @@ static void hold_collapse(struct pgm *pgm)
 		spin_pause(); /* another CPU calls it off */
 }
 
-static enum status start(struct pgm *pgm, enum dirty_mode mode)
+/* From the first step on all that is new is logged. */
+static enum status begin(struct pgm *pgm, enum dirty_mode mode)
 {
-	struct dirty_log *log = &pgm->dirty;
-	struct gather gather;
-	enum status status;
+	enum status status = choose(pgm, &mode);
 	uint64_t *frames;
 
-	if (dirty_mode(pgm) != DIRTY_OFF)
-		return BAD_STATE;
-	status = choose(pgm, &mode);
 	if (status != OK)
 		return status;
 	frames = heap_alloc(dirty_slots(pgm) * sizeof(*frames));
@@ -115,69 +117,77 @@ static enum status start(struct pgm *pgm, enum dirty_mode mode)
 		return NO_MEMORY;
 	hold_collapse(pgm);
 	collect(pgm); /* left over from before: nobody wants it */
-	__atomic_store_n(&log->frame, frames, __ATOMIC_RELEASE);
+	__atomic_store_n(&pgm->dirty.frame, frames, __ATOMIC_RELEASE);
 	set_mode(pgm, mode);
-	gather_begin(&gather, &pgm->flush, &pgm->account);
-	for_blocks(pgm, mode, true, &gather);
-	gather_flush(&gather); /* always: what is armed may have no entry, and still be in use */
-	gather_finish(&gather);
-	__atomic_store_n(&log->armed, 1, __ATOMIC_RELEASE);
-	__atomic_fetch_add(&log->starts, 1, __ATOMIC_RELAXED);
+	pgm->dirty.phase = DIRTY_ARMING;
 	return OK;
+}
+
+static void end(struct pgm *pgm, bool running)
+{
+	uint64_t *frames = pgm->dirty.frame;
+
+	__atomic_store_n(&pgm->dirty.frame, NULL, __ATOMIC_RELEASE);
+	if (running)
+		flush_all(pgm);
+	dirty_bitmap_free(pgm, frames);
+	pgm_collapse_hold(pgm, false);
+	pgm->dirty.phase = DIRTY_IDLE;
 }
 
 enum status pgm_dirty_start(struct pgm *pgm, enum dirty_mode mode)
 {
-	enum status status;
+	struct dirty_log *log = &pgm->dirty;
+	enum status status = BUSY;
 
-	if (!enter(&pgm->dirty))
+	if (!enter(log))
 		return BUSY;
-	status = start(pgm, mode);
-	leave(&pgm->dirty);
-	return status;
-}
-
-static enum status stop(struct pgm *pgm)
-{
-	enum dirty_mode mode = dirty_mode(pgm);
-	uint64_t *frames = pgm->dirty.frame;
-	struct gather gather;
-
-	if (mode == DIRTY_OFF)
-		return BAD_STATE;
-	__atomic_store_n(&pgm->dirty.armed, 0, __ATOMIC_RELEASE);
-	set_mode(pgm, DIRTY_OFF);
-	gather_begin(&gather, &pgm->flush, &pgm->account);
-	for_blocks(pgm, mode, false, &gather);
-	__atomic_store_n(&pgm->dirty.frame, NULL, __ATOMIC_RELEASE);
-	gather_flush(&gather);
-	gather_finish(&gather);
-	dirty_bitmap_free(pgm, frames);
-	pgm_collapse_hold(pgm, false);
-	return OK;
+	if (log->phase == DIRTY_ARMED)
+		status = BAD_STATE;
+	else if (log->phase == DIRTY_DISARMING && blocks_on_or_off(pgm, false) == OK)
+		end(pgm, true);
+	else if (log->phase == DIRTY_IDLE)
+		status = begin(pgm, mode);
+	if (log->phase == DIRTY_ARMING) {
+		status = blocks_on_or_off(pgm, true);
+		if (status == OK) {
+			log->phase = DIRTY_ARMED;
+			__atomic_store_n(&log->armed, 1, __ATOMIC_RELEASE);
+			__atomic_fetch_add(&log->starts, 1, __ATOMIC_RELAXED);
+		}
+	}
+	return leave(log, status);
 }
 
 enum status pgm_dirty_stop(struct pgm *pgm)
 {
-	enum status status;
+	struct dirty_log *log = &pgm->dirty;
+	enum status status = BAD_STATE;
 
-	if (!enter(&pgm->dirty))
+	if (!enter(log))
 		return BUSY;
-	status = stop(pgm);
-	leave(&pgm->dirty);
-	return status;
+	if (log->phase == DIRTY_ARMING || log->phase == DIRTY_ARMED) {
+		__atomic_store_n(&log->armed, 0, __ATOMIC_RELEASE);
+		log->was = dirty_mode(pgm);
+		log->cursor = 0;
+		log->phase = DIRTY_DISARMING;
+		set_mode(pgm, DIRTY_OFF);
+	}
+	if (log->phase == DIRTY_DISARMING) {
+		status = blocks_on_or_off(pgm, false);
+		if (status == OK)
+			end(pgm, true);
+	}
+	return leave(log, status);
 }
 
 /* At the machine's end: no vcpu runs, and all records and tables go, so only the bitmap is to be given back. */
 void dirty_abandon(struct pgm *pgm)
 {
-	uint64_t *frames = pgm->dirty.frame;
-
-	if (dirty_mode(pgm) == DIRTY_OFF)
+	if (pgm->dirty.phase == DIRTY_IDLE)
 		return;
 	set_mode(pgm, DIRTY_OFF);
-	__atomic_store_n(&pgm->dirty.frame, NULL, __ATOMIC_RELEASE);
-	dirty_bitmap_free(pgm, frames);
+	end(pgm, false);
 }
 
 /* ---- reading ---- */
@@ -209,7 +219,7 @@ static enum status read_and_clear(struct pgm *pgm, uint64_t first, uint64_t coun
 	uint64_t extent = pgm_dirty_extent(pgm);
 	struct gather gather;
 
-	if (dirty_mode(pgm) == DIRTY_OFF)
+	if (pgm->dirty.phase != DIRTY_ARMED)
 		return BAD_STATE;
 	if (first % DIRTY_WORD_PAGES || first > extent || count > extent - first)
 		return BAD_VALUE;
@@ -230,13 +240,9 @@ static enum status read_and_clear(struct pgm *pgm, uint64_t first, uint64_t coun
 
 enum status pgm_dirty_read_and_clear(struct pgm *pgm, uint64_t first, uint64_t count, uint64_t *bitmap)
 {
-	enum status status;
-
 	if (!enter(&pgm->dirty))
 		return BUSY;
-	status = read_and_clear(pgm, first, count, bitmap);
-	leave(&pgm->dirty);
-	return status;
+	return leave(&pgm->dirty, read_and_clear(pgm, first, count, bitmap));
 }
 
 /* ---- the rest ---- */

@@ -29,9 +29,10 @@ enum dirty_mode {
 
 /*
  * All three take no lock of the caller's, from any CPU, with the machine running or not; BUSY while another CPU is in
- * one of them. Their work is proportional to the machine's touched memory (read: within the range asked for).
+ * one of them. Start and stop go in bounded steps: BUSY as well while there is more to do, call again; a stop ends a start
+ * that isn't done. The reading's work is proportional to the touched memory within the range asked for.
  *
- * start: every write that begins after it returned will be reported. BAD_STATE: on already; NOT_SUPPORTED: the
+ * start: every write that begins after it returned OK will be reported. BAD_STATE: on already; NOT_SUPPORTED: the
  * machine doesn't have this mode; NO_MEMORY.
  */
 enum status pgm_dirty_start(struct pgm *pgm, enum dirty_mode mode) must_check;

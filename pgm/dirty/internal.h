@@ -15,10 +15,15 @@
 _Static_assert(PAGE_SIZE * 8 * PAGE_SIZE == UINT64_C(1) << DIRTY_FRAME_SHIFT,
 	       "a frame has a bit for each of its pages");
 
+enum { DIRTY_IDLE, DIRTY_ARMING, DIRTY_ARMED, DIRTY_DISARMING };
+
 struct dirty_log {
 	/* enum dirty_mode; changed under pgm->lock, so that whoever locks a block afterwards sees it. Atomic. */
 	uint32_t mode;
-	uint32_t busy;   /* atomic: someone starts, stops or reads */
+	uint32_t busy;   /* atomic: someone starts, stops or reads; it guards the next three */
+	uint32_t phase;  /* DIRTY_IDLE.. */
+	uint32_t was;    /* enum dirty_mode: what is being disarmed */
+	uint64_t cursor; /* the next block to be armed or disarmed */
 	uint32_t armed;  /* atomic: the invariant of dirty/block.c holds for every block whose lock is free */
 	uint64_t *frame; /* atomic, and so each slot: 0, DIRTY_ALL or the host-physical address of the frame */
 	void (*collect)(void *context);

@@ -6,6 +6,8 @@
  */
 #include "pgm/internal.h"
 
+#define BLOCK_WEIGHT 64u /* of one with records, in blocks without */
+
 hpa_t pgm_zero_block;
 
 enum status block_get(struct pgm *pgm, gpa_t where, struct block **out)
@@ -53,6 +55,35 @@ enum status blocks_visit(struct pgm *pgm, uint64_t first, uint64_t end, block_vi
 		status = visit(pgm, b, a, next, context);
 		block_unlock(b);
 	}
+	return status;
+}
+
+/* A visit of blocks that ends when it has weighed enough. */
+struct step {
+	void (*visit)(struct pgm *pgm, struct block *b, gpa_t base, void *context);
+	void *context;
+	uint64_t end; /* of the last block */
+	unsigned left;
+};
+
+static enum status step_block(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, void *context)
+{
+	struct step *s = context;
+	unsigned weight = block_kind(b) == BLOCK_DETAILED || (b->flags & BLOCK_FINE) ? BLOCK_WEIGHT : 1;
+
+	s->visit(pgm, b, gpa(first), s->context);
+	s->end = end;
+	s->left -= min_u64(weight, s->left);
+	return s->left ? OK : BUSY;
+}
+
+enum status blocks_step(struct pgm *pgm, uint64_t *cursor, unsigned records,
+			void (*visit)(struct pgm *pgm, struct block *b, gpa_t base, void *context), void *context)
+{
+	struct step s = { .visit = visit, .context = context, .left = records * BLOCK_WEIGHT };
+	enum status status = blocks_visit(pgm, *cursor, pgm->directory_count << DIRECTORY_SHIFT, step_block, &s);
+
+	*cursor = status == OK ? 0 : s.end;
 	return status;
 }
 

@@ -88,6 +88,7 @@ static enum status clear_block(struct pgm *pgm, struct block *b, uint64_t first,
 		block_unmap(pgm, b, base, gather);
 		gather_block(gather, block_address(b));
 		block_set(b, BLOCK_UNTOUCHED, hpa(0));
+		b->flags = 0;
 	} else if (block_kind(b) == BLOCK_DETAILED) {
 		status = clear_pages(pgm, b, first, end, gather);
 		if (status == OK)

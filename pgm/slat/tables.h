@@ -21,14 +21,14 @@ struct pgm_tables_info {
 	uint64_t shadow_frames; /* composed tables and what is kept for them: nested guests, a closed A20 gate */
 	uint64_t record_frames; /* page records and block descriptors */
 };
-/* Proportional to the machine's touched memory. */
-void pgm_tables_describe(struct pgm *pgm, struct pgm_tables_info *info);
+/* In bounded steps, with a cursor that is 0 at first: BUSY: go on; OK: info is complete, of a running machine by and large. */
+enum status pgm_tables_describe_step(struct pgm *pgm, uint64_t *cursor, struct pgm_tables_info *info) must_check;
 
 /*
- * Drops all translations of touched memory, with their lowest tables: they come back from faults. Returns once no CPU uses
- * an old one. No lock held.
+ * Drops all translations of touched memory, with their lowest tables: they come back from faults. In steps likewise; no CPU uses
+ * afterwards what a step has dropped. No lock held.
  */
-void pgm_tables_drop(struct pgm *pgm);
+enum status pgm_tables_drop_step(struct pgm *pgm, uint64_t *cursor) must_check;
 
 /* The part of pgm_check() that concerns the page at `where`. */
 unsigned pgm_check_page(struct pgm *pgm, gpa_t where, void (*report)(void *context, const char *line), void *context);

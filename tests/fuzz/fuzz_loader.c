@@ -8,6 +8,7 @@
 #include "fuzz_world.h"
 
 #include "common/load_world.h"
+#include "common/whole.h"
 
 #define IMAGE_MAX 65536u
 

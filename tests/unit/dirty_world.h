@@ -11,6 +11,7 @@
 #include "test_mm_world.h"
 
 #include "pgm/internal.h"
+#include "common/whole.h"
 
 #define QUIET __attribute__((unused)) static
 /* The processor's side: it races with PGM's plain reads of tables, as hardware does. */

@@ -5,6 +5,7 @@
  * access, split and collapse, pins, the reserve, preallocation, RAM that comes and goes, birth and end of a machine.
  */
 #include "sweep_world.h"
+#include "common/whole.h"
 
 static enum status fault(uint64_t where, unsigned access, enum pgm_verdict wanted)
 {

@@ -31,6 +31,14 @@ static void collect(void *context, const char *bytes, size_t count)
 	shown[length] = 0;
 }
 
+const struct pgm_usage *usage_of(const struct machine *m)
+{
+	static struct pgm_usage usage;
+
+	pgm_usage(m->pgm, &usage);
+	return &usage;
+}
+
 /* One line of JSON: [{"name":..,"value":..},...] */
 static unsigned show(const char *pattern)
 {

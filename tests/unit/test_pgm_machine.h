@@ -10,6 +10,7 @@
 
 #include "common/shadow_view.h"
 #include "pgm/internal.h"
+#include "common/whole.h"
 
 static unsigned machine_flushes;
 static bool gate_closed;

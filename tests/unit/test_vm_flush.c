@@ -140,8 +140,9 @@ void vcpu_switch_in(struct vcpu *v)
 void machine_end(struct machine *m, enum machine_end end, uint32_t value, const char *text, ...)
 {
 }
-void pgm_tables_drop(struct pgm *pgm)
+enum status pgm_tables_drop_step(struct pgm *pgm, uint64_t *cursor)
 {
+	return OK;
 }
 struct flush_domain *pgm_flush_domain(struct pgm *pgm)
 {

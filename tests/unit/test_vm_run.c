@@ -127,8 +127,9 @@ bool cpuid_has_tsc_aux(const struct cpuid_policy *policy)
 {
 	return false;
 }
-void pgm_tables_drop(struct pgm *pgm)
+enum status pgm_tables_drop_step(struct pgm *pgm, uint64_t *cursor)
 {
+	return OK;
 }
 
 struct flush_domain *pgm_flush_domain(struct pgm *pgm)

@@ -131,8 +131,10 @@ static __attribute__((noinline)) enum exit_action watched_exit(struct vcpu *vcpu
 		if (kind == EXIT_SLAT_FAULT)
 			vcpu->counters.cause_ticks[vcpu->counters.last_cause] += spent;
 	}
-	if ((watch & WATCH_SYNC) && kind != EXIT_SLAT_FAULT)
-		pgm_tables_drop(vcpu->machine->pgm);
+	/* As many as one step does; after the next exit it goes on with the others. */
+	if ((watch & WATCH_SYNC) && kind != EXIT_SLAT_FAULT &&
+	    pgm_tables_drop_step(vcpu->machine->pgm, &vcpu->sync_cursor) == OK)
+		vcpu->sync_cursor = 0;
 	return action;
 }
 

@@ -8,6 +8,7 @@
 #include "test_mm_world.h"
 
 #include "pgm/internal.h"
+#include "common/whole.h"
 
 #define QUIET __attribute__((unused)) static
 

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Counting the pages of all machines: see the header. */
+#include "monitor/command/usage.h"
+
+#include "vm/machine.h"
+
+static struct {
+	struct machine *machine[CONFIG_MAX_MACHINES];
+	struct pgm_usage usage[CONFIG_MAX_MACHINES];
+	unsigned count, at;
+	uint64_t cursor;
+	void (*then)(struct output *out);
+} work;
+
+static bool step(struct output *out, bool cancelled)
+{
+	if (cancelled) {
+		output_error(out, "cancelled");
+		return false;
+	}
+	if (work.at < work.count) {
+		if (pgm_usage_step(work.machine[work.at]->pgm, &work.cursor, &work.usage[work.at]) == OK)
+			work.at++;
+		return true;
+	}
+	work.then(out);
+	return false;
+}
+
+void usage_count(void (*then)(struct output *out))
+{
+	work.count = command_machines(NULL, NULL, work.machine);
+	work.at = 0;
+	work.cursor = 0;
+	work.then = then;
+	command_go_on(step);
+}
+
+const struct pgm_usage *usage_of(const struct machine *m)
+{
+	for (unsigned i = 0; i < work.count; i++)
+		if (work.machine[i] == m)
+			return &work.usage[i];
+	return NULL;
+}
