@@ -70,6 +70,7 @@ struct pgm {
 	int64_t beside_blocks; /* BASE pages that no block holds, less pages in blocks that are not BASE; atomic */
 	struct mmio2 *mmio2;   /* under the machine's lock; mmio2.c */
 	struct shadow_pool shadow;
+	uint32_t aliases;     /* pages that show one of MMIO2 beside it, or are about to; atomic */
 	uint32_t mark_tables; /* tables made for misconfig.c's marks; atomic */
 	struct reset_state reset;
 	unsigned end_phase; /* end.c */

@@ -162,13 +162,24 @@ static void watch_again(uint64_t *table, uint64_t found, uint64_t bit)
 		(void)watch_leaf(&table[__builtin_ctzll(found)], bit);
 }
 
+/* Written through another place that shows their frames, perhaps: dirty at each reading. */
+static void note_aliased(struct pgm *pgm, struct block *b, gpa_t base)
+{
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
+		if (block_records(b)[i].bits & PAGE_ALIASED)
+			pgm_dirty_note(pgm, gpa(base.v + i * PAGE_SIZE));
+}
+
 void dirty_take_block(struct pgm *pgm, struct block *b, gpa_t base, unsigned word, unsigned words, uint64_t mask,
 		      uint64_t *out, struct gather *gather)
 {
 	uint64_t *table = b && block_kind(b) != BLOCK_UNTOUCHED ? slat_table(&pgm->slat, b->slot, base) : NULL;
 	bool by_leaf = dirty_mode(pgm) == DIRTY_ACCESSED_DIRTY, all;
-	uint64_t *notes = dirty_word(pgm, base, &all), bit = watch_bit(pgm), any = 0;
+	uint64_t *notes, bit = watch_bit(pgm), any = 0;
 
+	if (b && unlikely(b->flags & BLOCK_ALIASED) && block_kind(b) == BLOCK_DETAILED)
+		note_aliased(pgm, b, base);
+	notes = dirty_word(pgm, base, &all);
 	for (unsigned i = 0; i < words; i++) {
 		unsigned at = word + i;
 		unsigned first = at * DIRTY_WORD_PAGES;

@@ -49,7 +49,7 @@ page_record handler_expected(struct pgm *pgm, gpa_t page, page_record now)
 
 static void remark_page(struct handler_operation *o, struct block *b, gpa_t page)
 {
-	page_record *r = page_of(b, page), fresh = handler_expected(o->pgm, page, *r);
+	page_record *r = page_of(b, page), was = *r, fresh = handler_expected(o->pgm, page, was);
 	uint64_t *entry;
 	unsigned level;
 
@@ -61,6 +61,9 @@ static void remark_page(struct handler_operation *o, struct block *b, gpa_t page
 	entry = slat_find_in(&o->pgm->slat, b->slot, page, &level);
 	if (slat_rights(&o->pgm->slat, __atomic_load_n(entry, __ATOMIC_ACQUIRE)) & ~page_rights(fresh))
 		page_unmap(o->pgm, b, page, &o->gather);
+	if (page_get_type(was) == PAGE_MMIO2_ALIAS_MMIO &&
+	    !page_is_alias(fresh)) /* last: mmio2_access.c relies on it */
+		__atomic_fetch_sub(&o->pgm->aliases, 1, __ATOMIC_RELEASE);
 }
 
 /* The first block's part of first..end; *next: where the rest begins. Returns what it weighed in *weight. */

@@ -35,6 +35,8 @@ static enum status set_record(struct handler_operation *o, gpa_t page, enum page
 				page_unmap(o->pgm, b, page, &o->gather);
 				gather_settle(&o->gather);
 			}
+			if (type == PAGE_MMIO2_ALIAS_MMIO && !page_is_alias(*r))
+				__atomic_fetch_add(&o->pgm->aliases, 1, __ATOMIC_RELAXED);
 			*r = fresh;
 		}
 	}
@@ -71,12 +73,18 @@ enum status pgm_handler_page_off(struct pgm *pgm, gpa_t first, gpa_t page)
 
 enum status pgm_handler_alias_mmio2(struct pgm *pgm, gpa_t first, gpa_t page, gpa_t mmio2_page)
 {
-	struct pgm_page_info info;
+	enum status status;
+	hpa_t frame;
 
-	pgm_page_describe(pgm, mmio2_page, &info);
-	if (!is_aligned(mmio2_page.v, PAGE_SIZE) || info.type != PAGE_MMIO2)
+	if (!is_aligned(mmio2_page.v, PAGE_SIZE) || range_type(pgm, mmio2_page) != PAGE_MMIO2)
 		return BAD_VALUE;
-	return hpa_is_none(info.frame) ? BAD_ADDRESS : set_free(pgm, first, page, PAGE_MMIO2_ALIAS_MMIO, info.frame);
+	/* One more than there is meanwhile, or the page would be taken for one without aliases. */
+	__atomic_fetch_add(&pgm->aliases, 1, __ATOMIC_ACQ_REL);
+	status = mmio2_alias(pgm, mmio2_page, &frame);
+	if (status == OK)
+		status = set_free(pgm, first, page, PAGE_MMIO2_ALIAS_MMIO, frame);
+	__atomic_fetch_sub(&pgm->aliases, 1, __ATOMIC_RELEASE);
+	return status;
 }
 
 enum status pgm_handler_alias_frame(struct pgm *pgm, gpa_t first, gpa_t page, hpa_t frame)

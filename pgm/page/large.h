@@ -11,6 +11,7 @@ struct pgm;
 
 /* struct block's flags. Under the block's lock. */
 #define BLOCK_COLLAPSING BIT(0) /* the worker copies it; whoever clears this calls the collapse off */
+#define BLOCK_ALIASED BIT(3)    /* has pages that are PAGE_ALIASED */
 #define BLOCK_FINE BIT(2)       /* large, and mapped by 4 KiB leaves while the dirty log is on */
 #define BLOCK_EXECUTED BIT(1)   /* split to be executed, where large leaves may not be: no collapse */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * MMIO2 regions. A region holds one page record per page: frame, and state MONITORED while the page is
- * clean and tracked, else ALLOCATED (the machine's dirty log may watch it besides: mmio2_is_dirty()). While it's mapped the block's record of the page is the truth, and is copied back
+ * clean and tracked, else ALLOCATED. While it's mapped the block's record of the page is the truth, and is copied back
  * when it's unmapped; so dirty bits survive a move.
  *
  * Records come before the range and go after it: no vcpu ever sees the range without its frames.
@@ -86,6 +86,7 @@ static void show_page(struct pgm *pgm, struct block *b, gpa_t where, const page_
 	page_unmap(pgm, b, where, gather);
 	gather_settle(gather); /* of what was shown here before, another CPU may owe the flush */
 	r->bits = from->bits | (r->bits & PAGE_PINNED);
+	b->flags |= r->bits & PAGE_ALIASED ? BLOCK_ALIASED : 0;
 	b->held++;
 	__atomic_fetch_sub(&pgm->beside_blocks, 1, __ATOMIC_RELAXED);
 	frame_assign(page_frame(*from), where);

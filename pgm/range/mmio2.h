@@ -33,7 +33,7 @@ uint64_t pgm_mmio2_size(const struct mmio2 *region);
 void pgm_mmio2_track(struct pgm *pgm, struct mmio2 *region, bool on);
 /*
  * Which pages were written since the last query: bit n of the bitmap for page n, `bits` of them at least the region's
- * pages (BAD_VALUE). Without tracking all are dirty. Afterwards all are clean, and no vcpu holds an older right to write.
+ * pages (BAD_VALUE). Without tracking all are dirty; with it, those at each query that a pin or an alias may write. Afterwards all are clean, and no vcpu holds an older right to write.
  */
 enum status pgm_mmio2_query_dirty(struct pgm *pgm, struct mmio2 *region, uint64_t *bitmap, uint64_t bits) must_check;
 
@@ -43,6 +43,8 @@ enum status pgm_mmio2_write(struct pgm *pgm, struct mmio2 *region, uint64_t offs
 			    size_t length) must_check;
 
 /* ---- PGM's own: mmio2.c and mmio2_access.c ---- */
+/* The page at `where` is going to be shown elsewhere too, where it can be written: its frame. BAD_ADDRESS: no MMIO2 is there. */
+enum status mmio2_alias(struct pgm *pgm, gpa_t where, hpa_t *frame) must_check;
 struct mmio2 {
 	struct mmio2 *next;
 	char name[PGM_NAME];

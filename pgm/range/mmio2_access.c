@@ -23,12 +23,32 @@ static void visit(struct pgm *pgm, struct mmio2 *m, uint64_t i, struct gather *g
 	block_unlock(b);
 }
 
+/*
+ * May someone write this page without a trace: through a pin, or where an alias shows its frame? Then it is dirty at each
+ * asking, and once more when the last alias has gone: until our flush a processor may still write through that.
+ */
+static bool written_elsewhere(struct pgm *pgm, page_record *r, gpa_t where, struct gather *gather)
+{
+	struct pgm_pin_info pin;
+
+	if ((r->bits & PAGE_PINNED) && pgm_pin_find(pgm, where, &pin) && pin.writes)
+		return true;
+	if (!(r->bits & PAGE_ALIASED))
+		return false;
+	if (!gather || __atomic_load_n(&pgm->aliases, __ATOMIC_ACQUIRE))
+		return true;
+	r->bits &= ~PAGE_ALIASED;
+	dirty_written(pgm, where);
+	gather_flush(gather);
+	return false;
+}
+
 /* *flag: track from now on; comes back as "was dirty". */
 static void clean_page(struct pgm *pgm, page_record *r, gpa_t where, struct gather *gather, bool *flag)
 {
 	bool dirty = mmio2_is_dirty(*r);
 
-	if (*flag && dirty) {
+	if (*flag && dirty && !written_elsewhere(pgm, r, where, gather)) {
 		page_set(r, PAGE_MONITORED, page_frame(*r));
 		r->bits &= ~PAGE_WRITTEN;
 		if (gather) {
@@ -37,6 +57,26 @@ static void clean_page(struct pgm *pgm, page_record *r, gpa_t where, struct gath
 		}
 	}
 	*flag = dirty;
+}
+
+enum status mmio2_alias(struct pgm *pgm, gpa_t where, hpa_t *frame)
+{
+	struct block *b = block_find(pgm, where);
+	enum status status = BAD_ADDRESS;
+	page_record *r;
+
+	if (!b)
+		return status;
+	block_lock(b);
+	if (block_kind(b) == BLOCK_DETAILED && page_get_type(*(r = page_of(b, where))) == PAGE_MMIO2) {
+		b->flags |= BLOCK_ALIASED;
+		r->bits |= PAGE_ALIASED;
+		mmio2_written(r);
+		*frame = page_frame(*r);
+		status = OK;
+	}
+	block_unlock(b);
+	return status;
 }
 
 /* *flag: it's mapped, and its block locked: the machine's log wants to know. */

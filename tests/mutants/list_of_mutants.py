@@ -145,6 +145,12 @@ MUTANTS = [
     Mutant("reset-keeps-slots", "pgm/reset.c", "b->slot = NULL;", ";", "test_pgm_reset:test_zero"),
 
     # ---- pgm: dirty log, collapse, handlers, A20, reset, walk ----
+    Mutant("mmio2-alias-forgotten", "pgm/range/mmio2_access.c", "if (*flag && dirty && !written_elsewhere(pgm, r, where, gather))", "if (*flag && dirty)",
+           "test_pgm_mmio2:test_written_elsewhere"),
+    Mutant("alias-unlogged", "pgm/dirty/block.c", "\t\tnote_aliased(pgm, b, base);\n", "\t\t(void)note_aliased;\n", "test_pgm_mmio2:test_written_elsewhere"),
+    Mutant("steps-unbounded", "pgm/page/block.c", "if (left <= weight && *cursor < end)\n\t\t\treturn BUSY;\n", "", "test_pgm_steps:test_bounded"),
+    Mutant("stop-forgets-the-bitmap", "pgm/dirty/dirty.c", "\tif (log->phase == DIRTY_ARMING || log->phase == DIRTY_ARMED) {\n", "\tif (log->phase == DIRTY_ARMED) {\n",
+           "test_pgm_steps:test_turning_back"),
     Mutant("dirty-neighbours-unwatched", "pgm/fault.c", "open >> i % DIRTY_WORD_PAGES & 1", "true", "test_pgm_dirty:test_exactly"),
     Mutant("dirty-fine-after-the-end", "pgm/dirty/block.c", "b->flags &= ~(uint32_t)BLOCK_FINE;\n", "", "test_pgm_dirty:test_large"),
     Mutant("dirty-disarm-watches", "pgm/dirty/block.c", "if (mode == DIRTY_WRITE_PROTECT || (entry & f->write))\n", "if (entry & f->write)\n",

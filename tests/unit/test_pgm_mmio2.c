@@ -322,6 +322,70 @@ static void test_under_the_dirty_log(void **state)
 	machine_end_test(pgm);
 }
 
+static enum status decline(void *user, struct pgm_access *access)
+{
+	return NOT_FOUND;
+}
+
+static bool logged(struct pgm *pgm, uint64_t where)
+{
+	uint64_t page = where >> PAGE_SHIFT, word;
+
+	assert_int_equal(pgm_dirty_read_and_clear(pgm, page & ~UINT64_C(63), 64, &word), OK);
+	return word >> (page & 63) & 1;
+}
+
+/*
+ * What is written through another place that shows a page, or through a pin, is in its region's bitmap and in the machine's
+ * log: at each asking while it may be, and once more after the end.
+ */
+static void test_written_elsewhere(void **state)
+{
+	const uint64_t window = AT + 64 * MIB, page = AT + 3 * PAGE_SIZE;
+	handler_type type;
+	struct mmio2 *m;
+	struct pgm *pgm = make(&m);
+	hpa_t frame;
+
+	pgm_mmio2_track(pgm, m, true);
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(AT)), OK);
+	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_MMIO, 0, decline, "window", &type), OK);
+	assert_int_equal(pgm_handler_register(pgm, type, gpa(window), gpa(window + PAGE_SIZE - 1), NULL, "w"), OK);
+	assert_int_equal(query(pgm, m), 0);
+	assert_int_equal(pgm_dirty_start(pgm, DIRTY_WRITE_PROTECT), OK);
+	assert_int_equal(pgm_handler_alias_mmio2(pgm, gpa(window), gpa(window), gpa(page)), OK);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_true(guest_write(pgm, window, (uint8_t)i));
+		assert_int_equal(query(pgm, m), 1);
+		assert_true(dirty(3));
+		assert_true(logged(pgm, page));
+	}
+	/* The region moves, and the window still shows the frame. */
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(AT + 16 * MIB)), OK);
+	(void)logged(pgm, page + 16 * MIB);
+	assert_int_equal(query(pgm, m), 1);
+	assert_true(logged(pgm, page + 16 * MIB));
+	assert_int_equal(pgm_mmio2_map(pgm, m, gpa(AT)), OK);
+	assert_int_equal(pgm_handler_deregister(pgm, gpa(window)), OK);
+	assert_int_equal(pgm->aliases, 0);
+	assert_int_equal(query(pgm, m), 1);
+	assert_true(logged(pgm, page));
+	assert_int_equal(query(pgm, m), 0);
+	assert_false(logged(pgm, page));
+	/* A pin for reading writes nothing. */
+	assert_int_equal(pgm_pin(pgm, gpa(page), false, "test", &frame), OK);
+	assert_int_equal(query(pgm, m), 0);
+	assert_int_equal(pgm_pin(pgm, gpa(page), true, "test", &frame), OK);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(query(pgm, m), 1);
+	assert_int_equal(pgm_unpin(pgm, gpa(page), true, "test"), OK);
+	assert_int_equal(query(pgm, m), 1);
+	assert_int_equal(query(pgm, m), 0);
+	assert_int_equal(pgm_unpin(pgm, gpa(page), false, "test"), OK);
+	assert_int_equal(pgm_dirty_stop(pgm), OK);
+	machine_end_test(pgm);
+}
+
 /* The region moves away from under a pin: the pin stays with the page where it was made, and ends there. */
 static void test_pinned_and_moved(void **state)
 {
@@ -358,10 +422,15 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_map_move_unmap),   cmocka_unit_test(test_leaves_nothing),
-		cmocka_unit_test(test_conflicts),        cmocka_unit_test(test_dirty),
-		cmocka_unit_test(test_random),           cmocka_unit_test(test_marks),
-		cmocka_unit_test(test_no_memory),        cmocka_unit_test(test_under_the_dirty_log),
+		cmocka_unit_test(test_map_move_unmap),
+		cmocka_unit_test(test_leaves_nothing),
+		cmocka_unit_test(test_conflicts),
+		cmocka_unit_test(test_dirty),
+		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_marks),
+		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_under_the_dirty_log),
+		cmocka_unit_test(test_written_elsewhere),
 		cmocka_unit_test(test_pinned_and_moved),
 	};
 
