@@ -29,6 +29,8 @@ void frame_assign(hpa_t frame, gpa_t page);
 
 /* One zeroed frame for a table or for records, always in the direct map (direct_pointer). Charged to ACCOUNT_TABLE. */
 enum status table_alloc(struct account *account, hpa_t *frame) must_check;
+/* The same, with anything in it: for who writes all of it before anybody sees it. */
+enum status table_alloc_raw(struct account *account, hpa_t *frame) must_check;
 
 /*
  * One whole chunk (512 BASE pages) behind the 2 MiB block at `block`. *zero tells whether it is known to be

@@ -53,7 +53,8 @@ static bool take_one(frame_record record, hpa_t *frame)
 	return chunk;
 }
 
-bool kernel_frame_take(frame_record record, hpa_t *frame)
+/* Whatever stands in it. */
+static bool take_raw(frame_record record, hpa_t *frame)
 {
 	while (!take_one(record, frame)) {
 		if (!kernel_grow()) {
@@ -61,6 +62,13 @@ bool kernel_frame_take(frame_record record, hpa_t *frame)
 			return false;
 		}
 	}
+	return true;
+}
+
+bool kernel_frame_take(frame_record record, hpa_t *frame)
+{
+	if (!take_raw(record, frame))
+		return false;
 	if (!(record_load(frame_slot(*frame)) & RECORD_ZERO))
 		clear_page(direct_pointer(*frame));
 	return true;
@@ -137,7 +145,7 @@ void kernel_run_put(hpa_t frame, unsigned count)
 	lock_release(&chunk_lock);
 }
 
-enum status table_alloc(struct account *account, hpa_t *frame)
+static enum status take_table(struct account *account, bool (*take)(frame_record record, hpa_t *frame), hpa_t *frame)
 {
 	enum status status;
 
@@ -146,8 +154,18 @@ enum status table_alloc(struct account *account, hpa_t *frame)
 	status = account_charge_locked(account, ACCOUNT_TABLE, 1);
 	if (status != OK)
 		return status;
-	if (likely(kernel_frame_take(record_table(account->owner), frame)))
+	if (likely(take(record_table(account->owner), frame)))
 		return OK;
 	account_uncharge_locked(account, ACCOUNT_TABLE, 1);
 	return NO_MEMORY;
+}
+
+enum status table_alloc(struct account *account, hpa_t *frame)
+{
+	return take_table(account, kernel_frame_take, frame);
+}
+
+enum status table_alloc_raw(struct account *account, hpa_t *frame)
+{
+	return take_table(account, take_raw, frame);
 }

@@ -193,7 +193,7 @@ enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, s
 
 	if (block_kind(b) == BLOCK_DETAILED)
 		return OK;
-	status = table_alloc(&pgm->account, &frame);
+	status = table_alloc_raw(&pgm->account, &frame);
 	if (status != OK)
 		return status;
 	if (block_kind(b) == BLOCK_LARGE) {

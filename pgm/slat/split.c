@@ -26,7 +26,7 @@ enum status slat_split_huge(struct slat *slat, gpa_t where, struct gather *gathe
 
 	if (!slat_huge_leaf(slat, where, &slot, &leaf))
 		return OK;
-	status = table_alloc(slat->account, &frame);
+	status = table_alloc_raw(slat->account, &frame);
 	if (status != OK)
 		return status;
 	table = direct_pointer(frame);
@@ -54,7 +54,7 @@ enum status slat_split_prepare(struct slat *slat, gpa_t where, struct gather *ga
 	entry = slat_block_entry(slat, where);
 	if (!entry || !slat_present(slat, *entry) || !pt_is_leaf(slat->format, 1, *entry))
 		return OK;
-	return table_alloc(slat->account, table);
+	return table_alloc_raw(slat->account, table);
 }
 
 void slat_split_commit(struct slat *slat, gpa_t where, hpa_t frame, uint64_t extra, struct gather *gather)
