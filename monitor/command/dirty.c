@@ -200,11 +200,11 @@ static bool take_count(struct output *out, const char *count)
 
 /* toggle: off and on again, by each way in turn, with a reading in between. */
 static const struct action actions[] = {
-	{ "on", "dirty log", { stage_start }, show_change, take_mode },
-	{ "off", "dirty log", { stage_forget, stage_stop }, show_change, NULL },
-	{ "read", "dirty log", { stage_read }, show_reading, NULL },
-	{ "verify", "verify", { stage_read, stage_clear, stage_copy, stage_compare }, show_verified, NULL },
-	{ "toggle", "toggle", { stage_start, stage_read, stage_stop }, show_toggled, take_count },
+	{ .word = "on", "dirty log", { stage_start }, show_change, take_mode },
+	{ .word = "off", "dirty log", { stage_forget, stage_stop }, show_change, NULL },
+	{ .word = "read", "dirty log", { stage_read }, show_reading, NULL },
+	{ .word = "verify", "verify", { stage_read, stage_clear, stage_copy, stage_compare }, show_verified, NULL },
+	{ .word = "toggle", "toggle", { stage_start, stage_read, stage_stop }, show_toggled, take_count },
 };
 
 static bool step(struct output *out, bool cancelled)
