@@ -36,10 +36,9 @@ static inline bool logged_write(struct pgm *pgm, gpa_t where, page_record r, uin
 	return true;
 }
 
-static inline enum fault_cause page_write(struct pgm *pgm, struct block *b, gpa_t where)
+static inline enum fault_cause page_write(struct pgm *pgm, struct block *b, gpa_t where, page_record r)
 {
 	uint64_t table = __atomic_load_n(b->slot, __ATOMIC_RELAXED), *entry;
-	page_record r = block_record(b, where);
 
 	if ((table & pgm->slat.format->large) || !(table & pgm->slat.format->present) || !page_is_plain(r))
 		return FAULT_CAUSES;
@@ -72,7 +71,7 @@ static inline enum fault_cause fault_short(struct pgm *pgm, struct block *b, gpa
 	else if (kind == BLOCK_LARGE && !(b->flags & BLOCK_FINE))
 		cause = large_touch(pgm, b, access);
 	else if (access & ACCESS_WRITE)
-		cause = page_write(pgm, b, where);
+		cause = page_write(pgm, b, where, kind == BLOCK_LARGE ? block_record(b, where) : *page_of(b, where));
 	block_unlock(b);
 	if (cause == FAULT_PAGE_ZEROING)
 		handy_settle(pgm);
