@@ -96,7 +96,7 @@ static gpa_t block_base(gpa_t where)
 enum status block_find_slot(struct pgm *pgm, struct block *b, gpa_t where)
 {
 	bool first = !(where.v >> BLOCK_SHIFT & (DIRECTORY_BLOCKS - 1));
-	uint64_t *slot = first ? NULL : __atomic_load_n(&b[-1].slot, __ATOMIC_RELAXED);
+	uint64_t *slot = first ? NULL : __atomic_load_n(&b[-1].slot, __ATOMIC_ACQUIRE);
 	enum status status = OK;
 
 	if (slot)
@@ -104,7 +104,7 @@ enum status block_find_slot(struct pgm *pgm, struct block *b, gpa_t where)
 	else
 		status = slat_entry(&pgm->slat, where, 1, &slot);
 	if (status == OK)
-		__atomic_store_n(&b->slot, slot, __ATOMIC_RELAXED);
+		__atomic_store_n(&b->slot, slot, __ATOMIC_RELEASE);
 	return status;
 }
 

@@ -78,17 +78,12 @@ HELD_BY = {
                    "them), the instruction's bytes fetched anew from guest memory under its block's lock (130), checks and decoding "
                    "(180), handler lookup and call (200), the device under the machine's lock (120).",
     "tpr_write": "as the IOAPIC read.",
-    "page_write": "524 of it is clearing the frame; 170 the share of a refill of the reserve, 32 frames at a time, which takes "
-                  "each from its chunk by itself; the rest is the fault, what it counts, and four levels of table.",
-    "page_write_after_read": "as the first write.",
     "page_there": "the fault, for 16 pages at once.",
     "block_write-": "four faults instead of one, and as many looks at a free chunk: the clearing goes in slices of 512 KiB, so that "
                     "no fault keeps interrupts off for long.",
-    "block_there": "the fault: one exit, one entry written; four levels of table are looked through twice, to find "
-                   "whether the leaf stands and to write it.",
     "log_write_pml": "no exit at all: it is one end of a time slice that fell into the row.",
     "log_write_ad": "as with PML.",
-    "log_write_wp": "a whole fault per page: record, bitmap, entry. KVM's fast path changes the entry only.",
+    "log_write_wp": "the round trip is most of it; the rest record, bitmap and entry. KVM's fast path changes the entry only.",
     "log_read_wp": "record and entry are two places to change per page, and an entry may be the mark of a device's page.",
     "log_read_pml": "the clearing of one entry's bit by a locked instruction, and the page noted from the processor's list.",
     "log_read_ad": "the search for dirty bits in all entries of the machine.",
