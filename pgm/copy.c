@@ -47,3 +47,13 @@ void copy_units(uint8_t *guest, uint8_t *other, size_t length, bool in)
 		}
 	}
 }
+
+uint64_t copy_exchange(void *guest, uint64_t expected, uint64_t desired, unsigned size)
+{
+	switch (size) {
+	case 1: return __sync_val_compare_and_swap((uint8_t *)guest, (uint8_t)expected, (uint8_t)desired);
+	case 2: return __sync_val_compare_and_swap((uint16_t *)guest, (uint16_t)expected, (uint16_t)desired);
+	case 4: return __sync_val_compare_and_swap((uint32_t *)guest, (uint32_t)expected, (uint32_t)desired);
+	default: return __sync_val_compare_and_swap((uint64_t *)guest, expected, desired);
+	}
+}

@@ -11,6 +11,9 @@
 /* The units from `at` to `end`, bytes from the guest's side: in, from `other`; else to it. */
 void copy_units(uint8_t *guest, uint8_t *other, size_t length, bool in);
 
+/* Puts `desired` of 1, 2, 4 or 8 bytes in if `expected` is there; returns what was there. Aligned. */
+uint64_t copy_exchange(void *guest, uint64_t expected, uint64_t desired, unsigned size);
+
 /*
  * From here on by string instructions, whose elements are words (Intel SDM vol. 3 section 9.2.4): who copies so much looks at none of
  * them meanwhile.

@@ -267,6 +267,12 @@ void handy_drain(struct pgm *pgm, struct gather *gather);
 enum pgm_verdict fault_long(struct pgm *pgm, struct block *b, gpa_t where, unsigned access, bool again,
 			    struct pgm_vcpu_counters *count);
 
+/* What of these bytes lies in their first page. */
+static inline size_t to_page_end(gpa_t where, size_t length)
+{
+	return min_u64(PAGE_SIZE - (where.v & (PAGE_SIZE - 1)), length);
+}
+
 /* phys.c: the ordinary access, past all handlers, within one page; all ones and ignored where no memory is. */
 #define WAY_ROM 1u  /* writes ROM too */
 #define WAY_PAST 2u /* as if no handler were there */

@@ -22,10 +22,8 @@ static enum piece read_untouched(struct pgm *pgm, gpa_t from, void *to, size_t l
 	return PIECE_DONE;
 }
 
-static inline enum piece read_detailed(struct block *b, gpa_t from, void *to, size_t length, unsigned way)
+static inline enum piece read_record(page_record r, gpa_t from, void *to, size_t length, unsigned way)
 {
-	page_record r = *page_of(b, from);
-
 	if (page_is_device(r))
 		return PIECE_NOTHING;
 	if (page_get_handler(r) == HANDLER_ALL && !(way & WAY_PAST))
@@ -52,52 +50,12 @@ static inline __attribute__((always_inline)) enum piece read_piece(struct pgm *p
 		copy_out(hpa(block_address(b).v | (from.v & (BLOCK_SIZE - 1))), to, length);
 		piece = PIECE_DONE;
 	} else if (block_kind(b) == BLOCK_DETAILED) {
-		piece = read_detailed(b, from, to, length, way);
+		piece = read_record(*page_of(b, from), from, to, length, way);
 	} else {
 		piece = read_untouched(pgm, from, to, length);
 	}
 	block_unlock(b);
 	return piece;
-}
-
-/* The frame behind a page that is to be written, made if need be. Locked. */
-static enum piece writable_frame(struct pgm *pgm, struct block *b, gpa_t to, unsigned way, hpa_t *frame,
-				 struct gather *gather, enum status *status)
-{
-	page_record *r;
-
-	if (block_kind(b) == BLOCK_UNTOUCHED) {
-		bool plain = block_plain(pgm, to);
-
-		if (!plain && type_is_mmio(range_type(pgm, to)))
-			return PIECE_NOTHING;
-		if (!plain || !pgm->config.large_pages || block_make_large(pgm, b, to, gather) != OK)
-			*status = block_make_detailed(pgm, b, to, gather);
-		if (*status != OK)
-			return PIECE_FAILED;
-	}
-	if (block_kind(b) == BLOCK_LARGE) {
-		*frame = hpa(block_address(b).v | (to.v & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1)));
-		return PIECE_DONE;
-	}
-	if (unlikely(b->flags & BLOCK_COLLAPSING))
-		collapse_touched(pgm, to);
-	r = page_of(b, to);
-	if (page_is_device(*r))
-		return PIECE_NOTHING;
-	if (page_get_handler(*r) >= HANDLER_WRITE && !(way & WAY_PAST))
-		return PIECE_HANDLER;
-	if (page_get_type(*r) == PAGE_ROM || (r->bits & PAGE_READ_ONLY)) {
-		*status = rom_write_frame(pgm, b, to, way & WAY_ROM, frame, gather);
-		return *status == OK ? PIECE_DONE : PIECE_FAILED;
-	}
-	*status = page_own(pgm, b, to, gather);
-	if (*status != OK)
-		return PIECE_FAILED;
-	if (page_get_type(*r) == PAGE_MMIO2)
-		mmio2_written(r);
-	*frame = page_frame(*r);
-	return PIECE_DONE;
 }
 
 /* What is to be changed within one page, from open_piece() to close_piece(). */
@@ -109,25 +67,66 @@ struct target {
 	struct gather gather;
 };
 
+/* The frame behind the page, made if need be. Locked. */
+static enum piece writable_frame(struct pgm *pgm, gpa_t to, unsigned way, struct target *t)
+{
+	struct block *b = t->b;
+	page_record *r;
+
+	if (block_kind(b) == BLOCK_UNTOUCHED) {
+		bool plain = block_plain(pgm, to);
+
+		if (!plain && type_is_mmio(range_type(pgm, to)))
+			return PIECE_NOTHING;
+		if (!plain || !pgm->config.large_pages || block_make_large(pgm, b, to, &t->gather) != OK)
+			t->status = block_make_detailed(pgm, b, to, &t->gather);
+		if (t->status != OK)
+			return PIECE_FAILED;
+	}
+	if (block_kind(b) == BLOCK_LARGE) {
+		t->frame = page_frame(block_record(b, to));
+		return PIECE_DONE;
+	}
+	if (unlikely(b->flags & BLOCK_COLLAPSING))
+		collapse_touched(pgm, to);
+	r = page_of(b, to);
+	if (page_is_device(*r))
+		return PIECE_NOTHING;
+	if (page_get_handler(*r) >= HANDLER_WRITE && !(way & WAY_PAST))
+		return PIECE_HANDLER;
+	if (page_get_type(*r) == PAGE_ROM || (r->bits & PAGE_READ_ONLY)) {
+		t->status = rom_write_frame(pgm, b, to, way & WAY_ROM, &t->frame, &t->gather);
+		return t->status == OK ? PIECE_DONE : PIECE_FAILED;
+	}
+	t->status = page_own(pgm, b, to, &t->gather);
+	if (t->status != OK)
+		return PIECE_FAILED;
+	if (page_get_type(*r) == PAGE_MMIO2)
+		mmio2_written(r);
+	t->frame = page_frame(*r);
+	return PIECE_DONE;
+}
+
 /* True: t->frame is to be changed. */
 static inline bool open_piece(struct pgm *pgm, gpa_t to, unsigned way, struct target *t)
 {
-	t->b = block_find(pgm, to);
+	struct block *b = block_find(pgm, to);
+
+	t->b = NULL;
 	t->piece = PIECE_NOTHING;
 	t->status = OK;
-	if (unlikely(!t->b || block_kind(t->b) == BLOCK_UNTOUCHED)) {
-		if (!block_nothing(pgm, to)) {
-			t->piece = PIECE_FAILED;
-			t->status = block_get(pgm, to, &t->b);
-		}
-		if (t->piece == PIECE_NOTHING || t->status != OK) {
-			t->b = NULL;
+	if (unlikely(!b || block_kind(b) == BLOCK_UNTOUCHED)) {
+		if (block_nothing(pgm, to))
 			return false;
-		}
+		t->piece = PIECE_FAILED;
+		t->status = block_get(pgm, to, &b);
+		if (t->status != OK)
+			return false;
 	}
 	gather_begin(&t->gather, &pgm->flush, &pgm->account);
-	block_lock(t->b);
-	t->piece = writable_frame(pgm, t->b, to, way, &t->frame, &t->gather, &t->status);
+	block_lock(b);
+	t->b = b;
+	t->piece = writable_frame(pgm, to, way, t);
 	return t->piece == PIECE_DONE && !hpa_is_none(t->frame);
 }
 
@@ -154,11 +153,6 @@ static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_
 	close_piece(pgm, &t);
 	*status = t.status;
 	return t.piece;
-}
-
-static size_t to_page_end(gpa_t where, size_t length)
-{
-	return min_u64(PAGE_SIZE - (where.v & (PAGE_SIZE - 1)), length);
 }
 
 enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum pgm_origin origin, size_t *done)
@@ -264,36 +258,20 @@ enum status pgm_write_simple(struct pgm *pgm, gpa_t to, const void *from, size_t
 	return simple_status(pgm, to, piece, status);
 }
 
-static uint64_t exchange(void *where, uint64_t expected, uint64_t desired, unsigned size)
-{
-	switch (size) {
-	case 1: return __sync_val_compare_and_swap((uint8_t *)where, (uint8_t)expected, (uint8_t)desired);
-	case 2: return __sync_val_compare_and_swap((uint16_t *)where, (uint16_t)expected, (uint16_t)desired);
-	case 4: return __sync_val_compare_and_swap((uint32_t *)where, (uint32_t)expected, (uint32_t)desired);
-	default: return __sync_val_compare_and_swap((uint64_t *)where, expected, desired);
-	}
-}
-
-static bool rom_page(struct block *b, gpa_t where)
-{
-	return block_kind(b) == BLOCK_DETAILED && page_get_type(*page_of(b, where)) == PAGE_ROM;
-}
-
 /* *value: expected, then what was there. Where reads and writes go to different copies, nothing can be exchanged in place. */
 static enum piece exchange_piece(struct pgm *pgm, gpa_t where, uint64_t *value, uint64_t desired, unsigned size,
 				 unsigned way, enum status *status)
 {
 	struct target t;
-	bool memory = open_piece(pgm, where, way, &t);
 
-	if (t.piece == PIECE_DONE && (!memory || rom_page(t.b, where))) {
-		t.piece = PIECE_HANDLER;
-	} else if (memory) {
+	if (open_piece(pgm, where, way, &t) && page_get_type(block_record(t.b, where)) != PAGE_ROM) {
 		uint8_t *bytes = frame_map(hpa(t.frame.v | (where.v & (PAGE_SIZE - 1))));
 
-		*value = exchange(bytes, *value, desired, size);
+		*value = copy_exchange(bytes, *value, desired, size);
 		frame_unmap(bytes);
 		dirty_written(pgm, where);
+	} else if (t.piece == PIECE_DONE) {
+		t.piece = PIECE_HANDLER;
 	}
 	close_piece(pgm, &t);
 	*status = t.status;

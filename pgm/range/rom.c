@@ -237,7 +237,7 @@ enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_
 		gpa_t here = gpa(where.v + at);
 		struct block *b = block_find(pgm, here);
 
-		piece = min_u64(PAGE_SIZE - (here.v & (PAGE_SIZE - 1)), size - at);
+		piece = to_page_end(here, size - at);
 		block_lock(b);
 		status = load_piece(pgm, b, here, (const uint8_t *)data + at, piece, &gather);
 		block_unlock(b);
