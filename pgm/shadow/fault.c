@@ -30,6 +30,8 @@ static enum pgm_verdict compose(struct pgm *pgm, struct shadow_root *root, gpa_t
 			return verdict;
 		status = shadow_fill(pgm, root, where, path, access, invalidations);
 	}
+	if (status == HANDLER)
+		return PGM_EMULATE;
 	if (status == CONFLICT)
 		shadow_resync(pgm, root);
 	if (status != LIMIT && status != NO_MEMORY && status != OVER_QUOTA)

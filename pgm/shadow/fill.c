@@ -207,6 +207,10 @@ static enum status fill_locked(struct fill *f, struct shadow_table *t)
 	enum status status;
 	bool alone;
 
+	/* What the host put there for L1's own processor is none of L2's memory. */
+	if (block_kind(f->block) == BLOCK_DETAILED &&
+	    page_get_type(*page_of(f->block, l1.target)) == PAGE_SPECIAL_ALIAS_MMIO)
+		return HANDLER;
 	leaf = derive(f, &l1, f->access, &level);
 	if (!leaf)
 		return NOT_FOUND;

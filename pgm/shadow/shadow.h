@@ -140,6 +140,6 @@ bool shadow_still(const struct pt_format *format, uint64_t was, uint64_t now);
 void shadow_resync(struct pgm *pgm, struct shadow_root *root);
 
 /* fill.c */
-/* Derives the entry for `where` from L1's path and the first tables. LIMIT: make room; CONFLICT: resynchronise; NOT_FOUND: the first tables lack it. */
+/* Derives the entry for `where` from L1's path and the first tables. LIMIT: make room; CONFLICT: resynchronise; HANDLER: emulate; NOT_FOUND: the first tables lack it. */
 enum status shadow_fill(struct pgm *pgm, struct shadow_root *root, gpa_t where, const struct shadow_path *path,
 			unsigned access, uint64_t invalidations) must_check;

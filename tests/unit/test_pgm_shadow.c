@@ -435,6 +435,98 @@ static void test_changed_without_a_flush(void **state)
 	}
 }
 
+/* ---- tables of any geometry, with leaves of any size ---- */
+static unsigned tables_used;
+
+static uint64_t any_entry(const struct pt_format *f, uint64_t where)
+{
+	uint64_t value = 0;
+
+	assert_int_equal(pgm_read(pgm, gpa(where), &value, f->entry_size, ORIGIN_GUEST, NULL), OK);
+	return value;
+}
+
+/* L1 maps one leaf, with tables as they are needed; nothing if a leaf is above it already. */
+static void map_leaf(const struct pt_format *f, uint64_t where, unsigned leaf_level, uint64_t target, bool write)
+{
+	uint64_t table = slat.root.v;
+
+	for (unsigned level = f->levels - 1u;; level--) {
+		uint64_t slot = table + pt_index(f, level, where) * (uint64_t)f->entry_size, entry = any_entry(f, slot);
+		uint64_t bits = f->levels == 3 && level == 2 ? 1 : 7;
+
+		if (level == leaf_level) {
+			if (level && (entry & f->present) && !pt_is_leaf(f, level, entry))
+				return;
+			entry = (target & ~(BIT(pt_shift(f, level)) - 1)) | (write ? bits : bits & ~f->write) |
+				(level ? f->large : 0) | (f == &pt_ept4 ? 6 << 3 : 0);
+		} else if (!(entry & f->present)) {
+			entry = (TABLES + ++tables_used * PAGE_SIZE) | bits;
+		} else if (pt_is_leaf(f, level, entry)) {
+			return;
+		}
+		assert_int_equal(pgm_write(pgm, gpa(slot), &entry, f->entry_size, ORIGIN_GUEST, NULL), OK);
+		written[slot >> PAGE_SHIFT] = true;
+		if (level == leaf_level)
+			return;
+		table = entry & f->address;
+	}
+}
+
+static uint64_t any_address(const struct pt_format *f)
+{
+	static const uint64_t part[] = {
+		0, 2 * MIB, 40 * MIB, GIB, GIB + 6 * MIB, 3 * GIB, BIT(39), BIT(40) + 2 * MIB
+	};
+	uint64_t where = part[any(ARRAY_SIZE(part))] + any(40) * PAGE_SIZE;
+
+	return f->linear_bits == 32 ? where & UINT32_MAX : where;
+}
+
+static void any_step(const struct pt_format *f, unsigned *done)
+{
+	struct hv_nested_fault fault;
+	uint64_t where = any_address(f);
+	unsigned what = any(40), level = any(4) ? 0 : f->large_levels & 4 && !any(3) ? 2 : 1;
+	gpa_t target;
+
+	if (what == 1) {
+		host_acts(DIRTY_WRITE_PROTECT);
+	} else if (what) {
+		/* A leaf of 1 GiB shows more than L1's memory, and its tables. */
+		if (shadow_walk(pgm, &slat, gpa(where), ACCESS_READ | WALK_TRY, &target, &fault) == OUTER_FAULT ||
+		    (target.v >= DATA && target.v < DATA + DATA_PAGES * PAGE_SIZE))
+			*done += l2_access(any(2), where, 1u << any(3), (uint8_t)what);
+	} else if (tables_used < 240) {
+		map_leaf(f, where, level, level < 2 ? DATA + any(DATA_PAGES) * PAGE_SIZE : 0, any(3));
+		l1_flush();
+	}
+}
+
+/* Large leaves of L1's over small ones of ours, and the reverse; formats that have other levels or entries than ours. */
+static void test_formats(void **state)
+{
+	static const struct pt_format *const formats[] = { &pt_ept4, &pt_npt4, &pt_5level, &pt_pae, &pt_32bit };
+
+	(void)state;
+	for (unsigned n = 0; n < 4 * ARRAY_SIZE(formats); n++) {
+		const struct pt_format *f = formats[n % ARRAY_SIZE(formats)];
+		unsigned done = 0;
+
+		seed = 31 + n;
+		begin(f == &pt_ept4 ? f : &pt_npt4, n % 4 < 2, DIRTY_WRITE_PROTECT);
+		shadow_root_put(pgm, root);
+		slat.format = f;
+		slat.root = gpa(TABLES + 256 * PAGE_SIZE);
+		assert_int_equal(shadow_root_get(pgm, &slat, &root), OK);
+		tables_used = 0;
+		for (unsigned step = 0; step < 8000; step++)
+			any_step(f, &done);
+		assert_true(done > 200);
+		end();
+	}
+}
+
 /* L2 writes while pages are copied into a chunk: each write is in it at the end. */
 static void test_collapse(void **state)
 {
@@ -529,9 +621,10 @@ static void test_counters(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_life),     cmocka_unit_test(test_changed_without_a_flush),
-		cmocka_unit_test(test_collapse), cmocka_unit_test(test_many_aliases),
-		cmocka_unit_test(test_pressure), cmocka_unit_test(test_counters),
+		cmocka_unit_test(test_life),         cmocka_unit_test(test_changed_without_a_flush),
+		cmocka_unit_test(test_collapse),     cmocka_unit_test(test_formats),
+		cmocka_unit_test(test_many_aliases), cmocka_unit_test(test_pressure),
+		cmocka_unit_test(test_counters),
 	};
 
 	pgm_world_start(96 * MIB);

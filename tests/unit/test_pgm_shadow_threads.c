@@ -39,6 +39,8 @@ static struct pgm *pgm;
 static struct shadow_root *root;
 static struct hv_nested_slat slat;
 static uint32_t running, in_guest[VCPUS + 1];
+/* What L1 shows at each page of L2: bit n for the one or the other of its two, above them a count of changes. */
+static uint32_t shown[L2_PAGES];
 static uint64_t counted[VCPUS + 1][2 * L2_PAGES];
 
 static void sync_all(struct flush_domain *domain, uint64_t generation)
@@ -110,13 +112,16 @@ __attribute__((no_sanitize("thread"))) static bool translate(uint64_t where, boo
 __attribute__((no_sanitize("thread"))) static bool stint(unsigned cpu, unsigned page, bool write)
 {
 	uint64_t *at, number;
+	uint32_t before;
 	bool done;
 
 	__atomic_store_n(&in_guest[cpu], 1, __ATOMIC_SEQ_CST);
+	before = __atomic_load_n(&shown[page], __ATOMIC_SEQ_CST);
 	done = translate(l2_of(page), write, &at);
 	if (done) {
 		number = *(volatile uint64_t *)at;
-		if (number / 2 != page) {
+		if (number / 2 != page ||
+		    (!(before >> (number & 1) & 1) && before == __atomic_load_n(&shown[page], __ATOMIC_SEQ_CST))) {
 			fprintf(stderr, "L2 page %u shows page %llu\n", page, (unsigned long long)number);
 			abort();
 		}
@@ -202,8 +207,14 @@ static void *run_operator(void *context)
 		unsigned page = dice % L2_PAGES;
 
 		if (dice >> 32 & 3) {
-			put64(slot_of(page), dice >> 40 & 7 ? leaf_of(page, dice >> 50 & 1, dice >> 51 & 1) : 0);
+			bool there = dice >> 40 & 7, second = dice >> 50 & 1;
+			uint32_t change = (shown[page] | 3) + 4;
+
+			__atomic_store_n(&shown[page], change, __ATOMIC_SEQ_CST);
+			put64(slot_of(page), there ? leaf_of(page, second, dice >> 51 & 1) : 0);
 			shadow_invalidate(pgm, &slat);
+			__atomic_store_n(&shown[page], (change & ~3u) + 4 + (there ? 1u << second : 0),
+					 __ATOMIC_SEQ_CST);
 		} else {
 			host_acts(watch, dice >> 34);
 		}
@@ -230,6 +241,8 @@ static void all_at_once(const struct pt_format *format, bool large)
 					.accessed_dirty = true,
 					.no_execute = true };
 	memset(counted, 0, sizeof(counted));
+	for (unsigned page = 0; page < L2_PAGES; page++)
+		shown[page] = 1;
 	lay();
 	assert_int_equal(shadow_root_get(pgm, &slat, &root), OK);
 	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, 0, answer, "w", &watch), OK);
