@@ -160,8 +160,9 @@ static bool l2_access(unsigned cpu, uint64_t where, unsigned access, uint8_t val
 		assert_int_equal(shadow_path(pgm, &slat, gpa(where), access | WALK_TRY, &p, &fault), OK);
 		if (slat.accessed_dirty)
 			for (unsigned i = 0; i < p.steps; i++)
-				assert_true((p.step[i].entry & slat.format->accessed) &&
-					    (i + 1u < p.steps || (p.step[i].entry & slat.format->dirty)));
+				assert_true(
+					(p.step[i].entry & slat.format->accessed || (slat.format == &pt_pae && !i)) &&
+					(i + 1u < p.steps || (p.step[i].entry & slat.format->dirty)));
 	}
 	if (access != ACCESS_EXECUTE && *c->bytes != content[target.v >> PAGE_SHIFT])
 		fail_msg("L2 %#llx is L1 %#llx: %#x, not %#x", (unsigned long long)where, (unsigned long long)target.v,
@@ -519,7 +520,7 @@ static void test_formats(void **state)
 		slat.format = f;
 		slat.root = gpa(TABLES + 256 * PAGE_SIZE);
 		assert_int_equal(shadow_root_get(pgm, &slat, &root), OK);
-		tables_used = 0;
+		tables_used = 16; /* behind those that begin() has made */
 		for (unsigned step = 0; step < 8000; step++)
 			any_step(f, &done);
 		assert_true(done > 200);
