@@ -7,7 +7,7 @@
 #include "pgm/internal.h"
 
 #define ENTRIES 512u
-#define CHUNK 64u /* of L1's entries, read at once */
+#define CHUNK SHADOW_CHUNK /* of L1's entries, read at once */
 
 static unsigned lock_of(gpa_t where)
 {
@@ -131,21 +131,44 @@ bool shadow_still(const struct pt_format *f, uint64_t was, uint64_t now)
 	return !((was ^ now) & ~(f->accessed | f->dirty)) && !(was & ~now);
 }
 
-/* The table that L1's entries stand in at `at`. All locks held. */
-static void resync_table(struct pgm *pgm, const struct pt_format *f, struct shadow_table *t, gpa_t at,
-			 struct gather *gather)
-{
-	uint64_t now[CHUNK];
+struct resync {
+	struct pgm *pgm;
+	const struct pt_format *format;
+	struct gather *gather;
+};
 
-	for (unsigned i = 0; i < ENTRIES; i++) {
-		if (i % CHUNK == 0 && pgm_read_simple(pgm, gpa(at.v + i * 8), now, sizeof(now)) != OK)
-			__builtin_memset(now, 0xff, sizeof(now));
-		if (!__atomic_load_n(&t->entry[i], __ATOMIC_RELAXED))
+/* CHUNK entries from `first` on; returns whether there's something in them. Most are as they were: the first question for each. */
+static bool resync_chunk(const struct resync *r, struct shadow_table *t, unsigned first, gpa_t at)
+{
+	const uint64_t *source = &t->source[first];
+	uint64_t now[CHUNK];
+	bool live = false;
+
+	if (pgm_read_simple(r->pgm, gpa(at.v + first * sizeof(*now)), now, sizeof(now)) != OK)
+		__builtin_memset(now, 0xff, sizeof(now));
+	for (unsigned i = 0; i < CHUNK; i++) {
+		if (likely(now[i] == source[i] && live))
 			continue;
-		if (!shadow_still(f, t->source[i], now[i % CHUNK]))
-			shadow_drop_entry(pgm, t, i, gather);
-		else if (t->below && t->below[i] && t->below[i]->source)
-			resync_table(pgm, f, t->below[i], gpa(t->source[i] & f->address), gather);
+		if (!__atomic_load_n(&t->entry[first + i], __ATOMIC_RELAXED))
+			continue;
+		live = true;
+		if (!shadow_still(r->format, source[i], now[i]))
+			shadow_drop_entry(r->pgm, t, first + i, r->gather);
+	}
+	return live;
+}
+
+/* The table that L1's entries stand in at `at`, and those below. All locks held. */
+static void resync_table(const struct resync *r, struct shadow_table *t, gpa_t at)
+{
+	for (unsigned left = t->live; left; left &= left - 1) {
+		unsigned first = (unsigned)__builtin_ctz(left) * CHUNK;
+
+		if (!resync_chunk(r, t, first, at))
+			t->live &= (uint8_t) ~(1u << first / CHUNK);
+		for (unsigned i = first; t->below && i < first + CHUNK; i++)
+			if (t->below[i] && t->below[i]->source)
+				resync_table(r, t->below[i], gpa(t->source[i] & r->format->address));
 	}
 }
 
@@ -159,7 +182,7 @@ void shadow_resync(struct pgm *pgm, struct shadow_root *root)
 	if (root->loose)
 		(void)shadow_drop_root(pgm, root, &gather);
 	else
-		resync_table(pgm, root->key.format, &root->top, root->key.root, &gather);
+		resync_table(&(struct resync){ pgm, root->key.format, &gather }, &root->top, root->key.root);
 	shadow_unlock_all(root);
 	gather_finish(&gather);
 	COUNT(pgm, shadow_resyncs);

@@ -73,16 +73,18 @@ static uint64_t derive(struct fill *f, const struct side *l1, unsigned access, u
 }
 
 /* Nothing, or the same with fewer or more rights, stands there. The block is locked. */
-static enum status install(struct fill *f, uint64_t *entry, gpa_t target, uint64_t leaf, bool large)
+static enum status install(struct fill *f, struct shadow_table *t, unsigned index, gpa_t target, uint64_t leaf)
 {
 	const struct pt_format *s = f->format;
-	uint64_t old = __atomic_load_n(entry, __ATOMIC_RELAXED);
-	enum status status = old ? OK : reverse_add(f->pgm, f->block, target, entry, large, &f->gather);
+	uint64_t *entry = &t->entry[index], old = __atomic_load_n(entry, __ATOMIC_RELAXED);
+	enum status status = old ? OK : reverse_add(f->pgm, f->block, target, entry, t->level, &f->gather);
 
 	if (status != OK)
 		return status;
 	if (old && ((old & ~leaf & (s->present | s->read | s->write | s->execute)) | (leaf & ~old & s->no_execute)))
 		gather_flush(&f->gather);
+	if (!old)
+		__atomic_fetch_or(&t->live, 1u << index / SHADOW_CHUNK, __ATOMIC_RELAXED);
 	__atomic_store_n(entry, leaf, __ATOMIC_RELEASE);
 	return OK;
 }
@@ -110,7 +112,7 @@ static void fill_around(struct fill *f, struct shadow_table *t, unsigned index)
 			continue;
 		if (t->source)
 			t->source[i] = l1.entry;
-		if (install(f, &t->entry[i], l1.target, leaf, false) != OK)
+		if (install(f, t, i, l1.target, leaf) != OK)
 			return;
 	}
 }
@@ -135,6 +137,7 @@ static enum status link(struct fill *f, struct shadow_table *t, unsigned index)
 	if (t->source)
 		t->source[index] = step->entry;
 	t->below[index] = below;
+	__atomic_fetch_or(&t->live, 1u << index / SHADOW_CHUNK, __ATOMIC_RELAXED);
 	__atomic_store_n(&t->entry[index], direct_address(below->entry).v | f->format->table_bits, __ATOMIC_RELEASE);
 	COUNT(f->pgm, shadow_tables);
 	return OK;
@@ -219,7 +222,7 @@ static enum status fill_locked(struct fill *f, struct shadow_table *t)
 			return BUSY;
 		if (t->source && !t->entry[index])
 			t->source[index] = l1.entry;
-		return install(f, &t->entry[index], l1.target, leaf, true);
+		return install(f, t, index, l1.target, leaf);
 	}
 	status = page_table(f, t, index, &t);
 	if (status != OK)
@@ -228,7 +231,7 @@ static enum status fill_locked(struct fill *f, struct shadow_table *t)
 	alone = !t->entry[index];
 	if (t->source && alone)
 		t->source[index] = l1.entry;
-	status = install(f, &t->entry[index], l1.target, leaf, false);
+	status = install(f, t, index, l1.target, leaf);
 	if (status == OK && alone && (!t->source || f->have_near))
 		fill_around(f, t, index);
 	return status;

@@ -69,9 +69,11 @@ struct shadow_table {
 	gpa_t target;                /* without source: where that is in L1 ... */
 	uint64_t hole;               /* ... less these bits */
 	uint8_t level;
-	uint8_t spare[23];
+	uint8_t live; /* bit n: there may be something in entries 64n to 64n + 63; atomic */
+	uint8_t spare[22];
 };
 #define SHADOW_CELL 64u
+#define SHADOW_CHUNK 64u
 _Static_assert(sizeof(struct shadow_table) == SHADOW_CELL, "a table's descriptor is one cell");
 
 #define SHADOW_ROOTS 8u
