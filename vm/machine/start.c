@@ -12,7 +12,7 @@
 #include "vm/machine/board.h"
 #include "vm/load/load.h"
 #include "vm/machine/internal.h"
-#include "vm/vcpu/vcpu.h"
+#include "vm/vcpu/nested.h"
 #include "vm/machine/schedule.h"
 
 /* What the vcpus' processors have logged goes into PGM's dirty log. */
@@ -20,9 +20,13 @@ static void collect_written(void *context)
 {
 	struct machine *m = context;
 
-	for (unsigned i = 0; i < m->vcpu_count; i++)
-		if (m->vcpu[i])
-			hv->collect_written(m->vcpu[i]->l1);
+	for (unsigned i = 0; i < m->vcpu_count; i++) {
+		if (!m->vcpu[i])
+			continue;
+		hv->collect_written(m->vcpu[i]->l1);
+		if (m->vcpu[i]->nested)
+			hv->collect_written(m->vcpu[i]->nested->state->l2);
+	}
 }
 
 struct prealloc_progress {
@@ -82,6 +86,12 @@ static enum status create_memory(struct machine *m, char *why, size_t size)
 	return status == OK && c->ram_preallocate ? preallocate(m, why, size) : status;
 }
 
+static void note_writes(struct hv_vcpu *level, struct pgm *pgm)
+{
+	level->page_written = pgm_dirty_note;
+	level->page_context = pgm;
+}
+
 static enum status create_vcpus(struct machine *m)
 {
 	for (unsigned i = 0; i < m->vcpu_count; i++) {
@@ -91,8 +101,9 @@ static enum status create_vcpus(struct machine *m)
 		if (status != OK)
 			return status;
 		m->vcpu[i]->watch = machines_watched();
-		m->vcpu[i]->l1->page_written = pgm_dirty_note;
-		m->vcpu[i]->l1->page_context = m->pgm;
+		note_writes(m->vcpu[i]->l1, m->pgm);
+		if (m->vcpu[i]->nested)
+			note_writes(m->vcpu[i]->nested->state->l2, m->pgm);
 		m->vcpu[i]->lapic = board_lapic(m->board, i);
 		vcpu_reset(m->vcpu[i]);
 	}
