@@ -59,6 +59,8 @@ void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, ui
 			fault.vector = VECTOR_DF;
 			fault.has_error_code = true;
 			fault.error_code = 0;
+			if (unlikely(vcpu->nested != NULL) && vcpu_nested_takes_exception(vcpu, &fault))
+				return;
 		}
 	}
 	if (NOT_FAULTS & BIT(fault.vector))
