@@ -11,8 +11,7 @@
 #define RFLAGS_DEFINED UINT64_C(0x3f7fd5)
 #define RFLAGS_FIXED UINT64_C(2)
 /* Of DEBUGCTL a guest gets LBR and BTF; the rest traces into memory or freezes counters. */
-#define DEBUGCTL_BTF BIT(1)
-#define DEBUGCTL_GUEST BITS(1, 0)
+#define DEBUGCTL_GUEST (DEBUGCTL_LBR | DEBUGCTL_BTF)
 #define BLOCKING_SHADOW ((uint32_t)(BLOCKING_STI | BLOCKING_MOV_SS))
 
 static void load_rflags(struct vmx_vcpu *v)

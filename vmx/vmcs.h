@@ -207,6 +207,10 @@ enum event_type {
 #define PENDING_DEBUG_BS BIT(14)
 #define PENDING_DEBUG_DEFINED (BITS(3, 0) | BIT(12) | BIT(14))
 
+/* IA32_DEBUGCTL, vol. 3 section 18.4.1. */
+#define DEBUGCTL_LBR BIT(0)
+#define DEBUGCTL_BTF BIT(1)
+
 /* Guest activity, section 25.4.2. */
 #define ACTIVITY_ACTIVE 0u
 #define ACTIVITY_HLT 1u

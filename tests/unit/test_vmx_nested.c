@@ -241,26 +241,6 @@ static void test_invalidation(void **state)
 
 /* ---- entries ---- */
 
-static void launch(void)
-{
-	assert_int_equal(execute(REASON_VMLAUNCH, 0), NESTED_ENTERED);
-	assert_true(n->base.in_l2);
-}
-
-static void resume(void)
-{
-	assert_int_equal(execute(REASON_VMRESUME, 0), NESTED_ENTERED);
-	assert_true(n->base.in_l2);
-}
-
-/* L2's exit by VMCALL, which L1 always gets. */
-static void leave_l2(void)
-{
-	l2_exits(REASON_VMCALL, EXIT_HYPERCALL);
-	assert_true(vmx_nested_ops.exit(&n->base));
-	assert_false(n->base.in_l2);
-}
-
 static void test_round_trip(void **state)
 {
 	open_world();
@@ -406,7 +386,7 @@ static void test_checks(void **state)
 		{ VMCS_GUEST_RFLAGS, 0, EXIT_33, 0 },
 		{ VMCS_GUEST_RFLAGS, 2 | BIT(15), EXIT_33, 0 },
 		{ VMCS_GUEST_RFLAGS, 2 | RFLAGS_VM, EXIT_33, 0 },
-		{ VMCS_GUEST_RIP, BIT(47), EXIT_33, 0 },
+		{ VMCS_GUEST_RIP, BIT(48), EXIT_33, 0 },
 		{ VMCS_GUEST_ACTIVITY, 2, EXIT_33, 0 },
 		{ VMCS_GUEST_ACTIVITY, 3, EXIT_33, 0 },
 		{ VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_STI, EXIT_33, 0 }, /* IF is clear */

@@ -414,3 +414,23 @@ static void l2_exits(unsigned reason, enum hv_exit_kind kind)
 	l2->valid = REGS_RFLAGS;
 	l2->rflags = vmcs[VMCS_GUEST_RFLAGS];
 }
+
+static void launch(void)
+{
+	assert_int_equal(execute(REASON_VMLAUNCH, 0), NESTED_ENTERED);
+	assert_true(n->base.in_l2);
+}
+
+static void resume(void)
+{
+	assert_int_equal(execute(REASON_VMRESUME, 0), NESTED_ENTERED);
+	assert_true(n->base.in_l2);
+}
+
+/* L2's exit by VMCALL, which L1 always gets. */
+static void leave_l2(void)
+{
+	l2_exits(REASON_VMCALL, EXIT_HYPERCALL);
+	assert_true(vmx_nested_ops.exit(&n->base));
+	assert_false(n->base.in_l2);
+}

@@ -7,8 +7,6 @@
 
 #define RFLAGS_FIXED UINT64_C(2)
 #define RFLAGS_RESERVED (BITS(63, 22) | BIT(15) | BIT(5) | BIT(3))
-#define DEBUGCTL_LBR BIT(0)
-#define DEBUGCTL_BTF BIT(1)
 #define PDPTE_PRESENT BIT(0)
 #define PDPTE_RESERVED (BITS(8, 5) | BITS(2, 1))
 #define NO_LINK (~UINT64_C(0))
@@ -71,14 +69,27 @@ static bool registers_fit(const struct vmx_check *check)
 	       (!(entry & ENTRYC_LOAD_PAT) || vmx_pat_fits(AT(v, GUEST_PAT)));
 }
 
+/*
+ * Bits above the linear address's width are alike; canonical it needn't be: an instruction that ends with the last address of user space
+ * leads to one that isn't, where the fetch faults.
+ */
+static bool rip_fits(const struct vmx_check *check, uint64_t rip)
+{
+	const union vmcs12 *v = check->vmcs;
+	uint64_t above = rip >> check->linear_bits;
+
+	if (!long_mode(v) || !(AT(v, GUEST_CS_RIGHTS) & SEG_ATTR_L))
+		return !(rip >> 32);
+	return !above || above == UINT64_MAX >> check->linear_bits;
+}
+
 /* Section 27.3.1.4. */
 static bool flags_fit(const struct vmx_check *check)
 {
 	const union vmcs12 *v = check->vmcs;
-	uint64_t rflags = AT(v, GUEST_RFLAGS), rip = AT(v, GUEST_RIP);
-	bool wide = long_mode(v) && (AT(v, GUEST_CS_RIGHTS) & SEG_ATTR_L);
+	uint64_t rflags = AT(v, GUEST_RFLAGS);
 
-	if (wide ? !vmx_is_canonical(check, rip) : rip >> 32)
+	if (!rip_fits(check, AT(v, GUEST_RIP)))
 		return false;
 	if ((rflags & RFLAGS_RESERVED) || !(rflags & RFLAGS_FIXED))
 		return false;

@@ -26,14 +26,16 @@
 static const struct pt_format *format_of(const struct vmx_nested *n)
 {
 	static struct pt_format readable;
+	static bool made;
 
 	if (vmx_offered(&n->offer, MSR_VMX_EPT_VPID) & EPT_EXECUTE_ONLY)
 		return &pt_ept4;
-	if (!readable.levels) {
+	if (!__atomic_load_n(&made, __ATOMIC_ACQUIRE)) {
 		struct pt_format format = pt_ept4;
 
 		format.invalid_rights |= 1u << ACCESS_EXECUTE;
 		readable = format; /* by several CPUs the same */
+		__atomic_store_n(&made, true, __ATOMIC_RELEASE);
 	}
 	return &readable;
 }
@@ -158,13 +160,17 @@ static void set_control(struct vmx_nested *n)
 	n->vpid = vpid;
 }
 
+/* Virtual NMIs are on in VMCS02 even if L1's aren't: then no NMI may be injected while they are blocked (section 27.3.1.5). */
 static void inject(struct vmx_nested *n)
 {
 	const union vmcs12 *v = &n->vmcs12;
+	struct hv_event *event = &n->base.l2->inject;
 
 	vmcs_write(VMCS_ENTRY_EVENT, 0); /* of an entry that failed */
-	n->base.l2->inject = vmx_event_from_word((uint32_t)AT(v, ENTRY_EVENT), (uint32_t)AT(v, ENTRY_ERROR_CODE),
-						 (uint32_t)AT(v, ENTRY_INSTRUCTION_LENGTH));
+	*event = vmx_event_from_word((uint32_t)AT(v, ENTRY_EVENT), (uint32_t)AT(v, ENTRY_ERROR_CODE),
+				     (uint32_t)AT(v, ENTRY_INSTRUCTION_LENGTH));
+	if (event->kind == EVENT_NMI)
+		vmcs_write(VMCS_GUEST_INTERRUPTIBILITY, AT(v, GUEST_INTERRUPTIBILITY) & ~BLOCKING_NMI);
 }
 
 static void set_clock(struct vmx_nested *n)

@@ -165,23 +165,24 @@ static enum hv_nested_step enter_l1(struct vmx_nested *n)
 	return error ? vmx_nested_fail(n, error) : step;
 }
 
-/* Type and descriptor of INVEPT and INVVPID. */
-static enum hv_nested_step read_descriptor(struct vmx_nested *n, uint64_t *type, uint64_t descriptor[2])
+/* Of INVEPT and INVVPID. One that isn't known fails before the descriptor is read. */
+static uint64_t invalidation_type(struct vmx_nested *n)
 {
-	*type = register_value(n->base.l1, INFO_REG2((uint32_t)vmcs_read(VMCS_EXIT_INSTRUCTION_INFO)));
-	return vmx_nested_read_operand(n, descriptor, 16);
+	return register_value(n->base.l1, INFO_REG2((uint32_t)vmcs_read(VMCS_EXIT_INSTRUCTION_INFO)));
 }
 
 static enum hv_nested_step invept_l1(struct vmx_nested *n)
 {
-	uint64_t type, descriptor[2];
-	enum hv_nested_step step = read_descriptor(n, &type, descriptor);
+	uint64_t type = invalidation_type(n), descriptor[2];
+	enum hv_nested_step step;
 	struct hv_nested_slat slat;
 
+	if (type != INVALIDATE_SINGLE && type != INVALIDATE_ALL)
+		return vmx_nested_fail(n, VMFAIL_INVALIDATE);
+	step = vmx_nested_read_operand(n, descriptor, sizeof(descriptor));
 	if (step != NESTED_DONE)
 		return step;
-	if ((type != INVALIDATE_SINGLE && type != INVALIDATE_ALL) ||
-	    (type == INVALIDATE_SINGLE && !vmx_nested_slat(n, descriptor[0], &slat)))
+	if (type == INVALIDATE_SINGLE && !vmx_nested_slat(n, descriptor[0], &slat))
 		return vmx_nested_fail(n, VMFAIL_INVALIDATE);
 	n->base.env->invalidate(n->base.context, type == INVALIDATE_SINGLE ? &slat : NULL);
 	n->base.l2->flush_pending = true;
@@ -191,13 +192,16 @@ static enum hv_nested_step invept_l1(struct vmx_nested *n)
 /* All of L1's VPIDs share l2's one: more is dropped than was asked for. */
 static enum hv_nested_step invvpid_l1(struct vmx_nested *n)
 {
-	uint64_t type, descriptor[2];
-	enum hv_nested_step step = read_descriptor(n, &type, descriptor);
+	uint64_t type = invalidation_type(n), descriptor[2];
+	enum hv_nested_step step;
 	unsigned bits = features.linear_bits;
 
+	if (type > INVVPID_NOT_GLOBAL)
+		return vmx_nested_fail(n, VMFAIL_INVALIDATE);
+	step = vmx_nested_read_operand(n, descriptor, sizeof(descriptor));
 	if (step != NESTED_DONE)
 		return step;
-	if (type > INVVPID_NOT_GLOBAL || (descriptor[0] >> 16) || (type != INVVPID_ALL && !descriptor[0]) ||
+	if ((descriptor[0] >> 16) || (type != INVVPID_ALL && !descriptor[0]) ||
 	    (type == INVVPID_ADDRESS && sign_extend(descriptor[1], bits) != descriptor[1]))
 		return vmx_nested_fail(n, VMFAIL_INVALIDATE);
 	n->vpid = VPID_UNKNOWN;

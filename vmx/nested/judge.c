@@ -43,7 +43,7 @@ static enum status check_memory(const struct vmx_nested *n, uint64_t pdpte[4], u
 		status = env->read(n->base.context, gpa(AT(v, LINK_POINTER)), &revision, sizeof(revision));
 	if (status == NO_MEMORY || status == OVER_QUOTA)
 		return status;
-	if (status != OK || revision != VMCS12_REVISION)
+	if (status != OK || revision != VMCS12_REVISION || AT(v, LINK_POINTER) == n->current.v)
 		*verdict = GUEST_LINK;
 	for (unsigned i = 0; i < 4; i++)
 		pdpte[i] = AT_NEXT(v, GUEST_PDPTE0, i);

@@ -21,20 +21,22 @@
 #define ABORT_PDPTE 2u
 #define ABORT_SAVING_MSRS 1u
 
+/* Of an entry that failed nothing else is told. */
 static void record(struct vmx_nested *n, const struct vmx_leave *leave)
 {
 	union vmcs12 *v = &n->vmcs12;
-	uint32_t word = vmx_event_word(&leave->vectoring, true);
+	uint32_t word = vmx_event_word(&leave->vectoring, n->base.l2->cr0 & CR0_PE);
+	bool failed = leave->reason & REASON_ENTRY_FAILED;
 
-	if (leave->processor) {
-		FOR_SLOTS(slot, n->exit)
-		v->field[slot] = vmcs_read(vmcs12_encoding((unsigned)slot));
-		return;
-	}
 	FOR_SLOTS(slot, n->exit)
-	v->field[slot] = 0;
+	if (!failed)
+		v->field[slot] = leave->processor ? vmcs_read(vmcs12_encoding((unsigned)slot)) : 0;
+	if (leave->processor)
+		return;
 	AT(v, EXIT_REASON) = leave->reason;
 	AT(v, EXIT_QUALIFICATION) = leave->qualification;
+	if (failed)
+		return;
 	AT(v, GUEST_PHYSICAL_ADDRESS) = leave->gpa;
 	AT(v, GUEST_LINEAR_ADDRESS) = leave->linear;
 	AT(v, EXIT_EVENT) = leave->event;
@@ -54,7 +56,7 @@ static void save_timer(struct vmx_nested *n)
 		AT(v, PREEMPTION_TIMER) = AT(v, EXIT_REASON) == REASON_PREEMPTION_TIMER ? 0 : left >> shift;
 }
 
-/* NMIs are as they were before Quire made its own mind up about going on in L2. */
+/* NMIs are as they were before Quire made its own mind up about going on in L2, and VMCS02 isn't what L1 sees. */
 static void save_blocking(struct vmx_nested *n, const struct vmx_leave *leave)
 {
 	uint64_t *blocking = &AT(&n->vmcs12, GUEST_INTERRUPTIBILITY);
@@ -63,6 +65,9 @@ static void save_blocking(struct vmx_nested *n, const struct vmx_leave *leave)
 		*blocking |= BLOCKING_NMI;
 	else if (leave->undoes_iret)
 		*blocking &= ~BLOCKING_NMI;
+	else
+		return;
+	vmcs12_add(&n->dirty, VMCS12_SLOT(VMCS_GUEST_INTERRUPTIBILITY));
 }
 
 static void save_guest(struct vmx_nested *n, const struct vmx_leave *leave)
@@ -145,7 +150,22 @@ static uint32_t rights_of(const union vmcs12 *v, unsigned i)
 	return AT_NEXT(v, HOST_ES_SELECTOR, i) ? RIGHTS_DATA : RIGHTS_UNUSABLE;
 }
 
-static void load_fields(const struct vmx_nested *n, bool by_nmi)
+/*
+ * Blocking of NMIs outlives an exit as it was in L2 (section 28.5.5), where L1's virtual NMIs have ended it (section 27.7.1); a failed
+ * entry leaves it alone. VMCS01 is current.
+ */
+static uint64_t blocking_after(const struct vmx_nested *n, const struct vmx_leave *leave)
+{
+	const union vmcs12 *v = &n->vmcs12;
+
+	if (leave->by_nmi)
+		return BLOCKING_NMI;
+	if (leave->reason & REASON_ENTRY_FAILED)
+		return vmcs_read(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_NMI;
+	return AT(v, PIN_CONTROLS) & PIN_VIRTUAL_NMIS ? 0 : AT(v, GUEST_INTERRUPTIBILITY) & BLOCKING_NMI;
+}
+
+static void load_fields(const struct vmx_nested *n)
 {
 	const union vmcs12 *v = &n->vmcs12;
 
@@ -157,8 +177,6 @@ static void load_fields(const struct vmx_nested *n, bool by_nmi)
 		vmcs_write(VMCS_SEGMENT(VMCS_GUEST_ES_LIMIT, i), BITS(31, 0));
 		vmcs_write(VMCS_SEGMENT(VMCS_GUEST_ES_RIGHTS, i), rights_of(v, i));
 	}
-	vmcs_write(VMCS_GUEST_INTERRUPTIBILITY,
-		   by_nmi ? BLOCKING_NMI : vmcs_read(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_NMI);
 }
 
 /* EFER and PAT: L1's own, or what L2 has left there (section 28.5.1). VMCS01 is current. */
@@ -232,7 +250,8 @@ void vmx_nested_leave(struct vmx_nested *n, const struct vmx_leave *leave)
 	}
 	vmx_make_current(vmx_of(l1));
 	load_modes(n, level->efer, pat);
-	load_fields(n, leave->by_nmi);
+	load_fields(n);
+	vmcs_write(VMCS_GUEST_INTERRUPTIBILITY, blocking_after(n, leave));
 	if (level == l2) {
 		vmx_nested_carry(l2, l1);
 		l2->inject.kind = EVENT_NONE;

@@ -115,12 +115,30 @@ static bool may_stop(const struct hv_exit *exit)
 	       exit->kind == EXIT_NMI_WINDOW;
 }
 
+/* L2 is behind an instruction that Quire has carried out, before anything else happens there (section 30.1.2). */
+static bool complete(struct hv_vcpu *l2)
+{
+	uint64_t next, pending;
+
+	if (!hv_step(l2->rip, l2->exit.length, &next))
+		return false;
+	hv_need(l2, REGS_RFLAGS | REGS_SHADOW);
+	l2->rip = next;
+	l2->interrupt_shadow = false;
+	l2->rflags &= ~RFLAGS_RF;
+	hv_changed(l2, REGS_RFLAGS | REGS_SHADOW);
+	pending = vmcs_read(VMCS_GUEST_PENDING_DEBUG) & ~PENDING_DEBUG_BS;
+	if ((l2->rflags & RFLAGS_TF) && !(vmcs_read(VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF))
+		pending |= PENDING_DEBUG_BS;
+	vmcs_write(VMCS_GUEST_PENDING_DEBUG, pending);
+	return true;
+}
+
 static bool exit_l2(struct hv_nested *nested)
 {
 	struct vmx_nested *n = nested_of(nested);
 	struct hv_vcpu *l2 = nested->l2;
 	struct vmx_leave leave = { .reason = l2->exit.raw_reason, .processor = true };
-	uint64_t next;
 	bool below;
 
 	if (l2->exit.kind == EXIT_INVALID_STATE)
@@ -129,9 +147,8 @@ static bool exit_l2(struct hv_nested *nested)
 		leave.vectoring = l2->exit.interrupted;
 		leave.undoes_iret = undoes_iret(&l2->exit);
 	} else if (vmx_nested_priority(n, &below)) {
-		if (!below || !hv_step(l2->rip, l2->exit.length, &next))
+		if (!below || !complete(l2))
 			return false;
-		l2->rip = next;
 		leave = (struct vmx_leave){ .reason = REASON_TPR_THRESHOLD };
 	} else if (may_stop(&l2->exit) && rdtsc() >= nested->deadline) {
 		leave = (struct vmx_leave){ .reason = REASON_PREEMPTION_TIMER, .vectoring = l2->exit.interrupted };
@@ -163,7 +180,7 @@ static void reflect_slat(struct hv_nested *nested, const struct hv_nested_fault 
 	vmx_nested_leave(nested_of(nested), &leave);
 }
 
-/* A second fault while a double fault is delivered is a shutdown. */
+/* A second fault while a double fault is delivered is a shutdown. What a double fault has come of isn't told (section 28.2.4). */
 static bool exception(struct hv_nested *nested, const struct hv_event *event, uint64_t detail)
 {
 	struct vmx_nested *n = nested_of(nested);
@@ -172,13 +189,14 @@ static bool exception(struct hv_nested *nested, const struct hv_event *event, ui
 				   .qualification = event->vector == VECTOR_PF   ? detail
 						    : event->vector == VECTOR_DB ? detail & DEBUG_CONDITIONS
 										 : 0,
-				   .event = vmx_event_word(event, true),
-				   .event_error = event->error_code,
-				   .vectoring = nested->l2->inject };
+				   .event = vmx_event_word(event, nested->l2->cr0 & CR0_PE),
+				   .event_error = event->error_code };
 	bool in_bitmap = AT(v, EXCEPTION_BITMAP) >> (event->vector & 31) & 1;
 
 	if (!nested->in_l2)
 		return false;
+	if (event->vector != VECTOR_DF)
+		leave.vectoring = nested->l2->inject;
 	if (event->vector == VECTOR_PF)
 		in_bitmap = in_bitmap == ((event->error_code & AT(v, PAGE_FAULT_MASK)) == AT(v, PAGE_FAULT_MATCH));
 	if (!in_bitmap && nested->l2->inject.kind == EVENT_EXCEPTION && nested->l2->inject.vector == VECTOR_DF)

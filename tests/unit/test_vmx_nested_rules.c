@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// sources: vmx/exit.c vmx/convert.c vmx/failure.c vmx/nested/check.c vmx/nested/check_guest.c vmx/nested/check_segments.c vmx/nested/fields.c vmx/nested/offer.c vmx/nested/operand.c vmx/nested/reason.c arch/x86_64/pt_format.c
+/* Rules of the manual that emulators and most hypervisors never come to: a hypervisor as a guest on VMX, over VMCSs that are arrays. */
+#include "vmx_nested_world.h"
+
+/* What an instruction at the end of user space leaves in RIP: not canonical, but VM entry takes it, and the fetch faults. */
+static void test_rip_behind_user_space(void **state)
+{
+	open_world();
+	switch_on();
+	write_plain();
+	must_write(VMCS_GUEST_RIP, BIT(47));
+	launch();
+	assert_int_equal(l2->rip, BIT(47));
+	leave_l2();
+	must_write(VMCS_GUEST_RIP, ~BIT(47));
+	resume();
+	leave_l2();
+	must_write(VMCS_GUEST_RIP, BIT(48)); /* bits 63:48 differ */
+	assert_int_equal(execute(REASON_VMRESUME, 0), NESTED_ENTERED);
+	assert_int_equal(must_read(VMCS_EXIT_REASON), REASON_ENTRY_FAILED | 33);
+	close_world();
+}
+
+/* An entry that fails as an exit tells its reason and qualification; all else is as the last exit left it (section 27.8). */
+static void test_failed_entry_leaves_fields(void **state)
+{
+	open_world();
+	switch_on();
+	write_plain();
+	launch();
+	l2_exits(REASON_VMCALL, EXIT_HYPERCALL);
+	vmcs[VMCS_EXIT_INSTRUCTION_INFO] = 0x1234;
+	vmcs[VMCS_GUEST_PHYSICAL_ADDRESS] = 0x5678;
+	assert_true(vmx_nested_ops.exit(&n->base));
+	must_write(VMCS_ENTRY_EVENT, EVENT_VALID | 3 << 8 | VECTOR_UD);
+	must_write(VMCS_GUEST_RFLAGS, 0);
+	vmcs_of[0][VMCS_GUEST_INTERRUPTIBILITY] = BLOCKING_NMI;
+	assert_int_equal(execute(REASON_VMRESUME, 0), NESTED_ENTERED);
+	assert_int_equal(must_read(VMCS_EXIT_REASON), REASON_ENTRY_FAILED | 33);
+	assert_int_equal(must_read(VMCS_EXIT_INSTRUCTION_INFO), 0x1234);
+	assert_int_equal(must_read(VMCS_EXIT_INSTRUCTION_LENGTH), 2);
+	assert_int_equal(must_read(VMCS_GUEST_PHYSICAL_ADDRESS), 0x5678);
+	assert_int_equal(must_read(VMCS_ENTRY_EVENT), EVENT_VALID | 3 << 8 | VECTOR_UD);
+	assert_int_equal(vmcs_of[0][VMCS_GUEST_INTERRUPTIBILITY], BLOCKING_NMI);
+	close_world();
+}
+
+/* The VMCS that is being entered can't be its own shadow. */
+static void test_link_to_itself(void **state)
+{
+	open_world();
+	switch_on();
+	write_plain();
+	must_write(VMCS_LINK_POINTER, REGION_A);
+	assert_int_equal(execute(REASON_VMLAUNCH, 0), NESTED_ENTERED);
+	assert_int_equal(must_read(VMCS_EXIT_REASON), REASON_ENTRY_FAILED | 33);
+	assert_int_equal(must_read(VMCS_EXIT_QUALIFICATION), 4);
+	must_write(VMCS_LINK_POINTER, REGION_B);
+	launch();
+	close_world();
+}
+
+/* Section 27.7.1, 28.5.5: which NMIs are blocked once L1 runs again. */
+static void test_nmi_blocking_of_l1(void **state)
+{
+	open_world();
+	switch_on();
+	write_plain();
+	must_write(VMCS_PIN_CONTROLS, PIN_LEAST | PIN_NMI | PIN_VIRTUAL_NMIS);
+	must_write(VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_NMI);
+	vmcs_of[0][VMCS_GUEST_INTERRUPTIBILITY] = BLOCKING_NMI; /* L1 enters out of its NMI handler */
+	launch();
+	leave_l2();
+	assert_int_equal(vmcs_of[0][VMCS_GUEST_INTERRUPTIBILITY], 0); /* the entry unblocked them */
+	assert_int_equal(must_read(VMCS_GUEST_INTERRUPTIBILITY), BLOCKING_NMI);
+	must_write(VMCS_PIN_CONTROLS, PIN_LEAST);
+	resume();
+	leave_l2();
+	assert_int_equal(vmcs_of[0][VMCS_GUEST_INTERRUPTIBILITY], BLOCKING_NMI); /* L2's handler is L1's */
+	must_write(VMCS_GUEST_INTERRUPTIBILITY, 0);
+	resume();
+	leave_l2();
+	assert_int_equal(vmcs_of[0][VMCS_GUEST_INTERRUPTIBILITY], 0);
+	close_world();
+}
+
+/* Without virtual NMIs of L1's one may be injected while they are blocked; VMCS02 has virtual NMIs and refuses that. */
+static void test_nmi_injected_while_blocked(void **state)
+{
+	open_world();
+	switch_on();
+	write_plain();
+	must_write(VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_NMI);
+	must_write(VMCS_ENTRY_EVENT, EVENT_VALID | 2 << 8 | VECTOR_NMI);
+	launch();
+	assert_int_equal(l2->inject.kind, EVENT_NMI);
+	vmx_write_back(l2v);
+	assert_int_equal(vmcs[VMCS_GUEST_INTERRUPTIBILITY], 0);
+	must_write(VMCS_GUEST_RIP, 0);
+	close_world();
+}
+
+/* Where L1 sees another state of NMIs than Quire would go on with, L1's is what the next entry gets. */
+static void test_blocking_reaches_the_processor(void **state)
+{
+	struct hv_nested_fault fault = { .where = { 0x7123 }, .access = ACCESS_WRITE };
+
+	open_world();
+	switch_on();
+	write_plain();
+	launch();
+	l2_exits(REASON_EPT_VIOLATION, EXIT_SLAT_FAULT);
+	vmcs[VMCS_EXIT_QUALIFICATION] = VIOLATION_NMI_UNBLOCKED;
+	vmcs[VMCS_GUEST_INTERRUPTIBILITY] = BLOCKING_NMI; /* as take.c has made it */
+	vmx_nested_ops.reflect_slat(&n->base, &fault);
+	assert_int_equal(must_read(VMCS_GUEST_INTERRUPTIBILITY), 0);
+	resume();
+	vmx_write_back(l2v);
+	assert_int_equal(vmcs[VMCS_GUEST_INTERRUPTIBILITY], 0);
+	l2_exits(REASON_EPT_VIOLATION, EXIT_SLAT_FAULT);
+	l2->exit.interrupted = (struct hv_event){ .kind = EVENT_NMI, .vector = VECTOR_NMI };
+	vmx_nested_ops.reflect_slat(&n->base, &fault);
+	assert_int_equal(must_read(VMCS_GUEST_INTERRUPTIBILITY), BLOCKING_NMI);
+	resume();
+	assert_int_equal(vmcs[VMCS_GUEST_INTERRUPTIBILITY], BLOCKING_NMI);
+	close_world();
+}
+
+/* In real mode no exception has an error code, whichever way it is told (sections 28.2.2, 28.2.4). */
+static void test_no_error_code_in_real_mode(void **state)
+{
+	const struct hv_event gp = { .kind = EVENT_EXCEPTION, .vector = VECTOR_GP, .has_error_code = true };
+
+	open_world();
+	switch_on();
+	write_plain();
+	must_write(VMCS_EXCEPTION_BITMAP, BIT(VECTOR_GP));
+	launch();
+	assert_true(vmx_nested_ops.exception(&n->base, &gp, 0));
+	assert_int_equal(must_read(VMCS_EXIT_EVENT), EVENT_VALID | EVENT_HAS_ERROR | 3 << 8 | VECTOR_GP);
+	resume();
+	l2->cr0 &= ~(CR0_PE | CR0_PG);
+	l2->inject = gp;
+	assert_true(vmx_nested_ops.exception(&n->base, &gp, 0));
+	assert_int_equal(must_read(VMCS_EXIT_EVENT), EVENT_VALID | 3 << 8 | VECTOR_GP);
+	assert_int_equal(must_read(VMCS_VECTORING_EVENT), EVENT_VALID | 3 << 8 | VECTOR_GP);
+	close_world();
+}
+
+static void test_double_fault_has_no_vectoring(void **state)
+{
+	const struct hv_event pf = { .kind = EVENT_EXCEPTION, .vector = VECTOR_PF, .has_error_code = true };
+	const struct hv_event df = { .kind = EVENT_EXCEPTION, .vector = VECTOR_DF, .has_error_code = true };
+
+	open_world();
+	switch_on();
+	write_plain();
+	must_write(VMCS_EXCEPTION_BITMAP, BIT(VECTOR_DF));
+	launch();
+	l2->inject = pf;
+	assert_true(vmx_nested_ops.exception(&n->base, &df, 0));
+	assert_int_equal(must_read(VMCS_EXIT_EVENT), EVENT_VALID | EVENT_HAS_ERROR | 3 << 8 | VECTOR_DF);
+	assert_int_equal(must_read(VMCS_VECTORING_EVENT), 0);
+	close_world();
+}
+
+/* A type that isn't known fails before the descriptor is looked at. */
+static void test_invalidation_type_first(void **state)
+{
+	static const uint8_t reasons[] = { REASON_INVEPT, REASON_INVVPID };
+
+	open_world();
+	switch_on();
+	for (unsigned i = 0; i < ARRAY_SIZE(reasons); i++) {
+		l1->gpr[GPR_RAX] = 9;
+		memory_status = BAD_ADDRESS;
+		assert_flags(execute(reasons[i], INFO_MEMORY), RFLAGS_ZF);
+		assert_int_equal(n->vmcs12.field[VMCS12_SLOT(VMCS_INSTRUCTION_ERROR)], 28);
+		l1->gpr[GPR_RAX] = 2;
+		assert_int_equal(execute(reasons[i], INFO_MEMORY), NESTED_FAULT);
+		memory_status = OK;
+	}
+	close_world();
+}
+
+/* The exit below the TPR's threshold is behind its MOV: shadow and RF are over, a single step is pending. */
+static void test_priority_exit_is_a_trap(void **state)
+{
+	open_world();
+	switch_on();
+	write_plain();
+	must_write(VMCS_VIRTUAL_APIC_ADDRESS, VIRTUAL_APIC_PAGE);
+	must_write(VMCS_PRIMARY_CONTROLS, PRIMARY_LEAST | PRIMARY_SECONDARY | PRIMARY_TPR_SHADOW);
+	l1_memory[VIRTUAL_APIC_PAGE + 0x80] = 0x50;
+	must_write(VMCS_TPR_THRESHOLD, 4);
+	launch();
+	vmcs[VMCS_GUEST_RFLAGS] = 2 | RFLAGS_TF | RFLAGS_RF | RFLAGS_IF;
+	vmcs[VMCS_GUEST_INTERRUPTIBILITY] = BLOCKING_STI;
+	l2_exits(REASON_CR_ACCESS, EXIT_CR_ACCESS);
+	l2->exit.cr.number = 8;
+	l2->exit.cr.gpr = GPR_RBX;
+	l2->exit.cr.write = true;
+	l2->gpr[GPR_RBX] = 3;
+	assert_true(vmx_nested_ops.exit(&n->base));
+	assert_int_equal(must_read(VMCS_EXIT_REASON), REASON_TPR_THRESHOLD);
+	assert_int_equal(must_read(VMCS_GUEST_INTERRUPTIBILITY), 0);
+	assert_int_equal(must_read(VMCS_GUEST_PENDING_DEBUG), PENDING_DEBUG_BS);
+	assert_int_equal(must_read(VMCS_GUEST_RFLAGS), 2 | RFLAGS_TF | RFLAGS_IF);
+	must_write(VMCS_TPR_THRESHOLD, 0);
+	resume();
+	close_world();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rip_behind_user_space),
+		cmocka_unit_test(test_failed_entry_leaves_fields),
+		cmocka_unit_test(test_link_to_itself),
+		cmocka_unit_test(test_nmi_blocking_of_l1),
+		cmocka_unit_test(test_nmi_injected_while_blocked),
+		cmocka_unit_test(test_blocking_reaches_the_processor),
+		cmocka_unit_test(test_no_error_code_in_real_mode),
+		cmocka_unit_test(test_double_fault_has_no_vectoring),
+		cmocka_unit_test(test_invalidation_type_first),
+		cmocka_unit_test(test_priority_exit_is_a_trap),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
