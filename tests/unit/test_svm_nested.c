@@ -73,11 +73,13 @@ static void breakpoints_stay_where_they_are(void **state)
 	assert_true(l2_exits(SVM_EXIT_CPUID, 0, 0));
 	svm_ops.load(vcpu, REGS_DEBUG);
 	assert_true(vcpu->dr[2] == 0x333);
+	vcpu->valid = 0;
+	breakpoints[2] = 0x444;
 	svm_quirks.breakpoints_leak = true; /* by hand: they are copied */
 	vmcb12()->save.dr7 = 0x403;
 	vmrun();
 	run_until(nested->l2, SVM_EXIT_HLT, 0);
-	assert_true(breakpoints[2] == 0x333 && entered_with == 0x403);
+	assert_true(breakpoints[2] == 0x444 && entered_with == 0x403);
 }
 
 static const struct {
