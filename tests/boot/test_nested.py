@@ -10,12 +10,15 @@ import subprocess
 import bare
 import pytest
 from harness import BUILD, ROOT, Bochs, Qemu, guests
+from test_kvm import qemu_files
 
 LINE = "console=ttyS0,115200 nokaslr mitigations=off panic=-1 quiet cryptomgr.notests init_on_alloc=0"
 MODULES = {"svm": "kvm_amd", "vmx": "kvm_intel"}
 EMULATORS = {"svm": Qemu, "vmx": Bochs}
 GOOD = "exit port 0xf4 value 42"
 GUARD = 1800
+# Linux' clock must not run ahead of what a loaded host lets QEMU do: time goes by instructions.
+COUNTED = {"qemu": {"icount": 4}}
 CASES = ["instructions", "events", "interrupts", "matrix", "stale", "chaos", "vmcs", "checks", "marks", "controls"]
 
 
@@ -96,12 +99,12 @@ def test_kvm_bare(folder, linux, vendor):
         machine.kill()
 
 
-def kvm_in_quire(boot, linux, rounds, more="", **options):
+def kvm_in_quire(boot, linux, rounds, more=""):
     """Linux with KVM in Quire, to its test's end; returns the machine."""
     module = MODULES[boot.machine_class.vendor]
     text = (f"[host]\nwhen_idle = monitor\n[vm l1]\nkernel = vmlinuz\ninitrd = initrd.img\nmemory = 200M\nnested = on\n{more}"
             f"cmdline = {LINE} kvmtest={rounds}\n")
-    machine = boot(text, {"vmlinuz": linux["vmlinuz"], "initrd.img": l1_initramfs(module)}, memory=512, **options)
+    machine = boot(text, {"vmlinuz": linux["vmlinuz"], "initrd.img": l1_initramfs(module)}, memory=512, **COUNTED)
     machine.monitor.wait_guest_line("l1", "kvmtest: done", GUARD)
     assert machine.monitor.wait_stopped("l1") == "poweroff"
     judge_kvmtest("\n".join(machine.monitor.console_of("l1")), module)
@@ -119,6 +122,30 @@ def test_kvm(boot, linux):
 def test_kvm_rounds(boot, linux):
     """100 rounds."""
     kvm_in_quire(boot, linux, "100,2")
+
+
+
+def qemu_initramfs(module, linux):
+    """Linux with KVM, Debian's QEMU, and what it starts: the same kernel with a small initramfs that says it's ready and ends."""
+    inner = guests.initramfs("--run", os.path.join(ROOT, "tests/linux/ready.sh"), name="l2.img")
+    add = {**qemu_files(), linux["vmlinuz"]: "vmlinuz", inner: "guest.img", "/usr/share/seabios/bios-256k.bin": "share/bios-256k.bin",
+           "/usr/share/qemu/linuxboot_dma.bin": "share/linuxboot_dma.bin"}
+    del add["/usr/share/ovmf/OVMF.fd"]
+    return guests.initramfs("--modules", module, *(word for path, name in add.items() for word in ("--add", f"{path}:{name}")),
+                            "--run", os.path.join(ROOT, "tests/linux/qemu.sh"), name=f"l1-qemu-{module}.img")
+
+
+@pytest.mark.slow
+def test_linux_in_linux(boot, linux):
+    """Debian's kernel in Debian's QEMU with KVM in Debian's kernel in Quire."""
+    text = (f"[host]\nwhen_idle = poweroff\n[vm l1]\nkernel = vmlinuz\ninitrd = initrd.img\nmemory = 480M\nnested = on\n"
+            f"cmdline = {LINE} l2:{LINE}\n")
+    machine = boot(text, {"vmlinuz": linux["vmlinuz"], "initrd.img": qemu_initramfs(MODULES[boot.machine_class.vendor], linux)},
+                   memory=1000, **COUNTED)
+    machine.monitor.wait_guest_line("l1", "ready.sh: in the guest's guest", GUARD * 2)
+    machine.monitor.wait_guest_line("l1", "l1: QEMU ended with 0", GUARD)
+    assert machine.monitor.wait_stopped("l1", GUARD) == "poweroff"
+    machine.wait_end()
 
 
 # -- Quire in Quire --
