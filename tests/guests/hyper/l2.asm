@@ -82,6 +82,13 @@ piece l2_write_cr3
 piece l2_read_cr3
 	mov rax, cr3
 	hlt
+; RAX pages from RDI on.
+piece l2_touch
+	mov rdx, [rdi]
+	add rdi, 4096
+	dec rax
+	jnz l2_touch
+	hlt
 piece l2_read_cr0
 	mov rax, cr0
 	hlt

@@ -21,6 +21,7 @@ static const struct {
 	{ "checks", case_checks },
 	{ "marks", case_marks },
 	{ "controls", case_controls },
+	{ "bench", case_bench },
 };
 
 static bool any_named(void)
