@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The vendor seam. vm/ drives a virtual CPU through struct hv_ops and nothing else;
- * vmx/ and svm/ each provide one table. What both sides share stands here: the guest's
+ * vmx/ and svm/ each provide one table. What both sides share stands here, in hv_registers.h and in hv_exit.h: the guest's
  * registers, the neutral exit, the event to inject, the capabilities.
  *
  * Registers are fetched lazily. After run(): gpr[] but RSP, rip and exit are always
@@ -16,193 +16,16 @@
  */
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
-#include "arch/x86_64/address.h"
+#include "arch/x86_64/hv_exit.h"
+#include "arch/x86_64/hv_registers.h"
 #include "arch/x86_64/registers.h"
 #include "lib/status.h"
 
 struct cpuid_result;
 struct hv_nested_ops;
 struct hv_vcpu;
-
-/* Numbered as the processor encodes them. */
-enum gpr {
-	GPR_RAX,
-	GPR_RCX,
-	GPR_RDX,
-	GPR_RBX,
-	GPR_RSP,
-	GPR_RBP,
-	GPR_RSI,
-	GPR_RDI,
-	GPR_R8,
-	GPR_R9,
-	GPR_R10,
-	GPR_R11,
-	GPR_R12,
-	GPR_R13,
-	GPR_R14,
-	GPR_R15,
-	GPR_COUNT
-};
-
-/* The first six are numbered as the processor encodes them. */
-enum segment_name { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
-
-/*
- * attributes, as in the second dword of a descriptor shifted right by 8:
- * 3:0 type, 4 S, 6:5 DPL, 7 present, 12 AVL, 13 L, 14 D/B, 15 G.
- * A segment that is not present is what VMX calls unusable. limit is in bytes, G already applied.
- */
-struct segment {
-	uint64_t base;
-	uint32_t limit;
-	uint16_t selector;
-	uint16_t attributes;
-};
-
-#define SEG_ATTR_PRESENT 0x0080u
-#define SEG_ATTR_S 0x0010u
-#define SEG_ATTR_L 0x2000u
-#define SEG_ATTR_DB 0x4000u
-#define SEG_ATTR_G 0x8000u
-#define SEG_ATTR_DPL(a) (((a) >> 5) & 3u)
-
-struct table_register {
-	uint64_t base;
-	uint16_t limit;
-};
-
-/* Register groups. */
-#define REGS_RFLAGS 0x01u  /* rflags */
-#define REGS_RSP 0x02u     /* gpr[GPR_RSP] */
-#define REGS_CONTROL 0x04u /* cr0 cr3 cr4 efer pdpte[]; cr2 is plain data on SVM and VMX alike */
-#define REGS_OTHERS 0x08u  /* segment[] but CS, SS, DS and ES; gdtr, idtr */
-#define REGS_DEBUG 0x10u   /* dr7 and debugctl (dr0-3, dr6 stand in dr[]) */
-#define REGS_SYSTEM 0x20u  /* sysenter_*, pat, spec_ctrl, and the syscall MSRs star..kernel_gs_base */
-#define REGS_SHADOW 0x40u  /* interrupt_shadow, nmi_blocked */
-#define REGS_CODE 0x80u    /* segment[SEG_CS], segment[SEG_SS] */
-#define REGS_DATA 0x100u   /* segment[SEG_DS], segment[SEG_ES] */
-#define REGS_SEGMENTS (REGS_CODE | REGS_DATA | REGS_OTHERS)
-#define REGS_ALL 0x1ffu
-
-/* The group that a segment register belongs to. */
-#define REGS_OF_SEGMENT(segment)                                                                                       \
-	((segment) == SEG_CS || (segment) == SEG_SS   ? REGS_CODE                                                      \
-	 : (segment) == SEG_DS || (segment) == SEG_ES ? REGS_DATA                                                      \
-						      : REGS_OTHERS)
-
-enum hv_event_kind {
-	EVENT_NONE,
-	EVENT_INTERRUPT, /* external */
-	EVENT_NMI,
-	EVENT_EXCEPTION,      /* a fault, trap or abort with a vector; #BP and #OF from INT3/INTO too */
-	EVENT_SOFT_INTERRUPT, /* INT n; length is the instruction's */
-};
-
-struct hv_event {
-	uint8_t kind; /* enum hv_event_kind */
-	uint8_t vector;
-	bool has_error_code;
-	bool soft;      /* exception from INT3 or INTO: rip is advanced by length on delivery */
-	uint8_t length; /* bytes of the instruction behind a soft event */
-	uint32_t error_code;
-};
-
-enum hv_exit_kind {
-	EXIT_NOTHING,        /* the backend has handled it; just run again */
-	EXIT_HOST_INTERRUPT, /* a host interrupt or NMI came and has been taken */
-	EXIT_SLICE,          /* slice_deadline has come, or the backend's longest slice is over */
-	EXIT_HLT,
-	EXIT_PAUSE,
-	EXIT_CPUID,
-	EXIT_IO,
-	EXIT_MSR_READ, /* ECX names it */
-	EXIT_MSR_WRITE,
-	EXIT_CR_ACCESS,
-	EXIT_DR_ACCESS,
-	EXIT_XSETBV,
-	EXIT_CACHE, /* INVD, WBINVD: nothing to do but step over it */
-	EXIT_INVLPG,
-	EXIT_RDTSC,
-	EXIT_RDTSCP,
-	EXIT_HYPERCALL, /* VMCALL, VMMCALL */
-	EXIT_UNDEFINED, /* an instruction this guest must not have: #UD */
-	EXIT_NESTED,    /* one of the virtualisation extension's: see hv_nested.h */
-	EXIT_SLAT_FAULT,
-	EXIT_SLAT_MISCONFIG,   /* reserved bits: the MMIO mark, or a bug */
-	EXIT_DIRTY_FULL,       /* the list of written pages was full, and has been handed over */
-	EXIT_EXCEPTION,        /* intercepted: #DB, #AC, #UD, #MC ... */
-	EXIT_INTERRUPT_WINDOW, /* want_interrupt_window, and the guest can take one now */
-	EXIT_NMI_WINDOW,
-	EXIT_TRIPLE_FAULT,
-	EXIT_INIT,
-	EXIT_SIPI, /* vector in sipi_vector */
-	EXIT_TASK_SWITCH,
-	EXIT_INVALID_STATE, /* the processor refused the guest's state; failure says what */
-	EXIT_UNKNOWN,       /* raw_reason is one nobody asked for */
-	EXIT_KIND_COUNT
-};
-
-/* What asks for a task switch, numbered as VMX does. */
-enum task_source { TASK_CALL, TASK_IRET, TASK_JMP, TASK_GATE };
-
-#define ACCESS_READ 1u
-#define ACCESS_WRITE 2u
-#define ACCESS_EXECUTE 4u
-
-struct hv_exit {
-	enum hv_exit_kind kind;
-	uint8_t length;     /* of the instruction; 0: not known, decode it */
-	uint8_t byte_count; /* bytes[] as fetched by the processor; 0: none given */
-	uint8_t bytes[15];
-	uint64_t raw_reason;         /* VMX basic exit reason or SVM exit code, for messages */
-	struct hv_event interrupted; /* the event whose delivery this exit broke off; must come again */
-	union {
-		struct {
-			uint16_t port;
-			uint8_t size;         /* 1, 2, 4 */
-			bool in, string, rep; /* string: hand it to the emulator */
-		} io;
-		struct {
-			uint8_t number; /* 0, 3, 4, 8 */
-			uint8_t gpr;
-			bool write, clts, lmsw;
-			bool decoded; /* false: gpr and the rest unknown, number and write are right: decode */
-			uint16_t lmsw_source;
-		} cr;
-		struct {
-			uint8_t number, gpr;
-			bool write, decoded;
-		} dr;
-		struct {
-			gpa_t gpa;
-			gva_t gva;
-			bool gva_valid;
-			bool guest_table; /* the processor was reading or updating a guest page table */
-			uint8_t access;   /* ACCESS_* that was tried */
-			uint8_t rights;   /* ACCESS_* that the entry granted; 0: not present */
-		} slat;
-		struct {
-			uint8_t vector;
-			bool has_error_code;
-			uint32_t error_code;
-			uint64_t detail; /* #PF: the address; #DB: DR6 bits */
-		} exception;
-		struct {
-			uint64_t code;
-			const char *text; /* NULL when the processor gives none */
-		} failure;
-		struct {
-			uint16_t selector; /* of the new TSS */
-			uint8_t source;    /* enum task_source */
-		} task;
-		uint8_t sipi_vector;
-	};
-};
 
 /*
  * Exits that a backend ends by a short way: the guest goes on at once, and the rest of its state is as the last entry had it. CPUID,
