@@ -287,11 +287,8 @@ size_t format_string_v(char *buffer, size_t size, const char *format, va_list ar
 
 size_t format_string(char *buffer, size_t size, const char *format, ...)
 {
-	va_list args;
 	size_t length;
 
-	va_start(args, format);
-	length = format_string_v(buffer, size, format, args);
-	va_end(args);
+	length = format_arguments(buffer, size, format);
 	return length;
 }

@@ -20,5 +20,15 @@ void format_to(format_sink sink, void *context, const char *format, va_list args
  * Returns the length that the whole text has, as C's snprintf does.
  */
 size_t format_string(char *buffer, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* In a function whose last named parameter is `format`: the same of it and what follows it. */
+#define format_arguments(buffer, size, format)                                                                         \
+	({                                                                                                             \
+		va_list arguments_;                                                                                    \
+		size_t length_;                                                                                        \
+		va_start(arguments_, format);                                                                          \
+		length_ = format_string_v(buffer, size, format, arguments_);                                           \
+		va_end(arguments_);                                                                                    \
+		length_;                                                                                               \
+	})
 size_t format_string_v(char *buffer, size_t size, const char *format, va_list args)
 	__attribute__((format(printf, 3, 0)));

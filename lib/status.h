@@ -35,6 +35,15 @@ enum status {
 /* Functions returning enum status carry this; there is no way to drop one. */
 #define must_check __attribute__((warn_unused_result))
 
+/* In a function that returns an enum status (or another enum whose 0 is success): the failure of a step is its own. */
+#define TRY(step)                                                                                                      \
+	do {                                                                                                           \
+		__typeof__(step) failure_ = (step);                                                                    \
+		if (__builtin_expect(failure_ != 0, 0))                                                                \
+			return failure_;                                                                               \
+	} while (0)
+_Static_assert(OK == 0, "TRY takes 0 for success");
+
 /* The text a person reads for a status; never NULL. */
 const char *status_text(enum status status);
 

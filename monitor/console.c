@@ -45,22 +45,16 @@ static void show(const char *text)
 void console_line(const char *format, ...)
 {
 	char text[HELD_LENGTH + 1];
-	va_list args;
 
-	va_start(args, format);
-	format_string_v(text, sizeof(text), format, args);
-	va_end(args);
+	format_arguments(text, sizeof(text), format);
 	show(text);
 }
 
 void console_line_later(const char *format, ...)
 {
 	char text[HELD_LENGTH + 1];
-	va_list args;
 
-	va_start(args, format);
-	format_string_v(text, sizeof(text), format, args);
-	va_end(args);
+	format_arguments(text, sizeof(text), format);
 	if (attached)
 		held_add(&held, text);
 	else

@@ -126,15 +126,11 @@ static void fill_caps(struct hv_caps *caps)
 
 enum status svm_probe(struct hv_caps *caps, struct hv_refusal *why)
 {
-	enum status status = check_present(why);
-
-	if (status == OK)
-		status = check_allowed(why);
-	if (status == OK)
-		status = check_sufficient(why);
-	if (status == OK)
-		fill_caps(caps);
-	return status;
+	TRY(check_present(why));
+	TRY(check_allowed(why));
+	TRY(check_sufficient(why));
+	fill_caps(caps);
+	return OK;
 }
 
 enum status svm_enable_cpu(struct hv_refusal *why)

@@ -254,8 +254,6 @@ static void describe(const struct vmx_msrs *msrs, const struct vmx_capability *i
 enum status vmx_capability_parse(const struct vmx_msrs *msrs, struct vmx_capability *capability, struct hv_caps *caps,
 				 struct hv_refusal *why)
 {
-	enum status status;
-
 	*capability = (struct vmx_capability){ 0 };
 	if (!msrs->cpuid_vmx) {
 		(void)format_string(why->text, sizeof(why->text),
@@ -266,9 +264,7 @@ enum status vmx_capability_parse(const struct vmx_msrs *msrs, struct vmx_capabil
 		(void)format_string(why->text, sizeof(why->text), "%s", locked_off);
 		return DENIED;
 	}
-	status = choose_all(msrs, capability, why);
-	if (status != OK)
-		return status;
+	TRY(choose_all(msrs, capability, why));
 	settle(msrs, capability);
 	describe(msrs, capability, caps);
 	return OK;

@@ -92,12 +92,10 @@ enum status vmx_probe(struct hv_caps *caps, struct hv_refusal *why)
 {
 	struct vmx_msrs msrs;
 	struct vmx_capability found;
-	enum status status;
+	enum status status = OK;
 
 	read_msrs(&msrs);
-	status = vmx_capability_parse(&msrs, &found, caps, why);
-	if (status != OK)
-		return status;
+	TRY(vmx_capability_parse(&msrs, &found, caps, why));
 	lock_acquire(&probe_lock);
 	if (!probed) {
 		vmx_capability = found;
@@ -136,13 +134,10 @@ enum status vmx_enable_cpu(struct hv_refusal *why)
 {
 	uint64_t feature_control = rdmsr(MSR_FEATURE_CONTROL);
 	hpa_t region = host_vendor_page(cpu_index());
-	enum status status;
 
 	if (!(feature_control & FEATURE_CONTROL_LOCK))
 		wrmsr(MSR_FEATURE_CONTROL, feature_control | FEATURE_CONTROL_VMX | FEATURE_CONTROL_LOCK);
-	status = fix_control_registers(why);
-	if (status != OK)
-		return status;
+	TRY(fix_control_registers(why));
 	*(uint32_t *)direct_pointer(region) = vmx_capability.revision;
 	if (!vmxon(region)) {
 		write_cr4(read_cr4() & ~CR4_VMXE);

@@ -30,16 +30,13 @@ static void fill_empty(uint64_t *buffer)
 
 enum status vmx_pml_create(struct vmx_pml *pml)
 {
-	enum status status;
-
 	lock_init(&pml->lock, RANK_LEAF, "PML buffer");
 	pml->left = PML_ENTRIES;
 	if (!vmx_capability.pml)
 		return OK;
-	status = table_alloc(&host_account, &pml->buffer);
-	if (status == OK)
-		fill_empty(direct_pointer(pml->buffer));
-	return status;
+	TRY(table_alloc(&host_account, &pml->buffer));
+	fill_empty(direct_pointer(pml->buffer));
+	return OK;
 }
 
 static unsigned take(struct vmx_pml *pml, gpa_t *pages)

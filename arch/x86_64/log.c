@@ -78,13 +78,10 @@ void log_line(const char *format, ...)
 	char level = *format >= *LOG_ERROR && *format <= *LOG_DEBUG ? *format++ : *LOG_INFO;
 	uint64_t now = host_now_ns();
 	size_t prefix, length;
-	va_list args;
 
 	prefix = format_string(text, sizeof(text), "[%4lu.%06lu] ", now / 1000000000, now / 1000 % 1000000);
 	prefix = min_u64(prefix, PREFIX_LENGTH);
-	va_start(args, format);
-	length = prefix + format_string_v(text + prefix, LINE_LENGTH + 1, format, args);
-	va_end(args);
+	length = prefix + format_arguments(text + prefix, LINE_LENGTH + 1, format);
 	length = min_u64(length, prefix + LINE_LENGTH);
 	clean(text, length);
 	write_slot(__atomic_fetch_add(&next_number, 1, __ATOMIC_RELAXED), level, text, length);

@@ -159,10 +159,7 @@ uint64_t *paging_find(uint64_t where, unsigned *level)
 
 enum status paging_make_table(uint64_t where, unsigned level)
 {
-	enum status status = lock_with_reserve();
-
-	if (status != OK)
-		return status;
+	TRY(lock_with_reserve());
 	(void)entry_make(where, level);
 	lock_release(&lock);
 	return OK;

@@ -153,7 +153,6 @@ static enum status map_image(void)
 enum status paging_build(const struct boot_info *info)
 {
 	hpa_t root = paging_take_page();
-	enum status status;
 
 	if (hpa_is_none(root))
 		return NO_MEMORY;
@@ -162,8 +161,8 @@ enum status paging_build(const struct boot_info *info)
 		return BAD_FORMAT;
 	image_base = hpa(info->kernel_address);
 	paging_use(root, 0);
-	status = map_memory(info);
-	return status == OK ? map_image() : status;
+	TRY(map_memory(info));
+	return map_image();
 }
 
 void paging_switch(void)

@@ -75,12 +75,9 @@ void panic_begin(void)
 void panic_line(const char *format, ...)
 {
 	char line[256];
-	va_list args;
 	size_t length;
 
-	va_start(args, format);
-	length = format_string_v(line, sizeof(line), format, args);
-	va_end(args);
+	length = format_arguments(line, sizeof(line), format);
 	console_write("PANIC: ", 7);
 	console_write(line, length < sizeof(line) ? length : sizeof(line) - 1);
 	console_write("\r\n", 2);
@@ -95,11 +92,8 @@ void panic_end(void)
 void panic(const char *format, ...)
 {
 	char line[224];
-	va_list args;
 
-	va_start(args, format);
-	format_string_v(line, sizeof(line), format, args);
-	va_end(args);
+	format_arguments(line, sizeof(line), format);
 	panic_begin();
 	panic_line("CPU %u: %s", cpu_index(), line);
 	panic_line("  called from %016lx", (uint64_t)__builtin_return_address(0));

@@ -99,13 +99,10 @@ static enum status map_pages(uint64_t where, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
 		hpa_t page = paging_take_page();
-		enum status status;
 
 		if (hpa_is_none(page))
 			return NO_MEMORY;
-		status = paging_map(where + i * PAGE_SIZE, page, PAGE_SIZE, MAP_WRITE, MEMORY_TYPE_WB);
-		if (status != OK)
-			return status;
+		TRY(paging_map(where + i * PAGE_SIZE, page, PAGE_SIZE, MAP_WRITE, MEMORY_TYPE_WB));
 	}
 	return OK;
 }

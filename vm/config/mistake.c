@@ -10,11 +10,8 @@ void config_mistake(struct config_parser *parser, struct config_machine *machine
 	struct config_error *kept = machine ? &machine->error : &host->error;
 	bool *bad = machine ? &machine->bad : &host->bad;
 	char text[CONFIG_ERROR_SIZE];
-	va_list args;
 
-	va_start(args, format);
-	(void)format_string_v(text, sizeof(text), format, args);
-	va_end(args);
+	format_arguments(text, sizeof(text), format);
 	if (!*bad) {
 		kept->line = line;
 		(void)format_string(kept->text, sizeof(kept->text), "%s", text);

@@ -12,10 +12,8 @@ static enum emulate_result modify_rm(struct emulation *e, enum alu_operation ope
 {
 	bool writes = operation != ALU_CMP;
 	uint64_t value;
-	enum emulate_result result = read_rm(e, writes ? READ_WRITE : ACCESS_READ, &value);
 
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_rm(e, writes ? READ_WRITE : ACCESS_READ, &value));
 	value = alu_binary(operation, e->size, value, operand, &e->flags);
 	return writes ? write_rm(e, e->size, value) : EMULATE_DONE;
 }
@@ -30,10 +28,8 @@ enum emulate_result emulate_alu_to_reg(struct emulation *e)
 	enum alu_operation operation = e->operation->detail;
 	unsigned reg = e->instruction.reg;
 	uint64_t value;
-	enum emulate_result result = read_rm(e, ACCESS_READ, &value);
 
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_rm(e, ACCESS_READ, &value));
 	value = alu_binary(operation, e->size, read_gpr(e, reg, e->size), value, &e->flags);
 	if (operation != ALU_CMP)
 		write_gpr(e, reg, e->size, value);
@@ -63,11 +59,10 @@ enum emulate_result emulate_alu_immediate(struct emulation *e)
 static enum emulate_result test_with(struct emulation *e, uint64_t operand)
 {
 	uint64_t value;
-	enum emulate_result result = read_rm(e, ACCESS_READ, &value);
 
-	if (result == EMULATE_DONE)
-		(void)alu_binary(ALU_AND, e->size, value, operand, &e->flags);
-	return result;
+	TRY(read_rm(e, ACCESS_READ, &value));
+	(void)alu_binary(ALU_AND, e->size, value, operand, &e->flags);
+	return EMULATE_DONE;
 }
 
 enum emulate_result emulate_test_rm(struct emulation *e)
@@ -111,12 +106,11 @@ static enum emulate_result push_rm(struct emulation *e)
 {
 	unsigned size = e->instruction.operand_size;
 	uint64_t value;
-	enum emulate_result result;
 
 	if (e->mode == DECODE_64 && size == 4)
 		size = 8;
-	result = read_rm_at(e, 0, size, ACCESS_READ, &value);
-	return result == EMULATE_DONE ? push_value(e, value, size) : result;
+	TRY(read_rm_at(e, 0, size, ACCESS_READ, &value));
+	return push_value(e, value, size);
 }
 
 /* Groups 4 and 5: FE, FF. */
@@ -124,16 +118,13 @@ enum emulate_result emulate_group_fe(struct emulation *e)
 {
 	unsigned group = instruction_group(&e->instruction);
 	uint64_t value;
-	enum emulate_result result;
 
 	if (group >= 2 && e->size == 1)
 		return raise_undefined(e);
 	switch (group) {
 	case 0:
 	case 1:
-		result = read_rm(e, READ_WRITE, &value);
-		if (result != EMULATE_DONE)
-			return result;
+		TRY(read_rm(e, READ_WRITE, &value));
 		return write_rm(e, e->size, alu_increment(group, e->size, value, &e->flags));
 	case 2:
 	case 4: return call_rm(e);
@@ -178,13 +169,10 @@ enum emulate_result emulate_group_f6(struct emulation *e)
 {
 	unsigned group = instruction_group(&e->instruction);
 	uint64_t value;
-	enum emulate_result result;
 
 	if (group < 2)
 		return test_with(e, immediate_operand(e));
-	result = read_rm(e, group < 4 ? READ_WRITE : ACCESS_READ, &value);
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_rm(e, group < 4 ? READ_WRITE : ACCESS_READ, &value));
 	if (group == 2)
 		return write_rm(e, e->size, ~value & size_mask(e->size));
 	if (group == 3)
@@ -195,12 +183,11 @@ enum emulate_result emulate_group_f6(struct emulation *e)
 static enum emulate_result multiply_into_reg(struct emulation *e, bool immediate)
 {
 	uint64_t value, high;
-	enum emulate_result result = read_rm(e, ACCESS_READ, &value);
 	uint64_t other = immediate ? immediate_operand(e) : read_gpr(e, e->instruction.reg, e->size);
 
-	if (result == EMULATE_DONE)
-		write_gpr(e, e->instruction.reg, e->size, alu_multiply(true, e->size, value, other, &high, &e->flags));
-	return result;
+	TRY(read_rm(e, ACCESS_READ, &value));
+	write_gpr(e, e->instruction.reg, e->size, alu_multiply(true, e->size, value, other, &high, &e->flags));
+	return EMULATE_DONE;
 }
 
 enum emulate_result emulate_multiply_reg(struct emulation *e)
@@ -217,29 +204,24 @@ enum emulate_result emulate_multiply_immediate(struct emulation *e)
 enum emulate_result emulate_exchange_add(struct emulation *e)
 {
 	uint64_t old;
-	enum emulate_result result = read_rm(e, READ_WRITE, &old);
 	uint64_t addend = read_gpr(e, e->instruction.reg, e->size), sum;
 
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_rm(e, READ_WRITE, &old));
 	sum = alu_binary(ALU_ADD, e->size, old, addend, &e->flags);
 	if (!e->instruction.memory) { /* of one register with itself, the sum stays */
 		write_gpr(e, e->instruction.reg, e->size, old);
 		return write_rm(e, e->size, sum);
 	}
-	result = write_rm(e, e->size, sum);
-	if (result == EMULATE_DONE)
-		write_gpr(e, e->instruction.reg, e->size, old);
-	return result;
+	TRY(write_rm(e, e->size, sum));
+	write_gpr(e, e->instruction.reg, e->size, old);
+	return EMULATE_DONE;
 }
 
 enum emulate_result emulate_compare_exchange(struct emulation *e)
 {
 	uint64_t old, accumulator = read_gpr(e, GPR_RAX, e->size);
-	enum emulate_result result = read_rm(e, READ_WRITE, &old);
 
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_rm(e, READ_WRITE, &old));
 	(void)alu_binary(ALU_CMP, e->size, accumulator, old, &e->flags);
 	if (old == accumulator)
 		return write_rm(e, e->size, read_gpr(e, e->instruction.reg, e->size));

@@ -14,10 +14,8 @@ enum emulate_result emulate_shift_rm(struct emulation *e)
 			 : opcode < 0xd2 ? 1
 					 : e->vcpu->gpr[GPR_RCX] & 0xff;
 	uint64_t value;
-	enum emulate_result result = read_rm(e, READ_WRITE, &value);
 
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_rm(e, READ_WRITE, &value));
 	return write_rm(e, e->size, alu_shift(instruction_group(&e->instruction), e->size, value, count, &e->flags));
 }
 
@@ -27,10 +25,8 @@ enum emulate_result emulate_double_shift(struct emulation *e)
 	uint8_t opcode = e->instruction.opcode;
 	unsigned count = (opcode & 1 ? e->vcpu->gpr[GPR_RCX] : e->instruction.immediate) & 0xff;
 	uint64_t value, source = read_gpr(e, e->instruction.reg, e->size);
-	enum emulate_result result = read_rm(e, READ_WRITE, &value);
 
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_rm(e, READ_WRITE, &value));
 	return write_rm(e, e->size, alu_double_shift(opcode & 8, e->size, value, source, count, &e->flags));
 }
 
@@ -41,11 +37,8 @@ static enum emulate_result change_bit(struct emulation *e, enum bit_operation op
 				      unsigned number)
 {
 	uint64_t value, bit = BIT(number);
-	enum emulate_result result =
-		read_rm_at(e, offset, e->size, operation == BIT_TEST ? ACCESS_READ : READ_WRITE, &value);
 
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_rm_at(e, offset, e->size, operation == BIT_TEST ? ACCESS_READ : READ_WRITE, &value));
 	e->flags = (e->flags & ~RFLAGS_CF) | (value & bit ? RFLAGS_CF : 0);
 	switch (operation) {
 	case BIT_TEST: return EMULATE_DONE;
@@ -83,13 +76,10 @@ enum emulate_result emulate_bit_immediate(struct emulation *e)
 enum emulate_result emulate_bit_scan(struct emulation *e)
 {
 	uint64_t value;
-	enum emulate_result result;
 
 	if (e->instruction.prefixes & PREFIX_REPE)
 		return EMULATE_UNHANDLED;
-	result = read_rm(e, ACCESS_READ, &value);
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_rm(e, ACCESS_READ, &value));
 	e->flags = (e->flags & ~RFLAGS_ZF) | (value ? 0 : RFLAGS_ZF);
 	if (value)
 		write_gpr(e, e->instruction.reg, e->size,
@@ -102,13 +92,10 @@ enum emulate_result emulate_count_bits(struct emulation *e)
 {
 	uint64_t value;
 	unsigned count = 0;
-	enum emulate_result result;
 
 	if (!(e->instruction.prefixes & PREFIX_REPE))
 		return raise_undefined(e);
-	result = read_rm(e, ACCESS_READ, &value);
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_rm(e, ACCESS_READ, &value));
 	e->flags = (e->flags & ~ARITHMETIC_FLAGS) | (value ? 0 : RFLAGS_ZF);
 	for (; value; value &= value - 1)
 		count++;

@@ -18,10 +18,8 @@ enum emulate_result emulate_push_reg(struct emulation *e)
 enum emulate_result emulate_pop_reg(struct emulation *e)
 {
 	uint64_t value;
-	enum emulate_result result = peek_stack(e, &value, width(e));
 
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(peek_stack(e, &value, width(e)));
 	set_stack(e, stack_after(e, width(e)));
 	write_gpr(e, opcode_register(e), width(e), value);
 	return EMULATE_DONE;
@@ -40,9 +38,7 @@ enum emulate_result emulate_pop_rm(struct emulation *e)
 
 	if (instruction_group(&e->instruction) != 0)
 		return raise_undefined(e);
-	result = peek_stack(e, &value, width(e));
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(peek_stack(e, &value, width(e)));
 	set_stack(e, stack_after(e, width(e)));
 	result = store_rm(e, width(e), value);
 	if (result != EMULATE_DONE)
@@ -62,13 +58,10 @@ enum emulate_result emulate_pop_flags(struct emulation *e)
 {
 	uint64_t change = ARITHMETIC_FLAGS | RFLAGS_TF | RFLAGS_DF | RFLAGS_NT | RFLAGS_AC | BIT(21), value;
 	unsigned iopl = (e->vcpu->rflags >> RFLAGS_IOPL_SHIFT) & 3, cpl = privilege_level(e);
-	enum emulate_result result;
 
 	if (in_v86(e) && iopl < 3)
 		return e->vcpu->cr4 & CR4_VME ? EMULATE_UNHANDLED : raise_fault(e, VECTOR_GP, 0);
-	result = peek_stack(e, &value, width(e));
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(peek_stack(e, &value, width(e)));
 	if (cpl <= iopl)
 		change |= RFLAGS_IF;
 	if (cpl == 0)
@@ -85,7 +78,6 @@ enum emulate_result emulate_push_segment(struct emulation *e)
 	unsigned name = (e->instruction.opcode >> 3) & 7, size = width(e);
 	uint64_t selector;
 	gva_t linear;
-	enum emulate_result result;
 
 	if (e->instruction.map == MAP_0F)
 		name = e->instruction.opcode & 8 ? SEG_GS : SEG_FS;
@@ -93,12 +85,10 @@ enum emulate_result emulate_push_segment(struct emulation *e)
 	selector = e->vcpu->segment[name].selector;
 	if (size != 4)
 		return push_value(e, selector, size);
-	result = linear_address(e, SEG_SS, stack_after(e, -4) & stack_mask(e), 4, ACCESS_WRITE, &linear);
-	if (result == EMULATE_DONE)
-		result = write_linear(e, linear, &selector, 2);
-	if (result == EMULATE_DONE)
-		set_stack(e, stack_after(e, -4));
-	return result;
+	TRY(linear_address(e, SEG_SS, stack_after(e, -4) & stack_mask(e), 4, ACCESS_WRITE, &linear));
+	TRY(write_linear(e, linear, &selector, 2));
+	set_stack(e, stack_after(e, -4));
+	return EMULATE_DONE;
 }
 
 static enum emulate_result relative(struct emulation *e)
@@ -127,15 +117,13 @@ enum emulate_result emulate_call_relative(struct emulation *e)
 enum emulate_result emulate_return_near(struct emulation *e)
 {
 	uint64_t target;
-	enum emulate_result result = peek_stack(e, &target, width(e));
 
-	if (result == EMULATE_DONE)
-		result = branch(e, target, width(e));
-	if (result == EMULATE_DONE)
-		set_stack(e, stack_after(e, width(e) + (e->instruction.opcode & 1
-								? 0
-								: (int64_t)(e->instruction.immediate & 0xffff))));
-	return result;
+	TRY(peek_stack(e, &target, width(e)));
+	TRY(branch(e, target, width(e)));
+	set_stack(e, stack_after(e, width(e) + (e->instruction.opcode & 1
+							? 0
+							: (int64_t)(e->instruction.immediate & 0xffff))));
+	return EMULATE_DONE;
 }
 
 /* LOOPNE, LOOPE, LOOP, JCXZ: E0 to E3. */
@@ -196,30 +184,24 @@ enum emulate_result emulate_push_all(struct emulation *e)
 	unsigned size = width(e);
 	uint8_t values[8 * 4];
 	uint64_t rsp = stack_after(e, -8 * (int64_t)size);
-	enum emulate_result result;
 	gva_t linear;
 
 	for (unsigned n = 0; n < 8; n++)
 		__builtin_memcpy(values + n * size, &e->vcpu->gpr[GPR_RDI - n], size);
-	result = linear_address(e, SEG_SS, rsp & stack_mask(e), 8 * size, ACCESS_WRITE, &linear);
-	if (result == EMULATE_DONE)
-		result = write_linear(e, linear, values, 8 * size);
-	if (result == EMULATE_DONE)
-		set_stack(e, rsp);
-	return result;
+	TRY(linear_address(e, SEG_SS, rsp & stack_mask(e), 8 * size, ACCESS_WRITE, &linear));
+	TRY(write_linear(e, linear, values, 8 * size));
+	set_stack(e, rsp);
+	return EMULATE_DONE;
 }
 
 /* ENTER with level 0, as compilers give it; the other levels copy frame pointers that nobody has. */
 enum emulate_result emulate_enter(struct emulation *e)
 {
 	uint64_t frame;
-	enum emulate_result result;
 
 	if (e->instruction.immediate2 & 31)
 		return EMULATE_UNHANDLED;
-	result = push_value(e, read_gpr(e, GPR_RBP, width(e)), width(e));
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(push_value(e, read_gpr(e, GPR_RBP, width(e)), width(e)));
 	frame = e->vcpu->gpr[GPR_RSP];
 	set_stack(e, stack_after(e, -(int64_t)(e->instruction.immediate & 0xffff)));
 	write_gpr(e, GPR_RBP, width(e), frame);

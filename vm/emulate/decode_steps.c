@@ -280,14 +280,11 @@ static enum status immediate(struct cursor *c, struct instruction *i, uint16_t k
 enum status decode_any(const uint8_t *bytes, unsigned count, enum decode_mode mode, struct instruction *instruction)
 {
 	struct cursor c = { bytes, 0, count < INSTRUCTION_MAX ? count : INSTRUCTION_MAX, mode };
-	enum status status = prefixes(&c, instruction);
+	enum status status;
 	uint16_t kind = 0;
 
-	if (status != OK)
-		return status;
-	status = opcode(&c, instruction, &kind);
-	if (status != OK)
-		return status;
+	TRY(prefixes(&c, instruction));
+	TRY(opcode(&c, instruction, &kind));
 	if (unlikely(kind & (OPCODE_UNDEFINED | OPCODE_NOT64)) && ((kind & OPCODE_UNDEFINED) || mode == DECODE_64))
 		return BAD_FORMAT;
 	sizes(&c, instruction, kind);

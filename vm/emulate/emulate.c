@@ -45,7 +45,6 @@ static inline enum emulate_result fetch(struct emulation *e, unsigned have, unsi
 	const struct segment *code = &e->vcpu->segment[SEG_CS];
 	uint64_t offset = e->vcpu->rip + have;
 	gva_t linear;
-	enum emulate_result result;
 
 	*got = have;
 	if (e->mode != DECODE_64) {
@@ -58,10 +57,9 @@ static inline enum emulate_result fetch(struct emulation *e, unsigned have, unsi
 	} else {
 		linear = gva(offset);
 	}
-	result = read_linear(e, linear, e->env->bytes + have, wanted - have, ACCESS_EXECUTE);
-	if (result == EMULATE_DONE)
-		*got = wanted;
-	return result;
+	TRY(read_linear(e, linear, e->env->bytes + have, wanted - have, ACCESS_EXECUTE));
+	*got = wanted;
+	return EMULATE_DONE;
 }
 
 /* How many bytes, up to 15, lie between rip and the end of its page. */
@@ -91,7 +89,6 @@ static enum emulate_result fetch_and_decode(struct emulation *e)
 {
 	const struct hv_exit *exit = &e->vcpu->exit;
 	struct emulate_env *env = e->env;
-	enum emulate_result result;
 	enum status status = TRUNCATED;
 	unsigned count = 0;
 
@@ -104,9 +101,7 @@ static enum emulate_result fetch_and_decode(struct emulation *e)
 		unsigned page = bytes_in_page(e);
 
 		env->byte_count = count;
-		result = fetch(e, count, count < page ? page : INSTRUCTION_MAX, &count);
-		if (unlikely(result != EMULATE_DONE))
-			return result;
+		TRY(fetch(e, count, count < page ? page : INSTRUCTION_MAX, &count));
 		status = decode_fetched(e, count);
 	}
 	env->byte_count = count;
@@ -166,9 +161,7 @@ enum emulate_result emulate_instruction(struct hv_vcpu *vcpu, struct emulate_env
 	enum emulate_result result;
 
 	begin(&e, vcpu, env);
-	result = fetch_and_decode(&e);
-	if (unlikely(result != EMULATE_DONE))
-		return result;
+	TRY(fetch_and_decode(&e));
 	e.operation = find_operation(&e.instruction);
 	if (unlikely(!e.operation || !e.operation->execute))
 		return EMULATE_UNHANDLED;
@@ -202,13 +195,11 @@ unsigned emulate_length(struct hv_vcpu *vcpu, struct emulate_env *env, enum emul
 enum emulate_result emulate_decode(struct hv_vcpu *vcpu, struct emulate_env *env, struct instruction *out)
 {
 	struct emulation e;
-	enum emulate_result result;
 
 	begin(&e, vcpu, env);
-	result = fetch_and_decode(&e);
-	if (result == EMULATE_DONE)
-		*out = e.instruction;
-	return result;
+	TRY(fetch_and_decode(&e));
+	*out = e.instruction;
+	return EMULATE_DONE;
 }
 
 enum emulate_result emulate_read_word(struct hv_vcpu *vcpu, struct emulate_env *env, uint16_t *word)
@@ -218,9 +209,7 @@ enum emulate_result emulate_read_word(struct hv_vcpu *vcpu, struct emulate_env *
 	uint64_t value = 0;
 
 	begin(&e, vcpu, env);
-	result = fetch_and_decode(&e);
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(fetch_and_decode(&e));
 	e.next_rip = vcpu->rip + e.instruction.length;
 	e.size = 2;
 	result = read_rm(&e, ACCESS_READ, &value);

@@ -146,11 +146,9 @@ static enum emulate_result write_wrapping(struct emulation *e, gva_t linear, con
 	uint8_t old[VECTOR_MAX];
 	unsigned part = (unsigned)(BIT(32) - linear.v);
 	/* The second part must not fault once the first is written. */
-	enum emulate_result result = read_linear(e, linear, old, size, ACCESS_READ | ACCESS_WRITE);
 	enum status status;
 
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_linear(e, linear, old, size, ACCESS_READ | ACCESS_WRITE));
 	status = env_write(e, linear.v, from, part);
 	if (status == OK)
 		status = env_write(e, 0, (const uint8_t *)from + part, size - part);
@@ -225,14 +223,10 @@ enum emulate_result write_rm(struct emulation *e, unsigned size, uint64_t value)
 
 enum emulate_result store_rm(struct emulation *e, unsigned size, uint64_t value)
 {
-	enum emulate_result result;
-
 	if (!e->instruction.memory) {
 		write_gpr(e, e->instruction.rm, size, value);
 		return EMULATE_DONE;
 	}
-	result = rm_address(e, 0, size, ACCESS_WRITE);
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(rm_address(e, 0, size, ACCESS_WRITE));
 	return write_linear(e, e->linear, &value, size);
 }

@@ -16,11 +16,10 @@ enum emulate_result emulate_store(struct emulation *e)
 enum emulate_result emulate_load(struct emulation *e)
 {
 	uint64_t value;
-	enum emulate_result result = read_rm(e, ACCESS_READ, &value);
 
-	if (result == EMULATE_DONE)
-		write_gpr(e, R, e->size, value);
-	return result;
+	TRY(read_rm(e, ACCESS_READ, &value));
+	write_gpr(e, R, e->size, value);
+	return EMULATE_DONE;
 }
 
 enum emulate_result emulate_store_immediate(struct emulation *e)
@@ -43,10 +42,8 @@ enum emulate_result emulate_load_extended(struct emulation *e)
 {
 	unsigned from = e->instruction.opcode & 1 ? 2 : 1;
 	uint64_t value;
-	enum emulate_result result = read_rm_at(e, 0, from, ACCESS_READ, &value);
 
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_rm_at(e, 0, from, ACCESS_READ, &value));
 	if (e->instruction.opcode & 8)
 		value = (uint64_t)signed_value(value, from);
 	write_gpr(e, R, e->instruction.operand_size, value);
@@ -57,14 +54,12 @@ enum emulate_result emulate_load_movsxd(struct emulation *e)
 {
 	unsigned from = e->instruction.operand_size == 2 ? 2 : 4;
 	uint64_t value;
-	enum emulate_result result;
 
 	if (e->mode != DECODE_64)
 		return EMULATE_UNHANDLED; /* ARPL */
-	result = read_rm_at(e, 0, from, ACCESS_READ, &value);
-	if (result == EMULATE_DONE)
-		write_gpr(e, R, e->size, (uint64_t)signed_value(value, from));
-	return result;
+	TRY(read_rm_at(e, 0, from, ACCESS_READ, &value));
+	write_gpr(e, R, e->size, (uint64_t)signed_value(value, from));
+	return EMULATE_DONE;
 }
 
 enum emulate_result emulate_load_address(struct emulation *e)
@@ -119,7 +114,6 @@ enum emulate_result emulate_byte_swap(struct emulation *e)
 enum emulate_result emulate_move_swapped(struct emulation *e)
 {
 	uint64_t value;
-	enum emulate_result result;
 
 	if (e->instruction.prefixes & PREFIX_REP)
 		return EMULATE_UNHANDLED;
@@ -127,10 +121,9 @@ enum emulate_result emulate_move_swapped(struct emulation *e)
 		return raise_undefined(e);
 	if (e->instruction.opcode & 1)
 		return store_rm(e, e->size, swapped(read_gpr(e, R, e->size), e->size));
-	result = read_rm(e, ACCESS_READ, &value);
-	if (result == EMULATE_DONE)
-		write_gpr(e, R, e->size, swapped(value, e->size));
-	return result;
+	TRY(read_rm(e, ACCESS_READ, &value));
+	write_gpr(e, R, e->size, swapped(value, e->size));
+	return EMULATE_DONE;
 }
 
 enum emulate_result emulate_translate(struct emulation *e)
@@ -139,14 +132,11 @@ enum emulate_result emulate_translate(struct emulation *e)
 	uint64_t offset = e->vcpu->gpr[GPR_RBX] + (e->vcpu->gpr[GPR_RAX] & 0xff);
 	uint8_t value;
 	gva_t linear;
-	enum emulate_result result =
-		linear_address(e, e->instruction.segment, offset & size_mask(width), 1, ACCESS_READ, &linear);
 
-	if (result == EMULATE_DONE)
-		result = read_linear(e, linear, &value, 1, ACCESS_READ);
-	if (result == EMULATE_DONE)
-		write_gpr(e, GPR_RAX, 1, value);
-	return result;
+	TRY(linear_address(e, e->instruction.segment, offset & size_mask(width), 1, ACCESS_READ, &linear));
+	TRY(read_linear(e, linear, &value, 1, ACCESS_READ));
+	write_gpr(e, GPR_RAX, 1, value);
+	return EMULATE_DONE;
 }
 
 enum emulate_result emulate_store_segment(struct emulation *e)
@@ -163,15 +153,12 @@ enum emulate_result emulate_load_segment(struct emulation *e)
 {
 	unsigned name = instruction_group(&e->instruction);
 	uint64_t selector;
-	enum emulate_result result;
 
 	if (name > SEG_GS || name == SEG_CS)
 		return raise_undefined(e);
 	if (e->typed_segments)
 		return EMULATE_UNHANDLED;
-	result = read_rm_at(e, 0, 2, ACCESS_READ, &selector);
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_rm_at(e, 0, 2, ACCESS_READ, &selector));
 	hv_need(e->vcpu, REGS_SEGMENTS);
 	e->vcpu->segment[name].selector = (uint16_t)selector;
 	e->vcpu->segment[name].base = (selector & 0xffff) << 4;
@@ -184,10 +171,8 @@ enum emulate_result emulate_load_segment(struct emulation *e)
 enum emulate_result emulate_move_if(struct emulation *e)
 {
 	uint64_t value;
-	enum emulate_result result = read_rm(e, ACCESS_READ, &value);
 
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_rm(e, ACCESS_READ, &value));
 	write_gpr(e, R, e->size, alu_condition(e->instruction.opcode, e->flags) ? value : read_gpr(e, R, e->size));
 	return EMULATE_DONE;
 }

@@ -14,23 +14,18 @@ enum emulate_result check_port(struct emulation *e, uint16_t port, unsigned size
 	unsigned iopl = (e->vcpu->rflags >> RFLAGS_IOPL_SHIFT) & 3;
 	uint16_t base, bits;
 	uint32_t byte;
-	enum emulate_result result;
 
 	if (!in_v86(e) && privilege_level(e) <= iopl)
 		return EMULATE_DONE;
 	hv_need(e->vcpu, REGS_OTHERS);
 	if (!(tss->attributes & SEG_ATTR_PRESENT) || !(tss->attributes & TSS_TYPE_32) || tss->limit < TSS_MINIMUM_LIMIT)
 		return raise_fault(e, VECTOR_GP, 0);
-	result = read_system(e, tss->base + TSS_BITMAP_OFFSET, &base, 2);
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_system(e, tss->base + TSS_BITMAP_OFFSET, &base, 2));
 	/* Two bytes are always read, so that a port's last byte may lie in the second one. */
 	byte = base + port / 8u;
 	if (byte + 1 > tss->limit)
 		return raise_fault(e, VECTOR_GP, 0);
-	result = read_system(e, tss->base + byte, &bits, 2);
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_system(e, tss->base + byte, &bits, 2));
 	if ((bits >> (port & 7)) & ((1u << size) - 1))
 		return raise_fault(e, VECTOR_GP, 0);
 	return EMULATE_DONE;
@@ -50,19 +45,17 @@ static unsigned port_size(const struct emulation *e)
 enum emulate_result emulate_input(struct emulation *e)
 {
 	unsigned size = port_size(e);
-	enum emulate_result result = check_port(e, port_number(e), size);
 
-	if (result == EMULATE_DONE)
-		write_gpr(e, GPR_RAX, size, e->env->port_in(e->env->context, port_number(e), size));
-	return result;
+	TRY(check_port(e, port_number(e), size));
+	write_gpr(e, GPR_RAX, size, e->env->port_in(e->env->context, port_number(e), size));
+	return EMULATE_DONE;
 }
 
 enum emulate_result emulate_output(struct emulation *e)
 {
 	unsigned size = port_size(e);
-	enum emulate_result result = check_port(e, port_number(e), size);
 
-	if (result == EMULATE_DONE)
-		e->env->port_out(e->env->context, port_number(e), size, (uint32_t)read_gpr(e, GPR_RAX, size));
-	return result;
+	TRY(check_port(e, port_number(e), size));
+	e->env->port_out(e->env->context, port_number(e), size, (uint32_t)read_gpr(e, GPR_RAX, size));
+	return EMULATE_DONE;
 }

@@ -23,25 +23,20 @@ enum emulate_result push_value(struct emulation *e, uint64_t value, unsigned siz
 {
 	uint64_t rsp = stack_after(e, -(int64_t)size);
 	gva_t linear;
-	enum emulate_result result = linear_address(e, SEG_SS, rsp & stack_mask(e), size, ACCESS_WRITE, &linear);
 
-	if (result == EMULATE_DONE)
-		result = write_linear(e, linear, &value, size);
-	if (result == EMULATE_DONE)
-		set_stack(e, rsp);
-	return result;
+	TRY(linear_address(e, SEG_SS, rsp & stack_mask(e), size, ACCESS_WRITE, &linear));
+	TRY(write_linear(e, linear, &value, size));
+	set_stack(e, rsp);
+	return EMULATE_DONE;
 }
 
 enum emulate_result peek_stack(struct emulation *e, uint64_t *value, unsigned size)
 {
 	gva_t linear;
-	enum emulate_result result;
 
 	*value = 0;
-	result = linear_address(e, SEG_SS, e->vcpu->gpr[GPR_RSP] & stack_mask(e), size, ACCESS_READ, &linear);
-	if (result == EMULATE_DONE)
-		result = read_linear(e, linear, value, size, ACCESS_READ);
-	return result;
+	TRY(linear_address(e, SEG_SS, e->vcpu->gpr[GPR_RSP] & stack_mask(e), size, ACCESS_READ, &linear));
+	return read_linear(e, linear, value, size, ACCESS_READ);
 }
 
 enum emulate_result branch(struct emulation *e, uint64_t target, unsigned size)

@@ -16,52 +16,36 @@ static void advance(struct emulation *e, unsigned number)
 	write_gpr(e, number, width, e->vcpu->gpr[number] + step);
 }
 
-static enum emulate_result source_address(struct emulation *e, gva_t *linear)
+/* Where DS:RSI, or what overrides DS, and ES:RDI point. */
+static enum emulate_result string_address(struct emulation *e, unsigned number, unsigned access, gva_t *linear)
 {
-	return linear_address(e, e->instruction.segment, read_gpr(e, GPR_RSI, e->instruction.address_size), e->size,
-			      ACCESS_READ, linear);
+	return linear_address(e, number == GPR_RSI ? e->instruction.segment : SEG_ES,
+			      read_gpr(e, number, e->instruction.address_size), e->size, access, linear);
 }
 
-static enum emulate_result destination_address(struct emulation *e, unsigned access, gva_t *linear)
-{
-	return linear_address(e, SEG_ES, read_gpr(e, GPR_RDI, e->instruction.address_size), e->size, access, linear);
-}
-
-static enum emulate_result read_source(struct emulation *e, uint64_t *value)
+static enum emulate_result read_by(struct emulation *e, unsigned number, uint64_t *value)
 {
 	gva_t linear;
-	enum emulate_result result = source_address(e, &linear);
 
 	*value = 0;
-	return result == EMULATE_DONE ? read_linear(e, linear, value, e->size, ACCESS_READ) : result;
-}
-
-static enum emulate_result read_destination(struct emulation *e, uint64_t *value)
-{
-	gva_t linear;
-	enum emulate_result result = destination_address(e, ACCESS_READ, &linear);
-
-	*value = 0;
-	return result == EMULATE_DONE ? read_linear(e, linear, value, e->size, ACCESS_READ) : result;
+	TRY(string_address(e, number, ACCESS_READ, &linear));
+	return read_linear(e, linear, value, e->size, ACCESS_READ);
 }
 
 static enum emulate_result write_destination(struct emulation *e, uint64_t value)
 {
 	gva_t linear;
-	enum emulate_result result = destination_address(e, ACCESS_WRITE, &linear);
 
-	return result == EMULATE_DONE ? write_linear(e, linear, &value, e->size) : result;
+	TRY(string_address(e, GPR_RDI, ACCESS_WRITE, &linear));
+	return write_linear(e, linear, &value, e->size);
 }
 
 static enum emulate_result move_step(struct emulation *e)
 {
 	uint64_t value;
-	enum emulate_result result = read_source(e, &value);
 
-	if (result == EMULATE_DONE)
-		result = write_destination(e, value);
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_by(e, GPR_RSI, &value));
+	TRY(write_destination(e, value));
 	advance(e, GPR_RSI);
 	advance(e, GPR_RDI);
 	return EMULATE_DONE;
@@ -69,20 +53,16 @@ static enum emulate_result move_step(struct emulation *e)
 
 static enum emulate_result store_step(struct emulation *e)
 {
-	enum emulate_result result = write_destination(e, read_gpr(e, GPR_RAX, e->size));
-
-	if (result == EMULATE_DONE)
-		advance(e, GPR_RDI);
-	return result;
+	TRY(write_destination(e, read_gpr(e, GPR_RAX, e->size)));
+	advance(e, GPR_RDI);
+	return EMULATE_DONE;
 }
 
 static enum emulate_result load_step(struct emulation *e)
 {
 	uint64_t value;
-	enum emulate_result result = read_source(e, &value);
 
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_by(e, GPR_RSI, &value));
 	write_gpr(e, GPR_RAX, e->size, value);
 	advance(e, GPR_RSI);
 	return EMULATE_DONE;
@@ -91,12 +71,9 @@ static enum emulate_result load_step(struct emulation *e)
 static enum emulate_result compare_step(struct emulation *e)
 {
 	uint64_t a, b;
-	enum emulate_result result = read_source(e, &a);
 
-	if (result == EMULATE_DONE)
-		result = read_destination(e, &b);
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_by(e, GPR_RSI, &a));
+	TRY(read_by(e, GPR_RDI, &b));
 	(void)alu_binary(ALU_CMP, e->size, a, b, &e->flags);
 	advance(e, GPR_RSI);
 	advance(e, GPR_RDI);
@@ -106,10 +83,8 @@ static enum emulate_result compare_step(struct emulation *e)
 static enum emulate_result scan_step(struct emulation *e)
 {
 	uint64_t value;
-	enum emulate_result result = read_destination(e, &value);
 
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_by(e, GPR_RDI, &value));
 	(void)alu_binary(ALU_CMP, e->size, read_gpr(e, GPR_RAX, e->size), value, &e->flags);
 	advance(e, GPR_RDI);
 	return EMULATE_DONE;
@@ -118,33 +93,27 @@ static enum emulate_result scan_step(struct emulation *e)
 /* What the port gives is gone once read, so whether memory takes it is asked first: on each page, that is enough. */
 static enum emulate_result input_step(struct emulation *e)
 {
-	gva_t linear;
-	enum emulate_result result = destination_address(e, ACCESS_WRITE, &linear);
-	uint64_t first = linear.v >> PAGE_SHIFT, last = (linear.v + e->size - 1) >> PAGE_SHIFT;
+	uint64_t last;
 	uint32_t value;
+	gva_t linear;
 
-	if (result != EMULATE_DONE)
-		return result;
-	if (first != e->seen || last != e->seen) {
-		result = read_linear(e, linear, &value, e->size, ACCESS_READ | ACCESS_WRITE);
-		if (result != EMULATE_DONE)
-			return result;
+	TRY(string_address(e, GPR_RDI, ACCESS_WRITE, &linear));
+	last = (linear.v + e->size - 1) >> PAGE_SHIFT;
+	if (linear.v >> PAGE_SHIFT != e->seen || last != e->seen) {
+		TRY(read_linear(e, linear, &value, e->size, ACCESS_READ | ACCESS_WRITE));
 		e->seen = last;
 	}
 	value = e->env->port_in(e->env->context, (uint16_t)e->vcpu->gpr[GPR_RDX], e->size);
-	result = write_linear(e, linear, &value, e->size);
-	if (result == EMULATE_DONE)
-		advance(e, GPR_RDI);
-	return result;
+	TRY(write_linear(e, linear, &value, e->size));
+	advance(e, GPR_RDI);
+	return EMULATE_DONE;
 }
 
 static enum emulate_result output_step(struct emulation *e)
 {
 	uint64_t value;
-	enum emulate_result result = read_source(e, &value);
 
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_by(e, GPR_RSI, &value));
 	e->env->port_out(e->env->context, (uint16_t)e->vcpu->gpr[GPR_RDX], e->size, (uint32_t)value);
 	advance(e, GPR_RSI);
 	return EMULATE_DONE;
@@ -165,13 +134,10 @@ static enum emulate_result repeat(struct emulation *e, emulate_handler *step, bo
 		return step(e);
 	for (;;) {
 		uint64_t count = read_gpr(e, GPR_RCX, width);
-		enum emulate_result result;
 
 		if (count == 0)
 			return EMULATE_DONE;
-		result = step(e);
-		if (result != EMULATE_DONE)
-			return result;
+		TRY(step(e));
 		write_gpr(e, GPR_RCX, width, count - 1);
 		if (count == 1 || (compares && comparison_ends(e)))
 			return EMULATE_DONE;
@@ -194,13 +160,9 @@ enum emulate_result emulate_string(struct emulation *e)
 /* INS and OUTS. */
 enum emulate_result emulate_port_string(struct emulation *e)
 {
-	enum emulate_result result;
-
 	if (e->size == 8)
 		e->size = 4;
-	result = check_port(e, (uint16_t)e->vcpu->gpr[GPR_RDX], e->size);
 	e->seen = ~UINT64_C(0);
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(check_port(e, (uint16_t)e->vcpu->gpr[GPR_RDX], e->size));
 	return repeat(e, e->instruction.opcode & 2 ? output_step : input_step, false);
 }

@@ -123,8 +123,7 @@ enum emulate_result emulate_move_vector(struct emulation *e)
 		vector(e, number, false, value);
 		return write_linear(e, e->linear, value + (m->flags & HIGH ? 8 : 0), size);
 	}
-	result = read_linear(e, e->linear, value, size, ACCESS_READ);
-	if (result == EMULATE_DONE)
-		load_register(e, m, number, value, size);
-	return result;
+	TRY(read_linear(e, e->linear, value, size, ACCESS_READ));
+	load_register(e, m, number, value, size);
+	return EMULATE_DONE;
 }

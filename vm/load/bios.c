@@ -94,9 +94,8 @@ static uint16_t service(unsigned vector)
 
 static enum status load_rom(struct pgm *pgm)
 {
-	enum status status = pgm_rom_load(pgm, gpa((BIOS_SEGMENT << 4) + CODE), bios_code, sizeof(bios_code));
-
-	return status == OK ? pgm_rom_load(pgm, gpa((BIOS_SEGMENT << 4) + END), bios_end, sizeof(bios_end)) : status;
+	TRY(pgm_rom_load(pgm, gpa((BIOS_SEGMENT << 4) + CODE), bios_code, sizeof(bios_code)));
+	return pgm_rom_load(pgm, gpa((BIOS_SEGMENT << 4) + END), bios_end, sizeof(bios_end));
 }
 
 enum status bios_build(struct loader *l)
@@ -120,8 +119,7 @@ enum status bios_build(struct loader *l)
 	status = load_rom(l->plan->pgm);
 	if (status != OK)
 		return loader_fail(l, status, "BIOS area: %s", status_text(status));
-	status = loader_write(l, 0, vectors, sizeof(vectors), "interrupt vectors");
-	if (status == OK)
-		status = loader_write(l, DATA_AREA, &data, sizeof(data), "BIOS data area");
-	return status == OK ? loader_write(l, LOAD_EBDA, &extended_kib, 1, "extended BIOS data area") : status;
+	TRY(loader_write(l, 0, vectors, sizeof(vectors), "interrupt vectors"));
+	TRY(loader_write(l, DATA_AREA, &data, sizeof(data), "BIOS data area"));
+	return loader_write(l, LOAD_EBDA, &extended_kib, 1, "extended BIOS data area");
 }

@@ -18,18 +18,13 @@ static bool in_the_way(const struct loader *l)
 
 enum status load_flat(struct loader *l)
 {
-	enum status status;
-
 	if (in_the_way(l))
 		return loader_fail(l, BAD_ADDRESS,
 				   "the flat image lies where a 64-bit start has its GDT (%#llx) or its page "
 				   "tables (%#llx to %#llx)",
 				   (unsigned long long)LOAD_GDT, (unsigned long long)LOAD_PAGE_TABLES,
 				   (unsigned long long)(LOAD_PAGE_TABLES + LOAD_PAGE_TABLES_SIZE - 1));
-	status = loader_write(l, l->config->load_address, l->kernel->data, l->kernel->size, "flat image");
-
-	if (status != OK)
-		return status;
+	TRY(loader_write(l, l->config->load_address, l->kernel->data, l->kernel->size, "flat image"));
 	if (l->config->flat_mode == FLAT_LONG)
 		return loader_long(l, l->config->entry);
 	if (l->config->entry >= MIB)

@@ -87,13 +87,10 @@ static enum status place_initrd(struct loader *l, const struct linux_image *imag
 {
 	uint64_t limit = min_u64((uint64_t)image->header->initrd_addr_max + 1, l->low_end), at;
 	const struct guest_file *file;
-	enum status status;
 
 	if (!l->config->initrd || !l->config->initrd[0])
 		return OK;
-	status = loader_file(l, l->config->initrd, &file);
-	if (status != OK)
-		return status;
+	TRY(loader_file(l, l->config->initrd, &file));
 	if (file->size > limit || align_down(limit - file->size, PAGE_SIZE) < image->end)
 		return loader_fail(l, BAD_ADDRESS,
 				   "initrd %s (%llu %s) does not fit beside the kernel, which needs %llu %s",
@@ -130,11 +127,9 @@ enum status load_linux(struct loader *l)
 {
 	static struct boot_params params;
 	struct linux_image image = { 0 };
-	enum status status = parse(l, &image);
 	size_t header_size;
 
-	if (status != OK)
-		return status;
+	TRY(parse(l, &image));
 	memset(&params, 0, sizeof(params));
 	/* The header ends where its own jump says (boot.rst, "Loading the rest of the kernel"). */
 	header_size = 0x202u + ((const uint8_t *)l->kernel->data)[0x201] - HEADER_AT;
@@ -143,16 +138,11 @@ enum status load_linux(struct loader *l)
 	params.hdr.code32_start = (uint32_t)image.load_at;
 	params.acpi_rsdp_addr = l->rsdp;
 	fill_map(l, &params);
-	status = place_initrd(l, &image, &params);
-	if (status == OK)
-		status = place_command_line(l, &image, &params);
-	if (status == OK)
-		status = loader_write(l, image.load_at, image.payload, image.payload_size, "kernel");
-	if (status == OK)
-		status = loader_write(l, LOAD_INFO, &params, sizeof(params), "boot parameters");
-	if (status == OK)
-		status = image.entry_64 ? loader_long(l, image.load_at + ENTRY_64)
-					: loader_protected(l, image.load_at, 0x10, 0x18);
+	TRY(place_initrd(l, &image, &params));
+	TRY(place_command_line(l, &image, &params));
+	TRY(loader_write(l, image.load_at, image.payload, image.payload_size, "kernel"));
+	TRY(loader_write(l, LOAD_INFO, &params, sizeof(params), "boot parameters"));
+	TRY(image.entry_64 ? loader_long(l, image.load_at + ENTRY_64) : loader_protected(l, image.load_at, 0x10, 0x18));
 	l->plan->boot->gpr[GPR_RSI] = LOAD_INFO;
-	return status;
+	return OK;
 }

@@ -30,11 +30,8 @@ const struct guest_file *load_find_file(const char *name)
 
 enum status loader_fail(struct loader *l, enum status status, const char *format, ...)
 {
-	va_list args;
 
-	va_start(args, format);
-	format_string_v(l->why, l->why_size, format, args);
-	va_end(args);
+	format_arguments(l->why, l->why_size, format);
 	return status;
 }
 
@@ -132,21 +129,19 @@ static enum status write_page_tables(struct loader *l)
 {
 	static uint64_t table[512];
 	uint64_t base = LOAD_PAGE_TABLES;
-	enum status status;
 
 	memset(table, 0, sizeof(table));
 	table[0] = (base + PAGE_SIZE) | 7;
-	status = loader_write(l, base, table, sizeof(table), "boot page tables");
+	TRY(loader_write(l, base, table, sizeof(table), "boot page tables"));
 	for (unsigned i = 0; i < 4; i++)
 		table[i] = (base + (2 + i) * PAGE_SIZE) | 7;
-	if (status == OK)
-		status = loader_write(l, base + PAGE_SIZE, table, sizeof(table), "boot page tables");
-	for (unsigned i = 0; i < 4 && status == OK; i++) {
+	TRY(loader_write(l, base + PAGE_SIZE, table, sizeof(table), "boot page tables"));
+	for (unsigned i = 0; i < 4; i++) {
 		for (unsigned e = 0; e < 512; e++)
 			table[e] = ((uint64_t)i << 30 | (uint64_t)e << 21) | 0x87;
-		status = loader_write(l, base + (2 + i) * PAGE_SIZE, table, sizeof(table), "boot page tables");
+		TRY(loader_write(l, base + (2 + i) * PAGE_SIZE, table, sizeof(table), "boot page tables"));
 	}
-	return status;
+	return OK;
 }
 
 enum status loader_long(struct loader *l, uint64_t entry)
@@ -186,20 +181,17 @@ enum status load_guest(const struct load_plan *plan, char *why, size_t size)
 {
 	struct loader l = { .plan = plan, .config = plan->config, .why = why, .why_size = size };
 	enum config_protocol protocol = (enum config_protocol)plan->config->protocol;
-	enum status status = loader_file(&l, plan->config->kernel, &l.kernel);
+	enum status status = OK;
 	struct pgm_range rom;
 
-	if (status != OK)
-		return status;
+	TRY(loader_file(&l, plan->config->kernel, &l.kernel));
 	if (!pgm_range_find(plan->pgm, gpa(LOAD_ROM), &rom)) /* after a reset it's there */
 		status = pgm_add_rom(plan->pgm, gpa(LOAD_ROM), LOAD_ROM_SIZE, "firmware ROM");
 	if (status == OK)
 		status = acpi_build(plan, LOAD_ROM, LOAD_ROM_SIZE, &l.rsdp);
 	if (status != OK)
 		return loader_fail(&l, status, "ACPI tables: %s", status_text(status));
-	status = bios_build(&l);
-	if (status != OK)
-		return status;
+	TRY(bios_build(&l));
 	map_build(&l);
 	if (protocol == PROTOCOL_AUTO)
 		protocol = detect(l.kernel);

@@ -229,25 +229,21 @@ static enum status put_string(struct loader *l, const char *first, const char *s
 static enum status load_modules(struct loader *l, struct info_page *page, uint64_t top, uint64_t *strings)
 {
 	uint64_t at = align_up(top, PAGE_SIZE);
-	enum status status = OK;
 
-	for (unsigned i = 0; i < l->config->modules.count && status == OK; i++) {
+	for (unsigned i = 0; i < l->config->modules.count; i++) {
 		const struct config_module *m = &l->config->modules.list[i];
 		const struct guest_file *file;
 
-		status = loader_file(l, m->name, &file);
-		if (status != OK)
-			return status;
+		TRY(loader_file(l, m->name, &file));
 		if (at > l->low_end || file->size > l->low_end - at)
 			return loader_fail(l, BAD_ADDRESS, "module %s does not fit in memory", m->name);
-		status = loader_write(l, at, file->data, file->size, m->name);
+		TRY(loader_write(l, at, file->data, file->size, m->name));
 		page->module[i].start = (uint32_t)at;
 		page->module[i].end = (uint32_t)(at + file->size);
-		if (status == OK)
-			status = put_string(l, m->name, m->arguments, strings, &page->module[i].string);
+		TRY(put_string(l, m->name, m->arguments, strings, &page->module[i].string));
 		at = align_up(at + file->size, PAGE_SIZE);
 	}
-	return status;
+	return OK;
 }
 
 static void fill_info(const struct loader *l, struct info_page *page)
@@ -275,19 +271,14 @@ enum status load_multiboot(struct loader *l)
 	struct hv_vcpu *h = l->plan->boot;
 	uint64_t entry = 0, top = LOAD_HIGH, strings = LOAD_COMMAND_LINE;
 	struct info_page page = { 0 };
-	enum status status = load_kernel(l, &entry, &top);
 
-	if (status != OK)
-		return status;
+	TRY(load_kernel(l, &entry, &top));
 	fill_info(l, &page);
-	status = put_string(l, l->kernel->name, l->config->cmdline, &strings, &page.info.cmdline);
-	if (status == OK)
-		status = load_modules(l, &page, top, &strings);
-	if (status == OK)
-		status = loader_write(l, LOAD_INFO, &page, sizeof(page), "multiboot information");
-	if (status == OK)
-		status = loader_protected(l, entry, 0x10, 0x18);
+	TRY(put_string(l, l->kernel->name, l->config->cmdline, &strings, &page.info.cmdline));
+	TRY(load_modules(l, &page, top, &strings));
+	TRY(loader_write(l, LOAD_INFO, &page, sizeof(page), "multiboot information"));
+	TRY(loader_protected(l, entry, 0x10, 0x18));
 	h->gpr[GPR_RAX] = BOOT_MAGIC;
 	h->gpr[GPR_RBX] = LOAD_INFO;
-	return status;
+	return OK;
 }

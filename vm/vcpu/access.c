@@ -98,14 +98,10 @@ static enum status env_read(void *context, gva_t where, void *to, unsigned size,
 	for (unsigned at = 0; at < size;) {
 		gva_t here = gva(where.v + at);
 		unsigned piece = (unsigned)min_u64(PAGE_SIZE - (here.v & (PAGE_SIZE - 1)), size - at);
-		enum status status;
 		gpa_t from;
 
-		status = vcpu_translate(vcpu, here, access | (system ? WALK_SYSTEM : 0), &from, fault, fault_address);
-		if (status == OK)
-			status = pgm_read(vcpu->machine->pgm, from, (uint8_t *)to + at, piece, ORIGIN_GUEST, NULL);
-		if (status != OK)
-			return status;
+		TRY(vcpu_translate(vcpu, here, access | (system ? WALK_SYSTEM : 0), &from, fault, fault_address));
+		TRY(pgm_read(vcpu->machine->pgm, from, (uint8_t *)to + at, piece, ORIGIN_GUEST, NULL));
 		at += piece;
 	}
 	return OK;
@@ -120,16 +116,13 @@ static enum status env_write(void *context, gva_t where, const void *from, unsig
 	struct vcpu *vcpu = context;
 	struct pgm *pgm = vcpu->machine->pgm;
 	gpa_t to, next;
-	enum status status;
 
-	status = vcpu_translate(vcpu, where, access, &to, fault, fault_address);
-	if (status == OK && first < size)
-		status = vcpu_translate(vcpu, gva(where.v + first), access, &next, fault, fault_address);
-	if (status == OK)
-		status = pgm_write(pgm, to, from, first, ORIGIN_GUEST, NULL);
-	if (status == OK && first < size)
-		status = pgm_write(pgm, next, (const uint8_t *)from + first, size - first, ORIGIN_GUEST, NULL);
-	return status;
+	TRY(vcpu_translate(vcpu, where, access, &to, fault, fault_address));
+	if (first < size)
+		TRY(vcpu_translate(vcpu, gva(where.v + first), access, &next, fault, fault_address));
+	TRY(pgm_write(pgm, to, from, first, ORIGIN_GUEST, NULL));
+	return first < size ? pgm_write(pgm, next, (const uint8_t *)from + first, size - first, ORIGIN_GUEST, NULL)
+			    : OK;
 }
 
 /*
@@ -146,9 +139,7 @@ static enum status env_compare_exchange(void *context, gva_t where, const void *
 
 	if (size > 8 || where.v & (size - 1))
 		return NOT_SUPPORTED;
-	status = vcpu_translate(vcpu, where, ACCESS_WRITE, &to, fault, fault_address);
-	if (status != OK)
-		return status;
+	TRY(vcpu_translate(vcpu, where, ACCESS_WRITE, &to, fault, fault_address));
 	memcpy(&want, expected, size);
 	memcpy(&give, desired, size);
 	status = pgm_compare_exchange(vcpu->machine->pgm, to, want, give, size, &old);

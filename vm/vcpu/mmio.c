@@ -36,13 +36,10 @@ static inline enum status fetch(void *context, gva_t where, uint8_t *bytes)
 {
 	const struct quick_context *c = context;
 	struct vcpu *vcpu = c->vcpu;
-	enum status status;
 	gpa_t from;
 	bool done;
 
-	status = translate(c, where, ACCESS_EXECUTE, &from);
-	if (unlikely(status != OK))
-		return status;
+	TRY(translate(c, where, ACCESS_EXECUTE, &from));
 	count_as_inside(vcpu);
 	done = pgm_fetch_again(&vcpu->fetch, from, bytes, INSTRUCTION_MAX);
 	count_as_outside(vcpu);

@@ -58,10 +58,8 @@ static enum status call_walk(struct vcpu *vcpu, gpa_t block)
 {
 	struct pgm *pgm = vcpu->machine->pgm;
 	struct test_walk t;
-	enum status status = pgm_read(pgm, block, &t, sizeof(t), ORIGIN_DEVICE, NULL);
 
-	if (status != OK)
-		return status;
+	TRY(pgm_read(pgm, block, &t, sizeof(t), ORIGIN_DEVICE, NULL));
 	t.gpa = t.error_code = t.steps = 0;
 	t.verdict = predict(vcpu, &t);
 	return pgm_write(pgm, block, &t, sizeof(t), ORIGIN_DEVICE, NULL);
