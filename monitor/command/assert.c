@@ -130,12 +130,9 @@ static bool step(struct output *out, bool cancelled)
 		return true;
 	if (!cancelled)
 		work.findings += check_root(out) + work.check.findings;
-	output_bool(out, "complete", !cancelled && work.tables < TABLES_MOST);
-	output_number(out, "tables", work.tables);
-	output_number(out, "tables_outside_memory", work.lost_tables);
-	output_number(out, "leaves", work.leaves);
-	output_number(out, "leaves_in_memory", work.ram);
-	output_number(out, "leaves_elsewhere", work.elsewhere);
+	output_fields(out, BOOL("complete", !cancelled && work.tables < TABLES_MOST), NUMBER("tables", work.tables),
+		      NUMBER("tables_outside_memory", work.lost_tables), NUMBER("leaves", work.leaves),
+		      NUMBER("leaves_in_memory", work.ram), NUMBER("leaves_elsewhere", work.elsewhere));
 	output_phrase(out, "errors", "pgmassertcr3: ", work.findings, " errors");
 	return false;
 }

@@ -96,8 +96,7 @@ static void bench(struct output *out, char *const *argument)
 	output_number(out, "write_4k", per_call(m->pgm, copy_page));
 	output_number(out, "handler_hit", per_call(m->pgm, hit_handler));
 	made = collapse_all(m->pgm);
-	output_number(out, "collapse", made.ticks);
-	output_number(out, "collapsed", made.blocks);
+	output_fields(out, NUMBER("collapse", made.ticks), NUMBER("collapsed", made.blocks));
 }
 
 static const struct command commands[] = {

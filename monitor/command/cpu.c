@@ -6,11 +6,14 @@
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/registers.h"
+#include "lib/format.h"
 #include "monitor/command/command.h"
 #include "monitor/command/registers.h"
 #include "pgm/walk.h"
 #include "vm/machine/schedule.h"
 #include "vm/vcpu/nested.h"
+
+#define VCPU_NAME (CONFIG_MAX_NAME + 20)
 
 static struct machine *chosen[CONFIG_MAX_MACHINES];
 
@@ -45,38 +48,33 @@ static unsigned mode_word(const char *word)
 	return 0;
 }
 
+static const char *vcpu_name(const struct vcpu *v, char name[VCPU_NAME])
+{
+	format_string(name, VCPU_NAME, "%s vcpu %u", v->machine->name, v->id);
+	return name;
+}
+
 static void show_mode(struct output *out, struct vcpu *v, unsigned kinds)
 {
-	bool now = registers_fetch(v);
+	bool now = registers_fetch(v), guest = kinds & MODE_GUEST;
+	char name[VCPU_NAME];
 
-	output_cell_text(out, "%s vcpu %u", v->machine->name, v->id);
-	if (kinds & MODE_GUEST) {
-		output_cell_text(out, "%s", guest_mode_name(guest_mode_of(v->hv->cr0, v->hv->cr4, v->hv->efer)));
-		output_cell_number(out, v->guest_mode_changes);
-		output_cell_text(out, "%s", v->a20_mask ? "off" : "on");
-		output_cell_text(out, "%s", registers_seen(now));
-	}
-	if (kinds & MODE_SHADOW) {
-		output_cell_text(out, "%s", vcpu_in_l2(v) ? "L2" : "L1");
-		output_cell_text(out, "%s", slat_mode(v));
-	}
-	if (kinds & MODE_HOST)
-		output_cell_text(out, "%s", host_mode());
+	output_row(out, TEXT("vcpu", vcpu_name(v, name)),
+		   guest ? TEXT("guest_mode", guest_mode_name(guest_mode_of(v->hv->cr0, v->hv->cr4, v->hv->efer)))
+			 : LEFT_OUT,
+		   guest ? NUMBER("changes", v->guest_mode_changes) : LEFT_OUT,
+		   guest ? TEXT("a20", v->a20_mask ? "off" : "on") : LEFT_OUT,
+		   guest ? TEXT("registers", registers_seen(now)) : LEFT_OUT,
+		   kinds & MODE_SHADOW ? TEXT("level", vcpu_in_l2(v) ? "L2" : "L1") : LEFT_OUT,
+		   kinds & MODE_SHADOW ? TEXT("slat_mode", slat_mode(v)) : LEFT_OUT,
+		   kinds & MODE_HOST ? TEXT("host_mode", host_mode()) : LEFT_OUT);
 }
 
 static void info_mode(struct output *out, char *const *argument)
 {
-	static const struct output_column all[] = {
-		{ "vcpu", 0, false },      { "guest_mode", 0, false }, { "changes", 0, false },
-		{ "a20", 0, false },       { "registers", 0, false },  { "level", 0, false },
-		{ "slat_mode", 0, false }, { "host_mode", 0, false },
-	};
-	static const uint8_t kind_of[] = { MODE_ALL,   MODE_GUEST,  MODE_GUEST,  MODE_GUEST,
-					   MODE_GUEST, MODE_SHADOW, MODE_SHADOW, MODE_HOST };
-	struct output_column columns[ARRAY_SIZE(all)];
 	/* One word alone may be either: a machine called "guest" is reached by "info mode guest guest". */
 	bool named = argument[1] || !mode_word(argument[0]);
-	unsigned kinds = mode_word(argument[named ? 1 : 0]), count, shown = 0;
+	unsigned kinds = mode_word(argument[named ? 1 : 0]), count;
 
 	if (argument[1] && !kinds) {
 		output_error(out, "usage: info mode [NAME] [all|guest|shadow|host]");
@@ -86,10 +84,7 @@ static void info_mode(struct output *out, char *const *argument)
 	count = command_machines(out, named ? argument[0] : NULL, chosen);
 	if (out->failed)
 		return;
-	for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
-		if (kind_of[i] & kinds)
-			columns[shown++] = all[i];
-	output_records_begin(out, "modes", columns, shown);
+	output_records_begin(out, "modes");
 	for (unsigned m = 0; m < count; m++)
 		for (unsigned i = 0; i < chosen[m]->vcpu_count; i++)
 			show_mode(out, chosen[m]->vcpu[i], kinds);
@@ -102,40 +97,28 @@ static void info_mode(struct output *out, char *const *argument)
 static void show_vcpu(struct output *out, const struct vcpu *v, bool now)
 {
 	static const char *const activities[] = { "runnable", "halted", "waits for SIPI", "parked" };
+	char name[VCPU_NAME], activity[sizeof(v->park_text) + 20];
 	const struct hv_vcpu *h = v->hv;
 	uint64_t exits = 0;
 
 	for (unsigned i = 0; i < EXIT_KIND_COUNT; i++)
 		exits += v->exits[i];
-	output_cell_text(out, "%s vcpu %u", v->machine->name, v->id);
-	output_cell_number(out, v->cpu);
-	output_cell_text(out, "%s%s%s", activities[v->activity], *v->park_text ? ": " : "", v->park_text);
-	output_cell_number(out, exits);
-	output_cell_number(out, host_tsc_to_ns(v->run_ticks) / 1000);
-	output_cell_text(out, "%s", registers_seen(now));
-	output_cell_hex(out, h->rip);
-	output_cell_hex(out, h->gpr[GPR_RSP]);
-	output_cell_hex(out, h->rflags);
-	output_cell_hex(out, h->cr0);
-	output_cell_hex(out, h->cr2);
-	output_cell_hex(out, h->cr3);
-	output_cell_hex(out, h->cr4);
-	output_cell_hex(out, h->efer);
+	format_string(activity, sizeof(activity), "%s%s%s", activities[v->activity], *v->park_text ? ": " : "",
+		      v->park_text);
+	output_row(out, TEXT("vcpu", vcpu_name(v, name)), NUMBER("host_cpu", v->cpu), TEXT("activity", activity),
+		   NUMBER("exits", exits), NUMBER("run_us", host_tsc_to_ns(v->run_ticks) / 1000),
+		   TEXT("registers", registers_seen(now)), HEX("rip", h->rip), HEX("rsp", h->gpr[GPR_RSP]),
+		   HEX("rflags", h->rflags), HEX("cr0", h->cr0), HEX("cr2", h->cr2), HEX("cr3", h->cr3),
+		   HEX("cr4", h->cr4), HEX("efer", h->efer));
 }
 
 static void info_cpu(struct output *out, char *const *argument)
 {
-	static const struct output_column columns[] = {
-		{ "vcpu", 0, false },   { "host_cpu", 0, false },  { "activity", 0, false }, { "exits", 0, false },
-		{ "run_us", 0, false }, { "registers", 0, false }, { "rip", 0, false },      { "rsp", 0, false },
-		{ "rflags", 0, false }, { "cr0", 0, false },       { "cr2", 0, false },      { "cr3", 0, false },
-		{ "cr4", 0, false },    { "efer", 0, false },
-	};
 	unsigned count = command_machines(out, argument[0], chosen);
 
 	if (out->failed)
 		return;
-	output_records_begin(out, "vcpus", columns, ARRAY_SIZE(columns));
+	output_records_begin(out, "vcpus");
 	for (unsigned m = 0; m < count; m++)
 		for (unsigned i = 0; i < chosen[m]->vcpu_count; i++)
 			show_vcpu(out, chosen[m]->vcpu[i], registers_fetch(chosen[m]->vcpu[i]));
@@ -147,15 +130,10 @@ static void info_cpu(struct output *out, char *const *argument)
 /* ---- cpu ---- */
 static void cpu(struct output *out, char *const *argument)
 {
-	static const struct output_column columns[] = {
-		{ "cpu", 3, true },           { "apic_id", 7, true },        { "vcpus", 5, true },
-		{ "idle_percent", 12, true }, { "guest_percent", 13, true }, { "loops", 12, true },
-		{ "fault", 9, true },         { "work", 9, true },           { "housekeeping", 12, true },
-	};
 	uint64_t now = rdtsc();
 
 	(void)argument;
-	output_table_begin(out, "cpus", columns, ARRAY_SIZE(columns));
+	output_table_begin(out, "cpus");
 	for (unsigned i = 0; i < cpu_count(); i++) {
 		struct schedule_info info;
 		uint64_t percent;
@@ -164,14 +142,13 @@ static void cpu(struct output *out, char *const *argument)
 			continue;
 		schedule_describe(i, &info);
 		percent = max_u64((now - info.started) / 100, 1);
-		output_cell_number(out, i);
-		output_cell_number(out, host_apic_id(i));
-		output_cell_number(out, info.vcpus);
-		output_cell_number(out, min_u64(info.idle_ticks / percent, 100));
-		output_cell_number(out, min_u64(info.guest_ticks / percent, 100));
-		output_cell_number(out, info.loops);
-		for (unsigned s = 0; s < STRETCHES; s++)
-			output_cell_number(out, info.longest[s]);
+		output_row(out, NUMBER("cpu", i, 3), NUMBER("apic_id", host_apic_id(i), 7),
+			   NUMBER("vcpus", info.vcpus, 5),
+			   NUMBER("idle_percent", min_u64(info.idle_ticks / percent, 100), 12),
+			   NUMBER("guest_percent", min_u64(info.guest_ticks / percent, 100), 13),
+			   NUMBER("loops", info.loops, 12), NUMBER("fault", info.longest[STRETCH_FAULT], 9),
+			   NUMBER("work", info.longest[STRETCH_WORK], 9),
+			   NUMBER("housekeeping", info.longest[STRETCH_HOUSEKEEPING], 12));
 	}
 	output_table_end(out);
 }

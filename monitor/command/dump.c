@@ -100,11 +100,8 @@ static bool step(struct output *out, bool cancelled)
 		return true;
 	put_zeros(out, dump.end);
 	output_list_end(out);
-	output_bool(out, "complete", !more);
-	output_hex(out, "end", dump.end);
-	output_number(out, "data_bytes", dump.data_bytes);
-	output_number(out, "watched_pages", dump.watched);
-	output_hex(out, "crc32", dump.crc);
+	output_fields(out, BOOL("complete", !more), HEX("end", dump.end), NUMBER("data_bytes", dump.data_bytes),
+		      NUMBER("watched_pages", dump.watched), HEX("crc32", dump.crc));
 	return false;
 }
 

@@ -18,8 +18,8 @@
 
 static void help(struct output *out, char *const *argument)
 {
-	static const struct output_column columns[] = { { "command", 28, false }, { "help", 0, false } };
 	const struct command *command;
+	char usage[PARSE_LENGTH];
 	unsigned shown = 0;
 
 	for (unsigned i = 0; argument[0] && (command = command_get(i)) != NULL; i++)
@@ -28,12 +28,13 @@ static void help(struct output *out, char *const *argument)
 		output_error(out, "unknown command \"%s\"; help lists all", argument[0]);
 		return;
 	}
-	output_table_begin(out, "commands", columns, ARRAY_SIZE(columns));
+	output_table_begin(out, "commands");
 	for (unsigned i = 0; (command = command_get(i)) != NULL; i++) {
 		if (argument[0] && strncmp(command->name, argument[0], strlen(argument[0])))
 			continue;
-		output_cell_text(out, "%s%s%s", command->name, *command->arguments ? " " : "", command->arguments);
-		output_cell_text(out, "%s", command->help);
+		format_string(usage, sizeof(usage), "%s%s%s", command->name, *command->arguments ? " " : "",
+			      command->arguments);
+		output_row(out, TEXT("command", usage, 28), TEXT("help", command->help));
 	}
 	output_table_end(out);
 	output_note(out, "Ctrl-] switches between the machines' consoles and the monitor; Tab completes.");
@@ -43,15 +44,9 @@ static char wanted[PARSE_LENGTH + 1];
 
 static void show_stats(struct output *out)
 {
-	static const struct output_column columns[] = {
-		{ "name", 40, false },
-		{ "value", 16, true },
-		{ "unit", 6, false },
-		{ "description", 0, false },
-	};
 	unsigned count;
 
-	output_table_begin(out, "stats", columns, ARRAY_SIZE(columns));
+	output_table_begin(out, "stats");
 	count = stats_show(out, wanted);
 	output_table_end(out);
 	if (!count)
@@ -112,12 +107,9 @@ static void mode(struct output *out, char *const *argument)
 static void version(struct output *out, char *const *argument)
 {
 	(void)argument;
-	output_text(out, "name", "Quire");
-	output_text(out, "version", "%s", QUIRE_VERSION);
-	output_text(out, "virtualisation", "%s", hv->name);
-	output_number(out, "cpus", cpu_count());
-	output_number(out, "tsc_hz", host_tsc_hz());
-	output_number(out, "uptime_ms", host_now_ns() / 1000000);
+	output_fields(out, TEXT("name", "Quire"), TEXT("version", QUIRE_VERSION), TEXT("virtualisation", hv->name),
+		      NUMBER("cpus", cpu_count()), NUMBER("tsc_hz", host_tsc_hz()),
+		      NUMBER("uptime_ms", host_now_ns() / 1000000));
 }
 
 static void echo(struct output *out, char *const *argument)

@@ -36,34 +36,18 @@ static const char *machine_of(owner_t owner)
 static void row(struct output *out, enum mm_site site)
 {
 	struct inject_state s;
-	const char *name;
 
 	inject_describe(site, &s);
-	name = s.armed ? machine_of(s.plan.owner) : NULL;
-	output_cell_text(out, "%s", inject_site_name(site));
-	output_cell_text(out, "%s", s.armed ? "armed" : "off");
-	if (name)
-		output_cell_text(out, "%s", name);
-	else
-		output_cell_none(out);
-	output_cell_number(out, s.plan.after);
-	output_cell_number(out, s.plan.every ? s.plan.every : 1);
-	output_cell_number(out, s.plan.count);
-	output_cell_number(out, s.plan.seed);
-	output_cell_number(out, s.passes);
-	output_cell_number(out, s.hits);
-	output_cell_number(out, s.total);
+	output_row(out, TEXT("site", inject_site_name(site), 5), TEXT("state", s.armed ? "armed" : "off", 5),
+		   TEXT("machine", s.armed ? machine_of(s.plan.owner) : NULL, 12), NUMBER("after", s.plan.after, 8),
+		   NUMBER("every", s.plan.every ? s.plan.every : 1, 6), NUMBER("count", s.plan.count, 6),
+		   NUMBER("seed", s.plan.seed, 20), NUMBER("passes", s.passes, 10), NUMBER("hits", s.hits, 8),
+		   NUMBER("total", s.total, 8));
 }
 
 static void list(struct output *out)
 {
-	static const struct output_column columns[] = {
-		{ "site", 5, false }, { "state", 5, false }, { "machine", 12, false }, { "after", 8, true },
-		{ "every", 6, true }, { "count", 6, true },  { "seed", 20, true },     { "passes", 10, true },
-		{ "hits", 8, true },  { "total", 8, true },
-	};
-
-	output_table_begin(out, "sites", columns, ARRAY_SIZE(columns));
+	output_table_begin(out, "sites");
 	for (enum mm_site site = 0; site < MM_SITES; site++)
 		row(out, site);
 	output_table_end(out);

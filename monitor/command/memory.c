@@ -18,52 +18,30 @@ static unsigned chosen_count;
 /* ---- info phys ---- */
 static void show_ranges(struct output *out, unsigned count)
 {
-	static const struct output_column columns[] = {
-		{ "machine", 12, false }, { "first", 16, true }, { "last", 16, true },
-		{ "kib", 12, true },      { "type", 8, false },  { "name", 0, false },
-	};
-
-	output_table_begin(out, "ranges", columns, ARRAY_SIZE(columns));
+	output_table_begin(out, "ranges");
 	for (unsigned m = 0; m < count; m++) {
 		struct pgm_range range;
 
-		for (unsigned i = 0; i < RANGE_ROWS && pgm_range_get(chosen[m]->pgm, i, &range); i++) {
-			output_cell_text(out, "%s", chosen[m]->name);
-			output_cell_hex(out, range.base);
-			output_cell_hex(out, range.base + range.size - 1);
-			output_cell_number(out, range.size / KIB);
-			output_cell_text(out, "%s", page_type_name(range.type));
-			output_cell_text(out, "%s", range.name);
-		}
+		for (unsigned i = 0; i < RANGE_ROWS && pgm_range_get(chosen[m]->pgm, i, &range); i++)
+			output_row(out, TEXT("machine", chosen[m]->name, 12), HEX("first", range.base, 16),
+				   HEX("last", range.base + range.size - 1, 16), NUMBER("kib", range.size / KIB, 12),
+				   TEXT("type", page_type_name(range.type), 8), TEXT("name", range.name));
 	}
 	output_table_end(out);
 }
 
 static void show_usage(struct output *out)
 {
-	static const struct output_column columns[] = {
-		{ "machine", 0, false },      { "ram_pages", 0, false },       { "private_pages", 0, false },
-		{ "zero_pages", 0, false },   { "shared_pages", 0, false },    { "ballooned_pages", 0, false },
-		{ "large_blocks", 0, false }, { "detailed_blocks", 0, false }, { "rom_pages", 0, false },
-		{ "handy_pages", 0, false },  { "table_pages", 0, false },     { "record_bytes", 0, false },
-	};
-
-	output_records_begin(out, "usage", columns, ARRAY_SIZE(columns));
+	output_records_begin(out, "usage");
 	for (unsigned m = 0; m < chosen_count; m++) {
 		struct pgm_usage u = *usage_of(chosen[m]);
 
-		output_cell_text(out, "%s", chosen[m]->name);
-		output_cell_number(out, u.ram_pages);
-		output_cell_number(out, u.private_pages);
-		output_cell_number(out, u.zero_pages);
-		output_cell_number(out, u.shared_pages);
-		output_cell_number(out, u.ballooned_pages);
-		output_cell_number(out, u.large_blocks);
-		output_cell_number(out, u.detailed_blocks);
-		output_cell_number(out, u.rom_pages);
-		output_cell_number(out, u.handy_pages);
-		output_cell_number(out, u.table_pages);
-		output_cell_number(out, u.record_bytes);
+		output_row(out, TEXT("machine", chosen[m]->name), NUMBER("ram_pages", u.ram_pages),
+			   NUMBER("private_pages", u.private_pages), NUMBER("zero_pages", u.zero_pages),
+			   NUMBER("shared_pages", u.shared_pages), NUMBER("ballooned_pages", u.ballooned_pages),
+			   NUMBER("large_blocks", u.large_blocks), NUMBER("detailed_blocks", u.detailed_blocks),
+			   NUMBER("rom_pages", u.rom_pages), NUMBER("handy_pages", u.handy_pages),
+			   NUMBER("table_pages", u.table_pages), NUMBER("record_bytes", u.record_bytes));
 	}
 	output_table_end(out);
 }
@@ -103,13 +81,9 @@ static unsigned show_handlers(struct output *out, const struct machine *m, bool 
 	unsigned rows = 0;
 
 	while (rows < room && from.v <= PGM_MAX_GPA && pgm_handler_next(m->pgm, from, &info)) {
-		output_cell_text(out, "%s", m->name);
-		output_cell_hex(out, info.first);
-		output_cell_hex(out, info.last);
-		output_cell_text(out, "%s", kinds[info.kind]);
-		if (hits)
-			output_cell_number(out, info.hits);
-		output_cell_text(out, "%s", info.description);
+		output_row(out, TEXT("machine", m->name, 12), HEX("first", info.first, 16), HEX("last", info.last, 16),
+			   TEXT("kind", kinds[info.kind], 5), hits ? NUMBER("hits", info.hits, 12) : LEFT_OUT,
+			   TEXT("description", info.description));
 		rows++;
 		from = gpa(info.last + 1);
 	}
@@ -118,15 +92,6 @@ static unsigned show_handlers(struct output *out, const struct machine *m, bool 
 
 static void info_handlers(struct output *out, char *const *argument)
 {
-	static const struct output_column with[] = {
-		{ "machine", 12, false }, { "first", 16, true }, { "last", 16, true },
-		{ "kind", 5, false },     { "hits", 12, true },  { "description", 0, false },
-	};
-	static const struct output_column without[] = {
-		{ "machine", 12, false }, { "first", 16, true },       { "last", 16, true },
-		{ "kind", 5, false },     { "description", 0, false },
-	};
-	/* A machine called "nost" is reached by "info handlers nost nost". */
 	bool alone = argument[0] && !argument[1] && !strcmp(argument[0], "nost");
 	bool hits = !alone && !argument[1];
 	unsigned count, rows = 0;
@@ -138,7 +103,7 @@ static void info_handlers(struct output *out, char *const *argument)
 	count = command_machines(out, alone ? NULL : argument[0], chosen);
 	if (out->failed)
 		return;
-	output_table_begin(out, "handlers", hits ? with : without, hits ? ARRAY_SIZE(with) : ARRAY_SIZE(without));
+	output_table_begin(out, "handlers");
 	for (unsigned m = 0; m < count; m++)
 		rows += show_handlers(out, chosen[m], hits, HANDLER_ROWS - rows);
 	output_table_end(out);
@@ -149,56 +114,37 @@ static void info_handlers(struct output *out, char *const *argument)
 /* ---- info chunks ---- */
 static void show_accounts(struct output *out)
 {
-	static const struct output_column columns[] = {
-		{ "machine", 12, false },       { "base_reserved", 13, true },   { "base_allocated", 14, true },
-		{ "table_reserved", 14, true }, { "table_allocated", 15, true }, { "fixed_allocated", 15, true },
-		{ "ballooned", 9, true },
-	};
 	unsigned count = command_machines(out, NULL, chosen);
 
-	output_table_begin(out, "accounts", columns, ARRAY_SIZE(columns));
+	output_table_begin(out, "accounts");
 	for (unsigned m = 0; m < count; m++) {
 		const struct account *a = pgm_account(chosen[m]->pgm);
 
-		output_cell_text(out, "%s", chosen[m]->name);
-		output_cell_number(out, a->reserved[ACCOUNT_BASE]);
-		output_cell_number(out, a->allocated[ACCOUNT_BASE]);
-		output_cell_number(out, a->reserved[ACCOUNT_TABLE]);
-		output_cell_number(out, a->allocated[ACCOUNT_TABLE]);
-		output_cell_number(out, a->allocated[ACCOUNT_FIXED]);
-		output_cell_number(out, a->ballooned);
+		output_row(out, TEXT("machine", chosen[m]->name, 12),
+			   NUMBER("base_reserved", a->reserved[ACCOUNT_BASE], 13),
+			   NUMBER("base_allocated", a->allocated[ACCOUNT_BASE], 14),
+			   NUMBER("table_reserved", a->reserved[ACCOUNT_TABLE], 14),
+			   NUMBER("table_allocated", a->allocated[ACCOUNT_TABLE], 15),
+			   NUMBER("fixed_allocated", a->allocated[ACCOUNT_FIXED], 15),
+			   NUMBER("ballooned", a->ballooned, 9));
 	}
 	output_table_end(out);
 }
 
 static void info_chunks(struct output *out, char *const *argument)
 {
-	static const struct {
-		const char *key;
-		size_t offset;
-	} rows[] = {
-		{ "pages", offsetof(struct frame_totals, pages) },
-		{ "free_pages", offsetof(struct frame_totals, free_pages) },
-		{ "private_pages", offsetof(struct frame_totals, private_pages) },
-		{ "shared_pages", offsetof(struct frame_totals, shared_pages) },
-		{ "table_pages", offsetof(struct frame_totals, table_pages) },
-		{ "kernel_pages", offsetof(struct frame_totals, kernel_pages) },
-		{ "reserved_pages", offsetof(struct frame_totals, reserved_pages) },
-		{ "chunks", offsetof(struct frame_totals, chunks) },
-		{ "free_chunks", offsetof(struct frame_totals, free_chunks) },
-		{ "zero_chunks", offsetof(struct frame_totals, zero_chunks) },
-		{ "large_chunks", offsetof(struct frame_totals, large_chunks) },
-		{ "split_chunks", offsetof(struct frame_totals, split_chunks) },
-		{ "kernel_chunks", offsetof(struct frame_totals, kernel_chunks) },
-		{ "partial_chunks", offsetof(struct frame_totals, partial_chunks) },
-		{ "record_bytes", offsetof(struct frame_totals, record_bytes) },
-	};
-	struct frame_totals totals;
+	struct frame_totals t;
 
 	(void)argument;
-	frame_totals(&totals);
-	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
-		output_number(out, rows[i].key, *(const uint64_t *)((const char *)&totals + rows[i].offset));
+	frame_totals(&t);
+	output_fields(out, NUMBER("pages", t.pages), NUMBER("free_pages", t.free_pages),
+		      NUMBER("private_pages", t.private_pages), NUMBER("shared_pages", t.shared_pages),
+		      NUMBER("table_pages", t.table_pages), NUMBER("kernel_pages", t.kernel_pages),
+		      NUMBER("reserved_pages", t.reserved_pages), NUMBER("chunks", t.chunks),
+		      NUMBER("free_chunks", t.free_chunks), NUMBER("zero_chunks", t.zero_chunks),
+		      NUMBER("large_chunks", t.large_chunks), NUMBER("split_chunks", t.split_chunks),
+		      NUMBER("kernel_chunks", t.kernel_chunks), NUMBER("partial_chunks", t.partial_chunks),
+		      NUMBER("record_bytes", t.record_bytes));
 	show_accounts(out);
 }
 

@@ -27,11 +27,9 @@ static void end_run(struct map *map)
 	if (map->first == map->next || map->rows == MAP_ROWS)
 		return;
 	map->rows++;
-	output_cell_text(map->out, "%s", map->machine->name);
-	output_cell_hex(map->out, map->first);
-	output_cell_hex(map->out, map->next - 1);
-	output_cell_number(map->out, (map->next - map->first) / KIB);
-	output_cell_text(map->out, "%s", memory_block_name(map->kind));
+	output_row(map->out, TEXT("machine", map->machine->name, 12), HEX("first", map->first, 16),
+		   HEX("last", map->next - 1, 16), NUMBER("kib", (map->next - map->first) / KIB, 12),
+		   TEXT("block", memory_block_name(map->kind)));
 	map->first = map->next;
 }
 
@@ -55,13 +53,9 @@ static void add_range(struct map *map, const struct pgm_range *range)
 
 void memory_map_show(struct output *out, struct machine *const *machines, unsigned count)
 {
-	static const struct output_column columns[] = {
-		{ "machine", 12, false }, { "first", 16, true }, { "last", 16, true },
-		{ "kib", 12, true },      { "block", 0, false },
-	};
 	struct map map = { .out = out };
 
-	output_table_begin(out, "blocks", columns, ARRAY_SIZE(columns));
+	output_table_begin(out, "blocks");
 	for (unsigned m = 0; m < count; m++) {
 		struct pgm_range range;
 
@@ -86,14 +80,11 @@ static void show_frame(struct output *out, hpa_t frame)
 		return;
 	}
 	frame_describe(frame, &info);
-	output_hex(out, "frame", frame.v);
-	output_text(out, "frame_state", "%s", states[info.state]);
-	output_number(out, "frame_owner", info.owner);
-	if (info.state == FRAME_SHARED)
-		output_number(out, "frame_references", info.references);
-	else
-		output_hex(out, "frame_page", info.page.v);
-	output_bool(out, "frame_large", info.large);
+	output_fields(out, HEX("frame", frame.v), TEXT("frame_state", states[info.state]),
+		      NUMBER("frame_owner", info.owner),
+		      info.state == FRAME_SHARED ? NUMBER("frame_references", info.references)
+						 : HEX("frame_page", info.page.v),
+		      BOOL("frame_large", info.large));
 }
 
 /* Who watches the page, and who holds it in its place. */
@@ -109,8 +100,7 @@ static void show_watchers(struct output *out, struct pgm *pgm, gpa_t where)
 	if (!pgm_pin_find(pgm, where, &pin))
 		return;
 	output_text(out, "pinned_by", "%s%s", pin.owner, pin.owners > 1 ? " and others" : "");
-	output_number(out, "read_pins", pin.reads);
-	output_number(out, "write_pins", pin.writes);
+	output_fields(out, NUMBER("read_pins", pin.reads), NUMBER("write_pins", pin.writes));
 }
 
 void memory_page_show(struct output *out, struct machine *m, gpa_t where)
@@ -123,15 +113,12 @@ void memory_page_show(struct output *out, struct machine *m, gpa_t where)
 		output_text(out, "range", "%s 0x%lx-0x%lx", range.name, range.base, range.base + range.size - 1);
 	else
 		output_text(out, "range", "none");
-	output_text(out, "type", "%s", page_type_name(info.type));
-	output_text(out, "block", "%s", memory_block_name(info.block));
-	output_text(out, "state", "%s", page_state_name(page_get_state(info.record)));
-	output_text(out, "handler", "%s", page_handler_name(page_get_handler(info.record)));
-	output_bool(out, "written", info.record.bits & PAGE_WRITTEN);
-	output_bool(out, "pinned", info.record.bits & PAGE_PINNED);
+	output_fields(out, TEXT("type", page_type_name(info.type)), TEXT("block", memory_block_name(info.block)),
+		      TEXT("state", page_state_name(page_get_state(info.record))),
+		      TEXT("handler", page_handler_name(page_get_handler(info.record))),
+		      BOOL("written", info.record.bits & PAGE_WRITTEN), BOOL("pinned", info.record.bits & PAGE_PINNED));
 	show_watchers(out, m->pgm, where);
 	show_frame(out, info.frame);
-	output_bool(out, "slat_present", info.slat_present);
-	output_number(out, "slat_level", info.slat_level);
-	output_hex(out, "slat_entry", info.slat_entry);
+	output_fields(out, BOOL("slat_present", info.slat_present), NUMBER("slat_level", info.slat_level),
+		      HEX("slat_entry", info.slat_entry));
 }

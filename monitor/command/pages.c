@@ -51,16 +51,11 @@ static bool next_piece(struct page_piece *piece)
 
 static void show_result(struct output *out, bool complete)
 {
-	output_bool(out, "complete", complete && !scan.found.untold);
-	output_number(out, "pages", scan.pages);
-	output_number(out, "zero", scan.zero);
-	output_number(out, "zero_with_frame", scan.found.zero);
-	output_number(out, "shared", scan.shared);
-	output_number(out, "unique", scan.found.unique);
-	output_number(out, "duplicate", scan.found.duplicate);
-	output_number(out, "ballooned", scan.ballooned);
-	output_number(out, "watched", scan.watched);
-	output_number(out, "untold", scan.found.untold);
+	output_fields(out, BOOL("complete", complete && !scan.found.untold), NUMBER("pages", scan.pages),
+		      NUMBER("zero", scan.zero), NUMBER("zero_with_frame", scan.found.zero),
+		      NUMBER("shared", scan.shared), NUMBER("unique", scan.found.unique),
+		      NUMBER("duplicate", scan.found.duplicate), NUMBER("ballooned", scan.ballooned),
+		      NUMBER("watched", scan.watched), NUMBER("untold", scan.found.untold));
 }
 
 static bool duplicates_step(struct output *out, bool cancelled)

@@ -37,10 +37,8 @@ static void take(struct query *q, const char *name, enum stats_source source, ui
 		__atomic_store_n(value, 0, __ATOMIC_RELAXED);
 		return;
 	}
-	output_cell_text(q->out, "%s", name);
-	output_cell_number(q->out, __atomic_load_n(value, __ATOMIC_RELAXED));
-	output_cell_text(q->out, "%s", unit);
-	output_cell_text(q->out, "%s", description);
+	output_row(q->out, TEXT("name", name, 40), NUMBER("value", __atomic_load_n(value, __ATOMIC_RELAXED), 16),
+		   TEXT("unit", unit, 6), TEXT("description", description));
 }
 
 static void take_row(struct query *q, const char *prefix, const struct stats_row *row, const char *path)

@@ -21,32 +21,23 @@ static struct {
 
 static void show_tables(struct output *out)
 {
-	static const struct output_column columns[] = {
-		{ "machine", 12, false }, { "level", 5, true },   { "entry_kib", 10, true },
-		{ "tables", 8, true },    { "leaves", 12, true },
-	};
 	const struct pgm_tables_info *info = job.info;
 
 	output_note(out, "no pool of shadow tables: all paging is nested, and guests' tables are not shadowed");
-	output_table_begin(out, "tables", columns, ARRAY_SIZE(columns));
+	output_table_begin(out, "tables");
 	for (unsigned m = 0; m < job.count; m++, info++) {
-		for (unsigned level = 0; level < PT_MAX_LEVELS; level++) {
-			if (!info->tables[level])
-				continue;
-			output_cell_text(out, "%s", job.machine[m]->name);
-			output_cell_number(out, level);
-			output_cell_number(out, UINT64_C(4) << (9 * level));
-			output_cell_number(out, info->tables[level]);
-			output_cell_number(out, info->leaves[level]);
-		}
+		for (unsigned level = 0; level < PT_MAX_LEVELS; level++)
+			if (info->tables[level])
+				output_row(out, TEXT("machine", job.machine[m]->name, 12), NUMBER("level", level, 5),
+					   NUMBER("entry_kib", UINT64_C(4) << (9 * level), 10),
+					   NUMBER("tables", info->tables[level], 8),
+					   NUMBER("leaves", info->leaves[level], 12));
 	}
 	output_table_end(out);
 	if (!job.single)
 		return;
-	output_number(out, "mmio_marks", job.info->marks);
-	output_number(out, "shadow_frames", job.info->shadow_frames);
-	output_number(out, "record_frames", job.info->record_frames);
-	output_number(out, "shadow_tables", 0);
+	output_fields(out, NUMBER("mmio_marks", job.info->marks), NUMBER("shadow_frames", job.info->shadow_frames),
+		      NUMBER("record_frames", job.info->record_frames), NUMBER("shadow_tables", 0));
 }
 
 /* The next part of counting the tables of all that are chosen; false: done. */
@@ -122,8 +113,7 @@ static void pgmsyncalways(struct output *out, char *const *argument)
 		return;
 	on = !(m->vcpu[0]->watch & WATCH_SYNC);
 	machine_watch(m, WATCH_SYNC, on);
-	output_text(out, "name", "%s", m->name);
-	output_bool(out, "sync_always", on);
+	output_fields(out, TEXT("name", m->name), BOOL("sync_always", on));
 }
 
 static const struct command commands[] = {

@@ -24,22 +24,14 @@ static const char *state_text(const struct machine *m)
 
 static void vm_list(struct output *out, char *const *argument)
 {
-	static const struct output_column columns[] = {
-		{ "name", 16, false },      { "state", 8, false }, { "vcpus", 5, true },
-		{ "memory_mib", 10, true }, { "starts", 6, true }, { "guest_ms", 10, true },
-	};
-
 	(void)argument;
-	output_table_begin(out, "machines", columns, ARRAY_SIZE(columns));
+	output_table_begin(out, "machines");
 	for (unsigned i = 0; i < machine_count(); i++) {
 		const struct machine *m = machine_get(i);
 
-		output_cell_text(out, "%s", m->name);
-		output_cell_text(out, "%s", state_text(m));
-		output_cell_number(out, m->config->cpus);
-		output_cell_number(out, m->config->memory / MIB);
-		output_cell_number(out, m->starts);
-		output_cell_number(out, guest_ns(m) / 1000000);
+		output_row(out, TEXT("name", m->name, 16), TEXT("state", state_text(m), 8),
+			   NUMBER("vcpus", m->config->cpus, 5), NUMBER("memory_mib", m->config->memory / MIB, 10),
+			   NUMBER("starts", m->starts, 6), NUMBER("guest_ms", guest_ns(m) / 1000000, 10));
 	}
 	output_table_end(out);
 	if (!machine_count())
@@ -54,24 +46,16 @@ static void vm_info(struct output *out, char *const *argument)
 	if (!m)
 		return;
 	c = m->config;
-	output_text(out, "name", "%s", m->name);
-	output_text(out, "state", "%s", state_text(m));
+	output_fields(out, TEXT("name", m->name), TEXT("state", state_text(m)));
 	if (c->bad)
 		output_text(out, "configuration_error", "line %u: %s", c->error.line, c->error.text);
-	output_text(out, "kernel", "%s", c->kernel ? c->kernel : "");
-	output_text(out, "initrd", "%s", c->initrd ? c->initrd : "");
-	output_text(out, "cmdline", "%s", c->cmdline ? c->cmdline : "");
-	output_number(out, "memory_bytes", c->memory);
-	output_number(out, "vcpus", c->cpus);
-	output_number(out, "weight", c->weight);
-	output_bool(out, "autostart", c->autostart);
-	output_bool(out, "test_ports", c->test_ports);
-	output_number(out, "starts", m->starts);
-	output_number(out, "resets", m->resets);
-	if (m->pgm) {
-		output_number(out, "clock_ms", machine_now(m) / 1000000);
-		output_number(out, "guest_ms", guest_ns(m) / 1000000);
-	}
+	output_fields(out, TEXT("kernel", c->kernel ? c->kernel : ""), TEXT("initrd", c->initrd ? c->initrd : ""),
+		      TEXT("cmdline", c->cmdline ? c->cmdline : ""), NUMBER("memory_bytes", c->memory),
+		      NUMBER("vcpus", c->cpus), NUMBER("weight", c->weight), BOOL("autostart", c->autostart),
+		      BOOL("test_ports", c->test_ports), NUMBER("starts", m->starts), NUMBER("resets", m->resets));
+	if (m->pgm)
+		output_fields(out, NUMBER("clock_ms", machine_now(m) / 1000000),
+			      NUMBER("guest_ms", guest_ns(m) / 1000000));
 }
 
 /* What is in the way of a pause, a stop ... */
@@ -111,45 +95,19 @@ static void report(struct output *out, const struct machine *m, enum status stat
 		refuse(out, m, status);
 }
 
-static void vm_stop(struct output *out, char *const *argument)
-{
-	struct machine *m = command_machine(out, argument[0]);
-
-	if (m)
-		report(out, m, machine_stop(m), "stopping");
-}
-
-static void vm_reset(struct output *out, char *const *argument)
-{
-	struct machine *m = command_machine(out, argument[0]);
-
-	if (m)
-		report(out, m, machine_reset(m), "resetting");
-}
-
-static void vm_pause(struct output *out, char *const *argument)
-{
-	struct machine *m = command_machine(out, argument[0]);
-
-	if (m)
-		report(out, m, machine_pause(m), "paused");
-}
-
-static void vm_button(struct output *out, char *const *argument)
-{
-	struct machine *m = command_machine(out, argument[0]);
-
-	if (m)
-		report(out, m, machine_button(m), "button pressed");
-}
-
-static void vm_resume(struct output *out, char *const *argument)
-{
-	struct machine *m = command_machine(out, argument[0]);
-
-	if (m)
-		report(out, m, machine_resume(m), "resumed");
-}
+/* One that names a machine, changes its state and says how it fared. */
+#define STATE_COMMAND(name, what)                                                                                      \
+	static void vm_##name(struct output *out, char *const *argument)                                               \
+	{                                                                                                              \
+		struct machine *m = command_machine(out, argument[0]);                                                 \
+		if (m)                                                                                                 \
+			report(out, m, machine_##name(m), what);                                                       \
+	}
+STATE_COMMAND(stop, "stopping")
+STATE_COMMAND(reset, "resetting")
+STATE_COMMAND(pause, "paused")
+STATE_COMMAND(button, "button pressed")
+STATE_COMMAND(resume, "resumed")
 
 static void console(struct output *out, char *const *argument)
 {

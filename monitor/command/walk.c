@@ -42,22 +42,16 @@ static void entry_flags(const struct pt_format *f, uint64_t entry, char *text, s
 static void show_steps(struct output *out, const struct pt_format *format, const struct walk_result *result,
 		       uint64_t where)
 {
-	static const struct output_column columns[] = {
-		{ "level", 5, true },  { "index", 5, true },  { "table_entry_at", 16, true },
-		{ "entry", 18, true }, { "flags", 0, false },
-	};
 
-	output_table_begin(out, "steps", columns, ARRAY_SIZE(columns));
+	output_table_begin(out, "steps");
 	for (unsigned i = 0; format && i < result->steps && i < PT_MAX_LEVELS; i++) {
 		const struct walk_step *step = &result->step[i];
 		char flags[32];
 
 		entry_flags(format, step->entry, flags, sizeof(flags));
-		output_cell_number(out, step->level);
-		output_cell_number(out, pt_index(format, step->level, where));
-		output_cell_hex(out, step->where.v);
-		output_cell_hex(out, step->entry);
-		output_cell_text(out, "%s", flags);
+		output_row(
+			out, NUMBER("level", step->level, 5), NUMBER("index", pt_index(format, step->level, where), 5),
+			HEX("table_entry_at", step->where.v, 16), HEX("entry", step->entry, 18), TEXT("flags", flags));
 	}
 	output_table_end(out);
 }
@@ -68,25 +62,17 @@ static void show_slat_of(struct output *out, struct pgm *pgm, const char *what, 
 	struct pgm_table_step step[PT_MAX_LEVELS];
 	unsigned count = pgm_tables_walk(pgm, where, step);
 
-	for (unsigned i = 0; i < count; i++) {
-		output_cell_text(out, "%s", what);
-		output_cell_hex(out, where.v);
-		output_cell_number(out, step[i].level);
-		output_cell_hex(out, step[i].where.v);
-		output_cell_hex(out, step[i].entry);
-		output_cell_text(out, "%s", rights[step[i].rights & 7]);
-	}
+	for (unsigned i = 0; i < count; i++)
+		output_row(out, TEXT("of", what, 8), HEX("gpa", where.v, 14), NUMBER("level", step[i].level, 5),
+			   HEX("slat_entry_at", step[i].where.v, 14), HEX("entry", step[i].entry, 18),
+			   TEXT("grants", rights[step[i].rights & 7]));
 }
 
 /* What the processor walks at each step of the guest's walk, too: the second-level tables, from the root. */
 static void show_slat(struct output *out, struct pgm *pgm, enum status status, const struct walk_result *result)
 {
-	static const struct output_column columns[] = {
-		{ "of", 8, false },    { "gpa", 14, true },    { "level", 5, true }, { "slat_entry_at", 14, true },
-		{ "entry", 18, true }, { "grants", 0, false },
-	};
 
-	output_table_begin(out, "slat", columns, ARRAY_SIZE(columns));
+	output_table_begin(out, "slat");
 	for (unsigned i = 0; i < result->steps && i < PT_MAX_LEVELS; i++)
 		show_slat_of(out, pgm, "table", result->step[i].where);
 	if (status == OK)
@@ -124,10 +110,8 @@ static void walk(struct output *out, char *const *argument)
 	now = registers_fetch(m->vcpu[0]);
 	registers_walk_context(m->vcpu[0], &context);
 	mode = guest_mode_of(context.cr0, context.cr4, context.efer);
-	output_hex(out, "gva", where);
-	output_text(out, "registers", "%s", registers_seen(now));
-	output_text(out, "mode", "%s", guest_mode_name(mode));
-	output_hex(out, "cr3", context.cr3);
+	output_fields(out, HEX("gva", where), TEXT("registers", registers_seen(now)),
+		      TEXT("mode", guest_mode_name(mode)), HEX("cr3", context.cr3));
 	status = guest_walk(m->pgm, &context, gva(where), ACCESS_READ | WALK_PEEK, &result);
 	show_steps(out, guest_mode_format(mode), &result, where);
 	show_slat(out, m->pgm, status, &result);
@@ -158,14 +142,8 @@ static uint64_t reach_of(const struct pt_format *f, unsigned index)
 
 static void show_top(struct output *out, struct pgm *pgm, const struct walk_context *c, const struct pt_format *f)
 {
-	static const struct output_column columns[] = {
-		{ "index", 5, true },
-		{ "first_gva", 18, true },
-		{ "entry", 18, true },
-		{ "flags", 0, false },
-	};
 
-	output_table_begin(out, "entries", columns, ARRAY_SIZE(columns));
+	output_table_begin(out, "entries");
 	for (unsigned i = 0; f && i < 1u << f->top_index_bits && i < TOP_ENTRIES_MOST; i++) {
 		uint64_t entry;
 		char flags[32];
@@ -173,10 +151,8 @@ static void show_top(struct output *out, struct pgm *pgm, const struct walk_cont
 		if (!top_entry(pgm, c, f, i, &entry) || !(entry & f->present))
 			continue;
 		entry_flags(f, entry, flags, sizeof(flags));
-		output_cell_number(out, i);
-		output_cell_hex(out, reach_of(f, i));
-		output_cell_hex(out, entry);
-		output_cell_text(out, "%s", flags);
+		output_row(out, NUMBER("index", i, 5), HEX("first_gva", reach_of(f, i), 18), HEX("entry", entry, 18),
+			   TEXT("flags", flags));
 	}
 	output_table_end(out);
 }
@@ -193,10 +169,8 @@ static void info_pgmcr3(struct output *out, char *const *argument)
 	now = registers_fetch(m->vcpu[0]);
 	registers_walk_context(m->vcpu[0], &context);
 	mode = guest_mode_of(context.cr0, context.cr4, context.efer);
-	output_text(out, "registers", "%s", registers_seen(now));
-	output_text(out, "mode", "%s", guest_mode_name(mode));
-	output_hex(out, "cr3", context.cr3);
-	output_hex(out, "slat_root", m->vcpu[0]->hv->slat_root.v);
+	output_fields(out, TEXT("registers", registers_seen(now)), TEXT("mode", guest_mode_name(mode)),
+		      HEX("cr3", context.cr3), HEX("slat_root", m->vcpu[0]->hv->slat_root.v));
 	if (!guest_mode_format(mode))
 		output_note(out, "no paging: linear addresses are guest-physical ones");
 	show_top(out, m->pgm, &context, guest_mode_format(mode));

@@ -104,89 +104,80 @@ static void history_add(struct line *line)
 }
 
 /* ---- keys ---- */
-static void key_left(struct line *line)
+/* Most keys move the cursor to a place, or erase what lies between it and the place. */
+enum key {
+	PLACE_LEFT = 1,
+	PLACE_RIGHT,
+	PLACE_START,
+	PLACE_END,
+	PLACE_WORD,
+	MOVE = 0x10,
+	ERASE = 0x20,
+	UP = 0x40,
+	DOWN,
+	REDRAW,
+};
+
+static unsigned place_of(const struct line *line, unsigned key)
 {
-	if (line->cursor > 0)
-		move(line, line->cursor - 1);
+	switch (key & 0x0f) {
+	case PLACE_LEFT: return line->cursor - (line->cursor > 0);
+	case PLACE_RIGHT: return line->cursor + (line->cursor < line->length);
+	case PLACE_END: return line->length;
+	case PLACE_WORD: return word_start(line);
+	default: return 0;
+	}
 }
 
-static void key_right(struct line *line)
+static void run_key(struct line *line, unsigned key)
 {
-	if (line->cursor < line->length)
-		move(line, line->cursor + 1);
-}
+	unsigned place = place_of(line, key), from = line->cursor;
 
-static void key_home(struct line *line)
-{
-	move(line, 0);
-}
-
-static void key_end(struct line *line)
-{
-	move(line, line->length);
-}
-
-static void key_up(struct line *line)
-{
-	history_go(line, line->history_back + 1);
-}
-
-static void key_down(struct line *line)
-{
-	if (line->history_back > 0)
+	if (key & MOVE)
+		move(line, place);
+	else if (key & ERASE)
+		erase(line, place < from ? place : from, place < from ? from : place);
+	else if (key == UP)
+		history_go(line, line->history_back + 1);
+	else if (key == DOWN && line->history_back > 0)
 		history_go(line, line->history_back - 1);
+	if (key == REDRAW) {
+		line_hide(line);
+		line_show(line);
+	}
 }
 
-static void key_backspace(struct line *line)
-{
-	if (line->cursor > 0)
-		erase(line, line->cursor - 1, line->cursor);
-}
-
-static void key_delete(struct line *line)
-{
-	if (line->cursor < line->length)
-		erase(line, line->cursor, line->cursor + 1);
-}
-
-static void key_kill_end(struct line *line)
-{
-	erase(line, line->cursor, line->length);
-}
-
-static void key_kill_start(struct line *line)
-{
-	erase(line, 0, line->cursor);
-}
-
-static void key_kill_word(struct line *line)
-{
-	erase(line, word_start(line), line->cursor);
-}
-
-static void key_redraw(struct line *line)
-{
-	line_hide(line);
-	line_show(line);
-}
-
-typedef void (*key_function)(struct line *line);
-
-static const key_function control_keys[32] = {
-	[CTRL('A')] = key_home,  [CTRL('B')] = key_left,      [CTRL('D')] = key_delete,     [CTRL('E')] = key_end,
-	[CTRL('F')] = key_right, [CTRL('H')] = key_backspace, [CTRL('K')] = key_kill_end,   [CTRL('L')] = key_redraw,
-	[CTRL('N')] = key_down,  [CTRL('P')] = key_up,        [CTRL('U')] = key_kill_start, [CTRL('W')] = key_kill_word,
+static const uint8_t control_keys[32] = {
+	[CTRL('A')] = MOVE | PLACE_START,
+	[CTRL('B')] = MOVE | PLACE_LEFT,
+	[CTRL('D')] = ERASE | PLACE_RIGHT,
+	[CTRL('E')] = MOVE | PLACE_END,
+	[CTRL('F')] = MOVE | PLACE_RIGHT,
+	[CTRL('H')] = ERASE | PLACE_LEFT,
+	[CTRL('K')] = ERASE | PLACE_END,
+	[CTRL('L')] = REDRAW,
+	[CTRL('N')] = DOWN,
+	[CTRL('P')] = UP,
+	[CTRL('U')] = ERASE | PLACE_START,
+	[CTRL('W')] = ERASE | PLACE_WORD,
 };
 
 /* Final byte of ESC [ x and ESC O x; and the number before ~ in ESC [ n ~ (ECMA-48; DEC VT220 keys). */
 static const struct {
 	char final;
-	uint8_t parameter;
-	key_function run;
+	uint8_t parameter, key;
 } escape_keys[] = {
-	{ 'A', 0, key_up },   { 'B', 0, key_down }, { 'C', 0, key_right },  { 'D', 0, key_left },
-	{ 'H', 0, key_home }, { 'F', 0, key_end },  { '~', 1, key_home },   { '~', 7, key_home },
-	{ '~', 4, key_end },  { '~', 8, key_end },  { '~', 3, key_delete },
+	{ 'A', 0, UP },
+	{ 'B', 0, DOWN },
+	{ 'C', 0, MOVE | PLACE_RIGHT },
+	{ 'D', 0, MOVE | PLACE_LEFT },
+	{ 'H', 0, MOVE | PLACE_START },
+	{ 'F', 0, MOVE | PLACE_END },
+	{ '~', 1, MOVE | PLACE_START },
+	{ '~', 7, MOVE | PLACE_START },
+	{ '~', 4, MOVE | PLACE_END },
+	{ '~', 8, MOVE | PLACE_END },
+	{ '~', 3, ERASE | PLACE_RIGHT },
 };
 
 static void escape_final(struct line *line, char final)
@@ -194,7 +185,7 @@ static void escape_final(struct line *line, char final)
 	line->escape = ESCAPE_NONE;
 	for (unsigned i = 0; i < sizeof(escape_keys) / sizeof(escape_keys[0]); i++)
 		if (escape_keys[i].final == final && (final != '~' || escape_keys[i].parameter == line->parameter)) {
-			escape_keys[i].run(line);
+			run_key(line, escape_keys[i].key);
 			return;
 		}
 }
@@ -237,8 +228,7 @@ static enum line_event control(struct line *line, uint8_t byte)
 	case '\t': return LINE_TAB;
 	case KEY_ESCAPE: line->escape = ESCAPE_SEEN; return LINE_NOTHING;
 	}
-	if (control_keys[byte])
-		control_keys[byte](line);
+	run_key(line, control_keys[byte]);
 	return LINE_NOTHING;
 }
 
@@ -254,7 +244,7 @@ enum line_event line_key(struct line *line, uint8_t byte)
 	if (byte == '\n' && after_cr)
 		return LINE_NOTHING;
 	if (byte == KEY_DELETE)
-		key_backspace(line);
+		run_key(line, ERASE | PLACE_LEFT);
 	else if (byte < 0x20)
 		return control(line, byte);
 	else if (byte < KEY_DELETE)

@@ -107,13 +107,10 @@ bool output_end(struct output *out)
 void output_error(struct output *out, const char *format, ...)
 {
 	char text[VALUE_SIZE];
-	va_list args;
 
 	if (out->failed)
 		return;
-	va_start(args, format);
-	format_string_v(text, sizeof(text), format, args);
-	va_end(args);
+	format_arguments(text, sizeof(text), format);
 	out->failed = true;
 	if (out->mode == OUTPUT_TEXT) {
 		put_clean(out, text);
@@ -126,56 +123,57 @@ void output_error(struct output *out, const char *format, ...)
 }
 
 /* ---- values ---- */
-/* One value as it is shown and as JSON has it; quoted: a JSON string. */
-static void field(struct output *out, const char *key, const char *value, bool quoted)
+/* Where `number` is shown, room for it. */
+static const char *shown(const struct output *out, const struct output_value *v, char number[24])
 {
-	if (out->mode == OUTPUT_TEXT) {
-		put_label(out, key);
-		put_text(out, ": ");
-		put_clean(out, value);
-		put_text(out, LINE_END);
-		return;
-	}
-	json_key(out, key);
-	if (quoted)
-		json_string(put, out, value);
+	bool json = out->mode == OUTPUT_JSON;
+
+	if (v->kind == OUTPUT_TEXTUAL)
+		return v->text ? v->text : json ? "null" : "-";
+	if (v->kind == OUTPUT_BOOL)
+		return v->number ? (json ? "true" : "yes") : (json ? "false" : "no");
+	format_string(number, 24, v->kind == OUTPUT_HEX ? "0x%lx" : "%lu", v->number);
+	return number;
+}
+
+static void json_value(struct output *out, const struct output_value *v)
+{
+	char number[24];
+	const char *text = shown(out, v, number);
+
+	json_key(out, v->key);
+	if (v->kind == OUTPUT_HEX || (v->kind == OUTPUT_TEXTUAL && v->text))
+		json_string(put, out, text);
 	else
-		put_text(out, value);
+		put_text(out, text);
 }
 
-void output_number(struct output *out, const char *key, uint64_t value)
+static void put_pair(struct output *out, const char *before, const struct output_value *v, const char *between)
 {
-	char text[24];
+	char number[24];
 
-	format_string(text, sizeof(text), "%lu", value);
-	field(out, key, text, false);
+	put_text(out, before);
+	put_label(out, v->key);
+	put_text(out, between);
+	put_clean(out, shown(out, v, number));
+	put_text(out, LINE_END);
 }
 
-void output_hex(struct output *out, const char *key, uint64_t value)
+void output_values(struct output *out, const struct output_value *v)
 {
-	char text[24];
-
-	format_string(text, sizeof(text), "0x%lx", value);
-	field(out, key, text, true);
-}
-
-void output_bool(struct output *out, const char *key, bool value)
-{
-	if (out->mode == OUTPUT_TEXT)
-		field(out, key, value ? "yes" : "no", false);
-	else
-		field(out, key, value ? "true" : "false", false);
+	for (; v->key; v++)
+		if (out->mode == OUTPUT_JSON)
+			json_value(out, v);
+		else
+			put_pair(out, "", v, ": ");
 }
 
 void output_text(struct output *out, const char *key, const char *format, ...)
 {
 	char text[VALUE_SIZE];
-	va_list args;
 
-	va_start(args, format);
-	format_string_v(text, sizeof(text), format, args);
-	va_end(args);
-	field(out, key, text, true);
+	format_arguments(text, sizeof(text), format);
+	output_fields(out, TEXT(key, text));
 }
 
 void output_phrase(struct output *out, const char *key, const char *before, uint64_t value, const char *after)
@@ -228,124 +226,70 @@ void output_list_end(struct output *out)
 }
 
 /* ---- tables ---- */
-static void table_begin(struct output *out, const char *key, const struct output_column *columns, unsigned count,
-			bool vertical)
+void output_table_begin(struct output *out, const char *key)
 {
-	out->columns = columns;
-	out->column_count = count;
-	out->column = 0;
-	out->vertical = vertical;
-	out->heading_due = !vertical;
+	out->vertical = false;
+	out->heading_due = true;
 	output_list_begin(out, key);
 }
 
-void output_table_begin(struct output *out, const char *key, const struct output_column *columns, unsigned count)
+void output_records_begin(struct output *out, const char *key)
 {
-	table_begin(out, key, columns, count, false);
+	out->vertical = true;
+	output_list_begin(out, key);
 }
 
-void output_records_begin(struct output *out, const char *key, const struct output_column *columns, unsigned count)
+/* A row, or the heading that goes with it: each cell padded to its column, with the gap to its left. */
+static void put_row(struct output *out, const struct output_value *row, bool heading)
 {
-	table_begin(out, key, columns, count, true);
-}
+	for (const struct output_value *v = row; v->key; v++) {
+		char number[24];
+		const char *text = heading ? v->key : shown(out, v, number);
+		size_t length = strlen(text), padding = length < v->width ? v->width - length : 0;
+		bool right = v->kind != OUTPUT_TEXTUAL;
 
-/* One cell of a table's row or heading, padded to its column, with the gap to its left. */
-static void put_cell(struct output *out, unsigned column, const char *text, bool label)
-{
-	const struct output_column *c = &out->columns[column];
-	size_t length = strlen(text);
-	size_t padding = length < c->width ? c->width - length : 0;
-
-	if (column)
-		put_blanks(out, 2);
-	if (c->right)
-		put_blanks(out, padding);
-	if (label)
-		put_label(out, text);
-	else
-		put_clean(out, text);
-	if (!c->right && column + 1 < out->column_count)
-		put_blanks(out, padding);
-}
-
-static void put_heading(struct output *out)
-{
-	for (unsigned i = 0; i < out->column_count; i++)
-		put_cell(out, i, out->columns[i].key, true);
+		if (v->kind == OUTPUT_LEFT_OUT)
+			continue;
+		put_blanks(out, (v != row ? 2 : 0) + (right ? padding : 0));
+		if (heading)
+			put_label(out, text);
+		else
+			put_clean(out, text);
+		put_blanks(out, right || !v[1].key ? 0 : padding);
+	}
 	put_text(out, LINE_END);
-	out->heading_due = false;
 }
 
-static void text_cell(struct output *out, const char *text)
+static void json_row(struct output *out, const struct output_value *v)
 {
-	if (out->vertical) {
-		put_text(out, out->column ? "  " : "");
-		put_label(out, out->columns[out->column].key);
-		put_text(out, out->column ? ": " : " ");
-		put_clean(out, text);
+	json_separate(out);
+	put_text(out, "{");
+	out->comma = false;
+	for (; v->key; v++)
+		if (v->kind != OUTPUT_LEFT_OUT)
+			json_value(out, v);
+	put_text(out, "}");
+	out->comma = true;
+}
+
+void output_cells(struct output *out, const struct output_value *row)
+{
+	if (out->mode == OUTPUT_JSON) {
+		json_row(out, row);
+	} else if (out->vertical) {
+		put_pair(out, "", row, " ");
+		for (const struct output_value *v = row + 1; v->key; v++)
+			if (v->kind != OUTPUT_LEFT_OUT)
+				put_pair(out, "  ", v, ": ");
 	} else {
 		if (out->heading_due)
-			put_heading(out);
-		put_cell(out, out->column, text, false);
+			put_row(out, row, true);
+		out->heading_due = false;
+		put_row(out, row, false);
 	}
-	if (out->vertical || out->column + 1 == out->column_count)
-		put_text(out, LINE_END);
-}
-
-static void cell(struct output *out, const char *text, const char *json, bool quoted)
-{
-	if (out->mode == OUTPUT_TEXT) {
-		text_cell(out, text);
-	} else {
-		json_separate(out);
-		if (out->column == 0)
-			put(out, "{", 1);
-		json_string(put, out, out->columns[out->column].key);
-		put(out, ":", 1);
-		if (quoted)
-			json_string(put, out, json);
-		else
-			put_text(out, json);
-		if (out->column + 1 == out->column_count)
-			put(out, "}", 1);
-	}
-	out->column = (out->column + 1) % out->column_count;
-}
-
-void output_cell_number(struct output *out, uint64_t value)
-{
-	char text[24];
-
-	format_string(text, sizeof(text), "%lu", value);
-	cell(out, text, text, false);
-}
-
-void output_cell_hex(struct output *out, uint64_t value)
-{
-	char text[24];
-
-	format_string(text, sizeof(text), "0x%lx", value);
-	cell(out, text, text, true);
-}
-
-void output_cell_text(struct output *out, const char *format, ...)
-{
-	char text[VALUE_SIZE];
-	va_list args;
-
-	va_start(args, format);
-	format_string_v(text, sizeof(text), format, args);
-	va_end(args);
-	cell(out, text, text, true);
-}
-
-void output_cell_none(struct output *out)
-{
-	cell(out, "-", "null", false);
 }
 
 void output_table_end(struct output *out)
 {
 	output_list_end(out);
-	out->columns = NULL;
 }

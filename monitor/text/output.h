@@ -20,12 +20,23 @@
 
 enum output_mode { OUTPUT_TEXT, OUTPUT_JSON };
 
-/* width: of the column in text mode; 0: no padding (the last column). Numbers stand right, text left. */
-struct output_column {
+enum output_kind { OUTPUT_TEXTUAL, OUTPUT_NUMBER, OUTPUT_HEX, OUTPUT_BOOL, OUTPUT_LEFT_OUT };
+
+/* A value and its key. width: of its column in a table's text mode; 0: no padding (the last column). Numbers stand right, text left. */
+struct output_value {
 	const char *key;
+	enum output_kind kind;
 	uint8_t width;
-	bool right;
+	uint64_t number;
+	const char *text; /* NULL: null; "-" in text mode */
 };
+#define OUTPUT_VALUE(which, key_, ...) ((struct output_value){ .key = (key_), .kind = (which), __VA_ARGS__ })
+/* One value each; the last argument, if given, is the width. */
+#define NUMBER(key, value, ...) OUTPUT_VALUE(OUTPUT_NUMBER, key, .number = (value), .width = __VA_ARGS__ + 0)
+#define HEX(key, value, ...) OUTPUT_VALUE(OUTPUT_HEX, key, .number = (value), .width = __VA_ARGS__ + 0)
+#define BOOL(key, value, ...) OUTPUT_VALUE(OUTPUT_BOOL, key, .number = (value), .width = __VA_ARGS__ + 0)
+#define TEXT(key, value, ...) OUTPUT_VALUE(OUTPUT_TEXTUAL, key, .text = (value), .width = __VA_ARGS__ + 0)
+#define LEFT_OUT OUTPUT_VALUE(OUTPUT_LEFT_OUT, "")
 
 typedef void (*output_sink)(void *context, const char *bytes, size_t length);
 
@@ -36,10 +47,8 @@ struct output {
 	const char *command;
 	bool opened; /* JSON: "ok" is out */
 	bool failed;
-	bool comma; /* JSON: the next element follows another */
-	const struct output_column *columns;
-	unsigned column_count, column;
-	bool vertical, heading_due;
+	bool comma;                 /* JSON: the next element follows another */
+	bool vertical, heading_due; /* of a table */
 	unsigned used;
 	char buffer[256];
 };
@@ -50,9 +59,12 @@ void output_begin(struct output *out, enum output_mode mode, output_sink sink, v
 bool output_end(struct output *out);
 void output_error(struct output *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-void output_number(struct output *out, const char *key, uint64_t value);
-void output_hex(struct output *out, const char *key, uint64_t value);
-void output_bool(struct output *out, const char *key, bool value);
+/* Values under their keys, one a line: output_fields(out, NUMBER(..), TEXT(..), ..). */
+#define output_fields(out, ...) output_values(out, (const struct output_value[]){ __VA_ARGS__, { 0 } })
+void output_values(struct output *out, const struct output_value *values);
+#define output_number(out, key, value) output_fields(out, NUMBER(key, value))
+#define output_hex(out, key, value) output_fields(out, HEX(key, value))
+#define output_bool(out, key, value) output_fields(out, BOOL(key, value))
 void output_text(struct output *out, const char *key, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* A number that a person reads in a sentence: `before` value `after`; a program under its key. */
 void output_phrase(struct output *out, const char *key, const char *before, uint64_t value, const char *after);
@@ -64,13 +76,10 @@ void output_list_begin(struct output *out, const char *key);
 void output_list_item(struct output *out, const char *text);
 void output_list_end(struct output *out);
 
-/* Rows of cells, given one after another; a row ends by itself. columns must live until the table's end. */
-void output_table_begin(struct output *out, const char *key, const struct output_column *columns, unsigned count);
+/* Rows of cells: output_row(out, NUMBER(..), ..). All of a table's have the same keys and widths; the first one makes the heading. */
+void output_table_begin(struct output *out, const char *key);
 /* The same data, but text mode shows each row as a heading (the first cell) with indented `key: value` lines below. */
-void output_records_begin(struct output *out, const char *key, const struct output_column *columns, unsigned count);
-void output_cell_number(struct output *out, uint64_t value);
-void output_cell_hex(struct output *out, uint64_t value);
-void output_cell_text(struct output *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* null; "-" in text. */
-void output_cell_none(struct output *out);
+void output_records_begin(struct output *out, const char *key);
+#define output_row(out, ...) output_cells(out, (const struct output_value[]){ __VA_ARGS__, { 0 } })
+void output_cells(struct output *out, const struct output_value *row);
 void output_table_end(struct output *out);

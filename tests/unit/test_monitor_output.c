@@ -33,10 +33,6 @@ static void begin(struct output *out, enum output_mode mode, const char *command
 
 static void put_all(struct output *out)
 {
-	static const struct output_column columns[] = { { "name", 6, false },
-							{ "free_pages", 10, true },
-							{ "at", 0, false } };
-
 	output_number(out, "free_pages", 12);
 	output_hex(out, "cr3", 0x1000);
 	output_bool(out, "on", true);
@@ -49,18 +45,12 @@ static void put_all(struct output *out)
 	output_list_end(out);
 	output_list_begin(out, "none");
 	output_list_end(out);
-	output_table_begin(out, "rows", columns, 3);
-	output_cell_text(out, "a");
-	output_cell_number(out, 7);
-	output_cell_hex(out, 16);
-	output_cell_text(out, "longer-than");
-	output_cell_none(out);
-	output_cell_text(out, "x");
+	output_table_begin(out, "rows");
+	output_row(out, TEXT("name", "a", 6), NUMBER("free_pages", 7, 10), TEXT("of", "y", 4), HEX("at", 16));
+	output_row(out, TEXT("name", "longer-than", 6), LEFT_OUT, TEXT("of", NULL, 4), TEXT("at", "x"));
 	output_table_end(out);
-	output_records_begin(out, "records", columns, 3);
-	output_cell_text(out, "r");
-	output_cell_number(out, 1);
-	output_cell_hex(out, 2);
+	output_records_begin(out, "records");
+	output_row(out, TEXT("name", "r"), NUMBER("free_pages", 1), LEFT_OUT, HEX("at", 2));
 	output_table_end(out);
 	output_number(out, "last", UINT64_MAX);
 }
@@ -74,9 +64,9 @@ static void test_text(void **state)
 	assert_true(output_end(&out));
 	assert_string_equal(written, "free pages: 12\r\ncr3: 0x1000\r\non: yes\r\nwhy: a \"b\".\r\nfor people\r\n"
 				     "check: 0 findings\r\none\r\ntwo\r\n"
-				     "name    free pages  at\r\n"
-				     "a                7  0x10\r\n"
-				     "longer-than           -  x\r\n"
+				     "name    free pages  of    at\r\n"
+				     "a                7  y     0x10\r\n"
+				     "longer-than  -     x\r\n"
 				     "name r\r\n  free pages: 1\r\n  at: 0x2\r\n"
 				     "last: 18446744073709551615\r\n");
 }
@@ -91,8 +81,8 @@ static void test_json(void **state)
 	assert_string_equal(written,
 			    "{\"command\":\"x \\\"y\\\"\",\"ok\":true,\"free_pages\":12,\"cr3\":\"0x1000\",\"on\":true,"
 			    "\"why\":\"a \\\"b\\\"\\u0001\",\"findings\":0,\"lines\":[\"one\",\"two\"],\"none\":[],"
-			    "\"rows\":[{\"name\":\"a\",\"free_pages\":7,\"at\":\"0x10\"},"
-			    "{\"name\":\"longer-than\",\"free_pages\":null,\"at\":\"x\"}],"
+			    "\"rows\":[{\"name\":\"a\",\"free_pages\":7,\"of\":\"y\",\"at\":\"0x10\"},"
+			    "{\"name\":\"longer-than\",\"of\":null,\"at\":\"x\"}],"
 			    "\"records\":[{\"name\":\"r\",\"free_pages\":1,\"at\":\"0x2\"}],"
 			    "\"last\":18446744073709551615}\r\n");
 }

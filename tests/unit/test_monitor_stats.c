@@ -42,15 +42,12 @@ const struct pgm_usage *usage_of(const struct machine *m)
 /* One line of JSON: [{"name":..,"value":..},...] */
 static unsigned show(const char *pattern)
 {
-	static const struct output_column columns[] = {
-		{ "name", 0, false }, { "value", 0, true }, { "unit", 0, false }, { "description", 0, false }
-	};
 	struct output out;
 	unsigned count;
 
 	length = 0;
 	output_begin(&out, OUTPUT_JSON, collect, NULL, "stats");
-	output_table_begin(&out, "stats", columns, 4);
+	output_table_begin(&out, "stats");
 	count = stats_show(&out, pattern);
 	output_table_end(&out);
 	(void)output_end(&out);
