@@ -12,6 +12,7 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/traps.h"
+#include "lib/format.h"
 #include "lib/memory.h"
 #include "mm/map.h"
 #include "svm/codes.h"
@@ -23,11 +24,7 @@ bool svm_read_xcr0;
 
 static enum status refuse(struct hv_refusal *why, const char *text)
 {
-	size_t i = 0;
-
-	for (; text[i] && i < sizeof(why->text) - 1; i++)
-		why->text[i] = text[i];
-	why->text[i] = '\0';
+	format_string(why->text, sizeof(why->text), "%s", text);
 	return NOT_SUPPORTED;
 }
 
@@ -72,6 +69,13 @@ static enum status check_sufficient(struct hv_refusal *why)
 	if (svm.ebx < 2)
 		return refuse(why, "this processor has AMD-V but no address space identifier for a guest");
 	return OK;
+}
+
+static enum status check(struct hv_refusal *why)
+{
+	TRY(check_present(why));
+	TRY(check_allowed(why));
+	return check_sufficient(why);
 }
 
 static void read_features(struct svm_features *features)
@@ -126,9 +130,7 @@ static void fill_caps(struct hv_caps *caps)
 
 enum status svm_probe(struct hv_caps *caps, struct hv_refusal *why)
 {
-	TRY(check_present(why));
-	TRY(check_allowed(why));
-	TRY(check_sufficient(why));
+	TRY(check(why));
 	fill_caps(caps);
 	return OK;
 }
@@ -138,14 +140,8 @@ enum status svm_enable_cpu(struct hv_refusal *why)
 	unsigned index = cpu_index();
 	struct svm_cpu *cpu = &svm_cpus[index];
 	struct svm_features features;
-	enum status status = check_present(why);
 
-	if (status == OK)
-		status = check_allowed(why);
-	if (status == OK)
-		status = check_sufficient(why);
-	if (status != OK)
-		return status;
+	TRY(check(why));
 	read_features(&features);
 	if (index == 0) {
 		svm_features = features;

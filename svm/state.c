@@ -6,6 +6,7 @@
  */
 #include "svm/svm.h"
 
+#include "arch/x86_64/hv_power_on.h"
 #include "arch/x86_64/registers.h"
 
 #define ATTRIBUTES_LOW 0x00ffu  /* type, S, DPL, P: the same place on both sides */
@@ -21,7 +22,6 @@ _Static_assert((SEG_ATTR_PRESENT | SEG_ATTR_S | ATTRIBUTES_LOW) == ATTRIBUTES_LO
  */
 #define CR0_CACHE (CR0_CD | CR0_NW)
 #define TSS_BUSY 0x02u
-#define PAT_AFTER_RESET UINT64_C(0x0007040600070406)
 
 uint16_t svm_attributes_to_vmcb(uint16_t attributes)
 {
@@ -101,32 +101,21 @@ static void store_segments(const struct hv_vcpu *vcpu, struct vmcb_save *save, u
 	save->idtr = (struct vmcb_segment){ .base = vcpu->idtr.base, .limit = vcpu->idtr.limit };
 }
 
+/* REGS_SYSTEM: a name for both sides. */
+#define SYSTEM_FIELDS(X)                                                                                               \
+	X(sysenter_cs)                                                                                                 \
+	X(sysenter_esp) X(sysenter_eip) X(pat) X(star) X(lstar) X(cstar) X(sfmask) X(kernel_gs_base) X(spec_ctrl)
+
 static void fetch_system(struct hv_vcpu *vcpu, const struct vmcb_save *save)
 {
-	vcpu->sysenter_cs = save->sysenter_cs;
-	vcpu->sysenter_esp = save->sysenter_esp;
-	vcpu->sysenter_eip = save->sysenter_eip;
-	vcpu->pat = save->pat;
-	vcpu->star = save->star;
-	vcpu->lstar = save->lstar;
-	vcpu->cstar = save->cstar;
-	vcpu->sfmask = save->sfmask;
-	vcpu->kernel_gs_base = save->kernel_gs_base;
-	vcpu->spec_ctrl = save->spec_ctrl;
+#define FETCH(name) vcpu->name = save->name;
+	SYSTEM_FIELDS(FETCH)
 }
 
 static void store_system(const struct hv_vcpu *vcpu, struct vmcb_save *save)
 {
-	save->sysenter_cs = vcpu->sysenter_cs;
-	save->sysenter_esp = vcpu->sysenter_esp;
-	save->sysenter_eip = vcpu->sysenter_eip;
-	save->pat = vcpu->pat;
-	save->star = vcpu->star;
-	save->lstar = vcpu->lstar;
-	save->cstar = vcpu->cstar;
-	save->sfmask = vcpu->sfmask;
-	save->kernel_gs_base = vcpu->kernel_gs_base;
-	save->spec_ctrl = vcpu->spec_ctrl;
+#define STORE(name) save->name = vcpu->name;
+	SYSTEM_FIELDS(STORE)
 }
 
 void svm_fetch_groups(struct hv_vcpu *vcpu, const struct vmcb *vmcb, uint32_t groups)
@@ -217,44 +206,9 @@ unsigned svm_code_of(const struct vmcb_save *save)
 		       : 0;
 }
 
-static void power_on_segments(struct hv_vcpu *vcpu)
-{
-	const struct segment data = { .limit = 0xffff, .attributes = 0x93 };
-
-	for (unsigned i = SEG_ES; i <= SEG_GS; i++)
-		vcpu->segment[i] = data;
-	vcpu->segment[SEG_CS] = (struct segment){
-		.base = 0xffff0000,
-		.limit = 0xffff,
-		.selector = 0xf000,
-		.attributes = 0x9b,
-	};
-	vcpu->segment[SEG_LDTR] = (struct segment){ .limit = 0xffff, .attributes = 0x82 };
-	vcpu->segment[SEG_TR] = (struct segment){ .limit = 0xffff, .attributes = 0x8b };
-	vcpu->gdtr = vcpu->idtr = (struct table_register){ .limit = 0xffff };
-}
-
 void svm_power_on_state(struct hv_vcpu *vcpu)
 {
-	for (unsigned i = 0; i < GPR_COUNT; i++)
-		vcpu->gpr[i] = 0;
-	vcpu->rip = 0xfff0;
-	vcpu->rflags = BIT(1);
-	vcpu->cr0 = CR0_CD | CR0_NW | CR0_ET;
-	vcpu->cr2 = vcpu->cr3 = vcpu->cr4 = vcpu->efer = 0;
-	vcpu->xcr0 = 1;
-	for (unsigned i = 0; i < 4; i++)
-		vcpu->dr[i] = vcpu->pdpte[i] = 0;
-	vcpu->dr[6] = DR6_RESET;
-	vcpu->dr[7] = DR7_RESET;
-	vcpu->debugctl = 0;
-	power_on_segments(vcpu);
-	vcpu->sysenter_cs = vcpu->sysenter_esp = vcpu->sysenter_eip = 0;
-	vcpu->pat = PAT_AFTER_RESET;
-	vcpu->star = vcpu->lstar = vcpu->cstar = vcpu->sfmask = vcpu->kernel_gs_base = vcpu->spec_ctrl = 0;
-	vcpu->interrupt_shadow = vcpu->nmi_blocked = false;
-	vcpu->inject = (struct hv_event){ .kind = EVENT_NONE };
-	vcpu->want_interrupt_window = vcpu->want_nmi_window = false;
+	hv_power_on(vcpu);
+	vcpu->segment[SEG_CS].attributes = 0x9b;
 	vcpu->exit = (struct hv_exit){ .kind = EXIT_NOTHING };
-	vcpu->valid = vcpu->changed = REGS_ALL;
 }

@@ -131,8 +131,6 @@ void svm_reset(struct hv_vcpu *vcpu)
 	svm->virtual_vector = -1;
 	__builtin_memset(svm->also, 0, sizeof(svm->also));
 	svm_set_intercepts(svm);
-	vcpu->tsc_changed = true;
-	vcpu->flush_pending = true;
 }
 
 void svm_set_slat(struct hv_vcpu *vcpu, hpa_t root)

@@ -2,6 +2,7 @@
 /* What a VMCS is given once: its controls, the state of the host it exits to, and the guest's state after reset. */
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
+#include "arch/x86_64/hv_power_on.h"
 #include "vmx/instructions.h"
 #include "vmx/vmx.h"
 
@@ -86,48 +87,14 @@ void vmx_write_host_state(void)
 }
 
 /* Attributes after reset, table 9-1: read/write data (CS too), LDT, busy 32-bit TSS. */
-#define RESET_DATA 0x0093u
-#define RESET_LDT 0x0082u
-#define RESET_TSS 0x008bu
-#define RESET_PAT UINT64_C(0x0007040600070406)
 /* EDX holds the processor's signature; family 6 is what any of them has. */
 #define RESET_EDX UINT64_C(0x600)
 
-/* Intel SDM vol. 3 table 9-1, "power up". */
 void vmx_reset(struct hv_vcpu *vcpu)
 {
-	for (unsigned i = 0; i < GPR_COUNT; i++)
-		vcpu->gpr[i] = 0;
-	for (unsigned i = 0; i < SEG_COUNT; i++)
-		vcpu->segment[i] = (struct segment){ 0, 0xffff, 0, RESET_DATA };
-	vcpu->segment[SEG_CS].base = 0xffff0000;
-	vcpu->segment[SEG_CS].selector = 0xf000;
-	vcpu->segment[SEG_LDTR].attributes = RESET_LDT;
-	vcpu->segment[SEG_TR].attributes = RESET_TSS;
-	vcpu->gdtr = vcpu->idtr = (struct table_register){ 0, 0xffff };
+	hv_power_on(vcpu);
 	vcpu->gpr[GPR_RDX] = RESET_EDX;
-	vcpu->rip = 0xfff0;
 	vmx_of(vcpu)->rip_seen = ~vcpu->rip; /* so that it is written */
-	vcpu->rflags = 2;
-	vcpu->cr0 = CR0_CD | CR0_NW | CR0_ET;
-	vcpu->cr2 = vcpu->cr3 = vcpu->cr4 = vcpu->efer = 0;
-	vcpu->xcr0 = 1;
-	for (unsigned i = 0; i < 8; i++)
-		vcpu->dr[i] = 0;
-	vcpu->dr[6] = DR6_RESET;
-	vcpu->dr[7] = DR7_RESET;
-	vcpu->debugctl = 0;
-	for (unsigned i = 0; i < 4; i++)
-		vcpu->pdpte[i] = 0;
-	vcpu->sysenter_cs = vcpu->sysenter_esp = vcpu->sysenter_eip = 0;
-	vcpu->pat = RESET_PAT;
-	vcpu->star = vcpu->lstar = vcpu->cstar = vcpu->sfmask = vcpu->kernel_gs_base = vcpu->spec_ctrl = 0;
-	vcpu->interrupt_shadow = vcpu->nmi_blocked = false;
 	vmx_of(vcpu)->blocking = 0;
-	vcpu->inject = vcpu->exit.interrupted = (struct hv_event){ .kind = EVENT_NONE };
-	vcpu->want_interrupt_window = vcpu->want_nmi_window = false;
-	vcpu->tsc_changed = true;
-	vcpu->flush_pending = true;
-	hv_changed(vcpu, REGS_ALL);
 	vcpu->changed |= CHANGED_RESET;
 }
