@@ -18,7 +18,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 /* Bytes in a line, its end not counted; a longer one is an error. */
 #define INI_MAX_LINE 4096u

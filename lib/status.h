@@ -46,6 +46,3 @@ _Static_assert(OK == 0, "TRY takes 0 for success");
 
 /* The text a person reads for a status; never NULL. */
 const char *status_text(enum status status);
-
-/* The symbol's own name, for machine-readable output; never NULL. */
-const char *status_name(enum status status);

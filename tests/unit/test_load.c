@@ -45,7 +45,7 @@ static enum status load_copy(const void *image, size_t size)
 	load_why[0] = 0;
 	status = load_run(copy, size);
 	if (status != OK && !load_why[0])
-		fail_msg("%s without a text", status_name(status));
+		fail_msg("%s without a text", status_text(status));
 	free(copy);
 	return status;
 }
@@ -177,7 +177,7 @@ static void test_linux_refused(void **state)
 		load_files[1].size = 6;
 		status = load_copy(image, sizeof(image));
 		if (status != cases[i].status)
-			fail_msg("case %u: %s: %s", i, status_name(status), load_why);
+			fail_msg("case %u: %s: %s", i, status_text(status), load_why);
 		end_pgm(pgm);
 	}
 }
@@ -450,7 +450,7 @@ static void test_addresses(void **state)
 		memcpy(file + 16, bad, sizeof(bad));
 		status = load_once(PROTOCOL_MULTIBOOT, file, sizeof(file));
 		if (status != cases[i].status)
-			fail_msg("case %u: %s: %s", i, status_name(status), load_why);
+			fail_msg("case %u: %s: %s", i, status_text(status), load_why);
 	}
 	assert_int_equal(load_once(PROTOCOL_MULTIBOOT, file, 16 + 12), TRUNCATED);
 }

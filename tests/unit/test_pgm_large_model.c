@@ -94,7 +94,7 @@ static void device_write(uint64_t where, enum pgm_origin origin)
 	for (size_t i = 0; i < length; i++)
 		bytes[i] = (uint8_t)random_of(&seed);
 	status = pgm_write(pgm, gpa(where), bytes, length, origin, &done);
-	NOTE("write %#llx+%zu: %s", (unsigned long long)where, length, status_name(status));
+	NOTE("write %#llx+%zu: %s", (unsigned long long)where, length, status_text(status));
 	if (status != OK && !out_of_memory(status))
 		wrong("a write failed", where);
 	memcpy(&model[where], bytes, done);
@@ -165,7 +165,7 @@ static void toggle_handler(handler_type type, uint64_t where)
 		status = pgm_handler_register(pgm, type, gpa(page), gpa(page + PAGE_SIZE - 1), NULL, "model");
 		handled[page / PAGE_SIZE] = status == OK;
 	}
-	NOTE("handler %#llx: %s", (unsigned long long)page, status_name(status));
+	NOTE("handler %#llx: %s", (unsigned long long)page, status_text(status));
 	if (status != OK && !out_of_memory(status) && status != LIMIT)
 		wrong("no handler", page);
 }
@@ -190,7 +190,7 @@ static void toggle_pin(uint64_t where)
 		return;
 	}
 	status = pgm_pin(pgm, gpa(where), write, owner, &frame);
-	NOTE("pin %#llx %u: %s", (unsigned long long)where, write, status_name(status));
+	NOTE("pin %#llx %u: %s", (unsigned long long)where, write, status_text(status));
 	if (status == OK) {
 		pinned[slot].page = align_down(where, PAGE_SIZE);
 		pinned[slot].write = write;

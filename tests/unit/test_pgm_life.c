@@ -48,7 +48,7 @@ static void test_bounds(void **state)
 		config.max_access_handlers = cases[i].handlers;
 		status = try_create(&config, why, sizeof(why));
 		if (status != cases[i].status || (status != OK && !strstr(why, cases[i].text)))
-			fail_msg("case %u: %s: %s", i, status_name(status), why);
+			fail_msg("case %u: %s: %s", i, status_text(status), why);
 	}
 }
 

@@ -183,7 +183,7 @@ static void compare(const struct walk_context *c, uint64_t la, unsigned access, 
 			"code %#x, the manual says %u %#llx %#x",
 			(unsigned long long)case_seed, (unsigned long long)la, access, (unsigned long long)c->cr0,
 			(unsigned long long)c->cr4, (unsigned long long)c->efer, c->cpl, c->physical_bits,
-			status_name(status), (unsigned long long)got.gpa.v, got.error_code, want.outcome,
+			status_text(status), (unsigned long long)got.gpa.v, got.error_code, want.outcome,
 			(unsigned long long)want.gpa, want.code);
 	for (unsigned i = 0; i < want.count; i++) {
 		uint64_t now = reference_read(want.used[i].where, want.used[i].size);

@@ -10,7 +10,8 @@
 
 struct machine_rule {
 	enum machine_key key;
-	bool (*broken)(const struct config_machine *machine);
+	enum config_protocol protocol;
+	bool (*broken)(const struct config_machine *machine); /* NULL: given, though another protocol was chosen */
 	const char *text;
 };
 
@@ -19,39 +20,9 @@ static bool given(const struct config_machine *machine, enum machine_key key)
 	return machine->key_lines[key] != 0;
 }
 
-static bool other_protocol(const struct config_machine *machine, enum config_protocol protocol)
-{
-	return machine->protocol != PROTOCOL_AUTO && machine->protocol != protocol;
-}
-
 static bool no_kernel(const struct config_machine *machine)
 {
 	return !machine->kernel[0];
-}
-
-static bool initrd_unused(const struct config_machine *machine)
-{
-	return given(machine, KEY_INITRD) && other_protocol(machine, PROTOCOL_LINUX);
-}
-
-static bool modules_unused(const struct config_machine *machine)
-{
-	return given(machine, KEY_MODULES) && other_protocol(machine, PROTOCOL_MULTIBOOT);
-}
-
-static bool load_address_unused(const struct config_machine *machine)
-{
-	return given(machine, KEY_LOAD_ADDRESS) && other_protocol(machine, PROTOCOL_FLAT);
-}
-
-static bool entry_unused(const struct config_machine *machine)
-{
-	return given(machine, KEY_ENTRY) && other_protocol(machine, PROTOCOL_FLAT);
-}
-
-static bool flat_mode_unused(const struct config_machine *machine)
-{
-	return given(machine, KEY_FLAT_MODE) && other_protocol(machine, PROTOCOL_FLAT);
 }
 
 /* Addresses matter when the machine may turn out flat and says where it wants to be. */
@@ -93,19 +64,27 @@ static bool balloon_preallocated(const struct config_machine *machine)
 }
 
 static const struct machine_rule machine_rules[] = {
-	{ KEY_KERNEL, no_kernel, "missing; a machine needs a kernel = FILE" },
-	{ KEY_INITRD, initrd_unused, "used by protocol = linux only" },
-	{ KEY_MODULES, modules_unused, "used by protocol = multiboot only" },
-	{ KEY_LOAD_ADDRESS, load_address_unused, "used by protocol = flat only" },
-	{ KEY_ENTRY, entry_unused, "used by protocol = flat only" },
-	{ KEY_FLAT_MODE, flat_mode_unused, "used by protocol = flat only" },
-	{ KEY_LOAD_ADDRESS, load_outside,
+	{ KEY_KERNEL, PROTOCOL_AUTO, no_kernel, "missing; a machine needs a kernel = FILE" },
+	{ KEY_INITRD, PROTOCOL_LINUX, NULL, "used by protocol = linux only" },
+	{ KEY_MODULES, PROTOCOL_MULTIBOOT, NULL, "used by protocol = multiboot only" },
+	{ KEY_LOAD_ADDRESS, PROTOCOL_FLAT, NULL, "used by protocol = flat only" },
+	{ KEY_ENTRY, PROTOCOL_FLAT, NULL, "used by protocol = flat only" },
+	{ KEY_FLAT_MODE, PROTOCOL_FLAT, NULL, "used by protocol = flat only" },
+	{ KEY_LOAD_ADDRESS, PROTOCOL_AUTO, load_outside,
 	  "outside the machine's memory below 4 GiB, or above 1M with flat_mode = real" },
-	{ KEY_ENTRY, entry_outside, "below load_address, outside memory, or above 1M with flat_mode = real" },
-	{ KEY_PCI_PASSTHROUGH, passthrough_lazy, "needs ram_preallocate = on" },
-	{ KEY_PAGE_FUSION, fusion_preallocated, "not possible with ram_preallocate = on" },
-	{ KEY_BALLOON, balloon_preallocated, "not possible with ram_preallocate = on" },
+	{ KEY_ENTRY, PROTOCOL_AUTO, entry_outside,
+	  "below load_address, outside memory, or above 1M with flat_mode = real" },
+	{ KEY_PCI_PASSTHROUGH, PROTOCOL_AUTO, passthrough_lazy, "needs ram_preallocate = on" },
+	{ KEY_PAGE_FUSION, PROTOCOL_AUTO, fusion_preallocated, "not possible with ram_preallocate = on" },
+	{ KEY_BALLOON, PROTOCOL_AUTO, balloon_preallocated, "not possible with ram_preallocate = on" },
 };
+
+static bool is_broken(const struct machine_rule *rule, const struct config_machine *machine)
+{
+	if (rule->broken)
+		return rule->broken(machine);
+	return given(machine, rule->key) && machine->protocol != PROTOCOL_AUTO && machine->protocol != rule->protocol;
+}
 
 const char *config_check_machine(struct config_machine *machine, unsigned *key)
 {
@@ -114,7 +93,7 @@ const char *config_check_machine(struct config_machine *machine, unsigned *key)
 	if (machine->entry == CONFIG_AUTO)
 		machine->entry = machine->load_address;
 	for (size_t i = 0; i < ARRAY_SIZE(machine_rules); i++) {
-		if (!machine_rules[i].broken(machine))
+		if (!is_broken(&machine_rules[i], machine))
 			continue;
 		*key = machine_rules[i].key;
 		return machine_rules[i].text;

@@ -137,9 +137,3 @@ enum status config_parse(const char *text, size_t size, struct quire_config *con
 
 /* The machine of this name, bad ones included; NULL. */
 struct config_machine *config_find(struct quire_config *config, const char *name);
-
-/*
- * The manual's list of keys, one line each: "name | values | default | what it does", with a
- * heading line per section; `line` gets each.
- */
-void config_describe(void (*line)(void *context, const char *text), void *context);

@@ -26,7 +26,6 @@ struct config_key {
 	bool auto_allowed;
 	bool isolates;      /* host: a mistake in it is fatal */
 	bool only_standard; /* this build has nothing but the default yet */
-	const char *help;
 };
 
 /* Index in config_machine_keys and in config_machine.key_lines. */

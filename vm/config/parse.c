@@ -4,7 +4,6 @@
  * mistake to whom it concerns. Two passes: the lines, then the contradictions of each section
  * that is still good, so that the order of keys never matters.
  */
-#include "lib/bits.h"
 #include "vm/config/parser.h"
 
 /* ---- sections ---- */

@@ -3,7 +3,6 @@
  * From a value's text to what a key of its kind holds. Each kind is one function that either stores a
  * good value or says in a few words what is wrong; nothing is stored halfway, and no text is read past its end.
  */
-#include "lib/bits.h"
 #include "vm/config/keys.h"
 
 static struct ini_text text_of(const char *word)
