@@ -182,8 +182,7 @@ static void open_mapping(const struct boot_info *info)
 	if (secret_free_start((unsigned)config->host.max_mapped_chunks, smp_count(info)) != OK)
 		refuse("memory for the chunk map", "give the machine more memory, or lower max_mapped_chunks");
 	chunk_map_totals(&totals);
-	log_line("memory: guests' is not mapped in the hypervisor, but for %llu chunks of 2 MiB at a time",
-		 (unsigned long long)totals.most);
+	log_line("memory: guests' is not mapped in the hypervisor, but for %lu chunks of 2 MiB at a time", totals.most);
 }
 
 static void open_processors(const struct boot_info *info)
@@ -221,7 +220,7 @@ _Noreturn void kernel_main(struct boot_info *boot)
 	hand_over_files(info);
 	if (machines_create(config) != OK)
 		refuse("memory for the machines", "give the machine more memory");
-	log_line("cpus: %u, time stamp counter: %llu kHz", cpu_count(), (unsigned long long)(host_tsc_hz() / 1000));
+	log_line("cpus: %u, time stamp counter: %lu kHz", cpu_count(), (host_tsc_hz() / 1000));
 	first_entry.handover_tsc = info->handover_tsc;
 	monitor_start(config);
 	/* Asleep, too, it must not miss what is typed, where something can be. */

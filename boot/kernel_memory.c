@@ -83,8 +83,8 @@ static void leave_out_uncached(void)
 	for (unsigned i = 0; i < layout.count; i++)
 		count = find_uncached(layout.usable[i].base, layout.usable[i].size, found, count);
 	for (unsigned i = 0; i < count; i++) {
-		log_line(LOG_WARNING "memory: %#llx, %llu KiB: not write-back by the MTRRs: left out",
-			 (unsigned long long)found[i].base, (unsigned long long)(found[i].size / KIB));
+		log_line(LOG_WARNING "memory: %#lx, %lu KiB: not write-back by the MTRRs: left out", found[i].base,
+			 (found[i].size / KIB));
 		layout.reserved_bytes += intake_exclude(&layout, found[i].base, found[i].size);
 	}
 	if (count == TYPE_LIMIT)
@@ -110,9 +110,8 @@ static void take_memory(const struct boot_info *info, hpa_t trampoline)
 	if (status != OK)
 		refuse(why[0] ? why : status_text(status), "update the machine's firmware: its memory map is broken");
 	leave_out_uncached();
-	log_line("memory: %llu MiB usable, %llu MiB reserved, up to %#llx",
-		 (unsigned long long)(layout.usable_bytes / MIB), (unsigned long long)(layout.reserved_bytes / MIB),
-		 (unsigned long long)layout.top);
+	log_line("memory: %lu MiB usable, %lu MiB reserved, up to %#lx", (layout.usable_bytes / MIB),
+		 (layout.reserved_bytes / MIB), layout.top);
 	if (layout.usable_bytes < MINIMUM_MEMORY)
 		refuse("memory: less than 64 MiB is usable", "give the machine at least 128 MiB of memory");
 }

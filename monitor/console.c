@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "arch/x86_64/host.h"
-#include "lib/bits.h"
 #include "lib/format.h"
 #include "monitor/text/guest_lines.h"
 #include "monitor/text/held.h"

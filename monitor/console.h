@@ -8,10 +8,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "monitor/text/line.h"
 
 #define CONSOLE_SWITCH 0x1d /* Ctrl-] */

@@ -7,10 +7,8 @@
 #include "svm/svm.h"
 
 #include "arch/x86_64/cpu.h"
-#include "arch/x86_64/host.h"
 #include "arch/x86_64/hv_answer.h"
 #include "svm/codes.h"
-#include "svm/quirks.h"
 
 /* hv_vcpu's copy is as new or newer when its group is valid. */
 static void save_breakpoints(struct svm_vcpu *svm)

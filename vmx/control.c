@@ -9,7 +9,6 @@
  *
  * A guest's guest has two owners: bits that its hypervisor owns are as that has set them, and read as its shadow says.
  */
-#include "arch/x86_64/cpu.h"
 #include "vmx/instructions.h"
 #include "vmx/vmx.h"
 

@@ -118,9 +118,8 @@ static enum status fix_control_registers(struct hv_refusal *why)
 
 	if ((cr0 & ~vmx_capability.cr0_fixed1) || (cr4 & ~vmx_capability.cr4_fixed1)) {
 		(void)format_string(why->text, sizeof(why->text),
-				    "VMX forbids bits of CR0 or CR4 that the host uses: %llx, %llx",
-				    (unsigned long long)(cr0 & ~vmx_capability.cr0_fixed1),
-				    (unsigned long long)(cr4 & ~vmx_capability.cr4_fixed1));
+				    "VMX forbids bits of CR0 or CR4 that the host uses: %lx, %lx",
+				    (cr0 & ~vmx_capability.cr0_fixed1), (cr4 & ~vmx_capability.cr4_fixed1));
 		return NOT_SUPPORTED;
 	}
 	write_cr0(cr0);

@@ -4,7 +4,6 @@
 
 #include "arch/x86_64/registers.h"
 #include "vmx/convert.h"
-#include "vmx/quirks.h"
 
 #define DEBUG_CONDITIONS (DR6_BREAKPOINTS | DR6_GENERAL_DETECT | DR6_SINGLE_STEP)
 

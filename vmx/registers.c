@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Register groups: fetched from the VMCS when someone needs them, written back when someone changed them. */
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/features.h"
 #include "mm/map.h"
 #include "vmx/convert.h"

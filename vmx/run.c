@@ -8,12 +8,10 @@
  * injected event, with a changed register group, and when another vcpu was here.
  */
 #include "arch/x86_64/cpu.h"
-#include "arch/x86_64/host.h"
 #include "arch/x86_64/hv_answer.h"
 #include "vmx/convert.h"
 #include "vmx/exit.h"
 #include "vmx/instructions.h"
-#include "vmx/quirks.h"
 #include "vmx/vmx.h"
 
 #define RARE __attribute__((noinline, cold))

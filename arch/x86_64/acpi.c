@@ -141,61 +141,39 @@ const struct acpi_power *acpi_power(void)
 	return &power;
 }
 
-struct ioapic_visit {
-	void (*call)(void *context, hpa_t where);
+struct madt_visit {
+	enum acpi_part part;
+	void (*call)(void *context, uint32_t value);
 	void *context;
 };
 
-static void visit_ioapic(void *context, const uint8_t *entry, unsigned length)
+static void visit_entry(void *context, const uint8_t *entry, unsigned length)
 {
-	const struct ioapic_visit *visit = context;
-	uint32_t address;
+	const struct madt_visit *visit = context;
+	uint32_t value, flags = MADT_ENABLED;
 
-	if (entry[0] != MADT_IOAPIC || length < 12)
-		return;
-	memcpy(&address, entry + 4, 4);
-	visit->call(visit->context, hpa(address));
-}
-
-void acpi_each_ioapic(void (*call)(void *context, hpa_t where), void *context)
-{
-	struct ioapic_visit visit = { call, context };
-	const struct acpi_header *madt = host_acpi_table("APIC");
-
-	if (madt)
-		acpi_each_madt_entry(madt, visit_ioapic, &visit);
-}
-
-struct processor_visit {
-	void (*call)(void *context, uint32_t apic_id);
-	void *context;
-};
-
-static void visit_processor(void *context, const uint8_t *entry, unsigned length)
-{
-	const struct processor_visit *visit = context;
-	uint32_t id, flags;
-
-	if (entry[0] == MADT_LOCAL_APIC && length >= 8) {
-		id = entry[3];
+	if (visit->part == ACPI_IOAPICS && entry[0] == MADT_IOAPIC && length >= 12) {
+		memcpy(&value, entry + 4, 4);
+	} else if (visit->part == ACPI_PROCESSORS && entry[0] == MADT_LOCAL_APIC && length >= 8) {
+		value = entry[3];
 		memcpy(&flags, entry + 4, 4);
-	} else if (entry[0] == MADT_LOCAL_X2APIC && length >= 16) {
-		memcpy(&id, entry + 4, 4);
+	} else if (visit->part == ACPI_PROCESSORS && entry[0] == MADT_LOCAL_X2APIC && length >= 16) {
+		memcpy(&value, entry + 4, 4);
 		memcpy(&flags, entry + 8, 4);
 	} else {
 		return;
 	}
 	if (flags & MADT_ENABLED)
-		visit->call(visit->context, id);
+		visit->call(visit->context, value);
 }
 
-void acpi_each_processor(void (*call)(void *context, uint32_t apic_id), void *context)
+void acpi_each(enum acpi_part part, void (*call)(void *context, uint32_t value), void *context)
 {
-	struct processor_visit visit = { call, context };
+	struct madt_visit visit = { part, call, context };
 	const struct acpi_header *madt = host_acpi_table("APIC");
 
 	if (madt)
-		acpi_each_madt_entry(madt, visit_processor, &visit);
+		acpi_each_madt_entry(madt, visit_entry, &visit);
 }
 
 bool acpi_open(const struct acpi_address *where, unsigned bits, struct acpi_register *out)

@@ -6,7 +6,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "arch/x86_64/address.h"
@@ -52,10 +51,9 @@ struct acpi_power {
 void acpi_init(hpa_t rsdp);
 const struct acpi_power *acpi_power(void);
 
-/* For each I/O APIC of the MADT. */
-void acpi_each_ioapic(void (*call)(void *context, hpa_t where), void *context);
-/* For each processor of the MADT that is enabled. */
-void acpi_each_processor(void (*call)(void *context, uint32_t apic_id), void *context);
+/* For each I/O APIC of the MADT its address, or for each processor that is enabled its APIC id. */
+enum acpi_part { ACPI_IOAPICS, ACPI_PROCESSORS };
+void acpi_each(enum acpi_part part, void (*call)(void *context, uint32_t value), void *context);
 
 /* Boot CPU, after acpi_init(): stops the watchdog of the table WDAT, if there is one (watchdog.c). */
 void acpi_stop_watchdog(void);

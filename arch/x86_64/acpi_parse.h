@@ -5,8 +5,6 @@
  */
 #pragma once
 
-#include <stddef.h>
-
 #include "arch/x86_64/acpi.h"
 
 #define ACPI_TABLE_MAX (UINT32_C(16) << 20)

@@ -48,4 +48,4 @@ bool framebuffer_present(void);
 #define FONT_FIRST 0x20u
 #define FONT_LAST 0x7eu
 #define FONT_ROWS 8u
-extern const uint8_t font[FONT_LAST - FONT_FIRST + 1][FONT_ROWS];
+extern const uint64_t font[FONT_LAST - FONT_FIRST + 1];

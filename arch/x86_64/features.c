@@ -5,7 +5,6 @@
  */
 #include "arch/x86_64/features.h"
 
-#include <stddef.h>
 #include <string.h>
 
 #include "arch/x86_64/cpu.h"

@@ -12,7 +12,6 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/features.h"
 #include "arch/x86_64/host.h"
-#include "arch/x86_64/log.h"
 
 #define XSTATE_X87 BIT(0)
 #define XSTATE_SSE BIT(1)

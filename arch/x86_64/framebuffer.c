@@ -32,12 +32,12 @@ static char text[ROWS_MAX][COLUMNS_MAX];
 static void draw(unsigned row, unsigned column, char c)
 {
 	uint8_t letter = (uint8_t)c >= FONT_FIRST && (uint8_t)c <= FONT_LAST ? (uint8_t)c : '?';
-	const uint8_t *glyph = font[letter - FONT_FIRST];
+	uint64_t glyph = font[letter - FONT_FIRST];
 	volatile uint32_t *corner = screen.pixels + (size_t)row * CELL_HEIGHT * screen.pitch + column * CELL_WIDTH;
 
 	for (unsigned y = 0; y < CELL_HEIGHT; y++, corner += screen.pitch)
 		for (unsigned x = 0; x < CELL_WIDTH; x++)
-			corner[x] = glyph[y / 2] << x & 0x80 ? INK : PAPER;
+			corner[x] = glyph >> (63 - 8 * (y / 2) - x) & 1 ? INK : PAPER;
 }
 
 static void put(unsigned row, unsigned column, char c)

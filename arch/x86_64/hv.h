@@ -16,8 +16,6 @@
  */
 #pragma once
 
-#include <stddef.h>
-
 #include "arch/x86_64/hv_exit.h"
 #include "arch/x86_64/hv_registers.h"
 #include "arch/x86_64/registers.h"

@@ -5,8 +5,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
-
 #include "arch/x86_64/address.h"
 
 enum hv_event_kind {

@@ -37,9 +37,9 @@ void pic_silence(void)
 #define IOAPIC_MASKED 0x10000u
 #define IOAPIC_SIZE 0x20u
 
-static void silence_one(void *context, hpa_t where)
+static void silence_one(void *context, uint32_t where)
 {
-	volatile uint32_t *registers = host_map_device(where, IOAPIC_SIZE, MEMORY_TYPE_UC);
+	volatile uint32_t *registers = host_map_device(hpa(where), IOAPIC_SIZE, MEMORY_TYPE_UC);
 	unsigned inputs;
 
 	if (!registers)
@@ -57,7 +57,7 @@ void ioapic_silence(void)
 {
 	unsigned inputs = 0;
 
-	acpi_each_ioapic(silence_one, &inputs);
+	acpi_each(ACPI_IOAPICS, silence_one, &inputs);
 	if (inputs)
 		log_line(LOG_DEBUG "ioapic: %u inputs masked", inputs);
 }

@@ -14,9 +14,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "arch/x86_64/console.h"
 #include "arch/x86_64/host.h"
-#include "arch/x86_64/percpu.h"
 #include "lib/bits.h"
 #include "lib/format.h"
 

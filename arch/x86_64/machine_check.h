@@ -5,8 +5,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
-
 /*
  * Calling CPU, before CR4.MCE is set: all banks report, what they still hold is told (what led to the last restart, often) and
  * cleared.

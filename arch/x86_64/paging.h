@@ -12,9 +12,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include "arch/x86_64/address.h"
 #include "lib/status.h"
 

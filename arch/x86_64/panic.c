@@ -7,7 +7,6 @@
 #include "arch/x86_64/panic.h"
 
 #include <stdarg.h>
-#include <stdint.h>
 
 #include "arch/x86_64/console.h"
 #include "arch/x86_64/cpu.h"

@@ -4,7 +4,6 @@
  * table once, in the order of arrival, and never leaves it; readers need no lock because an
  * entry is complete before the count covers it.
  */
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_local.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"

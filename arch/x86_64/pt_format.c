@@ -32,6 +32,11 @@ _Static_assert((EPT_TYPE(7) & (EPT_R | EPT_W | EPT_X | EPT_IGNORE_PAT | EPT_LARG
 _Static_assert((EPT_A & EPT_D) == 0 && (EPT_LARGE & EPT_IGNORE_PAT) == 0, "EPT bits overlap");
 _Static_assert((X86_NX & BITS(51, 12)) == 0, "NX overlaps the address");
 
+/* What the formats share; levels are counted from the lowest, 0. */
+#define GEOMETRY_64 .entry_size = 8, .index_bits = 9, .top_index_bits = 9, .large_levels = 1u << 1 | 1u << 2
+#define X86_BITS .present = X86_P, .write = X86_W, .user = X86_U, .accessed = X86_A, .dirty = X86_D, .large = X86_PS
+#define X86_WIDE_BITS X86_BITS, .no_execute = X86_NX, .address = BITS(51, 12)
+
 const struct pt_format pt_32bit = {
 	.name = "32-bit",
 	.levels = 2,
@@ -40,12 +45,7 @@ const struct pt_format pt_32bit = {
 	.top_index_bits = 10,
 	.large_levels = 1u << 1,
 	.linear_bits = 32,
-	.present = X86_P,
-	.write = X86_W,
-	.user = X86_U,
-	.accessed = X86_A,
-	.dirty = X86_D,
-	.large = X86_PS,
+	X86_BITS,
 	.global = X86_G,
 	.address = BITS(31, 12),
 	.reserved_leaf = { [1] = BIT(21) }, /* 20:13 are PSE-36 address bits, checked against the width */
@@ -59,15 +59,8 @@ const struct pt_format pt_pae = {
 	.top_index_bits = 2,
 	.large_levels = 1u << 1,
 	.linear_bits = 32,
-	.present = X86_P,
-	.write = X86_W,
-	.no_execute = X86_NX,
-	.user = X86_U,
-	.accessed = X86_A,
-	.dirty = X86_D,
-	.large = X86_PS,
+	X86_WIDE_BITS,
 	.global = X86_G,
-	.address = BITS(51, 12),
 	.reserved_leaf = { [0] = BITS(62, 52), [1] = BITS(62, 52) | BITS(20, 13) },
 	.reserved_table = { [1] = BITS(62, 52), [2] = BITS(63, 52) | BITS(8, 5) | BITS(2, 1) },
 };
@@ -75,21 +68,11 @@ const struct pt_format pt_pae = {
 const struct pt_format pt_4level = {
 	.name = "4-level",
 	.levels = 4,
-	.entry_size = 8,
-	.index_bits = 9,
-	.top_index_bits = 9,
-	.large_levels = 1u << 1 | 1u << 2,
+	GEOMETRY_64,
 	.linear_bits = 48,
 	.canonical = true,
-	.present = X86_P,
-	.write = X86_W,
-	.no_execute = X86_NX,
-	.user = X86_U,
-	.accessed = X86_A,
-	.dirty = X86_D,
-	.large = X86_PS,
+	X86_WIDE_BITS,
 	.global = X86_G,
-	.address = BITS(51, 12),
 	.reserved_leaf = { [1] = BITS(20, 13), [2] = BITS(29, 13) },
 	.reserved_table = { [3] = X86_PS, [4] = X86_PS },
 };
@@ -97,37 +80,27 @@ const struct pt_format pt_4level = {
 const struct pt_format pt_5level = {
 	.name = "5-level",
 	.levels = 5,
-	.entry_size = 8,
-	.index_bits = 9,
-	.top_index_bits = 9,
-	.large_levels = 1u << 1 | 1u << 2,
+	GEOMETRY_64,
 	.linear_bits = 57,
 	.canonical = true,
-	.present = X86_P,
-	.write = X86_W,
-	.no_execute = X86_NX,
-	.user = X86_U,
-	.accessed = X86_A,
-	.dirty = X86_D,
-	.large = X86_PS,
+	X86_WIDE_BITS,
 	.global = X86_G,
-	.address = BITS(51, 12),
 	.reserved_leaf = { [1] = BITS(20, 13), [2] = BITS(29, 13) },
 	.reserved_table = { [3] = X86_PS, [4] = X86_PS },
 };
 
-#define R ACCESS_READ
-#define W ACCESS_WRITE
-#define X ACCESS_EXECUTE
+/* By ACCESS_*, summed: an entry that may be written or executed can be read, too. */
+#define RIGHTS(r, w, x, no_x)                                                                                          \
+	{                                                                                                              \
+		0, r | no_x, r | w | no_x, r | w | no_x, r | x, r | x, r | w | x, r | w | x                            \
+	}
+_Static_assert(ACCESS_READ == 1 && ACCESS_WRITE == 2 && ACCESS_EXECUTE == 4, "RIGHTS is in this order");
 
 /* A guest's own PAT decides within WB; other types are forced by the entry (Intel SDM vol. 3 section 29.3.7). */
 const struct pt_format pt_ept4 = {
 	.name = "EPT",
 	.levels = 4,
-	.entry_size = 8,
-	.index_bits = 9,
-	.top_index_bits = 9,
-	.large_levels = 1u << 1 | 1u << 2,
+	GEOMETRY_64,
 	.linear_bits = 48,
 	.present = EPT_R | EPT_W | EPT_X,
 	.read = EPT_R,
@@ -140,14 +113,7 @@ const struct pt_format pt_ept4 = {
 	.reserved_leaf = { [1] = BITS(20, 12), [2] = BITS(29, 12) },
 	.reserved_table = { [1] = BITS(7, 3), [2] = BITS(7, 3), [3] = BITS(7, 3) },
 	/* Write without read is a misconfiguration: never made. Execute-only is made readable, since not all offer it. */
-	.rights_bits = { [0] = 0,
-			 [R] = EPT_R,
-			 [W] = EPT_R | EPT_W,
-			 [R | W] = EPT_R | EPT_W,
-			 [X] = EPT_R | EPT_X,
-			 [R | X] = EPT_R | EPT_X,
-			 [W | X] = EPT_R | EPT_W | EPT_X,
-			 [R | W | X] = EPT_R | EPT_W | EPT_X },
+	.rights_bits = RIGHTS(EPT_R, EPT_W, EPT_X, 0),
 	.type_bits = { [0] = EPT_TYPE(0), [1] = EPT_TYPE(1), [4] = EPT_TYPE(4), [5] = EPT_TYPE(5), [6] = EPT_TYPE(6) },
 	.type_mask = EPT_TYPE(7) | EPT_IGNORE_PAT,
 	.table_bits = EPT_R | EPT_W | EPT_X,
@@ -161,31 +127,13 @@ const struct pt_format pt_ept4 = {
 const struct pt_format pt_npt4 = {
 	.name = "NPT",
 	.levels = 4,
-	.entry_size = 8,
-	.index_bits = 9,
-	.top_index_bits = 9,
-	.large_levels = 1u << 1 | 1u << 2,
+	GEOMETRY_64,
 	.linear_bits = 48,
-	.present = X86_P,
-	.write = X86_W,
-	.no_execute = X86_NX,
-	.user = X86_U,
-	.accessed = X86_A,
-	.dirty = X86_D,
-	.large = X86_PS,
-	.global = 0,
-	.address = BITS(51, 12),
+	X86_WIDE_BITS,
 	.reserved_leaf = { [1] = BITS(20, 13), [2] = BITS(29, 13) },
 	/* APM vol. 2 section 5.3.3: bit 8 too, which is G in a leaf. */
 	.reserved_table = { [2] = X86_G, [3] = X86_PS | X86_G, [4] = X86_PS | X86_G },
-	.rights_bits = { [0] = 0,
-			 [R] = X86_P | X86_U | X86_NX,
-			 [W] = X86_P | X86_U | X86_W | X86_NX,
-			 [R | W] = X86_P | X86_U | X86_W | X86_NX,
-			 [X] = X86_P | X86_U,
-			 [R | X] = X86_P | X86_U,
-			 [W | X] = X86_P | X86_U | X86_W,
-			 [R | W | X] = X86_P | X86_U | X86_W },
+	.rights_bits = RIGHTS(X86_P | X86_U, X86_W, 0, X86_NX),
 	.type_bits = { [0] = X86_PCD | X86_PWT, [1] = X86_PCD, [4] = X86_PWT, [5] = X86_PWT, [6] = 0 },
 	.type_mask = X86_PWT | X86_PCD,
 	.table_bits = X86_P | X86_W | X86_U,

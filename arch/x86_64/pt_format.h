@@ -11,9 +11,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include "lib/bits.h"
 
 #define PT_MAX_LEVELS 5u

@@ -159,7 +159,7 @@ unsigned smp_count(const struct boot_info *info)
 
 	if (count <= 1) {
 		count = 0;
-		acpi_each_processor(count_one, &count);
+		acpi_each(ACPI_PROCESSORS, count_one, &count);
 	}
 	return count <= 1 ? 1 : count < MAX_CPUS ? count : MAX_CPUS;
 }
@@ -167,7 +167,7 @@ unsigned smp_count(const struct boot_info *info)
 static void list_cpus(const struct boot_info *info)
 {
 	if (info->cpu_count <= 1) {
-		acpi_each_processor(add_cpu, NULL);
+		acpi_each(ACPI_PROCESSORS, add_cpu, NULL);
 		return;
 	}
 	for (uint32_t i = 0; i < info->cpu_count && i < BOOT_MAX_CPUS; i++)

@@ -2,8 +2,6 @@
 /* Start of the other CPUs. Intel SDM vol. 3 section 9.4. */
 #pragma once
 
-#include <stdbool.h>
-
 #include "arch/x86_64/address.h"
 #include "lib/status.h"
 

@@ -6,7 +6,6 @@
 #include "arch/x86_64/apic.h"
 #include "arch/x86_64/console.h"
 #include "arch/x86_64/cpu_local.h"
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/features.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"

@@ -62,11 +62,6 @@ void time_wait_ns(uint64_t ns)
 		__builtin_ia32_pause();
 }
 
-static bool agree(uint64_t a, uint64_t b)
-{
-	return (a > b ? a - b : b - a) <= a / 50;
-}
-
 /*
  * What the processor or a hypervisor tells is exact, and counts as long as measuring doesn't speak against it (by 2 %). What it
  * tells as its nominal frequency may be off by some: that, and a measurement whose runs don't agree, is a guess.
@@ -76,7 +71,7 @@ static uint64_t choose_hz(const char **source)
 	bool sure;
 	uint64_t measured = time_measured_hz(source, &sure), told = time_told_hz(), hz = measured;
 
-	if (told && (!sure || agree(measured, told))) {
+	if (told && (!sure || time_agree(measured, told, 50))) {
 		*source = "CPUID";
 		return told;
 	}

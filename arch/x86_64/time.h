@@ -21,3 +21,9 @@ void time_timer_fired(struct cpu *cpu);
 uint64_t time_measured_hz(const char **source, bool *sure);
 uint64_t time_told_hz(void);
 uint64_t time_nominal_hz(void);
+
+/* They differ by a `part`th at most. */
+static inline bool time_agree(uint64_t a, uint64_t b, uint64_t part)
+{
+	return (a > b ? a - b : b - a) <= a / part;
+}

@@ -159,11 +159,6 @@ static uint64_t run(const struct counter *c)
 	return (last.tsc - first.tsc) * c->hz / elapsed;
 }
 
-static bool agree(uint64_t a, uint64_t b, uint64_t part)
-{
-	return (a > b ? a - b : b - a) <= a / part;
-}
-
 /* Until a run agrees with an earlier one. *sure: it did; else the shortest, since an interruption only lengthens one. */
 static uint64_t measure(const struct counter *c, bool *sure)
 {
@@ -175,7 +170,7 @@ static uint64_t measure(const struct counter *c, bool *sure)
 			return 0;
 		least = min_u64(least, hz[i]);
 		for (unsigned j = 0; j < i; j++)
-			if ((*sure = agree(hz[i], hz[j], AGREE)))
+			if ((*sure = time_agree(hz[i], hz[j], AGREE)))
 				return (hz[i] + hz[j]) / 2;
 	}
 	return least;

@@ -8,8 +8,6 @@
  */
 #include "arch/x86_64/tsc_sync.h"
 
-#include <stdint.h>
-
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_local.h"
 #include "arch/x86_64/features.h"
@@ -107,10 +105,9 @@ void tsc_sync_adopt(void)
 		wrmsr(MSR_TSC_ADJUST, boot_adjust + (uint64_t)off);
 	else
 		wrmsr(MSR_TSC, rdtsc() + (uint64_t)off);
-	log_line(LOG_WARNING "cpu: the time stamp counter of the one with APIC id %u was off by %lld ticks",
-		 this_cpu()->apic_id, (long long)off);
+	log_line(LOG_WARNING "cpu: the time stamp counter of the one with APIC id %u was off by %ld ticks",
+		 this_cpu()->apic_id, off);
 	off = difference();
 	if (off)
-		log_line(LOG_WARNING "cpu: it can't be set, and is off by %lld ticks: clocks there run wrong",
-			 (long long)off);
+		log_line(LOG_WARNING "cpu: it can't be set, and is off by %ld ticks: clocks there run wrong", off);
 }

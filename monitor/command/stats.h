@@ -7,8 +7,6 @@
  */
 #pragma once
 
-#include <stddef.h>
-
 #include "monitor/text/output.h"
 
 enum stats_source {

@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-#include "lib/bits.h"
-
 static bool is_blank(char c)
 {
 	return c == ' ' || c == '\t';

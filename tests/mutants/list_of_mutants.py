@@ -264,7 +264,7 @@ MUTANTS = [
            "test_svm_pure:msr_map_bits"),
     Mutant("svm-passes-host-msr", "svm/vcpu.c", "if (!svm_msr_passable(msr, read))\n\t\treturn;", "",
            "test_svm_run:only_switched_msrs_pass"),
-    Mutant("svm-reset-unflushed", "svm/vcpu.c", "vcpu->tsc_changed = true;\n\tvcpu->flush_pending = true;", "vcpu->tsc_changed = true;",
+    Mutant("svm-reset-unflushed", "arch/x86_64/hv_power_on.h", "vcpu->tsc_changed = vcpu->flush_pending = true;", "vcpu->tsc_changed = true;",
            "test_svm_run:reset_starts_over"),
     Mutant("svm-guest-runs-uncached", "svm/state.c", "save->cr0 = vcpu->cr0 & ~CR0_CACHE;", "save->cr0 = vcpu->cr0;",
            "test_svm_run:no_guest_runs_uncached"),
@@ -425,7 +425,7 @@ MUTANTS = [
            "if (verdict == NOTHING)", "test_arch_machine_check:test_bystander"),
     Mutant("tsc-in-step-touched", "arch/x86_64/tsc_sync.c", "return b.low > 0 || b.high < 0 ? b.low + (b.high - b.low) / 2 : 0;", "return b.high;",
            "test_arch_tsc_sync:test_by_counter"),
-    Mutant("tsc-first-run-believed", "arch/x86_64/time_measure.c", "for (unsigned j = 0; j < i; j++)\n\t\t\tif ((*sure = agree(hz[i], hz[j], AGREE)))",
+    Mutant("tsc-first-run-believed", "arch/x86_64/time_measure.c", "for (unsigned j = 0; j < i; j++)\n\t\t\tif ((*sure = time_agree(hz[i], hz[j], AGREE)))",
            "for (unsigned j = 0; j < i; j++)\n\t\t\tif ((*sure = true))", "test_arch_time:test_busy_host"),
     Mutant("thermal-smi-masked", "arch/x86_64/apic.c", "by_smi ? by_smi : LVT_MASKED", "LVT_MASKED", "test_arch_apic:test_thermal"),
 

@@ -5,9 +5,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include "lib/bits.h"
 
 static inline uint64_t gpr_read(const uint64_t *gpr, unsigned number, unsigned size, bool rex)

@@ -7,26 +7,12 @@
  */
 #include <string.h>
 
+#include "arch/x86_64/acpi.h"
 #include "dev/apic/ioapic.h"
 #include "dev/apic/lapic.h"
 #include "dev/pm.h"
 #include "vm/load/dsdt.hex"
 #include "vm/load/internal.h"
-
-struct acpi_header {
-	char signature[4];
-	uint32_t length;
-	uint8_t revision, checksum;
-	char oem[6], oem_table[8];
-	uint32_t oem_revision;
-	char creator[4];
-	uint32_t creator_revision;
-} __attribute__((packed));
-
-struct acpi_address {
-	uint8_t space, width, offset, size;
-	uint64_t address;
-} __attribute__((packed));
 
 struct acpi_rsdp {
 	char signature[8];
@@ -105,7 +91,7 @@ struct acpi_madt {
 	struct madt_lapic lapic[MACHINE_MAX_VCPUS];
 } __attribute__((packed));
 
-_Static_assert(sizeof(struct acpi_header) == 36 && sizeof(struct acpi_rsdp) == 36, "ACPI header layouts");
+_Static_assert(sizeof(struct acpi_rsdp) == 36, "ACPI header layouts");
 _Static_assert(sizeof(struct acpi_fadt) == 244 && sizeof(struct acpi_facs) == 64, "FADT revision 4, FACS");
 _Static_assert(sizeof(struct madt_lapic) == 8 && sizeof(struct madt_ioapic) == 12 &&
 		       sizeof(struct madt_override) == 10 && sizeof(struct madt_nmi) == 6,
@@ -134,7 +120,6 @@ _Static_assert(sizeof(struct acpi_image) <= LOAD_ROM_SIZE / 2, "the tables end b
 #define BOOT_8042 BIT(1)
 #define BOOT_NO_VGA BIT(2)
 #define RESET_PORT 0xcf9u
-#define SPACE_IO 1
 
 static uint8_t checksum(const void *data, size_t size)
 {
@@ -151,10 +136,10 @@ static void finish(struct acpi_header *h, const char *signature, uint32_t length
 	memcpy(h->signature, signature, 4);
 	h->length = length;
 	h->revision = revision;
-	memcpy(h->oem, "QUIRE ", 6);
-	memcpy(h->oem_table, "QUIRE   ", 8);
+	memcpy(h->oem_id, "QUIRE ", 6);
+	memcpy(h->oem_table_id, "QUIRE   ", 8);
 	h->oem_revision = 1;
-	memcpy(h->creator, "QUIR", 4);
+	memcpy(&h->creator_id, "QUIR", 4);
 	h->creator_revision = 1;
 	h->checksum = 0;
 	h->checksum = checksum(h, length);
@@ -162,11 +147,11 @@ static void finish(struct acpi_header *h, const char *signature, uint32_t length
 
 static struct acpi_address io(uint64_t port, uint8_t bits)
 {
-	return (struct acpi_address){ .space = SPACE_IO,
-				      .width = bits,
-				      .size = (uint8_t)(bits == 8    ? 1
-							: bits == 16 ? 2
-								     : 3),
+	return (struct acpi_address){ .space = ACPI_SPACE_IO,
+				      .bits = bits,
+				      .access = (uint8_t)(bits == 8    ? 1
+							  : bits == 16 ? 2
+								       : 3),
 				      .address = port };
 }
 

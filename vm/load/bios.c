@@ -40,36 +40,15 @@ _Static_assert(offsetof(struct data_area, extended) == 0x0e && offsetof(struct d
 #define TELL_MEMORY (CODE + 15)
 #define IGNORE (CODE + 19)
 #define RESET (CODE + 20)
+#define LOW(word) ((word)&0xff)
+#define HIGH(word) ((word) >> 8)
+
 static const uint8_t bios_code[] = {
-	0x55,
-	0x89,
-	0xe5,
-	0x80,
-	0x4e,
-	0x06,
-	0x01,
-	0x5d,
-	0xb4,
-	0x86,
-	0xcf, /* carry in the caller's flags, AH = 86h */
-	0xb8,
-	EQUIPMENT & 0xff,
-	EQUIPMENT >> 8,
-	0xcf,
-	0xb8,
-	LOAD_EBDA / KIB & 0xff,
-	LOAD_EBDA / KIB >> 8,
-	0xcf,
-	0xcf,
-	0xba,
-	0xf9,
-	0x0c,
-	0xb0,
-	0x06,
-	0xee,
-	0xf4,
-	0xeb,
-	0xfd, /* IRET; out cf9h, 6; hlt */
+	/* Carry in the caller's flags, AH = 86h. */
+	0x55, 0x89, 0xe5, 0x80, 0x4e, 0x06, 0x01, 0x5d, 0xb4, 0x86, 0xcf,
+	/* The two words; IRET; out cf9h, 6; hlt. */
+	0xb8, LOW(EQUIPMENT), HIGH(EQUIPMENT), 0xcf, 0xb8, LOW(LOAD_EBDA / KIB), HIGH(LOAD_EBDA / KIB), 0xcf, 0xcf,
+	0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xf4, 0xeb, 0xfd
 };
 _Static_assert(sizeof(bios_code) == RESET - CODE + 9, "the services lie where the vectors point");
 

@@ -20,16 +20,15 @@ enum status load_flat(struct loader *l)
 {
 	if (in_the_way(l))
 		return loader_fail(l, BAD_ADDRESS,
-				   "the flat image lies where a 64-bit start has its GDT (%#llx) or its page "
-				   "tables (%#llx to %#llx)",
-				   (unsigned long long)LOAD_GDT, (unsigned long long)LOAD_PAGE_TABLES,
-				   (unsigned long long)(LOAD_PAGE_TABLES + LOAD_PAGE_TABLES_SIZE - 1));
+				   "the flat image lies where a 64-bit start has its GDT (%#lx) or its page "
+				   "tables (%#lx to %#lx)",
+				   LOAD_GDT, LOAD_PAGE_TABLES, (LOAD_PAGE_TABLES + LOAD_PAGE_TABLES_SIZE - 1));
 	TRY(loader_write(l, l->config->load_address, l->kernel->data, l->kernel->size, "flat image"));
 	if (l->config->flat_mode == FLAT_LONG)
 		return loader_long(l, l->config->entry);
 	if (l->config->entry >= MIB)
-		return loader_fail(l, BAD_VALUE, "entry %#llx is beyond the first MiB: flat_mode = long reaches it",
-				   (unsigned long long)l->config->entry);
+		return loader_fail(l, BAD_VALUE, "entry %#lx is beyond the first MiB: flat_mode = long reaches it",
+				   l->config->entry);
 	loader_real(l, l->config->entry);
 	return OK;
 }

@@ -48,10 +48,9 @@ enum status loader_write(struct loader *l, uint64_t where, const void *data, uin
 enum status loader_fail(struct loader *l, enum status status, const char *format, ...)
 	__attribute__((format(printf, 3, 4))) must_check;
 
-/* For "%llu %s": rounded up to whole KiB, from 1 MiB on to whole MiB. */
+/* For "%lu %s": rounded up to whole KiB, from 1 MiB on to whole MiB. */
 #define LOADER_SIZE(bytes)                                                                                             \
-	(unsigned long long)((bytes) < MIB ? ((bytes) + KIB - 1) / KIB : ((bytes) + MIB - 1) / MIB),                   \
-		(bytes) < MIB ? "KiB" : "MiB"
+	((bytes) < MIB ? ((bytes) + KIB - 1) / KIB : ((bytes) + MIB - 1) / MIB), (bytes) < MIB ? "KiB" : "MiB"
 
 /* Flat 32-bit protected mode, paging off, interrupts off. Selectors: code, then data behind it in the GDT. */
 enum status loader_protected(struct loader *l, uint64_t entry, uint16_t code, uint16_t data) must_check;

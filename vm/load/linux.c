@@ -6,7 +6,6 @@
 #include <asm/bootparam.h>
 #include <string.h>
 
-#include "lib/format.h"
 #include "vm/load/internal.h"
 
 #define HEADER_MAGIC 0x53726448u /* "HdrS" */
@@ -54,7 +53,7 @@ static enum status place_kernel(struct loader *l, struct linux_image *image)
 	image->end = max_u64(image->load_at + image->payload_size, runs_at + (newer ? h->init_size : 0));
 	if (image->end <= l->low_end)
 		return OK;
-	return loader_fail(l, BAD_ADDRESS, "%s needs %llu %s of memory to start, the machine has %llu %s",
+	return loader_fail(l, BAD_ADDRESS, "%s needs %lu %s of memory to start, the machine has %lu %s",
 			   l->kernel->name, LOADER_SIZE(image->end), LOADER_SIZE(l->low_end));
 }
 
@@ -93,8 +92,8 @@ static enum status place_initrd(struct loader *l, const struct linux_image *imag
 	TRY(loader_file(l, l->config->initrd, &file));
 	if (file->size > limit || align_down(limit - file->size, PAGE_SIZE) < image->end)
 		return loader_fail(l, BAD_ADDRESS,
-				   "initrd %s (%llu %s) does not fit beside the kernel, which needs %llu %s",
-				   file->name, LOADER_SIZE(file->size), LOADER_SIZE(image->end));
+				   "initrd %s (%lu %s) does not fit beside the kernel, which needs %lu %s", file->name,
+				   LOADER_SIZE(file->size), LOADER_SIZE(image->end));
 	at = align_down(limit - file->size, PAGE_SIZE);
 	params->hdr.ramdisk_image = (uint32_t)at;
 	params->hdr.ramdisk_size = (uint32_t)file->size;

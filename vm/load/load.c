@@ -55,8 +55,8 @@ enum status loader_write(struct loader *l, uint64_t where, const void *data, uin
 		return OK;
 	if (!pgm_range_find(pgm, gpa(where), &range) || range.type != PAGE_RAM || size > range.size ||
 	    where - range.base > range.size - size)
-		return loader_fail(l, BAD_ADDRESS, "%s (%#llx bytes at %#llx) does not fit in the machine's memory",
-				   what, (unsigned long long)size, (unsigned long long)where);
+		return loader_fail(l, BAD_ADDRESS, "%s (%#lx bytes at %#lx) does not fit in the machine's memory", what,
+				   size, where);
 	status = pgm_write(pgm, gpa(where), data, size, ORIGIN_DEBUGGER, NULL);
 	return status == OK ? OK : loader_fail(l, status, "%s: %s", what, status_text(status));
 }

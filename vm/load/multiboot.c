@@ -84,8 +84,8 @@ static enum status load_piece(struct loader *l, uint64_t from, uint64_t bytes, u
 	if (from > l->kernel->size || bytes > l->kernel->size - from)
 		return loader_fail(l, TRUNCATED, "%s: a segment reaches past the file's end", l->kernel->name);
 	if (memory < bytes || to > l->low_end || memory > l->low_end - to)
-		return loader_fail(l, BAD_ADDRESS, "%s: a segment of %#llx bytes at %#llx does not fit in memory",
-				   l->kernel->name, (unsigned long long)memory, (unsigned long long)to);
+		return loader_fail(l, BAD_ADDRESS, "%s: a segment of %#lx bytes at %#lx does not fit in memory",
+				   l->kernel->name, memory, to);
 	*top = max_u64(*top, to + memory);
 	return loader_write(l, to, (const uint8_t *)l->kernel->data + from, bytes, l->kernel->name);
 }
@@ -131,8 +131,8 @@ static enum status read_shape(struct loader *l, bool wide, struct elf_shape *sha
 			(struct elf_shape){ narrow.e_entry, narrow.e_phoff, narrow.e_phnum, narrow.e_phentsize, false };
 	}
 	if (shape->header_size != want)
-		return loader_fail(l, BAD_FORMAT, "%s: program headers of %llu bytes, %llu expected", l->kernel->name,
-				   (unsigned long long)shape->header_size, (unsigned long long)want);
+		return loader_fail(l, BAD_FORMAT, "%s: program headers of %lu bytes, %lu expected", l->kernel->name,
+				   shape->header_size, want);
 	if (shape->headers > l->kernel->size || shape->count * want > l->kernel->size - shape->headers)
 		return loader_fail(l, TRUNCATED, "%s: program headers past the file's end", l->kernel->name);
 	return OK;
@@ -183,8 +183,7 @@ static enum status load_elf(struct loader *l, bool wide, uint64_t *entry, uint64
 			*entry = shape.entry - p.p_vaddr + p.p_paddr;
 	}
 	if (status == OK && *entry >= 4 * GIB)
-		return loader_fail(l, BAD_FORMAT, "%s: entry %#llx is above 4 GiB", l->kernel->name,
-				   (unsigned long long)*entry);
+		return loader_fail(l, BAD_FORMAT, "%s: entry %#lx is above 4 GiB", l->kernel->name, *entry);
 	return status;
 }
 

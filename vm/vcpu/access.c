@@ -197,8 +197,8 @@ static enum exit_action undeliverable(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
-	machine_end(vcpu->machine, END_ERROR, 0, "event %#x can't be delivered by way of gpa %#llx: no plain memory",
-		    exit->interrupted.vector, (unsigned long long)(exit->slat.gpa.v & ~(PAGE_SIZE - 1)));
+	machine_end(vcpu->machine, END_ERROR, 0, "event %#x can't be delivered by way of gpa %#lx: no plain memory",
+		    exit->interrupted.vector, (exit->slat.gpa.v & ~(PAGE_SIZE - 1)));
 	return ACTION_LEAVE;
 }
 
@@ -267,8 +267,8 @@ enum exit_action exit_slat_fault(struct vcpu *vcpu)
 	case PGM_EMULATE: return vcpu_mmio(vcpu) ? ACTION_ENTER : exit_emulate(vcpu);
 	case PGM_NO_MEMORY: return vcpu_park(vcpu, "no memory");
 	default:
-		machine_end(vcpu->machine, END_ERROR, 0, "access %#x to gpa %#llx can't be satisfied",
-			    exit->slat.access, (unsigned long long)exit->slat.gpa.v);
+		machine_end(vcpu->machine, END_ERROR, 0, "access %#x to gpa %#lx can't be satisfied", exit->slat.access,
+			    exit->slat.gpa.v);
 		return ACTION_LEAVE;
 	}
 }

@@ -7,7 +7,6 @@
  * Manual: Intel SDM vol. 3 sections 2.5, 4.1.2, 4.4.1, 4.10.4.1; vol. 2 MOV to CR; AMD APM vol. 2 section 3.1.
  */
 #include "arch/x86_64/cpu.h"
-#include "arch/x86_64/host.h"
 #include "dev/apic/lapic.h"
 #include "pgm/walk.h"
 #include "vm/emulate/decode.h"

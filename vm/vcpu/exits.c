@@ -4,7 +4,6 @@
  * cpuid, msr, control, debug). Called by the run loop with the exit filled and whatever it broke off to be injected again.
  */
 #include "arch/x86_64/host.h"
-#include "arch/x86_64/panic.h"
 #include "arch/x86_64/registers.h"
 #include "vm/vcpu/nested.h"
 
@@ -50,8 +49,8 @@ static enum exit_action exit_machine_check(struct vcpu *vcpu)
 
 	if (!host_machine_check(&where))
 		return ACTION_ENTER;
-	machine_end(vcpu->machine, END_ERROR, 0, "its guest met broken memory of the host, at host-physical %#llx",
-		    (unsigned long long)where.v);
+	machine_end(vcpu->machine, END_ERROR, 0, "its guest met broken memory of the host, at host-physical %#lx",
+		    where.v);
 	return ACTION_LEAVE;
 }
 
@@ -80,16 +79,15 @@ static enum exit_action exit_invalid_state(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
-	machine_end(vcpu->machine, END_ERROR, 0, "the processor refused the guest's state: %s (code %#llx)",
-		    exit->failure.text ? exit->failure.text : "no detail given",
-		    (unsigned long long)exit->failure.code);
+	machine_end(vcpu->machine, END_ERROR, 0, "the processor refused the guest's state: %s (code %#lx)",
+		    exit->failure.text ? exit->failure.text : "no detail given", exit->failure.code);
 	return ACTION_LEAVE;
 }
 
 static enum exit_action exit_unknown(struct vcpu *vcpu)
 {
-	machine_end(vcpu->machine, END_ERROR, 0, "exit that nobody asked for: reason %#llx at rip %#llx",
-		    (unsigned long long)vcpu->hv->exit.raw_reason, (unsigned long long)vcpu->hv->rip);
+	machine_end(vcpu->machine, END_ERROR, 0, "exit that nobody asked for: reason %#lx at rip %#lx",
+		    vcpu->hv->exit.raw_reason, vcpu->hv->rip);
 	return ACTION_LEAVE;
 }
 

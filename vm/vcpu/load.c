@@ -16,8 +16,8 @@ struct first_entry first_entry;
 static void note_first_entry(void)
 {
 	if (first_entry.handover_tsc && !__atomic_exchange_n(&first_entry.told, 1, __ATOMIC_RELAXED))
-		log_line("first guest instruction: %llu ticks after the firmware's hand-over",
-			 (unsigned long long)(rdtsc() - first_entry.handover_tsc));
+		log_line("first guest instruction: %lu ticks after the firmware's hand-over",
+			 (rdtsc() - first_entry.handover_tsc));
 }
 
 /* Whose FPU state, XCR0 and TSC_AUX are in each CPU's registers; NULL: nobody's. */

@@ -4,7 +4,6 @@
  * it. Nothing here decides anything new: addresses are translated by the same walks as for the emulator, memory is
  * read and devices are called by PGM; what isn't plainly a device's page is left to the emulator.
  */
-#include "arch/x86_64/registers.h"
 #include "vm/emulate/quick.h"
 #include "vm/vcpu/enter.h"
 

@@ -75,8 +75,8 @@ static void place_apic(struct vcpu *vcpu, uint64_t base)
 	enum status status = board_place_apic(vcpu->machine);
 
 	if (status != OK)
-		machine_end(vcpu->machine, END_ERROR, 0, "local APIC moved to gpa %#llx: %s",
-			    (unsigned long long)(base & BITS(51, 12)), status_text(status));
+		machine_end(vcpu->machine, END_ERROR, 0, "local APIC moved to gpa %#lx: %s", (base & BITS(51, 12)),
+			    status_text(status));
 }
 
 enum status msr_write_apic(struct vcpu *vcpu, uint32_t msr, uint64_t *value)

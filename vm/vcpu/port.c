@@ -3,7 +3,6 @@
  * I/O ports: the devices' table under the machine's lock, for the emulator, for the backend's short way, and for the exits that
  * this leaves over.
  */
-#include "arch/x86_64/registers.h"
 #include "vm/vcpu/enter.h"
 
 uint32_t vcpu_port_in(void *context, uint16_t port, unsigned size)

@@ -7,7 +7,6 @@
 
 #include <string.h>
 
-#include "arch/x86_64/registers.h"
 #include "pgm/walk.h"
 #include "vm/vcpu/vcpu.h"
 
