@@ -139,7 +139,6 @@ static void hand_over_files(const struct boot_info *info)
 
 static void config_mistake(void *context, unsigned line, const char *text)
 {
-	(void)context;
 	if (line)
 		log_line(LOG_ERROR "quire.conf line %u: %s", line, text);
 	else

@@ -23,7 +23,6 @@ static hpa_t page_for_tables(void *context)
 {
 	hpa_t frame;
 
-	(void)context;
 	if (!mm_open)
 		return early_alloc(&layout, PAGE_SIZE, PAGE_SIZE);
 	return table_alloc(&host_account, &frame) == OK ? frame : HPA_NONE;

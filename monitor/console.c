@@ -26,7 +26,6 @@ static unsigned typed_count;
 
 static void write_line(void *context, const char *text)
 {
-	(void)context;
 	console_write(text, strlen(text));
 	console_write("\r\n", 2);
 }
@@ -73,8 +72,6 @@ struct machine *console_attached(void)
 
 static void discard(void *context, const char *text)
 {
-	(void)context;
-	(void)text;
 }
 
 void console_attach(struct machine *m)

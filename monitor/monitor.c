@@ -31,7 +31,6 @@ static bool logged;
 
 static void write_bytes(void *context, const char *bytes, size_t length)
 {
-	(void)context;
 	console_write(bytes, length);
 }
 
@@ -172,7 +171,6 @@ static void go_on(void)
 
 static void list_candidate(void *context, const char *word)
 {
-	(void)context;
 	console_line("  %s", word);
 }
 

@@ -132,7 +132,6 @@ static void cpu(struct output *out, char *const *argument)
 {
 	uint64_t now = rdtsc();
 
-	(void)argument;
 	output_table_begin(out, "cpus");
 	for (unsigned i = 0; i < cpu_count(); i++) {
 		struct schedule_info info;

@@ -106,7 +106,6 @@ static void mode(struct output *out, char *const *argument)
 
 static void version(struct output *out, char *const *argument)
 {
-	(void)argument;
 	output_fields(out, TEXT("name", "Quire"), TEXT("version", QUIRE_VERSION), TEXT("virtualisation", hv->name),
 		      NUMBER("cpus", cpu_count()), NUMBER("tsc_hz", host_tsc_hz()),
 		      NUMBER("uptime_ms", host_now_ns() / 1000000));
@@ -127,14 +126,12 @@ static void echo(struct output *out, char *const *argument)
 
 static void poweroff(struct output *out, char *const *argument)
 {
-	(void)argument;
 	output_note(out, "stopping all machines");
 	monitor_end(ENDING_POWEROFF);
 }
 
 static void reboot(struct output *out, char *const *argument)
 {
-	(void)argument;
 	output_note(out, "stopping all machines");
 	monitor_end(ENDING_REBOOT);
 }

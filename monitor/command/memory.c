@@ -15,6 +15,18 @@
 static struct machine *chosen[CONFIG_MAX_MACHINES];
 static unsigned chosen_count;
 
+/* `info WHAT [NAME] [word]`: the machines asked for, and whether the word is there. */
+static unsigned choose(struct output *out, char *const *argument, const char *what, const char *word, bool *there)
+{
+	/* One word alone may be either: a machine called "verbose" is reached by "info phys verbose verbose". */
+	bool alone = argument[0] && !argument[1] && !strcmp(argument[0], word);
+
+	*there = alone || argument[1];
+	if (argument[1] && strcmp(argument[1], word))
+		output_error(out, "usage: info %s [NAME] [%s]", what, word);
+	return out->failed ? 0 : command_machines(out, alone ? NULL : argument[0], chosen);
+}
+
 /* ---- info phys ---- */
 static void show_ranges(struct output *out, unsigned count)
 {
@@ -60,14 +72,7 @@ static void show_phys(struct output *out)
 
 static void info_phys(struct output *out, char *const *argument)
 {
-	/* One word alone may be either: a machine called "verbose" is reached by "info phys verbose verbose". */
-	bool alone = argument[0] && !argument[1] && !strcmp(argument[0], "verbose");
-	if (argument[1] && strcmp(argument[1], "verbose")) {
-		output_error(out, "usage: info phys [NAME] [verbose]");
-		return;
-	}
-	verbose = alone || argument[1];
-	chosen_count = command_machines(out, alone ? NULL : argument[0], chosen);
+	chosen_count = choose(out, argument, "phys", "verbose", &verbose);
 	if (!out->failed)
 		usage_count(show_phys);
 }
@@ -92,20 +97,14 @@ static unsigned show_handlers(struct output *out, const struct machine *m, bool 
 
 static void info_handlers(struct output *out, char *const *argument)
 {
-	bool alone = argument[0] && !argument[1] && !strcmp(argument[0], "nost");
-	bool hits = !alone && !argument[1];
-	unsigned count, rows = 0;
+	bool nost;
+	unsigned count = choose(out, argument, "handlers", "nost", &nost), rows = 0;
 
-	if (argument[1] && strcmp(argument[1], "nost")) {
-		output_error(out, "usage: info handlers [NAME] [nost]");
-		return;
-	}
-	count = command_machines(out, alone ? NULL : argument[0], chosen);
 	if (out->failed)
 		return;
 	output_table_begin(out, "handlers");
 	for (unsigned m = 0; m < count; m++)
-		rows += show_handlers(out, chosen[m], hits, HANDLER_ROWS - rows);
+		rows += show_handlers(out, chosen[m], !nost, HANDLER_ROWS - rows);
 	output_table_end(out);
 	if (!rows)
 		output_note(out, "no handlers");
@@ -135,7 +134,6 @@ static void info_chunks(struct output *out, char *const *argument)
 {
 	struct frame_totals t;
 
-	(void)argument;
 	frame_totals(&t);
 	output_fields(out, NUMBER("pages", t.pages), NUMBER("free_pages", t.free_pages),
 		      NUMBER("private_pages", t.private_pages), NUMBER("shared_pages", t.shared_pages),

@@ -24,7 +24,6 @@ static const char *state_text(const struct machine *m)
 
 static void vm_list(struct output *out, char *const *argument)
 {
-	(void)argument;
 	output_table_begin(out, "machines");
 	for (unsigned i = 0; i < machine_count(); i++) {
 		const struct machine *m = machine_get(i);

@@ -43,7 +43,7 @@ static void sum_flags(uint64_t *flags, unsigned size, uint64_t result, uint64_t 
 
 static uint64_t add(unsigned size, uint64_t a, uint64_t b, uint64_t carry, uint64_t *flags)
 {
-	uint64_t result = (a + b + carry) & size_mask(size);
+	uint64_t result = (a + b + carry) & byte_mask(size);
 
 	sum_flags(flags, size, result, (a & b) | ((a | b) & ~result), (a ^ result) & (b ^ result));
 	return result;
@@ -51,7 +51,7 @@ static uint64_t add(unsigned size, uint64_t a, uint64_t b, uint64_t carry, uint6
 
 static uint64_t subtract(unsigned size, uint64_t a, uint64_t b, uint64_t borrow, uint64_t *flags)
 {
-	uint64_t result = (a - b - borrow) & size_mask(size);
+	uint64_t result = (a - b - borrow) & byte_mask(size);
 
 	sum_flags(flags, size, result, (~a & b) | ((~a | b) & result), (a ^ b) & (a ^ result));
 	return result;
@@ -119,10 +119,10 @@ uint64_t alu_multiply(bool is_signed, unsigned size, uint64_t a, uint64_t b, uin
 	} else {
 		uint64_t product = is_signed ? (uint64_t)(signed_value(a, size) * signed_value(b, size)) : a * b;
 
-		low = product & size_mask(size);
-		*high = (product >> (8 * size)) & size_mask(size);
+		low = product & byte_mask(size);
+		*high = (product >> (8 * size)) & byte_mask(size);
 	}
-	matters = *high != (is_signed && top_bit(low, size) ? size_mask(size) : 0);
+	matters = *high != (is_signed && top_bit(low, size) ? byte_mask(size) : 0);
 	set_flags(flags, RFLAGS_CF | RFLAGS_OF, flag_if(matters, RFLAGS_CF | RFLAGS_OF));
 	return low;
 }
@@ -156,7 +156,7 @@ static bool divide_unsigned(unsigned size, uint64_t high, uint64_t low, uint64_t
 bool alu_divide(bool is_signed, unsigned size, uint64_t high, uint64_t low, uint64_t divisor, uint64_t *quotient,
 		uint64_t *remainder)
 {
-	uint64_t mask = size_mask(size);
+	uint64_t mask = byte_mask(size);
 	bool minus_dividend = is_signed && top_bit(high, size), minus_divisor = is_signed && top_bit(divisor, size);
 	bool minus = minus_dividend != minus_divisor;
 

@@ -38,7 +38,7 @@ enum emulate_result emulate_alu_to_reg(struct emulation *e)
 
 static uint64_t immediate_operand(const struct emulation *e)
 {
-	return e->instruction.immediate & size_mask(e->size);
+	return e->instruction.immediate & byte_mask(e->size);
 }
 
 enum emulate_result emulate_alu_to_accumulator(struct emulation *e)
@@ -174,7 +174,7 @@ enum emulate_result emulate_group_f6(struct emulation *e)
 		return test_with(e, immediate_operand(e));
 	TRY(read_rm(e, group < 4 ? READ_WRITE : ACCESS_READ, &value));
 	if (group == 2)
-		return write_rm(e, e->size, ~value & size_mask(e->size));
+		return write_rm(e, e->size, ~value & byte_mask(e->size));
 	if (group == 3)
 		return write_rm(e, e->size, alu_binary(ALU_SUB, e->size, 0, value, &e->flags));
 	return multiply_or_divide(e, group, value);

@@ -27,7 +27,7 @@ enum emulate_result emulate_pop_reg(struct emulation *e)
 
 enum emulate_result emulate_push_immediate(struct emulation *e)
 {
-	return push_value(e, e->instruction.immediate & size_mask(width(e)), width(e));
+	return push_value(e, e->instruction.immediate & byte_mask(width(e)), width(e));
 }
 
 /* The address of the destination is taken with RSP already raised. */
@@ -50,7 +50,7 @@ enum emulate_result emulate_push_flags(struct emulation *e)
 {
 	if (in_v86(e) && ((e->vcpu->rflags >> RFLAGS_IOPL_SHIFT) & 3) < 3)
 		return e->vcpu->cr4 & CR4_VME ? EMULATE_UNHANDLED : raise_fault(e, VECTOR_GP, 0);
-	return push_value(e, e->flags & ~(RFLAGS_VM | RFLAGS_RF) & size_mask(width(e)), width(e));
+	return push_value(e, e->flags & ~(RFLAGS_VM | RFLAGS_RF) & byte_mask(width(e)), width(e));
 }
 
 /* Intel SDM vol. 2, POPF: which flags change depends on CPL and IOPL. */
@@ -66,7 +66,7 @@ enum emulate_result emulate_pop_flags(struct emulation *e)
 		change |= RFLAGS_IF;
 	if (cpl == 0)
 		change |= UINT64_C(3) << RFLAGS_IOPL_SHIFT;
-	change &= size_mask(width(e));
+	change &= byte_mask(width(e));
 	e->flags = (e->flags & ~change) | (value & change);
 	set_stack(e, stack_after(e, width(e)));
 	return EMULATE_DONE;
@@ -136,7 +136,7 @@ enum emulate_result emulate_loop(struct emulation *e)
 
 	if (opcode == 0xe3)
 		return count == 0 ? relative(e) : EMULATE_DONE;
-	count = (count - 1) & size_mask(size);
+	count = (count - 1) & byte_mask(size);
 	taken = count != 0 && (opcode == 0xe2 || zero == (opcode == 0xe1));
 	if (taken)
 		result = relative(e);

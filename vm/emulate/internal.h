@@ -46,11 +46,6 @@ struct emulation {
 
 #define ARITHMETIC_FLAGS (RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF)
 
-static inline uint64_t size_mask(unsigned size)
-{
-	return ~UINT64_C(0) >> (64 - 8 * size);
-}
-
 /* The sign-extended low `size` bytes. */
 static inline int64_t signed_value(uint64_t value, unsigned size)
 {

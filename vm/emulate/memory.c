@@ -174,7 +174,7 @@ enum emulate_result rm_address(struct emulation *e, int64_t offset, unsigned siz
 	uint64_t effective = effective_address(i, e->vcpu->gpr, e->next_rip);
 
 	if (offset)
-		effective = (effective + (uint64_t)offset) & size_mask(i->address_size);
+		effective = (effective + (uint64_t)offset) & byte_mask(i->address_size);
 	return linear_address(e, i->segment, effective, size, access, &e->linear);
 }
 

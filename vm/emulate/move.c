@@ -26,7 +26,7 @@ enum emulate_result emulate_store_immediate(struct emulation *e)
 {
 	if (instruction_group(&e->instruction) != 0)
 		return EMULATE_UNHANDLED; /* XABORT, XBEGIN */
-	return store_rm(e, e->size, e->instruction.immediate & size_mask(e->size));
+	return store_rm(e, e->size, e->instruction.immediate & byte_mask(e->size));
 }
 
 enum emulate_result emulate_load_immediate(struct emulation *e)
@@ -133,7 +133,7 @@ enum emulate_result emulate_translate(struct emulation *e)
 	uint8_t value;
 	gva_t linear;
 
-	TRY(linear_address(e, e->instruction.segment, offset & size_mask(width), 1, ACCESS_READ, &linear));
+	TRY(linear_address(e, e->instruction.segment, offset & byte_mask(width), 1, ACCESS_READ, &linear));
 	TRY(read_linear(e, linear, &value, 1, ACCESS_READ));
 	write_gpr(e, GPR_RAX, 1, value);
 	return EMULATE_DONE;

@@ -29,7 +29,7 @@ static void result_flags(uint64_t *flags, unsigned bits, uint64_t result)
 static uint64_t rotate(bool right, unsigned bits, uint64_t a, unsigned count, uint64_t *flags)
 {
 	unsigned left = (right ? bits - count % bits : count) % bits;
-	uint64_t result = left ? (a << left | a >> (bits - left)) & size_mask(bits / 8) : a;
+	uint64_t result = left ? (a << left | a >> (bits - left)) & byte_mask(bits / 8) : a;
 	uint64_t carry = right ? bit(result, bits - 1) : bit(result, 0);
 
 	carry_and_overflow(flags, carry, bit(result, bits - 1) ^ (right ? bit(result, bits - 2) : carry));
@@ -38,7 +38,7 @@ static uint64_t rotate(bool right, unsigned bits, uint64_t a, unsigned count, ui
 
 static uint64_t rotate_through_carry(bool right, unsigned bits, uint64_t a, unsigned count, uint64_t *flags)
 {
-	uint64_t carry = *flags & RFLAGS_CF, mask = size_mask(bits / 8);
+	uint64_t carry = *flags & RFLAGS_CF, mask = byte_mask(bits / 8);
 
 	count %= bits + 1;
 	while (count--) {
@@ -53,7 +53,7 @@ static uint64_t rotate_through_carry(bool right, unsigned bits, uint64_t a, unsi
 
 static uint64_t shift_left(unsigned bits, uint64_t a, unsigned count, uint64_t *flags)
 {
-	uint64_t result = (a << count) & size_mask(bits / 8);
+	uint64_t result = (a << count) & byte_mask(bits / 8);
 	uint64_t carry = count <= bits ? bit(a, bits - count) : 0;
 
 	carry_and_overflow(flags, carry, bit(result, bits - 1) ^ carry);
@@ -65,7 +65,7 @@ static uint64_t shift_right(bool arithmetic, unsigned bits, uint64_t a, unsigned
 {
 	uint64_t wide = arithmetic ? (uint64_t)signed_value(a, bits / 8) : a;
 	uint64_t before = arithmetic ? (uint64_t)((int64_t)wide >> (count - 1)) : wide >> (count - 1);
-	uint64_t result = (arithmetic ? (uint64_t)((int64_t)before >> 1) : before >> 1) & size_mask(bits / 8);
+	uint64_t result = (arithmetic ? (uint64_t)((int64_t)before >> 1) : before >> 1) & byte_mask(bits / 8);
 
 	carry_and_overflow(flags, before & 1, arithmetic ? 0 : bit(before, bits - 1));
 	result_flags(flags, bits, result);
@@ -105,10 +105,10 @@ uint64_t alu_double_shift(bool right, unsigned size, uint64_t a, uint64_t b, uns
 		count -= bits;
 	}
 	if (right) {
-		result = count == bits ? b : (a >> count | b << (bits - count)) & size_mask(size);
+		result = count == bits ? b : (a >> count | b << (bits - count)) & byte_mask(size);
 		carry = bit(a, count - 1);
 	} else {
-		result = count == bits ? b : ((a << count) & size_mask(size)) | b >> (bits - count);
+		result = count == bits ? b : ((a << count) & byte_mask(size)) | b >> (bits - count);
 		carry = bit(a, bits - count);
 	}
 	carry_and_overflow(flags, carry, bit(a ^ result, bits - 1));

@@ -43,7 +43,7 @@ enum emulate_result branch(struct emulation *e, uint64_t target, unsigned size)
 {
 	unsigned unused = e->vcpu->cr4 & CR4_LA57 ? 64 - 57 : 64 - 48;
 
-	target &= size_mask(size);
+	target &= byte_mask(size);
 	if (e->mode == DECODE_64) {
 		if ((uint64_t)((int64_t)(target << unused) >> unused) != target)
 			return raise_fault(e, VECTOR_GP, 0);

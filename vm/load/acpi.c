@@ -212,12 +212,11 @@ static void fill_rsdp(struct acpi_rsdp *r)
 	r->extended_checksum = checksum(r, sizeof(*r));
 }
 
-enum status acpi_build(const struct load_plan *plan, uint64_t rom, uint64_t size, uint64_t *rsdp)
+enum status acpi_build(const struct load_plan *plan)
 {
 	struct acpi_image *image = heap_alloc(sizeof(*image));
 	enum status status;
 
-	(void)size;
 	if (!image)
 		return NO_MEMORY;
 	fill_rsdp(&image->rsdp);
@@ -230,8 +229,7 @@ enum status acpi_build(const struct load_plan *plan, uint64_t rom, uint64_t size
 	image->xsdt.table[0] = AT(fadt);
 	image->xsdt.table[1] = AT(madt);
 	finish(&image->xsdt.header, "XSDT", sizeof(image->xsdt), 1);
-	status = pgm_rom_load(plan->pgm, gpa(rom), image, sizeof(*image));
+	status = pgm_rom_load(plan->pgm, gpa(LOAD_ROM), image, sizeof(*image));
 	heap_free(image, sizeof(*image));
-	*rsdp = rom;
 	return status;
 }

@@ -66,5 +66,5 @@ bool multiboot_detect(const struct guest_file *file);
 
 /* bios.c: the data area, vectors and ROM entries that a BIOS leaves; the ROM is there. */
 enum status bios_build(struct loader *l) must_check;
-/* acpi.c: writes the tables into the ROM; *rsdp is where the root pointer lies. */
-enum status acpi_build(const struct load_plan *plan, uint64_t rom, uint64_t size, uint64_t *rsdp) must_check;
+/* acpi.c: writes the tables into the ROM, at whose begin the root pointer lies. */
+enum status acpi_build(const struct load_plan *plan) must_check;

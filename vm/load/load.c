@@ -179,7 +179,7 @@ static enum config_protocol detect(const struct guest_file *kernel)
 
 enum status load_guest(const struct load_plan *plan, char *why, size_t size)
 {
-	struct loader l = { .plan = plan, .config = plan->config, .why = why, .why_size = size };
+	struct loader l = { .plan = plan, .config = plan->config, .rsdp = LOAD_ROM, .why = why, .why_size = size };
 	enum config_protocol protocol = (enum config_protocol)plan->config->protocol;
 	enum status status = OK;
 	struct pgm_range rom;
@@ -188,7 +188,7 @@ enum status load_guest(const struct load_plan *plan, char *why, size_t size)
 	if (!pgm_range_find(plan->pgm, gpa(LOAD_ROM), &rom)) /* after a reset it's there */
 		status = pgm_add_rom(plan->pgm, gpa(LOAD_ROM), LOAD_ROM_SIZE, "firmware ROM");
 	if (status == OK)
-		status = acpi_build(plan, LOAD_ROM, LOAD_ROM_SIZE, &l.rsdp);
+		status = acpi_build(plan);
 	if (status != OK)
 		return loader_fail(&l, status, "ACPI tables: %s", status_text(status));
 	TRY(bios_build(&l));

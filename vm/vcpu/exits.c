@@ -9,7 +9,6 @@
 
 static enum exit_action exit_again(struct vcpu *vcpu)
 {
-	(void)vcpu;
 	return ACTION_ENTER;
 }
 
@@ -21,7 +20,6 @@ static enum exit_action exit_window(struct vcpu *vcpu)
 
 static enum exit_action exit_yield(struct vcpu *vcpu)
 {
-	(void)vcpu;
 	return ACTION_YIELD;
 }
 
@@ -91,7 +89,7 @@ static enum exit_action exit_unknown(struct vcpu *vcpu)
 	return ACTION_LEAVE;
 }
 
-const exit_handler vcpu_exit_handlers[EXIT_KIND_COUNT] = {
+exit_handler *const vcpu_exit_handlers[EXIT_KIND_COUNT] = {
 	[EXIT_NOTHING] = exit_again,
 	[EXIT_HOST_INTERRUPT] = exit_again,
 	[EXIT_SLICE] = exit_again,

@@ -69,7 +69,7 @@ enum exit_action {
 	ACTION_HALT,
 	ACTION_LEAVE
 };
-typedef enum exit_action (*exit_handler)(struct vcpu *vcpu);
+typedef enum exit_action exit_handler(struct vcpu *vcpu);
 
 /*
  * For an exit that is to see the next one itself (test_call.c): one entry without the run loop; false: requests wait, and
@@ -77,7 +77,7 @@ typedef enum exit_action (*exit_handler)(struct vcpu *vcpu);
  */
 bool vcpu_enter_alone(struct vcpu *vcpu);
 /* exits.c */
-extern const exit_handler vcpu_exit_handlers[EXIT_KIND_COUNT];
+extern exit_handler *const vcpu_exit_handlers[EXIT_KIND_COUNT];
 
 /* Moves rip behind the instruction that exited, decoding it if need be; on a fetch fault that fault is to be injected. */
 bool vcpu_skip_slowly(struct vcpu *vcpu);
@@ -103,25 +103,16 @@ void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, ui
 void vcpu_inject_gp(struct vcpu *vcpu);
 void vcpu_inject_ud(struct vcpu *vcpu);
 
-enum exit_action exit_cpuid(struct vcpu *vcpu); /* cpuid.c */
+/* cpuid.c, msr.c, control.c, debug.c, port.c, access.c, task.c, test_call.c */
+exit_handler exit_cpuid, exit_msr_read, exit_msr_write, exit_cr_access, exit_xsetbv, exit_dr_access, exit_io;
+exit_handler exit_slat_fault, exit_slat_misconfig, exit_emulate, exit_task_switch, exit_hypercall;
+enum exit_action test_call_slat(struct vcpu *vcpu, gpa_t block); /* test_slat.c */
 /* What this vcpu reads, as its registers are. */
 struct cpuid_result vcpu_cpuid(struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf);
-enum exit_action exit_msr_read(struct vcpu *vcpu); /* msr.c */
 /* What RDMSR or WRMSR does, of the level that runs. NOT_FOUND: there's no such MSR; DENIED: not that value. */
 enum status vcpu_msr(struct vcpu *vcpu, uint32_t msr, bool write, uint64_t *value) must_check;
-enum exit_action exit_msr_write(struct vcpu *vcpu);
-enum exit_action exit_cr_access(struct vcpu *vcpu); /* control.c */
-enum exit_action exit_xsetbv(struct vcpu *vcpu);
 /* MOV to CR3 by the guest; false: it is #GP, and nothing has changed. REGS_CONTROL are there; the caller says they changed. */
 bool vcpu_write_cr3(struct vcpu *vcpu, uint64_t value);
-enum exit_action exit_hypercall(struct vcpu *vcpu);              /* test_call.c */
-enum exit_action test_call_slat(struct vcpu *vcpu, gpa_t block); /* test_slat.c */
-enum exit_action exit_dr_access(struct vcpu *vcpu);              /* debug.c */
-enum exit_action exit_io(struct vcpu *vcpu);                     /* port.c */
-enum exit_action exit_slat_fault(struct vcpu *vcpu);             /* access.c */
-enum exit_action exit_emulate(struct vcpu *vcpu);
-enum exit_action exit_slat_misconfig(struct vcpu *vcpu);
-enum exit_action exit_task_switch(struct vcpu *vcpu); /* task.c */
 /*
  * No memory for what the guest did: the vcpu sleeps and does it again ten times a second, until memory has come back.
  * Told once.
