@@ -29,6 +29,7 @@ static struct cpuid_result full_cpuid(uint32_t leaf, uint32_t subleaf)
 #define cpuid(leaf, subleaf) full_cpuid(leaf, subleaf)
 #include "vm/vcpu/cpuid.c"
 #include "vm/vcpu/cpuid_policy.c"
+#include "vm/vcpu/cpuid_limits.c"
 #undef cpuid
 
 struct features features;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * CPUID as data: for each leaf and register a mask of what passes from the host and bits that are always set; what is taken
- * out again where the host can't hand it on; and which bits of registers (CR4, EFER, SPEC_CTRL, ...) follow from what is told.
+ * CPUID as data: for each leaf and register a mask of what passes from the host and bits that are always set; and what is
+ * taken out again where the host can't hand it on. Which bits of registers follow from what is told: cpuid_limits.c.
  *
  * Manual: Intel SDM vol. 2 CPUID; AMD APM vol. 3 appendix E. Hypervisor leaves: 0x40000000 vendor and highest
  * leaf, 0x40000010 EAX TSC and EBX local APIC timer frequency in kHz, as several hypervisors have it.
@@ -103,7 +103,7 @@ struct cpuid_result *cpuid_place(struct cpuid_policy *p, uint32_t leaf, uint32_t
 	return leaf - EXTENDED_LEAF < EXTENDED_LEAVES ? &p->extended[leaf - EXTENDED_LEAF] : NULL;
 }
 
-static uint32_t *word(struct cpuid_policy *p, uint32_t leaf, uint32_t subleaf, enum cpuid_register which)
+uint32_t *cpuid_word(struct cpuid_policy *p, uint32_t leaf, uint32_t subleaf, enum cpuid_register which)
 {
 	struct cpuid_result *r = cpuid_place(p, leaf, subleaf);
 
@@ -131,7 +131,7 @@ static void fill_by_rules(struct cpuid_policy *p)
 	p->extended_max = host_extended < 0x80000021 ? host_extended : 0x80000021;
 	if (features.sbpb || features.ibpb_forgets_types) {
 		p->extended_max = 0x80000021;
-		*word(p, 0x80000021, 0, EAX) |=
+		*cpuid_word(p, 0x80000021, 0, EAX) |=
 			(features.sbpb ? BIT(27) : 0) | (features.ibpb_forgets_types ? BIT(28) : 0);
 	}
 	p->basic[0].eax = p->basic_max;
@@ -164,7 +164,7 @@ static void hide_what_cannot_be_had(struct cpuid_policy *p)
 
 	for (unsigned i = 0; i < ARRAY_SIZE(hidden); i++)
 		if (hidden[i].hidden)
-			*word(p, hidden[i].leaf, 0, hidden[i].which) &= ~hidden[i].bits;
+			*cpuid_word(p, hidden[i].leaf, 0, hidden[i].which) &= ~hidden[i].bits;
 }
 
 static void fill_xsave(struct cpuid_policy *p)
@@ -211,66 +211,6 @@ static void fill_frequencies(struct cpuid_policy *p)
 		(struct cpuid_result){ (uint32_t)(tsc_khz / 1000), (uint32_t)(tsc_khz / 1000), CRYSTAL_KHZ / 1000, 0 };
 }
 
-/* Bits of registers that exist because CPUID has told the guest of the feature. */
-static const struct {
-	uint32_t leaf;
-	uint8_t subleaf, which, bit, limit;
-	uint64_t mask;
-} grants[] = {
-	{ 0x1, 0, EDX, 1, CPUID_CR4, CR4_VME | CR4_PVI },
-	{ 0x1, 0, EDX, 4, CPUID_CR4, CR4_TSD },
-	{ 0x1, 0, EDX, 2, CPUID_CR4, CR4_DE },
-	{ 0x1, 0, EDX, 3, CPUID_CR4, CR4_PSE },
-	{ 0x1, 0, EDX, 6, CPUID_CR4, CR4_PAE },
-	{ 0x1, 0, EDX, 7, CPUID_CR4, CR4_MCE },
-	{ 0x1, 0, EDX, 13, CPUID_CR4, CR4_PGE },
-	{ 0x1, 0, EDX, 24, CPUID_CR4, CR4_OSFXSR },
-	{ 0x1, 0, EDX, 25, CPUID_CR4, CR4_OSXMMEXCPT },
-	{ 0x1, 0, ECX, 17, CPUID_CR4, CR4_PCIDE },
-	{ 0x1, 0, ECX, 26, CPUID_CR4, CR4_OSXSAVE },
-	{ 0x1, 0, ECX, 5, CPUID_CR4, CR4_VMXE },
-	{ 0x7, 0, EBX, 0, CPUID_CR4, CR4_FSGSBASE },
-	{ 0x7, 0, EBX, 7, CPUID_CR4, CR4_SMEP },
-	{ 0x7, 0, EBX, 20, CPUID_CR4, CR4_SMAP },
-	{ 0x7, 0, ECX, 2, CPUID_CR4, CR4_UMIP },
-	{ 0x7, 0, ECX, 16, CPUID_CR4, CR4_LA57 },
-	{ 0x7, 0, ECX, 3, CPUID_CR4, CR4_PKE },
-	{ 0x80000001, 0, EDX, 11, CPUID_EFER, EFER_SCE },
-	{ 0x80000001, 0, EDX, 20, CPUID_EFER, EFER_NXE },
-	{ 0x80000001, 0, EDX, 25, CPUID_EFER, EFER_FFXSR },
-	{ 0x80000001, 0, ECX, 2, CPUID_EFER, EFER_SVME },
-	{ 0x80000001, 0, EDX, 29, CPUID_EFER, EFER_LME | EFER_LMA },
-	{ 0x80000021, 0, EAX, 8, CPUID_EFER, EFER_AUTO_IBRS },
-	{ 0x7, 0, EDX, 26, CPUID_SPEC_CTRL, SPEC_CTRL_IBRS },
-	{ 0x80000008, 0, EBX, 14, CPUID_SPEC_CTRL, SPEC_CTRL_IBRS },
-	{ 0x7, 0, EDX, 27, CPUID_SPEC_CTRL, BIT(1) }, /* STIBP */
-	{ 0x80000008, 0, EBX, 15, CPUID_SPEC_CTRL, BIT(1) },
-	{ 0x7, 0, EDX, 31, CPUID_SPEC_CTRL, BIT(2) }, /* SSBD */
-	{ 0x80000008, 0, EBX, 24, CPUID_SPEC_CTRL, BIT(2) },
-	{ 0x7, 2, EDX, 0, CPUID_SPEC_CTRL, BIT(7) }, /* PSFD */
-	{ 0x80000008, 0, EBX, 28, CPUID_SPEC_CTRL, BIT(7) },
-	{ 0x7, 2, EDX, 1, CPUID_SPEC_CTRL, BITS(4, 3) }, /* IPRED_DIS */
-	{ 0x7, 2, EDX, 2, CPUID_SPEC_CTRL, BITS(6, 5) }, /* RRSBA_DIS */
-	{ 0x7, 2, EDX, 3, CPUID_SPEC_CTRL, BIT(8) },     /* DDPD_U */
-	{ 0x7, 2, EDX, 4, CPUID_SPEC_CTRL, BIT(10) },    /* BHI_DIS_S */
-	{ 0x7, 0, EDX, 26, CPUID_PRED_CMD, PRED_CMD_IBPB },
-	{ 0x80000008, 0, EBX, 12, CPUID_PRED_CMD, PRED_CMD_IBPB },
-	{ 0x80000021, 0, EAX, 27, CPUID_PRED_CMD, PRED_CMD_SBPB },
-	{ 0x7, 0, EDX, 28, CPUID_FLUSH_CMD, BIT(0) },
-	/* Of all that it can say: what processors are immune to, and that VERW or IBRS does more. No more MSRs. */
-	{ 0x7, 0, EDX, 29, CPUID_ARCH_CAPABILITIES,
-	  BITS(6, 0) | BIT(8) | BITS(15, 13) | BIT(17) | BIT(19) | BIT(20) | BIT(24) | BITS(28, 26) | BIT(62) },
-};
-
-static void fill_limits(struct cpuid_policy *p)
-{
-	p->limits[CPUID_CR4] = CR4_PCE;
-	for (unsigned i = 0; i < ARRAY_SIZE(grants); i++)
-		if (*word(p, grants[i].leaf, grants[i].subleaf, grants[i].which) >> grants[i].bit & 1)
-			p->limits[grants[i].limit] |= grants[i].mask;
-	p->limits[CPUID_ARCH_CAPABILITIES] &= features.capabilities_value;
-}
-
 /* The virtualisation extension, for a machine that may run machines. */
 static void tell_of_nesting(struct cpuid_policy *p)
 {
@@ -309,6 +249,6 @@ struct cpuid_policy *cpuid_policy_create(const struct machine *machine)
 		p->basic[1].edx |= BIT(28);
 	if (machine->config->nested && hv->nested)
 		tell_of_nesting(p);
-	fill_limits(p);
+	cpuid_fill_limits(p);
 	return p;
 }

@@ -36,3 +36,7 @@ struct cpuid_policy {
  * maximum is not looked at.
  */
 struct cpuid_result *cpuid_place(struct cpuid_policy *policy, uint32_t leaf, uint32_t subleaf);
+/* The register's word of a leaf that has a place. */
+uint32_t *cpuid_word(struct cpuid_policy *policy, uint32_t leaf, uint32_t subleaf, enum cpuid_register which);
+/* cpuid_limits.c: the limits, from the rest of the policy. */
+void cpuid_fill_limits(struct cpuid_policy *policy);
