@@ -260,7 +260,7 @@ MUTANTS = [
            "test_svm_run:moving_to_another_cpu"),
     Mutant("svm-host-state-shown", "svm/special.c", "vcpu->valid = vcpu->changed = REGS_ALL;", "vcpu->valid = 0;",
            "test_svm_run:refused_state_shows_nothing"),
-    Mutant("svm-msr-map-shift", "svm/msr_map.c", "unsigned shift = index % 4 * 2;", "unsigned shift = index % 4;",
+    Mutant("svm-msr-map-shift", "svm/msr_map.c", "*shift = index % 4 * 2;", "*shift = index % 4;",
            "test_svm_pure:msr_map_bits"),
     Mutant("svm-passes-host-msr", "svm/vcpu.c", "if (!svm_msr_passable(msr, read))\n\t\treturn;", "",
            "test_svm_run:only_switched_msrs_pass"),
