@@ -147,6 +147,7 @@ static uint64_t take_leaves(uint64_t *table, uint64_t wanted, uint64_t bit)
 {
 	uint64_t found = 0;
 
+#pragma GCC unroll 8 /* for each page of the machine at each reading */
 	for (unsigned i = 0; i < DIRTY_WORD_PAGES; i++)
 		if ((entry_load(&table[i]) & bit) && (wanted >> i & 1)) {
 			entry_clear(&table[i], bit);
