@@ -135,8 +135,10 @@ static void load_system(struct vmx_vcpu *v)
  */
 void vmx_write_spec_ctrl(struct vmx_vcpu *v)
 {
-	uint64_t count = v->spec_ctrl.on, list = direct_address(&v->spec_ctrl).v;
+	uint64_t count, list = direct_address(&v->spec_ctrl).v;
 
+	v->spec_ctrl.on |= v->hv.spec_ctrl != 0; /* of L2, whose L1 alone has been passed it */
+	count = v->spec_ctrl.on;
 	v->spec_ctrl.guest = (struct vmx_msr_entry){ .msr = MSR_SPEC_CTRL, .value = v->hv.spec_ctrl };
 	v->spec_ctrl.host = (struct vmx_msr_entry){ .msr = MSR_SPEC_CTRL, .value = features.host_spec_ctrl };
 	vmcs_write(VMCS_ENTRY_MSR_LOAD_COUNT, count);

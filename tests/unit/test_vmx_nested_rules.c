@@ -212,6 +212,70 @@ static void test_priority_exit_is_a_trap(void **state)
 	close_world();
 }
 
+static void test_base_in_lists(void **state)
+{
+	const struct vmx_msr_entry list[] = { { MSR_FS_BASE, 0, 5 }, { MSR_GS_BASE, 0, 5 } };
+
+	open_world();
+	switch_on();
+	write_plain();
+	memcpy(l1_memory + MSR_LIST, list, sizeof(list));
+	must_write(VMCS_EXIT_MSR_STORE_ADDRESS, MSR_LIST);
+	must_write(VMCS_EXIT_MSR_STORE_COUNT, 2);
+	launch();
+	test_msr[0] = 0x99;
+	leave_l2();
+	assert_int_equal(l1->inject.kind, EVENT_NONE); /* may be stored */
+	assert_int_equal(((struct vmx_msr_entry *)(l1_memory + MSR_LIST))[1].value, 0x99);
+	must_write(VMCS_ENTRY_MSR_LOAD_ADDRESS, MSR_LIST);
+	must_write(VMCS_ENTRY_MSR_LOAD_COUNT, 1);
+	assert_int_equal(execute(REASON_VMRESUME, 0), NESTED_ENTERED); /* but not loaded */
+	assert_int_equal(must_read(VMCS_EXIT_REASON), REASON_ENTRY_FAILED | REASON_MSR_LOADING);
+	close_world();
+}
+
+/* What has been judged is judged again when something else changes that it depends on. */
+static void test_error_code_judged_by_mode(void **state)
+{
+	open_world();
+	switch_on();
+	write_plain();
+	must_write(VMCS_SECONDARY_CONTROLS, SECONDARY_EPT | SECONDARY_UNRESTRICTED);
+	must_write(VMCS_ENTRY_CONTROLS, ENTRY_LEAST & ~ENTRYC_IA32E);
+	must_write(VMCS_GUEST_CS_RIGHTS, 0xc09b);
+	must_write(VMCS_GUEST_CR0, CR0_PE | CR0_NE);
+	must_write(VMCS_ENTRY_EVENT, EVENT_VALID | EVENT_HAS_ERROR | 3 << 8 | VECTOR_GP);
+	must_write(VMCS_GUEST_RFLAGS, 0);
+	assert_int_equal(execute(REASON_VMLAUNCH, 0), NESTED_ENTERED);
+	must_write(VMCS_GUEST_RFLAGS, 2);
+	must_write(VMCS_GUEST_CR0, CR0_NE);
+	assert_flags(execute(REASON_VMLAUNCH, 0), RFLAGS_ZF);
+	assert_int_equal(must_read(VMCS_INSTRUCTION_ERROR), 7);
+	must_write(VMCS_GUEST_CR0, CR0_PE | CR0_NE);
+	launch();
+	close_world();
+}
+
+/* The first write of SPEC_CTRL may be L2's: it runs with it at once. */
+static void test_spec_ctrl_of_l2(void **state)
+{
+	open_world();
+	switch_on();
+	write_plain();
+	launch();
+	vmx_write_back(l2v);
+	hv_need(l2, REGS_SYSTEM);
+	assert_int_equal(vmcs[VMCS_ENTRY_MSR_LOAD_COUNT], 0);
+	vmx_pass_msr(l1, MSR_SPEC_CTRL, true, true); /* as vm/ does */
+	l2->spec_ctrl = 4;
+	hv_changed(l2, REGS_SYSTEM);
+	vmx_write_back(l2v);
+	assert_int_equal(vmcs[VMCS_ENTRY_MSR_LOAD_COUNT], 1);
+	leave_l2();
+	assert_int_equal(l1v->spec_ctrl.guest.value, 4);
+	close_world();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -225,6 +289,9 @@ int main(void)
 		cmocka_unit_test(test_double_fault_has_no_vectoring),
 		cmocka_unit_test(test_invalidation_type_first),
 		cmocka_unit_test(test_priority_exit_is_a_trap),
+		cmocka_unit_test(test_base_in_lists),
+		cmocka_unit_test(test_error_code_judged_by_mode),
+		cmocka_unit_test(test_spec_ctrl_of_l2),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -182,6 +182,8 @@ unsigned vmx_check_doubts(unsigned slot, uint64_t old, uint64_t value)
 	case KIND_HOST: return JUDGED_HOST;
 	case KIND_EXIT: return 0;
 	case KIND_GUEST:
+		if (slot == VMCS12_SLOT(VMCS_GUEST_CR0)) /* in real mode events have no error code */
+			return JUDGED_GUEST | JUDGED_CONTROLS;
 		/* Looked at each time, beside RSP. */
 		return slot == VMCS12_SLOT(VMCS_GUEST_RIP) || slot == VMCS12_SLOT(VMCS_GUEST_RSP) ||
 				       slot == VMCS12_SLOT(VMCS_GUEST_RFLAGS) ||

@@ -8,10 +8,10 @@
 /* IA32_VMX_MISC says 512 at most. */
 #define LIST_MAX 512u
 
-/* FS and GS are the VMCS's; x2APIC's go by another way (section 27.4). */
-static bool excluded(uint32_t msr)
+/* x2APIC's go by another way; FS and GS are loaded from the VMCS (sections 27.4, 28.4, 28.6). */
+static bool excluded(uint32_t msr, bool store)
 {
-	return msr == MSR_FS_BASE || msr == MSR_GS_BASE || msr >> 8 == 8;
+	return msr >> 8 == 8 || (!store && (msr == MSR_FS_BASE || msr == MSR_GS_BASE));
 }
 
 /* One entry; store: it gets the register's value. */
@@ -20,8 +20,8 @@ static bool carry_out(struct vmx_nested *n, struct hv_vcpu *level, gpa_t where, 
 	const struct hv_nested_env *env = n->base.env;
 	struct vmx_msr_entry entry;
 
-	if (env->read(n->base.context, where, &entry, sizeof(entry)) != OK || entry.reserved || excluded(entry.msr) ||
-	    env->msr(n->base.context, level, entry.msr, !store, &entry.value) != OK)
+	if (env->read(n->base.context, where, &entry, sizeof(entry)) != OK || entry.reserved ||
+	    excluded(entry.msr, store) || env->msr(n->base.context, level, entry.msr, !store, &entry.value) != OK)
 		return false;
 	return !store || env->write(n->base.context, where, &entry, sizeof(entry)) == OK;
 }
