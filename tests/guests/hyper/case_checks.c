@@ -111,8 +111,10 @@ static void one_vmx(unsigned i)
 	have = l2->exit.failed                ? (uint32_t)l2->exit.info1
 	       : l2->exit.kind == GOT_INVALID ? (uint32_t)l2->exit.reason & 0xff
 					      : FINE;
-	print("%s: %u", vmx_rows[i].name, have);
-	if (have == GUEST)
+	print("%s: ", vmx_rows[i].name);
+	if (!may_be_fine(i))
+		print("%u", have);
+	if (have == GUEST && !may_be_fine(i))
 		print(", qualification %llx", (unsigned long long)l2->exit.info1);
 	print("\n");
 	if (have != vmx_rows[i].want && !may_be_fine(i)) {
