@@ -286,6 +286,8 @@ MUTANTS = [
            "test_vmx_nested_rules:test_nmi_blocking_of_l1"),
     Mutant("nested-double-fault-vectored", "vmx/nested/nested.c", "if (event->vector != VECTOR_DF)\n\t\tleave", "leave",
            "test_vmx_nested_rules:test_double_fault_has_no_vectoring"),
+    Mutant("nested-fault-without-rf", "vmx/nested/nested.c", "nested->l2->rflags |= RFLAGS_RF;", "",
+           "test_vmx_nested_rules:test_fault_has_rf"),
     Mutant("nested-mode-not-judged", "vmx/nested/check_guest.c", "return JUDGED_GUEST | JUDGED_CONTROLS;\n\t\t/*", "return JUDGED_GUEST;\n\t\t/*",
            "test_vmx_nested_rules:test_error_code_judged_by_mode"),
     Mutant("lfence-untold", "arch/x86_64/errata.c", "{ 0x12, 0xffff, 0, 0xff, MSR_DE_CFG, ~0u, DE_CFG_LFENCE_BIT },", "",

@@ -276,6 +276,44 @@ static void test_spec_ctrl_of_l2(void **state)
 	close_world();
 }
 
+/* A VMWRITE of the value that the field had before L2 changed it. */
+static void test_write_of_what_it_was(void **state)
+{
+	open_world();
+	switch_on();
+	write_plain();
+	must_write(VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_FS), 7);
+	launch();
+	vmcs[VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_FS)] = 5;
+	leave_l2();
+	must_write(VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_FS), 7);
+	assert_int_equal(must_read(VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_FS)), 7);
+	resume();
+	assert_int_equal(vmcs_of[1][VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_FS)], 7);
+	close_world();
+}
+
+/* An exit for a fault tells the flags as the fault would have pushed them (section 28.3.3). */
+static void test_fault_has_rf(void **state)
+{
+	const struct hv_event gp = { .kind = EVENT_EXCEPTION, .vector = VECTOR_GP, .has_error_code = true };
+	const struct hv_event db = { .kind = EVENT_EXCEPTION, .vector = VECTOR_DB };
+
+	open_world();
+	switch_on();
+	write_plain();
+	must_write(VMCS_EXCEPTION_BITMAP, BIT(VECTOR_GP) | BIT(VECTOR_DB));
+	launch();
+	l2_exits(REASON_WRMSR, EXIT_MSR_WRITE);
+	assert_true(vmx_nested_ops.exception(&n->base, &db, DR6_SINGLE_STEP));
+	assert_int_equal(must_read(VMCS_GUEST_RFLAGS), 2);
+	resume();
+	l2_exits(REASON_WRMSR, EXIT_MSR_WRITE);
+	assert_true(vmx_nested_ops.exception(&n->base, &gp, 0));
+	assert_int_equal(must_read(VMCS_GUEST_RFLAGS), 2 | RFLAGS_RF);
+	close_world();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -292,6 +330,8 @@ int main(void)
 		cmocka_unit_test(test_base_in_lists),
 		cmocka_unit_test(test_error_code_judged_by_mode),
 		cmocka_unit_test(test_spec_ctrl_of_l2),
+		cmocka_unit_test(test_write_of_what_it_was),
+		cmocka_unit_test(test_fault_has_rf),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -180,6 +180,9 @@ static void reflect_slat(struct hv_nested *nested, const struct hv_nested_fault 
 	vmx_nested_leave(nested_of(nested), &leave);
 }
 
+/* Vectors that are no faults, table 6-1: their flags are told as they are. */
+#define NOT_FAULTS (BIT(VECTOR_DB) | BIT(VECTOR_BP) | BIT(VECTOR_OF) | BIT(VECTOR_DF) | BIT(VECTOR_MC))
+
 /* A second fault while a double fault is delivered is a shutdown. What a double fault has come of isn't told (section 28.2.4). */
 static bool exception(struct hv_nested *nested, const struct hv_event *event, uint64_t detail)
 {
@@ -203,6 +206,11 @@ static bool exception(struct hv_nested *nested, const struct hv_event *event, ui
 		leave = (struct vmx_leave){ .reason = REASON_TRIPLE_FAULT };
 	else if (!in_bitmap)
 		return false;
+	if (!(NOT_FAULTS >> (event->vector & 31) & 1)) {
+		hv_need(nested->l2, REGS_RFLAGS);
+		nested->l2->rflags |= RFLAGS_RF; /* as the fault would have pushed it, section 28.3.3 */
+		hv_changed(nested->l2, REGS_RFLAGS);
+	}
 	vmx_nested_leave(n, &leave);
 	return true;
 }
