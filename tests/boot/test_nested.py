@@ -38,13 +38,13 @@ def bare_hyper(folder, machine_class, line, **options):
         machine.kill()
 
 
-def run_hyper(boot, cases, more="", **options):
+def run_hyper(boot, cases, line=" rounds=1000", more="", **options):
     """The cases in Quire, each in a machine of its own; returns {case: (how it ended, what it said)}."""
     text = "[host]\nwhen_idle = poweroff\n" + "".join(
         f"[vm {case}]\nkernel = hyper.elf\nmemory = 64M\nnested = on\ntest_ports = on\n"
-        f"cmdline = {quirks(boot.machine_class)} {case}\n{more}" for case in cases)
+        f"cmdline = {quirks(boot.machine_class)} {case}{line}\n{more}" for case in cases)
     machine = boot(text, {"hyper.elf": os.path.join(BUILD, "guests/hyper.elf")}, memory=1000, **options)
-    machine.wait_end()
+    machine.wait_end(GUARD)
     ends = dict(re.findall(r"^vm ([a-z0-9-]+): stopped \(([^\n]*)\)$", machine.text, re.MULTILINE))
     return {case: (ends.get(case), [line.rstrip() for line in machine.monitor.console_of(case) if line.strip()]) for case in cases}
 
@@ -60,6 +60,15 @@ def test_hyper(boot):
     """And in Quire."""
     found = run_hyper(boot, CASES)
     assert not {case: said for case, (ended, said) in found.items() if ended != GOOD}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", ["", "large_pages = off\n"])
+def test_hyper_at_random(boot, more):
+    """Random changes and accesses, from several seeds."""
+    for seed in (2, 3, 4):
+        ended, said = run_hyper(boot, ["chaos"], f" seed={seed} rounds=20000", more)["chaos"]
+        assert ended == GOOD, said
 
 
 def test_hyper_says_the_same(boot, folder):
