@@ -60,6 +60,27 @@ static void to_l1(void)
 	check_equal(taken, 1);
 }
 
+/* What L1 injects comes first, and whole; the interrupt that waits ends L2 before its handler's first instruction, or soon after. */
+static void injected_first(void)
+{
+	arm();
+	while (!(out8(0x20, 0x0a), in8(0x20) & 1))
+		;
+	l2_flag = 1;
+	hyper.vendor->set(l2, L2_RIP, address_of(l2_spin));
+	hyper.vendor->set(l2, L2_RFLAGS, 0x202);
+	hyper.vendor->inject(l2, EVENT_INTERRUPT, 0x30, false, 0);
+	l2_resume(l2);
+	check(!(l2->exit.event >> 31 & 1));
+	while (l2->exit.kind == GOT_INTERRUPT && !taken) {
+		let_in();
+		l2_resume(l2);
+	}
+	expect_exit("L2 after both", l2, GOT_HLT);
+	check_equal(taken, 1);
+	check_equal((uint32_t)l2_interrupts, 1);
+}
+
 static void acknowledged(void)
 {
 	if (hyper.vendor->svm)
@@ -151,6 +172,7 @@ void case_interrupts(void)
 	pic_init();
 	pic_unmask(0);
 	to_l1();
+	injected_first();
 	acknowledged();
 	halted();
 	window();
