@@ -122,6 +122,9 @@ enum hv_nested_verdict nested_pending(struct hv_nested *nested, enum hv_nested_e
 
 	if (!nested->in_l2)
 		return n->gif || !(nested->l1->efer & EFER_SVME) ? NESTED_INJECT : NESTED_HELD;
+	/* What is to be injected comes first, and whole: section 15.20. */
+	if (nested->l2->inject.kind != EVENT_NONE)
+		return what == NESTED_INTERRUPT ? NESTED_WINDOW : NESTED_HELD;
 	if (what == NESTED_INTERRUPT)
 		return interrupt(n);
 	if (!nested_wants(&n->vmcb12->control, code))

@@ -257,6 +257,9 @@ static enum hv_nested_verdict pending(struct hv_nested *nested, enum hv_nested_e
 
 	if (!nested->in_l2)
 		return what == NESTED_INIT && n->on ? NESTED_HELD : NESTED_INJECT;
+	/* What is to be injected comes first, and whole: section 27.6. */
+	if (nested->l2->inject.kind != EVENT_NONE)
+		return what == NESTED_INTERRUPT ? NESTED_WINDOW : NESTED_HELD;
 	switch (what) {
 	case NESTED_INTERRUPT: return interrupt(n);
 	case NESTED_NMI: return nmi(n);
