@@ -32,6 +32,7 @@ struct pgm_config {
 	bool misconfig_exit;
 	bool accessed_dirty, pml; /* the tables' dirty bits are set by the processor; it can list the pages too */
 	uint8_t physical_bits;    /* what the guest is told: MAXPHYADDR */
+	uint64_t shadow_frames;   /* as many there may be for nested guests' tables; 0: by the RAM */
 	uint8_t priority;         /* enum machine_priority */
 };
 

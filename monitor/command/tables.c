@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "monitor/command/command.h"
+#include "pgm/shadow/shadow.h"
 #include "pgm/slat/tables.h"
 #include "vm/machine.h"
 
@@ -19,11 +20,25 @@ static struct {
 	uint64_t leaves_before;
 } job;
 
+/* Tables composed of two: of L1's for its guests, of the closed A20 gate. */
+static void show_roots(struct output *out, struct pgm *pgm)
+{
+	struct shadow_info info;
+
+	output_table_begin(out, "shadow_roots");
+	for (unsigned i = 0; i < SHADOW_PLACES; i++)
+		if (shadow_describe(pgm, i, &info))
+			output_row(out, TEXT("format", info.format ? info.format->name : "A20", 8),
+				   HEX("root", info.root.v, 16), NUMBER("vcpus", info.users, 5),
+				   NUMBER("tables", info.tables, 8), NUMBER("leaves_4k", info.leaves[0], 10),
+				   NUMBER("leaves_2m", info.leaves[1], 10));
+	output_table_end(out);
+}
+
 static void show_tables(struct output *out)
 {
 	const struct pgm_tables_info *info = job.info;
 
-	output_note(out, "no pool of shadow tables: all paging is nested, and guests' tables are not shadowed");
 	output_table_begin(out, "tables");
 	for (unsigned m = 0; m < job.count; m++, info++) {
 		for (unsigned level = 0; level < PT_MAX_LEVELS; level++)
@@ -34,10 +49,11 @@ static void show_tables(struct output *out)
 					   NUMBER("leaves", info->leaves[level], 12));
 	}
 	output_table_end(out);
-	if (!job.single)
+	if (!job.single || !job.count)
 		return;
 	output_fields(out, NUMBER("mmio_marks", job.info->marks), NUMBER("shadow_frames", job.info->shadow_frames),
-		      NUMBER("record_frames", job.info->record_frames), NUMBER("shadow_tables", 0));
+		      NUMBER("record_frames", job.info->record_frames));
+	show_roots(out, job.machine[0]->pgm);
 }
 
 /* The next part of counting the tables of all that are chosen; false: done. */

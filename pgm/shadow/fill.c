@@ -168,14 +168,15 @@ static enum status descend(struct fill *f, struct shadow_table **out)
 	while (status == OK && t->level > 1) {
 		unsigned index = index_of(t->level, f->where);
 
-		if (stale(f, t, index))
-			return CONFLICT;
 		if (unlikely(!__atomic_load_n(&t->entry[index], __ATOMIC_ACQUIRE))) {
 			lock_acquire(&f->root->link);
 			if (!t->entry[index])
 				status = link(f, t, index);
 			lock_release(&f->root->link);
 		}
+		/* Perhaps another fill's, which saw another entry of L1's. */
+		if (status == OK && stale(f, t, index))
+			return CONFLICT;
 		if (status == OK)
 			t = t->below[index];
 	}

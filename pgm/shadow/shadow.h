@@ -44,6 +44,17 @@ enum status shadow_walk(struct pgm *pgm, const struct hv_nested_slat *slat, gpa_
  */
 void shadow_invalidate(struct pgm *pgm, const struct hv_nested_slat *slat);
 
+/* ---- what the monitor asks; any CPU, no lock held ---- */
+struct shadow_info {
+	gpa_t root;                     /* L1's; of the gate's tables 0 */
+	const struct pt_format *format; /* L1's; NULL: the tables of a closed A20 gate */
+	uint32_t users;
+	uint64_t tables, leaves[2]; /* of 4 KiB, of 2 MiB */
+};
+/* The root at `index`; false: none there. SHADOW_PLACES in all. */
+#define SHADOW_PLACES 9u
+bool shadow_describe(struct pgm *pgm, unsigned index, struct shadow_info *info);
+
 /* ---- PGM's own ---- */
 
 /* What a walk of L1's tables found. */
@@ -76,8 +87,8 @@ struct shadow_table {
 #define SHADOW_CHUNK 64u
 _Static_assert(sizeof(struct shadow_table) == SHADOW_CELL, "a table's descriptor is one cell");
 
-#define SHADOW_ROOTS 8u
-#define A20_FRAMES 192u /* promised for the tables of a closed A20 gate */
+#define SHADOW_ROOTS (SHADOW_PLACES - 1) /* of nested guests */
+#define A20_FRAMES 192u                  /* promised for the tables of a closed A20 gate */
 #define SHADOW_LOCKS 16u
 
 /*

@@ -156,6 +156,20 @@ static void alias_frame(void)
 {
 	*alias_entry() ^= 4 * MIB;
 }
+static void alias_lost(void)
+{
+	static uint64_t kept;
+	uint64_t now = *alias_entry();
+
+	*alias_entry() = kept;
+	kept = now;
+}
+static void alias_unknown(void)
+{
+	uint64_t *slots = direct_pointer(hpa(detailed->shadows & BITS(51, 12)));
+
+	slots[2] ^= 8; /* the next entry's address */
+}
 static void pin_mark(void)
 {
 	record_at(20)->bits ^= PAGE_PINNED;
@@ -284,16 +298,17 @@ static void run(const struct pt_format *format)
 		void (*done)(void);
 		const char *name;
 	} damages[] = {
-		DAMAGE(record_frame),     DAMAGE(damage_state),      DAMAGE(record_zero),    DAMAGE(record_type),
-		DAMAGE(record_mark),      DAMAGE(record_no_handler), DAMAGE(record_unknown), DAMAGE(count_held),
-		DAMAGE(block_slot),       DAMAGE(count_base),        DAMAGE(count_tables),   DAMAGE(count_handy),
-		DAMAGE(entry_right),      DAMAGE(entry_frame),       DAMAGE(entry_type),     DAMAGE(entry_reserved),
-		DAMAGE(entry_handler),    DAMAGE(entry_large),       DAMAGE(entry_zero),     DAMAGE(entry_nowhere),
-		DAMAGE(large_chunk),      DAMAGE(large_kind),        DAMAGE(large_lost),     DAMAGE(entry_untouched),
-		DAMAGE(entry_mark),       DAMAGE(alias_right),       DAMAGE(alias_frame),    DAMAGE(pin_mark),
-		DAMAGE(pin_stray),        DAMAGE(reserve_frame),     DAMAGE(rom_copy),       DAMAGE(node_into_next),
-		DAMAGE(node_upside_down), DAMAGE(node_order),        DAMAGE(node_count),     DAMAGE(node_unused),
-		DAMAGE(node_type),        DAMAGE(type_users),        DAMAGE(node_off),
+		DAMAGE(record_frame),  DAMAGE(damage_state),      DAMAGE(record_zero),      DAMAGE(record_type),
+		DAMAGE(record_mark),   DAMAGE(record_no_handler), DAMAGE(record_unknown),   DAMAGE(count_held),
+		DAMAGE(block_slot),    DAMAGE(count_base),        DAMAGE(count_tables),     DAMAGE(count_handy),
+		DAMAGE(entry_right),   DAMAGE(entry_frame),       DAMAGE(entry_type),       DAMAGE(entry_reserved),
+		DAMAGE(entry_handler), DAMAGE(entry_large),       DAMAGE(entry_zero),       DAMAGE(entry_nowhere),
+		DAMAGE(large_chunk),   DAMAGE(large_kind),        DAMAGE(large_lost),       DAMAGE(entry_untouched),
+		DAMAGE(entry_mark),    DAMAGE(alias_right),       DAMAGE(alias_frame),      DAMAGE(alias_lost),
+		DAMAGE(alias_unknown), DAMAGE(pin_mark),          DAMAGE(pin_stray),        DAMAGE(reserve_frame),
+		DAMAGE(rom_copy),      DAMAGE(node_into_next),    DAMAGE(node_upside_down), DAMAGE(node_order),
+		DAMAGE(node_count),    DAMAGE(node_unused),       DAMAGE(node_type),        DAMAGE(type_users),
+		DAMAGE(node_off),
 	};
 	prepare(format);
 	for (unsigned i = 0; i < ARRAY_SIZE(damages); i++) {
