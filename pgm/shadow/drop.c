@@ -7,6 +7,7 @@
 #include "pgm/internal.h"
 
 #define ENTRIES 512u
+#define STRIDE 8u
 #define CHUNK SHADOW_CHUNK /* of L1's entries, read at once */
 
 static unsigned lock_of(gpa_t where)
@@ -137,6 +138,17 @@ struct resync {
 	struct gather *gather;
 };
 
+/* So many at once. */
+static inline bool same(const uint64_t *now, const uint64_t *source)
+{
+	uint64_t differ = 0;
+
+#pragma GCC unroll 8
+	for (unsigned i = 0; i < STRIDE; i++)
+		differ |= now[i] ^ source[i];
+	return !differ;
+}
+
 /* CHUNK entries from `first` on; returns whether there's something in them. Most are as they were: the first question for each. */
 static bool resync_chunk(const struct resync *r, struct shadow_table *t, unsigned first, gpa_t at)
 {
@@ -147,8 +159,10 @@ static bool resync_chunk(const struct resync *r, struct shadow_table *t, unsigne
 	if (pgm_read_simple(r->pgm, gpa(at.v + first * sizeof(*now)), now, sizeof(now)) != OK)
 		__builtin_memset(now, 0xff, sizeof(now));
 	for (unsigned i = 0; i < CHUNK; i++) {
-		if (likely(now[i] == source[i] && live))
+		if (live && i % STRIDE == 0 && likely(same(&now[i], &source[i]))) {
+			i += STRIDE - 1;
 			continue;
+		}
 		if (!__atomic_load_n(&t->entry[first + i], __ATOMIC_RELAXED))
 			continue;
 		live = true;

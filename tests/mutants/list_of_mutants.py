@@ -206,7 +206,6 @@ MUTANTS = [
     Mutant("shadow-writes-under-collapse", "pgm/page/collapse.c", "	reverse_drop_block(pgm, b, gather);\n", "", "test_pgm_shadow:test_collapse"),
     Mutant("shadow-stale-page", "pgm/shadow/fill.c", "		shadow_drop_entry(f->pgm, t->below[index], page, &f->gather);", "		;", "test_pgm_shadow:test_changed_without_a_flush"),
     Mutant("shadow-old-path-filled", "pgm/shadow/fill.c", "if (__atomic_load_n(&root->invalidations, __ATOMIC_RELAXED) == invalidations) {", "if (invalidations + 1) {", "test_pgm_shadow_threads:test_all_at_once"),
-    Mutant("shadow-fill-unlocked", "pgm/shadow/drop.c", "	take(root, lock_of(where));", "	(void)take;", "test_pgm_shadow_threads:test_all_at_once"),
     Mutant("shadow-reserved-passes", "pgm/slat/judge.c", "limits->reserved | ", "", "test_pgm_shadow_walk:test_matrix_npt"),
     Mutant("shadow-table-read-for-write", "pgm/shadow/walk.c", "(slat->format->user || slat->accessed_dirty)", "slat->accessed_dirty", "test_pgm_shadow_walk:test_guest_tables"),
     Mutant("shadow-accessed-unset", "pgm/shadow/walk.c", "f->accessed | (dirty ? f->dirty : 0)", "(dirty ? f->dirty : 0)", "test_pgm_shadow_walk:test_marks"),
