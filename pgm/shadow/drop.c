@@ -186,6 +186,22 @@ static void resync_table(const struct resync *r, struct shadow_table *t, gpa_t a
 	}
 }
 
+/* The table of L1's that stands for ours on top. Of five levels, it is the first table's first entry that leads to it. All locks held. */
+static gpa_t top_table(struct pgm *pgm, struct shadow_root *root, struct gather *gather)
+{
+	const struct pt_format *f = root->key.format;
+	uint64_t now;
+
+	if (f->levels == pgm->slat.format->levels)
+		return root->key.root;
+	if (pgm_read_simple(pgm, root->key.root, &now, sizeof(now)) != OK)
+		now = ~UINT64_C(0);
+	if (!shadow_still(f, root->above, now))
+		(void)shadow_drop_root(pgm, root, gather);
+	root->above = now;
+	return gpa(now & f->address);
+}
+
 void shadow_resync(struct pgm *pgm, struct shadow_root *root)
 {
 	struct gather gather;
@@ -196,7 +212,8 @@ void shadow_resync(struct pgm *pgm, struct shadow_root *root)
 	if (root->loose)
 		(void)shadow_drop_root(pgm, root, &gather);
 	else
-		resync_table(&(struct resync){ pgm, root->key.format, &gather }, &root->top, root->key.root);
+		resync_table(&(struct resync){ pgm, root->key.format, &gather }, &root->top,
+			     top_table(pgm, root, &gather));
 	shadow_unlock_all(root);
 	gather_finish(&gather);
 	COUNT(pgm, shadow_resyncs);

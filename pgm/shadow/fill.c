@@ -163,8 +163,12 @@ static bool stale(struct fill *f, struct shadow_table *t, unsigned index)
 static enum status descend(struct fill *f, struct shadow_table **out)
 {
 	struct shadow_table *t = &f->root->top;
+	const struct walk_step *first = f->path->step;
 	enum status status = OK;
 
+	if (f->path->steps && first->level > t->level &&
+	    ((first->entry ^ f->root->above) & ~(f->format->accessed | f->format->dirty)))
+		return CONFLICT;
 	while (status == OK && t->level > 1) {
 		unsigned index = index_of(t->level, f->where);
 

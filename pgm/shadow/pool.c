@@ -191,7 +191,8 @@ static enum status get(struct pgm *pgm, const struct hv_nested_slat *slat, struc
 	if (!same_key(&(*at)->key, slat))
 		drop_flushed(pgm, *at, &any);
 	(*at)->key = *slat;
-	(*at)->loose = slat->format->levels != pgm->slat.format->levels || slat->format->index_bits != 9;
+	/* 32-bit and PAE paging. */
+	(*at)->loose = slat->format->levels < pgm->slat.format->levels;
 	(*at)->users++;
 	(*at)->used = ++pgm->shadow.clock;
 	*out = *at;

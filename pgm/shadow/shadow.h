@@ -99,10 +99,11 @@ struct shadow_root {
 	struct hv_nested_slat key; /* !on: the tables of a closed A20 gate */
 	struct shadow_table top;
 	uint64_t invalidations; /* atomic: so often its tables were compared with L1's */
-	bool loose;             /* its tables are of another geometry than ours */
-	uint32_t users;         /* vcpus that have got it */
-	uint64_t used;          /* the pool's clock when it was last got */
-	struct spinlock link;   /* RANK_BLOCK, never with a block: tables above level 0 are linked under it */
+	uint64_t above; /* L1's entry that leads to the table that ours on top stands for, if it has five levels */
+	bool loose;     /* its tables are of another geometry than ours */
+	uint32_t users; /* vcpus that have got it */
+	uint64_t used;  /* the pool's clock when it was last got */
+	struct spinlock link; /* RANK_BLOCK, never with a block: tables above level 0 are linked under it */
 	struct {
 		uint32_t held;
 		uint32_t spare[15]; /* a cache line each */
