@@ -224,6 +224,7 @@ guest_folder = $(patsubst tests/guests/%,$(B)/guests64/%.o,$(wildcard tests/gues
 # Multiboot loaders want the form of 32 bits.
 $(patsubst %,$(B)/guests/%.elf,$(sort $(GUEST_FOLDERS))): $(B)/guests/%.elf: $(GUEST64_COMMON) tests/guests/common/guest.ld $$(call guest_folder,$$*)
 	@echo "  GUEST $@"
+	@mkdir -p $(@D)
 	@ld -m elf_x86_64 -nostdlib -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments -T tests/guests/common/guest.ld \
 		-o $@.64 $(filter %.o,$^)
 	@objcopy -O elf32-i386 $@.64 $@
