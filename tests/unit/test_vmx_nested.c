@@ -464,7 +464,7 @@ static void test_controls_come_together(void **state)
 	vmx_write_back(l2v);
 	assert_int_equal(vmcs[VMCS_EXCEPTION_BITMAP], VMX_EXCEPTIONS | BIT(VECTOR_UD));
 	assert_true((l2v->primary & PRIMARY_INVLPG) && (l2v->primary & PRIMARY_UNCONDITIONAL_IO));
-	assert_false(l2v->primary & PRIMARY_HLT); /* L1 doesn't ask for it: L2 halts in the processor */
+	assert_true(l2v->primary & PRIMARY_HLT); /* L1 doesn't ask for it: vm/ lets the vcpu sleep */
 	assert_int_equal(vmcs[VMCS_SECONDARY_CONTROLS] & (SECONDARY_EPT | SECONDARY_UNRESTRICTED | SECONDARY_VPID |
 							  SECONDARY_RDTSCP | SECONDARY_PML),
 			 SECONDARY_EPT | SECONDARY_UNRESTRICTED | SECONDARY_VPID);
@@ -780,6 +780,31 @@ static void test_pending(void **state)
 	close_world();
 }
 
+/* An exit out of a HLT that isn't L1's finds L2 halted; what comes after it has gone on doesn't. */
+static void test_halted(void **state)
+{
+	open_world();
+	switch_on();
+	write_plain();
+	must_write(VMCS_PIN_CONTROLS, PIN_LEAST | PIN_EXTERNAL_INTERRUPT);
+	launch();
+	assert_false(reflected(REASON_HLT, EXIT_HLT));
+	assert_int_equal(vmx_nested_ops.pending(&n->base, NESTED_INTERRUPT), NESTED_REFLECTED);
+	assert_int_equal(must_read(VMCS_GUEST_ACTIVITY), ACTIVITY_HLT);
+	resume(); /* and sleeps on */
+	assert_int_equal(vmcs[VMCS_GUEST_ACTIVITY], ACTIVITY_HLT);
+	leave_l2();
+	must_write(VMCS_GUEST_ACTIVITY, ACTIVITY_ACTIVE);
+	assert_false(reflected(REASON_HLT, EXIT_HLT));
+	l2_exits(REASON_EPT_VIOLATION, EXIT_SLAT_FAULT); /* an event has woken it */
+	assert_int_equal(vmx_nested_ops.pending(&n->base, NESTED_INTERRUPT), NESTED_REFLECTED);
+	assert_int_equal(must_read(VMCS_GUEST_ACTIVITY), ACTIVITY_ACTIVE);
+	must_write(VMCS_PRIMARY_CONTROLS, PRIMARY_LEAST | PRIMARY_SECONDARY | PRIMARY_HLT);
+	assert_true(reflected(REASON_HLT, EXIT_HLT));
+	assert_int_equal(must_read(VMCS_GUEST_ACTIVITY), ACTIVITY_ACTIVE);
+	close_world();
+}
+
 static void test_timer(void **state)
 {
 	open_world();
@@ -1057,6 +1082,7 @@ int main(void)
 		cmocka_unit_test(test_control_registers),
 		cmocka_unit_test(test_tpr_shadow),
 		cmocka_unit_test(test_pending),
+		cmocka_unit_test(test_halted),
 		cmocka_unit_test(test_timer),
 		cmocka_unit_test(test_slat_faults),
 		cmocka_unit_test(test_msr_lists),

@@ -4,7 +4,7 @@
  * wants of any guest. The processor's fields are written where they have changed since the last entry.
  *
  * VMCS02 always has EPT, unrestricted guest, Quire's pin, exit and entry controls. L1's tables are shadowed (slat), the timer and the
- * I/O bitmaps are looked at in exits; HLT exits only if L1 asks, so that a halted L2 is halted in the processor and stays so.
+ * I/O bitmaps are looked at in exits. HLT always exits: vm/ lets the vcpu sleep, whoever's the instruction is.
  */
 #include <string.h>
 
@@ -16,8 +16,8 @@
 
 /* Of L1's controls, those that VMCS02 takes over; Quire's own of the others stay. */
 #define PRIMARY_OF_L1                                                                                                  \
-	(PRIMARY_INTERRUPT_WINDOW | PRIMARY_HLT | PRIMARY_INVLPG | PRIMARY_RDTSC | PRIMARY_CR3_LOAD |                  \
-	 PRIMARY_CR3_STORE | PRIMARY_NMI_WINDOW | PRIMARY_MOV_DR | PRIMARY_PAUSE)
+	(PRIMARY_INTERRUPT_WINDOW | PRIMARY_INVLPG | PRIMARY_RDTSC | PRIMARY_CR3_LOAD | PRIMARY_CR3_STORE |            \
+	 PRIMARY_NMI_WINDOW | PRIMARY_MOV_DR | PRIMARY_PAUSE)
 #define SECONDARY_OF_L1                                                                                                \
 	(SECONDARY_DESCRIPTOR_TABLES | SECONDARY_RDTSCP | SECONDARY_RDRAND | SECONDARY_INVPCID | SECONDARY_RDSEED)
 #define CR0_UNCHANGED (CR0_CD | CR0_NW) /* by entries and exits, section 27.3.2.1 */
@@ -90,7 +90,7 @@ static void write_controls(struct vmx_nested *n)
 	struct vmx_vcpu *l2 = vmx_of(n->base.l2);
 	uint32_t wanted = vmcs12_secondary(v), secondary = vmx_capability.secondary, exceptions;
 
-	l2->primary = (vmx_capability.primary & ~(uint32_t)PRIMARY_HLT) | (AT(v, PRIMARY_CONTROLS) & PRIMARY_OF_L1);
+	l2->primary = vmx_capability.primary | (AT(v, PRIMARY_CONTROLS) & PRIMARY_OF_L1);
 	secondary = (secondary & ~(uint32_t)SECONDARY_OF_L1) | (wanted & SECONDARY_OF_L1);
 	if (!l2->vpid)
 		secondary &= ~(uint32_t)SECONDARY_VPID;

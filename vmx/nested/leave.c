@@ -79,6 +79,10 @@ static void save_guest(struct vmx_nested *n, const struct vmx_leave *leave)
 	FOR_SLOTS(slot, n->hot)
 	v->field[slot] = vmcs_read(vmcs12_encoding((unsigned)slot));
 	n->kept_in_02 = true;
+	if (n->halted && l2->exit.kind == EXIT_HLT) {
+		AT(v, GUEST_ACTIVITY) = ACTIVITY_HLT;
+		vmcs12_add(&n->dirty, VMCS12_SLOT(VMCS_GUEST_ACTIVITY)); /* VMCS02 doesn't know of it */
+	}
 	hv_need(l2, REGS_CONTROL);
 	AT(v, GUEST_CR0) = l2->cr0;
 	AT(v, GUEST_CR3) = l2->cr3;

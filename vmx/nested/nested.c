@@ -141,6 +141,7 @@ static bool exit_l2(struct hv_nested *nested)
 	struct vmx_leave leave = { .reason = l2->exit.raw_reason, .processor = true };
 	bool below;
 
+	n->halted = false;
 	if (l2->exit.kind == EXIT_INVALID_STATE)
 		return entry_failed(n);
 	if (vmx_nested_wants(n)) {
@@ -153,6 +154,7 @@ static bool exit_l2(struct hv_nested *nested)
 	} else if (may_stop(&l2->exit) && rdtsc() >= nested->deadline) {
 		leave = (struct vmx_leave){ .reason = REASON_PREEMPTION_TIMER, .vectoring = l2->exit.interrupted };
 	} else {
+		n->halted = l2->exit.kind == EXIT_HLT;
 		return false;
 	}
 	vmx_nested_leave(n, &leave);

@@ -32,6 +32,7 @@ struct vmx_nested {
 	struct hv_nested base; /* first */
 	bool on;               /* in VMX operation */
 	bool kept_in_02;
+	bool halted;          /* L2 sleeps behind a HLT that L1 doesn't intercept, while that is its last exit */
 	bool launched_before; /* the entry that is under way */
 	uint8_t judged;       /* JUDGED_*: what of VMCS12 has passed its checks, and is as it was */
 	gpa_t vmxon, current; /* the region; NO_VMCS: none */
