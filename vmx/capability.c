@@ -216,6 +216,7 @@ static void settle(const struct vmx_msrs *msrs, struct vmx_capability *out)
 	out->ept_vpid = msrs->ept_vpid & EPT_USED;
 	out->misc = msrs->misc & (MISC_TIMER_SHIFT | MISC_NO_LENGTH);
 	out->string_info = msrs->basic & BASIC_STRING_INFO;
+	out->shadowing = (msrs->secondary >> 32 & SECONDARY_SHADOWING) && (msrs->misc & MISC_WRITES_ALL);
 	out->may_primary = (uint32_t)(msrs->primary >> 32 & MAY_PRIMARY);
 	out->may_secondary = (uint32_t)(msrs->secondary >> 32 & MAY_SECONDARY) | out->secondary;
 	out->kick_by_nmi = quirk_kick_by_nmi(msrs->basic);
@@ -276,5 +277,6 @@ bool vmx_capability_equal(const struct vmx_capability *a, const struct vmx_capab
 	       a->secondary == b->secondary && a->exit == b->exit && a->entry == b->entry &&
 	       a->timer_shift == b->timer_shift && a->cr0_fixed0 == b->cr0_fixed0 && a->cr0_fixed1 == b->cr0_fixed1 &&
 	       a->cr4_fixed0 == b->cr4_fixed0 && a->cr4_fixed1 == b->cr4_fixed1 && a->ept_vpid == b->ept_vpid &&
-	       a->misc == b->misc && a->may_primary == b->may_primary && a->may_secondary == b->may_secondary;
+	       a->misc == b->misc && a->may_primary == b->may_primary && a->may_secondary == b->may_secondary &&
+	       a->shadowing == b->shadowing;
 }

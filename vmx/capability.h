@@ -38,6 +38,7 @@
 #define BASIC_WB (UINT64_C(6) << 50)
 #define BASIC_STRING_INFO BIT(54) /* exits by INS and OUTS tell of segment and address size */
 #define BASIC_REVISION BITS(30, 0)
+#define SHADOW_VMCS BIT(31) /* in a region's first word, section 25.2 */
 #define BASIC_TRUE_CONTROLS BIT(55)
 
 /* IA32_VMX_EPT_VPID_CAP, section A.10. */
@@ -62,7 +63,8 @@
 #define MISC_STORES_LMA BIT(5)
 #define MISC_HLT BIT(6)
 #define MISC_CR3_TARGETS(n) ((uint64_t)(n) << 16)
-#define MISC_NO_LENGTH BIT(30) /* a soft event may be injected with length 0 */
+#define MISC_WRITES_ALL BIT(29) /* VMWRITE takes read-only fields, too */
+#define MISC_NO_LENGTH BIT(30)  /* a soft event may be injected with length 0 */
 
 /* The MSRs as they were read; those that this processor doesn't have are 0. True controls stand in for plain ones. */
 struct vmx_msrs {
@@ -85,7 +87,7 @@ struct vmx_capability {
 	uint64_t ept_vpid;
 	uint64_t misc;                       /* the MSR */
 	uint32_t may_primary, may_secondary; /* of what a hypervisor as a guest may ask for */
-	bool timer, timer_saved, vpid, pat, pml, kick_by_nmi, string_info;
+	bool timer, timer_saved, vpid, pat, pml, kick_by_nmi, string_info, shadowing;
 };
 
 /*

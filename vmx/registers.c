@@ -235,6 +235,8 @@ void vmx_write_back(struct vmx_vcpu *v)
 	if (changed & CHANGED_RESET) {
 		vmcs_write(VMCS_GUEST_PENDING_DEBUG, 0);
 		vmcs_write(VMCS_ENTRY_EVENT, 0); /* of an entry that failed */
+		if (!hpa_is_none(v->mirror))
+			vmx_mirror_show(v, false);
 	}
 	for (; groups; groups &= groups - 1)
 		groups_list[__builtin_ctz(groups)].write(v);

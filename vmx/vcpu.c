@@ -10,7 +10,7 @@
 #include "vmx/instructions.h"
 #include "vmx/vmx.h"
 
-static void free_frame(hpa_t frame)
+void vmx_free_frame(hpa_t frame)
 {
 	struct gather gather;
 
@@ -23,9 +23,10 @@ static void free_frame(hpa_t frame)
 
 static void free_vcpu(struct vmx_vcpu *v)
 {
-	free_frame(v->vmcs);
-	free_frame(v->msr_bitmap);
-	free_frame(v->pml.buffer);
+	vmx_free_frame(v->vmcs);
+	vmx_free_frame(v->msr_bitmap);
+	vmx_free_frame(v->mirror);
+	vmx_free_frame(v->pml.buffer);
 	vmx_vpid_give(v->vpid);
 	heap_free(v, sizeof(*v));
 }
@@ -39,6 +40,7 @@ enum status vmx_create(struct hv_vcpu **vcpu)
 		return NO_MEMORY;
 	v->vmcs = HPA_NONE;
 	v->msr_bitmap = HPA_NONE;
+	v->mirror = HPA_NONE;
 	v->pml.buffer = HPA_NONE;
 	v->cpu = NO_CPU;
 	v->last_cpu = NO_CPU;
@@ -117,7 +119,8 @@ void vmx_unload(struct hv_vcpu *vcpu)
 	panic_unless(v->cpu == cpu_index());
 	if (cpu->lazy_owner == v)
 		vmx_lazy_release(v);
-	panic_unless(vmclear(v->vmcs));
+	/* An entry has made the other one active, too. */
+	panic_unless(vmclear(v->vmcs) && (hpa_is_none(v->mirror) || vmclear(v->mirror)));
 	if (cpu->current == v)
 		cpu->current = NULL;
 	v->cpu = NO_CPU;

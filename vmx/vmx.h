@@ -81,6 +81,7 @@ struct vmx_vcpu {
 	uint64_t rip_seen;      /* what the VMCS holds */
 	uint64_t slice_written; /* the slice_deadline that the timer field was made from; 0: make it anew */
 	hpa_t vmcs, msr_bitmap;
+	hpa_t mirror; /* the VMCS that its own VMREAD and VMWRITE work on (nested/mirror.c); HPA_NONE: none */
 	struct vmx_pml pml;
 	struct vmx_spec_ctrl spec_ctrl;
 };
@@ -138,6 +139,11 @@ void vmx_make_ready(struct vmx_vcpu *v);
 void vmx_write_controls(const struct vmx_vcpu *v);
 void vmx_write_host_state(void);
 void vmx_reset(struct hv_vcpu *vcpu);
+
+/* vcpu.c: a frame of the host's that vcpus are made of goes back; HPA_NONE is allowed. */
+void vmx_free_frame(hpa_t frame);
+/* nested/mirror.c: the vcpu, which is current, has no VMCS of its own, or that one. */
+void vmx_mirror_show(const struct vmx_vcpu *v, bool shown);
 
 /* registers.c */
 void vmx_load(struct hv_vcpu *vcpu, uint32_t groups);

@@ -90,6 +90,52 @@ static void test_vmcs_lives_in_memory(void **state)
 	close_world();
 }
 
+/* With VMCS shadowing some of L1's accesses are to the mirror. */
+static void test_mirror(void **state)
+{
+	const uint8_t *reads, *writes_of;
+	uint64_t *mirror = vmcs_of[2];
+
+	host_shadows = true;
+	open_world();
+	host_shadows = false;
+	reads = direct_pointer(n->read_bitmap);
+	writes_of = direct_pointer(n->write_bitmap);
+	assert_int_equal(reads[VMCS_GUEST_RIP / 8] & 1u << VMCS_GUEST_RIP % 8, 0);
+	assert_int_equal(writes_of[VMCS_GUEST_RIP / 8] & 1u << VMCS_GUEST_RIP % 8, 0);
+	assert_int_equal(reads[VMCS_EXIT_REASON / 8] & 1u << VMCS_EXIT_REASON % 8, 0);
+	assert_int_not_equal(writes_of[VMCS_EXIT_REASON / 8] & 1u << VMCS_EXIT_REASON % 8, 0);
+	assert_int_not_equal(reads[VMCS_HOST_RIP / 8] & 1u << VMCS_HOST_RIP % 8, 0);
+	switch_on();
+	assert_true(vmcs_of[0][VMCS_SECONDARY_CONTROLS] & SECONDARY_SHADOWING);
+	assert_int_equal(vmcs_of[0][VMCS_LINK_POINTER], l1v->mirror.v);
+	write_plain();
+	for (unsigned i = 0; i < ARRAY_SIZE(plain); i++)
+		mirror[plain[i].field] = plain[i].value;
+	mirror[VMCS_GUEST_CS_RIGHTS] = 0xa09b;
+	mirror[VMCS_GUEST_SS_RIGHTS] = 0xc093;
+	mirror[VMCS_GUEST_RIP] = 0x7777;
+	assert_int_equal(execute(REASON_VMLAUNCH, 0), NESTED_ENTERED);
+	assert_true(n->base.in_l2);
+	assert_int_equal(l2->rip, 0x7777);
+	mirror[VMCS_GUEST_RIP] = 0;
+	l2_exits(REASON_CPUID, EXIT_CPUID);
+	l2->rip = 0x7788;
+	assert_true(vmx_nested_ops.exit(&n->base));
+	assert_int_equal(mirror[VMCS_GUEST_RIP], 0x7788);
+	assert_int_equal(mirror[VMCS_EXIT_REASON], REASON_CPUID);
+	mirror[VMCS_GUEST_RIP] = 0x778a;
+	mirror[VMCS_GUEST_CR0] = CR0_PE; /* judged anew */
+	assert_int_equal(execute(REASON_VMRESUME, 0), NESTED_ENTERED);
+	assert_false(n->base.in_l2);
+	assert_int_equal(mirror[VMCS_EXIT_REASON], REASON_ENTRY_FAILED | 33);
+	assert_flags(with_pointer(REASON_VMCLEAR, REGION_A), 0);
+	assert_int_equal(((union vmcs12 *)(l1_memory + REGION_A))->field[VMCS12_SLOT(VMCS_GUEST_RIP)], 0x778a);
+	assert_false(vmcs_of[0][VMCS_SECONDARY_CONTROLS] & SECONDARY_SHADOWING); /* VMREAD must fail now */
+	assert_int_equal(vmcs_of[0][VMCS_LINK_POINTER], ~UINT64_C(0));
+	close_world();
+}
+
 static void test_no_memory_changes_nothing(void **state)
 {
 	open_world();
@@ -1065,6 +1111,7 @@ int main(void)
 		cmocka_unit_test(test_outside_vmx_operation),
 		cmocka_unit_test(test_regions),
 		cmocka_unit_test(test_vmcs_lives_in_memory),
+		cmocka_unit_test(test_mirror),
 		cmocka_unit_test(test_no_memory_changes_nothing),
 		cmocka_unit_test(test_fields),
 		cmocka_unit_test(test_fields_are_apart),

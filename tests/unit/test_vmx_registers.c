@@ -88,6 +88,10 @@ void vmx_unload(struct hv_vcpu *vcpu)
 void vmx_flush(struct hv_vcpu *vcpu)
 {
 }
+void vmx_mirror_show(const struct vmx_vcpu *vcpu, bool shown)
+{
+	fail();
+}
 void vmx_pml_full(struct vmx_vcpu *vcpu)
 {
 	fail();

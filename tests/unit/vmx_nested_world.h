@@ -39,7 +39,7 @@ static void wrmsr(uint32_t msr, uint64_t value)
 #define VMX_INSTRUCTIONS_H
 #include "vmx/vmcs.h"
 
-static uint64_t vmcs_of[2][0x8000], *vmcs; /* VMCS01, VMCS02; the current one */
+static uint64_t vmcs_of[3][0x8000], *vmcs; /* VMCS01, VMCS02, the mirror; the current one */
 static unsigned writes, flushes;
 static uint64_t vmcs_read(enum vmcs_field field)
 {
@@ -63,6 +63,17 @@ static void debug_registers_write(const uint64_t dr[8])
 	(void)dr;
 }
 
+/* Regions are at 1 and 2; the mirror is a page. */
+static bool vmptrld(hpa_t region)
+{
+	vmcs = vmcs_of[region.v > 2 ? 2 : region.v - 1];
+	return true;
+}
+static bool vmclear(hpa_t region)
+{
+	return true;
+}
+
 #include "vmx/control.c"
 #include "vmx/lazy.c"
 #include "vmx/registers.c"
@@ -74,6 +85,7 @@ static void debug_registers_write(const uint64_t dr[8])
 #include "vmx/nested/leave.c"
 #include "vmx/nested/instruction.c"
 #include "vmx/nested/judge.c"
+#include "vmx/nested/mirror.c"
 #include "vmx/nested/msr_list.c"
 #include "vmx/nested/region.c"
 #include "vmx/nested/wants.c"
@@ -110,12 +122,24 @@ uint64_t vmx_ept_pointer(const struct vmx_vcpu *vcpu)
 {
 	return vcpu->hv.slat_root.v;
 }
+struct account host_account;
+enum status table_alloc(struct account *account, hpa_t *frame)
+{
+	*frame = hpa((uintptr_t)aligned_alloc(PAGE_SIZE, PAGE_SIZE));
+	return OK;
+}
+void vmx_free_frame(hpa_t frame)
+{
+	if (!hpa_is_none(frame))
+		free(direct_pointer(frame));
+}
 enum status vmx_create(struct hv_vcpu **vcpu)
 {
 	struct vmx_vcpu *v = calloc(1, sizeof(*v));
 
 	v->msr_bitmap = hpa((uintptr_t)aligned_alloc(PAGE_SIZE, PAGE_SIZE));
 	vmx_msr_bitmap_init(v);
+	v->mirror = HPA_NONE;
 	v->hv.dr[6] = DR6_RESET;
 	*vcpu = &v->hv;
 	return OK;
@@ -123,6 +147,7 @@ enum status vmx_create(struct hv_vcpu **vcpu)
 void vmx_destroy(struct hv_vcpu *vcpu)
 {
 	free(direct_pointer(vmx_of(vcpu)->msr_bitmap));
+	vmx_free_frame(vmx_of(vcpu)->mirror);
 	free(vmx_of(vcpu));
 }
 
@@ -219,6 +244,8 @@ static void set_flat(uint64_t *at, uint64_t code)
 	}
 }
 
+static bool host_shadows;
+
 /* A 64-bit L1 of ring 0, VMX not yet on. */
 static void open_world(void)
 {
@@ -243,7 +270,8 @@ static void open_world(void)
 		.cr4_fixed1 = BITS(22, 0),
 		.ept_vpid = EPT_ACCESSED_DIRTY | EPT_1G,
 		.misc = 5,
-		.pat = true
+		.pat = true,
+		.shadowing = host_shadows
 	};
 	assert_int_equal(vmx_create(&l1), OK);
 	l1v = vmx_of(l1);
@@ -251,6 +279,8 @@ static void open_world(void)
 	n = nested_of(made);
 	l2 = made->l2;
 	l2v = vmx_of(l2);
+	l1v->vmcs = hpa(1);
+	l2v->vmcs = hpa(2);
 	l1v->vpid = 1;
 	l2v->vpid = 2;
 	vmx_make_ready(l1v);

@@ -7,10 +7,11 @@
 #include "vmx/nested/vmcs12.h"
 
 #define MADE FIELD_EXISTS
+#define MADE_MIRRORED (MADE | FIELD_MIRRORED)
 #define COPIED (FIELD_EXISTS | FIELD_COPIED)
 #define KEPT (COPIED | FIELD_KEPT)
-#define HOT (COPIED | FIELD_HOT)
-#define EXIT (FIELD_EXISTS | FIELD_EXIT)
+#define HOT (COPIED | FIELD_HOT | FIELD_MIRRORED)
+#define EXIT (FIELD_EXISTS | FIELD_EXIT | FIELD_MIRRORED)
 
 /* A run of fields, `count` from this one on. */
 #define RUN(name, count) [VMCS12_SLOT(VMCS_##name)... VMCS12_SLOT(VMCS_##name) + (count)-1]
@@ -30,10 +31,14 @@ static const uint8_t fields[VMCS12_SLOTS] = {
 	RUN(GUEST_PDPTE0, 4) = MADE,
 	RUN(HOST_PAT, 2) = MADE, /* EFER */
 
-	RUN(PIN_CONTROLS, 3) = MADE,      /* primary controls, exception bitmap */
+	ONE(PIN_CONTROLS) = MADE,
+	ONE(PRIMARY_CONTROLS) = MADE_MIRRORED,
+	ONE(EXCEPTION_BITMAP) = MADE,
 	RUN(PAGE_FAULT_MASK, 2) = COPIED, /* match */
 	ONE(CR3_TARGET_COUNT) = MADE,
-	RUN(EXIT_CONTROLS, 10) = MADE, /* as far as the secondary controls */
+	RUN(EXIT_CONTROLS, 5) = MADE, /* MSR lists' counts, entry controls */
+	RUN(ENTRY_EVENT, 3) = MADE_MIRRORED,
+	RUN(TPR_THRESHOLD, 2) = MADE, /* secondary controls */
 	ONE(INSTRUCTION_ERROR) = MADE,
 	RUN(EXIT_REASON, 7) = EXIT, /* as far as the instruction information */
 	RUN(GUEST_ES_LIMIT, 10) = KEPT,
@@ -51,17 +56,18 @@ static const uint8_t fields[VMCS12_SLOTS] = {
 	ONE(EXIT_QUALIFICATION) = EXIT,
 	RUN(IO_RCX, 4) = MADE,
 	ONE(GUEST_LINEAR_ADDRESS) = EXIT,
-	RUN(GUEST_CR0, 3) = MADE,
+	RUN(GUEST_CR0, 3) = MADE_MIRRORED,
 	RUN(GUEST_ES_BASE, 10) = KEPT, /* GDTR, IDTR */
 	ONE(GUEST_DR7) = MADE,
 	ONE(GUEST_RSP) = HOT,
-	ONE(GUEST_RIP) = MADE,
+	ONE(GUEST_RIP) = MADE_MIRRORED,
 	RUN(GUEST_RFLAGS, 2) = HOT, /* pending debug exceptions */
 	RUN(GUEST_SYSENTER_ESP, 2) = KEPT,
 	RUN(HOST_CR0, 12) = MADE,
 };
 
 _Static_assert(VMCS_SECONDARY_CONTROLS == VMCS_EXIT_CONTROLS + 2 * 9 &&
+		       VMCS_ENTRY_EVENT == VMCS_EXIT_CONTROLS + 2 * 5 &&
 		       VMCS_EXECUTIVE_POINTER == VMCS_IO_BITMAP_A + 2 * 6 &&
 		       VMCS_EXIT_INSTRUCTION_INFO == VMCS_EXIT_REASON + 2 * 6 &&
 		       VMCS_GUEST_IDTR_BASE == VMCS_GUEST_ES_BASE + 2 * 9 &&
@@ -98,15 +104,11 @@ uint64_t vmcs12_read(const union vmcs12 *vmcs, unsigned slot, bool high)
 	return vmcs->field[slot] >> (high ? 32 : 0);
 }
 
-void vmcs12_write(union vmcs12 *vmcs, unsigned slot, bool high, uint64_t value)
+uint64_t vmcs12_written(const union vmcs12 *vmcs, unsigned slot, bool high, uint64_t value)
 {
-	uint64_t *field = &vmcs->field[slot];
-
 	if (high)
-		value = value << 32 | (*field & BITS(31, 0));
-	else if (width(slot) == WIDTH_16)
-		value &= BITS(15, 0);
-	else if (width(slot) == WIDTH_32)
-		value &= BITS(31, 0);
-	*field = value;
+		return value << 32 | (vmcs->field[slot] & BITS(31, 0));
+	if (width(slot) == WIDTH_16)
+		return value & BITS(15, 0);
+	return width(slot) == WIDTH_32 ? value & BITS(31, 0) : value;
 }

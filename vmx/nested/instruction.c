@@ -116,12 +116,24 @@ static enum hv_nested_step vmread_l1(struct vmx_nested *n)
 	return vmx_nested_succeed(n);
 }
 
+void vmx_nested_store_field(struct vmx_nested *n, unsigned slot, uint64_t value)
+{
+	uint64_t old = n->vmcs12.field[slot];
+
+	if (value == old)
+		return;
+	n->vmcs12.field[slot] = value;
+	n->judged &= (uint8_t)~vmx_check_doubts(slot, old, value);
+	if (vmcs12_has(&n->copied, slot))
+		vmcs12_add(&n->dirty, slot);
+}
+
 static enum hv_nested_step vmwrite_l1(struct vmx_nested *n)
 {
 	struct hv_vcpu *l1 = n->base.l1;
 	uint32_t info = (uint32_t)vmcs_read(VMCS_EXIT_INSTRUCTION_INFO);
 	enum hv_nested_step step;
-	uint64_t value = 0, old;
+	uint64_t value = 0;
 	unsigned slot;
 	bool high;
 
@@ -138,11 +150,7 @@ static enum hv_nested_step vmwrite_l1(struct vmx_nested *n)
 		return vmx_nested_fail(n, VMFAIL_NO_FIELD);
 	if (vmcs12_read_only(slot))
 		return vmx_nested_fail(n, VMFAIL_READ_ONLY);
-	old = n->vmcs12.field[slot];
-	vmcs12_write(&n->vmcs12, slot, high, value);
-	n->judged &= (uint8_t)~vmx_check_doubts(slot, old, n->vmcs12.field[slot]);
-	if (vmcs12_has(&n->copied, slot))
-		vmcs12_add(&n->dirty, slot);
+	vmx_nested_store_field(n, slot, vmcs12_written(&n->vmcs12, slot, high, value));
 	return vmx_nested_succeed(n);
 }
 
@@ -161,7 +169,10 @@ static enum hv_nested_step enter_l1(struct vmx_nested *n)
 		return vmx_nested_fail(n, VMFAIL_LAUNCH_NOT_CLEAR);
 	if (!launch && !n->vmcs12.launched)
 		return vmx_nested_fail(n, VMFAIL_RESUME_NOT_LAUNCHED);
+	vmx_mirror_pull(n);
 	step = vmx_nested_enter(n, launch, &error);
+	if (!n->base.in_l2)
+		vmx_mirror_push(n, false);
 	return error ? vmx_nested_fail(n, error) : step;
 }
 

@@ -252,6 +252,8 @@ void vmx_nested_leave(struct vmx_nested *n, const struct vmx_leave *leave)
 	} else if (n->base.in_l2) {
 		n->vmcs12.launched = n->launched_before;
 	}
+	if (level == l2)
+		vmx_mirror_push(n, false);
 	vmx_make_current(vmx_of(l1));
 	load_modes(n, level->efer, pat);
 	load_fields(n);

@@ -52,9 +52,16 @@ static void reset(struct hv_nested *nested)
 	nested->slat = (struct hv_nested_slat){ .on = false };
 	nested->slat_changed = true;
 	nested->deadline = UINT64_MAX;
-	n->on = n->kept_in_02 = false;
+	n->on = n->kept_in_02 = n->in_mirror = false; /* L1 has no mirror either, by its own reset */
 	n->vmxon = n->current = NO_VMCS;
 	n->vpid = VPID_UNKNOWN;
+}
+
+static void destroy(struct hv_nested *nested)
+{
+	vmx_mirror_destroy(nested_of(nested));
+	vmx_destroy(nested->l2);
+	heap_free(nested, sizeof(struct vmx_nested));
 }
 
 static enum status create(struct hv_vcpu *l1, const struct hv_nested_env *env, void *context, struct hv_nested **out)
@@ -75,14 +82,11 @@ static enum status create(struct hv_vcpu *l1, const struct hv_nested_env *env, v
 	vmcs12_fields(&n->hot, FIELD_HOT);
 	vmcs12_fields(&n->exit, FIELD_EXIT);
 	reset(&n->base);
+	status = vmx_mirror_create(n);
+	if (status != OK)
+		destroy(&n->base);
 	*out = &n->base;
-	return OK;
-}
-
-static void destroy(struct hv_nested *nested)
-{
-	vmx_destroy(nested->l2);
-	heap_free(nested, sizeof(struct vmx_nested));
+	return status;
 }
 
 /* What the processor refused of VMCS02, and VMCS12's checks let through. */

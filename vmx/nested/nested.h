@@ -10,6 +10,7 @@
  *   instruction.c region.c     VMXON to INVVPID
  *   judge.c                    an entry's checks, once per change
  *   enter.c leave.c            L1 to L2 and back
+ *   mirror.c                   VMREAD and VMWRITE without an exit
  *   msr_list.c                 the lists of MSRs that L1 has loaded and stored
  *   nested.c reason.c          the table of functions, MSRs, pending events; names of exits
  *
@@ -32,6 +33,7 @@ struct vmx_nested {
 	struct hv_nested base; /* first */
 	bool on;               /* in VMX operation */
 	bool kept_in_02;
+	bool in_mirror;       /* L1 may have written fields in the mirror */
 	bool halted;          /* L2 sleeps behind a HLT that L1 doesn't intercept, while that is its last exit */
 	bool launched_before; /* the entry that is under way */
 	uint8_t judged;       /* JUDGED_*: what of VMCS12 has passed its checks, and is as it was */
@@ -40,8 +42,9 @@ struct vmx_nested {
 	/* What VMCS02 holds of these; not ours to know at first. */
 	uint32_t secondary, exceptions;
 	bool masks_written;
-	struct vmcs12_set dirty;                   /* COPIED fields that VMCS02 doesn't have yet */
-	struct vmcs12_set copied, kept, hot, exit; /* constant */
+	struct vmcs12_set dirty;                             /* COPIED fields that VMCS02 doesn't have yet */
+	struct vmcs12_set copied, kept, hot, exit, mirrored; /* constant */
+	hpa_t read_bitmap, write_bitmap;                     /* of VMREADs and VMWRITEs that exit; HPA_NONE */
 	struct vmx_offer offer;
 	union vmcs12 vmcs12;
 	uint8_t msr_bitmap[PAGE_SIZE]; /* L1's, as it was at the entry */
@@ -74,6 +77,16 @@ void vmx_nested_settle(struct hv_vcpu *v);
 void vmx_nested_carry(struct hv_vcpu *from, struct hv_vcpu *to);
 /* All of VMCS12 is in vmcs12; VMCS02 may be the processor's current one now. */
 void vmx_nested_fetch_kept(struct vmx_nested *n);
+
+/* A field has another value, by L1's will. */
+void vmx_nested_store_field(struct vmx_nested *n, unsigned slot, uint64_t value);
+
+/* mirror.c. Without VMCS shadowing they do nothing. */
+enum status vmx_mirror_create(struct vmx_nested *n) must_check; /* NO_MEMORY: destroy it all the same */
+void vmx_mirror_destroy(struct vmx_nested *n);
+void vmx_mirror_push(struct vmx_nested *n, bool anew); /* anew: VMCS12 has become current */
+void vmx_mirror_pull(struct vmx_nested *n);
+void vmx_mirror_hide(struct vmx_nested *n);
 
 /* instruction.c: hv_nested_ops.instruction */
 enum hv_nested_step vmx_nested_instruction(struct hv_nested *nested);

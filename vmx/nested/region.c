@@ -33,11 +33,16 @@ static enum hv_nested_step put_away(struct vmx_nested *n)
 	enum status status = OK;
 
 	if (!gpa_is(n->current, NO_VMCS)) {
+		vmx_mirror_pull(n);
 		vmx_nested_fetch_kept(n);
 		status = n->base.env->write(n->base.context, n->current, &n->vmcs12, sizeof(n->vmcs12));
 	}
-	if (status == NO_MEMORY || status == OVER_QUOTA)
+	if (status == NO_MEMORY || status == OVER_QUOTA) {
+		vmx_mirror_push(n, false);
 		return NESTED_AGAIN;
+	}
+	if (!gpa_is(n->current, NO_VMCS))
+		vmx_mirror_hide(n);
 	n->current = NO_VMCS;
 	return NESTED_DONE;
 }
@@ -133,6 +138,7 @@ enum hv_nested_step vmx_nested_vmptrld(struct vmx_nested *n)
 	n->kept_in_02 = false;
 	n->dirty = n->copied;
 	n->judged = 0;
+	vmx_mirror_push(n, true);
 	return vmx_nested_succeed(n);
 }
 

@@ -66,6 +66,8 @@ static inline enum vmcs_field vmcs12_encoding(unsigned slot)
 #define FIELD_HOT 8u    /* the same, but fetched at each exit */
 #define FIELD_EXIT 16u  /* tells of the exit: fetched when one is passed on to L1 */
 
+#define FIELD_MIRRORED 32u /* L1 reads and writes it without an exit, where the processor has VMCS shadowing */
+
 /* The slots of fields with any of these marks. */
 void vmcs12_fields(struct vmcs12_set *set, unsigned marks);
 
@@ -76,7 +78,7 @@ static inline bool vmcs12_read_only(unsigned slot)
 	return ((slot >> 5 ^ 1u) & 3) == 1;
 }
 uint64_t vmcs12_read(const union vmcs12 *vmcs, unsigned slot, bool high);
-/* As wide as the field is. */
-void vmcs12_write(union vmcs12 *vmcs, unsigned slot, bool high, uint64_t value);
+/* What the field holds after a VMWRITE: as wide as it is. */
+uint64_t vmcs12_written(const union vmcs12 *vmcs, unsigned slot, bool high, uint64_t value);
 /* The highest index of a field, as IA32_VMX_VMCS_ENUM has it (section A.9). */
 #define VMCS12_HIGHEST_INDEX 0x17u
