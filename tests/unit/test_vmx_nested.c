@@ -351,11 +351,12 @@ static void test_kept_fields(void **state)
 	assert_int_equal(must_read(VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_FS)), 0xff);
 	resume();
 	assert_int_equal(vmcs_of[1][VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_FS)], 0xff);
+	vmcs_of[1][VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_GS)] = 0xa6;
 	leave_l2();
 	assert_flags(with_pointer(REASON_VMCLEAR, REGION_A), 0);
 	vmcs_of[1][VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_GS)] = 1;
 	assert_flags(with_pointer(REASON_VMPTRLD, REGION_A), 0);
-	assert_int_equal(must_read(VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_GS)), 0xa5); /* went to memory */
+	assert_int_equal(must_read(VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_GS)), 0xa6); /* went to memory */
 	close_world();
 }
 
