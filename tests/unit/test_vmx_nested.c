@@ -862,6 +862,7 @@ static void test_timer(void **state)
 	must_write(VMCS_PREEMPTION_TIMER, 100);
 	launch();
 	assert_int_equal(n->base.deadline, test_tsc + 3200);
+	assert_false(l2v->primary & PRIMARY_HLT); /* it ends a HLT, too */
 	test_tsc += 320;
 	assert_false(reflected(REASON_PREEMPTION_TIMER, EXIT_SLICE)); /* Quire's slice */
 	leave_l2();

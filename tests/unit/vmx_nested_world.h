@@ -87,6 +87,7 @@ static bool vmclear(hpa_t region)
 #include "vmx/nested/judge.c"
 #include "vmx/nested/mirror.c"
 #include "vmx/nested/msr_list.c"
+#include "vmx/nested/pending.c"
 #include "vmx/nested/region.c"
 #include "vmx/nested/wants.c"
 #include "vmx/nested/nested.c"

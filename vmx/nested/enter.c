@@ -4,7 +4,8 @@
  * wants of any guest. The processor's fields are written where they have changed since the last entry.
  *
  * VMCS02 always has EPT, unrestricted guest, Quire's pin, exit and entry controls. L1's tables are shadowed (slat), the timer and the
- * I/O bitmaps are looked at in exits. HLT always exits: vm/ lets the vcpu sleep, whoever's the instruction is.
+ * I/O bitmaps are looked at in exits. HLT exits, and vm/ lets the vcpu sleep, whoever's the instruction is; but while L1's timer is to
+ * end it (section 26.5.1) L2 is halted in the processor, which vm/'s slice for that timer reaches.
  */
 #include <string.h>
 
@@ -91,6 +92,8 @@ static void write_controls(struct vmx_nested *n)
 	uint32_t wanted = vmcs12_secondary(v), secondary = vmx_capability.secondary, exceptions;
 
 	l2->primary = vmx_capability.primary | (AT(v, PRIMARY_CONTROLS) & PRIMARY_OF_L1);
+	if ((AT(v, PIN_CONTROLS) & PIN_PREEMPTION_TIMER) && !(AT(v, PRIMARY_CONTROLS) & PRIMARY_HLT))
+		l2->primary &= ~(uint32_t)PRIMARY_HLT;
 	secondary = (secondary & ~(uint32_t)SECONDARY_OF_L1) | (wanted & SECONDARY_OF_L1);
 	if (!l2->vpid)
 		secondary &= ~(uint32_t)SECONDARY_VPID;

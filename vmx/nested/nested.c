@@ -11,7 +11,6 @@
 #define CPUID_1_ECX_VMX BIT(5)
 /* Of DR6, what a #DB's qualification has, table 28-1. */
 #define DEBUG_CONDITIONS (DR6_BREAKPOINTS | DR6_GENERAL_DETECT | DR6_SINGLE_STEP)
-#define INFO_NMI (EVENT_VALID | EVENT_TYPE_NMI << EVENT_TYPE_SHIFT | VECTOR_NMI)
 
 void vmx_nested_settle(struct hv_vcpu *v)
 {
@@ -221,58 +220,6 @@ static bool exception(struct hv_nested *nested, const struct hv_event *event, ui
 	return true;
 }
 
-static enum hv_nested_verdict interrupt(struct vmx_nested *n)
-{
-	struct vmx_leave leave = { .reason = REASON_EXTERNAL_INTERRUPT, .vectoring = n->base.l2->inject };
-	int vector;
-
-	if (!(AT(&n->vmcs12, PIN_CONTROLS) & PIN_EXTERNAL_INTERRUPT))
-		return NESTED_INJECT;
-	if (AT(&n->vmcs12, EXIT_CONTROLS) & EXITC_ACKNOWLEDGE) {
-		vector = n->base.env->acknowledge(n->base.context);
-		if (vector < 0)
-			return NESTED_HELD;
-		leave.event = (uint32_t)EVENT_VALID | EVENT_TYPE_INTERRUPT << EVENT_TYPE_SHIFT | (uint32_t)vector;
-	}
-	vmx_nested_leave(n, &leave);
-	return NESTED_REFLECTED;
-}
-
-/* Without virtual NMIs, blocking in L2 is blocking of L1's. */
-static enum hv_nested_verdict nmi(struct vmx_nested *n)
-{
-	const struct vmx_leave leave = { .reason = REASON_EXCEPTION_OR_NMI,
-					 .event = (uint32_t)INFO_NMI,
-					 .vectoring = n->base.l2->inject,
-					 .by_nmi = true };
-	uint64_t pin = AT(&n->vmcs12, PIN_CONTROLS);
-
-	if (!(pin & PIN_NMI))
-		return NESTED_INJECT;
-	hv_need(n->base.l2, REGS_SHADOW);
-	if (!(pin & PIN_VIRTUAL_NMIS) && n->base.l2->nmi_blocked)
-		return NESTED_WINDOW;
-	vmx_nested_leave(n, &leave);
-	return NESTED_TAKEN;
-}
-
-static enum hv_nested_verdict pending(struct hv_nested *nested, enum hv_nested_event what)
-{
-	struct vmx_nested *n = nested_of(nested);
-	const struct vmx_leave init = { .reason = REASON_INIT, .vectoring = nested->l2->inject };
-
-	if (!nested->in_l2)
-		return what == NESTED_INIT && n->on ? NESTED_HELD : NESTED_INJECT;
-	/* What is to be injected comes first, and whole: section 27.6. */
-	if (nested->l2->inject.kind != EVENT_NONE)
-		return what == NESTED_INTERRUPT ? NESTED_WINDOW : NESTED_HELD;
-	switch (what) {
-	case NESTED_INTERRUPT: return interrupt(n);
-	case NESTED_NMI: return nmi(n);
-	default: vmx_nested_leave(n, &init); return NESTED_REFLECTED;
-	}
-}
-
 static enum status msr(struct hv_nested *nested, uint32_t number, bool write, uint64_t *value)
 {
 	bool feature_control = number == MSR_FEATURE_CONTROL;
@@ -318,7 +265,7 @@ const struct hv_nested_ops vmx_nested_ops = {
 	.exit = exit_l2,
 	.reflect_slat = reflect_slat,
 	.exception = exception,
-	.pending = pending,
+	.pending = vmx_nested_pending,
 	.msr = msr,
 	.control = control,
 	.control_value = control_value,

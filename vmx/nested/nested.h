@@ -12,7 +12,8 @@
  *   enter.c leave.c            L1 to L2 and back
  *   mirror.c                   VMREAD and VMWRITE without an exit
  *   msr_list.c                 the lists of MSRs that L1 has loaded and stored
- *   nested.c reason.c          the table of functions, MSRs, pending events; names of exits
+ *   nested.c reason.c          the table of functions, exits, MSRs; names of exits
+ *   pending.c                  interrupts, NMIs, INIT
  *
  * VMCS01 and VMCS02 are the VMCSs of the vcpus l1 and l2. VMCS12 is L1's: while it is current its fields are in vmcs12, and in L1's
  * memory once it isn't. A guest-state field that the processor changes is fetched from VMCS02 at each exit, or (FIELD_KEPT) when L1
@@ -120,6 +121,9 @@ uint8_t vmx_nested_read_priority(const struct vmx_nested *n);
 
 /* msr_list.c: loads a list into a level's registers, or stores them; 0, or the entry, counted from 1, that can't be. */
 unsigned vmx_nested_msr_list(struct vmx_nested *n, struct hv_vcpu *level, uint64_t address, uint64_t count, bool store);
+
+/* pending.c: hv_nested_ops.pending */
+enum hv_nested_verdict vmx_nested_pending(struct hv_nested *nested, enum hv_nested_event what);
 
 /* reason.c */
 const char *vmx_nested_reason(uint64_t raw_reason);

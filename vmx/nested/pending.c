@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What becomes of an interrupt, NMI or INIT that is pending for L1 while L2 runs (Intel SDM vol. 3 sections 26.2, 28.1): an exit, if L1
+ * asks for one. An event of L1's own that hasn't got into L2 yet is told of as one that the exit broke off.
+ */
+#include "vmx/nested/nested.h"
+
+#define INFO_NMI (EVENT_VALID | EVENT_TYPE_NMI << EVENT_TYPE_SHIFT | VECTOR_NMI)
+
+static enum hv_nested_verdict interrupt(struct vmx_nested *n)
+{
+	struct vmx_leave leave = { .reason = REASON_EXTERNAL_INTERRUPT, .vectoring = n->base.l2->inject };
+	int vector;
+
+	if (!(AT(&n->vmcs12, PIN_CONTROLS) & PIN_EXTERNAL_INTERRUPT))
+		return NESTED_INJECT;
+	if (AT(&n->vmcs12, EXIT_CONTROLS) & EXITC_ACKNOWLEDGE) {
+		vector = n->base.env->acknowledge(n->base.context);
+		if (vector < 0)
+			return NESTED_HELD;
+		leave.event = (uint32_t)EVENT_VALID | EVENT_TYPE_INTERRUPT << EVENT_TYPE_SHIFT | (uint32_t)vector;
+	}
+	vmx_nested_leave(n, &leave);
+	return NESTED_REFLECTED;
+}
+
+/* Without virtual NMIs, blocking in L2 is blocking of L1's. */
+static enum hv_nested_verdict nmi(struct vmx_nested *n)
+{
+	const struct vmx_leave leave = { .reason = REASON_EXCEPTION_OR_NMI,
+					 .event = (uint32_t)INFO_NMI,
+					 .vectoring = n->base.l2->inject,
+					 .by_nmi = true };
+	uint64_t pin = AT(&n->vmcs12, PIN_CONTROLS);
+
+	if (!(pin & PIN_NMI))
+		return NESTED_INJECT;
+	hv_need(n->base.l2, REGS_SHADOW);
+	if (!(pin & PIN_VIRTUAL_NMIS) && n->base.l2->nmi_blocked)
+		return NESTED_WINDOW;
+	vmx_nested_leave(n, &leave);
+	return NESTED_TAKEN;
+}
+
+enum hv_nested_verdict vmx_nested_pending(struct hv_nested *nested, enum hv_nested_event what)
+{
+	struct vmx_nested *n = nested_of(nested);
+	const struct vmx_leave init = { .reason = REASON_INIT, .vectoring = nested->l2->inject };
+
+	if (!nested->in_l2)
+		return what == NESTED_INIT && n->on ? NESTED_HELD : NESTED_INJECT;
+	switch (what) {
+	case NESTED_INTERRUPT: return interrupt(n);
+	case NESTED_NMI: return nmi(n);
+	default: vmx_nested_leave(n, &init); return NESTED_REFLECTED;
+	}
+}
