@@ -181,6 +181,16 @@ static bool timer_counts_rightly(const struct vmx_msrs *msrs)
 	return true;
 }
 
+/* What only a hypervisor as a guest asks for. */
+static void settle_offer(const struct vmx_msrs *msrs, struct vmx_capability *out)
+{
+	out->misc = msrs->misc & (MISC_TIMER_SHIFT | MISC_NO_LENGTH);
+	out->string_info = msrs->basic & BASIC_STRING_INFO;
+	out->shadowing = (msrs->secondary >> 32 & SECONDARY_SHADOWING) && (msrs->misc & MISC_WRITES_ALL);
+	out->may_primary = (uint32_t)(msrs->primary >> 32 & MAY_PRIMARY);
+	out->may_secondary = (uint32_t)(msrs->secondary >> 32 & MAY_SECONDARY) | out->secondary;
+}
+
 /* What must be there or not at all: half of a feature is none. What CPUID hides from guests must be off, so that it is #UD. */
 static void settle(const struct vmx_msrs *msrs, struct vmx_capability *out)
 {
@@ -214,11 +224,7 @@ static void settle(const struct vmx_msrs *msrs, struct vmx_capability *out)
 	out->cr4_fixed0 = msrs->cr4_fixed0;
 	out->cr4_fixed1 = msrs->cr4_fixed1 & CR4_USED;
 	out->ept_vpid = msrs->ept_vpid & EPT_USED;
-	out->misc = msrs->misc & (MISC_TIMER_SHIFT | MISC_NO_LENGTH);
-	out->string_info = msrs->basic & BASIC_STRING_INFO;
-	out->shadowing = (msrs->secondary >> 32 & SECONDARY_SHADOWING) && (msrs->misc & MISC_WRITES_ALL);
-	out->may_primary = (uint32_t)(msrs->primary >> 32 & MAY_PRIMARY);
-	out->may_secondary = (uint32_t)(msrs->secondary >> 32 & MAY_SECONDARY) | out->secondary;
+	settle_offer(msrs, out);
 	out->kick_by_nmi = quirk_kick_by_nmi(msrs->basic);
 	if (out->kick_by_nmi)
 		out->longest_slice = QUIRK_LONGEST_SLICE;

@@ -214,26 +214,23 @@ enum event_type {
 #define DEBUGCTL_LBR BIT(0)
 #define DEBUGCTL_BTF BIT(1)
 
-/* Guest activity, section 25.4.2. */
-#define ACTIVITY_ACTIVE 0u
+#define ACTIVITY_ACTIVE 0u /* section 25.4.2 */
 #define ACTIVITY_HLT 1u
 
-/* Access rights of a guest segment, table 25-2: low 16 bits as in struct segment. */
-#define RIGHTS_UNUSABLE BIT(16)
+#define RIGHTS_UNUSABLE BIT(16) /* table 25-2; the low 16 bits are as in struct segment */
 
 /* EPT pointer, table 25-9. */
 #define EPT_POINTER_WB UINT64_C(6)
 #define EPT_POINTER_LEVELS(n) ((uint64_t)((n)-1) << 3)
 #define EPT_POINTER_ACCESSED_DIRTY BIT(6)
 
-/* Qualification of an EPT violation, table 28-7. */
 /* Exit qualification of IN and OUT, table 28-5; the port is in bits 31:16. */
 #define IO_SIZE UINT64_C(7) /* less 1 */
 #define IO_IN BIT(3)
 #define IO_STRING BIT(4)
 #define IO_REP BIT(5)
 
-#define VIOLATION_ACCESS(q) ((q)&7u)
+#define VIOLATION_ACCESS(q) ((q)&7u) /* table 28-7 */
 #define VIOLATION_RIGHTS(q) (((q) >> 3) & 7u)
 #define VIOLATION_LINEAR_VALID BIT(7)
 #define VIOLATION_FINAL BIT(8)          /* the access itself; clear: a walk of, or an update to, the guest's tables */
