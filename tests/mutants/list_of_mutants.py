@@ -476,7 +476,7 @@ MUTANTS = [
            "(type == INVALIDATE_SINGLE && !vmx_nested_slat(n, descriptor[0], &slat) && false)", "test_vmx_nested:test_invalidation"),
     Mutant("qualification-of-the-shadow", "vmx/nested/nested.c", "fault->access | (uint64_t)fault->rights << 3", "vmcs_read(VMCS_EXIT_QUALIFICATION) & 0x3f",
            "test_vmx_nested:test_slat_faults"),
-    Mutant("event-lost-at-an-interrupt", "vmx/nested/pending.c", ".reason = REASON_EXTERNAL_INTERRUPT, .vectoring = n->base.l2->inject", ".reason = REASON_EXTERNAL_INTERRUPT",
+    Mutant("interrupt-before-what-l1-injects", "vmx/nested/pending.c", "if (n->base.l2->inject.kind == EVENT_NONE)", "if (true)",
            "test_vmx_nested:test_pending"),
     Mutant("entry-event-stays-valid", "vmx/nested/leave.c", "AT(v, ENTRY_EVENT) &= ~EVENT_VALID;", ";", "test_vmx_nested:test_pending"),
     Mutant("page-fault-match-ignored", "vmx/nested/wants.c", "if (vector != VECTOR_PF)\n		return in_bitmap;\n	return in_bitmap", "return in_bitmap",

@@ -801,10 +801,11 @@ static void test_pending(void **state)
 	must_write(VMCS_ENTRY_INSTRUCTION_LENGTH, 2);
 	resume();
 	assert_int_equal(l2->inject.kind, EVENT_SOFT_INTERRUPT);
-	/* What is to be injected comes first. */
-	assert_int_equal(vmx_nested_ops.pending(&n->base, NESTED_INTERRUPT), NESTED_WINDOW);
+	l2->slice_deadline = 1;
+	assert_int_equal(vmx_nested_ops.pending(&n->base, NESTED_INTERRUPT), NESTED_HELD); /* L1's event first */
 	assert_int_equal(vmx_nested_ops.pending(&n->base, NESTED_NMI), NESTED_HELD);
-	l2->inject.kind = EVENT_NONE;
+	assert_true(n->base.in_l2 && !l2->slice_deadline);
+	l2->inject.kind = EVENT_NONE; /* it is in */
 	assert_int_equal(vmx_nested_ops.pending(&n->base, NESTED_INTERRUPT), NESTED_REFLECTED);
 	assert_int_equal(must_read(VMCS_EXIT_REASON), REASON_EXTERNAL_INTERRUPT);
 	assert_int_equal(must_read(VMCS_EXIT_EVENT), 0);

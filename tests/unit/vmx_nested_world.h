@@ -169,6 +169,11 @@ static unsigned invalidations;
 static gpa_t invalidated;
 static int waiting_vector;
 
+void host_kick(unsigned cpu, bool nmi)
+{
+	fail();
+}
+
 static enum status l1_read(void *context, gpa_t from, void *to, size_t size)
 {
 	if (memory_status != OK || from.v >= L1_SIZE || size > L1_SIZE - from.v)
@@ -272,6 +277,7 @@ static void open_world(void)
 		.ept_vpid = EPT_ACCESSED_DIRTY | EPT_1G,
 		.misc = 5,
 		.pat = true,
+		.timer = true,
 		.shadowing = host_shadows
 	};
 	assert_int_equal(vmx_create(&l1), OK);

@@ -161,6 +161,8 @@ static void deliver_interrupt(struct vcpu *vcpu)
 
 void vcpu_deliver(struct vcpu *vcpu)
 {
+	const struct hv_vcpu *level = vcpu->hv;
+
 	if (unlikely(vcpu->nmi_pending))
 		deliver_nmi(vcpu);
 	/* Read without the lock: whoever raises an interrupt afterwards also sets a request. */
@@ -168,4 +170,7 @@ void vcpu_deliver(struct vcpu *vcpu)
 		deliver_interrupt(vcpu);
 	else
 		vcpu->hv->want_interrupt_window = false;
+	/* It has led to L1, for which the same is pending still and which may run long without an exit: its own window. */
+	if (unlikely(vcpu->hv != level))
+		vcpu_deliver(vcpu);
 }

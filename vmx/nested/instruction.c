@@ -120,7 +120,8 @@ void vmx_nested_store_field(struct vmx_nested *n, unsigned slot, uint64_t value)
 {
 	uint64_t old = n->vmcs12.field[slot];
 
-	if (value == old)
+	/* A kept field may be another in VMCS02 by now. */
+	if (value == old && !(n->kept_in_02 && vmcs12_has(&n->kept, slot)))
 		return;
 	n->vmcs12.field[slot] = value;
 	n->judged &= (uint8_t)~vmx_check_doubts(slot, old, value);

@@ -1,19 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What becomes of an interrupt, NMI or INIT that is pending for L1 while L2 runs (Intel SDM vol. 3 sections 26.2, 28.1): an exit, if L1
- * asks for one. An event of L1's own that hasn't got into L2 yet is told of as one that the exit broke off.
+ * asks for one. An event that L1 injects gets into L2 first, and whole (section 27.6): the exit follows by the shortest slice.
  */
+#include "arch/x86_64/host.h"
 #include "vmx/nested/nested.h"
 
 #define INFO_NMI (EVENT_VALID | EVENT_TYPE_NMI << EVENT_TYPE_SHIFT | VECTOR_NMI)
 
+/*
+ * The slice is written at that entry, and its end comes behind the delivery; then what is pending is asked about again. Not an IPI to
+ * itself where there's a timer: the host may take it before the entry.
+ */
+static bool event_first(const struct vmx_nested *n)
+{
+	if (n->base.l2->inject.kind == EVENT_NONE)
+		return false;
+	n->base.l2->slice_deadline = 0;
+	if (!vmx_capability.timer)
+		host_kick(cpu_index(), false);
+	return true;
+}
+
 static enum hv_nested_verdict interrupt(struct vmx_nested *n)
 {
-	struct vmx_leave leave = { .reason = REASON_EXTERNAL_INTERRUPT, .vectoring = n->base.l2->inject };
+	struct vmx_leave leave = { .reason = REASON_EXTERNAL_INTERRUPT };
 	int vector;
 
 	if (!(AT(&n->vmcs12, PIN_CONTROLS) & PIN_EXTERNAL_INTERRUPT))
 		return NESTED_INJECT;
+	if (event_first(n))
+		return NESTED_HELD;
 	if (AT(&n->vmcs12, EXIT_CONTROLS) & EXITC_ACKNOWLEDGE) {
 		vector = n->base.env->acknowledge(n->base.context);
 		if (vector < 0)
@@ -29,12 +46,13 @@ static enum hv_nested_verdict nmi(struct vmx_nested *n)
 {
 	const struct vmx_leave leave = { .reason = REASON_EXCEPTION_OR_NMI,
 					 .event = (uint32_t)INFO_NMI,
-					 .vectoring = n->base.l2->inject,
 					 .by_nmi = true };
 	uint64_t pin = AT(&n->vmcs12, PIN_CONTROLS);
 
 	if (!(pin & PIN_NMI))
 		return NESTED_INJECT;
+	if (event_first(n))
+		return NESTED_HELD;
 	hv_need(n->base.l2, REGS_SHADOW);
 	if (!(pin & PIN_VIRTUAL_NMIS) && n->base.l2->nmi_blocked)
 		return NESTED_WINDOW;
@@ -45,13 +63,17 @@ static enum hv_nested_verdict nmi(struct vmx_nested *n)
 enum hv_nested_verdict vmx_nested_pending(struct hv_nested *nested, enum hv_nested_event what)
 {
 	struct vmx_nested *n = nested_of(nested);
-	const struct vmx_leave init = { .reason = REASON_INIT, .vectoring = nested->l2->inject };
+	const struct vmx_leave init = { .reason = REASON_INIT };
 
 	if (!nested->in_l2)
 		return what == NESTED_INIT && n->on ? NESTED_HELD : NESTED_INJECT;
 	switch (what) {
 	case NESTED_INTERRUPT: return interrupt(n);
 	case NESTED_NMI: return nmi(n);
-	default: vmx_nested_leave(n, &init); return NESTED_REFLECTED;
+	default:
+		if (event_first(n))
+			return NESTED_HELD;
+		vmx_nested_leave(n, &init);
+		return NESTED_REFLECTED;
 	}
 }
