@@ -6,6 +6,8 @@
  */
 #include "svm/nested/nested.h"
 
+#include "arch/x86_64/host.h"
+#include "arch/x86_64/percpu.h"
 #include "arch/x86_64/registers.h"
 
 /* A bit of L1's maps in its memory; where there is none, a bus reads as ones. count bits from `bit` on, at most 8. */
@@ -95,9 +97,7 @@ bool nested_exception(struct hv_nested *nested, const struct hv_event *event, ui
 
 static enum hv_nested_verdict reflect_event(struct svm_nested *n, uint64_t code)
 {
-	struct hv_event met = n->common.l2->inject;
-
-	nested_leave(n, code, 0, 0, &met);
+	nested_leave(n, code, 0, 0, &(struct hv_event){ .kind = EVENT_NONE });
 	return NESTED_REFLECTED;
 }
 
@@ -122,9 +122,14 @@ enum hv_nested_verdict nested_pending(struct hv_nested *nested, enum hv_nested_e
 
 	if (!nested->in_l2)
 		return n->gif || !(nested->l1->efer & EFER_SVME) ? NESTED_INJECT : NESTED_HELD;
-	/* What is to be injected comes first, and whole: section 15.20. */
-	if (nested->l2->inject.kind != EVENT_NONE)
-		return what == NESTED_INTERRUPT ? NESTED_WINDOW : NESTED_HELD;
+	/*
+	 * What is to be delivered to L2 comes first, VMRUN's own event above all (15.20): KVM counts on it. Its own interrupt takes this CPU
+	 * out of L2 right behind.
+	 */
+	if (nested->l2->inject.kind != EVENT_NONE) {
+		host_kick(cpu_index(), false);
+		return NESTED_HELD;
+	}
 	if (what == NESTED_INTERRUPT)
 		return interrupt(n);
 	if (!nested_wants(&n->vmcb12->control, code))
