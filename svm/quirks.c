@@ -35,6 +35,8 @@ void svm_quirks_detect(void)
 	svm_quirks = (struct svm_quirks){ .machine = "none known" };
 	if (!(cpuid(1, 0).ecx & CPUID_HYPERVISOR_PRESENT))
 		return;
+	/* Of a hypervisor between an emulator and this one only its own name is seen; what it can't hide is expected of every one. */
+	svm_quirks.marks_pdptes = svm_quirks.xsetbv_silent = true;
 
 	struct cpuid_result id = cpuid(CPUID_HYPERVISOR_LEAF, 0);
 
