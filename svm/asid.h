@@ -23,6 +23,12 @@ struct asid {
 
 #define ASID_CPU_BITS 16
 
+/* The next one taken begins a new generation. */
+static inline void asid_run_out(struct asid_space *space)
+{
+	space->next = space->count;
+}
+
 /*
  * count: ASIDs of the processor, the host's included; at least 2. The first one taken flushes all. space is zero, or
  * was open before: then no ASID of that time is valid any more. Generation 0 never exists, so that "none" is not valid.
@@ -31,7 +37,7 @@ static inline void asid_open(struct asid_space *space, unsigned cpu, uint32_t co
 {
 	space->generation = (space->generation ? space->generation : cpu) + (UINT64_C(1) << ASID_CPU_BITS);
 	space->count = count;
-	space->next = count;
+	asid_run_out(space);
 }
 
 static inline bool asid_valid(const struct asid_space *space, const struct asid *asid)

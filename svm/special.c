@@ -250,6 +250,10 @@ void svm_finish_refused(struct svm_vcpu *svm)
 		!svm_quirks.invalid_shows_host);
 	if (svm->rip_advanced)
 		vcpu->rip -= svm->injected.length;
+	/* The checks come before the flush (15.5.1, 15.16.1): it is still due, that of a new generation to whoever takes the next ASID. */
+	vcpu->flush_pending |= control->tlb_control != TLB_KEEP;
+	if (control->tlb_control == TLB_FLUSH_ALL)
+		asid_run_out(&svm_cpus[cpu_index()].asids);
 	control->tlb_control = TLB_KEEP;
 	control->event_inject = 0;
 	control->clean = 0;
