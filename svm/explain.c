@@ -87,7 +87,9 @@ static bool bad_flush(const struct vmcb *v, const struct svm_limits *l)
 }
 static bool bad_maps(const struct vmcb *v, const struct svm_limits *l)
 {
-	return ((v->control.iopm_base + IO_MAP_SIZE - 1) | (v->control.msrpm_base + MSR_MAP_SIZE - 1)) & beyond(l);
+	uint64_t io = v->control.iopm_base, msr = v->control.msrpm_base;
+
+	return (io | (io + IO_MAP_SIZE - 1) | msr | (msr + MSR_MAP_SIZE - 1)) & beyond(l);
 }
 
 static bool bad_root(const struct vmcb *v, const struct svm_limits *l)
