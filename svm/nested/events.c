@@ -66,8 +66,13 @@ bool nested_exit(struct hv_nested *nested)
 	if (code == SVM_EXIT_CR0_SELECTIVE && nested_wants(control12, SVM_EXIT_CR_WRITE))
 		code = SVM_EXIT_CR_WRITE;
 	if (!nested_wants(control12, code) || (code == SVM_EXIT_IOIO && !port_asks(n, info1)) ||
-	    (code == SVM_EXIT_MSR && !msr_asks(n, info1)))
+	    (code == SVM_EXIT_MSR && !msr_asks(n, info1))) {
+		/* A virtual interrupt that is due ends HLT at once: it is only to be stepped over, as the kind says. */
+		if (code == SVM_EXIT_HLT && (l2->vmcb->save.rflags & RFLAGS_IF) &&
+		    nested_virtual_due(svm_interrupt_control(l2)))
+			l2->hv.exit.kind = EXIT_CACHE;
 		return false;
+	}
 	nested_leave(n, code, info1, control->exit_info2, &l2->hv.exit.interrupted);
 	return true;
 }
@@ -86,10 +91,16 @@ bool nested_exception(struct hv_nested *nested, const struct hv_event *event, ui
 	struct hv_event met = nested->l2->inject;
 	uint64_t code = SVM_EXIT_EXCEPTION + event->vector;
 
-	if (met.kind == EVENT_EXCEPTION && met.vector == VECTOR_DF)
-		code = SVM_EXIT_SHUTDOWN;
-	if (!nested->in_l2 || !nested_wants(&n->vmcb12->control, code))
+	if (!nested->in_l2)
 		return false;
+	/* It is looked at for itself before it is for what the two make (15.12). */
+	if (!nested_wants(&n->vmcb12->control, code) && met.kind == EVENT_EXCEPTION && met.vector == VECTOR_DF)
+		code = SVM_EXIT_SHUTDOWN;
+	if (!nested_wants(&n->vmcb12->control, code))
+		return false;
+	/* A page fault's intercept comes before CR2 is written: 15.12.15. */
+	if (code == SVM_EXIT_EXCEPTION + VECTOR_PF)
+		nested->l2->cr2 = nested_l2(n)->vmcb->save.cr2;
 	nested_leave(n, code, event->has_error_code ? event->error_code : 0, event->vector == VECTOR_PF ? detail : 0,
 		     &met);
 	return true;

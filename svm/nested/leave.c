@@ -73,6 +73,7 @@ void nested_hand_over(struct svm_vcpu *from, struct svm_vcpu *to)
 
 static void store_state(struct svm_nested *n)
 {
+	struct vmcb *vmcb1 = nested_l1(n)->vmcb;
 	const struct hv_vcpu *h = n->common.l2;
 	const struct vmcb_save *save = &nested_l2(n)->vmcb->save;
 	struct vmcb_save *save12 = &n->vmcb12->save;
@@ -85,8 +86,12 @@ static void store_state(struct svm_nested *n)
 	save12->efer &= ~(uint64_t)EFER_LMA; /* see quirks.h */
 	if ((save12->efer & EFER_LME) && (save12->cr0 & CR0_PG))
 		save12->efer |= EFER_LMA;
-	if (n->vmcb12->control.nested_control & NESTED_PAGING)
+	if (n->vmcb12->control.nested_control & NESTED_PAGING) {
 		save12->pat = save->pat;
+	} else if (vmcb1->save.pat != save->pat) { /* both levels' */
+		vmcb1->save.pat = save->pat;
+		svm_dirty(vmcb1, CLEAN_NESTED);
+	}
 }
 
 /* What the processor has told of the instruction, or of the event that the guest's own INT n was, goes along if this exit is its. */

@@ -63,14 +63,17 @@ uint64_t nested_interrupt_control(uint64_t control12)
 	return (control12 & (V_TPR_MASK | V_IRQ | V_PRIORITY_HIGHEST | V_IGNORE_TPR | V_VECTOR_MASK)) | V_INTR_MASKING;
 }
 
+bool nested_virtual_due(uint64_t interrupts)
+{
+	return (interrupts & V_IRQ) && ((interrupts & V_IGNORE_TPR) ||
+					(interrupts & V_PRIORITY_HIGHEST) >> 16 > (interrupts & V_TPR_MASK & 15));
+}
+
 bool nested_takes_virtual(const struct vmcb *vmcb12)
 {
 	const struct vmcb_control *control12 = &vmcb12->control;
-	uint64_t interrupts = control12->interrupt_control;
-	bool over =
-		(interrupts & V_IGNORE_TPR) || (interrupts & V_PRIORITY_HIGHEST) >> 16 > (interrupts & V_TPR_MASK & 15);
 
-	return (interrupts & V_IRQ) && over && (vmcb12->save.rflags & RFLAGS_IF) &&
+	return nested_virtual_due(control12->interrupt_control) && (vmcb12->save.rflags & RFLAGS_IF) &&
 	       !(control12->interrupt_state & INTERRUPT_SHADOW) && !(control12->event_inject & INJECT_VALID);
 }
 

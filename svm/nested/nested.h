@@ -70,7 +70,9 @@ void nested_copy_loaded(struct vmcb_save *to, const struct vmcb_save *from);
 void nested_merge_maps(uint8_t *map, const uint8_t *l0, const struct msr_windows *l1);
 /* interrupt_control for L2, by L1's. */
 uint64_t nested_interrupt_control(uint64_t control12);
-/* Is V_IRQ taken at once at VMRUN? Section 15.21.4. */
+/* Is V_IRQ set, and its priority high enough? Section 15.21.4. */
+bool nested_virtual_due(uint64_t interrupts);
+/* Is it taken at once at VMRUN? */
 bool nested_takes_virtual(const struct vmcb *vmcb12);
 /* The event that VMRUN is to inject. next_rip: L1 has been told of it, and it is where a soft event leads. */
 struct hv_event nested_event(const struct vmcb *vmcb12, bool next_rip);

@@ -144,6 +144,7 @@ static void exceptions_that_quire_raises(void **state)
 	assert_int_equal(vmcb12()->control.exit_code, SVM_EXIT_EXCEPTION + VECTOR_PF);
 	assert_true(vmcb12()->control.exit_info1 == 5 && vmcb12()->control.exit_info2 == 0xbad);
 	assert_true(vmcb12()->control.exit_interrupt_info == 0x80000044);
+	vmcb12()->control.exceptions = 0;
 	vmrun();
 	nested->l2->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_DF, .has_error_code = true };
 	assert_true(svm_nested_ops.exception(nested, &fault, 0xbad));
