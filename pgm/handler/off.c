@@ -74,15 +74,19 @@ enum status pgm_handler_page_off(struct pgm *pgm, gpa_t first, gpa_t page)
 enum status pgm_handler_alias_mmio2(struct pgm *pgm, gpa_t first, gpa_t page, gpa_t mmio2_page)
 {
 	enum status status;
+	bool fresh;
 	hpa_t frame;
 
 	if (!is_aligned(mmio2_page.v, PAGE_SIZE) || range_type(pgm, mmio2_page) != PAGE_MMIO2)
 		return BAD_VALUE;
 	/* One more than there is meanwhile, or the page would be taken for one without aliases. */
 	__atomic_fetch_add(&pgm->aliases, 1, __ATOMIC_ACQ_REL);
-	status = mmio2_alias(pgm, mmio2_page, &frame);
-	if (status == OK)
+	status = mmio2_alias(pgm, mmio2_page, &frame, &fresh);
+	if (status == OK) {
 		status = set_free(pgm, first, page, PAGE_MMIO2_ALIAS_MMIO, frame);
+		if (status != OK && status != BUSY && fresh)
+			mmio2_unalias(pgm, mmio2_page);
+	}
 	__atomic_fetch_sub(&pgm->aliases, 1, __ATOMIC_RELEASE);
 	return status;
 }

@@ -43,8 +43,13 @@ enum status pgm_mmio2_write(struct pgm *pgm, struct mmio2 *region, uint64_t offs
 			    size_t length) must_check;
 
 /* ---- PGM's own: mmio2.c and mmio2_access.c ---- */
-/* The page at `where` is going to be shown elsewhere too, where it can be written: its frame. BAD_ADDRESS: no MMIO2 is there. */
-enum status mmio2_alias(struct pgm *pgm, gpa_t where, hpa_t *frame) must_check;
+/*
+ * The page at `where` is going to be shown elsewhere too, where it can be written: its frame. *fresh: that wasn't known of it until
+ * now. BAD_ADDRESS: no MMIO2 is there.
+ */
+enum status mmio2_alias(struct pgm *pgm, gpa_t where, hpa_t *frame, bool *fresh) must_check;
+/* It wasn't shown after all, and that was fresh; the alias that failed is still counted. */
+void mmio2_unalias(struct pgm *pgm, gpa_t where);
 struct mmio2 {
 	struct mmio2 *next;
 	char name[PGM_NAME];

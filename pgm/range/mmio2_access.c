@@ -59,7 +59,7 @@ static void clean_page(struct pgm *pgm, page_record *r, gpa_t where, struct gath
 	*flag = dirty;
 }
 
-enum status mmio2_alias(struct pgm *pgm, gpa_t where, hpa_t *frame)
+enum status mmio2_alias(struct pgm *pgm, gpa_t where, hpa_t *frame, bool *fresh)
 {
 	struct block *b = block_find(pgm, where);
 	enum status status = BAD_ADDRESS;
@@ -69,6 +69,7 @@ enum status mmio2_alias(struct pgm *pgm, gpa_t where, hpa_t *frame)
 		return status;
 	block_lock(b);
 	if (block_kind(b) == BLOCK_DETAILED && page_get_type(*(r = page_of(b, where))) == PAGE_MMIO2) {
+		*fresh = !(r->bits & PAGE_ALIASED);
 		b->flags |= BLOCK_ALIASED;
 		r->bits |= PAGE_ALIASED;
 		mmio2_written(r);
@@ -77,6 +78,17 @@ enum status mmio2_alias(struct pgm *pgm, gpa_t where, hpa_t *frame)
 	}
 	block_unlock(b);
 	return status;
+}
+
+void mmio2_unalias(struct pgm *pgm, gpa_t where)
+{
+	struct block *b = block_find(pgm, where);
+
+	block_lock(b);
+	/* Whoever else just makes one has counted it before it marks the page. */
+	if (__atomic_load_n(&pgm->aliases, __ATOMIC_ACQUIRE) == 1)
+		page_of(b, where)->bits &= ~PAGE_ALIASED;
+	block_unlock(b);
 }
 
 /* *flag: it's mapped, and its block locked: the machine's log wants to know. */
