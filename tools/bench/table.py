@@ -37,7 +37,7 @@ OPERATIONS = [
     Operation("log_on_wp", "turning the log on over 64 MiB of 4 KiB pages, write protection, per page", "mean", 20, None),
     Operation("log_on_pml", "the same, PML", "mean", 20, None),
     Operation("log_on_ad", "the same, dirty bits", "mean", 20, None),
-    Operation("log_split", "first write to a 2 MiB page under the log (write protection): it is split", "mean", 3000, "loop"),
+    Operation("log_split", "first write to a 2 MiB page under the log (write protection): its 4 KiB leaves are made", "mean", 3000, "loop"),
     Operation("collapse", "collapse: 512 pages copied into one large page, in the background", "mean", None, None),
     Operation("handler_hit", "physical access that hits a handler, in the hypervisor", "mean", None, None),
     Operation("write_4k", "physical write of 4 KiB, in the hypervisor", "mean", None, None),
@@ -69,34 +69,18 @@ def parse(text, shift, side):
 LIMIT = 0.4  # of KVM's cost
 # What stands between a row and its goal, as the profile of one exit shows it.
 HELD_BY = {
-    "cpuid": "the round trip itself: VMREADs of reason, RIP, length and interruptibility, all registers saved, CR2, the clock "
-             "against the deadline, and the requests looked at with a locked exchange.",
-    "out_pit": "the round trip (about 150) with two VMREADs more, the port table's two loads, the devices' lock, "
-               "the PIT's clock, and a look at the timers' queue.",
-    "in_pic": "as OUT 0x43, without the clock.",
-    "ioapic_read": "some 20 VMREADs more than CPUID, for flags, control registers and four segments (190 with what surrounds "
-                   "them), the instruction's bytes fetched anew from guest memory under its block's lock (130), checks and decoding "
-                   "(180), handler lookup and call (200), the device under the machine's lock (120).",
-    "tpr_write": "as the IOAPIC read.",
-    "page_there": "the fault, for 16 pages at once.",
-    "block_write-": "four faults instead of one, and as many looks at a free chunk: the clearing goes in slices of 512 KiB, so that "
-                    "no fault keeps interrupts off for long.",
+    "block_write": "the row below says what is not the clearing.",
+    "block_write-": "four faults instead of one, each with an exit and a look for a free chunk: the clearing goes in slices of 512 KiB, "
+                    "so that no fault keeps interrupts off for long; and an end of a time slice in most.",
     "log_write_pml": "no exit at all: it is one end of a time slice that fell into the row.",
     "log_write_ad": "as with PML.",
-    "log_write_wp": "the round trip is most of it; the rest record, bitmap and entry. KVM's fast path changes the entry only.",
-    "log_read_wp": "record and entry are two places to change per page, and an entry may be the mark of a device's page.",
-    "log_read_pml": "the clearing of one entry's bit by a locked instruction, and the page noted from the processor's list.",
-    "log_read_ad": "the search for dirty bits in all entries of the machine.",
-    "log_on_wp": "as reading.",
-    "log_on_pml": "one locked instruction per entry, a look whether it is the mark of a device's page, and a loop around it.",
-    "log_on_ad": "as with PML.",
 }
 
 
 # What keeps a row above LIMIT.
 SLOW_BY = {
-    "log_split": "not the same work: Linux drops the large translation when the log starts, and maps 4 KiB of the host's large page at "
-                 "the write. Quire splits the page for good: 512 records, 512 leaves, the chunk's frame records.",
+    "cpuid": "QEMU's SVM doesn't tell where the next instruction is: this one is fetched by a walk of the guest's tables and decoded.",
+    "log_split": "the 512 leaves of the block, filled at its first write: the others are found there. KVM makes one leaf at each write.",
     "block_write": f"{CLEARING:,} of it is the clearing itself, one instruction a word, on both sides; the row below has the rest.",
     "log_write_pml": "neither side has an exit; a mean of so little is one end of a time slice that fell into it.",
 }
