@@ -19,7 +19,7 @@
 #include "pgm/slat/misconfig.h"
 #include "pgm/walk.h"
 #include "vm/machine.h"
-#include "vm/vcpu/vcpu.h"
+#include "vm/vcpu/nested.h"
 
 #define DEVICE 0xfee00000u
 #define ROM 0xf0000u
@@ -358,6 +358,27 @@ static void test_nmi_behind_an_exception(void **state)
 	assert_false(vcpu.nmi_pending || h.want_nmi_window);
 }
 
+static bool nested_holds;
+bool vcpu_nested_takes_event(struct vcpu *v, enum hv_nested_event what)
+{
+	return nested_holds;
+}
+
+/* What waits for its hypervisor until a guest's guest has had its event doesn't keep that event from it. */
+static void test_event_behind_hlt(void **state)
+{
+	static struct vcpu_nested nested;
+
+	set_up("", 0);
+	vcpu.activity = VCPU_HALTED;
+	vcpu.nested = &nested;
+	interrupt_pending = nested_holds = true;
+	assert_false(vcpu_has_wake_event(&vcpu));
+	h.inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_DB };
+	assert_true(vcpu_has_wake_event(&vcpu));
+	vcpu.nested = NULL;
+}
+
 /* An NMI ends HLT when the processor would take it: not before the IRET of the handler that is running. */
 static void test_what_ends_hlt(void **state)
 {
@@ -383,6 +404,7 @@ int main(void)
 		cmocka_unit_test(test_nobodys),
 		cmocka_unit_test(test_nmi_behind_an_exception),
 		cmocka_unit_test(test_what_ends_hlt),
+		cmocka_unit_test(test_event_behind_hlt),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

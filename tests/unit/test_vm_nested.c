@@ -372,6 +372,12 @@ static void test_exceptions_of_handlers(void **s)
 	assert_false(vcpu_exited_l2(&l2));
 	assert_true(vcpu.hv == &l1 && l2.inject.kind == EVENT_NONE);
 	assert_int_equal(vcpu.action, ACTION_SWITCH);
+	/* The single step over an L2's HLT: L1 doesn't sleep. */
+	enter(false);
+	handler_injects = VECTOR_DB;
+	handler_says = ACTION_HALT;
+	assert_false(vcpu_exited_l2(&l2));
+	assert_true(vcpu.hv == &l1 && vcpu.action == ACTION_SWITCH);
 	/* L1's own are nobody else's. */
 	assert_false(vcpu_nested_takes_exception(&vcpu, &(struct hv_event){ .vector = VECTOR_GP }));
 }

@@ -108,13 +108,16 @@ bool vcpu_has_wake_event(struct vcpu *vcpu)
 		return rdtsc() >= vcpu->parked_until;
 	if (vcpu->activity == VCPU_WAIT_SIPI)
 		return false;
+	/* It is delivered before anything that waits: a single step over HLT. */
+	if (vcpu->hv->inject.kind != EVENT_NONE)
+		return true;
 	lock_acquire(&m->lock);
 	interrupt = board_interrupt_pending(m->board, vcpu->lapic);
 	lock_release(&m->lock);
 	if (unlikely(vcpu->nested != NULL) && nested_wakes(vcpu, interrupt, &wake))
 		return wake;
 	hv_need(vcpu->hv, REGS_SHADOW);
-	if ((vcpu->nmi_pending && !vcpu->hv->nmi_blocked) || vcpu->hv->inject.kind != EVENT_NONE)
+	if (vcpu->nmi_pending && !vcpu->hv->nmi_blocked)
 		return true;
 	if (!interrupt)
 		return false;

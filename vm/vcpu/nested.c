@@ -234,7 +234,8 @@ static enum exit_action l2_exit(struct vcpu *vcpu)
 	}
 	if (vcpu->hv == h && !broken_off && h->inject.kind == EVENT_EXCEPTION)
 		offer_exception(vcpu);
-	return vcpu->hv != h && action == ACTION_ENTER ? ACTION_SWITCH : action;
+	/* A single step over its HLT has led to L1, which isn't halted. */
+	return vcpu->hv != h && (action == ACTION_ENTER || action == ACTION_HALT) ? ACTION_SWITCH : action;
 }
 
 bool vcpu_exited_l2(struct hv_vcpu *h)
