@@ -145,10 +145,12 @@ static void flush(struct svm_nested *n)
 		return;
 	n->asid = control12->asid;
 	n->common.l2->flush_pending = true;
-	if (control12->tlb_control == TLB_FLUSH_ALL)
+	if (control12->tlb_control == TLB_FLUSH_ALL) {
+		n->common.l1->flush_pending = true; /* that's ASID 0, L1's own, as well */
 		n->common.env->invalidate(n->common.context, NULL);
-	else if (n->common.slat.on)
+	} else if (n->common.slat.on) {
 		n->common.env->invalidate(n->common.context, &n->common.slat);
+	}
 }
 
 /*

@@ -302,6 +302,7 @@ static void flushes(void **state)
 	nested->slat_changed = false;
 	vmrun();
 	assert_true(!nested->slat_changed && flushed_all == 1 && flushed_one == 1);
+	assert_true(vcpu->flush_pending);
 	assert_true(l2_exits(SVM_EXIT_CPUID, 0, 0));
 	vmcb12()->control.tlb_control = TLB_KEEP;
 	vmcb12()->control.asid = 2;
