@@ -79,6 +79,8 @@ static bool finish_step(struct svm_vcpu *svm)
 		svm->hv.exit.kind = EXIT_NMI_WINDOW;
 	} else if (trap) {
 		svm->hv.exit.exception.detail &= ~(uint64_t)DR6_SINGLE_STEP;
+		vmcb->save.dr6 &= svm->dr6 | ~(uint64_t)DR6_SINGLE_STEP;
+		svm_dirty(vmcb, CLEAN_DEBUG);
 	}
 	return true;
 }

@@ -290,11 +290,14 @@ static void nmi_blocking_beside_a_debugger(void **state)
 	assert_false(vcpu->nmi_blocked);
 
 	svm_of(vcpu)->vmcb->save.rflags = 2;
+	svm_of(vcpu)->vmcb->save.dr6 = DR6_RESET;
 	vcpu->inject = (struct hv_event){ .kind = EVENT_NMI };
 	run_until(vcpu, SVM_EXIT_IRET, 0x300);
 	script.act = step_and_breakpoint;
 	run_until(vcpu, SVM_EXIT_EXCEPTION + VECTOR_DB, 0x400);
 	assert_true(vcpu->exit.kind == EXIT_EXCEPTION && vcpu->exit.exception.detail == (DR6_RESET | 4));
+	svm_ops.load(vcpu, REGS_DEBUG);
+	assert_true(vcpu->dr[6] == (DR6_RESET | 4));
 }
 
 /* The quirk: breakpoints below the upper half are in the processor for the entry, and for it alone. */
