@@ -31,10 +31,22 @@ static void write_back(struct svm_nested *n, unsigned from, unsigned to)
 		n->common.l1->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_MC };
 }
 
+/* L1 single-stepped its VMRUN. */
+static void end_step(struct svm_nested *n)
+{
+	struct hv_vcpu *h = n->common.l1;
+
+	if (!n->step)
+		return;
+	h->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_DB };
+	hv_note_debug(h, DR6_SINGLE_STEP);
+}
+
 void nested_refuse(struct svm_nested *n)
 {
 	struct vmcb_control *control12 = &n->vmcb12->control;
 
+	end_step(n);
 	control12->exit_code = ~UINT64_C(0);
 	control12->exit_info1 = control12->exit_info2 = control12->exit_interrupt_info = 0;
 	n->gif = false;
@@ -128,10 +140,7 @@ static void resume_l1(struct svm_nested *n)
 	nested_hand_over(l2, l1);
 	h->valid = h->changed = 0;
 	h->inject.kind = l2->hv.inject.kind = EVENT_NONE;
-	if (n->step) {
-		h->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_DB };
-		hv_note_debug(h, DR6_SINGLE_STEP);
-	}
+	end_step(n);
 	n->common.in_l2 = n->gif = false;
 }
 

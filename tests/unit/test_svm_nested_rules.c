@@ -111,6 +111,28 @@ static void pat_is_shared(void **state)
 	assert_true(seen.save.pat == UINT64_C(0x0007040600070406) && vcpu->pat == 0x0406);
 }
 
+/* VMRUN is an instruction to be single-stepped, whatever becomes of it. */
+static void step_over_vmrun(void **state)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		make_l1();
+		vcpu->rflags |= RFLAGS_TF;
+		vcpu->dr[6] = DR6_RESET;
+		vmcb12()->control.asid = i > 0;
+		vmcb12()->save.dr6 = DR6_RESET;
+		vmrun();
+		assert_int_equal(nested->in_l2, i > 0);
+		assert_true(i == 0 || l2_exits(i == 1 ? SVM_EXIT_INVALID_LOW : SVM_EXIT_CPUID, 0, 0));
+		assert_true(vcpu->inject.kind == EVENT_EXCEPTION && vcpu->inject.vector == VECTOR_DB);
+		assert_true(vcpu->dr[6] == (DR6_RESET | DR6_SINGLE_STEP));
+		vcpu->inject.kind = EVENT_NONE;
+	}
+	make_l1();
+	vmcb12()->control.asid = 0;
+	vmrun();
+	assert_int_equal(vcpu->inject.kind, EVENT_NONE);
+}
+
 static void maps_end_where_addresses_end(void **state)
 {
 	vmcb12()->control.iopm_base = UINT64_C(0xfffffffffffff000);
@@ -132,6 +154,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(second_exception_comes_first, begin, end),
 		cmocka_unit_test_setup_teardown(virtual_interrupt_ends_halt, begin, end),
 		cmocka_unit_test_setup_teardown(pat_is_shared, begin, end),
+		cmocka_unit_test_setup_teardown(step_over_vmrun, begin, end),
 		cmocka_unit_test_setup_teardown(maps_end_where_addresses_end, begin, end),
 	};
 
