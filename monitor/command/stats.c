@@ -11,6 +11,7 @@
 #include "monitor/command/usage.h"
 #include "monitor/text/parse.h"
 #include "vm/machine.h"
+#include "vm/vcpu/nested.h"
 
 #define NAME_SIZE 128u
 
@@ -57,6 +58,30 @@ static void take_sources(struct query *q, const char *prefix, enum stats_source 
 			take_row(q, prefix, &stats_rows[i], stats_rows[i].path);
 }
 
+/* What belongs to one kind of exit beside its count: time, and which level it was of. */
+static void take_exit(struct query *q, struct vcpu *v, const struct stats_row *row)
+{
+	size_t kind = row->offset / sizeof(uint64_t);
+	struct vcpu_nested *n = v->nested;
+	const struct {
+		const char *path;
+		uint64_t *value;
+		const char *unit, *description;
+	} more[] = {
+		{ "Cycles", &v->exit_ticks[kind], "ticks", "from exit to entry, while stats cycles is on" },
+		{ "L2", n ? &n->exits[kind] : NULL, "count", "of these, by the guest of a guest" },
+		{ "L2/ToL1", n ? &n->to_l1[kind] : NULL, "count", "of these, handed on to its hypervisor" },
+	};
+	char path[NAME_SIZE];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(more); i++) {
+		format_string(path, sizeof(path), "%s/EXIT/CPU%u/%s/%s", v->machine->name, v->id, row->path,
+			      more[i].path);
+		if (more[i].value)
+			take(q, path, STATS_EXIT, more[i].value, more[i].unit, more[i].description);
+	}
+}
+
 /* Rows of a vcpu are named PGM/CPU<n>/.. and EXIT/CPU<n>/..: the table's path has the part before and after. */
 static void take_vcpu(struct query *q, struct vcpu *v)
 {
@@ -71,11 +96,8 @@ static void take_vcpu(struct query *q, struct vcpu *v)
 		q->base[STATS_EXIT] = v->exits;
 		format_string(path, sizeof(path), "/%s/CPU%u/%s", exit ? "EXIT" : "PGM", v->id, row->path);
 		take_row(q, v->machine->name, row, path);
-		if (!exit)
-			continue;
-		format_string(path, sizeof(path), "%s/EXIT/CPU%u/%s/Cycles", v->machine->name, v->id, row->path);
-		take(q, path, STATS_EXIT, &v->exit_ticks[row->offset / sizeof(uint64_t)], "ticks",
-		     "from exit to entry, while stats cycles is on");
+		if (exit)
+			take_exit(q, v, row);
 	}
 }
 

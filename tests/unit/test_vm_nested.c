@@ -357,7 +357,8 @@ static void test_exits(void **s)
 	assert_false(vcpu_exited_l2(&l2));
 	assert_true(vcpu.action == ACTION_SWITCH && vcpu.hv == &l1 && !l2.want_interrupt_window);
 	assert_int_equal(vcpu.in_guest, 0);
-	assert_true(vcpu.nested->exits[EXIT_HLT] == 2 && vcpu.nested->reflected == 1 && vcpu.nested->entries == 1);
+	assert_true(vcpu.nested->exits[EXIT_HLT] == 2 && vcpu.nested->to_l1[EXIT_HLT] == 1 &&
+		    vcpu.nested->entries == 1);
 }
 
 static void test_exceptions_of_handlers(void **s)

@@ -89,7 +89,8 @@ static void sync(struct vcpu *vcpu)
 	to->slice_deadline = s->in_l2 ? min_u64(n->slice, s->deadline) : n->slice;
 	vcpu->hv = to;
 	n->entries += s->in_l2;
-	n->reflected += !s->in_l2;
+	if (!s->in_l2)
+		n->to_l1[from->exit.kind]++;
 }
 
 /* ---- life ---- */

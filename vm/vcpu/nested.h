@@ -19,9 +19,9 @@ struct vcpu_nested {
 	struct shadow_root *root;     /* of the tables that L2 runs on; NULL: none, or L1 has none for it */
 	struct hv_nested_fault outer; /* what L1's tables had against the emulator, with outer_linear */
 	bool outer_waits;
-	uint64_t slice; /* vcpu's own deadline; hv's is the earlier of it and the backend's */
-	uint64_t entries, reflected;
-	uint64_t exits[EXIT_KIND_COUNT]; /* of L2 */
+	uint64_t slice;   /* vcpu's own deadline; hv's is the earlier of it and the backend's */
+	uint64_t entries; /* of L2 by L1 */
+	uint64_t exits[EXIT_KIND_COUNT], to_l1[EXIT_KIND_COUNT]; /* of L2, and those that L1 got */
 };
 
 /* Makes vcpu->nested. vcpu->l1 and the machine's CPUID are there. NO_MEMORY; NOT_SUPPORTED: this processor or backend can't. */
