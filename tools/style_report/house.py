@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The house's rules (docs/architecture.md): who may include whom, no cycle, a license line in each file."""
+import importlib
 import os
 import re
+import sys
 
 from .source import Row
 
@@ -149,5 +151,14 @@ def manual_row(tree):
                details=missing)
 
 
+def mutant_row(tree):
+    """Each wrong edit that a test must see (tests/mutants) still fits its file; whether it is seen only a run can tell."""
+    sys.path.insert(0, "tests/mutants")
+    mutants = importlib.import_module("list_of_mutants").MUTANTS
+    stale = [f"{mutant.name} in {mutant.path}" for mutant in mutants
+             if tree.text.get(mutant.path, "").count(mutant.old) != 1]
+    return Row("mutants whose text isn't in their file once", f"{len(stale)} of {len(mutants)}", "0", not stale, details=stale)
+
+
 def rows(tree):
-    return [manual_row(tree), arrow_row(tree), cycle_row(tree), spdx_row(tree)]
+    return [manual_row(tree), mutant_row(tree), arrow_row(tree), cycle_row(tree), spdx_row(tree)]
