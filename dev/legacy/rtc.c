@@ -10,25 +10,12 @@
 #include "dev/legacy/rtc.h"
 #include "dev/clock.h"
 #include "dev/legacy/rtc_cmos.h"
-#include "dev/legacy/rtc_time.h"
 #include "lib/bits.h"
 #include "lib/memory.h"
 
 #define INDEX_PORT 0x70
 #define CRYSTAL_HZ 32768u
 #define UPDATE_WARNING UINT64_C(244000) /* UIP rises this long before the update */
-
-#define A_UPDATING 0x80u
-#define A_DIVIDER 0x70u
-#define A_DIVIDER_NORMAL 0x20u
-#define A_RATE 0x0fu
-#define B_SET 0x80u
-#define C_REQUEST 0x80u
-#define C_PERIODIC 0x40u /* the enable bits in register B lie at the same places */
-#define C_ALARM 0x20u
-#define C_UPDATE 0x10u
-#define C_FLAGS (C_PERIODIC | C_ALARM | C_UPDATE)
-#define D_VALID 0x80u
 
 struct rtc {
 	struct bus *bus;
@@ -65,32 +52,14 @@ static uint64_t seconds_at(const struct rtc *rtc, uint64_t time)
 /* Puts the time as it is now into the registers. */
 static void store_time(struct rtc *rtc)
 {
-	struct rtc_time time = rtc_time_split(seconds_at(rtc, now(rtc)));
-
-	rtc->cmos[SECONDS] = rtc_encode(rtc->cmos, time.second);
-	rtc->cmos[MINUTES] = rtc_encode(rtc->cmos, time.minute);
-	rtc->cmos[HOURS] = rtc_encode_hour(rtc->cmos, time.hour);
-	rtc->cmos[WEEKDAY] = rtc_encode(rtc->cmos, time.weekday);
-	rtc->cmos[DAY] = rtc_encode(rtc->cmos, time.day);
-	rtc->cmos[MONTH] = rtc_encode(rtc->cmos, time.month);
-	rtc->cmos[YEAR] = rtc_encode(rtc->cmos, time.year % 100);
-	rtc->cmos[CENTURY] = rtc_encode(rtc->cmos, time.year / 100);
+	rtc_store_time(rtc->cmos, rtc_time_split(seconds_at(rtc, now(rtc))));
 }
 
 /* Takes the time from the registers; the phase of the second stays. */
 static void load_time(struct rtc *rtc)
 {
-	struct rtc_time time = {
-		.second = rtc_decode(rtc->cmos, rtc->cmos[SECONDS]),
-		.minute = rtc_decode(rtc->cmos, rtc->cmos[MINUTES]),
-		.hour = rtc_decode_hour(rtc->cmos, rtc->cmos[HOURS]),
-		.day = rtc_decode(rtc->cmos, rtc->cmos[DAY]),
-		.month = rtc_decode(rtc->cmos, rtc->cmos[MONTH]),
-		.year = rtc_decode(rtc->cmos, rtc->cmos[CENTURY]) * 100 + rtc_decode(rtc->cmos, rtc->cmos[YEAR]) % 100,
-	};
-
 	rtc->base_time += (now(rtc) - rtc->base_time) / NANOSECONDS * NANOSECONDS;
-	rtc->base_seconds = rtc_time_join(time);
+	rtc->base_seconds = rtc_time_join(rtc_load_time(rtc->cmos));
 }
 
 /* ---- interrupts ---- */
@@ -186,12 +155,6 @@ static void event(void *device, uint64_t time)
 
 /* ---- registers ---- */
 
-static bool is_time(unsigned index)
-{
-	return index == CENTURY ||
-	       (index <= YEAR && index != SECONDS_ALARM && index != MINUTES_ALARM && index != HOURS_ALARM);
-}
-
 static bool updating(const struct rtc *rtc)
 {
 	return running(rtc) && (now(rtc) - rtc->base_time) % NANOSECONDS >= NANOSECONDS - UPDATE_WARNING;
@@ -201,7 +164,7 @@ static uint32_t read_data(struct rtc *rtc)
 {
 	uint8_t value;
 
-	if (is_time(rtc->index) && running(rtc))
+	if (rtc_is_time(rtc->index) && running(rtc))
 		store_time(rtc);
 	value = rtc->cmos[rtc->index];
 	if (rtc->index == REGISTER_A)
@@ -248,7 +211,7 @@ static void write_data(struct rtc *rtc, uint8_t value)
 	case REGISTER_C:
 	case REGISTER_D: /* read only */ break;
 	default:
-		if (is_time(rtc->index) && running(rtc)) {
+		if (rtc_is_time(rtc->index) && running(rtc)) {
 			store_time(rtc);
 			rtc->cmos[rtc->index] = value;
 			load_time(rtc);

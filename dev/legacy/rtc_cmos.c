@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the RTC's bytes mean: numbers in BCD or binary, hours by 12 or 24, an alarm whose parts may be "don't care",
- * and the sizes of memory. Knows no time and no bus; rtc.c is the only caller.
+ * What the RTC's bytes mean: numbers in BCD or binary, hours by 12 or 24, date and time, an alarm whose parts may be "don't care",
+ * and the sizes of memory. Knows no clock and no bus; rtc.c is the only caller.
  */
 #include "dev/legacy/rtc_cmos.h"
 #include "lib/bits.h"
@@ -38,6 +38,36 @@ unsigned rtc_decode_hour(const uint8_t *cmos, uint8_t value)
 		return rtc_decode(cmos, value);
 	hour = rtc_decode(cmos, value & (uint8_t)~HOUR_PM);
 	return hour < 1 || hour > 12 ? 0xff : hour % 12 + (value & HOUR_PM ? 12 : 0);
+}
+
+bool rtc_is_time(unsigned index)
+{
+	return index == CENTURY ||
+	       (index <= YEAR && index != SECONDS_ALARM && index != MINUTES_ALARM && index != HOURS_ALARM);
+}
+
+void rtc_store_time(uint8_t *cmos, struct rtc_time time)
+{
+	cmos[SECONDS] = rtc_encode(cmos, time.second);
+	cmos[MINUTES] = rtc_encode(cmos, time.minute);
+	cmos[HOURS] = rtc_encode_hour(cmos, time.hour);
+	cmos[WEEKDAY] = rtc_encode(cmos, time.weekday);
+	cmos[DAY] = rtc_encode(cmos, time.day);
+	cmos[MONTH] = rtc_encode(cmos, time.month);
+	cmos[YEAR] = rtc_encode(cmos, time.year % 100);
+	cmos[CENTURY] = rtc_encode(cmos, time.year / 100);
+}
+
+struct rtc_time rtc_load_time(const uint8_t *cmos)
+{
+	return (struct rtc_time){
+		.second = rtc_decode(cmos, cmos[SECONDS]),
+		.minute = rtc_decode(cmos, cmos[MINUTES]),
+		.hour = rtc_decode_hour(cmos, cmos[HOURS]),
+		.day = rtc_decode(cmos, cmos[DAY]),
+		.month = rtc_decode(cmos, cmos[MONTH]),
+		.year = rtc_decode(cmos, cmos[CENTURY]) * 100 + rtc_decode(cmos, cmos[YEAR]) % 100,
+	};
 }
 
 static bool alarm_matches(unsigned alarm, unsigned value)
