@@ -298,19 +298,3 @@ enum status guest_walk(struct pgm *pgm, const struct walk_context *context, gva_
 		status = descend(&w, where);
 	return status;
 }
-
-enum status guest_load_pdptes(struct pgm *pgm, uint64_t cr3, unsigned physical_bits, uint64_t pdpte[4])
-{
-	uint64_t reserved = pt_pae.reserved_table[2] | (BITS(51, 12) & ~(BIT(physical_bits) - 1));
-	uint64_t fresh[4] = { 0 };
-	enum status status = pgm_read(pgm, gpa(cr3 & BITS(31, 5)), fresh, sizeof(fresh), ORIGIN_GUEST, NULL);
-
-	if (status != OK)
-		return status;
-	for (unsigned i = 0; i < 4; i++)
-		if ((fresh[i] & 1) && (fresh[i] & reserved))
-			return DENIED;
-	for (unsigned i = 0; i < 4; i++)
-		pdpte[i] = fresh[i];
-	return OK;
-}
