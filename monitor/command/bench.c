@@ -7,7 +7,7 @@
 #include "arch/x86_64/percpu.h"
 #include "dev/apic/ioapic.h"
 #include "monitor/command/command.h"
-#include "pgm/pgm.h"
+#include "pgm/handlers.h"
 #include "vm/machine.h"
 
 #define TIMES 256u

@@ -6,7 +6,7 @@
 #include "monitor/command/command.h"
 #include "monitor/command/memory_map.h"
 #include "monitor/command/usage.h"
-#include "pgm/pgm.h"
+#include "pgm/handlers.h"
 #include "vm/machine.h"
 
 #define RANGE_ROWS PGM_MAX_RANGES

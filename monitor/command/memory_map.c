@@ -2,6 +2,7 @@
 /* The map of a machine's blocks, neighbours of one kind in one row; and all that is known of one page. */
 #include "monitor/command/memory_map.h"
 
+#include "pgm/handlers.h"
 #include "vm/machine.h"
 
 #define MAP_ROWS 512u

@@ -13,7 +13,7 @@
 #pragma once
 
 #include "arch/x86_64/percpu.h"
-#include "pgm/pgm.h"
+#include "pgm/handlers.h"
 
 #define HANDLER_TYPES 32u
 

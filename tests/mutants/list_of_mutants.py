@@ -39,7 +39,7 @@ MUTANTS = [
     Mutant("promised-tables-given-away", "mm/chunk.c", "if (chunks.kernel_promised <= at_hand)", "if (true)",
            "test_mm_account:test_many_machines"),
 
-    Mutant("reserve-never-refilled-by-faults", "pgm/internal.h", "__atomic_store_n(&h->low, true, __ATOMIC_RELAXED);", ";",
+    Mutant("reserve-never-refilled-by-faults", "pgm/page/block.h", "__atomic_store_n(&h->low, true, __ATOMIC_RELAXED);", ";",
            "test_pgm_large:test_reserve"),
     Mutant("reserved-entry-ignored", "mm/intake.c", "if (intake_exclude(reader->layout, entry->base, size))", "if (!size)",
            "test_mm_intake:test_slips"),
@@ -88,7 +88,7 @@ MUTANTS = [
            "test_pgm_fault:test_free_after_flush"),
 
     # ---- pgm: pages, faults, physical access ----
-    Mutant("zero-page-writable", "pgm/internal.h", "(page_get_state(record) == PAGE_ALLOCATED ? ACCESS_WRITE : 0)", "ACCESS_WRITE",
+    Mutant("zero-page-writable", "pgm/page/block.h", "(page_get_state(record) == PAGE_ALLOCATED ? ACCESS_WRITE : 0)", "ACCESS_WRITE",
            "test_pgm_fault:test_read_small"),
     Mutant("handler-page-writable", "pgm/page/page.c", "handler < HANDLER_WRITE &&", "handler <= HANDLER_WRITE &&",
            "test_pgm_handlers:test_write_on_zero"),
@@ -144,7 +144,7 @@ MUTANTS = [
            "test_pgm_pin:test_dirty_at_every_reading"),
     Mutant("region-leaves-records", "pgm/range/mmio2.c", "panic_unless(blocks_visit(pgm, base.v, end_at(m, base), block_drop_records, &gather) == OK);", "",
            "test_pgm_mmio2:test_leaves_nothing"),
-    Mutant("shared-written-in-place", "pgm/internal.h", "return likely(page_is_private(*page_of(b, where)))",
+    Mutant("shared-written-in-place", "pgm/page/block.h", "return likely(page_is_private(*page_of(b, where)))",
            "return likely(page_has_frame(*page_of(b, where)))", "test_pgm_break:test_shared"),
     Mutant("reset-keeps-slots", "pgm/reset.c", "b->slot = NULL;", ";", "test_pgm_reset:test_zero"),
 
@@ -224,7 +224,7 @@ MUTANTS = [
            "test_pgm_walk:test_4level"),
     Mutant("walk-ignores-smap-ac", "pgm/walk.c", "((w->access & WALK_SYSTEM) || !(c->rflags & RFLAGS_AC))", "!(c->rflags & RFLAGS_AC)",
            "test_pgm_walk:test_4level"),
-    Mutant("pdptes-half-loaded", "pgm/walk.c", "if ((fresh[i] & 1) && (fresh[i] & reserved))", "if (i < 3 && (fresh[i] & 1) && (fresh[i] & reserved))",
+    Mutant("pdptes-half-loaded", "pgm/pdptes.c", "if ((fresh[i] & 1) && (fresh[i] & reserved))", "if (i < 3 && (fresh[i] & 1) && (fresh[i] & reserved))",
            "test_pgm_walk:test_pdptes"),
 
     # ---- nested svm ----

@@ -15,6 +15,7 @@
 
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/registers.h"
+#include "pgm/handlers.h"
 #include "pgm/shadow/a20.h"
 #include "pgm/slat/misconfig.h"
 #include "pgm/walk.h"

@@ -33,7 +33,7 @@ INNER = {
     "vmx": {"nested": [""], "": []},
 }
 HUBS = {"vm": ["vm/machine.h"], "monitor": ["monitor/internal.h"], "dev": ["dev/bus.h", "dev/clock.h"], "svm": [], "vmx": [],
-        "pgm": ["pgm/internal.h", "pgm/pgm.h", "pgm/counters.h", "pgm/copy.h", "pgm/walk.h"]}
+        "pgm": ["pgm/internal.h", "pgm/state.h", "pgm/pgm.h", "pgm/handlers.h", "pgm/counters.h", "pgm/copy.h", "pgm/walk.h"]}
 # Who may not use a hub: what knows neither machine nor vcpu.
 APART = {"vm": ["emulate", "config", "load"]}
 # The UEFI program is a world of its own: it shares this with the kernel, and lib/, which has no state.

@@ -16,6 +16,7 @@
 #include "dev/legacy/rtc.h"
 #include "dev/legacy/uart.h"
 #include "dev/pm.h"
+#include "pgm/handlers.h"
 #include "vm/machine.h"
 
 #define MAX_WINDOWS 8u

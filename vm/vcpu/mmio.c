@@ -4,6 +4,7 @@
  * it. Nothing here decides anything new: addresses are translated by the same walks as for the emulator, memory is
  * read and devices are called by PGM; what isn't plainly a device's page is left to the emulator.
  */
+#include "pgm/handlers.h"
 #include "vm/emulate/quick.h"
 #include "vm/vcpu/enter.h"
 
