@@ -155,6 +155,7 @@ enum status pgm_write_simple(struct pgm *pgm, gpa_t to, const void *from, size_t
 /* ---- the rest of vm/ ---- */
 static enum exit_action handler_says;
 static uint8_t handler_injects; /* a vector; 0: nothing */
+static bool handler_refused;    /* by L1's tables */
 static unsigned handled, parked, injected, skipped;
 
 enum exit_action vcpu_handle_exit(struct vcpu *v)
@@ -162,6 +163,7 @@ enum exit_action vcpu_handle_exit(struct vcpu *v)
 	handled++;
 	if (handler_injects)
 		v->hv->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = handler_injects };
+	v->nested->outer_waits |= handler_refused;
 	return handler_says;
 }
 enum exit_action exit_emulate(struct vcpu *v)
@@ -238,6 +240,7 @@ static int begin(void **s)
 	reflects = wants_exception = no_memory = false;
 	handled = parked = injected = skipped = exits_seen = slat_reflected = 0;
 	handler_injects = 0;
+	handler_refused = false;
 	handler_says = ACTION_ENTER;
 	verdict = NESTED_INJECT;
 	assert_int_equal(vcpu_nested_create(&vcpu), OK);
@@ -337,6 +340,15 @@ static void test_emulator_meets_refusal(void **s)
 	assert_true(vcpu_reflect_outer(&vcpu));
 	assert_true(reflected.where.v == 0x77000 && vcpu.hv == &l1);
 	assert_false(vcpu_reflect_outer(&vcpu));
+	/* Another handler's walk meets it; one of an earlier exit is over. */
+	enter(true);
+	l2.exit = (struct hv_exit){ .kind = EXIT_TASK_SWITCH };
+	vcpu.nested->outer_waits = true;
+	assert_true(vcpu_exited_l2(&l2));
+	assert_true(slat_reflected == 1 && vcpu.hv == &l2);
+	handler_refused = true;
+	assert_false(vcpu_exited_l2(&l2));
+	assert_true(slat_reflected == 2 && vcpu.hv == &l1 && vcpu.action == ACTION_SWITCH);
 }
 
 static void test_exits(void **s)

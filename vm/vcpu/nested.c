@@ -223,6 +223,7 @@ static enum exit_action l2_exit(struct vcpu *vcpu)
 	enum exit_action action = ACTION_ENTER;
 
 	vcpu->nested->exits[h->exit.kind]++;
+	vcpu->nested->outer_waits = false;
 	if (slat && vcpu->nested->state->slat.on) {
 		action = l2_slat(vcpu);
 	} else if (ops()->exit(vcpu->nested->state)) {
@@ -235,6 +236,9 @@ static enum exit_action l2_exit(struct vcpu *vcpu)
 	}
 	if (vcpu->hv == h && !broken_off && h->inject.kind == EVENT_EXCEPTION)
 		offer_exception(vcpu);
+	/* Met on the way to an operand, a task's segment, the instruction itself: to come again would meet it for ever. */
+	if (vcpu->hv == h)
+		(void)vcpu_reflect_outer(vcpu);
 	/* A single step over its HLT has led to L1, which isn't halted. */
 	return vcpu->hv != h && (action == ACTION_ENTER || action == ACTION_HALT) ? ACTION_SWITCH : action;
 }
