@@ -266,6 +266,7 @@ MUTANTS = [
            "test_svm_nested_rules:second_exception_comes_first"),
     Mutant("nsvm-sleeps-beside-v-irq", "svm/nested/events.c", "l2->hv.exit.kind = EXIT_CACHE;", ";",
            "test_svm_nested_rules:virtual_interrupt_ends_halt"),
+    Mutant("nested-task-switch-ends-l1", "vm/vcpu/task.c", " || status == OUTER_FAULT)", ")", "test_vm_task:refused_anywhere"),
     Mutant("nested-old-refusal-waits", "vm/vcpu/nested.c", "\tvcpu->nested->outer_waits = false;\n\tif (slat", "\tif (slat",
            "test_vm_nested:test_emulator_meets_refusal"),
     Mutant("nsvm-l1-halted-for-l2", "vm/vcpu/nested.c", "(action == ACTION_ENTER || action == ACTION_HALT)", "action == ACTION_ENTER",

@@ -42,6 +42,7 @@ static struct machine machine;
 static struct vcpu vcpu;
 static uint8_t ram[8192];
 static unsigned accesses, fault_at; /* which of them faults; 0: none */
+static bool by_hypervisor;          /* it is its hypervisor's tables that refuse */
 static unsigned ends, injected;
 static uint64_t new_cr3;
 
@@ -49,6 +50,8 @@ static enum status access(uint64_t where, unsigned size, struct hv_event *fault,
 {
 	if (++accesses != fault_at && where + size <= sizeof(ram))
 		return OK;
+	if (by_hypervisor)
+		return OUTER_FAULT;
 	*fault = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_PF, .has_error_code = true };
 	*address = where;
 	return GUEST_FAULT;
@@ -340,6 +343,28 @@ static void faults_anywhere(void **state)
 	assert_int_equal(ends, 0);
 }
 
+/* Likewise, but it's L1's tables that lack the page: nobody's machine ends, and before the switch all comes again as if for the first time. */
+static void refused_anywhere(void **state)
+{
+	unsigned before = 0;
+
+	by_hypervisor = true;
+	for (unsigned n = 1; n < 20; n++) {
+		(void)setup(NULL);
+		fault_at = n;
+		go(TASK_JMP);
+		assert_true(ends == 0 && injected == 0);
+		if (h.rip != 0x777)
+			continue;
+		before = n;
+		go(TASK_JMP);
+		entered_next();
+		assert_true(!busy(SELECTOR_OF_MAIN) && busy(SELECTOR_OF_NEXT));
+	}
+	assert_in_range(before, 5, 10);
+	by_hypervisor = false;
+}
+
 /* The T bit of the new TSS: a debug trap before its first instruction. */
 static void trapped(void **state)
 {
@@ -361,6 +386,7 @@ int main(void)
 		cmocka_unit_test_setup(bad_targets, setup),
 		cmocka_unit_test_setup(bad_segments, setup),
 		cmocka_unit_test_setup(faults_anywhere, setup),
+		cmocka_unit_test_setup(refused_anywhere, setup),
 		cmocka_unit_test_setup(trapped, setup),
 	};
 

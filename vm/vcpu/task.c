@@ -95,7 +95,10 @@ static enum status save_task(struct task_switch *t)
 	return task_write(t, old->base + f->ip, image, f->ldt - f->ip, true);
 }
 
-/* Busy bits and the link back. A task that is left by JMP or IRET is free again, one that is called is taken. */
+/*
+ * Busy bits and the link back. A task that is left by JMP or IRET is free again, one that is called is taken: last of all, since what is
+ * refused on the way here comes again from the beginning, where a busy task would be a wrong one.
+ */
 static enum status note_change(struct task_switch *t, uint64_t at)
 {
 	const struct segment *old = &t->h->segment[SEG_TR];
@@ -104,10 +107,10 @@ static enum status note_change(struct task_switch *t, uint64_t at)
 
 	if (nested)
 		status = task_write(t, t->tss.base, &old->selector, sizeof(old->selector), true);
-	if (status == OK && t->source != TASK_IRET)
-		status = task_write_type(t, at, t->tss.attributes | TYPE_BUSY);
 	if (status == OK && !nested)
 		status = task_write_type(t, t->h->gdtr.base + (old->selector & 0xfff8), old->attributes & ~TYPE_BUSY);
+	if (status == OK && t->source != TASK_IRET)
+		status = task_write_type(t, at, t->tss.attributes | TYPE_BUSY);
 	t->tss.attributes |= TYPE_BUSY;
 	return status;
 }
@@ -241,7 +244,8 @@ enum exit_action exit_task_switch(struct vcpu *vcpu)
 	t.external = event->kind == EVENT_INTERRUPT || event->kind == EVENT_NMI ||
 		     (event->kind == EVENT_EXCEPTION && !event->soft);
 	status = switch_task(&t);
-	if (status == OK || status == GUEST_FAULT)
+	/* A hypervisor's tables refuse: it gets its exit. Of a guest that is in its new task already the loss is its own, not the hypervisor's. */
+	if (status == OK || status == GUEST_FAULT || status == OUTER_FAULT)
 		return ACTION_ENTER;
 	if (status == NO_MEMORY && !t.entered)
 		return vcpu_park(vcpu, "no memory for a task switch");
