@@ -100,6 +100,13 @@ def unpacked(path, name):
     return out
 
 
+def selftests():
+    """The folder of Linux' own tests of KVM."""
+    with _alone():
+        _tool("fetch-selftests")
+    return os.path.join(BUILD, "linux/selftests")
+
+
 def memtest():
     with _alone():
         _tool("fetch-package", "memtest86+", os.path.join(BUILD, "memtest"))
