@@ -1,7 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # In a Linux that hosts: each line of /list is a limit in seconds, a program of /kvm and its arguments. Of each: how it
-# ended, where it was if an assertion failed, and its last words.
+# ended, where it was if an assertion failed, and its last words. paging=off on the kernel's command line: KVM without
+# nested paging.
+mkdir -p /dev/shm
+mount -t tmpfs shm /dev/shm
+echo 4 >/proc/sys/vm/nr_hugepages
+if grep -q paging=off /proc/cmdline; then
+	module=$(tail -n 1 /etc/modules)
+	rmmod $module
+	case $module in kvm_intel) insmod /lib/modules/$module.ko ept=0 ;; *) insmod /lib/modules/$module.ko npt=0 ;; esac
+fi
 while read -r limit name arguments; do
 	echo "selftest: begin $name"
 	timeout -s KILL $limit /kvm/$name $arguments >/tmp/said 2>&1 </dev/null
