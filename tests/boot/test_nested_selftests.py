@@ -21,8 +21,8 @@ GUARD = 7200
 # What needs less than it takes by itself, in memory or rounds.
 ARGUMENTS = {
     "access_tracking_perf_test": "-b 16M", "demand_paging_test": "-b 16M", "dirty_log_perf_test": "-b 16M -i 2",
-    "dirty_log_test": "-i 3 -I 20", "kvm_page_table_test": "-b 16M", "max_guest_memory_test": "-c 1 -m 1 -s 1",
-    "memslot_modification_stress_test": "-b 16M -i 50", "memslot_perf_test": "-l 1 -s 64", "xapic_ipi_test": "-s 2",
+    "dirty_log_test": "-i 3 -I 20", "kvm_page_table_test": "-b 16M",
+    "memslot_modification_stress_test": "-b 16M -i 50", "memslot_perf_test": "-f 3 -e 4 -l 1 -s 64", "xapic_ipi_test": "-s 2",
     "nx_huge_pages_test": "-p 100 -t 887563923",
 }
 # Left out: its children outlive it and spin.
