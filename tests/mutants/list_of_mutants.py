@@ -211,6 +211,7 @@ MUTANTS = [
     Mutant("shadow-accessed-unset", "pgm/shadow/walk.c", "f->accessed | (dirty ? f->dirty : 0)", "(dirty ? f->dirty : 0)", "test_pgm_shadow_walk:test_marks"),
     Mutant("shadow-guest-table-unmapped", "pgm/walk.c", "enum status status = outer(w, where, ACCESS_READ | WALK_TABLE, &where);", "enum status status = OK;", "test_pgm_shadow_walk:test_guest_walks"),
     Mutant("shadow-fifth-level-missed", "pgm/shadow/drop.c", "	if (!shadow_still(f, root->above, now))\n		(void)shadow_drop_root(pgm, root, gather);\n	root->above = now;", "	root->above = now;", "test_pgm_shadow:test_formats"),
+    Mutant("svm-vmcb12-read-twice", "svm/nested/enter.c", "	return status == OK ? read_maps(n) : status;", "	if (status == OK)\n		status = env->read(n->common.context, n->address, &n->vmcb12->control, CONTROL_SIZE);\n	return status == OK ? read_maps(n) : status;", "test_svm_nested:attack12_vmcb_changes_under_vmrun"),
     Mutant("shadow-frames-lost-on-failure", "pgm/shadow/pool.c", "status != OK; i++)\n		if (frame[i])", "status == LIMIT; i++)\n		if (frame[i])", "test_attack_4_shadow:test_attack4_shadow"),
     Mutant("shadow-spins-without-memory", "pgm/shadow/fault.c", "return shadow_shrink(pgm, root) ? PGM_RESUME : PGM_NO_MEMORY;", "(void)shadow_shrink(pgm, root);\n	return PGM_RESUME;", "test_attack_4_shadow:test_attack4_shadow"),
     Mutant("a20-walk-unmasked", "pgm/walk.c", "level, where.v) * f->entry_size) & ~w->c->a20_mask);", "level, where.v) * f->entry_size));",

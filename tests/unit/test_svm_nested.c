@@ -263,6 +263,28 @@ static void maps(void **state)
 	assert_int_equal(map[0x820], 0xc3);
 }
 
+/* Each byte of VMCB12 counts as it was read, once: a good one is entered whatever it becomes, and a bad one isn't mended in time. */
+static void attack12_vmcb_changes_under_vmrun(void **state)
+{
+	flips = true;
+	vmrun();
+	flips = false;
+	memset(vmcb12(), 0xff, sizeof(*vmcb12()));
+	assert_true(l2_exits(SVM_EXIT_CPUID, 0, 0));
+	assert_true(seen.save.rip == 0x7000 && seen.save.rsp == 0x7ff0 && seen.save.cr3 == 0x9000);
+	assert_true(seen.save.efer == (EFER_SVME | EFER_LME | EFER_LMA | EFER_NXE) && seen.save.cs.selector == 8);
+	for (unsigned i = 0; i < ARRAY_SIZE(broken); i++) {
+		memset(vmcb12(), 0, sizeof(*vmcb12()));
+		make_vmcb12();
+		memcpy((uint8_t *)vmcb12() + broken[i].at, &broken[i].value, 8);
+		vcpu->rip = L1_RIP;
+		state_of_l1()->gif = flips = true;
+		vmrun();
+		flips = false;
+		assert_true(!nested->in_l2 && vmcb12()->control.exit_code == ~UINT64_C(0));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -270,6 +292,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(shared_registers_come_back, begin, end),
 		cmocka_unit_test_setup_teardown(breakpoints_stay_where_they_are, begin, end),
 		cmocka_unit_test_setup_teardown(wrong_vmcbs_are_refused, begin, end),
+		cmocka_unit_test_setup_teardown(attack12_vmcb_changes_under_vmrun, begin, end),
 		cmocka_unit_test_setup_teardown(what_the_processor_refuses_is_l1s, begin, end),
 		cmocka_unit_test_setup_teardown(who_may, begin, end),
 		cmocka_unit_test_setup_teardown(load_and_save, begin, end),

@@ -17,6 +17,7 @@ const struct hv_ops *hv = &svm_ops;
 static _Alignas(4096) uint8_t l1_memory[L1_MEMORY];
 static struct hv_nested *nested;
 static enum status memory_status; /* of L1's memory, when not OK */
+static bool flips;                /* another vcpu of L1's changes what has just been read */
 static unsigned reads, writes, flushed_all, flushed_one;
 
 static enum status env_read(void *context, gpa_t from, void *to, size_t size)
@@ -27,6 +28,8 @@ static enum status env_read(void *context, gpa_t from, void *to, size_t size)
 	if (from.v >= L1_MEMORY || from.v + size > L1_MEMORY)
 		return BAD_ADDRESS;
 	memcpy(to, l1_memory + from.v, size);
+	for (size_t i = 0; flips && i < size; i++)
+		l1_memory[from.v + i] ^= 0xff;
 	return OK;
 }
 
@@ -119,6 +122,7 @@ static int begin(void **state)
 	svm_world_begin();
 	memset(l1_memory, 0, sizeof(l1_memory));
 	memory_status = OK;
+	flips = false;
 	reads = writes = flushed_all = flushed_one = 0;
 	assert_int_equal(svm_nested_ops.create(vcpu, &env, NULL, &nested), OK);
 	svm_ops.set_slat(nested->l2, hpa(0x456000));

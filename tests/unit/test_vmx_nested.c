@@ -977,6 +977,31 @@ static void test_msr_lists(void **state)
 	close_world();
 }
 
+/* L1's memory under a VMCS changes while it is current, and what is read at an entry changes behind the reading: all counts as read. */
+static void test_attack12_changes_under_an_entry(void **state)
+{
+	open_world();
+	switch_on();
+	write_plain();
+	must_write(VMCS_ENTRY_MSR_LOAD_ADDRESS, MSR_LIST);
+	must_write(VMCS_ENTRY_MSR_LOAD_COUNT, 2);
+	assert_flags(with_pointer(REASON_VMCLEAR, REGION_A), 0);
+	set_list(0, MSR_KERNEL_GS_BASE, 0x1111);
+	set_list(1, MSR_SYSENTER_CS, 0x2222);
+	assert_flags(with_pointer(REASON_VMPTRLD, REGION_A), 0);
+	memset(l1_memory + REGION_A, 0xff, PAGE_SIZE);
+	flips = true;
+	launch();
+	flips = false;
+	vmx_write_back(l2v);
+	assert_int_equal(test_msr[MSR_KERNEL_GS_BASE & 0xfff], 0x1111);
+	assert_int_equal(vmcs[VMCS_GUEST_SYSENTER_CS], 0x2222);
+	assert_int_not_equal(*(uint64_t *)(l1_memory + MSR_LIST + 8), 0x1111);
+	leave_l2();
+	assert_int_equal(must_read(VMCS_EXIT_REASON), REASON_VMCALL);
+	close_world();
+}
+
 /* What the processor refuses though no check of ours did. */
 static void test_processor_refuses(void **state)
 {
@@ -1136,6 +1161,7 @@ int main(void)
 		cmocka_unit_test(test_timer),
 		cmocka_unit_test(test_slat_faults),
 		cmocka_unit_test(test_msr_lists),
+		cmocka_unit_test(test_attack12_changes_under_an_entry),
 		cmocka_unit_test(test_processor_refuses),
 		cmocka_unit_test(test_narrow_l1),
 		cmocka_unit_test(test_offer),

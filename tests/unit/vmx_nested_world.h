@@ -164,6 +164,7 @@ void vmx_destroy(struct hv_vcpu *vcpu)
 #define EPT_ROOT 0x9000u
 #define OPERAND 0xa000u
 static uint8_t l1_memory[L1_SIZE];
+static bool flips;                /* another vcpu of L1's changes what has just been read */
 static enum status memory_status; /* not OK: what each access gives */
 static unsigned invalidations;
 static gpa_t invalidated;
@@ -179,6 +180,8 @@ static enum status l1_read(void *context, gpa_t from, void *to, size_t size)
 	if (memory_status != OK || from.v >= L1_SIZE || size > L1_SIZE - from.v)
 		return memory_status != OK ? memory_status : BAD_ADDRESS;
 	memcpy(to, l1_memory + from.v, size);
+	for (size_t i = 0; flips && i < size; i++)
+		l1_memory[from.v + i] ^= 0xff;
 	return OK;
 }
 static enum status l1_write(void *context, gpa_t to, const void *from, size_t size)
