@@ -100,7 +100,8 @@ static void fill_around(struct fill *f, struct shadow_table *t, unsigned index)
 		struct side l1 = { .entry = t->source ? f->near[i - first] : step ? step->entry : 0 };
 		uint64_t leaf;
 
-		if (t->entry[i] || (t->source && ((l1.entry ^ step->entry) & ~differ)))
+		if (__atomic_load_n(&t->entry[i], __ATOMIC_RELAXED) ||
+		    (t->source && ((l1.entry ^ step->entry) & ~differ)))
 			continue;
 		if (t->source && f->root->key.accessed_dirty && !(l1.entry & f->format->accessed))
 			continue;
@@ -253,7 +254,9 @@ static enum status fill_below(struct fill *f, struct shadow_table *t)
 		shadow_drop_entry(f->pgm, t, index, &f->gather);
 	if (t->below[index] && stale(f, t->below[index], page))
 		shadow_drop_entry(f->pgm, t->below[index], page, &f->gather);
-	if (last && !f->root->loose && (!t->below[index] || !t->below[index]->entry[page]))
+	/* A guess: the host may just take the entry away. */
+	if (last && !f->root->loose &&
+	    !(t->below[index] && __atomic_load_n(&t->below[index]->entry[page], __ATOMIC_RELAXED)))
 		f->have_near =
 			pgm_read_simple(f->pgm, gpa(last->where.v & ~(GROUP * 8 - 1)), f->near, sizeof(f->near)) == OK;
 	do {
