@@ -6,6 +6,12 @@
 mkdir -p /dev/shm
 mount -t tmpfs shm /dev/shm
 echo 4 >/proc/sys/vm/nr_hugepages
+# One of them is about splitting executable pages: on for it alone.
+nx() {
+	[ $name != nx_huge_pages_test ] || echo $1 >/sys/module/kvm/parameters/nx_huge_pages
+}
+echo 1 >/sys/module/kvm/parameters/nx_huge_pages_recovery_ratio
+echo 100 >/sys/module/kvm/parameters/nx_huge_pages_recovery_period_ms
 if grep -q paging=off /proc/cmdline; then
 	module=$(tail -n 1 /etc/modules)
 	rmmod $module
@@ -13,8 +19,10 @@ if grep -q paging=off /proc/cmdline; then
 fi
 while read -r limit name arguments; do
 	echo "selftest: begin $name"
+	nx 1
 	timeout -s KILL $limit /kvm/$name $arguments >/tmp/said 2>&1 </dev/null
 	code=$?
+	nx 0
 	where=$(sed -n '/Test Assertion Failure/{n;s/^ *//p;q}' /tmp/said)
 	echo "selftest: end $name $code ${where:+[$where] }$(tail -n 1 /tmp/said | cut -c 1-160)"
 done </list
