@@ -10,6 +10,7 @@ import subprocess
 import bare
 import pytest
 from harness import BUILD, ROOT, Bochs, Qemu, guests
+from test_dirty import WAYS, log, pause, resume, verify_paused
 from test_kvm import qemu_files
 
 LINE = "console=ttyS0,115200 nokaslr mitigations=off panic=-1 quiet cryptomgr.notests init_on_alloc=0"
@@ -67,6 +68,32 @@ def test_hyper_at_random(boot, more):
     for seed in (2, 3, 4):
         ended, said = run_hyper(boot, ["chaos"], f" seed={seed} rounds=20000", more)["chaos"]
         assert ended == GOOD, said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("large", ["on", "off"])
+def test_attack8_log_of_what_an_l2_writes(boot, vendor, large):
+    """The log is complete in each way that the vendor has, and L1 and L2 see no difference while it goes on and off."""
+    line = f"{quirks(boot.machine_class)} chaos rounds=1000000000"
+    machine = boot(f"[vm l1]\nkernel = hyper.elf\nmemory = 64M\nnested = on\ncpu = 1\ntest_ports = on\nlarge_pages = {large}\ncmdline = {line}\n",
+                   {"hyper.elf": os.path.join(BUILD, "guests/hyper.elf")}, cpus=2)
+    monitor = machine.monitor.wait_prompt()
+    monitor.wait_guest_line("l1", "physical bits")
+    monitor.command("mode json")
+    for way in WAYS[vendor]:
+        assert log(monitor, "l1", "on", way)["mode"] == way
+        log(monitor, "l1", "verify")
+        pages = 0
+        for _ in range(4):
+            pause(monitor, "l1")
+            pages += verify_paused(monitor, "l1")["pages"]
+            resume(monitor, "l1")
+        assert pages > 0, "L2 writes all the time"
+        log(monitor, "l1", "off")
+        assert monitor.json("check")["findings"] == 0
+    log(monitor, "l1", "toggle", "200", timeout=600)
+    assert monitor.json("check")["findings"] == 0
+    assert not [text for text in monitor.console_of("l1") if "FAILED" in text]
 
 
 # -- Linux KVM --
