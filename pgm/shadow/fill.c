@@ -243,7 +243,7 @@ static enum status fill_locked(struct fill *f, struct shadow_table *t)
 	return status;
 }
 
-/* What isn't as L1's entries are now goes, of this 2 MiB; then the leaf comes. The lock of `where` is held. */
+/* What isn't as L1's entries are now goes, of this 2 MiB; then the leaf comes. The lock of `where` is held; have_near is a guess. */
 static enum status fill_below(struct fill *f, struct shadow_table *t)
 {
 	unsigned index = index_of(1, f->where), page = index_of(0, f->where);
@@ -254,7 +254,6 @@ static enum status fill_below(struct fill *f, struct shadow_table *t)
 		shadow_drop_entry(f->pgm, t, index, &f->gather);
 	if (t->below[index] && stale(f, t->below[index], page))
 		shadow_drop_entry(f->pgm, t->below[index], page, &f->gather);
-	/* A guess: the host may just take the entry away. */
 	if (last && !f->root->loose &&
 	    !(t->below[index] && __atomic_load_n(&t->below[index]->entry[page], __ATOMIC_RELAXED)))
 		f->have_near =
