@@ -24,7 +24,7 @@ while read -r limit name arguments; do
 	code=$?
 	nx 0
 	where=$(sed -n '/Test Assertion Failure/{n;s/^ *//p;q}' /tmp/said)
-	echo "selftest: end $name $code ${where:+[$where] }$(tail -n 1 /tmp/said | cut -c 1-160)"
+	echo "selftest: end $name $code ${where:+[$where] }$(grep . /tmp/said | tail -n 1 | cut -c 1-160)"
 done </list
 echo "selftest: done"
 poweroff -f
