@@ -138,8 +138,9 @@ def kvm_in_quire(boot, linux, words, runs):
     assert machine.monitor.command("check") == ["check: 0 findings"]
 
 
+@pytest.mark.slow
 def test_kvm(boot, linux):
-    """A few rounds of KVM's guest in Quire's guest."""
+    """A few rounds of KVM's guest in Quire's guest: half a minute, nearly all of it Linux' start."""
     kvm_in_quire(boot, linux, "kvmtest=3,2 kvmtest_once", "Y")
 
 
