@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # In a Linux that hosts: each line of /list is a limit in seconds, a program of /kvm and its arguments. Of each: how it
 # ended, where it was if an assertion failed, and its last words. paging=off on the kernel's command line: KVM without
-# nested paging.
+# nested paging. Lines are short enough for any console.
 mkdir -p /dev/shm
 mount -t tmpfs shm /dev/shm
 echo 4 >/proc/sys/vm/nr_hugepages
@@ -24,7 +24,7 @@ while read -r limit name arguments; do
 	code=$?
 	nx 0
 	where=$(sed -n '/Test Assertion Failure/{n;s/^ *//p;q}' /tmp/said)
-	echo "selftest: end $name $code ${where:+[$where] }$(grep . /tmp/said | tail -n 1 | cut -c 1-160)"
+	echo "selftest: end $name $code ${where:+[$where] }$(grep . /tmp/said | tail -n 1)" | cut -c 1-200
 done </list
 echo "selftest: done"
 poweroff -f
