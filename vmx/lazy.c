@@ -123,11 +123,20 @@ static const struct {
 #define MSR_BITMAP_WRITE 0x800u
 
 /* Of an MSR in one of the two ranges. */
+#define BITMAP_BYTE(msr, write)                                                                                        \
+	(((write) ? MSR_BITMAP_WRITE : 0) + ((msr) >= MSR_HIGH_FIRST ? MSR_BITMAP_HIGH : 0) +                          \
+	 (msr) % MSR_BITMAP_RANGE / 8)
+
 static unsigned bitmap_byte(uint32_t msr, bool write)
 {
-	return (write ? MSR_BITMAP_WRITE : 0) + (msr >= MSR_HIGH_FIRST ? MSR_BITMAP_HIGH : 0) +
-	       msr % MSR_BITMAP_RANGE / 8;
+	return BITMAP_BYTE(msr, write);
 }
+
+/* Where all of the passable ones are. */
+static const uint16_t passable_byte[] = {
+	BITMAP_BYTE(MSR_SPEC_CTRL, 0), BITMAP_BYTE(MSR_FLUSH_CMD, 0), BITMAP_BYTE(MSR_SYSENTER_CS, 0),
+	BITMAP_BYTE(MSR_PAT, 0),       BITMAP_BYTE(MSR_STAR, 0),      BITMAP_BYTE(MSR_FS_BASE, 0),
+};
 
 /* One bit: 1 exits. */
 static void set_exit(uint8_t *bitmap, uint32_t msr, bool write, bool exits)
@@ -151,10 +160,11 @@ void vmx_msr_bitmap_merge(const struct vmx_vcpu *v, const struct vmx_vcpu *outer
 	uint8_t *to = direct_pointer(v->msr_bitmap);
 	const uint8_t *from = direct_pointer(outer->msr_bitmap);
 
-	for (unsigned i = 0; i < 2 * ARRAY_SIZE(passable); i++) {
-		unsigned byte = bitmap_byte(passable[i / 2].msr, i % 2);
+	for (unsigned i = 0; i < ARRAY_SIZE(passable_byte); i++) {
+		unsigned read = passable_byte[i], write = read + MSR_BITMAP_WRITE;
 
-		to[byte] = wanted ? from[byte] | wanted[byte] : 0xff;
+		to[read] = wanted ? from[read] | wanted[read] : 0xff;
+		to[write] = wanted ? from[write] | wanted[write] : 0xff;
 	}
 }
 

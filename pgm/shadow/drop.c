@@ -149,7 +149,7 @@ static inline bool same(const uint64_t *now, const uint64_t *source)
 	return !differ;
 }
 
-/* CHUNK entries from `first` on; returns whether there's something in them. Most are as they were: the first question for each. */
+/* CHUNK entries from `first` on; returns whether there may be something in them. Most are as they were: the first question for each. */
 static bool resync_chunk(const struct resync *r, struct shadow_table *t, unsigned first, gpa_t at)
 {
 	const uint64_t *source = &t->source[first];
@@ -159,8 +159,9 @@ static bool resync_chunk(const struct resync *r, struct shadow_table *t, unsigne
 	if (pgm_read_simple(r->pgm, gpa(at.v + first * sizeof(*now)), now, sizeof(now)) != OK)
 		__builtin_memset(now, 0xff, sizeof(now));
 	for (unsigned i = 0; i < CHUNK; i++) {
-		if (live && i % STRIDE == 0 && likely(same(&now[i], &source[i]))) {
+		if (i % STRIDE == 0 && likely(same(&now[i], &source[i]))) {
 			i += STRIDE - 1;
+			live = true;
 			continue;
 		}
 		if (!__atomic_load_n(&t->entry[first + i], __ATOMIC_RELAXED))

@@ -92,7 +92,9 @@ static enum status install(struct fill *f, struct shadow_table *t, unsigned inde
 /* Parts of the same leaf, or neighbours in L1's table with the same rights: those that the first tables map already. */
 static void fill_around(struct fill *f, struct shadow_table *t, unsigned index)
 {
-	const uint64_t differ = f->format->address | f->format->accessed | f->format->dirty;
+	/* An accessed bit that L1 keeps is set where the path ends, and must be here. */
+	const uint64_t alike =
+		~(f->format->address | f->format->dirty | (f->root->key.accessed_dirty ? 0 : f->format->accessed));
 	const struct walk_step *step = step_of(f->path, f->path->level);
 	unsigned first = index & ~(GROUP - 1), level;
 
@@ -100,10 +102,8 @@ static void fill_around(struct fill *f, struct shadow_table *t, unsigned index)
 		struct side l1 = { .entry = t->source ? f->near[i - first] : step ? step->entry : 0 };
 		uint64_t leaf;
 
-		if (__atomic_load_n(&t->entry[i], __ATOMIC_RELAXED) ||
-		    (t->source && ((l1.entry ^ step->entry) & ~differ)))
-			continue;
-		if (t->source && f->root->key.accessed_dirty && !(l1.entry & f->format->accessed))
+		if ((t->source && ((l1.entry ^ step->entry) & alike)) ||
+		    __atomic_load_n(&t->entry[i], __ATOMIC_RELAXED))
 			continue;
 		l1.target = t->source ? gpa(l1.entry & f->format->address) : shadow_target(t, i);
 		if ((l1.target.v ^ f->path->target.v) >> BLOCK_SHIFT)

@@ -535,11 +535,16 @@ static void test_controls_come_together(void **state)
 
 static void test_msr_bitmaps(void **state)
 {
+	static const uint32_t others[] = { MSR_STAR,           MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP,
+					   MSR_KERNEL_GS_BASE, MSR_EFER,        MSR_PAT,          MSR_SPEC_CTRL,
+					   MSR_PRED_CMD,       MSR_FLUSH_CMD,   MSR_GS_BASE,      MSR_SFMASK };
 	uint8_t *merged;
 
 	open_world();
 	vmx_pass_msr(l1, MSR_LSTAR, true, true);
 	vmx_pass_msr(l1, MSR_FS_BASE, true, false);
+	for (unsigned i = 0; i < ARRAY_SIZE(others); i++)
+		vmx_pass_msr(l1, others[i], true, true);
 	switch_on();
 	write_plain();
 	memset(l1_memory + MSR_BITMAP_PAGE, 0, PAGE_SIZE);
@@ -564,6 +569,9 @@ static void test_msr_bitmaps(void **state)
 	assert_false(vmx_nested_ops.exit(&n->base));
 	l2->gpr[GPR_RCX] = 0xdeadbeef;
 	assert_true(vmx_nested_ops.exit(&n->base)); /* in no range */
+	memset(l1_memory + MSR_BITMAP_PAGE, 0, PAGE_SIZE);
+	resume();
+	assert_memory_equal(merged, direct_pointer(vmx_of(l1)->msr_bitmap), PAGE_SIZE); /* L1 wants none */
 	close_world();
 }
 

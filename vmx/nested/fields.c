@@ -89,6 +89,15 @@ void vmcs12_fields(struct vmcs12_set *set, unsigned marks)
 			vmcs12_add(set, slot);
 }
 
+void vmcs12_list(struct vmcs12_list *list, unsigned marks, bool writable)
+{
+	list->count = 0;
+	for (unsigned slot = 0; slot < VMCS12_SLOTS && list->count < VMCS12_LIST_MAX; slot++)
+		if ((fields[slot] & marks) && !(writable && vmcs12_read_only(slot)))
+			list->ref[list->count++] =
+				(struct vmcs12_ref){ (uint16_t)slot, (uint16_t)vmcs12_encoding(slot) };
+}
+
 /* Bit 0 asks for the upper half; index bits beyond ours, bit 12 and all above 14 name nothing. */
 bool vmcs12_find(uint64_t encoding, unsigned *slot, bool *high)
 {

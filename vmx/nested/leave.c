@@ -28,9 +28,9 @@ static void record(struct vmx_nested *n, const struct vmx_leave *leave)
 	uint32_t word = vmx_event_word(&leave->vectoring, n->base.l2->cr0 & CR0_PE);
 	bool failed = leave->reason & REASON_ENTRY_FAILED;
 
-	FOR_SLOTS(slot, n->exit)
+	FOR_FIELDS(f, n->exit)
 	if (!failed)
-		v->field[slot] = leave->processor ? vmcs_read(vmcs12_encoding((unsigned)slot)) : 0;
+		v->field[f->slot] = leave->processor ? vmcs_read(f->encoding) : 0;
 	if (leave->processor)
 		return;
 	AT(v, EXIT_REASON) = leave->reason;
@@ -76,8 +76,8 @@ static void save_guest(struct vmx_nested *n, const struct vmx_leave *leave)
 	struct hv_vcpu *l2 = n->base.l2;
 	uint64_t exit = AT(v, EXIT_CONTROLS);
 
-	FOR_SLOTS(slot, n->hot)
-	v->field[slot] = vmcs_read(vmcs12_encoding((unsigned)slot));
+	FOR_FIELDS(f, n->hot)
+	v->field[f->slot] = vmcs_read(f->encoding);
 	n->kept_in_02 = true;
 	if (n->halted && l2->exit.kind == EXIT_HLT) {
 		AT(v, GUEST_ACTIVITY) = ACTIVITY_HLT;

@@ -39,8 +39,8 @@ void vmx_mirror_push(struct vmx_nested *n, bool anew)
 	if (hpa_is_none(l1->mirror))
 		return;
 	open_mirror(l1);
-	FOR_SLOTS(slot, n->mirrored)
-	vmcs_write(vmcs12_encoding((unsigned)slot), n->vmcs12.field[slot]);
+	FOR_FIELDS(f, n->mirrored)
+	vmcs_write(f->encoding, n->vmcs12.field[f->slot]);
 	close_mirror(l1);
 	n->in_mirror = true;
 	if (!anew)
@@ -59,9 +59,13 @@ void vmx_mirror_pull(struct vmx_nested *n)
 		return;
 	n->in_mirror = false;
 	open_mirror(l1);
-	FOR_SLOTS(slot, n->mirrored)
-	if (!vmcs12_read_only((unsigned)slot))
-		vmx_nested_store_field(n, (unsigned)slot, vmcs_read(vmcs12_encoding((unsigned)slot)));
+	FOR_FIELDS(f, n->written)
+	{
+		uint64_t value = vmcs_read(f->encoding);
+
+		if (value != n->vmcs12.field[f->slot]) /* none is a kept one: equal is unchanged */
+			vmx_nested_store_field(n, f->slot, value);
+	}
 	close_mirror(l1);
 }
 
@@ -76,18 +80,13 @@ void vmx_mirror_hide(struct vmx_nested *n)
 }
 
 /* A bit set makes an access exit; by the encoding's low 15 bits. */
-static void allow(const struct vmx_nested *n, hpa_t bitmap, bool write)
+static void allow(const struct vmcs12_list *list, hpa_t bitmap)
 {
 	uint8_t *bits = direct_pointer(bitmap);
 
 	memset(bits, 0xff, PAGE_SIZE);
-	FOR_SLOTS(slot, n->mirrored)
-	{
-		unsigned encoding = vmcs12_encoding((unsigned)slot);
-
-		if (!write || !vmcs12_read_only((unsigned)slot))
-			bits[encoding / 8] &= (uint8_t) ~(1u << encoding % 8);
-	}
+	FOR_FIELDS(f, *list)
+	bits[f->encoding / 8] &= (uint8_t) ~(1u << f->encoding % 8);
 }
 
 enum status vmx_mirror_create(struct vmx_nested *n)
@@ -98,7 +97,8 @@ enum status vmx_mirror_create(struct vmx_nested *n)
 	n->read_bitmap = n->write_bitmap = HPA_NONE;
 	if (!vmx_capability.shadowing)
 		return OK;
-	vmcs12_fields(&n->mirrored, FIELD_MIRRORED);
+	vmcs12_list(&n->mirrored, FIELD_MIRRORED, false);
+	vmcs12_list(&n->written, FIELD_MIRRORED, true);
 	status = table_alloc(&host_account, &n->read_bitmap);
 	if (status == OK)
 		status = table_alloc(&host_account, &n->write_bitmap);
@@ -106,8 +106,8 @@ enum status vmx_mirror_create(struct vmx_nested *n)
 		status = table_alloc(&host_account, &l1->mirror);
 	if (status != OK)
 		return status;
-	allow(n, n->read_bitmap, false);
-	allow(n, n->write_bitmap, true);
+	allow(&n->mirrored, n->read_bitmap);
+	allow(&n->written, n->write_bitmap);
 	*(uint32_t *)direct_pointer(l1->mirror) = vmx_capability.revision | (uint32_t)SHADOW_VMCS;
 	return OK;
 }

@@ -24,9 +24,12 @@ void vmx_nested_settle(struct hv_vcpu *v)
 
 void vmx_nested_carry(struct hv_vcpu *from, struct hv_vcpu *to)
 {
+	uint64_t rsp = to->gpr[GPR_RSP];
+
+#pragma GCC unroll 16
 	for (unsigned i = 0; i < GPR_COUNT; i++)
-		if (i != GPR_RSP)
-			to->gpr[i] = from->gpr[i];
+		to->gpr[i] = from->gpr[i];
+	to->gpr[GPR_RSP] = rsp;
 	to->cr2 = from->cr2;
 	to->xcr0 = from->xcr0;
 	vmx_lazy_hand_over(vmx_of(from), vmx_of(to));
@@ -78,8 +81,8 @@ static enum status create(struct hv_vcpu *l1, const struct hv_nested_env *env, v
 	vmx_offer_make(&n->offer, &vmx_capability, env->cr4_valid);
 	vmcs12_fields(&n->copied, FIELD_COPIED);
 	vmcs12_fields(&n->kept, FIELD_KEPT);
-	vmcs12_fields(&n->hot, FIELD_HOT);
-	vmcs12_fields(&n->exit, FIELD_EXIT);
+	vmcs12_list(&n->hot, FIELD_HOT, false);
+	vmcs12_list(&n->exit, FIELD_EXIT, false);
 	reset(&n->base);
 	status = vmx_mirror_create(n);
 	if (status != OK)

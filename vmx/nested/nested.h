@@ -43,9 +43,10 @@ struct vmx_nested {
 	/* What VMCS02 holds of these; not ours to know at first. */
 	uint32_t secondary, exceptions;
 	bool masks_written;
-	struct vmcs12_set dirty;                             /* COPIED fields that VMCS02 doesn't have yet */
-	struct vmcs12_set copied, kept, hot, exit, mirrored; /* constant */
-	hpa_t read_bitmap, write_bitmap;                     /* of VMREADs and VMWRITEs that exit; HPA_NONE */
+	struct vmcs12_set dirty;                         /* COPIED fields that VMCS02 doesn't have yet */
+	struct vmcs12_set copied, kept;                  /* constant, and those below, too */
+	struct vmcs12_list hot, exit, mirrored, written; /* written: of the mirrored ones those that L1 may write */
+	hpa_t read_bitmap, write_bitmap;                 /* of VMREADs and VMWRITEs that exit; HPA_NONE */
 	struct vmx_offer offer;
 	union vmcs12 vmcs12;
 	uint8_t msr_bitmap[PAGE_SIZE]; /* L1's, as it was at the entry */

@@ -71,6 +71,18 @@ static inline enum vmcs_field vmcs12_encoding(unsigned slot)
 /* The slots of fields with any of these marks. */
 void vmcs12_fields(struct vmcs12_set *set, unsigned marks);
 
+/* The same for those that each entry or exit goes through. */
+#define VMCS12_LIST_MAX 32u
+struct vmcs12_list {
+	unsigned count;
+	struct vmcs12_ref {
+		uint16_t slot, encoding;
+	} ref[VMCS12_LIST_MAX];
+};
+/* writable: but for those that VMWRITE refuses. */
+void vmcs12_list(struct vmcs12_list *list, unsigned marks, bool writable);
+#define FOR_FIELDS(f, list) for (const struct vmcs12_ref *f = (list).ref; f < (list).ref + (list).count; f++)
+
 /* A VMREAD or VMWRITE of this encoding, bits 63:32 included; false: no such field (error 12). high: its upper half alone. */
 bool vmcs12_find(uint64_t encoding, unsigned *slot, bool *high) __attribute__((warn_unused_result));
 static inline bool vmcs12_read_only(unsigned slot)
