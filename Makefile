@@ -251,7 +251,7 @@ $(B)/bench/kvm: tools/bench/kvm.c
 	@mkdir -p $(@D)
 	@$(CC) -static -O2 -Wall -Wextra -Werror -s -o $@ $<
 
-bench-needs: $(B)/bench/linux_loader.efi $(B)/bench/kvm $(B)/guests/bench.elf $(B)/OVMF-slim.fd
+bench-needs: $(B)/bench/linux_loader.efi $(B)/bench/kvm $(B)/guests/bench.elf $(B)/guests/hyper.elf $(B)/OVMF-slim.fd
 	@$(MAKE) B=$(B)/release DEBUG=0 $(B)/release/BOOTX64.EFI
 
 bench: setup ## what exits and first touches cost, beside Linux KVM; BENCH="--only svm --keep" (tools/bench/bench --help)

@@ -6,7 +6,7 @@
  *     kvm GUEST.elf [4k|2m] [MODULE-MIB] [wp|pml]
  *
  * wp, pml: the guest measures the dirty log that this processor's KVM has; what it asks for (port 0xf5: 'o' turn it on, 'r' read
- * it) is done and timed here. 4k: the memory is kept out of transparent large pages; 2m: large pages are asked for. A module
+ * it; '1', '4': take the page at 40 MiB away, which an L2 sees at so many addresses) is done and timed here. 4k: the memory is kept out of transparent large pages; 2m: large pages are asked for. A module
  * of that size is filled before the guest starts, and named in its boot information. COM1's bytes go to standard
  * output; a write to port 0xf4 ends the program with status 0 if the value is 42.
  */
@@ -29,6 +29,7 @@
 #define COM1 0x3f8
 #define EXIT_PORT 0xf4
 #define HOST_PORT 0xf5
+#define ZAPPED (40 * MIB) /* tests/guests/hyper/case_bench.c */
 
 static uint8_t *memory;
 static int vm;
@@ -167,10 +168,23 @@ static void read_log(void)
 	host_row("read", spent, pages);
 }
 
+static void zap(uint8_t shadows)
+{
+	uint64_t before = ticks(), spent;
+
+	checked(madvise(memory + ZAPPED, 4096, MADV_DONTNEED), "madvise");
+	spent = ticks() - before;
+	printf("row zap_%c mode %lu sum 0x%lx count 1\n", shadows, (unsigned long)spent, (unsigned long)spent);
+}
+
 static void turn(uint8_t what)
 {
 	uint64_t before = ticks();
 
+	if (what == '1' || what == '4')
+		zap(what);
+	if (!way)
+		return;
 	if (what == 'r')
 		read_log();
 	if (what != 'o')
@@ -187,7 +201,7 @@ static void port_exit(struct kvm_run *run)
 		memset(data, run->io.port == COM1 + 5 ? 0x61 : 0xff, (size_t)run->io.size * run->io.count);
 	else if (run->io.port == COM1)
 		putchar(*data);
-	else if (run->io.port == HOST_PORT && way)
+	else if (run->io.port == HOST_PORT)
 		turn(*data);
 	else if (run->io.port == EXIT_PORT) {
 		fflush(stdout);
@@ -231,7 +245,7 @@ int main(int argc, char **argv)
 	set_cpuid(kvm, vcpu);
 	entry = load(argv[1], &top);
 	way = argc > 4 ? argv[4] : NULL;
-	snprintf(line, sizeof(line), "bench %s%s%s", pages, way ? " log=" : "", way ? way : "");
+	snprintf(line, sizeof(line), "bench zap %s%s%s", pages, way ? " log=" : "", way ? way : "");
 	boot_information(line, top, argc > 3 ? strtoul(argv[3], NULL, 10) * MIB : 0);
 	set_registers(vcpu, entry);
 	run_vcpu(vcpu, mmap(NULL, (size_t)checked(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE"),

@@ -55,11 +55,27 @@ cmdline = {size} log={way}
 """
 
 
+NESTED = """\
+[host]
+when_idle = monitor
+[vm nested]
+kernel = hyper.elf
+memory = 128M
+cpu = 0
+large_pages = off
+nested = on
+test_ports = on
+cmdline = bench zap
+"""
+ZAPPED = 40 << 20  # tests/guests/hyper/case_bench.c
+PARTS = {"basic": "bench.elf", "nested": "hyper.elf"}  # a part's guest
+
+
 class Target:
     """One emulated processor."""
 
-    def __init__(self, name, title, machine_class, module, shift, ways, **options):
-        self.name, self.title, self.module, self.shift = name, title, module, shift
+    def __init__(self, name, title, machine_class, module, shift, ways, kvm_nests=True, **options):
+        self.name, self.title, self.module, self.shift, self.kvm_nests = name, title, module, shift, kvm_nests
         self.ways = ways  # of the dirty log: wp write protection, ad dirty bits, pml the processor's list
         self.machine_class, self.options = machine_class, options
 
@@ -71,17 +87,20 @@ class Target:
 TARGETS = [
     Target("qemu-svm", "QEMU TCG, SVM", Qemu, "kvm_amd", SHIFT, ("wp", "ad"), icount=SHIFT),
     Target("bochs-vmx", "Bochs skylake_x, VMX", Bochs, "kvm_intel", 0, ("wp", "ad", "pml")),
-    Target("bochs-svm", "Bochs zambezi, SVM", Bochs, "kvm_amd", 0, ("wp", "ad"), model="zambezi", ignore_bad_msrs=True),
+    Target("bochs-svm", "Bochs zambezi, SVM", Bochs, "kvm_amd", 0, ("wp", "ad"), model="zambezi", ignore_bad_msrs=True,
+           kvm_nests=False),  # Bochs stops with KVM as L0: an exception without resolution,
 ]
 
 
-def run_kvm(target, folder):
-    """Boots Debian's kernel with KVM, runs the guest; returns what it printed."""
+def run_kvm(target, folder, parts):
+    """Boots Debian's kernel with KVM, runs the parts' guests; returns what they printed."""
     os.makedirs(folder, exist_ok=True)
     initrd = os.path.join(folder, "initrd.img")
     _tool("fetch-kernel")
-    _tool("mkinitramfs", "--modules", target.module, "--add", f"{BUILD}/bench/kvm:kvm",
-          "--add", f"{BUILD}/guests/bench.elf:bench.elf", "--run", os.path.join(ROOT, "tools/bench/guest.sh"), "--out", initrd)
+    guests = [word for part in parts if part != "nested" or target.kvm_nests
+              for word in ("--add", f"{BUILD}/guests/{PARTS[part]}:{PARTS[part]}")]
+    _tool("mkinitramfs", "--modules", target.module, "--add", f"{BUILD}/bench/kvm:kvm", *guests,
+          "--run", os.path.join(ROOT, "tools/bench/guest.sh"), "--out", initrd)
     kernel, disk = os.path.join(BUILD, "linux/vmlinuz"), os.path.join(folder, "kvm.img")
     if target.machine_class is Qemu:
         image.build(disk, kernel, "", {})  # QEMU starts the kernel itself; a disk is part of the machine
@@ -97,9 +116,32 @@ def run_kvm(target, folder):
     return _finish(machine, lambda: machine.expect("bench: done", 900, refuse="Kernel panic"))
 
 
-def run_quire(target, folder):
-    """Boots Quire and runs the guest in one machine after the other: small pages, large ones, each way of the dirty log."""
+def run_quire(target, folder, parts):
+    """What the parts' guests printed, each in a boot of its own, and rows for what the monitor measured."""
     os.makedirs(folder, exist_ok=True)
+    return "".join({"basic": _quire_basic, "nested": _quire_nested}[part](target, folder) for part in parts)
+
+
+def _quire_nested(target, folder):
+    """One machine whose guest is a hypervisor, and asks for pages to be taken away."""
+    disk = os.path.join(folder, "nested.img")
+    image.build(disk, os.path.join(BUILD, "release/BOOTX64.EFI"), NESTED, {"hyper.elf": f"{BUILD}/guests/hyper.elf"})
+    machine = target.start(folder, disk)
+    quire = Quire(machine)
+
+    def work():
+        quire.monitor.wait_prompt(600)
+        for shadows in (1, 4):
+            quire.wait(rf"nested\| turn zap_{shadows}")
+            quire.row(f"zap_{shadows}", quire.ask(f"bench nested {ZAPPED:#x}")["zap"], 1)
+            quire.ask("type nested g")
+        quire.wait_good("nested")
+    rows = re.findall("row [^\n]*\n", _finish(machine, work))  # not how long it took to boot
+    return "".join(rows + quire.rows)
+
+
+def _quire_basic(target, folder):
+    """The guest in one machine after the other: small pages, large ones, each way of the dirty log."""
     files = {"bench.elf": os.path.join(BUILD, "guests/bench.elf")}
     for name, size in FILLED.items():
         files[name] = os.path.join(folder, name)
