@@ -95,7 +95,7 @@ SLOW_BY = {
     "cpuid": "QEMU's SVM doesn't tell where the next instruction is: this one is fetched by a walk of the guest's tables and decoded.",
     "log_split": "the 512 leaves of the block, filled at its first write: the others are found there. KVM makes one leaf at each write.",
     "block_write": f"{CLEARING:,} of it is the clearing itself, one instruction a word, on both sides; the row below has the rest.",
-    "l2_cpuid": "QEMU's SVM doesn't tell where the next instruction is: three of L1's on the way are fetched and decoded; the rest isn't looked into.",
+    "l2_cpuid": "QEMU's SVM doesn't tell where the next instruction is: three of L1's on the way are fetched and decoded. With 128 ns an instruction, two ends of a time slice fall into each round trip, too.",
     "l2_hlt": "the same.",
     "l2_touch_there": "one exit on each side: four entries of L1's are read under the locks that guard them, the accessed bit is set by an "
                       "exchange. No neighbour is filled in with it, for L1's accessed bits would be missed.",

@@ -4,7 +4,7 @@
  * so it goes on and on and nothing is heard of it. Looked at whenever its slice ends; told once, and left alone: it harms nobody.
  */
 #include "arch/x86_64/log.h"
-#include "vm/vcpu/vcpu.h"
+#include "vm/vcpu/nested.h"
 
 #define LOOKS 20u /* in a row, a millisecond apart at least */
 
@@ -21,7 +21,8 @@ static bool at_zeros(struct vcpu *vcpu)
 
 void vcpu_look_for_emptiness(struct vcpu *vcpu)
 {
-	if (vcpu->empty_looks > LOOKS)
+	/* What an L2 runs through is L1's to notice, and a walk of two levels is long. */
+	if (vcpu->empty_looks > LOOKS || vcpu_in_l2(vcpu))
 		return;
 	vcpu->empty_looks = at_zeros(vcpu) ? vcpu->empty_looks + 1 : 0;
 	if (vcpu->empty_looks > LOOKS)
