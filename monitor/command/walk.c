@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Commands that follow addresses through tables: the guest's, and below them the second level's. pgmassertcr3, which
- * goes through all of a guest's tables, stands in assert.c.
+ * Commands that follow addresses through tables: the guest's, and below them the second level's. While a guest of a guest runs (L2),
+ * its hypervisor's own second-level tables (L1's) come between the two. pgmassertcr3, which goes through all of a guest's tables,
+ * stands in assert.c.
  */
 #include <string.h>
 
@@ -9,10 +10,10 @@
 #include "monitor/command/command.h"
 #include "monitor/command/memory_map.h"
 #include "monitor/command/registers.h"
-#include "pgm/shadow/a20.h"
+#include "pgm/shadow/shadow.h"
 #include "pgm/slat/tables.h"
 #include "pgm/walk.h"
-#include "vm/vcpu/vcpu.h"
+#include "vm/vcpu/nested.h"
 
 #define TOP_ENTRIES_MOST 1024u
 
@@ -68,13 +69,44 @@ static void show_slat_of(struct output *out, struct pgm *pgm, const char *what, 
 			   TEXT("grants", rights[step[i].rights & 7]));
 }
 
-/* What the processor walks at each step of the guest's walk, too: the second-level tables, from the root. */
-static void show_slat(struct output *out, struct pgm *pgm, enum status status, const struct walk_result *result)
+static void show_outer_of(struct output *out, struct pgm *pgm, const struct hv_nested_slat *outer, const char *what,
+			  gpa_t where)
 {
+	struct hv_nested_fault fault;
+	struct shadow_path path = { .steps = 0 };
+	enum status status = shadow_path(pgm, outer, where, ACCESS_READ | WALK_PEEK, &path, &fault);
+
+	for (unsigned i = 0; i < path.steps && i < PT_MAX_LEVELS; i++)
+		output_row(out, TEXT("of", what, 8), HEX("l2_gpa", where.v, 14), NUMBER("level", path.step[i].level, 5),
+			   HEX("l1_entry_at", path.step[i].where.v, 14), HEX("entry", path.step[i].entry, 18),
+			   TEXT("leads", status == OK ? "on" : "nowhere"));
+}
+
+/* L2's addresses in L1's tables, from their root. */
+static void show_outer(struct output *out, struct pgm *pgm, const struct hv_nested_slat *outer, enum status status,
+		       const struct walk_result *result)
+{
+	output_table_begin(out, "outer");
+	for (unsigned i = 0; i < result->steps && i < PT_MAX_LEVELS; i++)
+		show_outer_of(out, pgm, outer, "table", result->step[i].where);
+	if (status == OK)
+		show_outer_of(out, pgm, outer, "page", result->inner);
+	output_table_end(out);
+}
+
+/* What the processor walks at each step of the guest's walk, too: the second-level tables, from the root. */
+static void show_slat(struct output *out, struct pgm *pgm, const struct hv_nested_slat *outer, enum status status,
+		      const struct walk_result *result)
+{
+	struct hv_nested_fault fault;
 
 	output_table_begin(out, "slat");
-	for (unsigned i = 0; i < result->steps && i < PT_MAX_LEVELS; i++)
-		show_slat_of(out, pgm, "table", result->step[i].where);
+	for (unsigned i = 0; i < result->steps && i < PT_MAX_LEVELS; i++) {
+		gpa_t where = result->step[i].where;
+
+		if (!outer || shadow_walk(pgm, outer, where, ACCESS_READ | WALK_PEEK, &where, &fault) == OK)
+			show_slat_of(out, pgm, "table", where);
+	}
 	if (status == OK)
 		show_slat_of(out, pgm, "page", result->gpa);
 	output_table_end(out);
@@ -109,12 +141,16 @@ static void walk(struct output *out, char *const *argument)
 		return;
 	now = registers_fetch(m->vcpu[0]);
 	registers_walk_context(m->vcpu[0], &context);
+	context.outer = now && vcpu_outer(m->vcpu[0]) ? &m->vcpu[0]->nested->state->slat : NULL;
 	mode = guest_mode_of(context.cr0, context.cr4, context.efer);
-	output_fields(out, HEX("gva", where), TEXT("registers", registers_seen(now)),
-		      TEXT("mode", guest_mode_name(mode)), HEX("cr3", context.cr3));
+	output_fields(out, HEX("gva", where), TEXT("level", vcpu_in_l2(m->vcpu[0]) ? "L2" : "L1"),
+		      TEXT("registers", registers_seen(now)), TEXT("mode", guest_mode_name(mode)),
+		      HEX("cr3", context.cr3));
 	status = guest_walk(m->pgm, &context, gva(where), ACCESS_READ | WALK_PEEK, &result);
 	show_steps(out, guest_mode_format(mode), &result, where);
-	show_slat(out, m->pgm, status, &result);
+	if (context.outer)
+		show_outer(out, m->pgm, context.outer, status, &result);
+	show_slat(out, m->pgm, context.outer, status, &result);
 	show_outcome(out, m, status, &result);
 }
 

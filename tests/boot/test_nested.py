@@ -96,6 +96,44 @@ def test_attack8_log_of_what_an_l2_writes(boot, vendor, large):
     assert not [text for text in monitor.console_of("l1") if "FAILED" in text]
 
 
+def find_l2(monitor, tries=200):
+    """Pauses the machine until it stands in its guest; its row of `info mode`."""
+    for _ in range(tries):
+        pause(monitor, "l1")
+        mode = monitor.json("info mode l1")["modes"][0]
+        if mode["level"] == "L2":
+            return mode
+        resume(monitor, "l1")
+    raise AssertionError("never seen in L2")
+
+
+def test_monitor_sees_levels(boot, vendor):
+    """`info mode`, `walk`, `info pool` and the counters of exits while L2 runs."""
+    line = f"{quirks(boot.machine_class)} chaos rounds=1000000000"
+    machine = boot(f"[vm l1]\nkernel = hyper.elf\nmemory = 64M\nnested = on\ncpu = 1\ntest_ports = on\ncmdline = {line}\n",
+                   {"hyper.elf": os.path.join(BUILD, "guests/hyper.elf")}, cpus=2)
+    monitor = machine.monitor.wait_prompt()
+    monitor.wait_guest_line("l1", "physical bits")
+    monitor.command("mode json")
+    assert find_l2(monitor)["slat_mode"] == {"svm": "NPT", "vmx": "EPT"}[vendor]
+    rip = monitor.json("info cpu l1")["vcpus"][0]["rip"]
+    walk = monitor.json(f"walk l1 {rip}")
+    assert walk["level"] == "L2" and walk["result"] == "mapped", walk
+    way = [row for row in walk["outer"] if row["of"] == "page"]
+    assert way and way[-1]["leads"] == "on", walk
+    ours = [row for row in walk["slat"] if row["of"] == "page"]
+    assert ours and "X" in ours[-1]["grants"], walk
+    for _ in range(50):
+        rows = {row["name"]: row["value"] for row in monitor.json("stats l1/EXIT/*L2*")["stats"]}
+        if sum(value for name, value in rows.items() if name.endswith("/L2/ToL1")):
+            break
+        resume(monitor, "l1")
+        find_l2(monitor)
+    assert sum(value for name, value in rows.items() if name.endswith("/L2/ToL1")) > 0
+    assert sum(value for name, value in rows.items() if name.endswith("/L2")) >= rows["l1/EXIT/CPU0/slat-fault/L2"] > 0
+    assert monitor.json("check")["findings"] == 0
+
+
 # -- Linux KVM --
 
 def l1_initramfs(module):
