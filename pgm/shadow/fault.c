@@ -18,6 +18,11 @@ static void loosen(const struct pt_format *f, struct shadow_path *p)
 		(p->target.v & ~(PAGE_SIZE - 1)) | f->present | (leaf.entry & (f->type_mask | f->accessed | f->dirty));
 }
 
+static bool lacks_room(enum status status)
+{
+	return status == LIMIT || status == NO_MEMORY || status == OVER_QUOTA;
+}
+
 static enum pgm_verdict compose(struct pgm *pgm, struct shadow_root *root, gpa_t where, const struct shadow_path *path,
 				unsigned access, uint64_t invalidations)
 {
@@ -34,9 +39,12 @@ static enum pgm_verdict compose(struct pgm *pgm, struct shadow_root *root, gpa_t
 		return PGM_EMULATE;
 	if (status == CONFLICT)
 		shadow_resync(pgm, root);
-	if (status != LIMIT && status != NO_MEMORY && status != OVER_QUOTA)
+	if (!lacks_room(status))
 		return PGM_RESUME;
-	return shadow_shrink(pgm, root) ? PGM_RESUME : PGM_NO_MEMORY;
+	if (!shadow_shrink(pgm, root))
+		return PGM_NO_MEMORY;
+	/* At once: what is dropped of its own may be just what it has made, and so for ever. */
+	return lacks_room(shadow_fill(pgm, root, where, path, access, invalidations)) ? PGM_NO_MEMORY : PGM_RESUME;
 }
 
 enum shadow_verdict shadow_fault(struct pgm *pgm, struct shadow_root *root, gpa_t where, unsigned access,

@@ -615,6 +615,34 @@ static void test_pressure(void **state)
 	end();
 }
 
+/* Room for fewer tables than one page needs: that is said, and not tried for ever; with room it goes on. */
+static void test_too_little_room(void **state)
+{
+	unsigned refused = 0;
+
+	(void)state;
+	for (uint64_t room = 0; room < 12; room++) {
+		enum shadow_verdict verdict = SHADOW_RESUME;
+		struct hv_nested_fault fault;
+		uint64_t limit;
+
+		begin(&pt_npt4, false, DIRTY_WRITE_PROTECT);
+		put64(slot_of(0, 0, 0), leaf_of(DATA, RWX, 0));
+		limit = pgm->shadow.limit;
+		pgm->shadow.limit = pgm->shadow.frames + room;
+		for (unsigned i = 0; i < 20 && verdict == SHADOW_RESUME && !translate(0, l2_of(0, 0), ACCESS_WRITE);
+		     i++)
+			verdict = shadow_fault(pgm, root, gpa(l2_of(0, 0)), ACCESS_WRITE, false, &fault);
+		assert_true(verdict == SHADOW_NO_MEMORY || translate(0, l2_of(0, 0), ACCESS_WRITE));
+		refused += verdict == SHADOW_NO_MEMORY;
+		pgm->shadow.limit = limit;
+		assert_true(l2_access(0, l2_of(0, 0), ACCESS_WRITE, 1));
+		check_silent(pgm);
+		end();
+	}
+	assert_true(refused > 1 && refused < 12);
+}
+
 /* Last: each counter of composed tables has moved. */
 static void test_counters(void **state)
 {
@@ -626,9 +654,13 @@ static void test_counters(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_life),         cmocka_unit_test(test_changed_without_a_flush),
-		cmocka_unit_test(test_collapse),     cmocka_unit_test(test_formats),
-		cmocka_unit_test(test_many_aliases), cmocka_unit_test(test_pressure),
+		cmocka_unit_test(test_life),
+		cmocka_unit_test(test_changed_without_a_flush),
+		cmocka_unit_test(test_collapse),
+		cmocka_unit_test(test_formats),
+		cmocka_unit_test(test_many_aliases),
+		cmocka_unit_test(test_pressure),
+		cmocka_unit_test(test_too_little_room),
 		cmocka_unit_test(test_counters),
 	};
 
