@@ -147,8 +147,6 @@ struct hv_nested_ops {
 	uint64_t (*control_value)(const struct hv_nested *nested, unsigned number, uint64_t value);
 	/* Adds to a leaf of the machine's CPUID what tells of the extension. Without a vcpu. */
 	void (*tell)(uint32_t leaf, struct cpuid_result *result);
-	/* Name of l2's exit for statistics and messages; NULL: none known. */
-	const char *(*reason)(uint64_t raw_reason);
 };
 
 #endif

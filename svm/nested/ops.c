@@ -100,11 +100,6 @@ static void tell(uint32_t leaf, struct cpuid_result *result)
 						(svm_features.decode_assists ? CPUID_SVM_DECODE : 0) };
 }
 
-static const char *reason(uint64_t raw_reason)
-{
-	return NULL;
-}
-
 const struct hv_nested_ops svm_nested_ops = {
 	.create = create,
 	.destroy = destroy,
@@ -118,5 +113,4 @@ const struct hv_nested_ops svm_nested_ops = {
 	.control = control,
 	.control_value = control_value,
 	.tell = tell,
-	.reason = reason,
 };

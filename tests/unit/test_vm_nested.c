@@ -175,6 +175,11 @@ enum exit_action vcpu_park(struct vcpu *v, const char *why)
 	parked++;
 	return ACTION_HALT;
 }
+static unsigned got_on;
+void vcpu_got_on(struct vcpu *v)
+{
+	got_on++;
+}
 void vcpu_recover_event(struct vcpu *v)
 {
 	v->hv->inject = v->hv->exit.interrupted;
@@ -238,7 +243,7 @@ static int begin(void **s)
 	l1.slice_deadline = UINT64_MAX;
 	l1.exit.kind = EXIT_NESTED;
 	reflects = wants_exception = no_memory = false;
-	handled = parked = injected = skipped = exits_seen = slat_reflected = 0;
+	handled = got_on = parked = injected = skipped = exits_seen = slat_reflected = 0;
 	handler_injects = 0;
 	handler_refused = false;
 	handler_says = ACTION_ENTER;
@@ -309,7 +314,7 @@ static void test_no_memory_for_a_root(void **s)
 	no_memory = false;
 	shadow = SHADOW_RESUME;
 	assert_true(vcpu_exited_l2(&l2));
-	assert_true(tables_of_l2.v == SHADOW_ROOT && handled == 0);
+	assert_true(tables_of_l2.v == SHADOW_ROOT && handled == 0 && got_on == 1);
 }
 
 static void test_faults_in_the_tables(void **s)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vmx/exit.c vmx/convert.c vmx/failure.c vmx/nested/check.c vmx/nested/check_guest.c vmx/nested/check_segments.c vmx/nested/fields.c vmx/nested/offer.c vmx/nested/operand.c vmx/nested/reason.c arch/x86_64/pt_format.c
+// sources: vmx/exit.c vmx/convert.c vmx/failure.c vmx/nested/check.c vmx/nested/check_guest.c vmx/nested/check_segments.c vmx/nested/fields.c vmx/nested/offer.c vmx/nested/operand.c arch/x86_64/pt_format.c
 /* Rules of the manual that emulators and most hypervisors never come to: a hypervisor as a guest on VMX, over VMCSs that are arrays. */
 #include "vmx_nested_world.h"
 

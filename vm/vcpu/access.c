@@ -182,8 +182,10 @@ enum exit_action vcpu_park(struct vcpu *vcpu, const char *why)
 	return ACTION_HALT;
 }
 
-static void memory_is_back(struct vcpu *vcpu)
+void vcpu_got_on(struct vcpu *vcpu)
 {
+	if (likely(!vcpu->park_told))
+		return;
 	log_line("vm %s: vcpu %u goes on: memory has come back", vcpu->machine->name, vcpu->id);
 	vcpu->park_told = false;
 	vcpu->park_text[0] = 0;
@@ -211,10 +213,7 @@ enum exit_action exit_emulate(struct vcpu *vcpu)
 	vcpu_emulate_env(vcpu, &env);
 	switch (emulate_instruction(vcpu->hv, &env)) {
 	case EMULATE_DONE:
-	case EMULATE_FAULT:
-		if (unlikely(vcpu->park_told))
-			memory_is_back(vcpu);
-		return ACTION_ENTER;
+	case EMULATE_FAULT: vcpu_got_on(vcpu); return ACTION_ENTER;
 	case EMULATE_STOP:
 		if (vcpu_reflect_outer(vcpu))
 			return ACTION_SWITCH;
@@ -260,10 +259,7 @@ enum exit_action exit_slat_fault(struct vcpu *vcpu)
 
 	vcpu->counters.error[fault_error(exit->slat.access, exit->slat.rights)]++;
 	switch (take_fault(vcpu, exit->slat.gpa, exit->slat.access)) {
-	case PGM_RESUME:
-		if (unlikely(vcpu->park_told))
-			memory_is_back(vcpu);
-		return ACTION_ENTER;
+	case PGM_RESUME: vcpu_got_on(vcpu); return ACTION_ENTER;
 	case PGM_EMULATE: return vcpu_mmio(vcpu) ? ACTION_ENTER : exit_emulate(vcpu);
 	case PGM_NO_MEMORY: return vcpu_park(vcpu, "no memory");
 	default:

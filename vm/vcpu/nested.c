@@ -193,7 +193,7 @@ static enum exit_action l2_slat(struct vcpu *vcpu)
 	if (!n->root && !take_root(vcpu))
 		return vcpu_park(vcpu, "no memory for a shadow of its tables");
 	switch (shadow_fault(vcpu->machine->pgm, n->root, exit->slat.gpa, access, exit->slat.guest_table, &fault)) {
-	case SHADOW_RESUME: return ACTION_ENTER;
+	case SHADOW_RESUME: vcpu_got_on(vcpu); return ACTION_ENTER;
 	case SHADOW_EMULATE: return exit_emulate(vcpu);
 	case SHADOW_NO_MEMORY: return vcpu_park(vcpu, "no memory for its guest");
 	default: break;

@@ -118,6 +118,8 @@ bool vcpu_write_cr3(struct vcpu *vcpu, uint64_t value);
  * Told once.
  */
 enum exit_action vcpu_park(struct vcpu *vcpu, const char *why);
+/* What it was parked for has been had: told, if the parking was. */
+void vcpu_got_on(struct vcpu *vcpu);
 
 /* port.c: for the emulator, whose context is the vcpu; and hv_answers.port. */
 uint32_t vcpu_port_in(void *context, uint16_t port, unsigned size);

@@ -273,5 +273,4 @@ const struct hv_nested_ops vmx_nested_ops = {
 	.control = control,
 	.control_value = control_value,
 	.tell = tell,
-	.reason = vmx_nested_reason,
 };

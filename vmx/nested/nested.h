@@ -12,7 +12,7 @@
  *   enter.c leave.c            L1 to L2 and back
  *   mirror.c                   VMREAD and VMWRITE without an exit
  *   msr_list.c                 the lists of MSRs that L1 has loaded and stored
- *   nested.c reason.c          the table of functions, exits, MSRs; names of exits
+ *   nested.c                   the table of functions, exits, MSRs
  *   pending.c                  interrupts, NMIs, INIT
  *
  * VMCS01 and VMCS02 are the VMCSs of the vcpus l1 and l2. VMCS12 is L1's: while it is current its fields are in vmcs12, and in L1's
@@ -125,6 +125,3 @@ unsigned vmx_nested_msr_list(struct vmx_nested *n, struct hv_vcpu *level, uint64
 
 /* pending.c: hv_nested_ops.pending */
 enum hv_nested_verdict vmx_nested_pending(struct hv_nested *nested, enum hv_nested_event what);
-
-/* reason.c */
-const char *vmx_nested_reason(uint64_t raw_reason);
