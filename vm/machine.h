@@ -85,7 +85,10 @@ struct vcpu {
 	struct pgm_vcpu_counters counters;
 	uint64_t longest_fault;             /* host TSC, of second-level faults */
 	uint64_t run_ticks, runs, last_ran; /* host TSC spent running */
-	uint64_t overdrawn;                 /* host TSC beyond its slices, still to be sat out */
+	uint64_t waited_ticks,
+		waits_since; /* host TSC it could have run and didn't; since when it does so now, 0: it doesn't */
+	uint8_t preempted;   /* atomic: its slice has ended, and it isn't on again */
+	uint64_t overdrawn;  /* host TSC beyond its slices, still to be sat out */
 	char park_text[80];
 	uint64_t parked_until; /* host TSC at which to try again */
 	bool park_told;        /* since it last got on */

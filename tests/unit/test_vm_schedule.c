@@ -133,6 +133,7 @@ static void test_measurement(void **state)
 		go_round();
 	assert_in_range(rounds, MEASUREMENT / SLICE, UINT32_MAX);
 	assert_in_range(other.runs, 1, UINT32_MAX);
+	assert_true(other.waited_ticks >= MEASUREMENT && other.preempted);
 }
 
 int main(void)

@@ -62,6 +62,15 @@ unsigned schedule_pick_cpu(void)
 	return best;
 }
 
+/* It runs from now on, or could, but doesn't. */
+static void note_waiting(struct vcpu *v, bool waits, uint64_t now)
+{
+	if (v->waits_since)
+		v->waited_ticks += now - v->waits_since;
+	v->waits_since = waits ? now : 0;
+	__atomic_store_n(&v->preempted, waits, __ATOMIC_RELEASE);
+}
+
 static void take_inbox(struct runner *r)
 {
 	struct vcpu *v = __atomic_exchange_n(&r->inbox, NULL, __ATOMIC_ACQUIRE);
@@ -72,6 +81,7 @@ static void take_inbox(struct runner *r)
 		v->next = r->list;
 		r->list = v;
 		r->info.vcpus++;
+		note_waiting(v, v->activity == VCPU_RUNNABLE, rdtsc());
 		v = next;
 	}
 }
@@ -166,6 +176,7 @@ static bool turn(struct runner *r, struct vcpu ***link)
 		return true;
 	}
 	serve(r, v->machine);
+	note_waiting(v, false, before);
 	outcome = run_slice(v, before);
 	spent = rdtsc() - before;
 	if (v->runs != runs) {
@@ -178,6 +189,7 @@ static bool turn(struct runner *r, struct vcpu ***link)
 	}
 	if (spent > slice_ticks(v))
 		v->overdrawn += spent - slice_ticks(v);
+	note_waiting(v, outcome == VCPU_SLICE_OVER, before + spent);
 	*link = &v->next;
 	return outcome == VCPU_SLICE_OVER;
 }
