@@ -191,6 +191,9 @@ GUEST_FOLDERS := $(filter-out common,$(notdir $(patsubst %/,%,$(dir $(wildcard t
 GUESTS := $(patsubst tests/guests/%.c,$(B)/guests/%.elf,$(wildcard tests/guests/*.c)) $(patsubst %,$(B)/guests/%.elf,$(sort $(GUEST_FOLDERS)))
 GUEST_COMMON := $(patsubst %,$(B)/guests/common/%.o,entry.asm print.c runtime.c timer.c traps.c)
 GUEST64_COMMON := $(patsubst %,$(B)/guests64/common/%.o,entry64.asm print.c runtime.c timer.c traps64.c)
+# Only for those that start other processors.
+GUEST_SMP := $(B)/guests/common/smp.a
+GUEST64_SMP := $(B)/guests64/common/smp.a
 GUEST_CFLAGS := -std=gnu11 -O2 -g0 -ffreestanding -fno-pic -fno-pie -mgeneral-regs-only \
 	-fno-strict-aliasing -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none -fno-tree-loop-distribute-patterns \
 	-Wall -Wextra -Werror -Wno-unused-parameter -Itests/guests/common -MMD -MP
@@ -214,19 +217,23 @@ $(B)/guests/%.asm.o: tests/guests/%.asm
 	@mkdir -p $(@D)
 	@$(NASM) -f elf32 -Itests/guests/common/ -o $@ $<
 
+%/common/smp.a: %/common/smp.asm.o %/common/smp.c.o
+	@rm -f $@
+	@ar rcs $@ $^
+
 guest_assembly = $(patsubst tests/guests/%,$(B)/guests/%.o,$(wildcard tests/guests/$(1).asm))
-$(B)/guests/%.elf: $(B)/guests/%.c.o $(GUEST_COMMON) tests/guests/common/guest.ld $$(call guest_assembly,$$*)
+$(B)/guests/%.elf: $(B)/guests/%.c.o $(GUEST_COMMON) $(GUEST_SMP) tests/guests/common/guest.ld $$(call guest_assembly,$$*)
 	@echo "  GUEST $@"
 	@ld -m elf_i386 -nostdlib -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments -T tests/guests/common/guest.ld \
-		-o $@ $(filter %.o,$^)
+		-o $@ $(filter %.o,$^) $(filter %.a,$^)
 
 guest_folder = $(patsubst tests/guests/%,$(B)/guests64/%.o,$(wildcard tests/guests/$(1)/*.c tests/guests/$(1)/*.asm))
 # Multiboot loaders want the form of 32 bits.
-$(patsubst %,$(B)/guests/%.elf,$(sort $(GUEST_FOLDERS))): $(B)/guests/%.elf: $(GUEST64_COMMON) tests/guests/common/guest.ld $$(call guest_folder,$$*)
+$(patsubst %,$(B)/guests/%.elf,$(sort $(GUEST_FOLDERS))): $(B)/guests/%.elf: $(GUEST64_COMMON) $(GUEST64_SMP) tests/guests/common/guest.ld $$(call guest_folder,$$*)
 	@echo "  GUEST $@"
 	@mkdir -p $(@D)
 	@ld -m elf_x86_64 -nostdlib -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments -T tests/guests/common/guest.ld \
-		-o $@.64 $(filter %.o,$^)
+		-o $@.64 $(filter %.o,$^) $(filter %.a,$^)
 	@objcopy -O elf32-i386 $@.64 $@
 
 # ---- a program for Linux as a hypervisor in Quire (tests/boot/test_nested.py), with the guest that it runs ----

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Start and end of a guest: boot information, the verdict.
- * Everything runs on one vcpu, with interrupts off unless a guest turns them on.
+ * Interrupts are off unless a guest turns them on; other processors are started by smp.h alone.
  */
 #include "guest.h"
 
@@ -39,7 +39,7 @@ void guest_exit(uint32_t value)
 bool check_at(bool good, unsigned line, const char *text)
 {
 	if (!good) {
-		failures++;
+		__atomic_fetch_add(&failures, 1, __ATOMIC_RELAXED);
 		print("FAILED line %u: %s\n", line, text);
 	}
 	return good;
@@ -48,7 +48,7 @@ bool check_at(bool good, unsigned line, const char *text)
 bool check_equal_at(uint32_t have, uint32_t want, unsigned line, const char *text)
 {
 	if (have != want) {
-		failures++;
+		__atomic_fetch_add(&failures, 1, __ATOMIC_RELAXED);
 		print("FAILED line %u: %s is 0x%x, not 0x%x\n", line, text, have, want);
 	}
 	return have == want;
