@@ -68,11 +68,18 @@ $(B)/kernel.elf: $(OBJECTS) linker.ld
 	@ld $(LDFLAGS) -o $@ $(OBJECTS)
 	@objcopy --strip-debug $@ $(B)/kernel.stripped
 
-# ACPI bytecode of the guests' DSDT.
+# ACPI bytecode of the guests' DSDT, and of an SSDT with a device for each processor; all of these have the same length (-oi).
+ACPI_HEX := $(B)/vm/load/dsdt.hex $(B)/vm/load/processors.hex
+$(B)/vm/load/processors.asl: Makefile
+	@mkdir -p $(@D)
+	@seq 0 63 | awk 'BEGIN { print "DefinitionBlock (\"\", \"SSDT\", 2, \"QUIRE\", \"QUIRE\", 1) {" } \
+		{ printf "Device (\\_SB.C%03d) { Name (_HID, \"ACPI0007\") Name (_UID, %d) }\n", $$1, $$1 } END { print "}" }' >$@
 $(B)/vm/load/dsdt.hex: vm/load/dsdt.asl
 	@mkdir -p $(@D)
 	@iasl -oa -p $(B)/vm/load/dsdt -tc $< >$(B)/vm/load/dsdt.log 2>&1 || { cat $(B)/vm/load/dsdt.log; exit 1; }
-$(B)/vm/load/acpi.o $(B)/unit/obj/vm/load/acpi.o $(B)/unit/tsan/vm/load/acpi.o: $(B)/vm/load/dsdt.hex
+$(B)/vm/load/processors.hex: $(B)/vm/load/processors.asl
+	@iasl -oi -p $(B)/vm/load/processors -tc $< >$(B)/vm/load/processors.log 2>&1 || { cat $(B)/vm/load/processors.log; exit 1; }
+$(B)/vm/load/acpi.o $(B)/unit/obj/vm/load/acpi.o $(B)/unit/tsan/vm/load/acpi.o: $(ACPI_HEX)
 
 # The kernel's image and the default configuration, carried inside the UEFI program.
 $(B)/boot/efi_kernel.o: boot/efi_kernel.asm $(B)/kernel.elf boot/default.conf
@@ -129,8 +136,8 @@ $(B)/unit/test_%: $$(call unit_objects,test_$$*,obj)
 	@echo "  UNIT  $@"
 	@$(CC) $(SANITIZE) -o $@ $(filter %.o,$^) -lcmocka -lpthread
 
-# vm/load/acpi.c includes what iasl makes of the DSDT.
-$(B)/unit/test_load $(B)/fuzz/fuzz_loader: $(B)/vm/load/dsdt.hex
+# vm/load/acpi.c includes what iasl makes.
+$(B)/unit/test_load $(B)/fuzz/fuzz_loader: $(ACPI_HEX)
 
 test-unit: setup ## unit tests only (host build, sanitizers)
 	@$(MAKE) $(PARALLEL) unit-programs

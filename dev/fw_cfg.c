@@ -142,7 +142,7 @@ void fw_cfg_reset(struct fw_cfg *fw_cfg)
 	fw_cfg->offset = 0;
 }
 
-enum status fw_cfg_create(struct bus *bus, uint64_t ram_size, uint16_t cpus, uint16_t max_cpus, struct fw_cfg **out)
+enum status fw_cfg_create(struct bus *bus, uint64_t ram_size, uint16_t cpus, uint16_t apic_ids, struct fw_cfg **out)
 {
 	struct fw_cfg *fw_cfg = heap_alloc(sizeof(*fw_cfg));
 	enum status status;
@@ -152,7 +152,7 @@ enum status fw_cfg_create(struct bus *bus, uint64_t ram_size, uint16_t cpus, uin
 	fw_cfg->bus = bus;
 	store_little(fw_cfg->ram_size, 8, ram_size);
 	store_little(fw_cfg->cpus, 2, cpus);
-	store_little(fw_cfg->max_cpus, 2, max_cpus);
+	store_little(fw_cfg->max_cpus, 2, apic_ids);
 	status = port_register(bus, SELECTOR_PORT, 1, &selector_ops, fw_cfg, "fw_cfg selector");
 	if (status == OK)
 		status = port_register(bus, DATA_PORT, 1, &data_ops, fw_cfg, "fw_cfg data");

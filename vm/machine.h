@@ -68,7 +68,7 @@ struct vcpu {
 
 	struct hv_vcpu *l1;         /* its own registers */
 	struct vcpu_nested *nested; /* NULL: its CPUID tells of no virtualisation; vm/vcpu/nested.h */
-	unsigned id;                /* in the machine; also its APIC id */
+	unsigned id;                /* in the machine; its APIC id: vm/config/topology.h */
 	unsigned cpu;               /* host CPU it is pinned to */
 	unsigned weight;
 	struct vcpu *next; /* on its host CPU's list */

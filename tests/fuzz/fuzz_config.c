@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // sources: lib/ini.c lib/format.c lib/status.c
-// sources: vm/config/parse.c vm/config/mistake.c vm/config/keys.c vm/config/value.c vm/config/check.c
+// sources: vm/config/parse.c vm/config/mistake.c vm/config/keys.c vm/config/value.c vm/config/check.c vm/config/topology.c
 /*
  * Any bytes as quire.conf. Beyond what the sanitizers see, it checks what config_parse promises: a status that
  * agrees with the flags, good machines whose values are in range, texts that lie in the pool, errors with a text.

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // sources: lib/ini.c lib/format.c lib/status.c
-// sources: vm/config/parse.c vm/config/mistake.c vm/config/keys.c vm/config/value.c vm/config/check.c
+// sources: vm/config/parse.c vm/config/mistake.c vm/config/keys.c vm/config/value.c vm/config/check.c vm/config/topology.c
 /* vm/config: defaults, the table itself, and every kind of value at its bounds. */
 #include "config_helper.h"
+#include "vm/config/topology.h"
 
 static void test_defaults(void **state)
 {
@@ -17,6 +18,8 @@ static void test_defaults(void **state)
 	assert_int_equal(m->protocol, PROTOCOL_AUTO);
 	assert_int_equal(m->memory, 256 * MIB);
 	assert_int_equal(m->cpus, 1);
+	assert_int_equal(m->topology, TOPOLOGY(1, 1, 1));
+	assert_true(m->pv);
 	assert_true(m->cpu == CONFIG_AUTO);
 	assert_int_equal(m->weight, 100);
 	assert_true(m->autostart && m->large_pages && m->zero_ram_on_reset);
@@ -101,6 +104,36 @@ static void test_values(void **state)
 			    "k");
 }
 
+static void test_topology(void **state)
+{
+	struct topology t;
+
+	assert_int_equal(good("cpus = 6")->topology, TOPOLOGY(1, 6, 1));
+	assert_int_equal(good("cpus = 6\ntopology = auto")->topology, TOPOLOGY(1, 6, 1));
+	assert_int_equal(good("topology = 1x1x1")->topology, TOPOLOGY(1, 1, 1));
+	assert_int_equal(good("topology = 64X1x1\ncpus=64")->topology, TOPOLOGY(64, 1, 1));
+	/* Fields of two bits for three cores, one for two threads. */
+	t = topology_of(good("cpus = 12\ntopology = 2x3x2"));
+	assert_int_equal(t.core_shift, 1);
+	assert_int_equal(t.socket_shift, 3);
+	for (unsigned i = 0; i < 12; i++)
+		assert_int_equal(topology_apic_id(&t, i), i / 6 << 3 | i / 2 % 3 << 1 | i % 2);
+	assert_int_equal(topology_ids(&t), 16);
+	/* All that there can be: each id is another's, fits, and leads back. */
+	for (unsigned s = 1; s <= 64; s++)
+		for (unsigned c = 1; s * c <= 64; c++)
+			for (unsigned n = 1; s * c * n <= 64; n++) {
+				const struct config_machine m = { .topology = TOPOLOGY(s, c, n) };
+
+				t = topology_of(&m);
+				assert_in_range(topology_ids(&t), s * c * n, 128);
+				for (unsigned i = 0, last = 0; i < s * c * n; last = topology_apic_id(&t, i++)) {
+					assert_true(!i || topology_apic_id(&t, i) > last);
+					assert_true(topology_apic_id(&t, i) < topology_ids(&t));
+				}
+			}
+}
+
 static void test_modules(void **state)
 {
 	const struct config_machine *m = good("modules = a.bin, b/c.bin(x (y) z) d");
@@ -181,10 +214,9 @@ static void test_allowed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults),     cmocka_unit_test(test_table),
-		cmocka_unit_test(test_default_conf), cmocka_unit_test(test_values),
-		cmocka_unit_test(test_modules),      cmocka_unit_test(test_flat),
-		cmocka_unit_test(test_long_texts),   cmocka_unit_test(test_full_pool),
+		cmocka_unit_test(test_defaults), cmocka_unit_test(test_table),      cmocka_unit_test(test_default_conf),
+		cmocka_unit_test(test_values),   cmocka_unit_test(test_topology),   cmocka_unit_test(test_modules),
+		cmocka_unit_test(test_flat),     cmocka_unit_test(test_long_texts), cmocka_unit_test(test_full_pool),
 		cmocka_unit_test(test_allowed),
 	};
 

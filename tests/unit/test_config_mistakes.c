@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // sources: lib/ini.c lib/format.c lib/status.c
-// sources: vm/config/parse.c vm/config/mistake.c vm/config/keys.c vm/config/value.c vm/config/check.c
+// sources: vm/config/parse.c vm/config/mistake.c vm/config/keys.c vm/config/value.c vm/config/check.c vm/config/topology.c
 /* vm/config: each mistake must be told with its line and key, and cost its own section only. */
 #include "config_helper.h"
 
@@ -21,6 +21,15 @@ static void test_bad_values(void **state)
 	BAD("cpus = 65", 3, "too large");
 	BAD("cpus = 1.5", 3, "not a number");
 	BAD("cpus = auto", 3, "not a number");
+	BAD("topology = 2", 3, "topology", "three numbers", "SOCKETSxCORESxTHREADS");
+	BAD("topology = 1x2", 3, "three numbers");
+	BAD("topology = 1x2x", 3, "not a number");
+	BAD("topology = 1x2x3x4", 3, "three numbers");
+	BAD("topology = 1 x 2 x 1", 3, "three numbers");
+	BAD("topology = 1x0x1", 3, "too small");
+	BAD("topology = 1x65x1", 3, "too large");
+	BAD("topology = 8x8x2", 3, "too large");
+	BAD("topology = 4294967296x4294967296x1", 3, "too large");
 	BAD("cpu = any", 3, "not a number", "auto or a number from 0 to 255");
 	BAD("weight = 1001", 3, "weight", "too large", "1000");
 	BAD("autostart = yes", 3, "autostart", "yes", "no such choice", "on | off");
@@ -74,6 +83,8 @@ static void test_contradictions(void **state)
 	assert_int_equal(machine("a")->error.line, 1);
 	BAD("protocol = flat\ninitrd = i", 4, "initrd", "linux only");
 	BAD("initrd = i\nprotocol = multiboot", 3, "initrd", "linux only");
+	BAD("cpus = 4\ntopology = 1x2x1", 4, "topology", "number of cpus");
+	BAD("topology = 1x2x1", 3, "topology", "number of cpus");
 	BAD("protocol = linux\nmodules = i", 4, "modules", "multiboot only");
 	/* Rules about keys that this build doesn't take yet: asked for directly. */
 	lazy = *good("");

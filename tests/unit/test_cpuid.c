@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources:
+// sources: vm/config/topology.c
 /* What a guest is told of a processor that has everything, and of which the hypervisor can't hand on all. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +11,9 @@
 
 static struct cpuid_result absent; /* bits of the register file's words that this host lacks, in every leaf */
 
-/* Of all leaves, every bit is set. */
+static uint32_t extended_max = 0x80000020;
+
+/* Of all leaves, every bit is set; caches are one of each level. */
 static struct cpuid_result full_cpuid(uint32_t leaf, uint32_t subleaf)
 {
 	struct cpuid_result r = { UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX };
@@ -20,16 +22,19 @@ static struct cpuid_result full_cpuid(uint32_t leaf, uint32_t subleaf)
 	r.ebx &= ~absent.ebx;
 	r.ecx &= ~absent.ecx;
 	r.edx &= ~absent.edx;
+	if (leaf == 4 || leaf == 0x8000001d)
+		r.eax = (subleaf + 1) << 5 | (subleaf < 3);
 	if (leaf == 0)
 		r.eax = 0x20;
 	if (leaf == 0x80000000)
-		r.eax = 0x80000020;
+		r.eax = extended_max;
 	return r;
 }
 #define cpuid(leaf, subleaf) full_cpuid(leaf, subleaf)
 #include "vm/vcpu/cpuid.c"
 #include "vm/vcpu/cpuid_policy.c"
 #include "vm/vcpu/cpuid_limits.c"
+#include "vm/vcpu/cpuid_topology.c"
 #undef cpuid
 
 struct features features;
@@ -61,7 +66,7 @@ bool vcpu_skip_slowly(struct vcpu *vcpu)
 	return true;
 }
 
-static struct config_machine config;
+static struct config_machine config = { .topology = TOPOLOGY(1, 1, 1) };
 static struct machine machine;
 static struct hv_vcpu h;
 static struct lapic lapic;
@@ -194,9 +199,62 @@ static void test_frequencies(void **state)
 		assert_true(told / (double)hz[i] < 1.000003 && told / (double)hz[i] > 0.999997);
 		assert_int_equal(timing.eax, hz[i] / 1000);
 		assert_int_equal(timing.ebx, LAPIC_TIMER_HZ / 1000);
-		assert_int_equal(vcpu_cpuid(&vcpu, 0, 0).eax, 0x16);
+		assert_int_equal(vcpu_cpuid(&vcpu, 0, 0).eax, 0x1f);
 		cpuid_policy_destroy(machine.cpuid);
 	}
+}
+
+/* Six vcpus as two sockets of three cores, twelve with two threads to each; the old leaves' way, and the new ones'. */
+static void test_topology(void **state)
+{
+	for (unsigned amd = 0; amd < 2; amd++)
+		for (unsigned threads = 1; threads < 3; threads++) {
+			const unsigned cores = threads - 1, socket = cores + 2;
+
+			features = (struct features){ .amd = amd };
+			config.topology = TOPOLOGY(2, 3, threads);
+			extended_max = 0x80000019;
+			begin(whole);
+			assert_int_equal(vcpu_cpuid(&vcpu, 1, 0).edx >> 28 & 1, 1);
+			assert_int_equal(vcpu_cpuid(&vcpu, 1, 0).ebx >> 16 & 0xff, 1u << socket);
+			assert_int_equal(vcpu_cpuid(&vcpu, 4, 0).eax >> 14 & 0xfff, (1u << cores) - 1);
+			assert_int_equal(vcpu_cpuid(&vcpu, 4, 2).eax >> 14 & 0xfff, (1u << socket) - 1);
+			assert_int_equal(vcpu_cpuid(&vcpu, 4, 2).eax >> 26, 3);
+			assert_int_equal(vcpu_cpuid(&vcpu, 4, 3).eax >> 14, 3 << 12); /* none */
+			assert_int_equal(vcpu_cpuid(&vcpu, 0x80000008, 0).ecx, socket << 12 | (3 * threads - 1));
+			assert_int_equal(vcpu_cpuid(&vcpu, 0x80000000, 0).eax,
+					 amd && threads > 1 ? 0x8000001e : 0x80000019);
+			assert_int_equal(vcpu_cpuid(&vcpu, 0x80000001, 0).ecx >> 1 & 1, amd);
+			assert_int_equal(vcpu_cpuid(&vcpu, 0, 0).eax, amd ? 0x16 : 0x1f);
+			for (vcpu.id = 0; vcpu.id < 6 * threads; vcpu.id++) {
+				unsigned id = vcpu.id / threads / 3 << socket | vcpu.id / threads % 3 << cores |
+					      vcpu.id % threads;
+
+				assert_int_equal(vcpu_cpuid(&vcpu, 1, 0).ebx >> 24, id);
+				for (unsigned leaf = 0xb; leaf <= 0x1f; leaf += 0x14) {
+					bool there = leaf == 0xb || !amd;
+
+					assert_int_equal(vcpu_cpuid(&vcpu, leaf, 0).eax, there ? cores : 0);
+					assert_int_equal(vcpu_cpuid(&vcpu, leaf, 0).ebx, there ? threads : 0);
+					assert_int_equal(vcpu_cpuid(&vcpu, leaf, 0).ecx, there ? 0x100 : 0);
+					assert_int_equal(vcpu_cpuid(&vcpu, leaf, 1).eax, there ? socket : 0);
+					assert_int_equal(vcpu_cpuid(&vcpu, leaf, 1).ebx, there ? 3 * threads : 0);
+					assert_int_equal(vcpu_cpuid(&vcpu, leaf, 1).ecx, there ? 0x201 : 0);
+					assert_int_equal(vcpu_cpuid(&vcpu, leaf, 2).ecx, there ? 2 : 0);
+					assert_int_equal(vcpu_cpuid(&vcpu, leaf, 2).edx, there ? id : 0);
+				}
+				if (amd && threads > 1) {
+					struct cpuid_result r = vcpu_cpuid(&vcpu, 0x8000001e, 0);
+
+					assert_int_equal(r.eax, id);
+					assert_int_equal(r.ebx, 1 << 8 | vcpu.id / 2 % 3);
+					assert_int_equal(r.ecx, vcpu.id / 6);
+				}
+			}
+			cpuid_policy_destroy(machine.cpuid);
+		}
+	config.topology = TOPOLOGY(1, 1, 1);
+	extended_max = 0x80000020;
 }
 
 /* Vector instructions whose state the host does not switch. */
@@ -223,6 +281,7 @@ int main(void)
 		cmocka_unit_test(test_bits_that_follow),
 		cmocka_unit_test(test_frequencies),
 		cmocka_unit_test(test_no_state_no_instructions),
+		cmocka_unit_test(test_topology),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

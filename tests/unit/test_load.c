@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c vm/load/load.c vm/load/flat.c vm/load/linux.c vm/load/multiboot.c vm/load/acpi.c vm/load/bios.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c vm/load/load.c vm/load/flat.c vm/load/linux.c vm/load/multiboot.c vm/load/acpi.c vm/load/bios.c vm/config/topology.c arch/x86_64/pt_format.c lib/format.c lib/status.c
 /*
  * Guest loaders: what a good image becomes, byte by byte and register by register, and that bad ones are refused with a
  * text: cut off at every length, with absurd numbers in every field, with random bytes changed. Every image stands
@@ -537,13 +537,15 @@ static void check_table(uint64_t where, const char *signature)
 
 static void test_acpi(void **state)
 {
-	uint64_t xsdt, fadt, madt, dsdt;
+	uint64_t xsdt, fadt, madt, ssdt, dsdt;
 	uint32_t length, facs, at;
 	unsigned processors = 0;
 	char signature[8];
 
 	make_bzimage(image);
 	open_machine(PROTOCOL_LINUX);
+	load_plan.vcpu_count = 6;
+	load_config.topology = TOPOLOGY(2, 3, 1);
 	assert_int_equal(load_copy(image, sizeof(image)), OK);
 	read_guest(LOAD_ROM, signature, 8);
 	assert_memory_equal(signature, "RSD PTR ", 8);
@@ -552,27 +554,37 @@ static void test_acpi(void **state)
 	read_guest(LOAD_ROM + 24, &xsdt, 8);
 	read_guest(xsdt + 36, &fadt, 8);
 	read_guest(xsdt + 44, &madt, 8);
+	read_guest(xsdt + 52, &ssdt, 8);
 	read_guest(fadt + 140, &dsdt, 8);
 	read_guest(fadt + 36, &facs, 4);
 	check_table(xsdt, "XSDT");
 	check_table(fadt, "FACP");
 	check_table(madt, "APIC");
+	check_table(ssdt, "SSDT");
 	check_table(dsdt, "DSDT");
 	assert_int_equal(facs % 64, 0);
 	read_guest(facs, signature, 4);
 	assert_memory_equal(signature, "FACS", 4);
-	/* The MADT's entries fill it exactly, with one local APIC for each vcpu. */
+	/* The MADT's entries fill it exactly, with one local APIC for each vcpu: ids are 0 to 2 and 4 to 6. */
 	read_guest(madt + 4, &length, 4);
 	for (at = 44; at < length;) {
-		uint8_t entry[2];
+		uint8_t entry[8];
 
-		read_guest(madt + at, entry, 2);
+		read_guest(madt + at, entry, sizeof(entry));
 		assert_true(entry[1] >= 2);
-		processors += entry[0] == 0;
+		if (entry[0] == 0) {
+			assert_int_equal(entry[2], processors);
+			assert_int_equal(entry[3], processors + (processors > 2));
+			processors++;
+		}
 		at += entry[1];
 	}
 	assert_int_equal(at, length);
-	assert_int_equal(processors, 2);
+	assert_int_equal(processors, 6);
+	/* The SSDT has as many devices, numbered as there: the last one's _UID ends the table. */
+	read_guest(ssdt + 4, &length, 4);
+	read_guest(ssdt + length - 2, signature, 2);
+	assert_memory_equal(signature, "\x0a\x05", 2);
 	end_pgm(pgm);
 }
 

@@ -5,6 +5,7 @@
  */
 #include "lib/bits.h"
 #include "vm/config/keys.h"
+#include "vm/config/topology.h"
 
 #define REAL_MODE_TOP MIB
 
@@ -46,6 +47,13 @@ static bool entry_outside(const struct config_machine *machine)
 	return places_itself(machine) && (machine->entry < machine->load_address || machine->entry >= top);
 }
 
+static bool other_number(const struct config_machine *machine)
+{
+	const struct topology t = topology_of(machine);
+
+	return t.sockets * t.cores * t.threads != machine->cpus;
+}
+
 static bool passthrough_lazy(const struct config_machine *machine)
 {
 	const struct ini_text none = { "none", 4 };
@@ -74,6 +82,7 @@ static const struct machine_rule machine_rules[] = {
 	  "outside the machine's memory below 4 GiB, or above 1M with flat_mode = real" },
 	{ KEY_ENTRY, PROTOCOL_AUTO, entry_outside,
 	  "below load_address, outside memory, or above 1M with flat_mode = real" },
+	{ KEY_TOPOLOGY, PROTOCOL_AUTO, other_number, "sockets, cores and threads don't make the number of cpus" },
 	{ KEY_PCI_PASSTHROUGH, PROTOCOL_AUTO, passthrough_lazy, "needs ram_preallocate = on" },
 	{ KEY_PAGE_FUSION, PROTOCOL_AUTO, fusion_preallocated, "not possible with ram_preallocate = on" },
 	{ KEY_BALLOON, PROTOCOL_AUTO, balloon_preallocated, "not possible with ram_preallocate = on" },
@@ -92,6 +101,8 @@ const char *config_check_machine(struct config_machine *machine, unsigned *key)
 		machine->load_address = machine->flat_mode == FLAT_REAL ? 0x7c00 : MIB;
 	if (machine->entry == CONFIG_AUTO)
 		machine->entry = machine->load_address;
+	if (machine->topology == CONFIG_AUTO)
+		machine->topology = TOPOLOGY(1, machine->cpus, 1);
 	for (size_t i = 0; i < ARRAY_SIZE(machine_rules); i++) {
 		if (!is_broken(&machine_rules[i], machine))
 			continue;

@@ -84,12 +84,13 @@ struct config_machine {
 	uint64_t flat_mode;           /* enum config_flat_mode */
 	uint64_t memory;              /* bytes, whole pages */
 	uint64_t cpus;                /* 1..64 */
+	uint64_t topology;            /* TOPOLOGY(), see topology.h; CONFIG_AUTO never remains in a good machine */
 	uint64_t cpu;                 /* host CPU, or CONFIG_AUTO */
 	uint64_t weight;              /* 1..1000 */
 	uint64_t autostart, test_ports;
 
 	uint64_t ram_hole; /* bytes below 4 GiB, whole blocks */
-	uint64_t ram_preallocate, large_pages, page_fusion, zero_ram_on_reset, balloon, nested;
+	uint64_t ram_preallocate, large_pages, page_fusion, zero_ram_on_reset, balloon, nested, pv;
 	uint64_t on_reset;           /* enum config_on_reset */
 	const char *share_group;     /* empty: the machine's own */
 	const char *pci_passthrough; /* "none" */

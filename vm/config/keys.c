@@ -37,6 +37,7 @@ const struct config_key config_machine_keys[MACHINE_KEY_COUNT] = {
 	[KEY_FLAT_MODE] = CHOICE("flat_mode", IN_MACHINE(flat_mode), "real long", "real"),
 	[KEY_MEMORY] = SIZE("memory", IN_MACHINE(memory), MIB, 16 * KIB * GIB, 4 * KIB, "256M"),
 	[KEY_CPUS] = NUMBER("cpus", IN_MACHINE(cpus), 1, 64, "1"),
+	[KEY_TOPOLOGY] = KEY("topology", KIND_TOPOLOGY, IN_MACHINE(topology), "auto"),
 	[KEY_CPU] = AUTO_NUMBER("cpu", IN_MACHINE(cpu), 0, 255),
 	[KEY_WEIGHT] = NUMBER("weight", IN_MACHINE(weight), 1, 1000, "100"),
 	[KEY_AUTOSTART] = SWITCH("autostart", IN_MACHINE(autostart), "on"),
@@ -52,6 +53,7 @@ const struct config_key config_machine_keys[MACHINE_KEY_COUNT] = {
 	[KEY_PCI_PASSTHROUGH] = TEXT("pci_passthrough", KIND_TEXT, IN_MACHINE(pci_passthrough), 255, "none", LATER),
 	[KEY_BALLOON] = SWITCH("balloon", IN_MACHINE(balloon), "off", LATER),
 	[KEY_NESTED] = SWITCH("nested", IN_MACHINE(nested), "off"),
+	[KEY_PV] = SWITCH("pv", IN_MACHINE(pv), "on"),
 	[KEY_PRIORITY] = CHOICE("priority", IN_MACHINE(priority), "low normal high", "normal"),
 	[KEY_POOL_MAX_TABLES] = AUTO_NUMBER("pool_max_tables", IN_MACHINE(pool_max_tables), 16, 1048576),
 };
@@ -120,6 +122,7 @@ size_t config_allowed(const struct config_key *key, char *buffer, size_t size)
 	case KIND_NUMBER: return allowed_number(key, buffer, size);
 	case KIND_SIZE: return allowed_size(key, buffer, size);
 	case KIND_CHOICE: return allowed_choice(key, buffer, size);
+	case KIND_TOPOLOGY: return format_string(buffer, size, "auto or SOCKETSxCORESxTHREADS, as in 1x2x2");
 	case KIND_TEXT: return format_string(buffer, size, "text of at most %lu bytes", key->maximum);
 	case KIND_NAME: return format_string(buffer, size, "1 to %lu letters, digits, _ or -", key->maximum);
 	case KIND_FILE:

@@ -6,14 +6,15 @@
 #include "vm/config/config.h"
 
 enum config_kind {
-	KIND_SWITCH,  /* on | off */
-	KIND_NUMBER,  /* decimal or 0x hexadecimal, minimum..maximum; "auto" where auto_allowed */
-	KIND_SIZE,    /* the same with a suffix K, M, G, T; a multiple of unit */
-	KIND_CHOICE,  /* one of the words in choices; its index is the value */
-	KIND_TEXT,    /* up to maximum bytes */
-	KIND_NAME,    /* letters, digits, _ and -, up to maximum bytes */
-	KIND_FILE,    /* a file's name on the start volume */
-	KIND_MODULES, /* a list of files with arguments */
+	KIND_SWITCH,   /* on | off */
+	KIND_NUMBER,   /* decimal or 0x hexadecimal, minimum..maximum; "auto" where auto_allowed */
+	KIND_SIZE,     /* the same with a suffix K, M, G, T; a multiple of unit */
+	KIND_CHOICE,   /* one of the words in choices; its index is the value */
+	KIND_TOPOLOGY, /* SOCKETSxCORESxTHREADS, or "auto" */
+	KIND_TEXT,     /* up to maximum bytes */
+	KIND_NAME,     /* letters, digits, _ and -, up to maximum bytes */
+	KIND_FILE,     /* a file's name on the start volume */
+	KIND_MODULES,  /* a list of files with arguments */
 };
 
 struct config_key {
@@ -40,6 +41,7 @@ enum machine_key {
 	KEY_FLAT_MODE,
 	KEY_MEMORY,
 	KEY_CPUS,
+	KEY_TOPOLOGY,
 	KEY_CPU,
 	KEY_WEIGHT,
 	KEY_AUTOSTART,
@@ -55,6 +57,7 @@ enum machine_key {
 	KEY_PCI_PASSTHROUGH,
 	KEY_BALLOON,
 	KEY_NESTED,
+	KEY_PV,
 	KEY_PRIORITY,
 	KEY_POOL_MAX_TABLES,
 	MACHINE_KEY_COUNT

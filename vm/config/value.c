@@ -4,6 +4,7 @@
  * good value or says in a few words what is wrong; nothing is stored halfway, and no text is read past its end.
  */
 #include "vm/config/keys.h"
+#include "vm/config/topology.h"
 
 static struct ini_text text_of(const char *word)
 {
@@ -88,6 +89,35 @@ static const char *set_size(const struct config_key *key, uint64_t *place, struc
 	if (!wrong)
 		*place = number;
 	return wrong;
+}
+
+/* Three numbers with an x between; each fits its field, for their product is at most 64. */
+static const char *set_topology(uint64_t *place, struct ini_text value)
+{
+	uint64_t number[3], product = 1;
+	const char *wrong;
+
+	if (ini_equal(value, "auto")) {
+		*place = CONFIG_AUTO;
+		return NULL;
+	}
+	for (unsigned i = 0; i < 3; i++) {
+		if (value.length && value.bytes[0] == '0')
+			return "too small"; /* nor is 0x of a second number hexadecimal */
+		wrong = take_number(&value, &number[i]);
+		if (!wrong && i < 2 && (!value.length || (value.bytes[0] | 0x20) != 'x'))
+			wrong = "not three numbers";
+		if (wrong)
+			return wrong;
+		if (number[i] > MACHINE_MAX_VCPUS || (product *= number[i]) > MACHINE_MAX_VCPUS)
+			return "too large";
+		value.bytes += i < 2;
+		value.length -= i < 2;
+	}
+	if (value.length)
+		return "not three numbers";
+	*place = TOPOLOGY(number[0], number[1], number[2]);
+	return NULL;
 }
 
 /* choices: words with one blank between. */
@@ -192,6 +222,7 @@ const char *config_set(struct quire_config *config, const struct config_key *key
 	case KIND_NUMBER: return set_number(key, place, value);
 	case KIND_SIZE: return set_size(key, place, value);
 	case KIND_CHOICE: return set_choice(key->choices, place, value);
+	case KIND_TOPOLOGY: return set_topology(place, value);
 	case KIND_TEXT:
 	case KIND_NAME:
 	case KIND_FILE: return set_text(config, key, place, value);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest's ACPI tables: RSDP, XSDT, FADT, FACS, MADT, and the DSDT that iasl made. They lie in
- * the ROM below 1 MiB, the root pointer first, where a guest without a boot protocol also finds it.
+ * The guest's ACPI tables: RSDP, XSDT, FADT, FACS, MADT, the DSDT that iasl made, and an SSDT with a device for each processor. They
+ * lie in the ROM below 1 MiB, the root pointer first, where a guest without a boot protocol also finds it.
  *
  * Manual: ACPI 6.4 sections 5.2.5 (RSDP), 5.2.8 (XSDT), 5.2.9 (FADT), 5.2.10 (FACS), 5.2.12 (MADT).
  */
@@ -11,8 +11,10 @@
 #include "dev/apic/ioapic.h"
 #include "dev/apic/lapic.h"
 #include "dev/pm.h"
+#include "vm/config/topology.h"
 #include "vm/load/dsdt.hex"
 #include "vm/load/internal.h"
+#include "vm/load/processors.hex"
 
 struct acpi_rsdp {
 	char signature[8];
@@ -26,7 +28,7 @@ struct acpi_rsdp {
 
 struct acpi_xsdt {
 	struct acpi_header header;
-	uint64_t table[2];
+	uint64_t table[3];
 } __attribute__((packed));
 
 struct acpi_facs {
@@ -105,10 +107,16 @@ struct acpi_image {
 	struct acpi_xsdt xsdt;
 	struct acpi_fadt fadt;
 	struct acpi_madt madt;
+	uint8_t processors[sizeof(processors_aml_code)];
 	uint8_t dsdt[sizeof(dsdt_aml_code)];
 };
 _Static_assert(offsetof(struct acpi_image, facs) % 64 == 0, "FACS is aligned");
 _Static_assert(sizeof(struct acpi_image) <= LOAD_ROM_SIZE / 2, "the tables end below the BIOS segment");
+
+/* The devices have one length: fewer of them are the table's beginning. */
+#define PROCESSOR_LENGTH ((sizeof(processors_aml_code) - sizeof(struct acpi_header)) / MACHINE_MAX_VCPUS)
+_Static_assert(sizeof(struct acpi_header) + MACHINE_MAX_VCPUS * PROCESSOR_LENGTH == sizeof(processors_aml_code),
+	       "a device for each processor that there can be, and nothing else");
 
 #define AT(member) ((uint32_t)(LOAD_ROM + offsetof(struct acpi_image, member)))
 #define FADT_WBINVD BIT(0)
@@ -180,7 +188,8 @@ static void fill_fadt(struct acpi_fadt *f)
 	finish(&f->header, "FACP", sizeof(*f), 4);
 }
 
-static void fill_madt(struct acpi_madt *m, unsigned vcpus)
+/* A processor is known by its number to ACPI, and by its APIC id to the APICs. */
+static void fill_madt(struct acpi_madt *m, unsigned vcpus, struct topology t)
 {
 	uint32_t length = (uint32_t)(offsetof(struct acpi_madt, lapic) + vcpus * sizeof(m->lapic[0]));
 
@@ -195,10 +204,17 @@ static void fill_madt(struct acpi_madt *m, unsigned vcpus)
 	}; /* level, active high */
 	m->nmi = (struct madt_nmi){ .type = 4, .length = sizeof(m->nmi), .processor = 0xff, .lint = 1 };
 	for (unsigned i = 0; i < vcpus; i++)
-		m->lapic[i] = (struct madt_lapic){
-			.length = sizeof(m->lapic[0]), .processor = (uint8_t)i, .apic = (uint8_t)i, .flags = 1
-		};
+		m->lapic[i] = (struct madt_lapic){ .length = sizeof(m->lapic[0]),
+						   .processor = (uint8_t)i,
+						   .flags = 1,
+						   .apic = (uint8_t)topology_apic_id(&t, i) };
 	finish(&m->header, "APIC", length, 4);
+}
+
+static void fill_processors(void *table, unsigned vcpus)
+{
+	memcpy(table, processors_aml_code, sizeof(processors_aml_code));
+	finish(table, "SSDT", (uint32_t)(sizeof(struct acpi_header) + vcpus * PROCESSOR_LENGTH), 2);
 }
 
 static void fill_rsdp(struct acpi_rsdp *r)
@@ -224,10 +240,12 @@ enum status acpi_build(const struct load_plan *plan)
 	image->facs.length = sizeof(image->facs);
 	image->facs.version = 2;
 	fill_fadt(&image->fadt);
-	fill_madt(&image->madt, plan->vcpu_count);
+	fill_madt(&image->madt, plan->vcpu_count, topology_of(plan->config));
+	fill_processors(image->processors, plan->vcpu_count);
 	memcpy(image->dsdt, dsdt_aml_code, sizeof(image->dsdt));
 	image->xsdt.table[0] = AT(fadt);
 	image->xsdt.table[1] = AT(madt);
+	image->xsdt.table[2] = AT(processors);
 	finish(&image->xsdt.header, "XSDT", sizeof(image->xsdt), 1);
 	status = pgm_rom_load(plan->pgm, gpa(LOAD_ROM), image, sizeof(*image));
 	heap_free(image, sizeof(*image));

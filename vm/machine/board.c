@@ -9,6 +9,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
+#include "vm/config/topology.h"
 #include "vm/machine/parts.h"
 #include "vm/vcpu/vcpu.h"
 
@@ -72,12 +73,13 @@ static void pic_output(void *context, bool level)
 
 static enum status create_apics(struct machine *m)
 {
+	const struct topology t = topology_of(m->config);
 	struct board *b = m->board;
 	enum status status = OK;
 
 	for (unsigned i = 0; i < m->vcpu_count && status == OK; i++)
-		status = lapic_create(&m->bus, &b->apic_bus, i, i == 0, host_tsc_hz(), &lapic_host, &m->vcpu[i],
-				      &b->lapic[i]);
+		status = lapic_create(&m->bus, &b->apic_bus, topology_apic_id(&t, i), i == 0, host_tsc_hz(),
+				      &lapic_host, &m->vcpu[i], &b->lapic[i]);
 	if (status == OK)
 		status = m->bus.map_mmio(m, gpa(LAPIC_DEFAULT_BASE), LAPIC_PAGE_SIZE, &lapic_mmio_ops, b->lapic[0],
 					 "local APIC");
@@ -94,6 +96,7 @@ static enum status create_devices(struct machine *m)
 {
 	struct board *b = m->board;
 	struct bus *bus = &m->bus;
+	const struct topology t = topology_of(m->config);
 	uint64_t ram = pgm_ram_bytes(m->pgm), below = min_u64(ram, 4 * GIB - m->config->ram_hole);
 	enum status status = board_open_mmio(m);
 
@@ -118,7 +121,7 @@ static enum status create_devices(struct machine *m)
 	if (status == OK)
 		status = pm_create(bus, &b->pm);
 	if (status == OK)
-		status = fw_cfg_create(bus, ram, (uint16_t)m->vcpu_count, MACHINE_MAX_VCPUS, &b->fw_cfg);
+		status = fw_cfg_create(bus, ram, (uint16_t)m->vcpu_count, (uint16_t)topology_ids(&t), &b->fw_cfg);
 	if (status == OK && m->config->test_ports)
 		status = debug_ports_create(bus, &b->debug_ports);
 	return status;

@@ -16,26 +16,6 @@
 #define EDX_APIC BIT(9) /* leaf 1, and AMD's 8000_0001 */
 #define EXT1_EDX_SYSCALL BIT(11)
 
-/* Level 0: one thread a core; level 1: the cores. x2APIC id in EDX. */
-static struct cpuid_result topology(const struct vcpu *vcpu, uint32_t subleaf)
-{
-	const struct cpuid_policy *p = vcpu->machine->cpuid;
-	struct cpuid_result r = { .ecx = subleaf, .edx = vcpu->id };
-	unsigned shift = 0;
-
-	if (subleaf == 0) {
-		r.ebx = 1;
-		r.ecx |= 1u << 8;
-	} else if (subleaf == 1) {
-		while ((1u << shift) < p->vcpus)
-			shift++;
-		r.eax = shift;
-		r.ebx = p->vcpus;
-		r.ecx |= 2u << 8;
-	}
-	return r;
-}
-
 /* The size of the area for what XCR0 holds now, in the standard or the compacted form (SDM vol. 1 section 13.4.3). */
 static uint32_t xsave_size(const struct vcpu *vcpu, bool compacted)
 {
@@ -72,12 +52,13 @@ static struct cpuid_result made_up(struct vcpu *vcpu, uint32_t leaf, uint32_t su
 	hv_need(vcpu->hv, REGS_CONTROL);
 	switch (leaf) {
 	case 1:
-		r.ebx |= vcpu->id << 24 | p->vcpus << 16;
+		r.ebx |= cpuid_apic_id(vcpu) << 24;
 		r.ecx |= vcpu->hv->cr4 & CR4_OSXSAVE ? (uint32_t)LEAF1_ECX_OSXSAVE : 0;
 		r.edx &= ~apic_off;
 		break;
 	case 7: r.ecx |= !subleaf && (vcpu->hv->cr4 & CR4_PKE) ? (uint32_t)LEAF7_ECX_OSPKE : 0; break;
-	case 0xb: return topology(vcpu, subleaf);
+	case 0xb:
+	case 0x1f: return cpuid_levels(vcpu, subleaf);
 	case 0xd:
 		if (subleaf < 2 && r.eax)
 			r.ebx = xsave_size(vcpu, subleaf == 1);
@@ -87,7 +68,7 @@ static struct cpuid_result made_up(struct vcpu *vcpu, uint32_t leaf, uint32_t su
 		if (!features.amd && !in_64_bit_mode(vcpu->hv))
 			r.edx &= ~(uint32_t)EXT1_EDX_SYSCALL;
 		break;
-	case 0x8000001e: r.eax = r.ebx = vcpu->id; break;
+	case 0x8000001e: return cpuid_amd_place(vcpu);
 	default: break;
 	}
 	return r;
@@ -99,13 +80,15 @@ struct cpuid_result vcpu_cpuid(struct vcpu *vcpu, uint32_t leaf, uint32_t sublea
 
 	if (leaf <= p->basic_max || (leaf >= EXTENDED_LEAF && leaf <= p->extended_max))
 		return made_up(vcpu, leaf, subleaf);
+	if (leaf - PV_LEAF < ARRAY_SIZE(p->pv))
+		return p->pv[leaf - PV_LEAF];
 	return leaf == HYPERVISOR_LEAF   ? p->hypervisor
 	       : leaf == HYPERVISOR_LAST ? p->timing
 					 : (struct cpuid_result){ 0 };
 }
 
 /* Basic leaves whose answer depends on the vcpu, its registers or the subleaf. */
-#define VARYING (BIT(1) | BIT(4) | BIT(7) | BIT(0xb) | BIT(0xd))
+#define VARYING (BIT(1) | BIT(4) | BIT(7) | BIT(0xb) | BIT(0xd) | BIT(0x1f))
 
 void cpuid_answers(const struct cpuid_policy *policy, struct hv_answers *answers)
 {

@@ -4,7 +4,8 @@
  * taken out again where the host can't hand it on. Which bits of registers follow from what is told: cpuid_limits.c.
  *
  * Manual: Intel SDM vol. 2 CPUID; AMD APM vol. 3 appendix E. Hypervisor leaves: 0x40000000 vendor and highest
- * leaf, 0x40000010 EAX TSC and EBX local APIC timer frequency in kHz, as several hypervisors have it.
+ * leaf, 0x40000010 EAX TSC and EBX local APIC timer frequency in kHz, as several hypervisors have it; from 0x40000100 on Linux' own
+ * for guests of KVM (Linux Documentation/virt/kvm/x86/cpuid.rst).
  */
 #include "arch/x86_64/hv_nested.h"
 #include "vm/vcpu/cpuid_policy.h"
@@ -67,7 +68,7 @@ struct leaf_rule {
 };
 
 #define ALL UINT32_MAX
-/* Leaves that are not here read as zero. Caches: every vcpu shares none of them with another. */
+/* Leaves that are not here read as zero. Who shares a cache with whom: cpuid_topology.c. */
 static const struct leaf_rule rules[] = {
 	{ 0x0, 0, 0, { 0, ALL, ALL, ALL }, { 0 } },
 	{ 0x1, 0, 0, { ALL, 0x0000ff00, LEAF1_ECX, LEAF1_EDX }, { 0, 0, LEAF1_ECX_SET, LEAF1_EDX_SET } },
@@ -126,8 +127,10 @@ static void fill_by_rules(struct cpuid_policy *p)
 			};
 		}
 	}
-	/* Intel's guests have the leaves of frequencies, whatever the host's, and no leaf between is told of. */
-	p->basic_max = !features.amd && host_basic >= 7 ? 0x16 : host_basic < 0x16 ? host_basic : 0x16;
+	/* Intel's guests have the leaves of frequencies, whatever the host's, and of leaves behind none but the host's 1Fh. */
+	p->basic_max = !features.amd && host_basic >= 0x1f ? 0x1f
+		       : !features.amd && host_basic >= 7  ? 0x16
+							   : (uint32_t)min_u64(host_basic, 0x16);
 	p->extended_max = host_extended < 0x80000021 ? host_extended : 0x80000021;
 	if (features.sbpb || features.ibpb_forgets_types) {
 		p->extended_max = 0x80000021;
@@ -231,7 +234,7 @@ struct cpuid_policy *cpuid_policy_create(const struct machine *machine)
 
 	if (!p)
 		return NULL;
-	p->vcpus = machine->vcpu_count;
+	p->topology = topology_of(machine->config);
 	fill_by_rules(p);
 	hide_what_cannot_be_had(p);
 	fill_xsave(p);
@@ -244,9 +247,7 @@ struct cpuid_policy *cpuid_policy_create(const struct machine *machine)
 		bits = p->extended[8].eax & 0xff;
 	p->physical_bits = (uint8_t)(bits < MAX_PHYSICAL_BITS ? bits : MAX_PHYSICAL_BITS);
 	p->extended[8].eax = (p->extended[8].eax & 0xff00) | p->physical_bits;
-	p->extended[8].ecx = p->vcpus - 1;
-	if (p->vcpus > 1)
-		p->basic[1].edx |= BIT(28);
+	cpuid_tell_topology(p);
 	if (machine->config->nested && hv->nested)
 		tell_of_nesting(p);
 	cpuid_fill_limits(p);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vm/config/topology.h"
 #include "vm/load/load.h"
 #include "vm/load/internal.h"
 
@@ -32,7 +33,9 @@ static void load_world(struct pgm *pgm, enum config_protocol protocol)
 {
 	memset(&load_hv, 0, sizeof(load_hv));
 	memset(load_files, 0, sizeof(load_files));
-	load_config = (struct config_machine){ .kernel = "kernel", .initrd = "", .cmdline = "", .protocol = protocol };
+	load_config = (struct config_machine){
+		.kernel = "kernel", .initrd = "", .cmdline = "", .protocol = protocol, .topology = TOPOLOGY(1, 1, 2)
+	};
 	load_plan = (struct load_plan){ .pgm = pgm, .config = &load_config, .vcpu_count = 2, .boot = &load_hv };
 	load_files[0].name = "kernel";
 	load_files[1] = (struct guest_file){ .name = "second", .error = "not found" };
