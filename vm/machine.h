@@ -61,11 +61,12 @@ struct vcpu {
 	struct machine *machine;
 	struct lapic *lapic;
 	uint8_t activity; /* enum vcpu_activity */
-	bool nmi_pending;
+	bool nmi_pending, init_pending;
 	bool loaded;    /* its FPU and XCR0 are in this CPU */
 	uint8_t watch;  /* WATCH_*; atomic */
 	uint8_t action; /* enum exit_action of the last exit */
 
+	uint32_t signals;           /* atomic: what other processors sent, vm/vcpu/signal.c */
 	struct hv_vcpu *l1;         /* its own registers */
 	struct vcpu_nested *nested; /* NULL: its CPUID tells of no virtualisation; vm/vcpu/nested.h */
 	unsigned id;                /* in the machine; its APIC id: vm/config/topology.h */

@@ -124,10 +124,7 @@ enum irq_fate lapic_receive(struct lapic *lapic, const struct apic_message *mess
 	case DELIVERY_FIXED:
 	case DELIVERY_LOWEST: return receive_vector(lapic, message->vector, message->level);
 	case DELIVERY_NMI: lapic->host->nmi(lapic->context); return IRQ_TAKEN;
-	case DELIVERY_INIT:
-		lapic_clear(lapic);
-		lapic->host->init(lapic->context);
-		return IRQ_TAKEN;
+	case DELIVERY_INIT: lapic->host->init(lapic->context); return IRQ_TAKEN;
 	case DELIVERY_STARTUP: lapic->host->sipi(lapic->context, message->vector); return IRQ_TAKEN;
 	default: /* SMI: this machine has no SMM; ExtINT messages: the PICs are wired to LINT0 only */
 		return IRQ_UNHEARD;
@@ -212,7 +209,7 @@ bool lapic_addressed(const struct lapic *lapic, uint32_t destination, bool logic
 	return logical ? logical_match(lapic, destination, wide) : lapic->id == destination;
 }
 
-void lapic_clear(struct lapic *lapic)
+void lapic_init(struct lapic *lapic)
 {
 	lapic_timer_stop(lapic);
 	for (unsigned i = 0; i < 8; i++)
@@ -231,7 +228,7 @@ void lapic_clear(struct lapic *lapic)
 void lapic_reset(struct lapic *lapic)
 {
 	lapic->base = LAPIC_DEFAULT_BASE | APIC_BASE_ENABLE | (lapic->base & APIC_BASE_BSP);
-	lapic_clear(lapic);
+	lapic_init(lapic);
 }
 
 void lapic_set_virtual_wire(struct lapic *lapic)

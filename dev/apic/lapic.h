@@ -31,7 +31,7 @@ enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_LINT1, 
 struct lapic_host {
 	void (*kick)(void *context); /* something became deliverable: look at lapic_pending() soon */
 	void (*nmi)(void *context);
-	void (*init)(void *context); /* the APIC has been reset already */
+	void (*init)(void *context); /* the processor calls lapic_init() when it takes it */
 	void (*sipi)(void *context, uint8_t vector);
 	uint64_t (*tsc)(void *context); /* the guest's time stamp counter now */
 };
@@ -68,6 +68,8 @@ enum status lapic_create(struct bus *bus, struct apic_bus *apic_bus, uint32_t id
 void lapic_destroy(struct lapic *lapic);
 /* Power-on: enabled at the default base, all entries masked. */
 void lapic_reset(struct lapic *lapic);
+/* INIT, on its own processor: as after power-on but for id and base. */
+void lapic_init(struct lapic *lapic);
 /* What firmware leaves behind on the bootstrap processor: enabled, LINT0 = ExtINT, LINT1 = NMI. */
 void lapic_set_virtual_wire(struct lapic *lapic);
 

@@ -218,7 +218,7 @@ static enum status write_base(struct lapic *lapic, uint64_t value)
 		return BAD_VALUE;
 	lapic->base = (value & ~(uint64_t)APIC_BASE_BSP) | (lapic->base & APIC_BASE_BSP);
 	if (!to && from)
-		lapic_clear(lapic);
+		lapic_init(lapic);
 	lapic_update_and_kick(lapic);
 	return OK;
 }

@@ -63,8 +63,6 @@ void lapic_raise(struct lapic *lapic, uint8_t vector, bool level);
 enum irq_fate lapic_raise_lvt(struct lapic *lapic, enum lapic_lvt entry);
 void lapic_error(struct lapic *lapic, uint32_t bit);
 void lapic_end_of_interrupt(struct lapic *lapic);
-/* As after INIT: everything but the id and the base. */
-void lapic_clear(struct lapic *lapic);
 
 /* lapic_timer.c */
 void lapic_timer_fire(void *device, uint64_t now);

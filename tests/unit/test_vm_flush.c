@@ -131,6 +131,9 @@ bool vcpu_skip_slowly(struct vcpu *v)
 {
 	return true;
 }
+void vcpu_take_signals(struct vcpu *v)
+{
+}
 void vcpu_apply_a20(struct vcpu *v)
 {
 }

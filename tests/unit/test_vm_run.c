@@ -116,6 +116,13 @@ bool vcpu_skip_slowly(struct vcpu *v)
 	fail();
 	return false;
 }
+/* As INIT and SIPI do. */
+static int init_takes = -1;
+void vcpu_take_signals(struct vcpu *v)
+{
+	if (init_takes >= 0)
+		v->activity = (uint8_t)init_takes;
+}
 void vcpu_apply_a20(struct vcpu *v)
 {
 }
@@ -298,10 +305,34 @@ static void test_delivery_is_before_the_guest(void **state)
 	vcpu_switch_out(&vcpu);
 }
 
+/* An INIT stops a vcpu before its next entry, and a SIPI starts it out of its sleep without anything else to wake it. */
+static void test_init_and_startup(void **state)
+{
+	run_once(UINT64_MAX, UINT64_MAX - 1);
+	vcpu.activity = VCPU_RUNNABLE;
+	entries = 0;
+	init_takes = VCPU_WAIT_SIPI;
+	vcpu_request(&vcpu, REQUEST_EVENT);
+	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_IDLE);
+	assert_int_equal(entries, 0);
+	assert_int_equal(vcpu.activity, VCPU_WAIT_SIPI);
+	init_takes = -1;
+	vcpu_request(&vcpu, REQUEST_EVENT);
+	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_IDLE);
+	assert_int_equal(entries, 0);
+	init_takes = VCPU_RUNNABLE;
+	vcpu_request(&vcpu, REQUEST_EVENT);
+	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_IDLE);
+	assert_int_equal(entries, 1);
+	init_takes = -1;
+	vcpu_switch_out(&vcpu);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_delivery_is_before_the_guest),
+		cmocka_unit_test(test_init_and_startup),
 		cmocka_unit_test(test_far_timers),
 		cmocka_unit_test(test_near_timers),
 		cmocka_unit_test(test_debug_trap),

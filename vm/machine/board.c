@@ -30,21 +30,18 @@ static void cpu_nmi(void *context)
 {
 	struct vcpu *vcpu = *(struct vcpu **)context;
 
-	if (!vcpu)
-		return;
-	vcpu->nmi_pending = true;
-	vcpu_request(vcpu, REQUEST_EVENT);
+	if (vcpu)
+		vcpu_send_nmi(vcpu);
 }
 
 static void cpu_init(void *context)
 {
-	(void)context; /* one vcpu per machine: nobody can send it one but itself, and that is ignored */
+	vcpu_send_init(*(struct vcpu **)context);
 }
 
 static void cpu_sipi(void *context, uint8_t vector)
 {
-	(void)context;
-	(void)vector;
+	vcpu_send_startup(*(struct vcpu **)context, vector);
 }
 
 static uint64_t cpu_tsc(void *context)

@@ -65,6 +65,17 @@ static void bus_debug_write(void *context, uint8_t byte)
 }
 
 /*
+ * Behind the one page of local APICs each processor finds its own, if that is where its own IA32_APIC_BASE has it: the page is where
+ * the boot processor's is. NULL: it isn't.
+ */
+static struct lapic *accessing_apic(const struct mmio_window *w)
+{
+	struct lapic *lapic = vcpu_current()->lapic;
+
+	return (lapic->base & BITS(51, 12)) == w->base ? lapic : NULL;
+}
+
+/*
  * The devices' lock is the machine's, and it is taken here, below every lock of PGM. A device's own access
  * (DMA) never reaches another device: it reads all ones.
  */
@@ -72,16 +83,22 @@ static enum status mmio_access(void *user, struct pgm_access *access)
 {
 	struct mmio_window *w = user;
 	uint64_t offset = access->where.v - w->base;
+	void *device;
 
 	if (access->origin != ORIGIN_GUEST) {
 		access->value = ~UINT64_C(0);
 		return OK;
 	}
+	device = w == w->machine->board->apic_window ? accessing_apic(w) : w->device;
+	if (!device) {
+		access->value = ~UINT64_C(0);
+		return OK;
+	}
 	lock_acquire(&w->machine->lock);
 	if (access->write)
-		w->ops->write(w->device, offset, access->size, access->value & byte_mask(access->size));
+		w->ops->write(device, offset, access->size, access->value & byte_mask(access->size));
 	else
-		access->value = w->ops->read(w->device, offset, access->size);
+		access->value = w->ops->read(device, offset, access->size);
 	machine_look_at_timers(w->machine);
 	lock_release(&w->machine->lock);
 	return OK;

@@ -42,7 +42,7 @@ struct board {
 	BOARD_DEVICES(BOARD_DEVICE_MEMBER)
 	struct mmio_window window[MAX_WINDOWS];
 	unsigned windows;
-	struct mmio_window *apic_window; /* of the boot vcpu's, and there is no other yet */
+	struct mmio_window *apic_window; /* where the boot vcpu's is; each finds its own there */
 	handler_type mmio_type;
 };
 

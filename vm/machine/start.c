@@ -145,11 +145,6 @@ static enum status check_config(const struct machine *m, char *why, size_t size)
 		format_string(why, size, "quire.conf line %u: %s", c->error.line, c->error.text);
 		return BAD_VALUE;
 	}
-	if (c->cpus != 1) {
-		format_string(why, size, "cpus = %llu: one vcpu per machine in this version",
-			      (unsigned long long)c->cpus);
-		return NOT_SUPPORTED;
-	}
 	if (c->nested && !hv->nested) {
 		format_string(why, size, "nested = on: not on this processor, or not with %s yet", hv->name);
 		return NOT_SUPPORTED;

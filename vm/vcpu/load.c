@@ -26,6 +26,11 @@ static struct vcpu *loaded[MAX_CPUS];
 /* Whose guest each CPU ran last; a machine keeps its place, so this may be one that has ended. */
 static const struct machine *served[MAX_CPUS];
 
+struct vcpu *vcpu_current(void)
+{
+	return loaded[cpu_index()];
+}
+
 void vcpu_switch_in(struct vcpu *vcpu)
 {
 	struct vcpu *other = loaded[vcpu->cpu];

@@ -89,7 +89,7 @@ enum status msr_write_apic(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 	status = lapic_msr_write(vcpu->lapic, msr, *value);
 	machine_look_at_timers(vcpu->machine);
 	lock_release(&vcpu->machine->lock);
-	if (msr == LAPIC_MSR_BASE && status == OK)
+	if (msr == LAPIC_MSR_BASE && status == OK && vcpu->id == 0)
 		place_apic(vcpu, *value);
 	return status;
 }

@@ -141,6 +141,13 @@ bool vcpu_through_outer(const struct vcpu *vcpu, gpa_t *where)
 
 /* ---- exits ---- */
 
+/* What held an INIT up may have ended. */
+static void try_init_again(struct vcpu *vcpu)
+{
+	if (unlikely(vcpu->init_pending))
+		__atomic_fetch_or(&vcpu->requests, REQUEST_EVENT, __ATOMIC_RELAXED);
+}
+
 enum exit_action exit_nested(struct vcpu *vcpu)
 {
 	struct vcpu_nested *n = vcpu->nested;
@@ -152,6 +159,7 @@ enum exit_action exit_nested(struct vcpu *vcpu)
 	}
 	if (!vcpu->hv->exit.length && !vcpu_find_length(vcpu))
 		return ACTION_ENTER;
+	try_init_again(vcpu);
 	switch (ops()->instruction(n->state)) {
 	case NESTED_DONE: (void)vcpu_skip(vcpu); return ACTION_ENTER;
 	case NESTED_FAULT:
@@ -248,6 +256,7 @@ bool vcpu_exited_l2(struct hv_vcpu *h)
 	struct vcpu *vcpu = h->owner;
 
 	come_back(vcpu, h->exit.kind);
+	try_init_again(vcpu);
 	vcpu->action = l2_exit(vcpu);
 	if (vcpu->action != ACTION_ENTER || !go_on(vcpu))
 		return false;
@@ -267,7 +276,9 @@ bool vcpu_nested_takes_event(struct vcpu *vcpu, enum hv_nested_event what)
 	switch (ops()->pending(vcpu->nested->state, what)) {
 	case NESTED_INJECT: return false;
 	case NESTED_WINDOW: *window = true; return true;
-	case NESTED_TAKEN: vcpu->nmi_pending = false; __attribute__((fallthrough));
+	case NESTED_TAKEN:
+		*(what == NESTED_INIT ? &vcpu->init_pending : &vcpu->nmi_pending) = false;
+		__attribute__((fallthrough));
 	case NESTED_REFLECTED: sync(vcpu); return true;
 	default: *window = false; return true;
 	}
@@ -282,19 +293,4 @@ bool vcpu_nested_takes_exception(struct vcpu *vcpu, const struct hv_event *event
 		return false;
 	sync(vcpu);
 	return true;
-}
-
-bool vcpu_nested_allows(struct vcpu *vcpu, uint64_t cr0, uint64_t cr4)
-{
-	return !vcpu->nested || ops()->control(vcpu->nested->state, cr0, cr4, vcpu->hv->efer);
-}
-
-uint64_t vcpu_nested_control(struct vcpu *vcpu, unsigned number, uint64_t value)
-{
-	return vcpu->nested && vcpu_in_l2(vcpu) ? ops()->control_value(vcpu->nested->state, number, value) : value;
-}
-
-enum status vcpu_nested_msr(struct vcpu *vcpu, uint32_t msr, bool write, uint64_t *value)
-{
-	return vcpu->nested ? ops()->msr(vcpu->nested->state, msr, write, value) : NOT_FOUND;
 }

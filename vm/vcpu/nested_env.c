@@ -113,3 +113,20 @@ void vcpu_nested_env(const struct vcpu *vcpu, struct hv_nested_env *env)
 				       .efer_valid = cpuid_limit(cpuid, CPUID_EFER),
 				       .physical_bits = cpuid_physical_bits(cpuid) };
 }
+
+/* ---- and what vm asks of it ---- */
+
+bool vcpu_nested_allows(struct vcpu *vcpu, uint64_t cr0, uint64_t cr4)
+{
+	return !vcpu->nested || hv->nested->control(vcpu->nested->state, cr0, cr4, vcpu->hv->efer);
+}
+
+uint64_t vcpu_nested_control(struct vcpu *vcpu, unsigned number, uint64_t value)
+{
+	return vcpu->nested && vcpu_in_l2(vcpu) ? hv->nested->control_value(vcpu->nested->state, number, value) : value;
+}
+
+enum status vcpu_nested_msr(struct vcpu *vcpu, uint32_t msr, bool write, uint64_t *value)
+{
+	return vcpu->nested ? hv->nested->msr(vcpu->nested->state, msr, write, value) : NOT_FOUND;
+}

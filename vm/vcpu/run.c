@@ -85,6 +85,8 @@ static bool take_requests(struct vcpu *vcpu, uint64_t slice_end)
 
 	if (requests & REQUEST_FLUSH)
 		vcpu_flush_late(vcpu);
+	if (requests & REQUEST_EVENT)
+		vcpu_take_signals(vcpu);
 	if (requests & REQUEST_A20)
 		vcpu_apply_a20(vcpu);
 	if (requests & REQUEST_TIMER) {
@@ -186,6 +188,8 @@ static enum exit_action enter(struct vcpu *vcpu, uint64_t slice_end)
 			return ACTION_YIELD;
 		if (take_requests(vcpu, slice_end))
 			return ACTION_LEAVE;
+		if (unlikely(vcpu->activity != VCPU_RUNNABLE)) /* INIT has come */
+			return ACTION_HALT;
 		/* Whoever watches exits wants to see all of them. */
 		vcpu->l1->answers = __atomic_load_n(&vcpu->watch, __ATOMIC_RELAXED) ? NULL : &vcpu->answers;
 		vcpu->action = ACTION_ENTER;
@@ -203,7 +207,7 @@ static bool wake(struct vcpu *vcpu, uint64_t slice_end, enum vcpu_outcome *outco
 		return false;
 	}
 	run_timers(vcpu, slice_end);
-	if (!vcpu_has_wake_event(vcpu)) {
+	if (vcpu->activity != VCPU_RUNNABLE && !vcpu_has_wake_event(vcpu)) {
 		*outcome = VCPU_IDLE;
 		return false;
 	}
@@ -233,5 +237,6 @@ enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end)
 				vcpu->activity = VCPU_HALTED;
 			return VCPU_IDLE;
 		}
+		vcpu->activity = VCPU_RUNNABLE;
 	}
 }

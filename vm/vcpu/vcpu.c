@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Birth, reset and end of a virtual CPU. */
 #include "arch/x86_64/host.h"
+#include "arch/x86_64/registers.h"
+#include "dev/apic/lapic.h"
 #include "pgm/shadow/a20.h"
 #include "vm/vcpu/nested.h"
 
@@ -37,25 +39,51 @@ void vcpu_move_tsc(struct vcpu *vcpu, uint64_t by)
 	vcpu->nested->state->l2->tsc_changed = true;
 }
 
-void vcpu_reset(struct vcpu *vcpu)
+/* What power-on and INIT have in common. */
+static void start_anew(struct vcpu *vcpu)
 {
 	vcpu->hv = vcpu->l1;
 	hv->reset(vcpu->hv);
 	if (vcpu->nested)
 		vcpu_nested_reset(vcpu);
-	vcpu->hv->xcr0 = 1;
 	vcpu->hv->inject = (struct hv_event){ 0 };
+	vcpu->park_text[0] = 0;
+	vcpu->park_told = false;
+	vcpu->activity = vcpu->id == 0 ? VCPU_RUNNABLE : VCPU_WAIT_SIPI;
+}
+
+/* Memory types, whether caches are on, the time stamp counter, the FPU's registers: none of them knows of it. */
+void vcpu_init(struct vcpu *vcpu)
+{
+	struct hv_vcpu *l1 = vcpu->l1;
+	uint64_t xcr0 = l1->xcr0, pat, caching;
+
+	hv_need(l1, REGS_CONTROL | REGS_SYSTEM);
+	pat = l1->pat;
+	caching = l1->cr0 & (CR0_CD | CR0_NW);
+	start_anew(vcpu);
+	l1->xcr0 = xcr0;
+	l1->pat = pat;
+	l1->cr0 = (l1->cr0 & ~(uint64_t)(CR0_CD | CR0_NW)) | caching;
+	lock_acquire(&vcpu->machine->lock);
+	lapic_init(vcpu->lapic);
+	machine_look_at_timers(vcpu->machine);
+	lock_release(&vcpu->machine->lock);
+}
+
+void vcpu_reset(struct vcpu *vcpu)
+{
+	start_anew(vcpu);
+	vcpu->hv->xcr0 = 1;
 	vcpu->hv->tsc_offset = 0 - vcpu->machine->tsc_base;
 	vcpu->hv->tsc_changed = true;
 	vcpu->hv->flush_pending = true;
 	vcpu->a20_mask = a20_mask(true);
 	vcpu_apply_a20(vcpu);
 	pgm_fetch_init(&vcpu->fetch, vcpu->machine->pgm);
-	vcpu->nmi_pending = false;
+	vcpu->nmi_pending = vcpu->init_pending = false;
+	vcpu->signals = 0;
 	vcpu->empty_looks = 0;
-	vcpu->park_text[0] = 0;
-	vcpu->park_told = false;
-	vcpu->activity = vcpu->id == 0 ? VCPU_RUNNABLE : VCPU_WAIT_SIPI;
 	host_fpu_init(vcpu->fpu);
 	msr_reset(vcpu);
 }

@@ -27,6 +27,16 @@ enum status vcpu_create(struct machine *machine, unsigned id, unsigned cpu, stru
 void vcpu_destroy(struct vcpu *vcpu);
 /* Registers and MSRs as after power-on; the boot vcpu runs, others wait for a SIPI. */
 void vcpu_reset(struct vcpu *vcpu);
+/* Registers as after INIT (Intel SDM vol. 3 table 10-1): the boot vcpu runs from its reset vector, others wait for a SIPI. */
+void vcpu_init(struct vcpu *vcpu);
+/* signal.c: by another processor, or itself. Any CPU. */
+void vcpu_send_nmi(struct vcpu *vcpu);
+void vcpu_send_init(struct vcpu *vcpu);
+void vcpu_send_startup(struct vcpu *vcpu, uint8_t vector);
+/* What has been sent takes effect: with REQUEST_EVENT, between two instructions. */
+void vcpu_take_signals(struct vcpu *vcpu);
+/* The vcpu whose exit this CPU handles; only while it does. */
+struct vcpu *vcpu_current(void);
 /* Its A20 gate opens or closes: at once for what the hypervisor does for it, before the next entry for itself. Any CPU. */
 void vcpu_set_a20(struct vcpu *vcpu, bool open);
 /* REQUEST_A20, on its own CPU: the second-level root that goes with the gate. */

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Machines with several processors: Debian's kernel starts, stops and uses them; pause, reset and end take all of them along."""
+import pytest
+from harness import guests
+
+from test_linux import LINES, at_prompt, attach, back, shell
+
+# Processes that talk through pipes, each part summed by its own; then the sum of the sums, which never differs.
+WORK = ("for i in 1 2 3 4 5 6 7 8; do (dd if=/dev/zero bs=64k count=32 2>/dev/null | tr '\\0' $i | sha256sum) & done | sort | sha256sum; wait")
+TOGGLE = ("cd /sys/devices/system/cpu; n=0; while [ $n -lt {rounds} ]; do n=$((n+1)); for c in 1 2 3; do echo 0 >cpu$c/online && "
+          "echo 1 >cpu$c/online || echo bad $c; done; done; echo toggled $n; cd /")
+
+
+def config(vendor, names, cpus, memory=192, more=""):
+    return "[host]\nwhen_idle = monitor\n" + "".join(
+        f"[vm {name}]\nkernel = vmlinuz\ninitrd = initrd.img\nmemory = {memory}M\ncpus = {cpus}\n"
+        f"cmdline = {LINES[vendor]}\n{more}\n" for name in names)
+
+
+def several(machine, names, rounds):
+    monitor = machine.monitor.wait_prompt()
+    for name in names:
+        monitor.wait_guest_line(name, guests.READY, 900)
+    sums = set()
+    for name in names:
+        attach(machine, name)
+        shell(machine, "nproc", "^4\\s*$")
+        sums.add(shell(machine, WORK, "^[0-9a-f]{64}  -").group(0))
+        shell(machine, TOGGLE.format(rounds=rounds), f"^toggled {rounds}", 1200)
+        sums.add(shell(machine, WORK, "^[0-9a-f]{64}  -").group(0))
+        shell(machine, "dmesg | grep -cE 'stuck|BUG:|WARNING:|lockup|Call Trace'", "^0")
+        back(machine)
+    assert len(sums) == 1, sums
+    assert monitor.command("check")[-1] == "check: 0 findings"
+    for name in names:
+        attach(machine, name)
+        machine.send("poweroff -f\r")
+        assert monitor.wait_stopped(name, 300) == "poweroff"
+        back(machine) if not at_prompt(machine) else None
+    assert monitor.command("check")[-1] == "check: 0 findings"
+
+
+def test_four_processors(boot, vendor, linux):
+    """Debian with four vcpus on one host processor: counts them, works on them, takes them off and on."""
+    machine = boot(config(vendor, ("alpha",), 4), linux, memory=640)
+    several(machine, ("alpha",), 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cpus", (1, 2, 4))
+def test_two_machines_of_four(boot, vendor, linux, cpus):
+    """Two of them at once, on one, two and four host processors; each processor goes off and on fifty times."""
+    machine = boot(config(vendor, ("alpha", "beta"), 4), linux, memory=768, cpus=cpus)
+    several(machine, ("alpha", "beta"), 50)
