@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Goes through the tables that the first vcpu's CR3 names, whatever their format, and for each page that they lead to
+ * Goes through the tables that a vcpu's CR3 names, whatever their format, and for each page that they lead to
  * compares the second-level entry with the record. The guest runs on meanwhile, so its tables are read
  * piece by piece, and what they say is believed only for where to look. At the end the whole of the machine's
  * records is checked, as `check` does it.
@@ -27,6 +27,7 @@ struct level {
 
 static struct {
 	struct machine *machine;
+	const struct vcpu *vcpu;
 	struct walk_context context;
 	const struct pt_format *format; /* NULL: no paging, or done */
 	struct level level[PT_MAX_LEVELS];
@@ -109,7 +110,7 @@ static bool advance(struct output *out)
 /* The vcpu must run with one of the two roots that are this machine's. */
 static unsigned check_root(struct output *out)
 {
-	const struct vcpu *v = work.machine->vcpu[0];
+	const struct vcpu *v = work.vcpu;
 	uint64_t root = v->hv->slat_root.v;
 
 	if (v->a20_mask || root == pgm_slat_root(work.machine->pgm).v)
@@ -137,14 +138,15 @@ static bool step(struct output *out, bool cancelled)
 	return false;
 }
 
-void assert_begin(struct output *out, struct machine *m)
+void assert_begin(struct output *out, struct vcpu *v)
 {
 	memset(&work, 0, sizeof(work));
-	work.machine = m;
+	work.machine = v->machine;
+	work.vcpu = v;
 	work.check.report = count_finding;
 	work.check.context = out;
-	(void)registers_fetch(m->vcpu[0]);
-	registers_walk_context(m->vcpu[0], &work.context);
+	(void)registers_fetch(v);
+	registers_walk_context(v, &work.context);
 	work.format = guest_mode_format(guest_mode_of(work.context.cr0, work.context.cr4, work.context.efer));
 	if (work.format)
 		enter(work.format->levels - 1u, work.format == &pt_32bit ? work.context.cr3 & BITS(31, 12)

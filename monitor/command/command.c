@@ -171,6 +171,62 @@ unsigned command_machines(struct output *out, const char *name, struct machine *
 	return count;
 }
 
+/* NAME or NAME/VCPU; *number is the vcpu's or -1. NULL: an error has been put out. */
+static struct machine *parse_vcpu(struct output *out, const char *text, int *number)
+{
+	const char *slash = strchr(text, '/');
+	char name[CONFIG_MAX_NAME + 1];
+	struct machine *m;
+	uint64_t value;
+
+	*number = -1;
+	if (!slash)
+		return command_live_machine(out, text);
+	format_string(name, sizeof(name), "%.*s", (int)min_u64((uint64_t)(slash - text), CONFIG_MAX_NAME), text);
+	m = command_live_machine(out, name);
+	if (!m)
+		return NULL;
+	if (!parse_number(slash + 1, &value) || value >= m->vcpu_count) {
+		output_error(out, "\"%s\": vm %s has vcpus 0 to %u", text, m->name, m->vcpu_count - 1);
+		return NULL;
+	}
+	*number = (int)value;
+	return m;
+}
+
+struct vcpu *command_vcpu(struct output *out, const char *text)
+{
+	int number;
+	struct machine *m = parse_vcpu(out, text, &number);
+
+	return m ? m->vcpu[number < 0 ? 0 : number] : NULL;
+}
+
+static unsigned add_all(const struct machine *m, struct vcpu **list)
+{
+	for (unsigned i = 0; i < m->vcpu_count; i++)
+		list[i] = m->vcpu[i];
+	return m->vcpu_count;
+}
+
+unsigned command_vcpus(struct output *out, const char *text, struct vcpu **list)
+{
+	unsigned count = 0;
+	int number;
+	struct machine *m = text ? parse_vcpu(out, text, &number) : NULL;
+
+	if (m && number >= 0) {
+		list[0] = m->vcpu[number];
+		return 1;
+	}
+	if (text)
+		return m ? add_all(m, list) : 0;
+	for (unsigned i = 0; i < machine_count(); i++)
+		if (machine_get(i)->pgm)
+			count += add_all(machine_get(i), list + count);
+	return count;
+}
+
 bool command_number(struct output *out, const char *text, const char *what, uint64_t *value)
 {
 	if (parse_number(text, value))

@@ -9,10 +9,11 @@
 #include "monitor/text/parse.h"
 
 struct machine;
+struct vcpu;
 
 struct command {
 	const char *name; /* one or two words */
-	/* As the usage line shows it: NAME is a machine's name, [..] may be left out, a|b is one of these. */
+	/* As the usage line shows it: NAME is a machine's name, /VCPU its vcpu's number, [..] may be left out, a|b is one of these. */
 	const char *arguments;
 	uint8_t least, most; /* arguments */
 	const char *help;
@@ -55,6 +56,11 @@ struct machine *command_machine(struct output *out, const char *name);
 struct machine *command_live_machine(struct output *out, const char *name);
 /* The one named, or all that aren't off when name is NULL. Fills list (CONFIG_MAX_MACHINES); 0 with an error put out, or none. */
 unsigned command_machines(struct output *out, const char *name, struct machine **list);
+/* The vcpu that NAME/VCPU names, or a machine's first one for NAME alone; NULL after an error has been put out. */
+struct vcpu *command_vcpu(struct output *out, const char *text);
+/* That one; for NAME alone all of the machine's, for NULL all there are. Fills list (COMMAND_MOST_VCPUS). As command_machines(). */
+#define COMMAND_MOST_VCPUS (CONFIG_MAX_MACHINES * MACHINE_MAX_VCPUS)
+unsigned command_vcpus(struct output *out, const char *text, struct vcpu **list);
 /* false after an error has been put out. what: for the error, "address" say. */
 bool command_number(struct output *out, const char *text, const char *what, uint64_t *value);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "lib/bits.h"
+#include "lib/format.h"
 #include "monitor/command/command.h"
 #include "vm/machine.h"
 
@@ -45,6 +46,22 @@ static void offer(struct candidates *c, const char *word, size_t length)
 	c->common[same] = 0;
 }
 
+/* NAME, or NAME/VCPU too. */
+static void offer_machines(struct candidates *c, bool vcpus)
+{
+	for (unsigned i = 0; i < machine_count(); i++) {
+		const struct machine *m = machine_get(i);
+
+		offer(c, m->name, strlen(m->name));
+		for (unsigned v = 0; vcpus && m->pgm && m->vcpu_count > 1 && v < m->vcpu_count; v++) {
+			char word[CONFIG_MAX_NAME + 8];
+
+			format_string(word, sizeof(word), "%s/%u", m->name, v);
+			offer(c, word, strlen(word));
+		}
+	}
+}
+
 /* One word of a usage text: alternatives, or a placeholder in capitals. */
 static void offer_pattern(struct candidates *c, const char *pattern, size_t length)
 {
@@ -52,9 +69,8 @@ static void offer_pattern(struct candidates *c, const char *pattern, size_t leng
 		pattern += *pattern == '[';
 		length -= 1;
 	}
-	if (length == 4 && !strncmp(pattern, "NAME", 4)) {
-		for (unsigned i = 0; i < machine_count(); i++)
-			offer(c, machine_get(i)->name, strlen(machine_get(i)->name));
+	if (length >= 4 && !strncmp(pattern, "NAME", 4)) {
+		offer_machines(c, length > 4);
 		return;
 	}
 	while (length) {

@@ -15,7 +15,7 @@
 
 #define VCPU_NAME (CONFIG_MAX_NAME + 20)
 
-static struct machine *chosen[CONFIG_MAX_MACHINES];
+static struct vcpu *chosen[COMMAND_MOST_VCPUS];
 
 /* ---- info mode ---- */
 /* PGE and NX as the host's own tables use them; long mode always. */
@@ -77,17 +77,16 @@ static void info_mode(struct output *out, char *const *argument)
 	unsigned kinds = mode_word(argument[named ? 1 : 0]), count;
 
 	if (argument[1] && !kinds) {
-		output_error(out, "usage: info mode [NAME] [all|guest|shadow|host]");
+		output_error(out, "usage: info mode [NAME[/VCPU]] [all|guest|shadow|host]");
 		return;
 	}
 	kinds = kinds ? kinds : MODE_ALL;
-	count = command_machines(out, named ? argument[0] : NULL, chosen);
+	count = command_vcpus(out, named ? argument[0] : NULL, chosen);
 	if (out->failed)
 		return;
 	output_records_begin(out, "modes");
-	for (unsigned m = 0; m < count; m++)
-		for (unsigned i = 0; i < chosen[m]->vcpu_count; i++)
-			show_mode(out, chosen[m]->vcpu[i], kinds);
+	for (unsigned i = 0; i < count; i++)
+		show_mode(out, chosen[i], kinds);
 	output_table_end(out);
 	if (!count)
 		output_note(out, "no machine is running; host mode %s", host_mode());
@@ -114,14 +113,13 @@ static void show_vcpu(struct output *out, const struct vcpu *v, bool now)
 
 static void info_cpu(struct output *out, char *const *argument)
 {
-	unsigned count = command_machines(out, argument[0], chosen);
+	unsigned count = command_vcpus(out, argument[0], chosen);
 
 	if (out->failed)
 		return;
 	output_records_begin(out, "vcpus");
-	for (unsigned m = 0; m < count; m++)
-		for (unsigned i = 0; i < chosen[m]->vcpu_count; i++)
-			show_vcpu(out, chosen[m]->vcpu[i], registers_fetch(chosen[m]->vcpu[i]));
+	for (unsigned i = 0; i < count; i++)
+		show_vcpu(out, chosen[i], registers_fetch(chosen[i]));
 	output_table_end(out);
 	if (!count)
 		output_note(out, "no machine is running");
@@ -153,8 +151,9 @@ static void cpu(struct output *out, char *const *argument)
 }
 
 static const struct command commands[] = {
-	{ "info mode", "[NAME] [all|guest|shadow|host]", 0, 2, "paging modes: guest, second level, host", info_mode },
-	{ "info cpu", "[NAME]", 0, 1, "vcpus: registers, activity, exits", info_cpu },
+	{ "info mode", "[NAME[/VCPU]] [all|guest|shadow|host]", 0, 2, "paging modes: guest, second level, host",
+	  info_mode },
+	{ "info cpu", "[NAME[/VCPU]]", 0, 1, "vcpus: registers, activity, exits", info_cpu },
 	{ "cpu", "", 0, 0, "host CPUs: vcpus, idle time, longest stretches with interrupts off in ticks", cpu },
 };
 

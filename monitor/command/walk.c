@@ -129,21 +129,23 @@ static void show_outcome(struct output *out, struct machine *m, enum status stat
 
 static void walk(struct output *out, char *const *argument)
 {
-	struct machine *m = command_live_machine(out, argument[0]);
+	struct vcpu *v = command_vcpu(out, argument[0]);
 	struct walk_result result = { 0 };
 	struct walk_context context;
 	enum guest_mode mode;
 	enum status status;
+	struct machine *m;
 	uint64_t where;
 	bool now;
 
-	if (!m || !command_number(out, argument[1], "address", &where))
+	if (!v || !command_number(out, argument[1], "address", &where))
 		return;
-	now = registers_fetch(m->vcpu[0]);
-	registers_walk_context(m->vcpu[0], &context);
-	context.outer = now && vcpu_outer(m->vcpu[0]) ? &m->vcpu[0]->nested->state->slat : NULL;
+	m = v->machine;
+	now = registers_fetch(v);
+	registers_walk_context(v, &context);
+	context.outer = now && vcpu_outer(v) ? &v->nested->state->slat : NULL;
 	mode = guest_mode_of(context.cr0, context.cr4, context.efer);
-	output_fields(out, HEX("gva", where), TEXT("level", vcpu_in_l2(m->vcpu[0]) ? "L2" : "L1"),
+	output_fields(out, HEX("gva", where), TEXT("level", vcpu_in_l2(v) ? "L2" : "L1"),
 		      TEXT("registers", registers_seen(now)), TEXT("mode", guest_mode_name(mode)),
 		      HEX("cr3", context.cr3));
 	status = guest_walk(m->pgm, &context, gva(where), ACCESS_READ | WALK_PEEK, &result);
@@ -195,37 +197,38 @@ static void show_top(struct output *out, struct pgm *pgm, const struct walk_cont
 
 static void info_pgmcr3(struct output *out, char *const *argument)
 {
-	struct machine *m = command_live_machine(out, argument[0]);
+	struct vcpu *v = command_vcpu(out, argument[0]);
 	struct walk_context context;
 	enum guest_mode mode;
 	bool now;
 
-	if (!m)
+	if (!v)
 		return;
-	now = registers_fetch(m->vcpu[0]);
-	registers_walk_context(m->vcpu[0], &context);
+	now = registers_fetch(v);
+	registers_walk_context(v, &context);
 	mode = guest_mode_of(context.cr0, context.cr4, context.efer);
 	output_fields(out, TEXT("registers", registers_seen(now)), TEXT("mode", guest_mode_name(mode)),
-		      HEX("cr3", context.cr3), HEX("slat_root", m->vcpu[0]->hv->slat_root.v));
+		      HEX("cr3", context.cr3), HEX("slat_root", v->hv->slat_root.v));
 	if (!guest_mode_format(mode))
 		output_note(out, "no paging: linear addresses are guest-physical ones");
-	show_top(out, m->pgm, &context, guest_mode_format(mode));
+	show_top(out, v->machine->pgm, &context, guest_mode_format(mode));
 }
 
 /* ---- pgmassertcr3 ---- */
 static void pgmassertcr3(struct output *out, char *const *argument)
 {
-	struct machine *m = command_live_machine(out, argument[0]);
+	struct vcpu *v = command_vcpu(out, argument[0]);
 
-	if (m)
-		assert_begin(out, m);
+	if (v)
+		assert_begin(out, v);
 }
 
 static const struct command commands[] = {
-	{ "info pgmcr3", "NAME", 1, 1, "the guest's topmost table of pages", info_pgmcr3 },
-	{ "walk", "NAME GVA", 2, 2, "translate a guest-linear address, level by level, and at the second level", walk },
-	{ "pgmassertcr3", "NAME", 1, 1, "check second-level tables along all of the guest's tables; Ctrl-C ends it",
-	  pgmassertcr3 },
+	{ "info pgmcr3", "NAME[/VCPU]", 1, 1, "the guest's topmost table of pages", info_pgmcr3 },
+	{ "walk", "NAME[/VCPU] GVA", 2, 2, "translate a guest-linear address, level by level, and at the second level",
+	  walk },
+	{ "pgmassertcr3", "NAME[/VCPU]", 1, 1,
+	  "check second-level tables along all of the guest's tables; Ctrl-C ends it", pgmassertcr3 },
 };
 
 const struct command_table commands_walk = { commands, ARRAY_SIZE(commands) };

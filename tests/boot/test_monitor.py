@@ -11,6 +11,7 @@ CONFIG = """\
 [vm a]
 kernel = hlt.elf
 memory = 32M
+cpus = 2
 cmdline = dead
 test_ports = on
 [vm b]
@@ -28,8 +29,9 @@ APART = {"echo", "poweroff", "reboot", "console", "mode", "vm stop", "vm start",
 
 def line_of(entry):
     """A line to type for an entry of help: "walk NAME GVA" -> "walk a 0x100000"; what is in brackets is left out."""
-    words = re.sub(r"\[[^]]*\]", "", entry).split()
-    return " ".join(ARGUMENTS.get(word, word) for word in words)
+    while "[" in entry:
+        entry = re.sub(r"\[[^][]*\]", "", entry)
+    return " ".join(ARGUMENTS.get(word, word) for word in entry.split())
 
 
 def commands(monitor):
@@ -49,8 +51,12 @@ def test_every_command(boot):
     for entry in listed:
         answer = monitor.json(line_of(entry))
         assert "error" not in answer, (entry, answer)
-    for wrong in ("nonsense", "vm info nobody", "page a", "page a zzz", "vm start a", "info nothing"):
+    for wrong in ("nonsense", "vm info nobody", "page a", "page a zzz", "vm start a", "info nothing", "info cpu a/2",
+                  "walk a/x 0", "info mode a/"):
         assert "error" in monitor.json(wrong), wrong
+    assert [each["activity"] for each in monitor.json("info cpu a/1")["vcpus"]] == ["waits for SIPI"]
+    assert [each["vcpu"] for each in monitor.json("info mode a")["modes"]] == ["a vcpu 0", "a vcpu 1"]
+    assert monitor.json("walk a/1 0xfffffff0")["mode"] == "REAL"
     monitor.command("mode text")
     for entry in listed:
         assert monitor.command(line_of(entry)), entry
