@@ -20,7 +20,7 @@ GOOD = "exit port 0xf4 value 42"
 GUARD = 1800
 # Linux' clock must not run ahead of what a loaded host lets QEMU do: time goes by instructions.
 COUNTED = {"qemu": {"icount": 1}}
-CASES = ["instructions", "events", "interrupts", "matrix", "stale", "chaos", "vmcs", "checks", "marks", "controls"]
+CASES = ["instructions", "events", "interrupts", "matrix", "stale", "chaos", "soak", "vmcs", "checks", "marks", "controls"]
 SAME = ["instructions", "events", "matrix", "vmcs", "checks"]  # those that print each exit's numbers
 
 

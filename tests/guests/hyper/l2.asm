@@ -89,6 +89,34 @@ piece l2_touch
 	dec rax
 	jnz l2_touch
 	hlt
+; RDX rounds over the RCX addresses that stand at RDI: RBX is the sum of what was read. l2_sweep adds RAX to each; both take as many
+; instructions.
+piece l2_sweep
+	mov rsi, rdi
+	mov r8, rcx
+.page:
+	mov r9, [rsi]
+	add rbx, [r9]
+	add [r9], rax
+	add rsi, 8
+	dec r8
+	jnz .page
+	dec rdx
+	jnz l2_sweep
+	hlt
+piece l2_survey
+	mov rsi, rdi
+	mov r8, rcx
+.page:
+	mov r9, [rsi]
+	add rbx, [r9]
+	add rax, 0
+	add rsi, 8
+	dec r8
+	jnz .page
+	dec rdx
+	jnz l2_survey
+	hlt
 piece l2_read_cr0
 	mov rax, cr0
 	hlt

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which cases are run: all, or those whose names stand on the command line. "bochs", "qemu": what these emulators do otherwise than
- * the manual is allowed for; "strict": VMRUN's checks that they leave out are tried, too. "seed=", "rounds=": of the random case.
+ * the manual is allowed for; "strict": VMRUN's checks that they leave out are tried, too. "seed=", "rounds=", "millions=": of the random cases.
  */
 #include "hyper.h"
 
@@ -17,6 +17,7 @@ static const struct {
 	{ "matrix", case_matrix },
 	{ "stale", case_stale },
 	{ "chaos", case_chaos },
+	{ "soak", case_soak },
 	{ "vmcs", case_vmcs },
 	{ "checks", case_checks },
 	{ "marks", case_marks },
