@@ -18,7 +18,7 @@ MODULES = {"svm": "kvm_amd", "vmx": "kvm_intel"}
 EMULATORS = {"svm": Qemu, "vmx": Bochs}
 GOOD = "exit port 0xf4 value 42"
 GUARD = 1800
-# Linux' clock must not run ahead of what a loaded host lets QEMU do: time goes by instructions.
+# A clock must not run ahead of what a loaded host lets QEMU do, or timers leave a guest's guest no time: it goes by instructions.
 COUNTED = {"qemu": {"icount": 1}}
 CASES = ["instructions", "events", "interrupts", "matrix", "stale", "chaos", "soak", "vmcs", "checks", "marks", "controls"]
 SAME = ["instructions", "events", "matrix", "vmcs", "checks"]  # those that print each exit's numbers
@@ -232,7 +232,7 @@ def quire_level(folder, level, names, memory):
 def quire_in_quire(boot, folder, level, names):
     """That many levels; the guests' end and the clean end of each level."""
     text, files = quire_level(folder, level, names, 256)
-    machine = boot(text, files, memory=512)
+    machine = boot(text, files, memory=512, **COUNTED)
     machine.expect(rf"^vm quire{level}: stopped", GUARD, refuse="PANIC")
     machine.wait_end()
     ends = dict(re.findall(r"vm ([a-z0-9]+): stopped \(([^\n]*)\)", machine.text))
