@@ -7,7 +7,7 @@
 #include "pgm/internal.h"
 
 #define ENTRIES 512u
-#define STRIDE 8u
+#define STRIDE 4u          /* entries looked at together */
 #define CHUNK SHADOW_CHUNK /* of L1's entries, read at once */
 
 static unsigned lock_of(gpa_t where)
@@ -138,53 +138,82 @@ struct resync {
 	struct gather *gather;
 };
 
-/* So many at once. */
-static inline bool same(const uint64_t *now, const uint64_t *source)
+/*
+ * Are L1's entries what ours were made from? What the most of a flush consists of: one instruction an entry where the string
+ * comparison counts so (Intel SDM vol. 2, CMPS). Where L1 has no plain memory of its own: no.
+ */
+static bool same(struct pgm *pgm, gpa_t at, const uint64_t *source, size_t count)
 {
-	uint64_t differ = 0;
+	struct block *b = block_find(pgm, at);
+	page_record r;
+	bool equal = false;
 
-#pragma GCC unroll 8
-	for (unsigned i = 0; i < STRIDE; i++)
-		differ |= now[i] ^ source[i];
-	return !differ;
+	if (!b)
+		return false;
+	block_lock(b);
+	r = block_record(b, at);
+	if (page_is_plain(r) && page_has_frame(r)) {
+		const uint64_t *bytes = frame_map(hpa(page_frame(r).v | (at.v & (PAGE_SIZE - 1)))), *now = bytes;
+
+		__asm__ volatile("repe cmpsq" : "+S"(now), "+D"(source), "+c"(count), "=@cce"(equal) : : "memory");
+		frame_unmap(bytes);
+	}
+	block_unlock(b);
+	return equal;
 }
 
-/* CHUNK entries from `first` on; returns whether there may be something in them. Most are as they were: the first question for each. */
-static bool resync_chunk(const struct resync *r, struct shadow_table *t, unsigned first, gpa_t at)
+/* CHUNK entries from `first` on, of which some have changed: those of ours go. */
+static void resync_chunk(const struct resync *r, struct shadow_table *t, unsigned first, gpa_t at)
 {
-	const uint64_t *source = &t->source[first];
 	uint64_t now[CHUNK];
 	bool live = false;
 
 	if (pgm_read_simple(r->pgm, gpa(at.v + first * sizeof(*now)), now, sizeof(now)) != OK)
 		__builtin_memset(now, 0xff, sizeof(now));
-	for (unsigned i = 0; i < CHUNK; i++) {
-		if (i % STRIDE == 0 && likely(same(&now[i], &source[i]))) {
-			i += STRIDE - 1;
+	for (unsigned i = first; i < first + CHUNK; i++) {
+		if (__atomic_load_n(&t->entry[i], __ATOMIC_RELAXED) &&
+		    !shadow_still(r->format, t->source[i], now[i - first]))
+			shadow_drop_entry(r->pgm, t, i, r->gather);
+		if (__atomic_load_n(&t->entry[i], __ATOMIC_RELAXED))
 			live = true;
-			continue;
-		}
-		if (!__atomic_load_n(&t->entry[first + i], __ATOMIC_RELAXED))
-			continue;
-		live = true;
-		if (!shadow_still(r->format, source[i], now[i]))
-			shadow_drop_entry(r->pgm, t, first + i, r->gather);
+		else
+			t->source[i] = now[i - first]; /* of nothing: the next comparison finds no difference */
 	}
-	return live;
+	if (!live)
+		t->live &= (uint8_t) ~(1u << first / CHUNK);
 }
 
-/* The table that L1's entries stand in at `at`, and those below. All locks held. */
+static void resync_table(const struct resync *r, struct shadow_table *t, gpa_t at);
+
+static void resync_below(const struct resync *r, struct shadow_table *t, unsigned first)
+{
+	for (unsigned i = first; i < first + CHUNK; i++) {
+		const uint64_t *e = &t->entry[i];
+
+		if (i % STRIDE == 0 && !(e[0] | e[1] | e[2] | e[3]))
+			i += STRIDE - 1;
+		else if (t->below[i] && t->below[i]->source)
+			resync_table(r, t->below[i], gpa(t->source[i] & r->format->address));
+	}
+}
+
+/* The table that L1's entries stand in at `at`, and those below. Most are as they were: asked of all that are in use together. All locks held. */
 static void resync_table(const struct resync *r, struct shadow_table *t, gpa_t at)
 {
-	for (unsigned left = t->live; left; left &= left - 1) {
-		unsigned first = (unsigned)__builtin_ctz(left) * CHUNK;
+	unsigned live = t->live, first = live ? (unsigned)__builtin_ctz(live) : 0;
+	unsigned count = live ? 32u - (unsigned)__builtin_clz(live) - first : 0;
+	const size_t size = CHUNK * sizeof(*t->source);
 
-		if (!resync_chunk(r, t, first, at))
-			t->live &= (uint8_t) ~(1u << first / CHUNK);
-		for (unsigned i = first; t->below && i < first + CHUNK; i++)
-			if (t->below[i] && t->below[i]->source)
-				resync_table(r, t->below[i], gpa(t->source[i] & r->format->address));
+	if (count && same(r->pgm, gpa(at.v + first * size), &t->source[first * CHUNK], count * CHUNK))
+		live = 0;
+	for (unsigned left = live; left; left &= left - 1) {
+		unsigned i = (unsigned)__builtin_ctz(left);
+
+		if (!same(r->pgm, gpa(at.v + i * size), &t->source[i * CHUNK], CHUNK))
+			resync_chunk(r, t, i * CHUNK, at);
 	}
+	for (unsigned left = t->below ? t->live : 0; left; left &= left - 1)
+		resync_below(r, t, (unsigned)__builtin_ctz(left) * CHUNK);
 }
 
 /* The table of L1's that stands for ours on top. Of five levels, it is the first table's first entry that leads to it. All locks held. */
