@@ -74,7 +74,7 @@ static void show_outer_of(struct output *out, struct pgm *pgm, const struct hv_n
 {
 	struct hv_nested_fault fault;
 	struct shadow_path path = { .steps = 0 };
-	enum status status = shadow_path(pgm, outer, where, ACCESS_READ | WALK_PEEK, &path, &fault);
+	enum status status = shadow_path(pgm, outer, NULL, where, ACCESS_READ | WALK_PEEK, &path, &fault);
 
 	for (unsigned i = 0; i < path.steps && i < PT_MAX_LEVELS; i++)
 		output_row(out, TEXT("of", what, 8), HEX("l2_gpa", where.v, 14), NUMBER("level", path.step[i].level, 5),

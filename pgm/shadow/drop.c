@@ -68,6 +68,18 @@ gpa_t shadow_target(const struct shadow_table *t, unsigned index)
 			 : gpa((t->target.v + index * reach) & ~t->hole);
 }
 
+struct shadow_table *shadow_table_at(struct shadow_root *root, gpa_t where, unsigned level)
+{
+	struct shadow_table *t = &root->top;
+
+	while (t && t->level > level) {
+		unsigned i = shadow_index(t->level, where);
+
+		t = __atomic_load_n(&t->entry[i], __ATOMIC_ACQUIRE) ? t->below[i] : NULL;
+	}
+	return t;
+}
+
 static void drop_leaf(struct pgm *pgm, struct shadow_table *t, unsigned index, struct gather *gather)
 {
 	gpa_t target = shadow_target(t, index);

@@ -47,6 +47,50 @@ static enum pgm_verdict compose(struct pgm *pgm, struct shadow_root *root, gpa_t
 	return lacks_room(shadow_fill(pgm, root, where, path, access, invalidations)) ? PGM_NO_MEMORY : PGM_RESUME;
 }
 
+/*
+ * Where a walk may begin: at the table of L1's that leads to 2 MiB, if something was derived from it since the last flush. A processor
+ * keeps upper entries, too, till it is told to flush; but none for an address that it has reported a fault for (Intel SDM vol. 3
+ * section 29.4.3.1): then `trust` is taken away until a whole walk has come here. Locks the root's part.
+ */
+static bool begin_below(struct shadow_root *root, gpa_t where, bool trust, struct shadow_start *start)
+{
+	struct shadow_table *above, *t = NULL;
+
+	shadow_lock(root, where);
+	above = shadow_table_at(root, where, 1);
+	if (above && above->entry[shadow_index(1, where)])
+		t = above->below[shadow_index(1, where)];
+	if (t) {
+		t->begin &= trust;
+		start->level = 0;
+		start->rights = t->rights;
+		start->user = t->user;
+	}
+	if (t && t->begin)
+		start->table = gpa(above->source[shadow_index(1, where)] & root->key.format->address);
+	else
+		t = NULL;
+	shadow_unlock(root, where);
+	return t != NULL;
+}
+
+/* L1's way there. What the upper levels were at the last flush serves if it leads there; a refusal is found by a whole walk. */
+static enum status find_path(struct pgm *pgm, struct shadow_root *root, gpa_t where, unsigned access,
+			     struct shadow_path *path, struct hv_nested_fault *fault)
+{
+	struct shadow_start start;
+	enum status status = OUTER_FAULT;
+
+	if (!(where.v >> pgm->slat.format->linear_bits) && begin_below(root, where, true, &start))
+		status = shadow_path(pgm, &root->key, &start, where, access, path, fault);
+	if (status != OUTER_FAULT)
+		return status;
+	status = shadow_path(pgm, &root->key, NULL, where, access, path, fault);
+	if (status == OUTER_FAULT && !(where.v >> pgm->slat.format->linear_bits))
+		(void)begin_below(root, where, false, &start);
+	return status;
+}
+
 enum shadow_verdict shadow_fault(struct pgm *pgm, struct shadow_root *root, gpa_t where, unsigned access,
 				 bool guest_table, struct hv_nested_fault *fault)
 {
@@ -56,7 +100,7 @@ enum shadow_verdict shadow_fault(struct pgm *pgm, struct shadow_root *root, gpa_
 	uint64_t invalidations = __atomic_load_n(&root->invalidations, __ATOMIC_ACQUIRE);
 	unsigned wanted = access | (guest_table ? WALK_TABLE : 0);
 	struct shadow_path path;
-	enum status status = shadow_path(pgm, &root->key, where, wanted, &path, fault);
+	enum status status = find_path(pgm, root, where, wanted, &path, fault);
 
 	COUNT(pgm, shadow_faults);
 	if (status == OUTER_FAULT)

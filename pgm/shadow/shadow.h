@@ -63,11 +63,20 @@ struct shadow_path {
 	uint8_t level, rights; /* of the leaf, or where the walk ended; ACCESS_* of all levels together */
 	uint8_t needed;        /* ACCESS_* that the access amounts to: one to L2's own tables may count as a write */
 	bool user;             /* all levels have U set, or there's no such bit */
+	bool below;            /* it began at a table of level 0: the levels above have no step */
 	uint8_t steps;
 	struct walk_step step[PT_MAX_LEVELS]; /* top first; entries as they stand with accessed and dirty set */
 };
-enum status shadow_path(struct pgm *pgm, const struct hv_nested_slat *slat, gpa_t where, unsigned access,
-			struct shadow_path *path, struct hv_nested_fault *fault) must_check;
+/* Where a walk begins, and what the levels above grant. */
+struct shadow_start {
+	gpa_t table;
+	uint8_t level, rights;
+	bool user;
+};
+/* start: NULL: at the root. As shadow_walk(). */
+enum status shadow_path(struct pgm *pgm, const struct hv_nested_slat *slat, const struct shadow_start *start,
+			gpa_t where, unsigned access, struct shadow_path *path,
+			struct hv_nested_fault *fault) must_check;
 
 /*
  * One composed table. What L1's entries were when ours were made from them is kept beside: whether they still are so is what an
@@ -81,7 +90,10 @@ struct shadow_table {
 	uint64_t hole;               /* ... less these bits */
 	uint8_t level;
 	uint8_t live; /* bit n: there may be something in entries 64n to 64n + 63; atomic */
-	uint8_t spare[22];
+	/* Level 0 with source: what L1's levels above grant; and whether a walk may begin here, as a processor's may (fault.c). */
+	uint8_t rights;
+	bool user, begin;
+	uint8_t spare[19];
 };
 #define SHADOW_CELL 64u
 #define SHADOW_CHUNK 64u
@@ -152,6 +164,14 @@ bool shadow_drop_root(struct pgm *pgm, struct shadow_root *root, struct gather *
 bool shadow_still(const struct pt_format *format, uint64_t was, uint64_t now);
 /* Drops what isn't as L1's tables are now. No lock held. */
 void shadow_resync(struct pgm *pgm, struct shadow_root *root);
+
+/* The index in our tables of this level. */
+static inline unsigned shadow_index(unsigned level, gpa_t where)
+{
+	return where.v >> (PAGE_SHIFT + 9 * level) & (PAGES_PER_BLOCK - 1);
+}
+/* The table on the way to `where` at this level, if it is there. Locked. */
+struct shadow_table *shadow_table_at(struct shadow_root *root, gpa_t where, unsigned level);
 
 /* fill.c */
 /* Derives the entry for `where` from L1's path and the first tables. LIMIT: make room; CONFLICT: resynchronise; HANDLER: emulate; NOT_FOUND: the first tables lack it. */

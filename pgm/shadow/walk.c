@@ -20,6 +20,7 @@ struct descent {
 	struct slat_limits limits;
 	gpa_t where;
 	unsigned access, needed;
+	const struct shadow_start *start;
 	struct shadow_path *path;
 	struct hv_nested_fault *fault;
 };
@@ -108,13 +109,13 @@ static enum status at_leaf(struct descent *d, uint64_t entry)
 static enum status descend(struct descent *d)
 {
 	const struct pt_format *f = d->slat->format;
-	uint64_t table = d->slat->root.v;
+	uint64_t table = d->start->table.v;
 	struct shadow_path *p = d->path;
 
 	p->steps = 0;
-	p->rights = RWX;
-	p->user = true;
-	for (p->level = f->levels - 1u;; p->level--) {
+	p->rights = d->start->rights;
+	p->user = d->start->user;
+	for (p->level = d->start->level;; p->level--) {
 		struct walk_step *step = &p->step[p->steps++];
 
 		step->level = p->level;
@@ -137,9 +138,12 @@ static enum status descend(struct descent *d)
 	}
 }
 
-enum status shadow_path(struct pgm *pgm, const struct hv_nested_slat *slat, gpa_t where, unsigned access,
-			struct shadow_path *path, struct hv_nested_fault *fault)
+enum status shadow_path(struct pgm *pgm, const struct hv_nested_slat *slat, const struct shadow_start *start,
+			gpa_t where, unsigned access, struct shadow_path *path, struct hv_nested_fault *fault)
 {
+	const struct shadow_start root = {
+		.table = slat->root, .level = slat->format->levels - 1u, .rights = RWX, .user = true
+	};
 	const struct pt_format *f = slat->format;
 	struct descent d = { .pgm = pgm,
 			     .slat = slat,
@@ -151,11 +155,13 @@ enum status shadow_path(struct pgm *pgm, const struct hv_nested_slat *slat, gpa_
 			     .where = where,
 			     .access = access,
 			     .needed = needed_rights(slat, access),
+			     .start = start ? start : &root,
 			     .path = path,
 			     .fault = fault };
 	enum status status = BUSY;
 
 	path->needed = (uint8_t)d.needed;
+	path->below = start != NULL;
 	for (unsigned i = 0; status == BUSY && i < RETRIES; i++)
 		status = descend(&d);
 	return status;
@@ -170,7 +176,7 @@ enum status shadow_walk(struct pgm *pgm, const struct hv_nested_slat *slat, gpa_
 	*to = where;
 	if (!slat->on)
 		return OK;
-	status = shadow_path(pgm, slat, where, access, &path, fault);
+	status = shadow_path(pgm, slat, NULL, where, access, &path, fault);
 	if (status == OK)
 		*to = path.target;
 	return status;

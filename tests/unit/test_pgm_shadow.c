@@ -157,7 +157,7 @@ static bool l2_access(unsigned cpu, uint64_t where, unsigned access, uint8_t val
 		*c->bytes = value;
 		content[target.v >> PAGE_SHIFT] = value;
 		written[target.v >> PAGE_SHIFT] = true;
-		assert_int_equal(shadow_path(pgm, &slat, gpa(where), access | WALK_TRY, &p, &fault), OK);
+		assert_int_equal(shadow_path(pgm, &slat, NULL, gpa(where), access | WALK_TRY, &p, &fault), OK);
 		if (slat.accessed_dirty)
 			for (unsigned i = 0; i < p.steps; i++)
 				assert_true(
@@ -436,6 +436,106 @@ static void test_changed_without_a_flush(void **state)
 	}
 }
 
+/*
+ * A walk may begin where an earlier one has passed, as a processor's may; but not for an address that L1 has just been told of: what L1
+ * changes then, at whatever level, counts at once.
+ */
+static void test_changed_after_a_fault(void **state)
+{
+	(void)state;
+	for (unsigned n = 0; n < 4; n++) {
+		uint64_t old = DATA + 3 * PAGE_SIZE, new = DATA + BLOCK_SIZE + 9 * PAGE_SIZE;
+
+		begin(n & 1 ? &pt_npt4 : &pt_ept4, n & 2, DIRTY_WRITE_PROTECT);
+		put64(slot_of(0, 5, 1), leaf_of(old, RWX, 0));
+		assert_true(l2_access(0, l2_of(5, 1), ACCESS_WRITE, 1));
+		assert_false(l2_access(0, l2_of(5, 2), ACCESS_WRITE, 2));
+		put64(slot_of(0, 5, 2), leaf_of(old, RWX, 0));
+		put64(slot_of(0, 1, 2), leaf_of(new, RWX, 0));
+		put64(slot_of(1, 5, 0), table_at(0, 1) | slat.format->table_bits);
+		assert_true(l2_access(0, l2_of(5, 2), ACCESS_WRITE, 0x55));
+		assert_int_equal(get64(new), 0x55);
+		end();
+	}
+}
+
+/* The walk has begun in the middle, and what led there is another when the entry is to come: it doesn't. */
+static void test_begun_elsewhere(void **state)
+{
+	(void)state;
+	for (unsigned n = 0; n < 2; n++) {
+		struct shadow_start start = { .rights = RWX, .user = true };
+		struct hv_nested_fault fault;
+		struct shadow_path path;
+		uint64_t seen;
+
+		begin(n ? &pt_npt4 : &pt_ept4, false, DIRTY_WRITE_PROTECT);
+		for (unsigned page = 0; page < 32; page += 16) {
+			put64(slot_of(0, 5, page), leaf_of(DATA, RWX, 0));
+			put64(slot_of(0, 1, page), leaf_of(DATA + PAGE_SIZE, RWX, 0));
+		}
+		assert_true(l2_access(0, l2_of(5, 0), ACCESS_READ, 0));
+		seen = root->invalidations;
+		start.table = gpa(table_at(0, 5));
+		assert_int_equal(shadow_path(pgm, &slat, &start, gpa(l2_of(5, 16)), ACCESS_READ, &path, &fault), OK);
+		put64(slot_of(1, 5, 0), table_at(0, 1) | slat.format->table_bits);
+		assert_int_equal(shadow_fault(pgm, root, gpa(l2_of(5, 17)), ACCESS_READ, false, &fault),
+				 SHADOW_REFLECT);
+		assert_int_equal(shadow_fault(pgm, root, gpa(l2_of(5, 1)), ACCESS_READ, false, &fault), SHADOW_REFLECT);
+		assert_int_equal(shadow_fault(pgm, root, gpa(l2_of(5, 0)), ACCESS_READ, false, &fault), SHADOW_RESUME);
+		assert_int_equal(root->invalidations, seen);
+		assert_int_equal(shadow_fill(pgm, root, gpa(l2_of(5, 16)), &path, ACCESS_READ, seen), BUSY);
+		assert_true(l2_access(0, l2_of(5, 16), ACCESS_READ, 0));
+		end();
+	}
+}
+
+/* What an upper level withholds is withheld from who begins below it, too. */
+static void test_upper_rights(void **state)
+{
+	static const unsigned rights[] = { RX, ACCESS_READ | ACCESS_WRITE, ACCESS_READ };
+
+	(void)state;
+	for (unsigned n = 0; n < 2 * 3 * ARRAY_SIZE(rights); n++) {
+		unsigned level = 1 + n / 2 % 3, r = rights[n / 6];
+		struct hv_nested_fault fault;
+
+		begin(n & 1 ? &pt_npt4 : &pt_ept4, false, DIRTY_WRITE_PROTECT);
+		for (unsigned page = 0; page < 64; page++)
+			put64(slot_of(0, 5, page), leaf_of(DATA + page * PAGE_SIZE, RWX, 0));
+		/* Of a table NX alone says that, and U is needed. */
+		put64(slot_of(level, 5, 0), table_at(level - 1, 5 >> (level - 1)) | slat.format->rights_bits[r]);
+		assert_true(l2_access(0, l2_of(5, 0), ACCESS_READ, 0));
+		for (unsigned access = 1; access <= 4; access <<= 1)
+			assert_int_equal(shadow_fault(pgm, root, gpa(l2_of(5, 16 * access - 1)), access, false, &fault),
+					 access & r ? SHADOW_RESUME : SHADOW_REFLECT);
+		end();
+	}
+}
+
+/* Five levels of L1's over four of ours: addresses that differ above ours only have nothing in common. */
+static void test_wider_than_ours(void **state)
+{
+	struct hv_nested_fault fault;
+
+	(void)state;
+	begin(&pt_npt4, false, DIRTY_WRITE_PROTECT);
+	shadow_root_put(pgm, root);
+	slat.format = &pt_5level;
+	slat.root = gpa(TABLES + 256 * PAGE_SIZE);
+	assert_int_equal(shadow_root_get(pgm, &slat, &root), OK);
+	put64(slat.root.v, table_at(3, 0) | 7);
+	put64(slot_of(0, 5, 1), DATA | 7);
+	assert_true(l2_access(0, l2_of(5, 1), ACCESS_WRITE, 1));
+	assert_true(l2_access(1, l2_of(5, 1), ACCESS_READ, 1));
+	assert_int_equal(shadow_fault(pgm, root, gpa(l2_of(5, 1) | UINT64_C(1) << 48), ACCESS_READ, false, &fault),
+			 SHADOW_REFLECT);
+	put64(slat.root.v + 8, table_at(3, 0) | 7);
+	assert_int_equal(shadow_fault(pgm, root, gpa(l2_of(5, 1) | UINT64_C(1) << 48), ACCESS_READ, false, &fault),
+			 SHADOW_EMULATE);
+	end();
+}
+
 /* ---- tables of any geometry, with leaves of any size ---- */
 static unsigned tables_used;
 
@@ -656,6 +756,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_life),
 		cmocka_unit_test(test_changed_without_a_flush),
+		cmocka_unit_test(test_changed_after_a_fault),
+		cmocka_unit_test(test_begun_elsewhere),
+		cmocka_unit_test(test_upper_rights),
+		cmocka_unit_test(test_wider_than_ours),
 		cmocka_unit_test(test_collapse),
 		cmocka_unit_test(test_formats),
 		cmocka_unit_test(test_many_aliases),
