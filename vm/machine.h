@@ -49,6 +49,16 @@ struct vcpu_msrs {
 	uint64_t tsc_adjust, mcg_status;
 };
 
+/* What the guest has named by Linux' interface for guests of KVM, as its MSRs hold it; vm/vcpu/pv.h. */
+struct vcpu_pv {
+	uint64_t wall, clock, steal;
+	uint64_t told;    /* of waited_ticks */
+	uint64_t stolen;  /* nanoseconds, as the guest has them */
+	uint32_t version; /* of all that is written with one; even */
+	bool preempted;   /* the guest has been told that it doesn't run */
+	bool kicked;      /* atomic: the next HLT is over at once */
+};
+
 struct vcpu {
 	/* Looked at before each entry. */
 	uint32_t requests;   /* atomic */
@@ -75,6 +85,7 @@ struct vcpu {
 	struct vcpu *next; /* on its host CPU's list */
 	void *fpu;
 	struct vcpu_msrs msr;
+	struct vcpu_pv pv;
 	uint64_t guest_mode_changes, a20_changes;
 	uint64_t sync_cursor; /* WATCH_SYNC: where the tables are dropped next */
 	uint64_t exits[EXIT_KIND_COUNT];
@@ -186,6 +197,8 @@ size_t machine_console_output(struct machine *machine, uint8_t *bytes, size_t si
 bool board_interrupt_pending(struct board *board, struct lapic *lapic);
 /* Acknowledges it; -1 when it has gone. */
 int board_take_interrupt(struct board *board, struct lapic *lapic);
+/* What its clock shows, in nanoseconds since 1970, UTC. */
+uint64_t board_wall_clock(struct board *board);
 /*
  * The page of the boot vcpu's local APIC is where its IA32_APIC_BASE says, from now on. CONFLICT: memory or another device
  * is there; BAD_VALUE: beyond all memory. On the vcpu's CPU or with the vcpus stopped, without any lock, machine->lock neither.

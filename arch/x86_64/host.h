@@ -13,6 +13,8 @@ uint64_t host_tsc_hz(void); /* measured once at boot; never 0 afterwards */
 uint64_t host_now_ns(void); /* since boot, monotonic on each CPU */
 uint64_t host_tsc_to_ns(uint64_t ticks);
 uint64_t host_ns_to_tsc(uint64_t ns);
+/* Do the counters of all CPUs show the same, and go on at one speed whatever the CPUs do? */
+bool host_tsc_in_step(void);
 /* One-shot timer of this CPU: an interrupt no earlier than this moment of host_now_ns(). UINT64_MAX: none. */
 void host_timer_set(uint64_t deadline_ns);
 

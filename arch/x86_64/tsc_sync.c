@@ -27,6 +27,12 @@ static struct {
 } exchange;
 
 static uint64_t boot_adjust;
+static bool out_of_step; /* atomic */
+
+bool host_tsc_in_step(void)
+{
+	return features.invariant_tsc && !__atomic_load_n(&out_of_step, __ATOMIC_RELAXED);
+}
 
 /* Not before what came before it: SDM vol. 2, RDTSC. */
 static uint64_t ordered_tsc(void)
@@ -108,6 +114,8 @@ void tsc_sync_adopt(void)
 	log_line(LOG_WARNING "cpu: the time stamp counter of the one with APIC id %u was off by %ld ticks",
 		 this_cpu()->apic_id, off);
 	off = difference();
-	if (off)
-		log_line(LOG_WARNING "cpu: it can't be set, and is off by %ld ticks: clocks there run wrong", off);
+	if (!off)
+		return;
+	__atomic_store_n(&out_of_step, true, __ATOMIC_RELAXED);
+	log_line(LOG_WARNING "cpu: it can't be set, and is off by %ld ticks: clocks there run wrong", off);
 }

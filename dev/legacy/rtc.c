@@ -49,6 +49,13 @@ static uint64_t seconds_at(const struct rtc *rtc, uint64_t time)
 	return rtc->base_seconds + (time - rtc->base_time) / NANOSECONDS;
 }
 
+uint64_t rtc_wall_clock(const struct rtc *rtc)
+{
+	if (!running(rtc))
+		return rtc_time_join(rtc_load_time(rtc->cmos)) * NANOSECONDS;
+	return rtc->base_seconds * NANOSECONDS + now(rtc) - rtc->base_time;
+}
+
 /* Puts the time as it is now into the registers. */
 static void store_time(struct rtc *rtc)
 {

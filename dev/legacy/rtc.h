@@ -17,3 +17,5 @@ enum status rtc_create(struct bus *bus, uint64_t seconds, uint64_t below_4g, uin
 void rtc_destroy(struct rtc *rtc);
 /* The reset pin: interrupts are disabled and cleared; time and memory live on the battery. */
 void rtc_reset(struct rtc *rtc);
+/* Nanoseconds since 1970 that its time stands for now. */
+uint64_t rtc_wall_clock(const struct rtc *rtc);

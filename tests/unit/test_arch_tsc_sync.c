@@ -129,6 +129,10 @@ static void test_by_adjust(void **state)
 	assert_true(llabs(left) <= MAY_STAY && writes == 1);
 	start_second(-SECOND, 500 - (uint64_t)SECOND, true); /* taking it over is all that is needed */
 	assert_true(left == 0 && writes == 1);
+	features.invariant_tsc = false;
+	assert_false(host_tsc_in_step());
+	features.invariant_tsc = true;
+	assert_true(host_tsc_in_step());
 }
 
 /* One that can't be set stays as it is, and one that gets no answer goes on. */
@@ -138,6 +142,7 @@ static void test_in_vain(void **state)
 	can_be_set = false;
 	start_second(SECOND, 0, true);
 	assert_true(left == SECOND && writes == 1);
+	assert_false(host_tsc_in_step());
 	start_second(SECOND, 0, false);
 	assert_true(left == SECOND && !writes);
 }

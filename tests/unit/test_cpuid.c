@@ -257,6 +257,27 @@ static void test_topology(void **state)
 	extended_max = 0x80000020;
 }
 
+/* Linux' leaves stand behind our own, and only where they are wanted. */
+void pv_tell(struct cpuid_result leaves[2])
+{
+	leaves[0].eax = 0x40000101;
+	leaves[1].eax = 77;
+}
+static void test_pv_leaves(void **state)
+{
+	for (config.pv = 0; config.pv < 2; config.pv++) {
+		begin(whole);
+		assert_int_equal(vcpu_cpuid(&vcpu, 0x40000000, 0).eax, 0x40000010);
+		assert_memory_equal(&(uint32_t){ vcpu_cpuid(&vcpu, 0x40000000, 0).ebx }, "Quir", 4);
+		assert_int_equal(vcpu_cpuid(&vcpu, 0x40000100, 0).eax, config.pv ? 0x40000101 : 0);
+		assert_int_equal(vcpu_cpuid(&vcpu, 0x40000101, 0).eax, config.pv ? 77 : 0);
+		assert_int_equal(vcpu_cpuid(&vcpu, 0x400000ff, 0).eax, 0);
+		assert_int_equal(vcpu_cpuid(&vcpu, 0x40000102, 0).eax, 0);
+		cpuid_policy_destroy(machine.cpuid);
+	}
+	config.pv = 0;
+}
+
 /* Vector instructions whose state the host does not switch. */
 static void test_no_state_no_instructions(void **state)
 {
@@ -282,6 +303,7 @@ int main(void)
 		cmocka_unit_test(test_frequencies),
 		cmocka_unit_test(test_no_state_no_instructions),
 		cmocka_unit_test(test_topology),
+		cmocka_unit_test(test_pv_leaves),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,6 +106,20 @@ static void setting_the_time(void **state)
 	assert_int_equal(get(8), 0x12);
 }
 
+/* To the nanosecond; while the guest has stopped it, the whole second that it shows. */
+static void wall_clock(void **state)
+{
+	assert_true(rtc_wall_clock(rtc) == BASE * NANOSECONDS);
+	fake_bus_advance(&fake, 3 * NANOSECONDS + 7);
+	assert_true(rtc_wall_clock(rtc) == (BASE + 3) * NANOSECONDS + 7);
+	put(0x0b, 0x82);
+	fake_bus_advance(&fake, NANOSECONDS);
+	assert_true(rtc_wall_clock(rtc) == (BASE + 3) * NANOSECONDS);
+	put(0x0b, 0x02);
+	fake_bus_advance(&fake, 9);
+	assert_true(rtc_wall_clock(rtc) % NANOSECONDS != 0);
+}
+
 static void update_in_progress(void **state)
 {
 	assert_int_equal(get(0x0a), 0x26);
@@ -215,6 +229,7 @@ int main(void)
 		cmocka_unit_test(calendar_agrees_with_libc),
 		cmocka_unit_test_setup_teardown(forms_of_the_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(setting_the_time, setup, teardown),
+		cmocka_unit_test_setup_teardown(wall_clock, setup, teardown),
 		cmocka_unit_test_setup_teardown(update_in_progress, setup, teardown),
 		cmocka_unit_test_setup_teardown(periodic_interrupt, setup, teardown),
 		cmocka_unit_test_setup_teardown(missed_ticks_are_made_up_for, setup, teardown),

@@ -397,6 +397,19 @@ static void test_what_ends_hlt(void **state)
 	}
 }
 
+/* A kick by a processor of its own ends one HLT, with interrupts off too, the next one if it comes early. */
+static void test_kick_ends_hlt(void **state)
+{
+	set_up("", 0);
+	vcpu.pv.kicked = true;
+	for (unsigned i = 0; i < 2; i++) {
+		vcpu.activity = VCPU_WAIT_SIPI;
+		assert_false(vcpu_has_wake_event(&vcpu));
+		vcpu.activity = i ? VCPU_HALTED : VCPU_RUNNABLE;
+		assert_int_equal(vcpu_has_wake_event(&vcpu), !i);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -405,6 +418,7 @@ int main(void)
 		cmocka_unit_test(test_nobodys),
 		cmocka_unit_test(test_nmi_behind_an_exception),
 		cmocka_unit_test(test_what_ends_hlt),
+		cmocka_unit_test(test_kick_ends_hlt),
 		cmocka_unit_test(test_event_behind_hlt),
 	};
 

@@ -20,5 +20,7 @@ struct topology {
 struct topology topology_of(const struct config_machine *machine);
 /* The APIC id of a vcpu. Less than topology_ids(). */
 unsigned topology_apic_id(const struct topology *t, unsigned vcpu);
+/* The other way; UINT_MAX: no vcpu has this id. */
+unsigned topology_vcpu(const struct topology *t, unsigned apic_id);
 /* More than the highest id; at most 128, so no id is the broadcast's. */
 unsigned topology_ids(const struct topology *t);

@@ -194,6 +194,11 @@ int board_take_interrupt(struct board *board, struct lapic *lapic)
 	return vector;
 }
 
+uint64_t board_wall_clock(struct board *board)
+{
+	return rtc_wall_clock(board->rtc);
+}
+
 void board_press_button(struct board *board)
 {
 	pm_power_button(board->pm);

@@ -10,6 +10,7 @@
 #include "arch/x86_64/host.h"
 #include "dev/apic/lapic.h"
 #include "vm/vcpu/cpuid_policy.h"
+#include "vm/vcpu/pv.h"
 
 #define LEAF1_ECX_OSXSAVE BIT(27)
 #define LEAF7_ECX_OSPKE BIT(4)

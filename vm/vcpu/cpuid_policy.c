@@ -9,6 +9,7 @@
  */
 #include "arch/x86_64/hv_nested.h"
 #include "vm/vcpu/cpuid_policy.h"
+#include "vm/vcpu/pv.h"
 
 #include <string.h>
 
@@ -248,6 +249,8 @@ struct cpuid_policy *cpuid_policy_create(const struct machine *machine)
 	p->physical_bits = (uint8_t)(bits < MAX_PHYSICAL_BITS ? bits : MAX_PHYSICAL_BITS);
 	p->extended[8].eax = (p->extended[8].eax & 0xff00) | p->physical_bits;
 	cpuid_tell_topology(p);
+	if (machine->config->pv)
+		pv_tell(p->pv);
 	if (machine->config->nested && hv->nested)
 		tell_of_nesting(p);
 	cpuid_fill_limits(p);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What CPUID tells a machine's guests, made once when it starts: cpuid_policy.c fills it, cpuid.c answers out of it. Nobody
- * else includes this. Constant while the machine lives.
+ * but files of that name includes this. Constant while the machine lives.
  */
 #pragma once
 
@@ -14,7 +14,6 @@
 #define EXTENDED_LEAVES 0x22u
 #define HYPERVISOR_LEAF 0x40000000u
 #define HYPERVISOR_LAST 0x40000010u
-#define PV_LEAF 0x40000100u
 #define CACHE_SUBLEAVES 8u
 #define FEATURE_SUBLEAVES 3u
 #define XSAVE_SUBLEAVES 20u

@@ -111,6 +111,9 @@ bool vcpu_has_wake_event(struct vcpu *vcpu)
 	/* It is delivered before anything that waits: a single step over HLT. */
 	if (vcpu->hv->inject.kind != EVENT_NONE)
 		return true;
+	if (__atomic_load_n(&vcpu->pv.kicked, __ATOMIC_RELAXED) &&
+	    __atomic_exchange_n(&vcpu->pv.kicked, false, __ATOMIC_ACQUIRE))
+		return true;
 	lock_acquire(&m->lock);
 	interrupt = board_interrupt_pending(m->board, vcpu->lapic);
 	lock_release(&m->lock);

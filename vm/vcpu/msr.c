@@ -15,6 +15,7 @@
 #include "dev/apic/lapic.h"
 #include "vm/vcpu/msr.h"
 #include "vm/vcpu/nested.h"
+#include "vm/vcpu/pv.h"
 
 struct msr_rule {
 	uint32_t first, last;
@@ -80,6 +81,7 @@ static const struct msr_rule table[] = {
 	{ 0x611, 0x611, INTEL, FIXED(0, 0) },                             /* energy: probed by Linux */
 	{ 0x6e0, 0x6e0, BOTH, FUNCTIONS(msr_read_apic, msr_write_apic) }, /* TSC deadline */
 	{ 0x800, 0x8ff, BOTH, FUNCTIONS(msr_read_apic, msr_write_apic) }, /* x2APIC */
+	{ 0x4b564d00, 0x4b564dff, BOTH, FUNCTIONS(pv_read_msr, pv_write_msr) },
 	{ 0xc0000080, 0xc0000080, BOTH, FUNCTIONS(msr_read_system, msr_write_efer) },
 	{ 0xc0000081, 0xc0000084, BOTH, FUNCTIONS(msr_read_system, msr_write_system) },
 	{ 0xc0000100, 0xc0000102, BOTH, FUNCTIONS(msr_read_system, msr_write_system) },
@@ -162,6 +164,8 @@ enum status vcpu_msr(struct vcpu *vcpu, uint32_t msr, bool write, uint64_t *valu
 
 static enum exit_action refuse(struct vcpu *vcpu, const char *what, enum status status)
 {
+	if (status == NO_MEMORY || status == OVER_QUOTA)
+		return vcpu_park(vcpu, "no memory where an MSR of its points to");
 	if (status == NOT_FOUND && vcpu->machine->msr_complaints++ < 8)
 		log_line(LOG_WARNING "vm %s: %s of unknown MSR %#x: #GP", vcpu->machine->name, what,
 			 (uint32_t)vcpu->hv->gpr[GPR_RCX]);
@@ -192,6 +196,7 @@ enum exit_action exit_msr_write(struct vcpu *vcpu)
 
 	if (status != OK)
 		return refuse(vcpu, "write", status);
+	vcpu_got_on(vcpu);
 	(void)vcpu_skip(vcpu);
 	return ACTION_ENTER;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the rows of msr.c's table call: reads and writes of single MSRs by the guest, on the vcpu's own CPU. A read fills *value,
- * a write takes it; any status but OK is #GP, and nothing has changed. Private to msr.c and msr_registers.c.
+ * a write takes it; any status but OK is #GP, and nothing has changed; but NO_MEMORY and OVER_QUOTA: it is done again. Private to msr.c, msr_registers.c and pv.c.
  */
 #pragma once
 

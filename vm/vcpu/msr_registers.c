@@ -6,6 +6,7 @@
  * Manual: Intel SDM vol. 4; vol. 3 section 18.17 (TSC); AMD APM vol. 2 section 3.2.
  */
 #include "vm/vcpu/msr.h"
+#include "vm/vcpu/pv.h"
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/features.h"
@@ -35,7 +36,7 @@ enum status msr_read_tsc(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 }
 
 /* The counter jumps: a deadline that is set lies elsewhere in time then. */
-static void move_tsc(struct vcpu *vcpu, uint64_t by)
+static enum status move_tsc(struct vcpu *vcpu, uint64_t by)
 {
 	struct machine *m = vcpu->machine;
 
@@ -45,18 +46,17 @@ static void move_tsc(struct vcpu *vcpu, uint64_t by)
 	lapic_tsc_changed(vcpu->lapic);
 	machine_look_at_timers(m);
 	lock_release(&m->lock);
+	return pv_clock_write(vcpu);
 }
 
 enum status msr_write_tsc(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
-	move_tsc(vcpu, *value - rdtsc() - vcpu->hv->tsc_offset);
-	return OK;
+	return move_tsc(vcpu, *value - rdtsc() - vcpu->hv->tsc_offset);
 }
 
 enum status msr_write_tsc_adjust(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
-	move_tsc(vcpu, *value - vcpu->msr.tsc_adjust);
-	return OK;
+	return move_tsc(vcpu, *value - vcpu->msr.tsc_adjust);
 }
 
 enum status msr_read_apic(struct vcpu *vcpu, uint32_t msr, uint64_t *value)

@@ -10,6 +10,7 @@
 #include "pgm/slat/tables.h"
 #include "vm/vcpu/enter.h"
 #include "vm/vcpu/nested.h"
+#include "vm/vcpu/pv.h"
 
 void vcpu_request(struct vcpu *vcpu, uint32_t requests)
 {
@@ -215,17 +216,11 @@ static bool wake(struct vcpu *vcpu, uint64_t slice_end, enum vcpu_outcome *outco
 	return true;
 }
 
-enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end)
+/* From its first entry until it stops running. */
+static enum vcpu_outcome run_on(struct vcpu *vcpu, uint64_t slice_end)
 {
-	enum vcpu_outcome outcome;
 	enum exit_action action;
 
-	if (vcpu->activity != VCPU_RUNNABLE && !wake(vcpu, slice_end, &outcome))
-		return outcome;
-	vcpu_switch_in(vcpu);
-	vcpu->runs++;
-	run_timers(vcpu, slice_end);
-	set_host_timer(vcpu);
 	for (;;) {
 		action = enter(vcpu, slice_end);
 		if (action == ACTION_LEAVE)
@@ -239,4 +234,20 @@ enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end)
 		}
 		vcpu->activity = VCPU_RUNNABLE;
 	}
+}
+
+enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end)
+{
+	enum vcpu_outcome outcome;
+
+	if (vcpu->activity != VCPU_RUNNABLE && !wake(vcpu, slice_end, &outcome))
+		return outcome;
+	vcpu_switch_in(vcpu);
+	vcpu->runs++;
+	run_timers(vcpu, slice_end);
+	set_host_timer(vcpu);
+	pv_steal_begin(vcpu);
+	outcome = run_on(vcpu, slice_end);
+	pv_steal_end(vcpu);
+	return outcome;
 }

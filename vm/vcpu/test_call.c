@@ -64,23 +64,24 @@ static enum status call_walk(struct vcpu *vcpu, gpa_t block)
 	return pgm_write(pgm, block, &t, sizeof(t), ORIGIN_DEVICE, NULL);
 }
 
-enum exit_action exit_hypercall(struct vcpu *vcpu)
+bool test_call(struct vcpu *vcpu, enum exit_action *action)
 {
 	struct hv_vcpu *h = vcpu->hv;
 	gpa_t block = gpa((uint32_t)h->gpr[GPR_RBX]);
-	enum status status = NOT_SUPPORTED;
+	enum status status = OK;
 
-	hv_need(h, REGS_CONTROL | REGS_CODE);
-	if (vcpu->machine->config->test_ports && !SEG_ATTR_DPL(h->segment[SEG_SS].attributes)) {
-		switch ((uint32_t)h->gpr[GPR_RAX]) {
-		case TEST_CALL_WALK: status = call_walk(vcpu, block); break;
-		case TEST_CALL_SLAT: return test_call_slat(vcpu, block);
-		case TEST_CALL_DONE: status = OK; break;
-		}
+	if (SEG_ATTR_DPL(h->segment[SEG_SS].attributes))
+		return false;
+	*action = ACTION_ENTER;
+	switch ((uint32_t)h->gpr[GPR_RAX]) {
+	case TEST_CALL_WALK: status = call_walk(vcpu, block); break;
+	case TEST_CALL_SLAT: *action = test_call_slat(vcpu, block); return true;
+	case TEST_CALL_DONE: break;
+	default: return false;
 	}
 	if (status != OK)
 		vcpu_inject_ud(vcpu);
 	else
 		(void)vcpu_skip(vcpu);
-	return ACTION_ENTER;
+	return true;
 }

@@ -5,6 +5,7 @@
 #include "dev/apic/lapic.h"
 #include "pgm/shadow/a20.h"
 #include "vm/vcpu/nested.h"
+#include "vm/vcpu/pv.h"
 
 void vcpu_set_a20(struct vcpu *vcpu, bool open)
 {
@@ -50,6 +51,7 @@ static void start_anew(struct vcpu *vcpu)
 	vcpu->park_text[0] = 0;
 	vcpu->park_told = false;
 	vcpu->activity = vcpu->id == 0 ? VCPU_RUNNABLE : VCPU_WAIT_SIPI;
+	pv_reset(vcpu);
 }
 
 /* Memory types, whether caches are on, the time stamp counter, the FPU's registers: none of them knows of it. */

@@ -113,9 +113,11 @@ void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, ui
 void vcpu_inject_gp(struct vcpu *vcpu);
 void vcpu_inject_ud(struct vcpu *vcpu);
 
-/* cpuid.c, msr.c, control.c, debug.c, port.c, access.c, task.c, test_call.c */
+/* cpuid.c, msr.c, control.c, debug.c, port.c, access.c, task.c, pv_call.c */
 exit_handler exit_cpuid, exit_msr_read, exit_msr_write, exit_cr_access, exit_xsetbv, exit_dr_access, exit_io;
 exit_handler exit_slat_fault, exit_slat_misconfig, exit_emulate, exit_task_switch, exit_hypercall;
+/* test_call.c: true, and what to do next, if it is a call of a test guest's; REGS_CODE are there. */
+bool test_call(struct vcpu *vcpu, enum exit_action *action);
 enum exit_action test_call_slat(struct vcpu *vcpu, gpa_t block); /* test_slat.c */
 /* What this vcpu reads, as its registers are. */
 struct cpuid_result vcpu_cpuid(struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf);
