@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Machines with several processors: Debian's kernel starts, stops and uses them; pause, reset and end take all of them along."""
+import os
+
 import pytest
-from harness import guests
+from harness import BUILD, guests
 
 from test_linux import LINES, at_prompt, attach, back, shell
+
+GOOD = "exit port 0xf4 value 42"
 
 # Processes that talk through pipes, each part summed by its own; then the sum of the sums, which never differs.
 WORK = ("for i in 1 2 3 4 5 6 7 8; do (dd if=/dev/zero bs=64k count=32 2>/dev/null | tr '\\0' $i | sha256sum) & done | sort | sha256sum; wait")
 TOGGLE = ("cd /sys/devices/system/cpu; n=0; while [ $n -lt {rounds} ]; do n=$((n+1)); for c in 1 2 3; do echo 0 >cpu$c/online && "
           "echo 1 >cpu$c/online || echo bad $c; done; done; echo toggled $n; cd /")
+
+
+def elf(name):
+    return os.path.join(BUILD, f"guests/{name}.elf")
 
 
 def config(vendor, names, cpus, memory=192, more=""):
@@ -52,3 +60,56 @@ def test_two_machines_of_four(boot, vendor, linux, cpus):
     """Two of them at once, on one, two and four host processors; each processor goes off and on fifty times."""
     machine = boot(config(vendor, ("alpha", "beta"), 4), linux, memory=768, cpus=cpus)
     several(machine, ("alpha", "beta"), 50)
+
+
+def guest(name, elf, line, more=""):
+    return (f"[vm {name}]\nkernel = {elf}.elf\nmemory = 32M\ntest_ports = on\ncpus = 4\nautostart = off\non_reset = restart\n"
+            f"cmdline = {line}\n{more}\n")
+
+
+def run_all(machine, names):
+    """Starts them all, and returns what they printed when they have ended well."""
+    monitor = machine.monitor.wait_prompt()
+    for name in names:
+        machine.send(f"vm start {name}\r")
+    for name in names:
+        assert monitor.wait_stopped(name, 1200) == GOOD, monitor.console_of(name)
+    monitor.wait_prompt()
+    assert monitor.command("check") == ["check: 0 findings"]
+    return {name: monitor.console_of(name) for name in names}
+
+
+def attack15_storms(boot, vendor, storms):
+    text = "[host]\nwhen_idle = monitor\n" + guest("large", "storm", f"storms={storms}") + guest(
+        "small", "storm", f"storms={storms}", "large_pages = off")
+    machine = boot(text, {"storm.elf": elf("storm")}, cpus=2 if vendor == "svm" else 1)
+    for said in run_all(machine, ("large", "small")).values():
+        assert "storm: many lives" in said
+
+
+def test_attack15_init_and_sipi(boot, vendor):
+    """Four vcpus stop and start one another while all of them fault; no SIPI behind an INIT is lost."""
+    attack15_storms(boot, vendor, 200)
+
+
+@pytest.mark.slow
+def test_attack15_long_storms(boot, vendor):
+    attack15_storms(boot, vendor, 20000)
+
+
+def reboots(boot, times):
+    text = "[host]\nwhen_idle = monitor\n" + guest("zero", "reboot", f"cmos times={times} mib=2 cpus=4") + guest(
+        "keep", "reboot", f"ram times={times} mib=2 cpus=4", "zero_ram_on_reset = off\nlarge_pages = off")
+    machine = boot(text, {"reboot.elf": elf("reboot")}, cpus=2)
+    for said in run_all(machine, ("zero", "keep")).values():
+        assert f"lived {times + 1} times" in said
+
+
+def test_reboots(boot):
+    """Machines of four vcpus reset themselves amid the writes of all of them."""
+    reboots(boot, 40)
+
+
+@pytest.mark.slow
+def test_attack15_500_reboots(boot):
+    reboots(boot, 250)  # of each of the two

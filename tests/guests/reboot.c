@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Resets itself "times=" times and counts the lives. The count lies in RAM where a reset keeps RAM (zero_ram_on_reset
- * = off, option "ram"), else in the clock's CMOS memory. Each life looks at what a reset must have put right.
+ * = off, option "ram"), else in the clock's CMOS memory. Each life looks at what a reset must have put right. With "cpus=" the
+ * others write to memory all the while.
  */
-#include "guest.h"
+#include "smp.h"
 
 #define COUNT_AT (6 * MIB)
 #define MAGIC 0x5eb00700u
@@ -47,6 +48,14 @@ static void set_lives(bool ram, uint32_t n)
 		cmos_write(CMOS_COUNT, (uint8_t)n);
 }
 
+/* Each has its own MiB, which it finds empty in each life unless RAM is kept. */
+#define OTHERS_AT (12 * MIB)
+static void other(unsigned cpu)
+{
+	for (uint32_t i = 0;; i = (i + PAGE) & (MIB - 1))
+		write32(OTHERS_AT + cpu * MIB + i, i);
+}
+
 static void reset_machine(uint32_t n)
 {
 	switch (n % 3) {
@@ -75,11 +84,13 @@ void guest_main(void)
 	}
 	write32(IOAPIC + 0x10, 0x35);
 	check_equal(ioapic_entry(5), 0x35);
-	wrmsr(APIC_BASE, LAPIC_MOVED | 0x900);
 	if (failures || n >= times) {
 		print("lived %u times\n", n + 1);
 		return;
 	}
+	wrmsr(APIC_BASE, LAPIC | 0x900);
+	check(start_cpus(option_number("cpus=", 1), other));
+	wrmsr(APIC_BASE, LAPIC_MOVED | 0x900);
 	set_lives(ram, n + 1);
 	reset_machine(n);
 	print("FAILED: still here\n");

@@ -5,7 +5,7 @@
 %define CPU_STACK 8192
 
 extern ap_entry
-global ap_trampoline, ap_trampoline_end, ap_gdt, ap_idt, ap_count, ap_stacks
+global ap_trampoline, ap_trampoline_end, ap_gdt, ap_idt, ap_count, ap_stacks, ap_numbers
 
 section .data
 bits 16
@@ -33,8 +33,15 @@ ap_protected:
 	mov fs, ax
 	mov gs, ax
 	mov ss, ax
-	mov ebx, 1
+	mov eax, 1
+	cpuid
+	shr ebx, 24			; one that has been here keeps its number
+	movzx ebx, byte [ap_numbers + ebx]
+	test ebx, ebx
+	jnz .known
+	inc ebx
 	lock xadd [ap_count], ebx
+.known:
 	cmp ebx, CPUS_MAX
 	jae .too_many
 	mov esp, ebx
@@ -79,6 +86,7 @@ bits 64
 section .data
 	align 8
 ap_count: dd 1
+ap_numbers: times 256 db 0		; by APIC id
 ap_idt:	times 10 db 0
 
 section .bss

@@ -14,6 +14,7 @@ struct table_pointer {
 extern char ap_trampoline[], ap_trampoline_end[], ap_gdt[];
 extern struct table_pointer ap_idt;
 extern volatile uint32_t ap_count;
+extern uint8_t ap_numbers[256];
 extern char ap_stacks[];
 void ap_entry(unsigned cpu);
 
@@ -62,10 +63,17 @@ static void arrive(unsigned cpu)
 void ap_entry(unsigned cpu)
 {
 	arrive(cpu);
+	ap_numbers[cpu_apic_id[cpu] & 0xff] = (uint8_t)cpu;
 	__atomic_fetch_add(&arrived, 1, __ATOMIC_SEQ_CST);
 	ap_main(cpu);
 	for (;;)
 		__asm__ volatile("cli; hlt");
+}
+
+void start_again(uint32_t destination, uint32_t shorthand)
+{
+	send_ipi(destination, shorthand | IPI_INIT);
+	send_ipi(destination, shorthand | IPI_STARTUP | TRAMPOLINE >> 12);
 }
 
 bool start_cpus(unsigned count, void (*main)(unsigned cpu))

@@ -47,6 +47,8 @@ extern volatile bool x2apic;
  * APIC enabled and interrupts off, and halts for ever when that returns. false: they didn't come. Once; x2APIC mode comes afterwards.
  */
 bool start_cpus(unsigned count, void (*main)(unsigned cpu));
+/* INIT and one SIPI at once: main() begins anew there. Not to the first processor. */
+void start_again(uint32_t destination, uint32_t shorthand);
 /* The number of this processor. */
 unsigned cpu_number(void);
 
