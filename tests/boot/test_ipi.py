@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interrupts between a machine's processors, on one, two and four of the host's: none is lost, whatever kind it is of."""
+import pytest
+
+from test_guests import Case, config, files, judge
+
+LINES = ["ipi: flat, cluster and lines", "ipi: x2APIC"]
+MILLIONS = 10_000_000
+
+
+def case(rounds):
+    return Case("ipi", "ipi", 16, f"rounds={rounds}", lines=[f"ipi: 4 processors asked {rounds} times each"] + LINES)
+
+
+@pytest.mark.parametrize("cpus", (1, 2, pytest.param(4, marks=pytest.mark.slow)))
+def test_ipi(boot, cpus):
+    """Four vcpus ask each other into `sti; hlt`; then each kind of destination, NMIs, and a level line that each of them ends."""
+    cases = [case(300)]
+    judge(boot(config(cases, "cpus = 4\n"), files(cases), memory=256, cpus=cpus), cases)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cpus", (1, 2, 4))
+def test_ipi_for_long(boot, cpus):
+    """The same, millions of times."""
+    cases = [case(MILLIONS // 4)]
+    machine = boot(config(cases, "cpus = 4\n"), files(cases), memory=256, cpus=cpus)
+    judge(machine, cases)
