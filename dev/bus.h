@@ -5,8 +5,8 @@
  * and talks to its console. It never sees a machine, a vcpu or a vendor.
  *
  * Locking: every call into a device, and from a device into the bus, is made under the
- * machine's device lock (bus->lock is held by whoever calls in). Devices take none of
- * their own.
+ * machine's device lock, which whoever calls in holds. Devices take none of
+ * their own. Local APICs are the exception: they belong each to its processor, and need the lock for what concerns others.
  *
  * Device state is plain data in one struct per device, so that it can be saved later;
  * reset() puts it back to power-on. Devices are created once per machine.
@@ -70,12 +70,13 @@ struct tick_debt {
 	struct tick_debt *next; /* the bus's list */
 	uint32_t owed, in_row;  /* paid since the last one that came by itself */
 	uint32_t at_least;      /* of these may come after `until`, too */
+	bool listed;            /* it is on the bus's list, and told by bus->ticks_owed */
 	uint64_t until;
 	enum irq_fate (*raise)(void *device);
 	void *device;
 };
 
-/* From creation to destruction of the device. */
+/* From creation to destruction of the device. One that isn't on the list is paid by its device, on its processor. */
 void tick_open(struct bus *bus, struct tick_debt *debt);
 void tick_close(struct bus *bus, struct tick_debt *debt);
 /* The source was programmed anew: nothing of the old is owed. */
@@ -86,6 +87,8 @@ void tick_due(struct bus *bus, struct tick_debt *debt, uint64_t count, uint64_t 
 void tick_owe(struct bus *bus, struct tick_debt *debt, uint64_t count, uint64_t period);
 /* The guest has taken an interrupt, so one that is owed may find its place free. */
 void tick_pay(struct bus *bus);
+/* The same for one debt. */
+void tick_pay_one(struct bus *bus, struct tick_debt *debt);
 
 /*
  * Where interrupt wires end. The fate is that of a rising edge. line: 0..23, as on a PC (ISA IRQ n goes to the PICs' input n and to
@@ -107,8 +110,8 @@ struct bus {
 	struct port_table *ports; /* dev/ports.c */
 	struct timer_queue timers;
 	struct tick_debt *debts; /* dev/tick.c's, and the next three, too */
-	bool ticks_owed;         /* to any of them: call tick_pay() when the guest has taken an interrupt */
-	uint64_t ticks_made_up, ticks_lost;
+	bool ticks_owed;         /* atomic: any of them: call tick_pay() when the guest has taken an interrupt */
+	uint64_t ticks_made_up, ticks_lost; /* atomic */
 	/*
 	 * Until this time of now() the guest measures one of its clocks against another, as Linux does at boot: it comes out wrong if the
 	 * machine doesn't run amid it. 0: it doesn't. Read without the lock, too.
@@ -118,6 +121,9 @@ struct bus {
 	/* Set by the machine before any device is created. context goes to each. */
 	void *context;
 	uint64_t (*now)(void *context); /* nanoseconds since the machine was started, not counting pauses; monotonic */
+	/* The devices' lock, for local APICs. */
+	void (*lock)(void *context);
+	void (*unlock)(void *context);
 	irq_set set_irq;
 	void (*event)(void *context, enum machine_event event, uint32_t value);
 	/* Console of the machine: output bytes; input is pushed with uart_input(). */

@@ -20,6 +20,7 @@
 void tick_open(struct bus *bus, struct tick_debt *debt)
 {
 	debt->next = bus->debts;
+	debt->listed = true;
 	bus->debts = debt;
 }
 
@@ -52,8 +53,9 @@ void tick_owe(struct bus *bus, struct tick_debt *debt, uint64_t count, uint64_t 
 
 	begin_row(bus, debt, count, period);
 	debt->owed += more;
-	bus->ticks_lost += count - more;
-	bus->ticks_owed |= debt->owed != 0;
+	__atomic_fetch_add(&bus->ticks_lost, count - more, __ATOMIC_RELAXED);
+	if (debt->listed && debt->owed)
+		__atomic_store_n(&bus->ticks_owed, true, __ATOMIC_RELAXED);
 }
 
 void tick_due(struct bus *bus, struct tick_debt *debt, uint64_t count, uint64_t period)
@@ -72,25 +74,29 @@ static bool may_pay(const struct bus *bus, const struct tick_debt *debt)
 	       (debt->in_row < debt->at_least || bus->now(bus->context) < debt->until);
 }
 
-static void pay_one(struct bus *bus, struct tick_debt *debt)
+void tick_pay_one(struct bus *bus, struct tick_debt *debt)
 {
-	enum irq_fate fate = debt->raise(debt->device);
+	enum irq_fate fate;
 
+	if (!may_pay(bus, debt))
+		return;
+	fate = debt->raise(debt->device);
 	if (fate == IRQ_UNHEARD)
 		tick_forget(debt);
 	if (fate != IRQ_TAKEN)
 		return;
 	debt->owed--;
 	debt->in_row++;
-	bus->ticks_made_up++;
+	__atomic_fetch_add(&bus->ticks_made_up, 1, __ATOMIC_RELAXED);
 }
 
 void tick_pay(struct bus *bus)
 {
-	bus->ticks_owed = false;
+	bool owed = false;
+
 	for (struct tick_debt *debt = bus->debts; debt; debt = debt->next) {
-		if (may_pay(bus, debt))
-			pay_one(bus, debt);
-		bus->ticks_owed |= debt->owed != 0;
+		tick_pay_one(bus, debt);
+		owed |= debt->owed != 0;
 	}
+	__atomic_store_n(&bus->ticks_owed, owed, __ATOMIC_RELAXED);
 }

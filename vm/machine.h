@@ -191,11 +191,9 @@ size_t machine_console_input(struct machine *machine, const uint8_t *bytes, size
 /* Takes up to size bytes of what the guest wrote; boot CPU only. */
 size_t machine_console_output(struct machine *machine, uint8_t *bytes, size_t size);
 
-/* ---- what a vcpu asks of the rooms above it; machine->lock held but where it says otherwise ---- */
+/* ---- what a vcpu asks of the rooms above it, on its CPU; machine->lock not held ---- */
 
-/* An interrupt for this CPU, from its local APIC or (on the boot vcpu) the PICs. Cheap: asked before each entry, without the lock. */
-bool board_interrupt_pending(struct board *board, struct lapic *lapic);
-/* Acknowledges it; -1 when it has gone. */
+/* Acknowledges the interrupt that lapic_pending() tells of: its vector, -1 when it has gone. */
 int board_take_interrupt(struct board *board, struct lapic *lapic);
 /* What its clock shows, in nanoseconds since 1970, UTC. */
 uint64_t board_wall_clock(struct board *board);

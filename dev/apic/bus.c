@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Delivery of interrupt messages among the APICs of one machine. Bounded by the number of its processors.
- * No state but the list and who last got a lowest-priority message.
+ * No state but the list and who last got a lowest-priority message. What it asks of an APIC may change while it asks: then the message
+ * was underway at that moment, as it may be on a processor.
  */
-#include "dev/apic/bus.h"
-#include "dev/apic/lapic.h"
+#include "dev/apic/lapic_internal.h"
 
 void apic_bus_attach(struct apic_bus *apic_bus, struct lapic *lapic)
 {
@@ -14,6 +14,7 @@ void apic_bus_attach(struct apic_bus *apic_bus, struct lapic *lapic)
 		link = &(*link)->next;
 	lapic->next = NULL;
 	*link = lapic;
+	apic_bus->by_id[lapic->id] = lapic;
 }
 
 void apic_bus_detach(struct apic_bus *apic_bus, struct lapic *lapic)
@@ -24,8 +25,30 @@ void apic_bus_detach(struct apic_bus *apic_bus, struct lapic *lapic)
 		link = &(*link)->next;
 	if (*link)
 		*link = lapic->next;
+	apic_bus->by_id[lapic->id] = NULL;
 	if (apic_bus->last_chosen == lapic)
 		apic_bus->last_chosen = NULL;
+}
+
+/* Sections 11.6.2.2, 11.12.10. */
+static bool logical_match(const struct lapic *lapic, uint32_t destination)
+{
+	uint32_t logical = READ(lapic->ldr) >> 24;
+
+	if (lapic_x2apic(lapic)) {
+		logical = lapic_x2apic_logical_id(lapic);
+		return logical >> 16 == destination >> 16 && logical & destination & 0xffff;
+	}
+	if (destination > 0xff)
+		return false;
+	if (READ(lapic->dfr) >> 28 == 0xf)
+		return logical & destination;
+	return logical >> 4 == destination >> 4 && logical & destination & 0xf;
+}
+
+static bool everybody(const struct apic_message *message)
+{
+	return message->destination == (message->wide ? 0xffffffff : 0xff);
 }
 
 static bool addressed(const struct apic_message *message, const struct lapic *lapic, const struct lapic *sender)
@@ -34,47 +57,69 @@ static bool addressed(const struct apic_message *message, const struct lapic *la
 	case SHORTHAND_SELF: return lapic == sender;
 	case SHORTHAND_ALL: return true;
 	case SHORTHAND_OTHERS: return lapic != sender;
-	default: return lapic_addressed(lapic, message->destination, message->logical, message->wide);
+	default:
+		if (everybody(message))
+			return true;
+		return message->logical ? logical_match(lapic, message->destination)
+					: lapic->id == message->destination;
 	}
 }
 
 /* The addressed APIC with the lowest priority; among equals the one after who was chosen last. */
-static struct lapic *choose_lowest(struct apic_bus *apic_bus, const struct apic_message *message,
+static struct lapic *choose_lowest(const struct apic_bus *apic_bus, const struct apic_message *message,
 				   const struct lapic *sender)
 {
+	const struct lapic *last = READ(apic_bus->last_chosen);
 	struct lapic *best = NULL;
 	bool behind = false, best_behind = false;
+	uint32_t best_priority = UINT32_MAX;
 
 	for (struct lapic *lapic = apic_bus->first; lapic; lapic = lapic->next) {
 		if (lapic_accepts(lapic) && addressed(message, lapic, sender)) {
-			uint8_t priority = lapic_processor_priority(lapic);
-			uint8_t best_priority = best ? lapic_processor_priority(best) : 0xff;
+			uint32_t priority = READ(lapic->priority);
 
-			if (!best || priority < best_priority ||
-			    (priority == best_priority && behind && !best_behind)) {
+			if (priority < best_priority || (priority == best_priority && behind && !best_behind)) {
 				best = lapic;
+				best_priority = priority;
 				best_behind = behind;
 			}
 		}
-		behind |= lapic == apic_bus->last_chosen;
+		behind |= lapic == last;
 	}
 	return best;
+}
+
+static enum irq_fate deliver_lowest(struct apic_bus *apic_bus, const struct apic_message *message, struct lapic *sender)
+{
+	struct lapic *lapic = choose_lowest(apic_bus, message, sender);
+
+	if (!lapic)
+		return IRQ_UNHEARD;
+	WRITE(apic_bus->last_chosen, lapic);
+	return lapic_receive(lapic, message, lapic == sender);
+}
+
+/* One processor, by its id: what most messages are. */
+static inline bool names_one(const struct apic_message *message)
+{
+	return message->shorthand == SHORTHAND_NONE && !message->logical && !everybody(message);
 }
 
 enum irq_fate apic_bus_deliver(struct apic_bus *apic_bus, const struct apic_message *message, struct lapic *sender)
 {
 	enum irq_fate best = IRQ_UNHEARD, fate;
 
-	if (message->mode == DELIVERY_LOWEST) {
-		struct lapic *lapic = choose_lowest(apic_bus, message, sender);
+	if (likely(names_one(message))) {
+		struct lapic *lapic = message->destination < APIC_IDS ? apic_bus->by_id[message->destination] : NULL;
 
-		if (!lapic)
-			return IRQ_UNHEARD;
-		apic_bus->last_chosen = lapic;
-		return lapic_receive(lapic, message);
+		return lapic ? lapic_receive(lapic, message, lapic == sender) : IRQ_UNHEARD;
 	}
+	if (message->mode == DELIVERY_LOWEST)
+		return deliver_lowest(apic_bus, message, sender);
 	for (struct lapic *lapic = apic_bus->first; lapic; lapic = lapic->next) {
-		fate = addressed(message, lapic, sender) ? lapic_receive(lapic, message) : IRQ_UNHEARD;
+		if (!addressed(message, lapic, sender))
+			continue;
+		fate = lapic_receive(lapic, message, lapic == sender);
 		best = fate > best ? fate : best;
 	}
 	return best;
@@ -90,6 +135,9 @@ enum irq_fate apic_bus_msi(struct apic_bus *apic_bus, uint64_t address, uint32_t
 		.vector = (uint8_t)data,
 	};
 
+	/* The redirection hint: one of those named is to have it. */
+	if (address >> 3 & message.logical && message.mode == DELIVERY_FIXED)
+		message.mode = DELIVERY_LOWEST;
 	return apic_bus_deliver(apic_bus, &message, NULL);
 }
 

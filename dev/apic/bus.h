@@ -7,6 +7,8 @@
 
 #include "dev/bus.h"
 
+#define APIC_IDS 255u /* those of xAPIC; 255 is everybody */
+
 struct lapic;
 
 /* As encoded in the ICR, in IOAPIC entries and in MSI data. */
@@ -33,18 +35,23 @@ struct apic_message {
 	uint8_t shorthand; /* enum destination_shorthand */
 };
 
+/* Who is on it changes only while no processor of the machine runs. */
 struct apic_bus {
 	struct lapic *first;
-	struct lapic *last_chosen; /* lowest priority delivery goes round among equals */
+	struct lapic *by_id[APIC_IDS];
+	struct lapic *last_chosen; /* atomic: lowest priority delivery goes round among equals */
 	void (*eoi)(void *ioapic, uint8_t vector);
 	void *ioapic;
 };
 
 void apic_bus_attach(struct apic_bus *apic_bus, struct lapic *lapic);
 void apic_bus_detach(struct apic_bus *apic_bus, struct lapic *lapic);
-/* sender may be NULL (IOAPIC, MSI) unless the shorthand needs it. IRQ_UNHEARD: no APIC took it. */
+/*
+ * Any CPU, with or without locks; takes none. sender: on its processor, or NULL (IOAPIC, MSI, where no shorthand needs it). IRQ_UNHEARD:
+ * no APIC took it.
+ */
 enum irq_fate apic_bus_deliver(struct apic_bus *apic_bus, const struct apic_message *message, struct lapic *sender);
 /* A write of data to address 0xfeexxxxx. As apic_bus_deliver(). */
 enum irq_fate apic_bus_msi(struct apic_bus *apic_bus, uint64_t address, uint32_t data);
-/* A level-triggered vector was ended: tells the IOAPIC. */
+/* A level-triggered vector was ended: tells the IOAPIC. Under the devices' lock. */
 void apic_bus_eoi(struct apic_bus *apic_bus, uint8_t vector);

@@ -2,8 +2,13 @@
 /*
  * The local APIC's core: which vectors are requested and in service, and which one the processor may have.
  *
- * Invariant: deliverable is what follows from IRR, ISR, TPR, LINT0 and the enable bits; whoever changes one of
- * them calls lapic_update(). The run loop reads it before each entry and nothing else.
+ * Invariant: deliverable is what follows from IRR, ISR, TPR, LINT0 and the enable bits as the owner last looked at them; when it
+ * changes one of them, it calls lapic_update(). The run loop reads it before each entry and nothing else.
+ *
+ * A message from elsewhere: TMR, then IRR, each by an atomic step, then kick(), which sets a request of the processor's and, the first
+ * time, wakes or kicks it. The processor takes its requests and then looks at IRR, so no bit stays unseen: the model
+ * in tests/models (steps IRR, REQUEST, KICK). A bit that is set already has been told of. Whether the APIC accepts the message
+ * is asked before: one that is disabled or gets INIT at that moment may still take it.
  *
  * Software-disabled (SVR bit 8 clear), the APIC refuses new vectors but keeps those it has; disabled in
  * IA32_APIC_BASE it is as good as absent, and the PICs' INTR reaches the processor directly.
@@ -12,37 +17,32 @@
 #include "dev/clock.h"
 #include "lib/memory.h"
 
-static void vector_set(uint32_t words[8], uint8_t *summary, uint8_t vector)
-{
-	words[vector >> 5] |= 1u << (vector & 31);
-	*summary |= (uint8_t)(1u << (vector >> 5));
-}
+_Static_assert(sizeof(((struct lapic *)0)->irr) * 8 == 256, "a bit for each vector");
 
-static void vector_clear(uint32_t words[8], uint8_t *summary, uint8_t vector)
+static inline uint64_t bit_of(uint8_t vector)
 {
-	words[vector >> 5] &= ~(1u << (vector & 31));
-	if (!words[vector >> 5])
-		*summary &= (uint8_t) ~(1u << (vector >> 5));
+	return UINT64_C(1) << (vector & 63);
 }
 
 /* The highest vector set, -1 for none. */
-static int vector_top(const uint32_t words[8], uint8_t summary)
+static inline int vector_top(const uint64_t words[VECTOR_WORDS])
 {
-	unsigned word;
+	for (unsigned word = VECTOR_WORDS; word--;) {
+		uint64_t bits = READ(words[word]);
 
-	if (!summary)
-		return -1;
-	word = 31u - (unsigned)__builtin_clz(summary);
-	return (int)(word * 32 + 31u - (unsigned)__builtin_clz(words[word]));
+		if (bits)
+			return (int)(word * 64 + 63u - (unsigned)__builtin_clzll(bits));
+	}
+	return -1;
 }
 
 /* PPR, section 11.8.3.1. */
-uint8_t lapic_processor_priority(const struct lapic *lapic)
+static uint32_t processor_priority(const struct lapic *lapic)
 {
-	int in_service = vector_top(lapic->isr, lapic->isr_words);
+	int in_service = vector_top(lapic->isr);
 	unsigned class = in_service < 0 ? 0 : (unsigned)in_service & 0xf0;
 
-	return (uint8_t)((lapic->tpr & 0xf0) >= class ? lapic->tpr : class);
+	return (lapic->tpr & 0xf0) >= class ? lapic->tpr : class;
 }
 
 /* Does the PICs' INTR reach the processor? */
@@ -50,79 +50,79 @@ static bool external_interrupt(const struct lapic *lapic)
 {
 	uint32_t entry = lapic->lvt[LVT_LINT0];
 
-	if (!lapic->lint[0])
-		return false;
 	return !lapic_enabled(lapic) || (!(entry & LVT_MASKED) && LVT_MODE(entry) == DELIVERY_EXTINT);
 }
 
 void lapic_update(struct lapic *lapic)
 {
-	int vector = vector_top(lapic->irr, lapic->irr_words);
+	int vector = vector_top(lapic->irr);
+	uint32_t priority = processor_priority(lapic);
 
-	if (unlikely(lapic->lint[0]) && external_interrupt(lapic))
+	WRITE(lapic->priority, priority);
+	if (unlikely(READ(lapic->lint[0])) && external_interrupt(lapic))
 		lapic->deliverable = LAPIC_EXTINT;
-	else if (vector >= 0 && (vector & 0xf0) > (lapic_processor_priority(lapic) & 0xf0))
+	else if (vector >= 0 && ((unsigned)vector & 0xf0) > (priority & 0xf0))
 		lapic->deliverable = vector;
 	else
 		lapic->deliverable = LAPIC_NOTHING;
 }
 
-void lapic_update_and_kick(struct lapic *lapic)
+/* Something has been set that the processor doesn't know of. */
+static inline void tell(struct lapic *lapic, bool own)
 {
-	int before = lapic->deliverable;
-
-	lapic_update(lapic);
-	if (lapic->deliverable != before && lapic->deliverable != LAPIC_NOTHING)
+	if (own)
+		lapic_update(lapic);
+	else
 		lapic->host->kick(lapic->context);
 }
 
-/* A vector becomes requested; the caller has checked that it is legal and that the APIC accepts it. */
-void lapic_raise(struct lapic *lapic, uint8_t vector, bool level)
+/* A vector becomes requested; the caller has checked that it is legal and that the APIC accepts it. False: it was already. */
+static inline bool raise_vector(struct lapic *lapic, uint8_t vector, bool level, bool own)
 {
-	uint32_t bit = 1u << (vector & 31);
+	uint64_t bit = bit_of(vector), *tmr = &lapic->tmr[vector >> 6];
 
-	vector_set(lapic->irr, &lapic->irr_words, vector);
-	if (level)
-		lapic->tmr[vector >> 5] |= bit;
-	else
-		lapic->tmr[vector >> 5] &= ~bit;
-	lapic_update_and_kick(lapic);
+	if (unlikely(level))
+		__atomic_fetch_or(tmr, bit, __ATOMIC_RELAXED);
+	else if (unlikely(READ(*tmr) & bit))
+		__atomic_fetch_and(tmr, ~bit, __ATOMIC_RELAXED);
+	if (__atomic_fetch_or(&lapic->irr[vector >> 6], bit, __ATOMIC_SEQ_CST) & bit)
+		return false;
+	tell(lapic, own);
+	return true;
 }
 
-void lapic_error(struct lapic *lapic, uint32_t bit)
+void lapic_error(struct lapic *lapic, uint32_t bit, bool own)
 {
-	uint32_t entry = lapic->lvt[LVT_ERROR];
+	uint32_t entry = READ(lapic->lvt[LVT_ERROR]);
 
-	lapic->errors |= bit;
+	__atomic_fetch_or(&lapic->errors, bit, __ATOMIC_RELAXED);
 	if (!(entry & LVT_MASKED) && (entry & 0xff) >= FIRST_LEGAL_VECTOR)
-		lapic_raise(lapic, (uint8_t)entry, false);
+		(void)raise_vector(lapic, (uint8_t)entry, false, own);
 }
 
 bool lapic_accepts(const struct lapic *lapic)
 {
-	return lapic_enabled(lapic) && lapic->svr & SVR_ENABLE;
+	return lapic_enabled(lapic) && READ(lapic->svr) & SVR_ENABLE;
 }
 
-static enum irq_fate receive_vector(struct lapic *lapic, uint8_t vector, bool level)
+static enum irq_fate receive_vector(struct lapic *lapic, uint8_t vector, bool level, bool own)
 {
-	bool waited = lapic->irr[vector >> 5] >> (vector & 31) & 1;
-
 	if (!lapic_accepts(lapic))
 		return IRQ_UNHEARD;
-	if (vector < FIRST_LEGAL_VECTOR)
-		lapic_error(lapic, ESR_RECEIVE_ILLEGAL);
-	else
-		lapic_raise(lapic, vector, level);
-	return waited ? IRQ_MERGED : IRQ_TAKEN;
+	if (unlikely(vector < FIRST_LEGAL_VECTOR)) {
+		lapic_error(lapic, ESR_RECEIVE_ILLEGAL, own);
+		return IRQ_TAKEN;
+	}
+	return raise_vector(lapic, vector, level, own) ? IRQ_TAKEN : IRQ_MERGED;
 }
 
-enum irq_fate lapic_receive(struct lapic *lapic, const struct apic_message *message)
+enum irq_fate lapic_receive(struct lapic *lapic, const struct apic_message *message, bool own)
 {
+	if (likely(message->mode <= DELIVERY_LOWEST))
+		return receive_vector(lapic, message->vector, message->level, own);
 	if (!lapic_enabled(lapic))
 		return IRQ_UNHEARD;
 	switch (message->mode) {
-	case DELIVERY_FIXED:
-	case DELIVERY_LOWEST: return receive_vector(lapic, message->vector, message->level);
 	case DELIVERY_NMI: lapic->host->nmi(lapic->context); return IRQ_TAKEN;
 	case DELIVERY_INIT: lapic->host->init(lapic->context); return IRQ_TAKEN;
 	case DELIVERY_STARTUP: lapic->host->sipi(lapic->context, message->vector); return IRQ_TAKEN;
@@ -131,10 +131,9 @@ enum irq_fate lapic_receive(struct lapic *lapic, const struct apic_message *mess
 	}
 }
 
-/* An event of the APIC's own: timer, LINT pins, error. */
-enum irq_fate lapic_raise_lvt(struct lapic *lapic, enum lapic_lvt entry)
+enum irq_fate lapic_raise_lvt(struct lapic *lapic, enum lapic_lvt entry, bool own)
 {
-	uint32_t value = lapic->lvt[entry];
+	uint32_t value = READ(lapic->lvt[entry]);
 	struct apic_message message = { .mode = LVT_MODE(value), .vector = (uint8_t)value };
 
 	if (value & LVT_MASKED)
@@ -144,36 +143,45 @@ enum irq_fate lapic_raise_lvt(struct lapic *lapic, enum lapic_lvt entry)
 	/* Modes that only an ICR or an IOAPIC can send: reserved here (section 11.5.1). */
 	else if (message.mode == DELIVERY_LOWEST || message.mode == DELIVERY_STARTUP)
 		return IRQ_UNHEARD;
-	return lapic_receive(lapic, &message);
+	return lapic_receive(lapic, &message, own);
 }
 
+/* Whether ExtINT reaches it is the owner's to judge: it is told of each edge, and finds out by itself that the level has gone. */
 void lapic_set_lint(struct lapic *lapic, unsigned pin, bool level)
 {
 	bool rising = level && !lapic->lint[pin & 1];
 
-	lapic->lint[pin & 1] = level;
-	if (rising && lapic_enabled(lapic))
-		(void)lapic_raise_lvt(lapic, LVT_LINT0 + (pin & 1));
-	lapic_update_and_kick(lapic);
+	WRITE(lapic->lint[pin & 1], level);
+	if (!rising)
+		return;
+	if (lapic_enabled(lapic))
+		(void)lapic_raise_lvt(lapic, LVT_LINT0 + (pin & 1), false);
+	tell(lapic, false);
 }
 
 void lapic_accept(struct lapic *lapic, uint8_t vector)
 {
-	vector_clear(lapic->irr, &lapic->irr_words, vector);
-	vector_set(lapic->isr, &lapic->isr_words, vector);
+	__atomic_fetch_and(&lapic->irr[vector >> 6], ~bit_of(vector), __ATOMIC_SEQ_CST);
+	lapic->isr[vector >> 6] |= bit_of(vector);
+	if (unlikely(lapic->ticks.owed))
+		tick_pay_one(lapic->bus, &lapic->ticks);
 	lapic_update(lapic);
 }
 
 void lapic_end_of_interrupt(struct lapic *lapic)
 {
-	int vector = vector_top(lapic->isr, lapic->isr_words);
+	int vector = vector_top(lapic->isr);
+	struct bus *bus = lapic->bus;
 
 	if (vector < 0)
 		return; /* of a spurious interrupt, or of a guest in doubt */
-	vector_clear(lapic->isr, &lapic->isr_words, (uint8_t)vector);
+	lapic->isr[vector >> 6] &= ~bit_of((uint8_t)vector);
 	lapic_update(lapic);
-	if (unlikely(lapic->tmr[vector >> 5] >> (vector & 31) & 1) && !(lapic->svr & SVR_NO_EOI_BROADCAST))
-		apic_bus_eoi(lapic->apic_bus, (uint8_t)vector);
+	if (likely(!(READ(lapic->tmr[vector >> 6]) & bit_of((uint8_t)vector))) || lapic->svr & SVR_NO_EOI_BROADCAST)
+		return;
+	bus->lock(bus->context);
+	apic_bus_eoi(lapic->apic_bus, (uint8_t)vector);
+	bus->unlock(bus->context);
 }
 
 uint64_t lapic_cr8(const struct lapic *lapic)
@@ -183,60 +191,42 @@ uint64_t lapic_cr8(const struct lapic *lapic)
 
 void lapic_set_cr8(struct lapic *lapic, uint64_t value)
 {
-	lapic->tpr = (value & 0xf) << 4;
+	WRITE(lapic->tpr, ((uint32_t)value & 0xf) << 4);
 	lapic_update(lapic);
-}
-
-static bool logical_match(const struct lapic *lapic, uint32_t destination, bool wide)
-{
-	uint32_t logical = lapic->ldr >> 24;
-
-	if (lapic_x2apic(lapic)) {
-		logical = (lapic->id >> 4) << 16 | 1u << (lapic->id & 15);
-		return logical >> 16 == destination >> 16 && logical & destination & 0xffff;
-	}
-	if (destination > 0xff)
-		return false;
-	if (lapic->dfr >> 28 == 0xf)
-		return logical & destination;
-	return logical >> 4 == destination >> 4 && logical & destination & 0xf;
-}
-
-bool lapic_addressed(const struct lapic *lapic, uint32_t destination, bool logical, bool wide)
-{
-	if (destination == (wide ? 0xffffffff : 0xff))
-		return true;
-	return logical ? logical_match(lapic, destination, wide) : lapic->id == destination;
 }
 
 void lapic_init(struct lapic *lapic)
 {
 	lapic_timer_stop(lapic);
-	for (unsigned i = 0; i < 8; i++)
-		lapic->irr[i] = lapic->isr[i] = lapic->tmr[i] = 0;
+	WRITE(lapic->svr, 0xff); /* first: from now on it takes nothing new */
+	for (unsigned i = 0; i < VECTOR_WORDS; i++) {
+		lapic->isr[i] = 0;
+		__atomic_store_n(&lapic->irr[i], 0, __ATOMIC_SEQ_CST);
+		WRITE(lapic->tmr[i], 0);
+	}
 	for (unsigned i = 0; i < LVT_COUNT; i++)
-		lapic->lvt[i] = LVT_MASKED;
-	lapic->irr_words = lapic->isr_words = 0;
-	lapic->tpr = lapic->ldr = lapic->esr = lapic->errors = 0;
-	lapic->icr_low = lapic->icr_high = lapic->initial_count = lapic->divide = 0;
+		WRITE(lapic->lvt[i], LVT_MASKED);
+	WRITE(lapic->tpr, 0);
+	WRITE(lapic->ldr, 0);
+	WRITE(lapic->dfr, 0xffffffff);
+	WRITE(lapic->errors, 0);
+	lapic->esr = lapic->icr_low = lapic->icr_high = lapic->initial_count = lapic->divide = 0;
 	lapic->tsc_deadline = 0;
-	lapic->dfr = 0xffffffff;
-	lapic->svr = 0xff;
 	lapic_update(lapic);
 }
 
 void lapic_reset(struct lapic *lapic)
 {
-	lapic->base = LAPIC_DEFAULT_BASE | APIC_BASE_ENABLE | (lapic->base & APIC_BASE_BSP);
+	WRITE(lapic->base, LAPIC_DEFAULT_BASE | APIC_BASE_ENABLE | (lapic->base & APIC_BASE_BSP));
 	lapic_init(lapic);
 }
 
 void lapic_set_virtual_wire(struct lapic *lapic)
 {
-	lapic->svr = SVR_ENABLE | 0xff;
-	lapic->lvt[LVT_LINT0] = DELIVERY_EXTINT << 8;
-	lapic->lvt[LVT_LINT1] = DELIVERY_NMI << 8;
-	lapic_update_and_kick(lapic);
+	WRITE(lapic->svr, SVR_ENABLE | 0xff);
+	WRITE(lapic->lvt[LVT_LINT0], DELIVERY_EXTINT << 8);
+	WRITE(lapic->lvt[LVT_LINT1], DELIVERY_NMI << 8);
+	lapic_update(lapic);
 }
 
 enum status lapic_create(struct bus *bus, struct apic_bus *apic_bus, uint32_t id, bool bootstrap, uint64_t tsc_hz,
@@ -244,7 +234,7 @@ enum status lapic_create(struct bus *bus, struct apic_bus *apic_bus, uint32_t id
 {
 	struct lapic *lapic;
 
-	if (tsc_hz > CLOCK_MAX_HZ)
+	if (tsc_hz > CLOCK_MAX_HZ || id >= APIC_IDS)
 		return BAD_VALUE;
 	lapic = heap_alloc(sizeof(*lapic));
 	if (!lapic)
@@ -256,9 +246,7 @@ enum status lapic_create(struct bus *bus, struct apic_bus *apic_bus, uint32_t id
 	lapic->tsc_hz = tsc_hz;
 	lapic->host = host;
 	lapic->context = context;
-	lapic->timer = (struct dev_timer){ .fire = lapic_timer_fire, .device = lapic };
 	lapic->ticks = (struct tick_debt){ .raise = lapic_timer_tick, .device = lapic };
-	tick_open(bus, &lapic->ticks);
 	lapic_reset(lapic);
 	apic_bus_attach(apic_bus, lapic);
 	*out = lapic;
@@ -269,8 +257,6 @@ void lapic_destroy(struct lapic *lapic)
 {
 	if (!lapic)
 		return;
-	lapic_timer_stop(lapic);
-	tick_close(lapic->bus, &lapic->ticks);
 	apic_bus_detach(lapic->apic_bus, lapic);
 	heap_free(lapic, sizeof(*lapic));
 }

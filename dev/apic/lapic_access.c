@@ -52,9 +52,10 @@ _Static_assert(APIC_LVT + LVT_COUNT == APIC_INITIAL_COUNT, "the LVT ends where t
 _Static_assert(!(ICR_WRITABLE & ICR_RESERVED) && (ICR_WRITABLE | ICR_RESERVED) == 0xffffffff,
 	       "ICR bits are one or the other");
 
-static uint32_t logical_id(const struct lapic *lapic)
+/* 32 of the vectors. */
+static uint32_t vectors(const uint64_t words[VECTOR_WORDS], unsigned part)
 {
-	return lapic_x2apic(lapic) ? (lapic->id >> 4) << 16 | 1u << (lapic->id & 15) : lapic->ldr;
+	return (uint32_t)(READ(words[part / 2]) >> part % 2 * 32);
 }
 
 static uint32_t read_register(struct lapic *lapic, unsigned index)
@@ -63,13 +64,13 @@ static uint32_t read_register(struct lapic *lapic, unsigned index)
 	case APIC_ID: return lapic_x2apic(lapic) ? lapic->id : lapic->id << 24;
 	case APIC_VERSION: return VERSION_VALUE;
 	case APIC_TPR: return lapic->tpr;
-	case APIC_PPR: return lapic_processor_priority(lapic);
-	case APIC_LDR: return logical_id(lapic);
+	case APIC_PPR: return lapic->priority;
+	case APIC_LDR: return lapic_x2apic(lapic) ? lapic_x2apic_logical_id(lapic) : lapic->ldr;
 	case APIC_DFR: return lapic->dfr;
 	case APIC_SVR: return lapic->svr;
-	case APIC_ISR ... APIC_ISR + 7: return lapic->isr[index - APIC_ISR];
-	case APIC_TMR ... APIC_TMR + 7: return lapic->tmr[index - APIC_TMR];
-	case APIC_IRR ... APIC_IRR + 7: return lapic->irr[index - APIC_IRR];
+	case APIC_ISR ... APIC_ISR + 7: return vectors(lapic->isr, index - APIC_ISR);
+	case APIC_TMR ... APIC_TMR + 7: return vectors(lapic->tmr, index - APIC_TMR);
+	case APIC_IRR ... APIC_IRR + 7: return vectors(lapic->irr, index - APIC_IRR);
 	case APIC_ESR: return lapic->esr;
 	case APIC_ICR_LOW: return lapic->icr_low;
 	case APIC_ICR_HIGH: return lapic->icr_high;
@@ -80,7 +81,7 @@ static uint32_t read_register(struct lapic *lapic, unsigned index)
 	case APIC_APR:
 	case APIC_RRD:
 	case APIC_EOI: return 0;
-	default: lapic_error(lapic, ESR_ILLEGAL_REGISTER); return 0;
+	default: lapic_error(lapic, ESR_ILLEGAL_REGISTER, true); return 0;
 	}
 }
 
@@ -115,7 +116,7 @@ static void send(struct lapic *lapic, uint32_t low, uint32_t destination)
 	if (!(ipi_modes[message.shorthand] >> message.mode & 1))
 		return;
 	if (vectored && message.vector < FIRST_LEGAL_VECTOR) {
-		lapic_error(lapic, ESR_SEND_ILLEGAL);
+		lapic_error(lapic, ESR_SEND_ILLEGAL, true);
 		return;
 	}
 	/* INIT level de-assert: without effect on every processor since the Pentium 4. */
@@ -131,7 +132,7 @@ static void write_lvt(struct lapic *lapic, unsigned entry, uint32_t value)
 	value &= lvt_writable[entry];
 	if (!(lapic->svr & SVR_ENABLE))
 		value |= LVT_MASKED;
-	lapic->lvt[entry] = value;
+	WRITE(lapic->lvt[entry], value);
 	if (entry == LVT_TIMER)
 		lapic_timer_mode_changed(lapic, old);
 	else if (entry == LVT_LINT0)
@@ -140,11 +141,11 @@ static void write_lvt(struct lapic *lapic, unsigned entry, uint32_t value)
 
 static void write_spurious(struct lapic *lapic, uint32_t value)
 {
-	lapic->svr = value & SVR_WRITABLE;
+	WRITE(lapic->svr, value & SVR_WRITABLE);
 	if (lapic->svr & SVR_ENABLE)
 		return;
 	for (unsigned i = 0; i < LVT_COUNT; i++)
-		lapic->lvt[i] |= LVT_MASKED;
+		WRITE(lapic->lvt[i], lapic->lvt[i] | LVT_MASKED);
 	lapic_update(lapic);
 }
 
@@ -153,7 +154,7 @@ static void write_register(struct lapic *lapic, unsigned index, uint32_t value)
 	switch (index) {
 	case APIC_EOI: lapic_end_of_interrupt(lapic); break;
 	case APIC_TPR:
-		lapic->tpr = value & 0xff;
+		WRITE(lapic->tpr, value & 0xff);
 		lapic_update(lapic);
 		break;
 	case APIC_ICR_LOW:
@@ -166,11 +167,10 @@ static void write_register(struct lapic *lapic, unsigned index, uint32_t value)
 	case APIC_LVT ... APIC_LVT + LVT_COUNT - 1: write_lvt(lapic, index - APIC_LVT, value); break;
 	case APIC_SVR: write_spurious(lapic, value); break;
 	case APIC_ESR: /* a write latches what has gathered */
-		lapic->esr = lapic->errors;
-		lapic->errors = 0;
+		lapic->esr = __atomic_exchange_n(&lapic->errors, 0, __ATOMIC_RELAXED);
 		break;
-	case APIC_LDR: lapic->ldr = value & 0xff000000; break;
-	case APIC_DFR: lapic->dfr = value | 0x0fffffff; break;
+	case APIC_LDR: WRITE(lapic->ldr, value & 0xff000000); break;
+	case APIC_DFR: WRITE(lapic->dfr, value | 0x0fffffff); break;
 	case APIC_SELF_IPI: send(lapic, SHORTHAND_SELF << 18 | (value & 0xff), 0); break;
 	case APIC_ID:
 	case APIC_VERSION:
@@ -178,7 +178,7 @@ static void write_register(struct lapic *lapic, unsigned index, uint32_t value)
 	case APIC_PPR:
 	case APIC_RRD:
 	case APIC_CURRENT_COUNT: break; /* read only */
-	default: lapic_error(lapic, ESR_ILLEGAL_REGISTER); break;
+	default: lapic_error(lapic, ESR_ILLEGAL_REGISTER, true); break;
 	}
 }
 
@@ -216,10 +216,10 @@ static enum status write_base(struct lapic *lapic, uint64_t value)
 		return BAD_VALUE;
 	if (to == APIC_BASE_X2APIC || (to == modes && !from) || (from == modes && to == APIC_BASE_ENABLE))
 		return BAD_VALUE;
-	lapic->base = (value & ~(uint64_t)APIC_BASE_BSP) | (lapic->base & APIC_BASE_BSP);
+	WRITE(lapic->base, (value & ~(uint64_t)APIC_BASE_BSP) | (lapic->base & APIC_BASE_BSP));
 	if (!to && from)
 		lapic_init(lapic);
-	lapic_update_and_kick(lapic);
+	lapic_update(lapic);
 	return OK;
 }
 

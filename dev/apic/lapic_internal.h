@@ -45,27 +45,32 @@ enum lapic_register {
 
 enum timer_mode { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE };
 
+/* Of members that the owner writes and others read. */
+#define READ(member) __atomic_load_n(&(member), __ATOMIC_RELAXED)
+#define WRITE(member, value) __atomic_store_n(&(member), (value), __ATOMIC_RELAXED)
+
 static inline bool lapic_enabled(const struct lapic *lapic)
 {
-	return lapic->base & APIC_BASE_ENABLE;
+	return READ(lapic->base) & APIC_BASE_ENABLE;
 }
 
 static inline bool lapic_x2apic(const struct lapic *lapic)
 {
-	return (lapic->base & (APIC_BASE_ENABLE | APIC_BASE_X2APIC)) == (APIC_BASE_ENABLE | APIC_BASE_X2APIC);
+	return (READ(lapic->base) & (APIC_BASE_ENABLE | APIC_BASE_X2APIC)) == (APIC_BASE_ENABLE | APIC_BASE_X2APIC);
 }
 
-/* lapic.c: recomputes deliverable after a change of IRR, ISR, TPR, LINT0 or an enable bit. */
-void lapic_update(struct lapic *lapic);
-/* The same, and kicks the processor if there is something new for it. */
-void lapic_update_and_kick(struct lapic *lapic);
-void lapic_raise(struct lapic *lapic, uint8_t vector, bool level);
-enum irq_fate lapic_raise_lvt(struct lapic *lapic, enum lapic_lvt entry);
-void lapic_error(struct lapic *lapic, uint32_t bit);
+/* Section 11.12.10.2: follows from the id. */
+static inline uint32_t lapic_x2apic_logical_id(const struct lapic *lapic)
+{
+	return (lapic->id >> 4) << 16 | 1u << (lapic->id & 15);
+}
+
+/* An event of the APIC's own: timer, pins, error. own: as for lapic_receive(). */
+enum irq_fate lapic_raise_lvt(struct lapic *lapic, enum lapic_lvt entry, bool own);
+void lapic_error(struct lapic *lapic, uint32_t bit, bool own);
 void lapic_end_of_interrupt(struct lapic *lapic);
 
-/* lapic_timer.c */
-void lapic_timer_fire(void *device, uint64_t now);
+/* lapic_timer.c: the owner's. */
 enum irq_fate lapic_timer_tick(void *device);
 void lapic_timer_stop(struct lapic *lapic);
 void lapic_timer_set_count(struct lapic *lapic, uint32_t count);

@@ -3,6 +3,8 @@
  * The local APIC's timer (Intel SDM vol. 3 section 11.5.4). The count is a function of the machine's clock: a tick before
  * the divider is one nanosecond, so a divided tick is a power of two of them and nothing is rounded. A
  * TSC deadline is turned into nanoseconds when it is set, and looked at again when it fires.
+ *
+ * The timer isn't one of the machine's queue: its processor looks at it, so that neither needs the other's lock. It is the owner's.
  */
 #include "dev/apic/lapic_internal.h"
 #include "dev/clock.h"
@@ -31,7 +33,7 @@ void lapic_timer_stop(struct lapic *lapic)
 {
 	lapic->counting = false;
 	tick_forget(&lapic->ticks);
-	timer_cancel(&lapic->bus->timers, &lapic->timer);
+	lapic->deadline = UINT64_MAX;
 }
 
 static uint64_t period(const struct lapic *lapic)
@@ -53,8 +55,13 @@ uint32_t lapic_timer_current(const struct lapic *lapic)
 
 static void tell_fast(const struct lapic *lapic)
 {
-	if (mode(lapic) == TIMER_PERIODIC && period(lapic) < TIMER_MINIMUM_PERIOD)
-		lapic->bus->event(lapic->bus->context, MACHINE_FAST_TIMER, (uint32_t)period(lapic));
+	struct bus *bus = lapic->bus;
+
+	if (mode(lapic) != TIMER_PERIODIC || period(lapic) >= TIMER_MINIMUM_PERIOD)
+		return;
+	bus->lock(bus->context);
+	bus->event(bus->context, MACHINE_FAST_TIMER, (uint32_t)period(lapic));
+	bus->unlock(bus->context);
 }
 
 /* Any write starts the count over; 0 stops it. */
@@ -71,7 +78,7 @@ void lapic_timer_set_count(struct lapic *lapic, uint32_t count)
 	tell_fast(lapic);
 	lapic->count_start = now(lapic);
 	lapic->counting = true;
-	timer_arm(&lapic->bus->timers, &lapic->timer, lapic->count_start + period(lapic));
+	lapic->deadline = lapic->count_start + period(lapic);
 }
 
 /* The next end of the count after `time`. */
@@ -94,7 +101,7 @@ void lapic_timer_set_divide(struct lapic *lapic, uint32_t value)
 	if (!lapic->counting)
 		return;
 	lapic->count_start = time - ((uint64_t)(lapic->initial_count - left) << divide_shift(lapic));
-	timer_arm(&lapic->bus->timers, &lapic->timer, next_end(lapic, time));
+	lapic->deadline = next_end(lapic, time);
 }
 
 void lapic_timer_mode_changed(struct lapic *lapic, uint32_t old)
@@ -114,19 +121,19 @@ void lapic_timer_mode_changed(struct lapic *lapic, uint32_t old)
 		/* A periodic count that becomes one-shot ends with the period that is running. */
 		if (from == TIMER_PERIODIC)
 			lapic->count_start += (now(lapic) - lapic->count_start) / period(lapic) * period(lapic);
-		timer_arm(&lapic->bus->timers, &lapic->timer, next_end(lapic, now(lapic)));
+		lapic->deadline = next_end(lapic, now(lapic));
 	}
 }
 
 enum irq_fate lapic_timer_tick(void *device)
 {
-	return lapic_raise_lvt(device, LVT_TIMER);
+	return lapic_raise_lvt(device, LVT_TIMER, true);
 }
 
 static void expire(struct lapic *lapic)
 {
 	lapic->tsc_deadline = 0;
-	(void)lapic_raise_lvt(lapic, LVT_TIMER);
+	(void)lapic_raise_lvt(lapic, LVT_TIMER, true);
 }
 
 /* Arms the deadline that is set, or expires it if it is over. */
@@ -135,12 +142,12 @@ static void arm_deadline(struct lapic *lapic)
 	uint64_t tsc = lapic->host->tsc(lapic->context), time = now(lapic), wait;
 
 	if (lapic->tsc_deadline <= tsc) {
-		timer_cancel(&lapic->bus->timers, &lapic->timer);
+		lapic->deadline = UINT64_MAX;
 		expire(lapic);
 		return;
 	}
 	wait = clock_time(lapic->tsc_deadline - tsc, lapic->tsc_hz);
-	timer_arm(&lapic->bus->timers, &lapic->timer, wait > UINT64_MAX - time ? UINT64_MAX : time + wait);
+	lapic->deadline = wait > UINT64_MAX - time ? UINT64_MAX : time + wait;
 }
 
 void lapic_timer_set_deadline(struct lapic *lapic, uint64_t deadline)
@@ -151,7 +158,7 @@ void lapic_timer_set_deadline(struct lapic *lapic, uint64_t deadline)
 	if (deadline)
 		arm_deadline(lapic);
 	else
-		timer_cancel(&lapic->bus->timers, &lapic->timer);
+		lapic->deadline = UINT64_MAX;
 }
 
 void lapic_tsc_changed(struct lapic *lapic)
@@ -160,10 +167,13 @@ void lapic_tsc_changed(struct lapic *lapic)
 		arm_deadline(lapic);
 }
 
-void lapic_timer_fire(void *device, uint64_t time)
+void lapic_timer_run(struct lapic *lapic, uint64_t time)
 {
-	struct lapic *lapic = device;
+	uint64_t deadline = lapic->deadline;
 
+	if (deadline > time)
+		return;
+	lapic->deadline = UINT64_MAX;
 	if (lapic->tsc_deadline) {
 		arm_deadline(lapic);
 		return;
@@ -175,6 +185,6 @@ void lapic_timer_fire(void *device, uint64_t time)
 		expire(lapic);
 		return;
 	}
-	tick_due(lapic->bus, &lapic->ticks, tick_periods(lapic->timer.deadline, time, period(lapic)), period(lapic));
-	timer_arm(&lapic->bus->timers, &lapic->timer, max_u64(next_end(lapic, time), time + TIMER_MINIMUM_PERIOD));
+	tick_due(lapic->bus, &lapic->ticks, tick_periods(deadline, time, period(lapic)), period(lapic));
+	lapic->deadline = max_u64(next_end(lapic, time), time + TIMER_MINIMUM_PERIOD);
 }

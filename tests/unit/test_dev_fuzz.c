@@ -150,6 +150,7 @@ static void tear_down(void)
 	router = (struct irq_router){ 0 };
 	pic_destroy(pic), ioapic_destroy(ioapic), lapic_destroy(lapics[0]), lapic_destroy(lapics[1]);
 	assert_null(fake.bus.timers.first);
+	assert_false(fake.locked);
 	fake_bus_close(&fake);
 }
 
@@ -165,13 +166,15 @@ static void fail_here(const char *what)
 /* What lapic_pending() must be, from the registers as the guest reads them. */
 static void check_deliverable(struct lapic *lapic)
 {
-	int top = -1, in_service = -1, pending = lapic_pending(lapic);
+	int top = -1, in_service = -1, pending;
 	unsigned class;
 
+	lapic_update(lapic);
+	pending = lapic_pending(lapic);
 	for (int v = 0; v < 256; v++) {
-		if (lapic->irr[v / 32] >> v % 32 & 1)
+		if (lapic->irr[v / 64] >> v % 64 & 1)
 			top = v;
-		if (lapic->isr[v / 32] >> v % 32 & 1)
+		if (lapic->isr[v / 64] >> v % 64 & 1)
 			in_service = v;
 	}
 	class = lapic->tpr >> 4;
@@ -231,6 +234,8 @@ static void step(void)
 	} else if (kind == 14) {
 		fake.time += value % 100000000;
 		timer_run(&fake.bus.timers, fake.time);
+		lapic_timer_run(lapics[0], fake.time);
+		lapic_timer_run(lapics[1], fake.time);
 	} else if (word >> 20 & 1) {
 		int pending = lapic_pending(lapics[lapic]);
 

@@ -15,6 +15,7 @@
 
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/registers.h"
+#include "dev/apic/lapic.h"
 #include "pgm/handlers.h"
 #include "pgm/shadow/a20.h"
 #include "pgm/slat/misconfig.h"
@@ -46,6 +47,7 @@ static uint8_t ram[65536];
 static unsigned device_reads, device_writes;
 static uint32_t device_written;
 static bool interrupt_pending;
+static struct lapic lapic;
 static unsigned ends, roms, pops;
 static uint64_t rom_bytes;
 static char end_text[200];
@@ -195,13 +197,14 @@ void host_fpu_x87(void *area, enum host_x87 what)
 {
 	pops += what == HOST_X87_POP;
 }
-bool board_interrupt_pending(struct board *board, struct lapic *lapic)
+void lapic_update(struct lapic *l)
 {
-	return interrupt_pending;
+	l->deliverable = interrupt_pending ? 0x40 : LAPIC_NOTHING;
 }
-int board_take_interrupt(struct board *board, struct lapic *lapic)
+int board_take_interrupt(struct board *board, struct lapic *l)
 {
 	interrupt_pending = false;
+	lapic_update(l);
 	return 0x40;
 }
 
@@ -209,7 +212,7 @@ int board_take_interrupt(struct board *board, struct lapic *lapic)
 static void set_up(const char *code, size_t length)
 {
 	memset(&h, 0, sizeof(h));
-	vcpu = (struct vcpu){ .hv = &h, .l1 = &h, .machine = &machine, .fetch.domain = &domain };
+	vcpu = (struct vcpu){ .hv = &h, .l1 = &h, .machine = &machine, .lapic = &lapic, .fetch.domain = &domain };
 	lock_init(&machine.lock, RANK_MACHINE, "machine");
 	machine.vcpu[0] = &vcpu;
 	h.cr0 = CR0_PE | CR0_ET;
@@ -225,6 +228,7 @@ static void set_up(const char *code, size_t length)
 	device_reads = device_writes = 0;
 	device_written = 0;
 	interrupt_pending = false;
+	lapic_update(&lapic);
 	ends = 0;
 	end_text[0] = 0;
 }
@@ -374,6 +378,7 @@ static void test_event_behind_hlt(void **state)
 	vcpu.activity = VCPU_HALTED;
 	vcpu.nested = &nested;
 	interrupt_pending = nested_holds = true;
+	lapic_update(&lapic);
 	assert_false(vcpu_has_wake_event(&vcpu));
 	h.inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_DB };
 	assert_true(vcpu_has_wake_event(&vcpu));
@@ -391,6 +396,7 @@ static void test_what_ends_hlt(void **state)
 		h.nmi_blocked = blocked;
 		assert_int_equal(vcpu_has_wake_event(&vcpu), !blocked);
 		interrupt_pending = true;
+		lapic_update(&lapic);
 		assert_int_equal(vcpu_has_wake_event(&vcpu), !blocked);
 		h.rflags |= RFLAGS_IF;
 		assert_true(vcpu_has_wake_event(&vcpu));

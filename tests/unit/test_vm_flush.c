@@ -173,6 +173,12 @@ uint64_t host_tsc_to_ns(uint64_t ticks)
 {
 	return ticks;
 }
+void lapic_timer_run(struct lapic *l, uint64_t now)
+{
+}
+void lapic_update(struct lapic *l)
+{
+}
 uint64_t host_ns_to_tsc(uint64_t ns)
 {
 	return ns;
@@ -188,6 +194,7 @@ static void set_up(void)
 		};
 		hv_of[i] = (struct hv_vcpu){ .owner = &vcpus[i] };
 		lapics[i].deliverable = 0x40;
+		lapics[i].deadline = UINT64_MAX;
 		machine.vcpu[i] = &vcpus[i];
 		inside[i] = UINT64_MAX;
 		kicked[i] = 0;

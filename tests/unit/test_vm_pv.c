@@ -110,8 +110,9 @@ uint64_t board_wall_clock(struct board *board)
 static unsigned received[6], requested[6];
 static struct apic_message last_message;
 static enum irq_fate fate;
-enum irq_fate lapic_receive(struct lapic *l, const struct apic_message *message)
+enum irq_fate lapic_receive(struct lapic *l, const struct apic_message *message, bool own)
 {
+	assert_int_equal(own, l == vcpu[0].lapic);
 	received[l - lapic]++;
 	last_message = *message;
 	return fate;

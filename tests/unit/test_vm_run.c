@@ -15,10 +15,9 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/registers.h"
-#include "dev/apic/lapic.h"
 #include "pgm/slat/tables.h"
 #include "vm/machine.h"
-#include "vm/vcpu/vcpu.h"
+#include "vm/vcpu/enter.h"
 
 #define TICKS_PER_NS 3u
 
@@ -154,6 +153,18 @@ uint64_t timer_next(const struct timer_queue *queue)
 void timer_run(struct timer_queue *queue, uint64_t now)
 {
 }
+static uint64_t apic_fired_at, looks_at_apic;
+void lapic_timer_run(struct lapic *l, uint64_t now)
+{
+	if (l->deadline > now)
+		return;
+	l->deadline = UINT64_MAX;
+	apic_fired_at = now;
+}
+void lapic_update(struct lapic *l)
+{
+	looks_at_apic++;
+}
 uint64_t host_xcr0(void)
 {
 	return 0;
@@ -188,6 +199,8 @@ uint64_t host_ns_to_tsc(uint64_t ns)
 	return ns * TICKS_PER_NS; /* what doesn't fit is lost, as in the host's */
 }
 
+static uint64_t apic_timer = UINT64_MAX;
+
 static void run_once(uint64_t timer, uint64_t slice_end)
 {
 	memset(&h, 0, sizeof(h));
@@ -196,6 +209,7 @@ static void run_once(uint64_t timer, uint64_t slice_end)
 	h.owner = &vcpu;
 	vcpu = (struct vcpu){ .hv = &h, .l1 = &h, .machine = &machine, .lapic = &lapic };
 	lapic.deliverable = LAPIC_NOTHING;
+	lapic.deadline = apic_timer;
 	lock_init(&machine.lock, RANK_MACHINE, "machine");
 	machine.vcpu[0] = &vcpu;
 	next_timer = timer;
@@ -230,6 +244,40 @@ static void test_near_timers(void **state)
 	run_once(1000000000 + 1000, UINT64_MAX - 1);
 	assert_int_equal(deadline_seen, vcpu.wakeup);
 	assert_true(vcpu.wakeup >= now + 3000000000 && vcpu.wakeup <= rdtsc() + 3000000000);
+}
+
+/* The APIC's own timer: on its vcpu, whichever that is, beside the machine's, which the boot vcpu runs. */
+static void test_apic_timer(void **state)
+{
+	uint64_t now = rdtsc();
+
+	apic_timer = 1000000000 + 500;
+	run_once(1000000000 + 1000, UINT64_MAX - 1);
+	assert_true(vcpu.wakeup_ns == apic_timer && vcpu.wakeup == deadline_seen);
+	assert_true(vcpu.wakeup >= now + 3000000000 / 2 && vcpu.wakeup <= rdtsc() + 3000000000);
+	vcpu.id = 1;
+	lapic.deadline = 0;
+	vcpu.activity = VCPU_HALTED;
+	apic_fired_at = 0;
+	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_IDLE);
+	assert_true(apic_fired_at && vcpu.wakeup == UINT64_MAX); /* the machine's are none of its */
+	lapic.deadline = 5;
+	vcpu_look_at_timer(&vcpu);
+	assert_int_equal(h.slice_deadline, 0);
+	apic_timer = UINT64_MAX;
+}
+
+/* What came from other processors is looked at when it is asked for, and only then. */
+static void test_looks_at_apic(void **state)
+{
+	looks_at_apic = 0;
+	run_once(UINT64_MAX, UINT64_MAX - 1);
+	assert_int_equal(looks_at_apic, 0);
+	vcpu_request(&vcpu, REQUEST_EVENT);
+	vcpu.activity = VCPU_RUNNABLE;
+	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_IDLE);
+	assert_int_equal(looks_at_apic, 1);
+	vcpu_switch_out(&vcpu);
 }
 
 /*
@@ -335,6 +383,8 @@ int main(void)
 		cmocka_unit_test(test_init_and_startup),
 		cmocka_unit_test(test_far_timers),
 		cmocka_unit_test(test_near_timers),
+		cmocka_unit_test(test_apic_timer),
+		cmocka_unit_test(test_looks_at_apic),
 		cmocka_unit_test(test_debug_trap),
 		cmocka_unit_test(test_machine_check),
 		cmocka_unit_test(test_machines_are_kept_apart),

@@ -175,22 +175,36 @@ struct lapic *board_lapic(struct board *board, unsigned vcpu)
 	return board->lapic[vcpu];
 }
 
-bool board_interrupt_pending(struct board *board, struct lapic *lapic)
+/* The PICs may have changed their mind since they told the APIC. */
+static int ask_pics(struct board *board, struct lapic *lapic)
 {
-	(void)board;
-	return lapic_pending(lapic) != LAPIC_NOTHING;
+	int vector = -1;
+
+	lock_acquire(&board->machine->lock);
+	if (pic_pending(board->pic))
+		vector = pic_acknowledge(board->pic);
+	lock_release(&board->machine->lock);
+	lapic_update(lapic);
+	return vector;
+}
+
+static void pay_ticks(struct machine *m)
+{
+	lock_acquire(&m->lock);
+	tick_pay(&m->bus);
+	lock_release(&m->lock);
 }
 
 int board_take_interrupt(struct board *board, struct lapic *lapic)
 {
 	int vector = lapic_pending(lapic);
 
-	if (vector == LAPIC_EXTINT)
-		vector = pic_acknowledge(board->pic);
+	if (unlikely(vector == LAPIC_EXTINT))
+		vector = ask_pics(board, lapic);
 	else if (vector != LAPIC_NOTHING)
 		lapic_accept(lapic, (uint8_t)vector);
-	if (unlikely(board->machine->bus.ticks_owed))
-		tick_pay(&board->machine->bus);
+	if (unlikely(__atomic_load_n(&board->machine->bus.ticks_owed, __ATOMIC_RELAXED)))
+		pay_ticks(board->machine);
 	return vector;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The board: which devices a machine has, and how they are wired to one another. Everything
- * here is called under machine->lock, but for board_interrupt_pending's unlocked peek.
+ * here is called under machine->lock, or while none of its vcpus runs.
  */
 #pragma once
 

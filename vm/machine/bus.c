@@ -7,11 +7,21 @@
 #include "dev/clock.h"
 #include "vm/machine/console.h"
 #include "vm/machine/parts.h"
-#include "vm/vcpu/vcpu.h"
+#include "vm/vcpu/enter.h"
 
 static uint64_t bus_now(void *context)
 {
 	return machine_now(context);
+}
+
+static void bus_lock(void *context)
+{
+	lock_acquire(&((struct machine *)context)->lock);
+}
+
+static void bus_unlock(void *context)
+{
+	lock_release(&((struct machine *)context)->lock);
 }
 
 static enum irq_fate bus_set_irq(void *context, unsigned line, bool level)
@@ -64,15 +74,30 @@ static void bus_debug_write(void *context, uint8_t byte)
 	bus_console_write(context, &byte, 1);
 }
 
+static void by_ops(const struct mmio_window *w, void *device, struct pgm_access *access)
+{
+	uint64_t offset = access->where.v - w->base;
+
+	if (access->write)
+		w->ops->write(device, offset, access->size, access->value & byte_mask(access->size));
+	else
+		access->value = w->ops->read(device, offset, access->size);
+}
+
 /*
  * Behind the one page of local APICs each processor finds its own, if that is where its own IA32_APIC_BASE has it: the page is where
- * the boot processor's is. NULL: it isn't.
+ * the boot processor's is. It is the vcpu's alone: no lock.
  */
-static struct lapic *accessing_apic(const struct mmio_window *w)
+static void apic_access(const struct mmio_window *w, struct pgm_access *access)
 {
-	struct lapic *lapic = vcpu_current()->lapic;
+	struct vcpu *vcpu = vcpu_current();
 
-	return (lapic->base & BITS(51, 12)) == w->base ? lapic : NULL;
+	if ((vcpu->lapic->base & BITS(51, 12)) != w->base) {
+		access->value = ~UINT64_C(0);
+		return;
+	}
+	by_ops(w, vcpu->lapic, access);
+	vcpu_look_at_timer(vcpu);
 }
 
 /*
@@ -81,26 +106,19 @@ static struct lapic *accessing_apic(const struct mmio_window *w)
  */
 static enum status mmio_access(void *user, struct pgm_access *access)
 {
-	struct mmio_window *w = user;
-	uint64_t offset = access->where.v - w->base;
-	void *device;
+	const struct mmio_window *w = user;
+	struct machine *m = w->machine;
 
 	if (access->origin != ORIGIN_GUEST) {
 		access->value = ~UINT64_C(0);
-		return OK;
+	} else if (w == m->board->apic_window) {
+		apic_access(w, access);
+	} else {
+		lock_acquire(&m->lock);
+		by_ops(w, w->device, access);
+		machine_look_at_timers(m);
+		lock_release(&m->lock);
 	}
-	device = w == w->machine->board->apic_window ? accessing_apic(w) : w->device;
-	if (!device) {
-		access->value = ~UINT64_C(0);
-		return OK;
-	}
-	lock_acquire(&w->machine->lock);
-	if (access->write)
-		w->ops->write(device, offset, access->size, access->value & byte_mask(access->size));
-	else
-		access->value = w->ops->read(device, offset, access->size);
-	machine_look_at_timers(w->machine);
-	lock_release(&w->machine->lock);
 	return OK;
 }
 
@@ -133,6 +151,8 @@ void board_open_bus(struct machine *m)
 {
 	m->bus = (struct bus){ .context = m,
 			       .now = bus_now,
+			       .lock = bus_lock,
+			       .unlock = bus_unlock,
 			       .set_irq = bus_set_irq,
 			       .event = bus_event,
 			       .console_write = bus_console_write,

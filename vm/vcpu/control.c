@@ -135,25 +135,13 @@ static bool write_cr4_guest(struct vcpu *vcpu, uint64_t value)
 	return true;
 }
 
-/* CR8 is the local APIC's TPR, at which others look while they raise an interrupt. */
+/* CR8 is the local APIC's TPR. */
 static bool write_priority(struct vcpu *vcpu, uint64_t value)
 {
 	if (value >> 4)
 		return false;
-	lock_acquire(&vcpu->machine->lock);
 	lapic_set_cr8(vcpu->lapic, value);
-	lock_release(&vcpu->machine->lock);
 	return true;
-}
-
-static uint64_t read_priority(struct vcpu *vcpu)
-{
-	uint64_t value;
-
-	lock_acquire(&vcpu->machine->lock);
-	value = lapic_cr8(vcpu->lapic);
-	lock_release(&vcpu->machine->lock);
-	return value;
 }
 
 static bool write_control(struct vcpu *vcpu, unsigned number, uint64_t value)
@@ -172,7 +160,7 @@ static uint64_t read_control(struct vcpu *vcpu, unsigned number)
 	case 0: return vcpu->hv->cr0;
 	case 3: return vcpu->hv->cr3;
 	case 4: return vcpu->hv->cr4;
-	default: return read_priority(vcpu);
+	default: return lapic_cr8(vcpu->lapic);
 	}
 }
 

@@ -13,6 +13,13 @@
 #include "dev/apic/lapic.h"
 #include "vm/vcpu/vcpu.h"
 
+/* After what may have set its APIC's timer: the run loop looks at it before the next entry. */
+static inline void vcpu_look_at_timer(struct vcpu *vcpu)
+{
+	if (unlikely(vcpu->lapic->deadline < vcpu->wakeup_ns))
+		vcpu->hv->slice_deadline = 0;
+}
+
 /* Events and windows; whoever raises an interrupt later than this look also sets a request. */
 static inline void deliver(struct vcpu *vcpu)
 {

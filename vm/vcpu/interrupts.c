@@ -101,7 +101,6 @@ static bool nested_wakes(struct vcpu *vcpu, bool interrupt, bool *wake)
 
 bool vcpu_has_wake_event(struct vcpu *vcpu)
 {
-	struct machine *m = vcpu->machine;
 	bool wake, interrupt;
 
 	if (vcpu->activity == VCPU_PARKED)
@@ -114,9 +113,8 @@ bool vcpu_has_wake_event(struct vcpu *vcpu)
 	if (__atomic_load_n(&vcpu->pv.kicked, __ATOMIC_RELAXED) &&
 	    __atomic_exchange_n(&vcpu->pv.kicked, false, __ATOMIC_ACQUIRE))
 		return true;
-	lock_acquire(&m->lock);
-	interrupt = board_interrupt_pending(m->board, vcpu->lapic);
-	lock_release(&m->lock);
+	lapic_update(vcpu->lapic);
+	interrupt = lapic_pending(vcpu->lapic) != LAPIC_NOTHING;
 	if (unlikely(vcpu->nested != NULL) && nested_wakes(vcpu, interrupt, &wake))
 		return wake;
 	hv_need(vcpu->hv, REGS_SHADOW);
@@ -147,7 +145,6 @@ static void deliver_nmi(struct vcpu *vcpu)
 static void deliver_interrupt(struct vcpu *vcpu)
 {
 	struct hv_vcpu *h = vcpu->hv;
-	struct machine *m = vcpu->machine;
 	int vector;
 
 	if (unlikely(vcpu->nested != NULL) && vcpu_nested_takes_event(vcpu, NESTED_INTERRUPT))
@@ -157,10 +154,8 @@ static void deliver_interrupt(struct vcpu *vcpu)
 		h->want_interrupt_window = true;
 		return;
 	}
-	lock_acquire(&m->lock);
-	vector = board_take_interrupt(m->board, vcpu->lapic);
-	h->want_interrupt_window = vector >= 0 && board_interrupt_pending(m->board, vcpu->lapic);
-	lock_release(&m->lock);
+	vector = board_take_interrupt(vcpu->machine->board, vcpu->lapic);
+	h->want_interrupt_window = lapic_pending(vcpu->lapic) != LAPIC_NOTHING;
 	if (vector >= 0)
 		h->inject = (struct hv_event){ .kind = EVENT_INTERRUPT, .vector = (uint8_t)vector };
 }
@@ -171,8 +166,7 @@ void vcpu_deliver(struct vcpu *vcpu)
 
 	if (unlikely(vcpu->nmi_pending))
 		deliver_nmi(vcpu);
-	/* Read without the lock: whoever raises an interrupt afterwards also sets a request. */
-	if (unlikely(board_interrupt_pending(vcpu->machine->board, vcpu->lapic)))
+	if (unlikely(lapic_pending(vcpu->lapic) != LAPIC_NOTHING))
 		deliver_interrupt(vcpu);
 	else
 		vcpu->hv->want_interrupt_window = false;

@@ -10,7 +10,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/features.h"
-#include "dev/apic/lapic.h"
+#include "vm/vcpu/enter.h"
 
 #define DE_CFG_LFENCE BIT(1)
 /* Fast strings, the one that can be changed; and no branch trace store, no PEBS. */
@@ -38,14 +38,10 @@ enum status msr_read_tsc(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 /* The counter jumps: a deadline that is set lies elsewhere in time then. */
 static enum status move_tsc(struct vcpu *vcpu, uint64_t by)
 {
-	struct machine *m = vcpu->machine;
-
 	vcpu_move_tsc(vcpu, by);
 	vcpu->msr.tsc_adjust += by;
-	lock_acquire(&m->lock);
 	lapic_tsc_changed(vcpu->lapic);
-	machine_look_at_timers(m);
-	lock_release(&m->lock);
+	vcpu_look_at_timer(vcpu);
 	return pv_clock_write(vcpu);
 }
 
@@ -61,12 +57,7 @@ enum status msr_write_tsc_adjust(struct vcpu *vcpu, uint32_t msr, uint64_t *valu
 
 enum status msr_read_apic(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
-	enum status status;
-
-	lock_acquire(&vcpu->machine->lock);
-	status = lapic_msr_read(vcpu->lapic, msr, value);
-	lock_release(&vcpu->machine->lock);
-	return status;
+	return lapic_msr_read(vcpu->lapic, msr, value);
 }
 
 /* IA32_APIC_BASE names the page, which on a real processor may hide memory: here it may not. */
@@ -85,10 +76,8 @@ enum status msr_write_apic(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 
 	if (msr == LAPIC_MSR_BASE && *value >> cpuid_physical_bits(vcpu->machine->cpuid))
 		return BAD_VALUE;
-	lock_acquire(&vcpu->machine->lock);
 	status = lapic_msr_write(vcpu->lapic, msr, *value);
-	machine_look_at_timers(vcpu->machine);
-	lock_release(&vcpu->machine->lock);
+	vcpu_look_at_timer(vcpu);
 	if (msr == LAPIC_MSR_BASE && status == OK && vcpu->id == 0)
 		place_apic(vcpu, *value);
 	return status;

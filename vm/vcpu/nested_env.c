@@ -84,12 +84,8 @@ static enum status env_msr(void *context, struct hv_vcpu *level, uint32_t msr, b
 static int env_acknowledge(void *context)
 {
 	struct vcpu *vcpu = context;
-	int vector;
 
-	lock_acquire(&vcpu->machine->lock);
-	vector = board_take_interrupt(vcpu->machine->board, vcpu->lapic);
-	lock_release(&vcpu->machine->lock);
-	return vector;
+	return board_take_interrupt(vcpu->machine->board, vcpu->lapic);
 }
 
 static void env_cpuid(void *context, uint32_t leaf, uint32_t subleaf, struct cpuid_result *out)

@@ -67,16 +67,14 @@ static int64_t send(struct vcpu *vcpu, struct call *c)
 
 	if ((icr & ICR_DESTINATION) || (message.mode != DELIVERY_FIXED && message.mode != DELIVERY_NMI))
 		return -GUEST_EINVAL;
-	lock_acquire(&vcpu->machine->lock);
 	for (unsigned i = 0; i < 2 * c->bits; i++) {
 		struct vcpu *other = NULL;
 
 		if (c->argument[i / c->bits] >> i % c->bits & 1)
 			other = find(vcpu, first + i);
 		if (other)
-			reached += lapic_receive(other->lapic, &message) != IRQ_UNHEARD;
+			reached += lapic_receive(other->lapic, &message, other == vcpu) != IRQ_UNHEARD;
 	}
-	lock_release(&vcpu->machine->lock);
 	return reached;
 }
 

@@ -32,25 +32,33 @@ void machine_timer_moved(struct machine *m)
 /* A guest's timer may be centuries off, and would come round to a moment in the past as a time stamp: an hour, then look again. */
 #define LONGEST_WAIT_NS UINT64_C(3600000000000)
 
+/* The boot vcpu runs the machine's timers, too. Under the lock, for others look there at when it does so next. */
+static uint64_t run_machine_timers(struct vcpu *vcpu, uint64_t now)
+{
+	struct machine *m = vcpu->machine;
+	uint64_t next;
+
+	lock_acquire(&m->lock);
+	if (timer_next(&m->bus.timers) <= now)
+		timer_run(&m->bus.timers, now);
+	next = min_u64(timer_next(&m->bus.timers), vcpu->lapic->deadline);
+	vcpu->wakeup_ns = next;
+	lock_release(&m->lock);
+	return next;
+}
+
 /* Timers that are due, and the moment at which to look again. */
 static void run_timers(struct vcpu *vcpu, uint64_t slice_end)
 {
-	struct machine *m = vcpu->machine;
-	uint64_t next = UINT64_MAX;
+	uint64_t now = machine_now(vcpu->machine), next;
 
-	vcpu->wakeup_ns = UINT64_MAX;
-	if (vcpu->id == 0) {
-		uint64_t now = machine_now(m);
-
-		lock_acquire(&m->lock);
-		if (timer_next(&m->bus.timers) <= now)
-			timer_run(&m->bus.timers, now);
-		next = timer_next(&m->bus.timers);
-		vcpu->wakeup_ns = next;
-		lock_release(&m->lock);
-		if (next != UINT64_MAX)
-			next = rdtsc() + host_ns_to_tsc(next > now ? min_u64(next - now, LONGEST_WAIT_NS) : 0);
-	}
+	lapic_timer_run(vcpu->lapic, now);
+	if (vcpu->id == 0)
+		next = run_machine_timers(vcpu, now);
+	else
+		next = vcpu->wakeup_ns = vcpu->lapic->deadline;
+	if (next != UINT64_MAX)
+		next = rdtsc() + host_ns_to_tsc(next > now ? min_u64(next - now, LONGEST_WAIT_NS) : 0);
 	vcpu->wakeup = next;
 	vcpu->hv->slice_deadline = next < slice_end ? next : slice_end;
 	if (unlikely(vcpu->nested != NULL))
@@ -86,8 +94,10 @@ static bool take_requests(struct vcpu *vcpu, uint64_t slice_end)
 
 	if (requests & REQUEST_FLUSH)
 		vcpu_flush_late(vcpu);
-	if (requests & REQUEST_EVENT)
+	if (requests & REQUEST_EVENT) {
+		lapic_update(vcpu->lapic);
 		vcpu_take_signals(vcpu);
+	}
 	if (requests & REQUEST_A20)
 		vcpu_apply_a20(vcpu);
 	if (requests & REQUEST_TIMER) {

@@ -67,10 +67,7 @@ void vcpu_init(struct vcpu *vcpu)
 	l1->xcr0 = xcr0;
 	l1->pat = pat;
 	l1->cr0 = (l1->cr0 & ~(uint64_t)(CR0_CD | CR0_NW)) | caching;
-	lock_acquire(&vcpu->machine->lock);
 	lapic_init(vcpu->lapic);
-	machine_look_at_timers(vcpu->machine);
-	lock_release(&vcpu->machine->lock);
 }
 
 void vcpu_reset(struct vcpu *vcpu)

@@ -21,6 +21,25 @@ static uint64_t fake_now(void *context)
 	return ((struct fake_bus *)context)->time;
 }
 
+/* Not taken twice, and not released by who hasn't got it. */
+static void fake_lock(void *context)
+{
+	struct fake_bus *fake = context;
+
+	if (fake->locked)
+		abort();
+	fake->locked = true;
+}
+
+static void fake_unlock(void *context)
+{
+	struct fake_bus *fake = context;
+
+	if (!fake->locked)
+		abort();
+	fake->locked = false;
+}
+
 static enum irq_fate fake_set_irq(void *context, unsigned line, bool level)
 {
 	struct fake_bus *fake = context;
@@ -86,6 +105,8 @@ void fake_bus_open(struct fake_bus *fake)
 	memset(fake, 0, sizeof(*fake));
 	fake->bus.context = fake;
 	fake->bus.now = fake_now;
+	fake->bus.lock = fake_lock;
+	fake->bus.unlock = fake_unlock;
 	fake->bus.set_irq = fake_set_irq;
 	fake->bus.event = fake_event;
 	fake->bus.console_write = fake_console;
@@ -124,16 +145,25 @@ void fake_bus_stand_still(struct fake_bus *fake, uint64_t nanoseconds)
 {
 	fake->time += nanoseconds;
 	timer_run(&fake->bus.timers, fake->time);
+	if (fake->run_more)
+		fake->run_more(fake->time);
+}
+
+static uint64_t next_timer(const struct fake_bus *fake)
+{
+	uint64_t next = timer_next(&fake->bus.timers), more = fake->more_next ? fake->more_next() : UINT64_MAX;
+
+	return more < next ? more : next;
 }
 
 void fake_bus_advance(struct fake_bus *fake, uint64_t nanoseconds)
 {
-	uint64_t end = fake->time + nanoseconds;
+	uint64_t end = fake->time + nanoseconds, next;
 
-	while (timer_next(&fake->bus.timers) <= end) {
-		if (timer_next(&fake->bus.timers) > fake->time)
-			fake->time = timer_next(&fake->bus.timers);
-		timer_run(&fake->bus.timers, fake->time);
+	while ((next = next_timer(fake)) <= end) {
+		if (next > fake->time)
+			fake->time = next;
+		fake_bus_stand_still(fake, 0);
 	}
 	fake->time = end;
 }

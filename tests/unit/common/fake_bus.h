@@ -11,6 +11,10 @@ struct fake_bus {
 	unsigned edges[24]; /* rising ones */
 	bool waiting[24];   /* an edge that nobody has taken yet */
 	bool deaf;          /* nobody listens */
+	bool locked;
+	/* Timers beside the bus's queue: local APICs'. May be NULL. */
+	uint64_t (*more_next)(void);
+	void (*run_more)(uint64_t now);
 	unsigned events;
 	enum machine_event event;
 	uint32_t value; /* of the last event */
