@@ -25,8 +25,7 @@ static enum status end_regions(struct pgm *pgm)
 		return BUSY;
 	}
 	rom_destroy(pgm);
-	shadow_destroy(pgm);
-	return OK;
+	return shadow_destroy_step(pgm);
 }
 
 static enum status end_tables(struct pgm *pgm)

@@ -38,10 +38,11 @@ static bool detach_blocks(struct pgm *pgm)
 
 static enum status drop_tables(struct pgm *pgm)
 {
-	enum status status;
+	enum status status = shadow_clear_step(pgm);
 	struct gather gather;
 
-	shadow_clear(pgm);
+	if (status != OK)
+		return status;
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	status = slat_clear_step(&pgm->slat, &gather);
 	gather_flush(&gather);

@@ -107,8 +107,8 @@ unsigned shadow_check(struct pgm *pgm, void (*report)(void *context, const char 
 	struct shadow_check c = { .pgm = pgm, .report = report, .context = context };
 
 	lock_acquire(&pgm->lock);
-	for (unsigned i = 0; i <= SHADOW_ROOTS; i++) {
-		struct shadow_root *r = i < SHADOW_ROOTS ? pgm->shadow.root[i] : pgm->shadow.a20;
+	for (unsigned i = 0; i < SHADOW_PLACES; i++) {
+		struct shadow_root *r = *shadow_place(&pgm->shadow, i);
 
 		if (!r)
 			continue;

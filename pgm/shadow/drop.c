@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Composed entries that go: because L1's tables are others now, because room is wanted, because the root gets another meaning. An
- * entry leaves the reverse map under the lock of the block that it shows; so a table whose entries have all gone
- * is known to nobody but processors, and the gather frees it after they have flushed.
+ * entry leaves the reverse map under the lock of the block that it shows. A table is only unlinked, with all below it: that is
+ * one step however much it was. bury.c takes it apart.
  */
 #include "pgm/internal.h"
 
-#define ENTRIES 512u
 #define STRIDE 4u          /* entries looked at together */
 #define CHUNK SHADOW_CHUNK /* of L1's entries, read at once */
 
@@ -80,63 +79,30 @@ struct shadow_table *shadow_table_at(struct shadow_root *root, gpa_t where, unsi
 	return t;
 }
 
-static void drop_leaf(struct pgm *pgm, struct shadow_table *t, unsigned index, struct gather *gather)
-{
-	gpa_t target = shadow_target(t, index);
-	struct block *b = block_find(pgm, target);
-
-	panic_unless(b != NULL);
-	block_lock(b);
-	if (__atomic_exchange_n(&t->entry[index], 0, __ATOMIC_ACQ_REL)) {
-		panic_unless(reverse_remove(pgm, b, target, &t->entry[index], t->level != 0));
-		gather_flush(gather);
-	}
-	block_unlock(b);
-}
-
-/* Of all entries; returns whether there was any. */
-static bool drop_entries(struct pgm *pgm, struct shadow_table *t, struct gather *gather)
-{
-	bool any = false;
-
-	for (unsigned i = 0; i < ENTRIES; i++)
-		if (__atomic_load_n(&t->entry[i], __ATOMIC_RELAXED)) {
-			shadow_drop_entry(pgm, t, i, gather);
-			any = true;
-		}
-	return any;
-}
-
-static void gather_pool_frame(struct pgm *pgm, const void *frame, struct gather *gather)
-{
-	if (!frame)
-		return;
-	gather_frame(gather, direct_address(frame), ACCOUNT_TABLE);
-	__atomic_fetch_sub(&pgm->shadow.frames, 1, __ATOMIC_RELAXED);
-}
-
 void shadow_drop_entry(struct pgm *pgm, struct shadow_table *t, unsigned index, struct gather *gather)
 {
 	struct shadow_table *below = t->below ? t->below[index] : NULL;
 
 	if (!below) {
-		if (__atomic_load_n(&t->entry[index], __ATOMIC_RELAXED))
-			drop_leaf(pgm, t, index, gather);
+		shadow_drop_leaf(pgm, t, index, gather);
 		return;
 	}
 	__atomic_store_n(&t->entry[index], 0, __ATOMIC_RELEASE);
 	t->below[index] = NULL;
-	(void)drop_entries(pgm, below, gather);
-	gather_pool_frame(pgm, below->entry, gather);
-	gather_pool_frame(pgm, below->source, gather);
-	gather_pool_frame(pgm, below->below, gather);
-	shadow_cell_free(pgm, below);
-	COUNT(pgm, shadow_tables_dropped);
+	gather_flush(gather); /* before anyone can find it to be buried */
+	shadow_bury(pgm, below);
 }
 
 bool shadow_drop_root(struct pgm *pgm, struct shadow_root *root, struct gather *gather)
 {
-	return drop_entries(pgm, &root->top, gather);
+	bool any = false;
+
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
+		if (__atomic_load_n(&root->top.entry[i], __ATOMIC_RELAXED)) {
+			shadow_drop_entry(pgm, &root->top, i, gather);
+			any = true;
+		}
+	return any;
 }
 
 bool shadow_still(const struct pt_format *f, uint64_t was, uint64_t now)

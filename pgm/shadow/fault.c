@@ -39,6 +39,8 @@ static enum pgm_verdict compose(struct pgm *pgm, struct shadow_root *root, gpa_t
 		return PGM_EMULATE;
 	if (status == CONFLICT)
 		shadow_resync(pgm, root);
+	if (unlikely(__atomic_load_n(&pgm->shadow.buried, __ATOMIC_RELAXED)))
+		(void)shadow_dig(pgm, 1);
 	if (!lacks_room(status))
 		return PGM_RESUME;
 	if (!shadow_shrink(pgm, root))

@@ -18,7 +18,7 @@ bool shadow_describe(struct pgm *pgm, unsigned index, struct shadow_info *info)
 	struct shadow_root *r;
 
 	lock_acquire(&pgm->lock);
-	r = index < SHADOW_ROOTS ? pgm->shadow.root[index] : pgm->shadow.a20;
+	r = *shadow_place(&pgm->shadow, index);
 	if (r) {
 		*info = (struct shadow_info){ .root = r->key.root, .format = r->key.format, .users = r->users };
 		shadow_lock_all(r);

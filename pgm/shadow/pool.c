@@ -9,6 +9,7 @@
 #define PROMISE 1024u /* frames, and one for each so many pages of RAM: */
 #define PAGES_PER_FRAME 128u
 #define CELLS (PAGE_SIZE / SHADOW_CELL)
+#define STEP_TABLES 256u
 
 void shadow_init(struct pgm *pgm)
 {
@@ -157,15 +158,18 @@ static struct shadow_root **choose(struct shadow_pool *pool, const struct hv_nes
 	return best;
 }
 
-static void drop_flushed(struct pgm *pgm, struct shadow_root *root, bool *any)
+/* Returns whether there was anything. */
+static bool drop_flushed(struct pgm *pgm, struct shadow_root *root)
 {
 	struct gather gather;
+	bool any;
 
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	shadow_lock_all(root);
-	*any = shadow_drop_root(pgm, root, &gather);
+	any = shadow_drop_root(pgm, root, &gather);
 	shadow_unlock_all(root);
 	gather_finish(&gather);
+	return any;
 }
 
 /* pgm->lock held. */
@@ -175,7 +179,6 @@ static enum status get(struct pgm *pgm, const struct hv_nested_slat *slat, struc
 	uint64_t automatic = PROMISE + (pgm->config.ram >> PAGE_SHIFT) / PAGES_PER_FRAME;
 	uint64_t promise = pgm->config.shadow_frames ? pgm->config.shadow_frames : automatic;
 	enum status status = OK;
-	bool any;
 
 	if (!at)
 		return LIMIT;
@@ -189,7 +192,7 @@ static enum status get(struct pgm *pgm, const struct hv_nested_slat *slat, struc
 	if (status != OK)
 		return status;
 	if (!same_key(&(*at)->key, slat))
-		drop_flushed(pgm, *at, &any);
+		(void)drop_flushed(pgm, *at);
 	(*at)->key = *slat;
 	/* 32-bit and PAE paging. */
 	(*at)->loose = slat->format->levels < pgm->slat.format->levels;
@@ -228,6 +231,8 @@ bool shadow_shrink(struct pgm *pgm, struct shadow_root *own)
 	struct shadow_pool *pool = &pgm->shadow;
 	bool any = false;
 
+	if (shadow_dig(pgm, SHADOW_DIG))
+		return true;
 	lock_acquire(&pgm->lock);
 	for (unsigned left = SHADOW_ROOTS; left && !any; left--) {
 		struct shadow_root *oldest = NULL;
@@ -241,27 +246,25 @@ bool shadow_shrink(struct pgm *pgm, struct shadow_root *own)
 		if (!oldest)
 			break;
 		oldest->used = 0; /* looked at */
-		drop_flushed(pgm, oldest, &any);
+		any = drop_flushed(pgm, oldest);
 	}
 	for (unsigned i = 0; i < SHADOW_ROOTS && !any && !own; i++)
 		if (pool->root[i])
-			drop_flushed(pgm, pool->root[i], &any);
+			any = drop_flushed(pgm, pool->root[i]);
 	if (!any && own)
-		drop_flushed(pgm, own, &any);
+		any = drop_flushed(pgm, own);
 	lock_release(&pgm->lock);
-	return any;
+	return any && shadow_dig(pgm, SHADOW_DIG);
 }
 
-void shadow_clear(struct pgm *pgm)
+enum status shadow_clear_step(struct pgm *pgm)
 {
 	struct shadow_pool *pool = &pgm->shadow;
-	bool any;
 
-	for (unsigned i = 0; i < SHADOW_ROOTS; i++)
-		if (pool->root[i])
-			drop_flushed(pgm, pool->root[i], &any);
-	if (pool->a20)
-		drop_flushed(pgm, pool->a20, &any);
+	for (unsigned i = 0; i < SHADOW_PLACES; i++)
+		if (*shadow_place(pool, i))
+			(void)drop_flushed(pgm, *shadow_place(pool, i));
+	return shadow_dig(pgm, STEP_TABLES) ? BUSY : OK;
 }
 
 static void root_destroy(struct pgm *pgm, struct shadow_root **at)
@@ -277,14 +280,14 @@ static void root_destroy(struct pgm *pgm, struct shadow_root **at)
 	*at = NULL;
 }
 
-void shadow_destroy(struct pgm *pgm)
+enum status shadow_destroy_step(struct pgm *pgm)
 {
 	struct shadow_pool *pool = &pgm->shadow;
 
-	shadow_clear(pgm);
-	for (unsigned i = 0; i < SHADOW_ROOTS; i++)
-		root_destroy(pgm, &pool->root[i]);
-	root_destroy(pgm, &pool->a20);
+	if (shadow_clear_step(pgm) != OK)
+		return BUSY;
+	for (unsigned i = 0; i < SHADOW_PLACES; i++)
+		root_destroy(pgm, shadow_place(pool, i));
 	pool->free_cell = NULL;
 	while (pool->cell_frames) {
 		void *frame = pool->cell_frames;
@@ -292,4 +295,5 @@ void shadow_destroy(struct pgm *pgm)
 		pool->cell_frames = *(void **)frame;
 		shadow_frame_free(pgm, direct_address(frame));
 	}
+	return OK;
 }

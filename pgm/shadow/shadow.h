@@ -93,7 +93,8 @@ struct shadow_table {
 	/* Level 0 with source: what L1's levels above grant; and whether a walk may begin here, as a processor's may (fault.c). */
 	uint8_t rights;
 	bool user, begin;
-	uint8_t spare[19];
+	struct shadow_table *next; /* buried: one more */
+	uint64_t spare;
 };
 #define SHADOW_CELL 64u
 #define SHADOW_CHUNK 64u
@@ -126,10 +127,17 @@ struct shadow_pool {
 	struct spinlock lock; /* RANK_RESERVE: the cells */
 	void *free_cell;
 	void *cell_frames;
-	uint64_t frames, limit; /* atomic: in use; there may be, changed under pgm->lock */
+	struct shadow_table *buried; /* bury.c; under lock */
+	uint64_t frames, limit;      /* atomic: in use; there may be, changed under pgm->lock */
 	uint64_t clock;
 	struct shadow_root *a20, *root[SHADOW_ROOTS]; /* under pgm->lock; NULL: not made yet */
 };
+
+/* Of all roots the one at `index`, below SHADOW_PLACES. */
+static inline struct shadow_root **shadow_place(struct shadow_pool *pool, unsigned index)
+{
+	return index < SHADOW_ROOTS ? &pool->root[index] : &pool->a20;
+}
 
 /* pool.c */
 void shadow_init(struct pgm *pgm);
@@ -137,9 +145,10 @@ void shadow_init(struct pgm *pgm);
 enum status shadow_promise(struct pgm *pgm, uint64_t frames) must_check;
 void shadow_unpromise(struct pgm *pgm, uint64_t frames);
 enum status shadow_root_make(struct pgm *pgm, const struct hv_nested_slat *key, struct shadow_root **out) must_check;
-/* Everything derived goes; no vcpu runs. */
-void shadow_clear(struct pgm *pgm);
-void shadow_destroy(struct pgm *pgm);
+/* Everything derived goes, in bounded steps: OK at the end, BUSY before; no vcpu runs. */
+enum status shadow_clear_step(struct pgm *pgm) must_check;
+/* The same, and all the rest. */
+enum status shadow_destroy_step(struct pgm *pgm) must_check;
 /* Makes room: the longest unused root's tables go, else those of `own` (NULL: of any). False: there was nothing to drop. No lock held. */
 bool shadow_shrink(struct pgm *pgm, struct shadow_root *own);
 /* A cleared frame, or 64 bytes. LIMIT: of the pool; NO_MEMORY, OVER_QUOTA. */
@@ -154,6 +163,15 @@ void shadow_lock(struct shadow_root *root, gpa_t where);
 void shadow_unlock(struct shadow_root *root, gpa_t where);
 void shadow_lock_all(struct shadow_root *root);
 void shadow_unlock_all(struct shadow_root *root);
+/* bury.c */
+/* A leaf goes, if there is one; locked, or buried. */
+void shadow_drop_leaf(struct pgm *pgm, struct shadow_table *t, unsigned index, struct gather *gather);
+/* Nothing leads to it any more, and a pending flush has been asked for since. */
+void shadow_bury(struct pgm *pgm, struct shadow_table *t);
+/* So many buried tables are taken apart, each of 512 entries at most. False: there was none. No lock of a root or block held. */
+#define SHADOW_DIG 16u /* enough for the tables of one fault */
+bool shadow_dig(struct pgm *pgm, unsigned tables);
+
 /* L1's address that entry `index` of a leaf's table shows. */
 gpa_t shadow_target(const struct shadow_table *t, unsigned index);
 /* Entry `index` with all below it; locked as far as that reaches. */

@@ -681,6 +681,47 @@ static void test_many_aliases(void **state)
 	end();
 }
 
+/* However much a root was, each step of its end is small; until then nothing of it is lost or wrong. */
+static void test_dropped_in_steps(void **state)
+{
+	const unsigned tables = 200;
+	struct gather gather;
+	uint64_t before;
+	unsigned steps = 0;
+
+	(void)state;
+	begin(&pt_ept4, false, DIRTY_WRITE_PROTECT);
+	put64(slot_of(0, 0, 0), leaf_of(DATA, RWX, 0));
+	for (unsigned i = 0; i < tables; i++)
+		put64(table_at(1, 0) + i * 8, table_at(0, 0) | slat.format->table_bits);
+	for (unsigned i = 0; i < tables; i++)
+		assert_true(l2_access(0, i * BLOCK_SIZE, ACCESS_WRITE, (uint8_t)i));
+	/* Unlinked, and not flushed yet: who takes them apart sees to that. */
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	shadow_lock_all(root);
+	assert_true(shadow_drop_root(pgm, root, &gather));
+	shadow_unlock_all(root);
+	flushes = 0;
+	before = pgm->counters.shadow_tables_dropped;
+	assert_true(shadow_dig(pgm, SHADOW_DIG));
+	assert_true(flushes > 0);
+	assert_int_equal(pgm->counters.shadow_tables_dropped - before, SHADOW_DIG);
+	gather_finish(&gather);
+	/* Its leaves are zapped with others. */
+	check_silent(pgm);
+	assert_int_equal(pgm_handler_register(pgm, watch, gpa(DATA), gpa(DATA + PAGE_SIZE - 1), NULL, "w"), OK);
+	check_silent(pgm);
+	assert_int_equal(pgm_handler_deregister(pgm, gpa(DATA)), OK);
+	/* Each fault takes one. */
+	before = pgm->counters.shadow_tables_dropped;
+	assert_true(l2_access(0, 0, ACCESS_WRITE, 1));
+	assert_int_equal(pgm->counters.shadow_tables_dropped - before, 1);
+	while (shadow_shrink(pgm, root) && pgm->shadow.buried)
+		assert_true(++steps < tables);
+	assert_in_range(steps, 8, 20);
+	end();
+}
+
 /* More than the pool holds, many roots: the longest unused go, and all works on. */
 static void test_pressure(void **state)
 {
@@ -763,6 +804,7 @@ int main(void)
 		cmocka_unit_test(test_collapse),
 		cmocka_unit_test(test_formats),
 		cmocka_unit_test(test_many_aliases),
+		cmocka_unit_test(test_dropped_in_steps),
 		cmocka_unit_test(test_pressure),
 		cmocka_unit_test(test_too_little_room),
 		cmocka_unit_test(test_counters),
