@@ -6,8 +6,8 @@
  * changes one of them, it calls lapic_update(). The run loop reads it before each entry and nothing else.
  *
  * A message from elsewhere: TMR, then IRR, each by an atomic step, then kick(), which sets a request of the processor's and, the first
- * time, wakes or kicks it. The processor takes its requests and then looks at IRR, so no bit stays unseen: the model
- * in tests/models (steps IRR, REQUEST, KICK). A bit that is set already has been told of. Whether the APIC accepts the message
+ * time, wakes or kicks it. The processor takes its requests and then looks at IRR, so no bit stays unseen
+ * (wake.pml: IRR, REQUEST, KICK). A bit that is set already has been told of. Whether the APIC accepts the message
  * is asked before: one that is disabled or gets INIT at that moment may still take it.
  *
  * Software-disabled (SVR bit 8 clear), the APIC refuses new vectors but keeps those it has; disabled in

@@ -5,7 +5,8 @@
  * The order that makes flushes and kicks safe: in_guest is set before the requests are looked at. Whoever
  * changes tables first moves the generation on, then sets REQUEST_FLUSH, then looks at in_guest: either
  * this CPU sees the request, or the other sees in_guest and kicks and waits. It may do so with any lock held, and so no lock
- * is taken while in_guest is set, but for those under which nobody waits (RANK_LEAF).
+ * is taken while in_guest is set, but for those under which nobody waits (RANK_LEAF): (wake.pml: DELIVER, INSIDE, CHECK),
+ * (flush.pml: DELIVER, INSIDE, CHECK, ENTER) of the models in tests/models.
  */
 #pragma once
 

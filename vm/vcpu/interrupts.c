@@ -113,7 +113,7 @@ bool vcpu_has_wake_event(struct vcpu *vcpu)
 	if (__atomic_load_n(&vcpu->pv.kicked, __ATOMIC_RELAXED) &&
 	    __atomic_exchange_n(&vcpu->pv.kicked, false, __ATOMIC_ACQUIRE))
 		return true;
-	lapic_update(vcpu->lapic);
+	lapic_update(vcpu->lapic); /* (wake.pml: HALT) */
 	interrupt = lapic_pending(vcpu->lapic) != LAPIC_NOTHING;
 	if (unlikely(vcpu->nested != NULL) && nested_wakes(vcpu, interrupt, &wake))
 		return wake;

@@ -12,6 +12,7 @@
 #include "vm/vcpu/nested.h"
 #include "vm/vcpu/pv.h"
 
+/* (wake.pml: REQUEST, LOOK, KICK) */
 void vcpu_request(struct vcpu *vcpu, uint32_t requests)
 {
 	__atomic_fetch_or(&vcpu->requests, requests, __ATOMIC_SEQ_CST);
@@ -87,7 +88,7 @@ void vcpu_flush_late(struct vcpu *vcpu)
 	}
 }
 
-/* Takes the requests; true: leave the loop. */
+/* Takes the requests, and looks at what they tell of afterwards (wake.pml: TAKE), (flush.pml: TAKE, SEEN). True: leave the loop. */
 static bool take_requests(struct vcpu *vcpu, uint64_t slice_end)
 {
 	uint32_t requests = __atomic_exchange_n(&vcpu->requests, 0, __ATOMIC_ACQ_REL);
