@@ -190,7 +190,8 @@ fuzz_sources = $(shell sed -n 's|^// sources:||p' tests/fuzz/$(1).c)
 $(B)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $$(call fuzz_sources,fuzz_$$*)
 	@mkdir -p $(@D)
 	@echo "  FUZZ  $@"
-	@clang $(UNIT_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $(filter %.c,$^)
+	@clang $(UNIT_CFLAGS) -Wno-unused-function -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $(filter %.c,$^) \
+		$(shell sed -n 's|^// flags:||p' $<)
 
 # ---- small guests: tests/guests/X.c, with X.asm if there is one, is build/guests/X.elf (multiboot 1).
 # A folder tests/guests/X is one in 64-bit mode: all its files are X.elf. ----

@@ -20,7 +20,7 @@
 #include "svm/quirks.h"
 #include "svm/svm.h"
 
-uint8_t *direct_map;
+uint8_t *direct_map = (uint8_t *)PAGE_SIZE; /* anywhere but at 0, from where a compiler counts no address */
 struct svm_features svm_features;
 struct svm_cpu svm_cpus[MAX_CPUS];
 struct svm_quirks svm_quirks;

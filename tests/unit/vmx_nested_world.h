@@ -93,7 +93,7 @@ static bool vmclear(hpa_t region)
 #include "vmx/nested/nested.c"
 
 struct features features = { .linear_bits = 48, .physical_bits = 40 };
-uint8_t *direct_map;
+uint8_t *direct_map = (uint8_t *)PAGE_SIZE; /* anywhere but at 0, from where a compiler counts no address */
 struct vmx_capability vmx_capability;
 struct vmx_cpu vmx_cpus[MAX_CPUS];
 static const struct hv_ops processor = { .load = vmx_load };
@@ -126,7 +126,7 @@ uint64_t vmx_ept_pointer(const struct vmx_vcpu *vcpu)
 struct account host_account;
 enum status table_alloc(struct account *account, hpa_t *frame)
 {
-	*frame = hpa((uintptr_t)aligned_alloc(PAGE_SIZE, PAGE_SIZE));
+	*frame = direct_address(aligned_alloc(PAGE_SIZE, PAGE_SIZE));
 	return OK;
 }
 void vmx_free_frame(hpa_t frame)
@@ -138,7 +138,7 @@ enum status vmx_create(struct hv_vcpu **vcpu)
 {
 	struct vmx_vcpu *v = calloc(1, sizeof(*v));
 
-	v->msr_bitmap = hpa((uintptr_t)aligned_alloc(PAGE_SIZE, PAGE_SIZE));
+	v->msr_bitmap = direct_address(aligned_alloc(PAGE_SIZE, PAGE_SIZE));
 	vmx_msr_bitmap_init(v);
 	v->mirror = HPA_NONE;
 	v->hv.dr[6] = DR6_RESET;
