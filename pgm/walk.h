@@ -47,6 +47,7 @@ struct walk_context {
 #define WALK_SYSTEM 0x10u /* an implicit supervisor access (descriptor tables): CPL does not count */
 #define WALK_PEEK 0x20u   /* the debugger's: no rights checked, nothing set accessed or dirty */
 #define WALK_TRY 0x40u    /* rights are checked, but nothing is set accessed or dirty */
+#define WALK_WIDE 0x100u  /* more than 4 bytes; no matter but for hv_nested_ops.redirect */
 #define WALK_TABLE 0x80u  /* of the outer tables: the access is to one of the guest's own */
 
 /* Page-fault error code bits (section 4.7). */

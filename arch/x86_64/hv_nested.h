@@ -33,7 +33,15 @@ struct hv_nested_slat {
 	bool large_1g;                  /* L1 may use 1 GiB leaves */
 	bool accessed_dirty;            /* its accessed and dirty bits are set in its tables */
 	bool no_execute;                /* NPT: L1's EFER.NXE as it was at VMRUN; clear: bit 63 is reserved */
+	bool traps; /* what L2 reaches at L1's page `trapped` isn't memory: L1's APIC; format is there even if !on */
+	gpa_t trapped;
 };
+
+/* L2 runs on tables composed of these and Quire's; false: on L1's own. */
+static inline bool hv_nested_composed(const struct hv_nested_slat *slat)
+{
+	return slat->on || slat->traps;
+}
 
 /* What L1's own tables have against an access of L2; from their walk, never from what the processor saw in ours. */
 struct hv_nested_fault {
@@ -45,6 +53,7 @@ struct hv_nested_fault {
 	bool user;                      /* NPT: every level has U set */
 	bool misconfigured;             /* EPT misconfiguration; NPT: a reserved bit is set */
 	bool present;                   /* NPT: a present leaf was reached */
+	bool trapped;                   /* L1's tables grant it, and it is to slat.trapped */
 	uint8_t level;                  /* at which the walk ended */
 };
 
@@ -101,7 +110,7 @@ enum hv_nested_event { NESTED_INTERRUPT, NESTED_NMI, NESTED_INIT };
 enum hv_nested_verdict {
 	NESTED_INJECT, /* it goes to the level that runs, by its own rules; nested or not makes no difference */
 	NESTED_REFLECTED, /* L1 has got an exit for it, and finds it pending still, but an interrupt that was acknowledged */
-	NESTED_TAKEN, /* L1 has got an exit that is the NMI's delivery, too: it is pending no more (VMX) */
+	NESTED_TAKEN, /* L1 has got an exit that is the NMI's or INIT's delivery, too: it is pending no more (VMX) */
 	NESTED_WINDOW, /* L1 is to get an exit for it as soon as the level that runs could take one: ask for the window */
 	NESTED_HELD,   /* not now; an instruction or exit that ends that will make vm/ ask again */
 };
@@ -127,6 +136,10 @@ struct hv_nested_ops {
 	bool (*exit)(struct hv_nested *nested);
 	/* L1 gets the exit for a fault in its own tables. l2->exit is as the processor filled it (the event broken off, too). */
 	void (*reflect_slat)(struct hv_nested *nested, const struct hv_nested_fault *fault);
+	/* May an instruction's access of up to 4 bytes to slat.trapped go to *where in L1's memory? false: L1 gets its exit. NULL: never. */
+	bool (*redirect)(struct hv_nested *nested, const struct hv_nested_fault *fault, gpa_t *where);
+	/* Behind an instruction that did so: has L1 got an exit? */
+	bool (*redirected)(struct hv_nested *nested);
 	/*
 	 * L0 is about to inject this exception into the level that runs; detail is CR2's value for #PF, DR6's bits for #DB.
 	 * true: L1 intercepts it and has got an exit. An event that it would meet stands in l2->inject; if that is a

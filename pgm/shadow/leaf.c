@@ -16,9 +16,12 @@ uint64_t fill_derive(struct fill *f, const struct side *l1, unsigned access, uns
 	unsigned first_level, rights;
 	uint64_t *entry = slat_find_in(first, f->block->slot, l1->target, &first_level), value = *entry, leaf;
 	uint64_t offset = l1->target.v & (BIT(pt_shift(f->format, first_level)) - 1);
+	uint64_t trap = key->traps ? key->trapped.v ^ l1->target.v : ~UINT64_C(0);
 
+	if (!(trap >> PAGE_SHIFT))
+		return 0;
 	rights = slat_rights(first, value) & f->path->rights;
-	*level = l1->level && first_level;
+	*level = l1->level && first_level && (trap >> BLOCK_SHIFT);
 	if (*level)
 		rights &= first->large_access;
 	if (misconfig_is_mark(f->pgm, value) || !rights || (access & ~rights))

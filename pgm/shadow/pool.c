@@ -124,7 +124,7 @@ enum status shadow_root_make(struct pgm *pgm, const struct hv_nested_slat *key, 
 	enum status status = NO_MEMORY;
 
 	if (r)
-		status = shadow_table_make(pgm, &r->top, pgm->slat.format->levels - 1u, key->on);
+		status = shadow_table_make(pgm, &r->top, pgm->slat.format->levels - 1u, hv_nested_composed(key));
 	if (status != OK) {
 		if (r)
 			heap_free(r, sizeof(*r));
@@ -138,7 +138,8 @@ enum status shadow_root_make(struct pgm *pgm, const struct hv_nested_slat *key, 
 
 static bool same_key(const struct hv_nested_slat *a, const struct hv_nested_slat *b)
 {
-	return a->root.v == b->root.v && a->format == b->format && a->physical_bits == b->physical_bits &&
+	return a->on == b->on && a->traps == b->traps && (!a->traps || a->trapped.v == b->trapped.v) &&
+	       a->root.v == b->root.v && a->format == b->format && a->physical_bits == b->physical_bits &&
 	       a->large_1g == b->large_1g && a->accessed_dirty == b->accessed_dirty && a->no_execute == b->no_execute;
 }
 
@@ -194,8 +195,8 @@ static enum status get(struct pgm *pgm, const struct hv_nested_slat *slat, struc
 	if (!same_key(&(*at)->key, slat))
 		(void)drop_flushed(pgm, *at);
 	(*at)->key = *slat;
-	/* 32-bit and PAE paging. */
-	(*at)->loose = slat->format->levels < pgm->slat.format->levels;
+	/* 32-bit and PAE paging, or none. */
+	(*at)->loose = !slat->on || slat->format->levels < pgm->slat.format->levels;
 	(*at)->users++;
 	(*at)->used = ++pgm->shadow.clock;
 	*out = *at;

@@ -34,7 +34,7 @@ enum shadow_verdict shadow_fault(struct pgm *pgm, struct shadow_root *root, gpa_
 /*
  * L2's address → L1's, by L1's tables alone. access: ACCESS_* and WALK_*. OUTER_FAULT: they refuse, *fault is filled but for the
  * linear address. BUSY: an entry changed again and again. NO_MEMORY, OVER_QUOTA: an accessed bit found no frame to be set in.
- * A table where L1 has no plain memory reads as all ones, as on a bus where nobody answers. Without tables (!slat->on): *to = where.
+ * A table where L1 has no plain memory reads as all ones, as on a bus where nobody answers. OUTER_FAULT of slat->trapped, too. Without tables: *to = where.
  */
 enum status shadow_walk(struct pgm *pgm, const struct hv_nested_slat *slat, gpa_t where, unsigned access, gpa_t *to,
 			struct hv_nested_fault *fault) must_check;

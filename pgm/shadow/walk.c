@@ -8,6 +8,7 @@
  */
 #include "pgm/shadow/shadow.h"
 
+#include "arch/x86_64/host.h"
 #include "pgm/slat/judge.h"
 #include "pgm/slat/slat.h"
 
@@ -106,6 +107,21 @@ static enum status at_leaf(struct descent *d, uint64_t entry)
 	return status;
 }
 
+/* Without tables of L1's: as its own processor has it. */
+static enum status identity(const struct descent *d)
+{
+	const struct pt_format *f = d->slat->format;
+	struct shadow_path *p = d->path;
+
+	p->target = d->where;
+	p->rights = RWX;
+	p->user = true;
+	p->level = 0;
+	p->steps = 1;
+	p->step[0] = (struct walk_step){ .entry = f->type_bits[MEMORY_TYPE_WB] | f->accessed | f->dirty };
+	return OK;
+}
+
 static enum status descend(struct descent *d)
 {
 	const struct pt_format *f = d->slat->format;
@@ -163,7 +179,12 @@ enum status shadow_path(struct pgm *pgm, const struct hv_nested_slat *slat, cons
 	path->needed = (uint8_t)d.needed;
 	path->below = start != NULL;
 	for (unsigned i = 0; status == BUSY && i < RETRIES; i++)
-		status = descend(&d);
+		status = slat->on ? descend(&d) : identity(&d);
+	if (status == OK && slat->traps && !((path->target.v ^ slat->trapped.v) >> PAGE_SHIFT) &&
+	    !(access & WALK_PEEK)) {
+		status = refuse(&d, false, true);
+		fault->trapped = true;
+	}
 	return status;
 }
 
@@ -174,7 +195,7 @@ enum status shadow_walk(struct pgm *pgm, const struct hv_nested_slat *slat, gpa_
 	enum status status;
 
 	*to = where;
-	if (!slat->on)
+	if (!hv_nested_composed(slat))
 		return OK;
 	status = shadow_path(pgm, slat, NULL, where, access, &path, fault);
 	if (status == OK)

@@ -656,6 +656,57 @@ static void test_collapse(void **state)
 	}
 }
 
+/* A page of L1's that is no memory for L2: never in the tables, its neighbours are, in large leaves that go around its 2 MiB. */
+static void test_trapped_page(void **state)
+{
+	struct hv_nested_fault fault;
+	struct shadow_root *other;
+	unsigned level;
+
+	(void)state;
+	for (unsigned n = 0; n < 2; n++) {
+		begin(&pt_ept4, true, DIRTY_WRITE_PROTECT);
+		shadow_root_put(pgm, root);
+		other = root;
+		slat.traps = true;
+		slat.trapped = gpa(DATA + 7 * PAGE_SIZE);
+		slat.on = n;
+		assert_int_equal(shadow_root_get(pgm, &slat, &root), OK);
+		assert_ptr_not_equal(root, other);
+		for (unsigned block = 0; block < 2; block++) {
+			uint64_t base = n ? l2_of(block, 0) : DATA + block * BLOCK_SIZE;
+
+			if (n)
+				put64(slot_of(1, block, 0), leaf_of(DATA + block * BLOCK_SIZE, RWX, 1));
+			for (unsigned page = 0; page < 16; page++) {
+				bool trapped = !block && page == 7;
+				uint64_t where = base + page * PAGE_SIZE + 0x80;
+
+				fault.trapped = false;
+				for (unsigned tries = 0; tries < 12; tries++)
+					assert_int_equal(
+						shadow_fault(pgm, root, gpa(where), ACCESS_WRITE, false, &fault),
+						trapped ? SHADOW_REFLECT : SHADOW_RESUME);
+				assert_int_equal(trapped, fault.trapped);
+				assert_true(!trapped || (fault.where.v == where && fault.access == ACCESS_WRITE));
+				assert_int_equal(*slat_find(shadow_view(pgm, root), gpa(where), &level) == 0, trapped);
+			}
+			assert_int_equal(level, block && n ? 1 : 0);
+		}
+		/* Another page is another root. */
+		other = root;
+		shadow_root_put(pgm, root);
+		slat.trapped.v += PAGE_SIZE;
+		assert_int_equal(shadow_root_get(pgm, &slat, &root), OK);
+		assert_ptr_not_equal(root, other);
+		shadow_invalidate(pgm, NULL);
+		check_silent(pgm);
+		slat.on = true;
+		slat.traps = false;
+		end();
+	}
+}
+
 /* A page that L1 shows in very many places: all of them go at once, whatever the order they came and went in. */
 static void test_many_aliases(void **state)
 {
@@ -803,6 +854,7 @@ int main(void)
 		cmocka_unit_test(test_wider_than_ours),
 		cmocka_unit_test(test_collapse),
 		cmocka_unit_test(test_formats),
+		cmocka_unit_test(test_trapped_page),
 		cmocka_unit_test(test_many_aliases),
 		cmocka_unit_test(test_dropped_in_steps),
 		cmocka_unit_test(test_pressure),

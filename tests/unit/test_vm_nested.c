@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/vcpu/nested.c vm/vcpu/nested_env.c
+// sources: vm/vcpu/nested.c vm/vcpu/nested_tables.c vm/vcpu/nested_env.c
 /*
  * The glue of nested virtualisation against a backend, a run loop and a page manager played by the test: which level runs when, on
  * which tables, and who gets an exception, an event, a fault in L1's tables.
@@ -27,7 +27,7 @@ static struct vcpu vcpu;
 
 /* ---- the backend ---- */
 static enum hv_nested_step step;
-static bool reflects, wants_exception;
+static bool reflects, wants_exception, traps, redirects, lowers;
 static enum hv_nested_verdict verdict;
 static struct hv_nested_fault reflected;
 static unsigned exits_seen, slat_reflected;
@@ -67,6 +67,15 @@ static void fake_reflect_slat(struct hv_nested *n, const struct hv_nested_fault 
 	slat_reflected++;
 	n->in_l2 = false;
 }
+static bool fake_redirect(struct hv_nested *n, const struct hv_nested_fault *fault, gpa_t *where)
+{
+	return redirects;
+}
+static bool fake_redirected(struct hv_nested *n)
+{
+	n->in_l2 = !lowers;
+	return lowers;
+}
 static bool fake_exception(struct hv_nested *n, const struct hv_event *event, uint64_t detail)
 {
 	if (event->vector == VECTOR_PF)
@@ -86,6 +95,8 @@ static const struct hv_nested_ops nested_ops = { .create = fake_create,
 						 .instruction = fake_instruction,
 						 .exit = fake_exit,
 						 .reflect_slat = fake_reflect_slat,
+						 .redirect = fake_redirect,
+						 .redirected = fake_redirected,
 						 .exception = fake_exception,
 						 .pending = fake_pending };
 static void fake_set_slat(struct hv_vcpu *h, hpa_t root)
@@ -126,6 +137,7 @@ enum shadow_verdict shadow_fault(struct pgm *pgm, struct shadow_root *r, gpa_t w
 				 struct hv_nested_fault *fault)
 {
 	fault->where = where;
+	fault->trapped = traps;
 	return shadow;
 }
 enum status shadow_walk(struct pgm *pgm, const struct hv_nested_slat *slat, gpa_t where, unsigned access, gpa_t *to,
@@ -242,7 +254,7 @@ static int begin(void **s)
 	l1.slat_root = hpa(0x6000);
 	l1.slice_deadline = UINT64_MAX;
 	l1.exit.kind = EXIT_NESTED;
-	reflects = wants_exception = no_memory = false;
+	reflects = wants_exception = no_memory = traps = redirects = lowers = false;
 	handled = got_on = parked = injected = skipped = exits_seen = slat_reflected = 0;
 	handler_injects = 0;
 	handler_refused = false;
@@ -333,6 +345,38 @@ static void test_faults_in_the_tables(void **s)
 	assert_false(vcpu_exited_l2(&l2));
 	assert_true(vcpu.hv == &l1 && slat_reflected == 1 && reflected.where.v == 0x4000);
 	assert_true(reflected.linear_valid && reflected.linear.v == 0x55);
+}
+
+/* The page that is L1's processor's APIC: carried out elsewhere, or an exit that tells of its instruction's length. */
+static void test_the_apic_page(void **s)
+{
+	const struct hv_exit exit = { .kind = EXIT_SLAT_FAULT, .slat = { .gpa = gpa(0x4080), .access = ACCESS_WRITE } };
+
+	step = NESTED_ENTERED;
+	state.slat.traps = true; /* without tables of L1's, too */
+	assert_int_equal(exit_nested(&vcpu), ACTION_SWITCH);
+	assert_true(tables_of_l2.v == SHADOW_ROOT && vcpu_outer(&vcpu));
+	shadow = SHADOW_REFLECT;
+	traps = redirects = true;
+	l2.exit = exit;
+	assert_true(vcpu_exited_l2(&l2));
+	assert_true(handled == 1 && slat_reflected == 0 && vcpu.hv == &l2);
+	lowers = true;
+	l2.exit = exit;
+	assert_false(vcpu_exited_l2(&l2));
+	assert_true(handled == 2 && slat_reflected == 0 && vcpu.hv == &l1 && vcpu.action == ACTION_SWITCH);
+	lowers = redirects = false;
+	assert_int_equal(exit_nested(&vcpu), ACTION_SWITCH);
+	l2.exit = exit;
+	assert_false(vcpu_exited_l2(&l2));
+	assert_true(handled == 2 && slat_reflected == 1 && reflected.trapped && l2.exit.length == 3);
+	/* The delivery of an event is no instruction's. */
+	redirects = true;
+	assert_int_equal(exit_nested(&vcpu), ACTION_SWITCH);
+	l2.exit = exit;
+	l2.exit.interrupted = (struct hv_event){ .kind = EVENT_INTERRUPT, .vector = 0x31 };
+	assert_false(vcpu_exited_l2(&l2));
+	assert_true(handled == 2 && slat_reflected == 2 && l2.exit.length == 0);
 }
 
 static void test_emulator_meets_refusal(void **s)
@@ -473,6 +517,7 @@ int main(void)
 					    TEST(test_no_memory_for_a_root),
 					    TEST(test_faults_in_the_tables),
 					    TEST(test_emulator_meets_refusal),
+					    TEST(test_the_apic_page),
 					    TEST(test_exits),
 					    TEST(test_exceptions_of_handlers),
 					    TEST(test_events),

@@ -84,6 +84,7 @@ static bool vmclear(hpa_t region)
 #define fixed fixed_at_exits
 #include "vmx/nested/leave.c"
 #include "vmx/nested/instruction.c"
+#include "vmx/nested/apic_page.c"
 #include "vmx/nested/judge.c"
 #include "vmx/nested/mirror.c"
 #include "vmx/nested/msr_list.c"

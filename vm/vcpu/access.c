@@ -83,11 +83,19 @@ enum status vcpu_walk(struct vcpu *vcpu, gva_t where, unsigned access, gpa_t *to
 	vcpu_walk_context(vcpu, &c);
 	status = guest_walk(vcpu->machine->pgm, &c, where, access, &r);
 	*to = r.gpa;
+	if (unlikely(status == OUTER_FAULT) && r.outer.trapped && !(access & WALK_WIDE) &&
+	    vcpu_nested_redirect(vcpu, &r.outer, to))
+		return OK;
 	if (unlikely(status == OUTER_FAULT)) {
 		vcpu->nested->outer = r.outer;
 		vcpu->nested->outer_waits = !(access & (WALK_PEEK | WALK_TRY));
 	}
 	return status == OK ? OK : walk_fault(status, &r, where, fault, fault_address);
+}
+
+static inline unsigned wide(unsigned size)
+{
+	return size > 4 ? WALK_WIDE : 0;
 }
 
 static enum status env_read(void *context, gva_t where, void *to, unsigned size, unsigned access, bool system,
@@ -100,7 +108,8 @@ static enum status env_read(void *context, gva_t where, void *to, unsigned size,
 		unsigned piece = (unsigned)min_u64(PAGE_SIZE - (here.v & (PAGE_SIZE - 1)), size - at);
 		gpa_t from;
 
-		TRY(vcpu_translate(vcpu, here, access | (system ? WALK_SYSTEM : 0), &from, fault, fault_address));
+		TRY(vcpu_translate(vcpu, here, access | (system ? WALK_SYSTEM : 0) | wide(size), &from, fault,
+				   fault_address));
 		TRY(pgm_read(vcpu->machine->pgm, from, (uint8_t *)to + at, piece, ORIGIN_GUEST, NULL));
 		at += piece;
 	}
@@ -112,7 +121,7 @@ static enum status env_write(void *context, gva_t where, const void *from, unsig
 			     struct hv_event *fault, uint64_t *fault_address)
 {
 	unsigned first = (unsigned)min_u64(PAGE_SIZE - (where.v & (PAGE_SIZE - 1)), size);
-	unsigned access = ACCESS_WRITE | (system ? WALK_SYSTEM : 0);
+	unsigned access = ACCESS_WRITE | (system ? WALK_SYSTEM : 0) | wide(size);
 	struct vcpu *vcpu = context;
 	struct pgm *pgm = vcpu->machine->pgm;
 	gpa_t to, next;
@@ -139,7 +148,7 @@ static enum status env_compare_exchange(void *context, gva_t where, const void *
 
 	if (size > 8 || where.v & (size - 1))
 		return NOT_SUPPORTED;
-	TRY(vcpu_translate(vcpu, where, ACCESS_WRITE, &to, fault, fault_address));
+	TRY(vcpu_translate(vcpu, where, ACCESS_WRITE | wide(size), &to, fault, fault_address));
 	memcpy(&want, expected, size);
 	memcpy(&give, desired, size);
 	status = pgm_compare_exchange(vcpu->machine->pgm, to, want, give, size, &old);

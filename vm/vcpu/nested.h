@@ -37,14 +37,23 @@ static inline bool vcpu_in_l2(const struct vcpu *vcpu)
 	return vcpu->hv != vcpu->l1;
 }
 
-/* Does L2 run on tables of L1's? */
+/* Does L2 run, on tables composed of L1's? */
 static inline bool vcpu_outer(const struct vcpu *vcpu)
 {
-	return vcpu_in_l2(vcpu) && vcpu->nested->state->slat.on;
+	return vcpu_in_l2(vcpu) && hv_nested_composed(&vcpu->nested->state->slat);
 }
 
+/* What the backend says of the level is made so; of L1's tables, too. */
+void vcpu_nested_sync(struct vcpu *vcpu);
+
+/* nested_tables.c: L2 runs on what slat says; on nothing of L1's any more; its fault on composed tables. */
+void vcpu_nested_choose_tables(struct vcpu *vcpu);
+void vcpu_nested_drop_root(struct vcpu *vcpu);
+enum exit_action vcpu_nested_slat(struct vcpu *vcpu);
 /* L1's tables on one address of L2's that is read, for a walk that knows nothing of them. false: they refuse. */
 bool vcpu_through_outer(const struct vcpu *vcpu, gpa_t *where);
+/* The emulator met slat.trapped: true, and it goes to *where. */
+bool vcpu_nested_redirect(struct vcpu *vcpu, const struct hv_nested_fault *fault, gpa_t *where);
 /* hv->exited of l2. */
 bool vcpu_exited_l2(struct hv_vcpu *h);
 enum exit_action exit_nested(struct vcpu *vcpu);

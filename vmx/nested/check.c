@@ -27,9 +27,11 @@ static bool list_fits(const struct vmx_check *check, uint64_t count, uint64_t ad
 static bool priority_fits(const struct vmx_check *check)
 {
 	uint64_t threshold = AT(check->vmcs, TPR_THRESHOLD);
+	bool accesses =
+		vmcs12_secondary(check->vmcs) & SECONDARY_APIC_ACCESSES; /* then it's an exit behind the entry */
 
 	return vmx_is_address(check, AT(check->vmcs, VIRTUAL_APIC_ADDRESS), PAGE_SIZE) && !(threshold >> 4) &&
-	       threshold <= check->priority >> 4;
+	       (accesses || threshold <= check->priority >> 4);
 }
 
 bool vmx_ept_pointer_fits(const struct vmx_check *check, uint64_t pointer)
@@ -56,6 +58,8 @@ static bool execution_fits(const struct vmx_check *check)
 						    vmx_is_address(check, AT(v, IO_BITMAP_B), PAGE_SIZE))) &&
 	       (!(primary & PRIMARY_MSR_BITMAP) || vmx_is_address(check, AT(v, MSR_BITMAP), PAGE_SIZE)) &&
 	       (!(primary & PRIMARY_TPR_SHADOW) || priority_fits(check)) &&
+	       (!(secondary & SECONDARY_APIC_ACCESSES) ||
+		vmx_is_address(check, AT(v, APIC_ACCESS_ADDRESS), PAGE_SIZE)) &&
 	       ((pin & PIN_NMI) || !(pin & PIN_VIRTUAL_NMIS)) &&
 	       ((pin & PIN_VIRTUAL_NMIS) || !(primary & PRIMARY_NMI_WINDOW)) &&
 	       (!(secondary & SECONDARY_VPID) || AT(v, VPID)) &&

@@ -11,6 +11,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/features.h"
+#include "arch/x86_64/host.h"
 #include "vmx/convert.h"
 #include "vmx/instructions.h"
 #include "vmx/nested/nested.h"
@@ -56,12 +57,15 @@ bool vmx_nested_slat(const struct vmx_nested *n, uint64_t pointer, struct hv_nes
 
 static void choose_slat(struct vmx_nested *n)
 {
-	struct hv_nested_slat slat = { .on = false }, *old = &n->base.slat;
+	struct hv_nested_slat slat = { .format = format_of(n) }, *old = &n->base.slat;
 	struct vmx_vcpu *l2 = vmx_of(n->base.l2);
 
 	if (vmcs12_secondary(&n->vmcs12) & SECONDARY_EPT)
 		(void)vmx_nested_slat(n, AT(&n->vmcs12, EPT_POINTER), &slat); /* it has been checked */
-	if (slat.on != old->on || !gpa_is(slat.root, old->root) || slat.accessed_dirty != old->accessed_dirty)
+	slat.traps = vmcs12_secondary(&n->vmcs12) & SECONDARY_APIC_ACCESSES;
+	slat.trapped = gpa(slat.traps ? AT(&n->vmcs12, APIC_ACCESS_ADDRESS) : 0);
+	if (slat.on != old->on || !gpa_is(slat.root, old->root) || slat.accessed_dirty != old->accessed_dirty ||
+	    slat.traps != old->traps || !gpa_is(slat.trapped, old->trapped))
 		n->base.slat_changed = true;
 	*old = slat;
 	/* As L1 has asked for: with marks on, walks of L2's tables count as writes (section 29.3.3.2). */
@@ -184,9 +188,10 @@ static void set_clock(struct vmx_nested *n)
 
 	n->base.l2->tsc_offset = n->base.l1->tsc_offset + offset;
 	n->base.l2->tsc_changed = true;
-	n->base.deadline = UINT64_MAX;
+	n->timer = UINT64_MAX;
 	if (AT(v, PIN_CONTROLS) & PIN_PREEMPTION_TIMER)
-		n->base.deadline = rdtsc() + (AT(v, PREEMPTION_TIMER) << shift);
+		n->timer = rdtsc() + (AT(v, PREEMPTION_TIMER) << shift);
+	n->base.deadline = n->timer;
 }
 
 static void share_spec_ctrl(struct vmx_vcpu *l1, struct vmx_vcpu *l2, bool anew)
@@ -238,6 +243,23 @@ static enum hv_nested_step failed(struct vmx_nested *n, unsigned reason, unsigne
 	return NESTED_ENTERED;
 }
 
+/* A TPR that is below its threshold is an exit behind the entry and its event (section 27.7.7). */
+static void exit_below(struct vmx_nested *n)
+{
+	const struct vmx_leave leave = { .reason = REASON_TPR_THRESHOLD };
+
+	n->below = vmx_nested_below(n);
+	if (!n->below)
+		return;
+	if (n->base.l2->inject.kind == EVENT_NONE) {
+		vmx_nested_leave(n, &leave);
+		return;
+	}
+	n->base.deadline = 0;
+	if (!vmx_capability.timer)
+		host_kick(cpu_index(), false);
+}
+
 /* Where it can't be read each access exits. */
 static void read_msr_bitmap(struct vmx_nested *n)
 {
@@ -269,5 +291,6 @@ enum hv_nested_step vmx_nested_enter(struct vmx_nested *n, bool launch, unsigned
 		return failed(n, REASON_MSR_LOADING, verdict);
 	if (launch)
 		n->vmcs12.launched = 1;
+	exit_below(n);
 	return NESTED_ENTERED;
 }

@@ -24,7 +24,7 @@ static const uint8_t fields[VMCS12_SLOTS] = {
 
 	RUN(IO_BITMAP_A, 7) = MADE, /* MSR bitmap, three MSR lists, executive pointer */
 	ONE(TSC_OFFSET) = MADE,
-	ONE(VIRTUAL_APIC_ADDRESS) = MADE,
+	RUN(VIRTUAL_APIC_ADDRESS, 2) = MADE, /* APIC-access address */
 	ONE(EPT_POINTER) = MADE,
 	ONE(GUEST_PHYSICAL_ADDRESS) = EXIT,
 	RUN(LINK_POINTER, 4) = MADE, /* DEBUGCTL, PAT, EFER */

@@ -43,14 +43,14 @@ static void record(struct vmx_nested *n, const struct vmx_leave *leave)
 	AT(v, EXIT_ERROR_CODE) = leave->event_error;
 	AT(v, VECTORING_EVENT) = word;
 	AT(v, VECTORING_ERROR_CODE) = leave->vectoring.has_error_code ? leave->vectoring.error_code : 0;
-	AT(v, EXIT_INSTRUCTION_LENGTH) = vmx_event_has_length(word) ? leave->vectoring.length : 0;
+	AT(v, EXIT_INSTRUCTION_LENGTH) = vmx_event_has_length(word) ? leave->vectoring.length : leave->length;
 }
 
 static void save_timer(struct vmx_nested *n)
 {
 	union vmcs12 *v = &n->vmcs12;
 	unsigned shift = vmx_offered(&n->offer, MSR_VMX_MISC) & MISC_TIMER_SHIFT;
-	uint64_t now = rdtsc(), left = n->base.deadline > now ? n->base.deadline - now : 0;
+	uint64_t now = rdtsc(), left = n->timer > now ? n->timer - now : 0;
 
 	if (AT(v, EXIT_CONTROLS) & EXITC_SAVE_TIMER)
 		AT(v, PREEMPTION_TIMER) = AT(v, EXIT_REASON) == REASON_PREEMPTION_TIMER ? 0 : left >> shift;
@@ -263,7 +263,7 @@ void vmx_nested_leave(struct vmx_nested *n, const struct vmx_leave *leave)
 		l2->inject.kind = EVENT_NONE;
 		l2->want_interrupt_window = l2->want_nmi_window = false;
 	}
-	n->base.in_l2 = false;
+	n->base.in_l2 = n->below = false;
 	n->base.deadline = UINT64_MAX;
 	if (!load_pdptes(n))
 		broken = ABORT_PDPTE;

@@ -147,7 +147,7 @@ static bool exit_l2(struct hv_nested *nested)
 	struct vmx_leave leave = { .reason = l2->exit.raw_reason, .processor = true };
 	bool below;
 
-	n->halted = false;
+	n->halted = n->lowered = false;
 	if (l2->exit.kind == EXIT_INVALID_STATE)
 		return entry_failed(n);
 	if (vmx_nested_wants(n)) {
@@ -158,7 +158,8 @@ static bool exit_l2(struct hv_nested *nested)
 			return false;
 		leave = (struct vmx_leave){ .reason = REASON_TPR_THRESHOLD };
 	} else if (may_stop(&l2->exit) && rdtsc() >= nested->deadline) {
-		leave = (struct vmx_leave){ .reason = REASON_PREEMPTION_TIMER, .vectoring = l2->exit.interrupted };
+		leave = (struct vmx_leave){ .reason = n->below ? REASON_TPR_THRESHOLD : REASON_PREEMPTION_TIMER,
+					    .vectoring = l2->exit.interrupted };
 	} else {
 		n->halted = l2->exit.kind == EXIT_HLT;
 		return false;
@@ -175,7 +176,9 @@ static void reflect_slat(struct hv_nested *nested, const struct hv_nested_fault 
 				   .gpa = fault->where.v,
 				   .vectoring = exit->interrupted };
 
-	if (!fault->misconfigured) {
+	if (fault->trapped) {
+		vmx_nested_apic_exit(exit, fault, &leave);
+	} else if (!fault->misconfigured) {
 		leave.qualification = fault->access | (uint64_t)fault->rights << 3;
 		if (fault->linear_valid)
 			leave.qualification |= VIOLATION_LINEAR_VALID | (fault->guest_table ? 0 : VIOLATION_FINAL);
@@ -267,6 +270,8 @@ const struct hv_nested_ops vmx_nested_ops = {
 	.instruction = vmx_nested_instruction,
 	.exit = exit_l2,
 	.reflect_slat = reflect_slat,
+	.redirect = vmx_nested_redirect,
+	.redirected = vmx_nested_redirected,
 	.exception = exception,
 	.pending = vmx_nested_pending,
 	.msr = msr,

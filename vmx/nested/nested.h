@@ -11,6 +11,7 @@
  *   judge.c                    an entry's checks, once per change
  *   enter.c leave.c            L1 to L2 and back
  *   mirror.c                   VMREAD and VMWRITE without an exit
+ *   apic_page.c                L2's accesses to the page that stands for its APIC
  *   msr_list.c                 the lists of MSRs that L1 has loaded and stored
  *   nested.c                   the table of functions, exits, MSRs
  *   pending.c                  interrupts, NMIs, INIT
@@ -35,11 +36,14 @@ struct vmx_nested {
 	bool on;               /* in VMX operation */
 	bool kept_in_02;
 	bool in_mirror;       /* L1 may have written fields in the mirror */
+	bool below;           /* VTPR is below its threshold: an exit as soon as L2 has got the event of this entry */
+	bool lowered;         /* an instruction of L2's has written VTPR */
 	bool halted;          /* L2 sleeps behind a HLT that L1 doesn't intercept, while that is its last exit */
 	bool launched_before; /* the entry that is under way */
 	uint8_t judged;       /* JUDGED_*: what of VMCS12 has passed its checks, and is as it was */
 	gpa_t vmxon, current; /* the region; NO_VMCS: none */
 	unsigned vpid;        /* of L1's with which L2's translations are cached under l2's */
+	uint64_t timer;       /* host TSC at which L1's preemption timer ends; UINT64_MAX: it has none */
 	/* What VMCS02 holds of these; not ours to know at first. */
 	uint32_t secondary, exceptions;
 	bool masks_written;
@@ -105,7 +109,7 @@ enum hv_nested_step vmx_nested_enter(struct vmx_nested *n, bool launch, unsigned
 struct vmx_leave {
 	uint64_t reason; /* basic; or with REASON_ENTRY_FAILED */
 	bool processor;  /* VMCS02 tells the rest; otherwise it is what follows, and the guest's addresses */
-	uint64_t qualification, gpa, linear;
+	uint64_t qualification, gpa, linear, length;
 	uint32_t event, event_error;
 	struct hv_event vectoring; /* an event that the exit comes before the end of */
 	bool by_nmi, undoes_iret;
@@ -119,6 +123,11 @@ bool vmx_nested_wants(struct vmx_nested *n);
 bool vmx_nested_priority(struct vmx_nested *n, bool *below);
 /* VTPR; 0 without a shadow. */
 uint8_t vmx_nested_read_priority(const struct vmx_nested *n);
+/* apic_page.c: hv_nested_ops.redirect and .redirected; the exit for an access to the APIC's page; is VTPR below, of an L2 with that page? */
+bool vmx_nested_redirect(struct hv_nested *nested, const struct hv_nested_fault *fault, gpa_t *where);
+bool vmx_nested_redirected(struct hv_nested *nested);
+void vmx_nested_apic_exit(const struct hv_exit *exit, const struct hv_nested_fault *fault, struct vmx_leave *leave);
+bool vmx_nested_below(const struct vmx_nested *n);
 
 /* msr_list.c: loads a list into a level's registers, or stores them; 0, or the entry, counted from 1, that can't be. */
 unsigned vmx_nested_msr_list(struct vmx_nested *n, struct hv_vcpu *level, uint64_t address, uint64_t count, bool store);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See offer.h. What isn't in the words below isn't offered: no virtual APIC accesses, no PML, no VMFUNC, no monitor-trap flag ... */
+/* See offer.h. What isn't in the words below isn't offered: no APIC-register virtualization, no PML, no VMFUNC, no monitor-trap flag ... */
 #include "vmx/nested/offer.h"
 
 #include "arch/x86_64/registers.h"
@@ -19,7 +19,7 @@
 #define PRIMARY_OWN                                                                                                    \
 	(PRIMARY_INTERRUPT_WINDOW | PRIMARY_TSC_OFFSET | PRIMARY_CR8_LOAD | PRIMARY_CR8_STORE | PRIMARY_TPR_SHADOW |   \
 	 PRIMARY_NMI_WINDOW | PRIMARY_UNCONDITIONAL_IO | PRIMARY_IO_BITMAPS | PRIMARY_MSR_BITMAP | PRIMARY_SECONDARY)
-#define SECONDARY_OWN (SECONDARY_EPT | SECONDARY_VPID | SECONDARY_UNRESTRICTED)
+#define SECONDARY_OWN (SECONDARY_APIC_ACCESSES | SECONDARY_EPT | SECONDARY_VPID | SECONDARY_UNRESTRICTED)
 #define SECONDARY_HOST                                                                                                 \
 	(SECONDARY_DESCRIPTOR_TABLES | SECONDARY_RDTSCP | SECONDARY_WBINVD | SECONDARY_RDRAND | SECONDARY_INVPCID |    \
 	 SECONDARY_RDSEED)

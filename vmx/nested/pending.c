@@ -74,6 +74,6 @@ enum hv_nested_verdict vmx_nested_pending(struct hv_nested *nested, enum hv_nest
 		if (event_first(n))
 			return NESTED_HELD;
 		vmx_nested_leave(n, &init);
-		return NESTED_REFLECTED;
+		return NESTED_TAKEN;
 	}
 }

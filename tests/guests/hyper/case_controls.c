@@ -163,6 +163,64 @@ static void task_priority(void)
 	vmx_write(l2, PROCESSOR, processor);
 }
 
+/* One access to the page at `offset`: the exit of an APIC access, of this type. */
+static void apic_exit(const char *what, const void *piece, uint32_t offset, uint32_t type)
+{
+	l2_do(l2, piece, WINDOW + 3 * PAGE + offset, 0x12345678);
+	print("%s: 0x%llx, 0x%llx\n", what, (unsigned long long)l2->exit.reason, (unsigned long long)l2->exit.info1);
+	check((l2->exit.reason & 0xffff) == 44 && l2->exit.info1 == (type << 12 | offset));
+}
+
+/* A page of L1's that is no memory for L2: exits, but of the TPR if that is shadowed. */
+static void apic_page(void)
+{
+	uint8_t *apic = page_take(), *virtual = page_take();
+	uint64_t processor = vmx_read(l2, PROCESSOR), second = vmx_read(l2, PROCESSOR_2);
+
+	if (!(rdmsr(0x48b) >> 32 & PROC2_APIC)) {
+		print("no APIC-access page\n");
+		return;
+	}
+	*slat_entry(l2->root, TARGET + 3 * PAGE, 0) = slat_leaf(address_of(apic), 0, ACCESS_ALL);
+	*slat_entry(l2->root, TARGET + 4 * PAGE, 0) = slat_leaf(address_of(virtual), 0, ACCESS_ALL);
+	memset(apic, 0xc3, PAGE); /* RET */
+	vmx_write(l2, APIC_ACCESS, address_of(apic));
+	vmx_write(l2, PROCESSOR_2, second | PROC2_APIC);
+	apic_exit("read", l2_read32, 0x20, 0);
+	apic_exit("write", l2_write32, 0x300, 1);
+	if (!hyper.bochs) /* it stops there */
+		apic_exit("fetch", l2_execute, 0x40, 2);
+	apic_exit("read of the TPR", l2_read32, 0x80, 0);
+	check(apic[0x300] == 0xc3);
+	*slat_entry(l2->root, TARGET + 3 * PAGE, 0) = slat_leaf(address_of(apic), 0, ACCESS_READ);
+	hyper.vendor->flush(l2, false);
+	l2_do(l2, l2_write32, WINDOW + 3 * PAGE, 0);
+	expect_exit("a write that L1's tables refuse", l2, GOT_VIOLATION);
+	*slat_entry(l2->root, TARGET + 3 * PAGE, 0) = slat_leaf(address_of(apic), 0, ACCESS_ALL);
+	vmx_write(l2, VIRTUAL_APIC, address_of(virtual));
+	vmx_write(l2, TPR_THRESHOLD, 0);
+	vmx_write(l2, PROCESSOR, processor | TPR_SHADOW);
+	virtual[0x80] = 0x50;
+	l2_do(l2, l2_read32, WINDOW + 3 * PAGE + 0x80, 0);
+	check(expect_exit("read of a shadowed TPR", l2, GOT_HLT) && (uint32_t)l2->regs.rax == 0x50);
+	l2_do(l2, l2_write32, WINDOW + 3 * PAGE + 0x80, 0x70);
+	check(expect_exit("write of a shadowed TPR", l2, GOT_HLT) && virtual[0x80] == 0x70 && apic[0x80] == 0xc3);
+	apic_exit("8 bytes of the TPR", l2_read, 0x80, 0);
+	apic_exit("another register", l2_write32, 0xb0, 1);
+	vmx_write(l2, TPR_THRESHOLD, 4);
+	l2_do(l2, l2_write32, WINDOW + 3 * PAGE + 0x80, 0x30);
+	check((l2->exit.reason & 0xffff) == 43 && virtual[0x80] == 0x30);
+	check(vmx_read(l2, GUEST_RIP) == address_of(l2_write32) + 2);
+	vmx_write(l2, GUEST_RIP, address_of(l2_halt));
+	l2_resume(l2);
+	check((l2->exit.reason & 0xffff) == 43 && vmx_read(l2, GUEST_RIP) == address_of(l2_halt));
+	vmx_write(l2, TPR_THRESHOLD, 0);
+	vmx_write(l2, PROCESSOR, processor);
+	vmx_write(l2, PROCESSOR_2, second);
+	l2_do(l2, l2_read32, WINDOW + 3 * PAGE, 0);
+	check(expect_exit("memory again", l2, GOT_HLT) && (uint32_t)l2->regs.rax == 0xc3c3c3c3);
+}
+
 void case_controls(void)
 {
 	if (hyper.vendor->svm)
@@ -175,4 +233,5 @@ void case_controls(void)
 	timer();
 	activity();
 	task_priority();
+	apic_page();
 }

@@ -150,9 +150,9 @@ extern char vmx_exit[];
 extern uint64_t page_root;
 
 /* l2.asm: pieces of L2. RDI: address or number, RAX: value in and out. */
-extern char l2_halt[], l2_read[], l2_write[], l2_execute[], l2_add[], l2_cpuid[], l2_call[], l2_out[], l2_in[],
-	l2_rdmsr[], l2_wrmsr[], l2_invalid[], l2_int3[], l2_int[], l2_rdtsc[], l2_invlpg[], l2_write_cr3[],
-	l2_read_cr3[], l2_write_dr[], l2_pause[], l2_spin[], l2_sti_spin[], l2_registers[], l2_triple[],
+extern char l2_halt[], l2_read[], l2_read32[], l2_write32[], l2_write[], l2_execute[], l2_add[], l2_cpuid[], l2_call[],
+	l2_out[], l2_in[], l2_rdmsr[], l2_wrmsr[], l2_invalid[], l2_int3[], l2_int[], l2_rdtsc[], l2_invlpg[],
+	l2_write_cr3[], l2_read_cr3[], l2_write_dr[], l2_pause[], l2_spin[], l2_sti_spin[], l2_registers[], l2_triple[],
 	l2_cpuid_after[], l2_sti_hlt[], l2_fpu[], l2_read_cr0[], l2_write_cr0[], l2_read_cr4[], l2_write_cr4[],
 	l2_clts[], l2_cr8[], l2_touch[], l2_sweep[], l2_survey[];
 extern char l2_stubs[], l2_returns[];

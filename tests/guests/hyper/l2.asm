@@ -17,6 +17,12 @@ piece l2_halt
 piece l2_read
 	mov rax, [rdi]
 	hlt
+piece l2_read32
+	mov eax, [rdi]
+	hlt
+piece l2_write32
+	mov [rdi], eax
+	hlt
 piece l2_write
 	mov [rdi], rax
 	hlt

@@ -16,6 +16,7 @@ enum {
 	ENTRY_LOAD = 0x200a,
 	TSC_OFFSET = 0x2010,
 	VIRTUAL_APIC = 0x2012,
+	APIC_ACCESS = 0x2014,
 	EPT_POINTER = 0x201a,
 	PHYSICAL = 0x2400,
 	LINK_POINTER = 0x2800,
@@ -101,6 +102,7 @@ enum {
 #define PROC_MSR_MAPS (1u << 28)
 #define PROC_PAUSE (1u << 30)
 #define PROC_SECOND (1u << 31)
+#define PROC2_APIC 1u
 #define PROC2_EPT 2u
 #define PROC2_RDTSCP 8u
 #define PROC2_VPID 32u

@@ -26,6 +26,12 @@ WEAK bool vcpu_reflect_outer(struct vcpu *vcpu)
 	return false;
 }
 
+WEAK bool vcpu_nested_redirect(struct vcpu *vcpu, const struct hv_nested_fault *fault, gpa_t *where)
+{
+	fail();
+	return false;
+}
+
 WEAK bool vcpu_through_outer(const struct vcpu *vcpu, gpa_t *where)
 {
 	fail();
