@@ -42,23 +42,36 @@ def bare_hyper(folder, machine_class, line, **options):
 
 def run_hyper(boot, cases, line=" rounds=1000", more="", **options):
     """The cases in Quire, each in a machine of its own; returns {case: (how it ended, what it said)}."""
+    known = quirks(options.get("machine_class", boot.machine_class))
     text = "[host]\nwhen_idle = poweroff\n" + "".join(
         f"[vm {case}]\nkernel = hyper.elf\nmemory = 64M\nnested = on\ntest_ports = on\n"
-        f"cmdline = {quirks(boot.machine_class)} {case}{line}\n{more}" for case in cases)
+        f"cmdline = {known} {case}{line}\n{more}" for case in cases)
     machine = boot(text, {"hyper.elf": os.path.join(BUILD, "guests/hyper.elf")}, memory=1000, **options)
     machine.wait_end(GUARD)
     ends = dict(re.findall(r"^vm ([a-z0-9-]+): stopped \(([^\n]*)\)$", machine.text, re.MULTILINE))
     return {case: (ends.get(case), [line.rstrip() for line in machine.monitor.console_of(case) if line.strip()]) for case in cases}
 
 
-def test_hyper(boot, folder):
+def same_as_bare(boot, folder, machine_class, cases, **options):
     """The test hypervisor's checks hold on the processor, and in Quire, where several run at once; what it says of exits is the same."""
-    bare_said = {case: bare_hyper(folder, boot.machine_class, case) for case in CASES}
+    bare_said = {case: bare_hyper(folder, machine_class, case, **options) for case in cases}
     assert not {case: said for case, said in bare_said.items() if "all checks passed" not in said}
-    found = run_hyper(boot, CASES)
+    found = run_hyper(boot, cases, machine_class=machine_class, **options)
     assert not {case: said for case, (ended, said) in found.items() if ended != GOOD}
     for case in SAME:
         assert found[case][1][1:] == bare_said[case][1:], case
+
+
+def test_hyper(boot, folder):
+    """On each vendor's emulator."""
+    same_as_bare(boot, folder, boot.machine_class, CASES)
+
+
+@pytest.mark.slow
+@pytest.mark.only_vendor("svm", reason="Bochs' SVM is a second opinion")
+def test_hyper_zambezi(boot, folder):
+    """On Bochs' SVM, too."""
+    same_as_bare(boot, folder, Bochs, CASES, model="zambezi")
 
 
 @pytest.mark.slow

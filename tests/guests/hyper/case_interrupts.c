@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Interrupts from outside while L2 runs: to L1 by an exit, to L2 by its own table, to a halted L2; and windows. The timer is the PIT.
- * Where Bochs' VMX gives no exit to a guest that never turns interrupts on, L2 does that (docs/testing.md).
+ * Where Bochs gives no exit to a guest that never turns interrupts on, L2 does that (docs/testing.md).
  */
 #include "hyper.h"
 #include "svm.h"
@@ -35,7 +35,7 @@ static void to_l1(void)
 {
 	hyper.vendor->intercept(l2, ON_INTERRUPT, true);
 	for (unsigned i = 0; i < 5; i++) {
-		bool own_flag = i % 2 || (hyper.bochs && !hyper.vendor->svm);
+		bool own_flag = i % 2 || hyper.bochs;
 
 		arm();
 		l2_do(l2, own_flag ? l2_sti_spin : l2_spin, 0, 0);
