@@ -173,7 +173,7 @@ void acpi_each(enum acpi_part part, void (*call)(void *context, uint32_t value),
 	const struct acpi_header *madt = host_acpi_table("APIC");
 
 	if (madt)
-		acpi_each_madt_entry(madt, visit_entry, &visit);
+		acpi_each_entry(madt, MADT_FIRST, visit_entry, &visit);
 }
 
 bool acpi_open(const struct acpi_address *where, unsigned bits, struct acpi_register *out)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* MADT, FADT and the \_S5 package of the DSDT, byte by byte. ACPI 6.5 sections 5.2.9, 5.2.12, 7.4.2, 20.2. */
+/* MADT, SRAT, FADT and the \_S5 package of the DSDT, byte by byte. ACPI 6.5 sections 5.2.9, 5.2.12, 5.2.16, 7.4.2, 20.2. */
 #include "arch/x86_64/acpi_parse.h"
 
 #include <string.h>
@@ -14,13 +14,11 @@ uint8_t acpi_sum(const void *bytes, size_t size)
 	return sum;
 }
 
-#define MADT_FIRST 44u
-
-void acpi_each_madt_entry(const struct acpi_header *madt,
-			  void (*call)(void *context, const uint8_t *entry, unsigned length), void *context)
+void acpi_each_entry(const struct acpi_header *table, uint32_t first,
+		     void (*call)(void *context, const uint8_t *entry, unsigned length), void *context)
 {
-	const uint8_t *bytes = (const uint8_t *)madt;
-	uint32_t at = MADT_FIRST, size = madt->length;
+	const uint8_t *bytes = (const uint8_t *)table;
+	uint32_t at = first, size = table->length;
 
 	while (size >= 2 && at <= size - 2) {
 		unsigned length = bytes[at + 1];
@@ -30,6 +28,39 @@ void acpi_each_madt_entry(const struct acpi_header *madt,
 		call(context, bytes + at, length);
 		at += length;
 	}
+}
+
+struct affinity {
+	uint32_t apic_id, node;
+};
+
+/* Sections 5.2.16.1 and 5.2.16.3: the first has its domain in two places, 8 bits and 24. */
+static void compare_affinity(void *context, const uint8_t *entry, unsigned length)
+{
+	struct affinity *wanted = context;
+	uint32_t id, node, flags;
+
+	if (entry[0] == SRAT_LOCAL_APIC && length >= 16) {
+		id = entry[3];
+		node = entry[2] | (uint32_t)entry[9] << 8 | (uint32_t)entry[10] << 16 | (uint32_t)entry[11] << 24;
+		memcpy(&flags, entry + 4, 4);
+	} else if (entry[0] == SRAT_LOCAL_X2APIC && length >= 24) {
+		memcpy(&node, entry + 4, 4);
+		memcpy(&id, entry + 8, 4);
+		memcpy(&flags, entry + 12, 4);
+	} else {
+		return;
+	}
+	if ((flags & SRAT_ENABLED) && id == wanted->apic_id)
+		wanted->node = node;
+}
+
+uint32_t acpi_find_node(const struct acpi_header *srat, uint32_t apic_id)
+{
+	struct affinity wanted = { apic_id, 0 };
+
+	acpi_each_entry(srat, SRAT_FIRST, compare_affinity, &wanted);
+	return wanted.node;
 }
 
 /* Offsets in the FADT, table 5.9. */

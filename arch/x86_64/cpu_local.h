@@ -62,6 +62,7 @@ struct cpu {
 	struct cpu *self; /* GS:0 */
 	uint32_t index;   /* GS:8 */
 	uint32_t apic_id;
+	uint32_t node;
 	bool open; /* atomic: runs what it is given */
 
 	uint64_t gdt[GDT_ENTRIES];
@@ -69,6 +70,8 @@ struct cpu {
 
 	hpa_t vendor_page;
 	uint8_t *area; /* first page of its stacks */
+
+	int64_t tsc_ahead; /* of the boot CPU's time stamp counter; written before others know this CPU (tsc_sync.c) */
 
 	/* Interrupt side. */
 	uint64_t timer_deadline_ns; /* UINT64_MAX: none */

@@ -11,6 +11,8 @@
 /* ---- time ---- */
 uint64_t host_tsc_hz(void); /* measured once at boot; never 0 afterwards */
 uint64_t host_now_ns(void); /* since boot, monotonic on each CPU */
+/* Ticks by which this CPU's time stamp counter is ahead of the boot CPU's: as a rule 0. Others' don't tell when it is not. */
+int64_t host_tsc_ahead(void);
 uint64_t host_tsc_to_ns(uint64_t ticks);
 uint64_t host_ns_to_tsc(uint64_t ns);
 /* Do the counters of all CPUs show the same, and go on at one speed whatever the CPUs do? */
@@ -25,6 +27,8 @@ void host_timer_set(uint64_t deadline_ns);
  */
 void host_kick(unsigned cpu, bool nmi);
 uint32_t host_apic_id(unsigned cpu);
+/* Which memory is near it: the firmware's proximity domain (SRAT); 0 where it tells none. */
+uint32_t host_node(unsigned cpu);
 /* Kernel virtual address of a page-aligned 4 KiB per-CPU page for the vendor (VMXON region, host save area): zeroed, its hpa. */
 hpa_t host_vendor_page(unsigned cpu);
 

@@ -61,6 +61,11 @@ uint32_t host_apic_id(unsigned cpu)
 	return cpu_record(cpu)->apic_id;
 }
 
+uint32_t host_node(unsigned cpu)
+{
+	return cpu_record(cpu)->node;
+}
+
 hpa_t host_vendor_page(unsigned cpu)
 {
 	return cpu_record(cpu)->vendor_page;

@@ -6,7 +6,7 @@
  */
 #include "arch/x86_64/smp.h"
 
-#include "arch/x86_64/acpi.h"
+#include "arch/x86_64/acpi_parse.h"
 #include "arch/x86_64/apic.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_local.h"
@@ -117,6 +117,13 @@ static enum status map_area(uint64_t area)
 	return status == OK ? map_pages(area + AREA_CPU * PAGE_SIZE, 1) : status;
 }
 
+static uint32_t node_of(uint32_t apic_id)
+{
+	const struct acpi_header *srat = host_acpi_table("SRAT");
+
+	return srat ? acpi_find_node(srat, apic_id) : 0;
+}
+
 static void add_cpu(void *context, uint32_t apic_id)
 {
 	uint64_t area = CPU_AREA_BASE + (uint64_t)smp_slot_count * AREA_PAGES * PAGE_SIZE;
@@ -142,6 +149,7 @@ static void add_cpu(void *context, uint32_t apic_id)
 	slot->stack_top = area + (AREA_MAIN_STACK + AREA_MAIN_PAGES) * PAGE_SIZE;
 	slot->cpu = (struct cpu *)(area + AREA_CPU * PAGE_SIZE);
 	slot->cpu->vendor_page = vendor_page;
+	slot->cpu->node = node_of(apic_id);
 	smp_slot_count++;
 }
 
@@ -226,6 +234,7 @@ enum status smp_start(const struct boot_info *info, bool (*ap_open)(void), void 
 	}
 	application_open = ap_open;
 	application_main = ap_main;
+	boot_cpu.node = node_of(boot_cpu.apic_id);
 	list_cpus(info);
 	trampoline_prepare(paging_root());
 	tsc_sync_open();

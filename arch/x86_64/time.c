@@ -47,9 +47,14 @@ uint64_t host_ns_to_tsc(uint64_t ns)
 	return (uint64_t)((unsigned __int128)ns * to_tsc >> TO_TSC_SHIFT);
 }
 
+int64_t host_tsc_ahead(void)
+{
+	return this_cpu()->tsc_ahead;
+}
+
 uint64_t host_now_ns(void)
 {
-	int64_t ticks = (int64_t)(rdtsc() - boot_tsc);
+	int64_t ticks = (int64_t)(rdtsc() - boot_tsc) - this_cpu()->tsc_ahead;
 
 	return host_tsc_to_ns(ticks > 0 ? (uint64_t)ticks : 0);
 }
@@ -111,7 +116,7 @@ void time_init(void)
 /* Both as close as the hardware allows; interrupts are off. */
 static void arm(uint64_t deadline_ns)
 {
-	uint64_t when = boot_tsc + host_ns_to_tsc(deadline_ns) + 1, now = rdtsc();
+	uint64_t when = boot_tsc + host_ns_to_tsc(deadline_ns) + 1 + (uint64_t)this_cpu()->tsc_ahead, now = rdtsc();
 
 	apic_timer_arm(when, (int64_t)(when - now) > 0 ? when - now : 0);
 }

@@ -3,7 +3,8 @@
  * Firmware, or a processor plugged in later, may leave CPUs with different time stamp counters, and all clocks here are one
  * counter scaled. A CPU that comes up first takes over IA32_TSC_ADJUST, which tells what firmware has written. Then it asks the boot
  * CPU for the time: the answer was given between asking and hearing, so each round bounds the difference from both sides,
- * however long it took. Only a difference that is proven so is taken out; where the bounds hold zero, nothing is touched.
+ * however long it took. Only a difference that is proven so is taken out; where the bounds hold zero, nothing is touched. What the
+ * processor doesn't let itself be told is kept as tsc_ahead: the host's clock and guests' offsets reckon with it.
  * Intel SDM vol. 3 section 18.17.
  */
 #include "arch/x86_64/tsc_sync.h"
@@ -117,5 +118,6 @@ void tsc_sync_adopt(void)
 	if (!off)
 		return;
 	__atomic_store_n(&out_of_step, true, __ATOMIC_RELAXED);
-	log_line(LOG_WARNING "cpu: it can't be set, and is off by %ld ticks: clocks there run wrong", off);
+	log_line(LOG_WARNING "cpu: it can't be set, and is off by %ld ticks: reckoned with", off);
+	this_cpu()->tsc_ahead = -off;
 }

@@ -55,7 +55,7 @@ static unsigned count_entries(const uint8_t *tail, uint32_t size)
 	uint8_t *madt = table(44 + size);
 
 	memcpy(madt + 44, tail, size);
-	acpi_each_madt_entry((struct acpi_header *)madt, note, &seen);
+	acpi_each_entry((struct acpi_header *)madt, MADT_FIRST, note, &seen);
 	free(madt);
 	return seen.count;
 }
@@ -82,10 +82,32 @@ static void madt_shorter_than_its_head(void **state)
 	for (uint32_t length = 36; length < 46; length++) {
 		uint8_t *madt = table(length);
 
-		acpi_each_madt_entry((struct acpi_header *)madt, note, &seen);
+		acpi_each_entry((struct acpi_header *)madt, MADT_FIRST, note, &seen);
 		free(madt);
 	}
 	assert_int_equal(seen.count, 0);
+}
+
+/* Domains of 32 bits in two ways to write them; what is switched off, cut off or unknown tells nothing. */
+static void srat_nodes(void **state)
+{
+	const uint8_t entries[] = {
+		0, 16, 2, 7, 1, 0, 0, 0,    0, 3, 4, 5, 0, 0, 0, 0,                         /* APIC id 7 */
+		0, 16, 9, 8, 0, 0, 0, 0,    0, 0, 0, 0, 0, 0, 0, 0,                         /* 8, off */
+		1, 8,  1, 8, 1, 0, 0, 0,                                                    /* no processor */
+		2, 24, 0, 0, 6, 0, 0, 0x80, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* 100h */
+	};
+
+	for (uint32_t size = 0; size <= sizeof(entries); size++) {
+		uint8_t *srat = table(48 + size);
+		const struct acpi_header *header = (struct acpi_header *)srat;
+
+		memcpy(srat + 48, entries, size);
+		assert_int_equal(acpi_find_node(header, 7), size >= 16 ? 0x05040302 : 0);
+		assert_int_equal(acpi_find_node(header, 8), 0);
+		assert_int_equal(acpi_find_node(header, 0x100), size == sizeof(entries) ? 0x80000006 : 0);
+		free(srat);
+	}
 }
 
 static void fadt_of_every_length(void **state)
@@ -201,6 +223,7 @@ int main(void)
 		cmocka_unit_test(sums),
 		cmocka_unit_test(madt_entries),
 		cmocka_unit_test(madt_shorter_than_its_head),
+		cmocka_unit_test(srat_nodes),
 		cmocka_unit_test(fadt_of_every_length),
 		cmocka_unit_test(fadt_ports),
 		cmocka_unit_test(s5_forms),

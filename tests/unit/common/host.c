@@ -7,12 +7,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/spinlock.h"
 
 __thread unsigned test_cpu;
 unsigned test_cpu_count = 1;
+__thread int64_t test_tsc_ahead;
+unsigned test_cpus_of_a_node = 1024;
 uint64_t test_cpus_closed; /* bit n: CPU n was left out */
 static __thread unsigned ranks[16], rank_depth;
 bool lock_rank_switch = true;
@@ -49,9 +52,19 @@ unsigned cpu_count(void)
 	return test_cpu_count;
 }
 
+int64_t host_tsc_ahead(void)
+{
+	return test_tsc_ahead;
+}
+
+uint32_t host_node(unsigned cpu)
+{
+	return cpu / test_cpus_of_a_node;
+}
+
 bool cpu_is_open(unsigned index)
 {
-	return index < test_cpu_count && !(test_cpus_closed >> index & 1);
+	return index < test_cpu_count && !(test_cpus_closed >> (index & 63) & 1);
 }
 
 void lock_rank_enter(unsigned rank, const char *name)
