@@ -48,6 +48,7 @@ static const struct control secondary_list[] = {
 	{ SECONDARY_RDTSCP, false, "RDTSCP" },
 	{ SECONDARY_INVPCID, false, "INVPCID" },
 	{ SECONDARY_WBINVD, false, "WBINVD exiting" },
+	{ SECONDARY_PAUSE_LOOP, false, "PAUSE-loop exiting" },
 	{ SECONDARY_PML, false, "page-modification logging" },
 	{ SECONDARY_ENCLS, false, "ENCLS exiting" }, /* without it a guest's ENCLS would reach the processor */
 	{ 0 },

@@ -17,6 +17,13 @@ static void write_fields(const struct field_value *list, unsigned count)
 		vmcs_write(list[i].field, list[i].value);
 }
 
+/*
+ * Spinning: PAUSEs in the kernel less than so many ticks apart, for so many ticks. SDM vol. 3 section 26.1.3. A lock is held
+ * for shorter by one that runs.
+ */
+#define PAUSE_GAP 128u
+#define PAUSE_WINDOW 8192u
+
 void vmx_write_controls(const struct vmx_vcpu *v)
 {
 	uint32_t secondary = vmx_capability.secondary;
@@ -48,6 +55,10 @@ void vmx_write_controls(const struct vmx_vcpu *v)
 	if (vmx_capability.pml) {
 		vmcs_write(VMCS_PML_ADDRESS, v->pml.buffer.v);
 		vmcs_write(VMCS_GUEST_PML_INDEX, PML_ENTRIES - 1);
+	}
+	if (vmx_capability.secondary & SECONDARY_PAUSE_LOOP) {
+		vmcs_write(VMCS_PLE_GAP, PAUSE_GAP);
+		vmcs_write(VMCS_PLE_WINDOW, PAUSE_WINDOW);
 	}
 	if (vmx_capability.secondary & SECONDARY_ENCLS)
 		vmcs_write(VMCS_ENCLS_EXITING_BITMAP, ~UINT64_C(0));

@@ -57,7 +57,7 @@ static void a_full_machine(void **state)
 	assert_int_equal(capability.primary & (PRIMARY_CR3_LOAD | PRIMARY_CR3_STORE | PRIMARY_INVLPG), 0);
 	assert_int_equal(capability.secondary, SECONDARY_EPT | SECONDARY_UNRESTRICTED | SECONDARY_VPID |
 						       SECONDARY_RDTSCP | SECONDARY_INVPCID | SECONDARY_WBINVD |
-						       SECONDARY_PML);
+						       SECONDARY_PML | SECONDARY_PAUSE_LOOP);
 	assert_int_equal(capability.entry & ENTRYC_IA32E, 0);
 	assert_true(capability.timer && capability.vpid && capability.pat);
 	assert_int_equal(capability.timer_shift, 0);
