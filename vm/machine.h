@@ -4,8 +4,8 @@
  *
  *   OFF → (machine_start) → RUNNING ⇄ PAUSED → ENDED → (reaped on the boot CPU) → OFF
  *
- * The boot CPU creates and reaps; each vcpu is run by the one host CPU it is pinned to. Whoever
- * wants something of a vcpu sets a request bit and kicks its CPU; the run loop looks at the
+ * The boot CPU creates and reaps; each vcpu is run by one host CPU at a time. Whoever
+ * wants something of a vcpu sets a request bit and kicks its CPU, or wakes it; the run loop looks at the
  * requests before each entry. An end is decided once (machine_end), the vcpus leave, and the boot CPU
  * frees everything and prints the one line that says why.
  */
@@ -14,6 +14,7 @@
 #include "arch/x86_64/hv.h"
 #include "arch/x86_64/spinlock.h"
 #include "dev/bus.h"
+#include "lib/cpu_set.h"
 #include "lib/memory.h"
 #include "pgm/fetch.h"
 #include "pgm/pgm.h"
@@ -36,11 +37,15 @@ enum machine_end { END_POWEROFF, END_RESET, END_TRIPLE_FAULT, END_EXIT_PORT, END
 #define REQUEST_EVENT BIT(1) /* something to deliver: interrupt, NMI, INIT, SIPI */
 #define REQUEST_FLUSH BIT(2) /* the flush domain's generation moved on */
 #define REQUEST_A20 BIT(4)   /* its A20 gate has moved: another root of second-level tables */
+#define REQUEST_YIELD BIT(6) /* another one's turn is earlier */
 #define REQUEST_TIMER BIT(3) /* a device timer was armed earlier than the vcpu's deadline */
 
 /* What is done at each exit beyond its handling; bits of vcpu->watch. */
 #define WATCH_CYCLES BIT(0) /* its time is measured */
 #define WATCH_SYNC BIT(1)   /* after it the second-level tables are dropped, but for second-level faults */
+
+/* Where the scheduler has a vcpu; its own view is its activity. */
+enum vcpu_place { PLACE_NONE, PLACE_ASLEEP, PLACE_READY, PLACE_RUNNING, PLACE_MOVING };
 
 enum vcpu_activity { VCPU_RUNNABLE, VCPU_HALTED, VCPU_WAIT_SIPI, VCPU_PARKED };
 
@@ -72,17 +77,25 @@ struct vcpu {
 	struct lapic *lapic;
 	uint8_t activity; /* enum vcpu_activity */
 	bool nmi_pending, init_pending;
-	bool loaded;    /* its FPU and XCR0 are in this CPU */
+	bool loaded;    /* its FPU and XCR0 are in its CPU; a movable one's, that CPU holds something of it; atomic */
 	uint8_t watch;  /* WATCH_*; atomic */
 	uint8_t action; /* enum exit_action of the last exit */
+	bool yields;    /* its slice ends before its time */
 
 	uint32_t signals;           /* atomic: what other processors sent, vm/vcpu/signal.c */
 	struct hv_vcpu *l1;         /* its own registers */
 	struct vcpu_nested *nested; /* NULL: its CPUID tells of no virtualisation; vm/vcpu/nested.h */
 	unsigned id;                /* in the machine; its APIC id: vm/config/topology.h */
-	unsigned cpu;               /* host CPU it is pinned to */
 	unsigned weight;
-	struct vcpu *next; /* on its host CPU's list */
+	/* The scheduler's: vm/machine/queues.c. */
+	unsigned cpu;  /* atomic: the host CPU whose queue it is on; the next one's as soon as it is taken there */
+	uint8_t place; /* enum vcpu_place; atomic */
+	bool movable;  /* it may run on several CPUs */
+	const struct cpu_set *allowed; /* those */
+	uint64_t vtime;                /* its queue's virtual time; nowhere: the host's */
+	struct vcpu *next;             /* on a list of its queue's */
+	uint64_t moves;
+	int64_t tsc_ahead; /* host_tsc_ahead() of the CPU that its tsc_offset is for */
 	void *fpu;
 	struct vcpu_msrs msr;
 	struct vcpu_pv pv;
@@ -100,7 +113,6 @@ struct vcpu {
 	uint64_t waited_ticks,
 		waits_since; /* host TSC it could have run and didn't; since when it does so now, 0: it doesn't */
 	uint8_t preempted;   /* atomic: its slice has ended, and it isn't on again */
-	uint64_t overdrawn;  /* host TSC beyond its slices, still to be sat out */
 	char park_text[80];
 	uint64_t parked_until; /* host TSC at which to try again */
 	bool park_told;        /* since it last got on */
@@ -123,6 +135,7 @@ struct machine {
 	unsigned vcpu_count;
 	struct vcpu *vcpu[MACHINE_MAX_VCPUS];
 	uint32_t vcpus_inside; /* atomic: vcpus that a host CPU still holds */
+	uint32_t vcpus_active; /* atomic: of those, the ones that could run */
 
 	uint64_t clock_base; /* host ns at clock 0; moves on by the length of each pause */
 	uint64_t left_ns,
@@ -210,3 +223,15 @@ enum stretch { STRETCH_FAULT, STRETCH_WORK, STRETCH_HOUSEKEEPING, STRETCHES };
 
 /* A stretch of this CPU that began at `since` ends now. */
 void schedule_note(enum stretch what, uint64_t since);
+
+/*
+ * A request was set of a vcpu that isn't in its guest: one asleep is ready to run, here or on an idle CPU; one that leaves comes
+ * before all others. Any CPU, any lock held but one of RANK_LEAF.
+ */
+void schedule_woken(struct vcpu *vcpu, bool leaves);
+/* This CPU holds no state any more of a vcpu with this set of CPUs: if it waits, an idle one may take it. */
+void schedule_freed(const struct cpu_set *allowed);
+/* It runs and waits for another vcpu, by PAUSE. True: one of its machine's that is ready should go on here in its place. */
+bool schedule_spins(struct vcpu *vcpu);
+/* The same for this one of its machine's: true: it is ready, and comes before it here; the two change virtual times if need be. */
+bool schedule_yield_to(struct vcpu *vcpu, struct vcpu *other);

@@ -95,13 +95,13 @@ static uint64_t zap_page(struct pgm *pgm, gpa_t where)
 	return pgm_handler_type_deregister(pgm, type) == OK && status == OK ? ticks : 0;
 }
 
-/* Paused; or all vcpus belong to this CPU, which is busy here. */
+/* Paused; or all vcpus are pinned to this CPU, which is busy here. */
 static bool at_rest(const struct machine *m)
 {
 	bool ours = true;
 
 	for (unsigned i = 0; i < m->vcpu_count; i++)
-		ours &= m->vcpu[i]->cpu == cpu_index();
+		ours &= !m->vcpu[i]->movable && m->vcpu[i]->cpu == cpu_index();
 	return ours || (m->state == MACHINE_PAUSED && !__atomic_load_n(&m->vcpus_inside, __ATOMIC_ACQUIRE));
 }
 

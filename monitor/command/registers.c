@@ -10,7 +10,9 @@
 
 bool registers_fetch(struct vcpu *v)
 {
-	bool here = v->cpu == cpu_index();
+	/* Of a movable one only what this CPU holds stays here, for it is this CPU that lets go. */
+	bool here = __atomic_load_n(&v->cpu, __ATOMIC_RELAXED) == cpu_index() &&
+		    (!v->movable || __atomic_load_n(&v->loaded, __ATOMIC_ACQUIRE));
 
 	if (!here && (__atomic_load_n(&v->machine->state, __ATOMIC_ACQUIRE) == MACHINE_RUNNING ||
 		      __atomic_load_n(&v->machine->vcpus_inside, __ATOMIC_ACQUIRE)))

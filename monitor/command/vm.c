@@ -37,6 +37,20 @@ static void vm_list(struct output *out, char *const *argument)
 		output_note(out, "no machine is configured");
 }
 
+static void info_vcpus(struct output *out, const struct machine *m)
+{
+	uint64_t run = 0, waited = 0, moves = 0;
+
+	for (unsigned i = 0; i < m->vcpu_count; i++) {
+		run += m->vcpu[i]->run_ticks;
+		waited += m->vcpu[i]->waited_ticks;
+		moves += m->vcpu[i]->moves;
+	}
+	output_fields(out, NUMBER("vcpus_active", __atomic_load_n(&m->vcpus_active, __ATOMIC_RELAXED)),
+		      NUMBER("run_ms", host_tsc_to_ns(run) / 1000000),
+		      NUMBER("waited_ms", host_tsc_to_ns(waited) / 1000000), NUMBER("moves", moves));
+}
+
 static void vm_info(struct output *out, char *const *argument)
 {
 	const struct machine *m = command_machine(out, argument[0]);
@@ -52,9 +66,10 @@ static void vm_info(struct output *out, char *const *argument)
 		      TEXT("cmdline", c->cmdline ? c->cmdline : ""), NUMBER("memory_bytes", c->memory),
 		      NUMBER("vcpus", c->cpus), NUMBER("weight", c->weight), BOOL("autostart", c->autostart),
 		      BOOL("test_ports", c->test_ports), NUMBER("starts", m->starts), NUMBER("resets", m->resets));
-	if (m->pgm)
-		output_fields(out, NUMBER("clock_ms", machine_now(m) / 1000000),
-			      NUMBER("guest_ms", guest_ns(m) / 1000000));
+	if (!m->pgm)
+		return;
+	output_fields(out, NUMBER("clock_ms", machine_now(m) / 1000000), NUMBER("guest_ms", guest_ns(m) / 1000000));
+	info_vcpus(out, m);
 }
 
 /* What is in the way of a pause, a stop ... */

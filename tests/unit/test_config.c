@@ -20,7 +20,7 @@ static void test_defaults(void **state)
 	assert_int_equal(m->cpus, 1);
 	assert_int_equal(m->topology, TOPOLOGY(1, 1, 1));
 	assert_true(m->pv);
-	assert_true(m->cpu == CONFIG_AUTO);
+	assert_true(cpu_set_has(&m->cpu, 0) && cpu_set_has(&m->cpu, 255));
 	assert_int_equal(m->weight, 100);
 	assert_true(m->autostart && m->large_pages && m->zero_ram_on_reset);
 	assert_false(m->test_ports || m->ram_preallocate || m->page_fusion || m->balloon || m->nested);
@@ -88,8 +88,11 @@ static void test_values(void **state)
 	assert_int_equal(good("memory = 3g")->memory, 3 * GIB);
 	assert_int_equal(good("memory = 16T")->memory, 16 * 1024 * GIB);
 	assert_int_equal(good("cpus = 64")->cpus, 64);
-	assert_int_equal(good("cpu = 0")->cpu, 0);
-	assert_true(good("cpu = auto")->cpu == CONFIG_AUTO);
+	assert_memory_equal(&good("cpu = 0")->cpu, &((struct cpu_set){ { 1 } }), sizeof(struct cpu_set));
+	assert_memory_equal(&good("cpu = 0-3,6")->cpu, &((struct cpu_set){ { 0x4f } }), sizeof(struct cpu_set));
+	assert_memory_equal(&good("cpu = 62-0x41,255")->cpu, &((struct cpu_set){ { BITS(63, 62), 3, 0, BIT(63) } }),
+			    sizeof(struct cpu_set));
+	assert_int_equal(good("cpu = auto")->cpu.word[3], UINT64_MAX);
 	assert_int_equal(good("protocol = linux")->protocol, PROTOCOL_LINUX);
 	assert_int_equal(good("protocol = multiboot")->protocol, PROTOCOL_MULTIBOOT);
 	assert_int_equal(good("test_ports = on")->test_ports, 1);

@@ -30,7 +30,13 @@ static void test_bad_values(void **state)
 	BAD("topology = 1x65x1", 3, "too large");
 	BAD("topology = 8x8x2", 3, "too large");
 	BAD("topology = 4294967296x4294967296x1", 3, "too large");
-	BAD("cpu = any", 3, "not a number", "auto or a number from 0 to 255");
+	BAD("cpu = any", 3, "not a number", "auto, or numbers and ranges (0-3,6) up to 255");
+	BAD("cpu = 0-", 3, "not a number");
+	BAD("cpu = 1,", 3, "not a number");
+	BAD("cpu = 1;2", 3, "not a number");
+	BAD("cpu = 3-1", 3, "ends before it begins");
+	BAD("cpu = 1,256", 3, "too large");
+	BAD("cpu = 0-18446744073709551615", 3, "too large");
 	BAD("weight = 1001", 3, "weight", "too large", "1000");
 	BAD("autostart = yes", 3, "autostart", "yes", "no such choice", "on | off");
 	BAD("autostart = ON", 3, "on | off");

@@ -64,6 +64,13 @@ bool host_machine_check(hpa_t *where)
 {
 	return false;
 }
+void schedule_woken(struct vcpu *v, bool leaves)
+{
+}
+bool schedule_spins(struct vcpu *v)
+{
+	return false;
+}
 void host_kick(unsigned cpu, bool nmi)
 {
 	__atomic_store_n(&kicked[cpu], 1, __ATOMIC_SEQ_CST);

@@ -117,6 +117,10 @@ enum irq_fate lapic_receive(struct lapic *l, const struct apic_message *message,
 	last_message = *message;
 	return fate;
 }
+bool schedule_yield_to(struct vcpu *v, struct vcpu *other)
+{
+	return v != other && other->place == PLACE_READY;
+}
 void vcpu_request(struct vcpu *v, uint32_t requests)
 {
 	assert_int_equal(requests, REQUEST_EVENT);
@@ -528,7 +532,7 @@ static void test_yield(void **state)
 {
 	static const struct {
 		uint64_t id;
-		bool preempted, self;
+		bool ready, self;
 		enum exit_action action;
 	} cases[] = {
 		{ 5, true, false, ACTION_YIELD },
@@ -539,7 +543,7 @@ static void test_yield(void **state)
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		begin();
-		vcpu[cases[i].self ? 0 : 4].preempted = cases[i].preempted;
+		vcpu[cases[i].self ? 0 : 4].place = cases[i].ready ? PLACE_READY : PLACE_ASLEEP;
 		h[0].gpr[GPR_RAX] = KVM_HC_SCHED_YIELD;
 		h[0].gpr[GPR_RBX] = cases[i].id;
 		assert_int_equal(exit_hypercall(&vcpu[0]), cases[i].action);

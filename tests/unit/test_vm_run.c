@@ -183,6 +183,16 @@ void host_forget_guest(void)
 void host_timer_set(uint64_t deadline_ns)
 {
 }
+void schedule_woken(struct vcpu *v, bool leaves)
+{
+}
+bool schedule_spins(struct vcpu *v)
+{
+	return false;
+}
+void schedule_freed(const struct cpu_set *allowed)
+{
+}
 void host_kick(unsigned cpu, bool urgent)
 {
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/machine/schedule.c
+// sources: vm/machine/schedule.c vm/machine/queue.c vm/machine/queues.c vm/machine/offers.c
 /* The scheduler's choice of a CPU, the least loaded of those that run what they are given; and who runs beyond a slice. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -57,6 +57,9 @@ bool machines_idle_step(void)
 void vcpu_unload(struct vcpu *vcpu)
 {
 }
+void vcpu_settle(struct vcpu *vcpu)
+{
+}
 void machine_vcpu_left(struct machine *m)
 {
 }
@@ -79,29 +82,34 @@ void chunk_map_forget(void)
 {
 }
 
+struct hv_caps hv_capabilities;
 static struct machine machine;
+static const struct cpu_set all = { { 15 } };
 
-static void put(struct vcpu *vcpu, unsigned cpu, unsigned weight)
+static void put(struct vcpu *vcpu, struct machine *m, const struct cpu_set *allowed, unsigned weight)
 {
-	*vcpu = (struct vcpu){ .machine = &machine, .cpu = cpu, .weight = weight };
+	*vcpu = (struct vcpu){ .machine = m, .allowed = allowed, .weight = weight, .wakeup = UINT64_MAX };
 	schedule_add(vcpu);
 }
 
 static void test_pick(void **state)
 {
+	static const struct cpu_set two = { { 4 } }, zero = { { 1 } };
 	static struct vcpu v[6];
 
 	test_cpu_count = 4;
 	test_cpus_closed = 10; /* 1 and 3 */
-	assert_int_equal(schedule_pick_cpu(), 2);
-	put(&v[0], 2, 100);
-	assert_int_equal(schedule_pick_cpu(), 0);
-	put(&v[1], 0, 200);
-	assert_int_equal(schedule_pick_cpu(), 2);
+	assert_int_equal(queues_lightest(&all), 2);
+	put(&v[0], &machine, &two, 100);
+	assert_int_equal(queues_lightest(&all), 0);
+	put(&v[1], &machine, &zero, 200);
+	assert_int_equal(queues_lightest(&all), 2);
 	test_cpus_closed = 0;
-	assert_int_equal(schedule_pick_cpu(), 3);
+	assert_int_equal(queues_lightest(&all), 3);
 	test_cpus_closed = ~UINT64_C(1);
-	assert_int_equal(schedule_pick_cpu(), 0);
+	assert_int_equal(queues_lightest(&all), 0);
+	assert_int_equal(queues_lightest(&two), CPU_SET_SIZE);
+	test_cpus_closed = 0;
 }
 
 static bool leave(void)
@@ -115,25 +123,28 @@ static void go_round(void)
 		schedule_loop(leave, 0);
 }
 
-/* One that measures a clock runs on to the end of that, and then sits out what it got beyond its slice. */
+/* One that measures a clock runs on to the end of that, and pays: the other one has as much before it is on again. */
 static void test_measurement(void **state)
 {
+	static const struct cpu_set one = { { 2 } };
 	static struct machine quiet;
 	static struct vcpu measures, other;
-	uint64_t runs, rounds = 0;
+	uint64_t its, got;
 
 	test_cpu = 1;
 	machine.bus.measuring = MEASUREMENT;
-	put(&measures, cpu_index(), 1);
-	put(&other, cpu_index(), 1);
-	other.machine = &quiet;
-	go_round();
-	assert_true(rdtsc() - began >= MEASUREMENT);
-	for (runs = measures.runs; measures.runs == runs; rounds++)
+	put(&measures, &machine, &one, 1);
+	put(&other, &quiet, &one, 1);
+	while (!measures.runs)
 		go_round();
-	assert_in_range(rounds, MEASUREMENT / SLICE, UINT32_MAX);
-	assert_in_range(other.runs, 1, UINT32_MAX);
-	assert_true(other.waited_ticks >= MEASUREMENT && other.preempted);
+	assert_true(rdtsc() - began >= MEASUREMENT);
+	machine.bus.measuring = 0;
+	its = measures.runs;
+	got = measures.run_ticks;
+	while (measures.runs == its)
+		go_round();
+	assert_true(other.run_ticks + 2 * SLICE >= got);
+	assert_true(measures.waited_ticks > 0 && other.waited_ticks >= MEASUREMENT);
 }
 
 int main(void)

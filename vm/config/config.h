@@ -23,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/cpu_set.h"
 #include "lib/status.h"
 
 #define CONFIG_MAX_TEXT 65536u /* bytes of quire.conf */
@@ -67,7 +68,7 @@ struct config_error {
 };
 
 /*
- * Every value that a key gives is 64 bits wide: a number, a size in bytes, 0 or 1, an enum, or a pointer. key_lines[n]
+ * Every value that a key gives, but a list or a set, is 64 bits wide: a number, a size in bytes, 0 or 1, an enum, or a pointer. key_lines[n]
  * is the line in which the n-th key of the section's table (enums in config/keys.h) stands; 0: it isn't given.
  */
 struct config_machine {
@@ -85,7 +86,7 @@ struct config_machine {
 	uint64_t memory;              /* bytes, whole pages */
 	uint64_t cpus;                /* 1..64 */
 	uint64_t topology;            /* TOPOLOGY(), see topology.h; CONFIG_AUTO never remains in a good machine */
-	uint64_t cpu;                 /* host CPU, or CONFIG_AUTO */
+	struct cpu_set cpu;           /* host CPUs on which it may run; not empty */
 	uint64_t weight;              /* 1..1000 */
 	uint64_t autostart, test_ports;
 

@@ -38,7 +38,7 @@ const struct config_key config_machine_keys[MACHINE_KEY_COUNT] = {
 	[KEY_MEMORY] = SIZE("memory", IN_MACHINE(memory), MIB, 16 * KIB * GIB, 4 * KIB, "256M"),
 	[KEY_CPUS] = NUMBER("cpus", IN_MACHINE(cpus), 1, 64, "1"),
 	[KEY_TOPOLOGY] = KEY("topology", KIND_TOPOLOGY, IN_MACHINE(topology), "auto"),
-	[KEY_CPU] = AUTO_NUMBER("cpu", IN_MACHINE(cpu), 0, 255),
+	[KEY_CPU] = KEY("cpu", KIND_CPUS, IN_MACHINE(cpu), "auto", .maximum = CPU_SET_SIZE - 1),
 	[KEY_WEIGHT] = NUMBER("weight", IN_MACHINE(weight), 1, 1000, "100"),
 	[KEY_AUTOSTART] = SWITCH("autostart", IN_MACHINE(autostart), "on"),
 	[KEY_TEST_PORTS] = SWITCH("test_ports", IN_MACHINE(test_ports), "off"),
@@ -128,6 +128,8 @@ size_t config_allowed(const struct config_key *key, char *buffer, size_t size)
 	case KIND_FILE:
 		return format_string(buffer, size, "a file name of 1 to %lu letters, digits, / . _ - + ~ or blanks",
 				     key->maximum);
+	case KIND_CPUS:
+		return format_string(buffer, size, "auto, or numbers and ranges (0-3,6) up to %lu", key->maximum);
 	case KIND_MODULES:
 		return format_string(buffer, size, "up to %u file names, each with (arguments) or without",
 				     CONFIG_MAX_MODULES);

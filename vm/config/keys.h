@@ -15,6 +15,7 @@ enum config_kind {
 	KIND_NAME,     /* letters, digits, _ and -, up to maximum bytes */
 	KIND_FILE,     /* a file's name on the start volume */
 	KIND_MODULES,  /* a list of files with arguments */
+	KIND_CPUS,     /* numbers and ranges with commas between, up to maximum; "auto": all */
 };
 
 struct config_key {

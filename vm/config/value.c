@@ -70,6 +70,47 @@ static const char *set_number(const struct config_key *key, uint64_t *place, str
 	return wrong;
 }
 
+/* One number, or two with a minus between; off the front. */
+static const char *take_range(const struct config_key *key, struct ini_text *text, struct cpu_set *set)
+{
+	uint64_t first, last;
+	const char *wrong = take_number(text, &first);
+
+	last = first;
+	if (!wrong && text->length && *text->bytes == '-') {
+		text->bytes++;
+		text->length--;
+		wrong = take_number(text, &last);
+	}
+	if (!wrong && last < first)
+		wrong = "a range that ends before it begins";
+	if (!wrong && last > key->maximum)
+		wrong = "too large";
+	if (!wrong)
+		cpu_set_add(set, (unsigned)first, (unsigned)last);
+	return wrong;
+}
+
+static const char *set_cpus(const struct config_key *key, struct cpu_set *place, struct ini_text value)
+{
+	struct cpu_set found = { { 0 } };
+	const char *wrong = NULL;
+
+	if (ini_equal(value, "auto")) {
+		cpu_set_add(place, 0, CPU_SET_SIZE - 1);
+		return NULL;
+	}
+	while (!(wrong = take_range(key, &value, &found)) && value.length) {
+		if (*value.bytes != ',')
+			return "not a number";
+		value.bytes++;
+		value.length--;
+	}
+	if (!wrong)
+		*place = found;
+	return wrong;
+}
+
 static const char *set_size(const struct config_key *key, uint64_t *place, struct ini_text value)
 {
 	static const char suffixes[] = "KMGT";
@@ -226,6 +267,7 @@ const char *config_set(struct quire_config *config, const struct config_key *key
 	case KIND_TEXT:
 	case KIND_NAME:
 	case KIND_FILE: return set_text(config, key, place, value);
+	case KIND_CPUS: return set_cpus(key, place, value);
 	case KIND_MODULES: return set_modules(config, place, value);
 	}
 	return "a key of no kind";

@@ -48,7 +48,7 @@ static uint64_t cpu_tsc(void *context)
 {
 	const struct vcpu *vcpu = *(struct vcpu **)context;
 
-	return vcpu ? rdtsc() + vcpu->l1->tsc_offset : 0;
+	return vcpu ? rdtsc() - (uint64_t)(host_tsc_ahead() - vcpu->tsc_ahead) + vcpu->l1->tsc_offset : 0;
 }
 
 static const struct lapic_host lapic_host = {

@@ -13,9 +13,15 @@
 #include "arch/x86_64/percpu.h"
 #include "vm/machine/internal.h"
 
+static unsigned cpu_of(const struct vcpu *v)
+{
+	return __atomic_load_n(&v->cpu, __ATOMIC_SEQ_CST);
+}
+
+/* One that is moved meanwhile has left its guest, and sees the request on its way in. */
 static bool runs_stale(const struct vcpu *v, uint64_t generation)
 {
-	return __atomic_load_n(&v->in_guest, __ATOMIC_SEQ_CST) &&
+	return cpu_of(v) != cpu_index() && __atomic_load_n(&v->in_guest, __ATOMIC_SEQ_CST) &&
 	       __atomic_load_n(&v->flush_seen, __ATOMIC_ACQUIRE) < generation &&
 	       (__atomic_load_n(&v->requests, __ATOMIC_ACQUIRE) & REQUEST_FLUSH);
 }
@@ -30,10 +36,10 @@ void machine_sync_flush(struct flush_domain *domain, uint64_t generation)
 		if (!v)
 			continue;
 		__atomic_fetch_or(&v->requests, REQUEST_FLUSH, __ATOMIC_SEQ_CST);
-		if (v->cpu != cpu_index() && runs_stale(v, generation))
-			host_kick(v->cpu, hv_capabilities.kick_by_nmi);
+		if (runs_stale(v, generation))
+			host_kick(cpu_of(v), hv_capabilities.kick_by_nmi);
 	}
 	for (unsigned i = 0; i < m->vcpu_count; i++)
-		while (m->vcpu[i] && m->vcpu[i]->cpu != cpu_index() && runs_stale(m->vcpu[i], generation))
+		while (m->vcpu[i] && runs_stale(m->vcpu[i], generation))
 			spin_pause();
 }

@@ -92,7 +92,7 @@ uint64_t machine_now(const struct machine *m)
 void machine_vcpu_left(struct machine *m)
 {
 	m->left_ns = host_now_ns();
-	m->left_tsc = rdtsc();
+	m->left_tsc = rdtsc() - (uint64_t)host_tsc_ahead();
 }
 
 bool machines_idle(void)

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Round robin by weight, one list per host CPU, no migration. A vcpu's slice is 10 ms times weight / 100,
- * but at least 1 ms and at most 100 ms; a halted one costs a look per round. One whose guest measures a clock by another
- * runs on to the end of that, and then sits out what it got beyond its slice. When nobody can run, the CPU clears free
+ * A host CPU's life: it runs what its queue gives (queues.c), one vcpu after the other. A slice is 10 ms times weight / 100, but at
+ * least 1 ms and at most 100 ms; it ends before when one comes whose turn is earlier. A vcpu whose guest measures a clock by
+ * another runs on to the end of that; what it got more is on its account like all that it runs. When nobody can run, the CPU clears free
  * memory piece by piece, and then sleeps until the earliest timer or an interrupt.
- *
- * A list is changed only by its own CPU: others leave a vcpu in the inbox.
  */
 #include "vm/machine/schedule.h"
 
@@ -15,16 +13,11 @@
 #include "mm/map.h"
 #include "vm/machine/board.h"
 
-#define SLICE_NS UINT64_C(10000000)
 #define SLICE_MIN_NS UINT64_C(1000000)
 #define SLICE_MAX_NS UINT64_C(100000000)
 #define MEASUREMENT_MAX_NS UINT64_C(56000000) /* the PIT's longest, 65536 ticks */
-#define DEFAULT_WEIGHT 100u
 
 struct runner {
-	struct vcpu *inbox; /* atomic */
-	struct vcpu *list;
-	uint64_t weight;              /* atomic */
 	const struct machine *served; /* whose memory may be mapped on this CPU; NULL: anybody's */
 	struct schedule_info info;
 } __attribute__((aligned(64)));
@@ -39,70 +32,30 @@ void schedule_wake(unsigned cpu)
 
 void schedule_add(struct vcpu *vcpu)
 {
-	struct runner *r = &runners[vcpu->cpu];
-	struct vcpu *head = __atomic_load_n(&r->inbox, __ATOMIC_RELAXED);
-
 	__atomic_fetch_add(&vcpu->machine->vcpus_inside, 1, __ATOMIC_ACQ_REL);
-	__atomic_fetch_add(&r->weight, vcpu->weight, __ATOMIC_RELAXED);
-	do {
-		vcpu->next = head;
-	} while (!__atomic_compare_exchange_n(&r->inbox, &head, vcpu, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
-	schedule_wake(vcpu->cpu);
+	queues_add(vcpu, rdtsc());
 }
 
-unsigned schedule_pick_cpu(void)
+void schedule_woken(struct vcpu *vcpu, bool leaves)
 {
-	unsigned best = 0;
-
-	/* The last of the least: the boot CPU, which is always open, also carries the monitor. */
-	for (unsigned i = 1; i < cpu_count(); i++)
-		if (cpu_is_open(i) && __atomic_load_n(&runners[i].weight, __ATOMIC_RELAXED) <=
-					      __atomic_load_n(&runners[best].weight, __ATOMIC_RELAXED))
-			best = i;
-	return best;
+	queues_wake(vcpu, leaves, rdtsc());
 }
 
-/* It runs from now on, or could, but doesn't. */
-static void note_waiting(struct vcpu *v, bool waits, uint64_t now)
+/* The machine's end or pause: no CPU holds the vcpu from now on. */
+static void let_go(struct vcpu *v, uint64_t spent)
 {
-	if (v->waits_since)
-		v->waited_ticks += now - v->waits_since;
-	v->waits_since = waits ? now : 0;
-	__atomic_store_n(&v->preempted, waits, __ATOMIC_RELEASE);
-}
-
-static void take_inbox(struct runner *r)
-{
-	struct vcpu *v = __atomic_exchange_n(&r->inbox, NULL, __ATOMIC_ACQUIRE);
-
-	while (v) {
-		struct vcpu *next = v->next;
-
-		v->next = r->list;
-		r->list = v;
-		r->info.vcpus++;
-		note_waiting(v, v->activity == VCPU_RUNNABLE, rdtsc());
-		v = next;
-	}
-}
-
-/* The machine's end or pause: this CPU holds the vcpu no more. */
-static void let_go(struct runner *r, struct vcpu **link)
-{
-	struct vcpu *v = *link;
+	struct machine *m = v->machine;
 
 	vcpu_unload(v);
-	*link = v->next;
-	r->info.vcpus--;
-	__atomic_fetch_sub(&r->weight, v->weight, __ATOMIC_RELAXED);
-	machine_vcpu_left(v->machine);
-	__atomic_fetch_sub(&v->machine->vcpus_inside, 1, __ATOMIC_ACQ_REL);
+	queues_put(v, VCPU_LEFT, spent, rdtsc());
+	machine_vcpu_left(m);
+	__atomic_fetch_sub(&m->vcpus_inside, 1, __ATOMIC_ACQ_REL);
 	schedule_wake(0);
 }
 
 static uint64_t slice_ticks(const struct vcpu *v)
 {
-	uint64_t ns = SLICE_NS * v->weight / DEFAULT_WEIGHT;
+	uint64_t ns = SLICE_NS * v->weight / SLICE_WEIGHT;
 
 	return host_ns_to_tsc(max_u64(SLICE_MIN_NS, min_u64(ns, SLICE_MAX_NS)));
 }
@@ -122,7 +75,7 @@ static enum vcpu_outcome run_until(struct vcpu *v, uint64_t end)
 	enum vcpu_outcome outcome;
 
 	do {
-		if (v->cpu == 0) {
+		if (cpu_index() == 0) {
 			console_listen();
 			until = min_u64(end, rdtsc() + host_ns_to_tsc(CONSOLE_PATIENCE_NS));
 		}
@@ -139,10 +92,10 @@ static uint64_t measurement_left(const struct machine *m)
 	return until > now ? until - now : 0;
 }
 
-/* A vcpu that yields gives up the rest, but not a measurement's. */
-static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start)
+/* Until one asleep here is to be looked at. A vcpu that yields gives up the rest, but not a measurement's. */
+static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start, uint64_t due)
 {
-	uint64_t end = start + slice_ticks(v), limit = end + host_ns_to_tsc(MEASUREMENT_MAX_NS), left;
+	uint64_t end = min_u64(start + slice_ticks(v), due), limit = end + host_ns_to_tsc(MEASUREMENT_MAX_NS), left;
 	enum vcpu_outcome outcome;
 
 	pgm_count_for(&v->counters);
@@ -153,45 +106,25 @@ static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start)
 	return outcome;
 }
 
-/* What it got beyond its slice is taken off, slice by slice. Returns whether this turn is one. */
-static bool sits_out(struct vcpu *v)
+/* One turn of one vcpu. */
+static void turn(struct runner *r, struct vcpu *v, uint64_t start, uint64_t due)
 {
-	uint64_t slice = slice_ticks(v);
-
-	if (v->overdrawn < slice)
-		return false;
-	v->overdrawn -= slice;
-	return true;
-}
-
-/* One turn of one vcpu; *link moves on. Returns whether it ran, or would have. */
-static bool turn(struct runner *r, struct vcpu ***link)
-{
-	struct vcpu *v = **link;
-	uint64_t before = rdtsc(), runs = v->runs, spent;
+	uint64_t runs = v->runs, now;
 	enum vcpu_outcome outcome;
 
-	if (sits_out(v)) {
-		*link = &v->next;
-		return true;
-	}
 	serve(r, v->machine);
-	note_waiting(v, false, before);
-	outcome = run_slice(v, before);
-	spent = rdtsc() - before;
+	outcome = run_slice(v, start, due);
+	now = rdtsc();
 	if (v->runs != runs) {
-		v->run_ticks += spent;
-		r->info.guest_ticks += spent;
+		v->run_ticks += now - start;
+		r->info.guest_ticks += now - start;
 	}
 	if (outcome == VCPU_LEFT) {
-		let_go(r, *link);
-		return true;
+		let_go(v, now - start);
+		return;
 	}
-	if (spent > slice_ticks(v))
-		v->overdrawn += spent - slice_ticks(v);
-	note_waiting(v, outcome == VCPU_SLICE_OVER, before + spent);
-	*link = &v->next;
-	return outcome == VCPU_SLICE_OVER;
+	vcpu_settle(v);
+	queues_put(v, outcome, now - start, now);
 }
 
 /* A moment of the time stamp counter as one of host_now_ns(). */
@@ -202,30 +135,14 @@ static uint64_t tsc_moment(uint64_t tsc)
 	return host_now_ns() + (tsc > now ? host_tsc_to_ns(tsc - now) : 0);
 }
 
-static uint64_t next_wakeup(const struct runner *r, uint64_t poll_ns)
-{
-	uint64_t deadline = poll_ns == UINT64_MAX ? UINT64_MAX : host_now_ns() + poll_ns;
-
-	for (const struct vcpu *v = r->list; v; v = v->next) {
-		uint64_t wakeup = v->activity == VCPU_PARKED ? min_u64(v->wakeup, v->parked_until) : v->wakeup;
-
-		if (wakeup != UINT64_MAX)
-			deadline = min_u64(deadline, tsc_moment(wakeup));
-	}
-	return deadline;
-}
-
 /* Nothing to run: sleep until a timer or an interrupt. A kick that came since is taken at once. */
 static void sleep(struct runner *r, uint64_t poll_ns)
 {
-	uint64_t before;
+	uint64_t before, due, deadline = poll_ns == UINT64_MAX ? UINT64_MAX : host_now_ns() + poll_ns;
 
-	for (const struct vcpu *v = r->list; v; v = v->next)
-		if (__atomic_load_n(&v->requests, __ATOMIC_ACQUIRE))
-			return;
-	if (__atomic_load_n(&r->inbox, __ATOMIC_ACQUIRE))
+	if (!queues_nothing(&due))
 		return;
-	host_timer_set(next_wakeup(r, poll_ns));
+	host_timer_set(due == UINT64_MAX ? deadline : min_u64(deadline, tsc_moment(due)));
 	before = rdtsc();
 	interrupts_wait();
 	r->info.idle_ticks += rdtsc() - before;
@@ -264,23 +181,25 @@ void schedule_loop(bool (*housekeeping)(void), uint64_t poll_ns)
 
 	r->info.started = rdtsc();
 	for (;;) {
-		bool busy = false;
+		uint64_t due, now = rdtsc();
+		struct vcpu *v = queues_pick(now, &due);
+		bool busy;
 
 		r->info.loops++;
-		take_inbox(r);
-		for (struct vcpu **link = &r->list; *link;)
-			busy |= turn(r, &link);
-		busy |= keep_house(housekeeping);
+		if (v)
+			turn(r, v, now, due);
+		busy = keep_house(housekeeping) || v;
 		interrupts_window();
 		/* Housekeeping and idle work turn to any memory. */
-		r->served = NULL;
-		if (busy || work_step())
-			continue;
-		sleep(r, poll_ns);
+		if (housekeeping || !v)
+			r->served = NULL;
+		if (!busy && queues_rest() && !work_step())
+			sleep(r, poll_ns);
 	}
 }
 
 void schedule_describe(unsigned cpu, struct schedule_info *info)
 {
 	*info = runners[cpu].info;
+	queues_describe(cpu, &info->queue);
 }

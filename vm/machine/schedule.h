@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The scheduler: each host CPU runs the vcpus that are pinned to it, in turns by weight.
+ * The scheduler: each host CPU runs vcpus in turns by weight, of those that are allowed there.
  */
 #pragma once
 
-#include "vm/vcpu/vcpu.h"
+#include "vm/machine/queues.h"
 
-/* Hands a vcpu to its host CPU, any CPU; it is taken back by the vcpu leaving (vcpus_inside goes down). */
+/* Hands a vcpu to a host CPU where it may run, any CPU; it is taken back by the vcpu leaving (vcpus_inside goes down). */
 void schedule_add(struct vcpu *vcpu);
-/* The host CPU with the least weight on it, of those that are open. */
-unsigned schedule_pick_cpu(void);
 /* Kicks a host CPU so that its loop looks around; any CPU. */
 void schedule_wake(unsigned cpu);
 /*
@@ -19,7 +17,7 @@ void schedule_wake(unsigned cpu);
 _Noreturn void schedule_loop(bool (*housekeeping)(void), uint64_t poll_ns);
 
 struct schedule_info {
-	unsigned vcpus;
+	struct queue_info queue;
 	uint64_t idle_ticks, guest_ticks, loops, started;
 	uint64_t longest[STRETCHES]; /* ticks of the time stamp counter */
 };

@@ -96,8 +96,7 @@ static void note_writes(struct hv_vcpu *level, struct pgm *pgm)
 static enum status create_vcpus(struct machine *m)
 {
 	for (unsigned i = 0; i < m->vcpu_count; i++) {
-		unsigned cpu = m->config->cpu == CONFIG_AUTO ? schedule_pick_cpu() : (unsigned)m->config->cpu;
-		enum status status = vcpu_create(m, i, cpu, &m->vcpu[i]);
+		enum status status = vcpu_create(m, i, &m->vcpu[i]);
 
 		if (status != OK)
 			return status;
@@ -137,6 +136,24 @@ static enum status build(struct machine *m, char *why, size_t size)
 	return machine_load(m, why, size);
 }
 
+/* Does each CPU of the set exist, and does one of them run what it is given? */
+static enum status check_cpus(const struct cpu_set *set, char *why, size_t size)
+{
+	unsigned last = CPU_SET_SIZE - 1;
+
+	while (!cpu_set_has(set, last))
+		last--;
+	if (last >= cpu_count() && !cpu_set_is_full(set)) {
+		format_string(why, size, "cpu = %u: this host has CPUs 0 to %u", last, cpu_count() - 1);
+		return BAD_VALUE;
+	}
+	if (queues_lightest(set) == CPU_SET_SIZE) {
+		format_string(why, size, "cpu = %u: this CPU was left out when the host started: see the log", last);
+		return BAD_VALUE;
+	}
+	return OK;
+}
+
 static enum status check_config(const struct machine *m, char *why, size_t size)
 {
 	const struct config_machine *c = m->config;
@@ -149,17 +166,7 @@ static enum status check_config(const struct machine *m, char *why, size_t size)
 		format_string(why, size, "nested = on: not on this processor, or not with %s yet", hv->name);
 		return NOT_SUPPORTED;
 	}
-	if (c->cpu != CONFIG_AUTO && c->cpu >= cpu_count()) {
-		format_string(why, size, "cpu = %llu: this host has CPUs 0 to %u", (unsigned long long)c->cpu,
-			      cpu_count() - 1);
-		return BAD_VALUE;
-	}
-	if (c->cpu != CONFIG_AUTO && !cpu_is_open((unsigned)c->cpu)) {
-		format_string(why, size, "cpu = %llu: this CPU was left out when the host started: see the log",
-			      (unsigned long long)c->cpu);
-		return BAD_VALUE;
-	}
-	return OK;
+	return check_cpus(&c->cpu, why, size);
 }
 
 static void start_clock(struct machine *m)

@@ -18,9 +18,10 @@ static enum exit_action exit_window(struct vcpu *vcpu)
 	return ACTION_ENTER;
 }
 
-static enum exit_action exit_yield(struct vcpu *vcpu)
+/* By the processor's own count, it spins for a lock that may be held by one that waits to run. */
+static enum exit_action exit_pause(struct vcpu *vcpu)
 {
-	return ACTION_YIELD;
+	return schedule_spins(vcpu) ? ACTION_YIELD : ACTION_ENTER;
 }
 
 static enum exit_action exit_skip(struct vcpu *vcpu)
@@ -94,7 +95,7 @@ exit_handler *const vcpu_exit_handlers[EXIT_KIND_COUNT] = {
 	[EXIT_HOST_INTERRUPT] = exit_again,
 	[EXIT_SLICE] = exit_again,
 	[EXIT_HLT] = exit_hlt,
-	[EXIT_PAUSE] = exit_yield,
+	[EXIT_PAUSE] = exit_pause,
 	[EXIT_CPUID] = exit_cpuid,
 	[EXIT_IO] = exit_io,
 	[EXIT_MSR_READ] = exit_msr_read,

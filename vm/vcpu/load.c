@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which vcpu's state is in each host CPU beyond what a backend switches: FPU, XCR0, TSC_AUX. It stays until another vcpu comes to
- * run there, or this one leaves. Each function runs on the CPU that it speaks of.
+ * Which vcpu's state is in each host CPU: FPU, XCR0, TSC_AUX, and what a backend keeps there. It stays until another vcpu comes to run
+ * there, or this one leaves. Then one that may run elsewhere has nothing left here, and its ->loaded says so to those that would
+ * take it; one that is pinned leaves the backend's part. Each function runs on the CPU that it speaks of.
  */
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
@@ -31,39 +32,60 @@ struct vcpu *vcpu_current(void)
 	return loaded[cpu_index()];
 }
 
+/* Where CPUs' time stamp counters differ, the guest's goes on from where it was on the last one. */
+static void follow_tsc(struct vcpu *vcpu)
+{
+	int64_t ahead = host_tsc_ahead(), by = vcpu->tsc_ahead - ahead;
+
+	if (likely(!by))
+		return;
+	vcpu->tsc_ahead = ahead;
+	vcpu->parked_until -= (uint64_t)by;
+	vcpu_move_tsc(vcpu, (uint64_t)by);
+}
+
 void vcpu_switch_in(struct vcpu *vcpu)
 {
-	struct vcpu *other = loaded[vcpu->cpu];
+	unsigned cpu = cpu_index();
+	struct vcpu *other = loaded[cpu];
 
 	if (other == vcpu)
 		return;
 	note_first_entry();
-	if (other)
+	if (other && other->movable)
+		vcpu_unload(other);
+	else if (other)
 		vcpu_switch_out(other);
-	if (served[vcpu->cpu] != vcpu->machine)
+	if (served[cpu] != vcpu->machine)
 		host_forget_guest();
-	served[vcpu->cpu] = vcpu->machine;
+	served[cpu] = vcpu->machine;
+	follow_tsc(vcpu);
 	host_fpu_restore(vcpu->fpu);
 	if (host_xcr0())
 		xsetbv(0, vcpu->hv->xcr0);
 	if (cpuid_has_tsc_aux(vcpu->machine->cpuid))
 		wrmsr(MSR_TSC_AUX, vcpu->msr.tsc_aux);
-	loaded[vcpu->cpu] = vcpu;
-	vcpu->loaded = true;
+	loaded[cpu] = vcpu;
+	__atomic_store_n(&vcpu->loaded, true, __ATOMIC_RELAXED);
 	vcpu_flush_late(vcpu);
+}
+
+static void save(struct vcpu *vcpu)
+{
+	if (host_xcr0()) {
+		vcpu->hv->xcr0 = xgetbv(0); /* some processors give no exit for a guest's XSETBV */
+		xsetbv(0, host_xcr0());
+	}
+	host_fpu_save(vcpu->fpu);
+	loaded[cpu_index()] = NULL;
 }
 
 void vcpu_switch_out(struct vcpu *vcpu)
 {
 	if (!vcpu->loaded)
 		return;
-	if (host_xcr0()) {
-		vcpu->hv->xcr0 = xgetbv(0); /* some processors give no exit for a guest's XSETBV */
-		xsetbv(0, host_xcr0());
-	}
-	host_fpu_save(vcpu->fpu);
-	loaded[vcpu->cpu] = NULL;
-	vcpu->loaded = false;
+	save(vcpu);
+	__atomic_store_n(&vcpu->loaded, false, __ATOMIC_RELEASE);
 }
 
 void vcpu_release(struct vcpu *vcpu)
@@ -73,8 +95,21 @@ void vcpu_release(struct vcpu *vcpu)
 		hv->unload(vcpu->nested->state->l2);
 }
 
+void vcpu_settle(struct vcpu *vcpu)
+{
+	if (vcpu->movable && !vcpu->loaded)
+		vcpu_release(vcpu);
+}
+
 void vcpu_unload(struct vcpu *vcpu)
 {
-	vcpu_switch_out(vcpu);
+	const struct cpu_set *allowed = vcpu->allowed;
+
 	vcpu_release(vcpu);
+	if (!vcpu->loaded)
+		return;
+	save(vcpu);
+	/* From now on another CPU may run it, and its end may come. */
+	__atomic_store_n(&vcpu->loaded, false, __ATOMIC_RELEASE);
+	schedule_freed(allowed);
 }

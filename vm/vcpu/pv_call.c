@@ -46,9 +46,9 @@ static int64_t kick(struct vcpu *vcpu, struct call *c)
 /* One that doesn't run is worth more than one that waits for it. */
 static int64_t yield(struct vcpu *vcpu, struct call *c)
 {
-	const struct vcpu *other = find(vcpu, c->argument[0]);
+	struct vcpu *other = find(vcpu, c->argument[0]);
 
-	if (other && other != vcpu && __atomic_load_n(&other->preempted, __ATOMIC_RELAXED))
+	if (other && schedule_yield_to(vcpu, other))
 		c->action = ACTION_YIELD;
 	return 0;
 }

@@ -15,19 +15,24 @@
 /* (wake.pml: REQUEST, LOOK, KICK) */
 void vcpu_request(struct vcpu *vcpu, uint32_t requests)
 {
-	__atomic_fetch_or(&vcpu->requests, requests, __ATOMIC_SEQ_CST);
-	if (vcpu->cpu != cpu_index())
-		host_kick(vcpu->cpu, __atomic_load_n(&vcpu->in_guest, __ATOMIC_SEQ_CST) && hv_capabilities.kick_by_nmi);
+	unsigned cpu;
+
+	/* Who has set them before wakes or kicks it, if it hasn't taken them since. */
+	if (!(requests & ~__atomic_fetch_or(&vcpu->requests, requests, __ATOMIC_SEQ_CST)))
+		return;
+	if (!__atomic_load_n(&vcpu->in_guest, __ATOMIC_SEQ_CST)) {
+		schedule_woken(vcpu, requests & REQUEST_LEAVE);
+		return;
+	}
+	/* If it leaves its guest meanwhile, it sees the request itself. */
+	cpu = __atomic_load_n(&vcpu->cpu, __ATOMIC_SEQ_CST);
+	if (cpu != cpu_index())
+		host_kick(cpu, hv_capabilities.kick_by_nmi);
 }
 
 void machine_timer_moved(struct machine *m)
 {
-	struct vcpu *first = m->vcpu[0];
-
-	if (first->cpu == cpu_index())
-		first->hv->slice_deadline = 0;
-	else
-		vcpu_request(first, REQUEST_TIMER);
+	vcpu_request(m->vcpu[0], REQUEST_TIMER);
 }
 
 /* A guest's timer may be centuries off, and would come round to a moment in the past as a time stamp: an hour, then look again. */
@@ -105,6 +110,8 @@ static bool take_requests(struct vcpu *vcpu, uint64_t slice_end)
 		run_timers(vcpu, slice_end);
 		set_host_timer(vcpu);
 	}
+	if (requests & REQUEST_YIELD)
+		vcpu->yields = true;
 	return (requests & REQUEST_LEAVE) != 0;
 }
 
@@ -115,7 +122,7 @@ static __attribute__((noinline)) bool slice_is_over(struct vcpu *vcpu, uint64_t 
 
 	run_timers(vcpu, slice_end);
 	set_host_timer(vcpu);
-	if (now < slice_end)
+	if (now < slice_end && !vcpu->yields)
 		return false;
 	vcpu_look_for_emptiness(vcpu);
 	return true;
@@ -196,12 +203,12 @@ bool vcpu_enter_alone(struct vcpu *vcpu)
 static enum exit_action enter(struct vcpu *vcpu, uint64_t slice_end)
 {
 	do {
-		if (unlikely(rdtsc() >= vcpu->hv->slice_deadline) && slice_is_over(vcpu, slice_end))
-			return ACTION_YIELD;
 		if (take_requests(vcpu, slice_end))
 			return ACTION_LEAVE;
 		if (unlikely(vcpu->activity != VCPU_RUNNABLE)) /* INIT has come */
 			return ACTION_HALT;
+		if (unlikely(vcpu->yields || rdtsc() >= vcpu->hv->slice_deadline) && slice_is_over(vcpu, slice_end))
+			return ACTION_YIELD;
 		/* Whoever watches exits wants to see all of them. */
 		vcpu->l1->answers = __atomic_load_n(&vcpu->watch, __ATOMIC_RELAXED) ? NULL : &vcpu->answers;
 		vcpu->action = ACTION_ENTER;
@@ -238,6 +245,11 @@ static enum vcpu_outcome run_on(struct vcpu *vcpu, uint64_t slice_end)
 			return VCPU_LEFT;
 		if (action == ACTION_YIELD)
 			return VCPU_SLICE_OVER;
+		/* A timer may have moved: when it wakes is to be known before it sleeps. */
+		if (__atomic_load_n(&vcpu->requests, __ATOMIC_RELAXED) && take_requests(vcpu, slice_end))
+			return VCPU_LEFT;
+		if (vcpu->lapic->deadline < vcpu->wakeup_ns)
+			run_timers(vcpu, slice_end);
 		if (!vcpu_has_wake_event(vcpu)) {
 			if (vcpu->activity == VCPU_RUNNABLE)
 				vcpu->activity = VCPU_HALTED;
@@ -255,6 +267,7 @@ enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end)
 		return outcome;
 	vcpu_switch_in(vcpu);
 	vcpu->runs++;
+	vcpu->yields = false;
 	run_timers(vcpu, slice_end);
 	set_host_timer(vcpu);
 	pv_steal_begin(vcpu);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Birth, reset and end of a virtual CPU. */
 #include "arch/x86_64/host.h"
+#include "arch/x86_64/percpu.h"
 #include "arch/x86_64/registers.h"
 #include "dev/apic/lapic.h"
 #include "pgm/shadow/a20.h"
@@ -75,6 +76,7 @@ void vcpu_reset(struct vcpu *vcpu)
 	start_anew(vcpu);
 	vcpu->hv->xcr0 = 1;
 	vcpu->hv->tsc_offset = 0 - vcpu->machine->tsc_base;
+	vcpu->tsc_ahead = 0;
 	vcpu->hv->tsc_changed = true;
 	vcpu->hv->flush_pending = true;
 	vcpu->a20_mask = a20_mask(true);
@@ -87,7 +89,16 @@ void vcpu_reset(struct vcpu *vcpu)
 	msr_reset(vcpu);
 }
 
-enum status vcpu_create(struct machine *machine, unsigned id, unsigned cpu, struct vcpu **out)
+static unsigned open_cpus(const struct cpu_set *set)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < cpu_count(); i++)
+		count += cpu_is_open(i) && cpu_set_has(set, i);
+	return count;
+}
+
+enum status vcpu_create(struct machine *machine, unsigned id, struct vcpu **out)
 {
 	struct vcpu *vcpu = heap_alloc(sizeof(*vcpu));
 	enum status status;
@@ -96,7 +107,8 @@ enum status vcpu_create(struct machine *machine, unsigned id, unsigned cpu, stru
 		return NO_MEMORY;
 	vcpu->machine = machine;
 	vcpu->id = id;
-	vcpu->cpu = cpu;
+	vcpu->allowed = &machine->config->cpu;
+	vcpu->movable = open_cpus(vcpu->allowed) > 1;
 	vcpu->weight = (unsigned)machine->config->weight;
 	vcpu->fpu = heap_alloc(align_up(host_fpu_size(), 4096));
 	status = vcpu->fpu ? hv->create(&vcpu->l1) : NO_MEMORY;

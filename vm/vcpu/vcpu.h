@@ -23,7 +23,7 @@ extern struct first_entry {
 	uint32_t told;
 } first_entry;
 
-enum status vcpu_create(struct machine *machine, unsigned id, unsigned cpu, struct vcpu **out) must_check;
+enum status vcpu_create(struct machine *machine, unsigned id, struct vcpu **out) must_check;
 void vcpu_destroy(struct vcpu *vcpu);
 /* Registers and MSRs as after power-on; the boot vcpu runs, others wait for a SIPI. */
 void vcpu_reset(struct vcpu *vcpu);
@@ -47,12 +47,14 @@ enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end);
 bool vcpu_exited(struct hv_vcpu *h);
 /* An exit of either level, to its handler; an event that it broke off comes again. */
 enum exit_action vcpu_handle_exit(struct vcpu *vcpu);
-/* load.c: FPU state, XCR0 and TSC_AUX come into this CPU, for whomever was there before. */
+/* load.c: FPU state, XCR0 and TSC_AUX come into this CPU, for whomever was there before; he can be taken elsewhere, if he is movable. */
 void vcpu_switch_in(struct vcpu *vcpu);
 /* FPU state and XCR0 are saved. It keeps them in the registers until another vcpu comes to run on its CPU, or it leaves it. */
 void vcpu_switch_out(struct vcpu *vcpu);
 /* The backend lets go of this CPU, for both levels. */
 void vcpu_release(struct vcpu *vcpu);
+/* After its turn: what a look at it without running may have loaded goes, so that it can be taken elsewhere. */
+void vcpu_settle(struct vcpu *vcpu);
 /* Lets go of the host CPU altogether, the backend too. */
 void vcpu_unload(struct vcpu *vcpu);
 /* A device timer comes earlier than vcpu 0, which runs them, knows. */
