@@ -26,14 +26,7 @@ GUARD = 3600
 
 def qemu_files():
     """QEMU with its libraries and what it reads, as {path on the host: path in the initramfs}."""
-    found = subprocess.run(["ldd", QEMU], capture_output=True, text=True, check=True).stdout
-    libraries = re.findall(r"(/\S+) \(0x", found)
-    files = {os.path.realpath(path): "lib/" + os.path.basename(path) for path in libraries if "ld-linux" not in path}
-    files[os.path.realpath("/lib64/ld-linux-x86-64.so.2")] = "lib64/ld-linux-x86-64.so.2"
-    files[QEMU] = "bin/qemu-system-x86_64"
-    files["/usr/share/ovmf/OVMF.fd"] = "share/OVMF.fd"
-    files["/usr/share/qemu/kvmvapic.bin"] = "share/kvmvapic.bin"
-    return files
+    return {**guests.programs(QEMU), "/usr/share/ovmf/OVMF.fd": "share/OVMF.fd", "/usr/share/qemu/kvmvapic.bin": "share/kvmvapic.bin"}
 
 
 def section(name, kernel, more):
@@ -57,7 +50,7 @@ def host(request, folder, linux):
     module, options = HOSTS[request.param]
     subprocess.run(["make", "-s", "-C", ROOT, "build/bench/linux_loader.efi"], check=True)
     add = {**qemu_files(), quire_image(folder, linux): "quire.img"}
-    initrd = guests.initramfs("--modules", module, *(word for path, name in add.items() for word in ("--add", f"{path}:{name}")),
+    initrd = guests.initramfs("--modules", module, *guests.additions(add),
                               "--run", os.path.join(ROOT, "tests/boot/kvm_host.sh"), name=f"kvm-{request.param}.img")
     line = os.path.join(folder, "cmdline")
     with open(line, "w", encoding="ascii") as stream:

@@ -14,6 +14,8 @@ WORK = ("for i in 1 2 3 4 5 6 7 8; do (dd if=/dev/zero bs=64k count=32 2>/dev/nu
 TOGGLE = ("cd /sys/devices/system/cpu; n=0; while [ $n -lt {rounds} ]; do n=$((n+1)); for c in 1 2 3; do echo 0 >cpu$c/online && "
           "echo 1 >cpu$c/online || echo bad $c; done; done; echo toggled $n; cd /")
 
+COMPLAINTS = "dmesg | grep -cE 'stuck|BUG:|WARNING:|lockup|Call Trace|stall|[Cc]lock.*(skew|unstable|backwards)'"
+
 
 def elf(name):
     return os.path.join(BUILD, f"guests/{name}.elf")
@@ -36,7 +38,7 @@ def several(machine, names, rounds):
         sums.add(shell(machine, WORK, "^[0-9a-f]{64}  -").group(0))
         shell(machine, TOGGLE.format(rounds=rounds), f"^toggled {rounds}", 1200)
         sums.add(shell(machine, WORK, "^[0-9a-f]{64}  -").group(0))
-        shell(machine, "dmesg | grep -cE 'stuck|BUG:|WARNING:|lockup|Call Trace'", "^0")
+        shell(machine, COMPLAINTS, "^0")
         back(machine)
     assert len(sums) == 1, sums
     assert monitor.command("check")[-1] == "check: 0 findings"
@@ -113,3 +115,26 @@ def test_reboots(boot):
 @pytest.mark.slow
 def test_attack15_500_reboots(boot):
     reboots(boot, 250)  # of each of the two
+
+
+PROGRAMS = ("/usr/bin/hackbench", "/usr/bin/stress-ng", "/usr/sbin/memtester")
+STRESS = "stress-ng --class cpu,vm,interrupt,scheduler --seq 4 -t 3 --verify --oomable --vm-bytes 24M --brk-bytes 16M --bigheap-bytes 16M"
+
+
+@pytest.mark.slow
+def test_load(boot, vendor, linux):
+    """hackbench, the classes of stress-ng and memtester for ten minutes of the guest's time on four vcpus."""
+    missing = [path for path in PROGRAMS if not os.path.exists(path)]
+    if missing:
+        pytest.skip(f"not installed (Debian's rt-tests, stress-ng, memtester): {' '.join(missing)}")
+    initrd = guests.initramfs(*guests.additions(guests.programs(*PROGRAMS)), name="load.img")
+    machine = boot(config(vendor, ("alpha",), 4, memory=448), {**linux, "initrd.img": initrd}, memory=900, cpus=2)
+    monitor = machine.monitor.wait_prompt()
+    monitor.wait_guest_line("alpha", guests.READY, 1800)
+    attach(machine, "alpha")
+    shell(machine, "hackbench -g 4 -l 200 | tail -1", "^Time: ", 3600)
+    shell(machine, f"{STRESS} >/tmp/log 2>&1; echo stress $?; grep -iE 'fail|verif' /tmp/log | head -5", "^stress 0", 7200)
+    shell(machine, "memtester 48M 1 >/tmp/log; echo memtester $?", "^memtester 0", 7200)
+    shell(machine, COMPLAINTS, "^0")
+    back(machine)
+    assert monitor.command("check")[-1] == "check: 0 findings"

@@ -36,6 +36,22 @@ def initramfs(*arguments, name="initrd.img"):
     return path
 
 
+def programs(*paths):
+    """Programs of this host with the libraries that they need, as {path on the host: path in an initramfs}."""
+    files = {os.path.realpath("/lib64/ld-linux-x86-64.so.2"): "lib64/ld-linux-x86-64.so.2"}
+    for path in paths:
+        found = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
+        files.update((os.path.realpath(library), "lib/" + os.path.basename(library))
+                     for library in re.findall(r"(/\S+) \(0x", found) if "ld-linux" not in library)
+        files[path] = "bin/" + os.path.basename(path)
+    return files
+
+
+def additions(files):
+    """The arguments of initramfs() for them."""
+    return [word for path, name in files.items() for word in ("--add", f"{path}:{name}")]
+
+
 def linux():
     with _alone():
         _tool("fetch-kernel")
