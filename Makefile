@@ -164,6 +164,7 @@ test: test-needs ## unit tests and the main boot tests; TESTS=pattern chooses, T
 	@tools/test -m "not slow" $(if $(TESTS),-k "$(TESTS)")
 
 test-all: test-needs ## every test
+	@tools/setup --slow
 	@tools/test $(if $(TESTS),-k "$(TESTS)")
 
 # ---- running ----

@@ -118,15 +118,41 @@ def test_attack15_500_reboots(boot):
 
 
 PROGRAMS = ("/usr/bin/hackbench", "/usr/bin/stress-ng", "/usr/sbin/memtester")
+KEXEC = ("/usr/sbin/kexec",)
 STRESS = "stress-ng --class cpu,vm,interrupt,scheduler --seq 4 -t 3 --verify --oomable --vm-bytes 24M --brk-bytes 16M --bigheap-bytes 16M"
+
+
+def needs(paths):
+    missing = [path for path in paths if not os.path.exists(path)]
+    if missing:
+        pytest.skip(f"not installed (tools/setup --slow does it): {' '.join(missing)}")
+
+
+@pytest.mark.slow
+def test_kexec(boot, vendor, linux):
+    """Linux on four vcpus starts another Linux by kexec, which finds four of them again."""
+    needs(KEXEC)
+    files = {**guests.programs(*KEXEC), linux["vmlinuz"]: "vmlinuz", linux["initrd.img"]: "inner.img"}
+    initrd = guests.initramfs(*guests.additions(files), name="kexec.img")
+    machine = boot(config(vendor, ("alpha",), 4, memory=320), {**linux, "initrd.img": initrd}, memory=640)
+    machine.monitor.wait_prompt()
+    machine.monitor.wait_guest_line("alpha", guests.READY, 1800)
+    attach(machine, "alpha")
+    shell(machine, f"kexec -l /vmlinuz --initrd=/inner.img --command-line='{LINES[vendor]}'; echo loaded $?", "^loaded 0", 1200)
+    machine.send("kexec -e\r")
+    machine.expect(guests.READY, 1800)
+    machine.expect(guests.PROMPT)
+    machine.send("\r")
+    shell(machine, "nproc", "^4\\s*$")
+    shell(machine, COMPLAINTS, "^0")
+    back(machine)
+    assert machine.monitor.command("check")[-1] == "check: 0 findings"
 
 
 @pytest.mark.slow
 def test_load(boot, vendor, linux):
     """hackbench, the classes of stress-ng and memtester for ten minutes of the guest's time on four vcpus."""
-    missing = [path for path in PROGRAMS if not os.path.exists(path)]
-    if missing:
-        pytest.skip(f"not installed (Debian's rt-tests, stress-ng, memtester): {' '.join(missing)}")
+    needs(PROGRAMS)
     initrd = guests.initramfs(*guests.additions(guests.programs(*PROGRAMS)), name="load.img")
     machine = boot(config(vendor, ("alpha",), 4, memory=448), {**linux, "initrd.img": initrd}, memory=900, cpus=2)
     monitor = machine.monitor.wait_prompt()
