@@ -20,6 +20,7 @@
 #define ROUNDS 64u
 #define MEASURE_NS UINT64_C(10000000)
 #define CLOSE_NS 1000u /* bounds that are good enough */
+#define SETTINGS 4u    /* what one measurement with wide bounds leaves, the next may prove */
 
 static struct {
 	uint32_t taken;           /* atomic: by the CPU that asks */
@@ -99,6 +100,14 @@ static int64_t difference(void)
 	return b.low > 0 || b.high < 0 ? b.low + (b.high - b.low) / 2 : 0;
 }
 
+static void move(int64_t by)
+{
+	if (features.tsc_adjust)
+		wrmsr(MSR_TSC_ADJUST, rdmsr(MSR_TSC_ADJUST) + (uint64_t)by);
+	else
+		wrmsr(MSR_TSC, rdtsc() + (uint64_t)by);
+}
+
 void tsc_sync_adopt(void)
 {
 	int64_t off;
@@ -108,13 +117,12 @@ void tsc_sync_adopt(void)
 	off = difference();
 	if (!off)
 		return;
-	if (features.tsc_adjust)
-		wrmsr(MSR_TSC_ADJUST, boot_adjust + (uint64_t)off);
-	else
-		wrmsr(MSR_TSC, rdtsc() + (uint64_t)off);
 	log_line(LOG_WARNING "cpu: the time stamp counter of the one with APIC id %u was off by %ld ticks",
 		 this_cpu()->apic_id, off);
-	off = difference();
+	for (unsigned i = 0; off && i < SETTINGS; i++) {
+		move(off);
+		off = difference();
+	}
 	if (!off)
 		return;
 	__atomic_store_n(&out_of_step, true, __ATOMIC_RELAXED);
