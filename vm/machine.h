@@ -56,7 +56,7 @@ struct vcpu_msrs {
 
 /* What the guest has named by Linux' interface for guests of KVM, as its MSRs hold it; vm/vcpu/pv.h. */
 struct vcpu_pv {
-	uint64_t wall, clock, steal;
+	uint64_t wall, clock, steal, eoi;
 	uint64_t told;    /* of waited_ticks */
 	uint64_t stolen;  /* nanoseconds, as the guest has them */
 	uint32_t version; /* of all that is written with one; even */
@@ -76,6 +76,7 @@ struct vcpu {
 	struct machine *machine;
 	struct lapic *lapic;
 	uint8_t activity; /* enum vcpu_activity */
+	bool eoi_offered; /* vm/vcpu/pv_eoi.c; only from before an entry to the exit */
 	bool nmi_pending, init_pending;
 	bool loaded;    /* its FPU and XCR0 are in its CPU; a movable one's, that CPU holds something of it; atomic */
 	uint8_t watch;  /* WATCH_*; atomic */

@@ -184,6 +184,11 @@ void lapic_end_of_interrupt(struct lapic *lapic)
 	bus->unlock(bus->context);
 }
 
+bool lapic_ends_alone(const struct lapic *lapic, uint8_t vector)
+{
+	return vector_top(lapic->irr) < 0 && !(READ(lapic->tmr[vector >> 6]) & bit_of(vector));
+}
+
 uint64_t lapic_cr8(const struct lapic *lapic)
 {
 	return lapic->tpr >> 4;

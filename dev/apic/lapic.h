@@ -105,6 +105,10 @@ static inline int lapic_pending(const struct lapic *lapic)
 void lapic_update(struct lapic *lapic);
 /* The processor takes the vector that lapic_pending() named: from IRR to ISR. A tick of the timer that is owed may come behind it. */
 void lapic_accept(struct lapic *lapic, uint8_t vector);
+/* Is the end of this vector, which the processor has just taken, all that an EOI would do: edge-triggered, and nothing is requested? */
+bool lapic_ends_alone(const struct lapic *lapic, uint8_t vector);
+/* EOI. */
+void lapic_end_of_interrupt(struct lapic *lapic);
 /* Level of LINT0 (the PICs' INTR) or LINT1. Any CPU, under the devices' lock. */
 void lapic_set_lint(struct lapic *lapic, unsigned pin, bool level);
 

@@ -68,7 +68,6 @@ static inline uint32_t lapic_x2apic_logical_id(const struct lapic *lapic)
 /* An event of the APIC's own: timer, pins, error. own: as for lapic_receive(). */
 enum irq_fate lapic_raise_lvt(struct lapic *lapic, enum lapic_lvt entry, bool own);
 void lapic_error(struct lapic *lapic, uint32_t bit, bool own);
-void lapic_end_of_interrupt(struct lapic *lapic);
 
 /* lapic_timer.c: the owner's. */
 enum irq_fate lapic_timer_tick(void *device);

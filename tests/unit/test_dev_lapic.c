@@ -175,6 +175,27 @@ static void ipi(struct lapic *from, uint32_t destination, uint32_t low)
 	wr(from, 0x300, low);
 }
 
+/* What an EOI would do beyond ending the vector: tell the IOAPIC, or let come what waits. */
+static void ends_alone(void **state)
+{
+	enable_all();
+	ipi(l1, 0, 0x45);
+	lapic_accept(l0, 0x45);
+	assert_true(lapic_ends_alone(l0, 0x45));
+	ipi(l1, 0, 0x31);
+	assert_false(lapic_ends_alone(l0, 0x45));
+	lapic_end_of_interrupt(l0);
+	assert_int_equal(lapic_pending(l0), 0x31);
+	lapic_accept(l0, 0x31);
+	assert_true(lapic_ends_alone(l0, 0x31));
+	lapic_end_of_interrupt(l0);
+	redirect(5, 0x8051);
+	irq_router_set(&router, 5, true);
+	assert_int_equal(lapic_pending(l0), 0x51);
+	lapic_accept(l0, 0x51);
+	assert_false(lapic_ends_alone(l0, 0x51));
+}
+
 static void priorities(void **state)
 {
 	enable_all();
@@ -567,6 +588,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(power_on_state, setup, teardown),
+		cmocka_unit_test_setup_teardown(ends_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(priorities, setup, teardown),
 		cmocka_unit_test_setup_teardown(destinations, setup, teardown),
 		cmocka_unit_test_setup_teardown(lowest_priority, setup, teardown),

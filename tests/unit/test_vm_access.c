@@ -403,6 +403,28 @@ static void test_what_ends_hlt(void **state)
 	}
 }
 
+/* The end of an interrupt is offered for the local APIC's own, where the guest has named a place; not for the PICs'. */
+static unsigned offers;
+void pv_eoi_offer(struct vcpu *v, uint8_t vector)
+{
+	assert_int_equal(v->hv->inject.vector, vector);
+	offers++;
+}
+static void test_who_is_offered(void **state)
+{
+	for (unsigned i = 0; i < 4; i++) {
+		set_up("", 0);
+		h.rflags |= RFLAGS_IF;
+		vcpu.pv.eoi = i & 1 ? 0x1001 : 0x1000;
+		lapic.deliverable = i & 2 ? LAPIC_EXTINT : 0x41;
+		interrupt_pending = true;
+		offers = 0;
+		vcpu_deliver(&vcpu);
+		assert_int_equal(h.inject.kind, EVENT_INTERRUPT);
+		assert_int_equal(offers, i == 1);
+	}
+}
+
 /* A kick by a processor of its own ends one HLT, with interrupts off too, the next one if it comes early. */
 static void test_kick_ends_hlt(void **state)
 {
@@ -425,6 +447,7 @@ int main(void)
 		cmocka_unit_test(test_nmi_behind_an_exception),
 		cmocka_unit_test(test_what_ends_hlt),
 		cmocka_unit_test(test_kick_ends_hlt),
+		cmocka_unit_test(test_who_is_offered),
 		cmocka_unit_test(test_event_behind_hlt),
 	};
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/vcpu/pv.c vm/vcpu/pv_clock.c vm/vcpu/pv_steal.c vm/vcpu/pv_call.c vm/config/topology.c
+// sources: vm/vcpu/pv.c vm/vcpu/pv_clock.c vm/vcpu/pv_steal.c vm/vcpu/pv_eoi.c vm/vcpu/pv_call.c vm/config/topology.c
 // threads
 /*
  * Linux' interface for guests of KVM as a guest sees it: leaves, MSRs with any value, what stands in its memory after each single write,
@@ -186,8 +186,9 @@ static void test_leaves(void **state)
 	pv_tell(leaf);
 	assert_int_equal(leaf[0].eax, 0x40000101);
 	assert_memory_equal(&leaf[0].ebx, "KVMKVMKVM\0\0\0", 12);
-	/* No delay, clock, steal time, unhalt, flush, IPI, yield, stable. */
-	assert_int_equal(leaf[1].eax, BIT(1) | BIT(3) | BIT(5) | BIT(7) | BIT(9) | BIT(11) | BIT(13) | BIT(24));
+	/* No delay, clock, steal time, EOI, unhalt, flush, IPI, yield, stable. */
+	assert_int_equal(leaf[1].eax,
+			 BIT(1) | BIT(3) | BIT(5) | BIT(6) | BIT(7) | BIT(9) | BIT(11) | BIT(13) | BIT(24));
 	assert_int_equal(leaf[1].ebx | leaf[1].ecx | leaf[1].edx, 0);
 	in_step = false;
 	pv_tell(leaf);
@@ -221,6 +222,10 @@ static void test_places(void **state)
 		{ MSR_KVM_STEAL_TIME, RAM | 1, DENIED },
 		{ MSR_KVM_STEAL_TIME, UINT64_C(1) << 63 | 1, DENIED },
 		{ MSR_KVM_STEAL_TIME, 0, OK },
+		{ MSR_KVM_PV_EOI_EN, 0x1ffd, OK },
+		{ MSR_KVM_PV_EOI_EN, 0x1003, DENIED },
+		{ MSR_KVM_PV_EOI_EN, RAM | 1, DENIED },
+		{ MSR_KVM_PV_EOI_EN, 0, OK },
 		{ MSR_KVM_ASYNC_PF_EN, 0x1001, NOT_FOUND },
 		{ MSR_KVM_POLL_CONTROL, 1, NOT_FOUND },
 		{ 0x4b564dff, 0, NOT_FOUND },
@@ -445,6 +450,52 @@ static void test_notes(void **state)
 	assert_int_equal(found, left);
 }
 
+/* ---- ends of interrupts ---- */
+
+static bool alone;
+static unsigned ends;
+bool lapic_ends_alone(const struct lapic *l, uint8_t vector)
+{
+	assert_int_equal(vector, 0x41);
+	return alone;
+}
+void lapic_end_of_interrupt(struct lapic *l)
+{
+	assert_ptr_equal(l, &lapic[0]);
+	assert_false(vcpu[0].eoi_offered);
+	ends++;
+}
+
+static void test_ends(void **state)
+{
+	struct hv_vcpu l2 = { 0 };
+
+	begin();
+	alone = true;
+	ends = 0;
+	assert_int_equal(msr(MSR_KVM_PV_EOI_EN, 0x4005), OK);
+	/* Taken by the guest; left by it; and not to be had. */
+	pv_eoi_offer(&vcpu[0], 0x41);
+	assert_true(vcpu[0].eoi_offered && memory[0x4004] == 1);
+	memory[0x4004] = 0;
+	pv_eoi_settle(&vcpu[0]);
+	assert_true(!vcpu[0].eoi_offered && ends == 1);
+	pv_eoi_offer(&vcpu[0], 0x41);
+	pv_eoi_settle(&vcpu[0]);
+	assert_true(!vcpu[0].eoi_offered && ends == 1 && !memory[0x4004]);
+	alone = false;
+	pv_eoi_offer(&vcpu[0], 0x41);
+	assert_true(!vcpu[0].eoi_offered && !memory[0x4004]);
+	alone = true;
+	vcpu[0].hv = &l2; /* not for a guest's guest, whose hypervisor knows nothing of it */
+	pv_eoi_offer(&vcpu[0], 0x41);
+	assert_true(!vcpu[0].eoi_offered && !memory[0x4004]);
+	vcpu[0].hv = &h[0];
+	writes_left = 0;
+	pv_eoi_offer(&vcpu[0], 0x41);
+	assert_false(vcpu[0].eoi_offered);
+}
+
 /* ---- hypercalls ---- */
 
 static uint64_t call(uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
@@ -558,7 +609,7 @@ int main(void)
 		cmocka_unit_test(test_leaves),   cmocka_unit_test(test_places), cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_versions), cmocka_unit_test(test_wall),   cmocka_unit_test(test_steal),
 		cmocka_unit_test(test_notes),    cmocka_unit_test(test_calls),  cmocka_unit_test(test_send),
-		cmocka_unit_test(test_yield),
+		cmocka_unit_test(test_yield),    cmocka_unit_test(test_ends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

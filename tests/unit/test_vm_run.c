@@ -290,6 +290,34 @@ static void test_looks_at_apic(void **state)
 	vcpu_switch_out(&vcpu);
 }
 
+/* An end of an interrupt that the guest may have made is known before its exit's handler looks, and before a sleep. */
+static unsigned settled;
+void pv_eoi_settle(struct vcpu *v)
+{
+	assert_int_equal(v->in_guest, 0);
+	v->eoi_offered = false;
+	settled++;
+}
+static void test_offer_is_settled(void **state)
+{
+	settled = 0;
+	run_once(UINT64_MAX, UINT64_MAX - 1);
+	assert_int_equal(settled, 0);
+	vcpu.activity = VCPU_RUNNABLE;
+	vcpu.eoi_offered = true;
+	h.exit.kind = EXIT_NOTHING;
+	vcpu.in_guest = 1;
+	h.slice_deadline = 0;
+	(void)vcpu_exited(&h);
+	assert_true(settled == 1 && !vcpu.eoi_offered);
+	/* No entry came of it: requests. */
+	vcpu.eoi_offered = true;
+	vcpu_request(&vcpu, REQUEST_LEAVE);
+	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_LEFT);
+	assert_true(settled == 2 && !vcpu.eoi_offered);
+	vcpu_switch_out(&vcpu);
+}
+
 /*
  * A trap that the hypervisor intercepts leaves DR6 and DR7 to it: a handler that still found GD set would trap for ever. An
  * older breakpoint's bit goes, the rest gathers.
@@ -395,6 +423,7 @@ int main(void)
 		cmocka_unit_test(test_near_timers),
 		cmocka_unit_test(test_apic_timer),
 		cmocka_unit_test(test_looks_at_apic),
+		cmocka_unit_test(test_offer_is_settled),
 		cmocka_unit_test(test_debug_trap),
 		cmocka_unit_test(test_machine_check),
 		cmocka_unit_test(test_machines_are_kept_apart),

@@ -192,6 +192,7 @@ enum status machine_start(struct machine *m, char *why, size_t size)
 		return status;
 	m->vcpu_count = (unsigned)m->config->cpus;
 	start_clock(m);
+	m->clock_base = UINT64_MAX; /* 0 for the devices, however long it takes to make them: they count from then on */
 	status = build(m, why, size);
 	if (status != OK) {
 		machine_take_apart(m);

@@ -12,7 +12,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "dev/apic/lapic.h"
-#include "vm/vcpu/vcpu.h"
+#include "vm/vcpu/pv.h"
 
 /* After what may have set its APIC's timer: the run loop looks at it before the next entry. */
 static inline void vcpu_look_at_timer(struct vcpu *vcpu)
@@ -56,6 +56,8 @@ static inline void come_back(struct vcpu *vcpu, enum hv_exit_kind kind)
 {
 	count_as_outside(vcpu);
 	vcpu->exits[kind]++;
+	if (unlikely(vcpu->eoi_offered))
+		pv_eoi_settle(vcpu);
 }
 
 /* After an exit that is done with: true, and it counts as being in its guest again; false: there's something to look at first. */

@@ -10,6 +10,7 @@
 #include "arch/x86_64/registers.h"
 #include "dev/apic/lapic.h"
 #include "vm/vcpu/nested.h"
+#include "vm/vcpu/pv.h"
 
 /* Contributory exceptions make a double fault of one another (SDM vol. 3 table 6-5). */
 static bool contributory(uint8_t vector)
@@ -145,6 +146,7 @@ static void deliver_nmi(struct vcpu *vcpu)
 static void deliver_interrupt(struct vcpu *vcpu)
 {
 	struct hv_vcpu *h = vcpu->hv;
+	bool pics;
 	int vector;
 
 	if (unlikely(vcpu->nested != NULL) && vcpu_nested_takes_event(vcpu, NESTED_INTERRUPT))
@@ -154,10 +156,13 @@ static void deliver_interrupt(struct vcpu *vcpu)
 		h->want_interrupt_window = true;
 		return;
 	}
+	pics = lapic_pending(vcpu->lapic) == LAPIC_EXTINT;
 	vector = board_take_interrupt(vcpu->machine->board, vcpu->lapic);
 	h->want_interrupt_window = lapic_pending(vcpu->lapic) != LAPIC_NOTHING;
 	if (vector >= 0)
 		h->inject = (struct hv_event){ .kind = EVENT_INTERRUPT, .vector = (uint8_t)vector };
+	if ((vcpu->pv.eoi & 1) && vector >= 0 && !pics)
+		pv_eoi_offer(vcpu, (uint8_t)vector);
 }
 
 void vcpu_deliver(struct vcpu *vcpu)

@@ -13,8 +13,8 @@
  */
 #define FEATURES                                                                                                       \
 	(BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_NOP_IO_DELAY) | BIT(KVM_FEATURE_STEAL_TIME) |                 \
-	 BIT(KVM_FEATURE_PV_UNHALT) | BIT(KVM_FEATURE_PV_TLB_FLUSH) | BIT(KVM_FEATURE_PV_SEND_IPI) |                   \
-	 BIT(KVM_FEATURE_PV_SCHED_YIELD))
+	 BIT(KVM_FEATURE_PV_EOI) | BIT(KVM_FEATURE_PV_UNHALT) | BIT(KVM_FEATURE_PV_TLB_FLUSH) |                        \
+	 BIT(KVM_FEATURE_PV_SEND_IPI) | BIT(KVM_FEATURE_PV_SCHED_YIELD))
 
 void pv_tell(struct cpuid_result leaves[2])
 {
@@ -26,6 +26,7 @@ void pv_tell(struct cpuid_result leaves[2])
 
 void pv_reset(struct vcpu *vcpu)
 {
+	vcpu->eoi_offered = false;
 	vcpu->pv = (struct vcpu_pv){ .version = vcpu->pv.version };
 }
 
@@ -43,6 +44,7 @@ static uint64_t *place_of(struct vcpu *vcpu, uint32_t msr)
 	case MSR_KVM_WALL_CLOCK_NEW: return &vcpu->pv.wall;
 	case MSR_KVM_SYSTEM_TIME_NEW: return &vcpu->pv.clock;
 	case MSR_KVM_STEAL_TIME: return &vcpu->pv.steal;
+	case MSR_KVM_PV_EOI_EN: return &vcpu->pv.eoi;
 	default: return NULL;
 	}
 }
@@ -64,6 +66,7 @@ static bool good(const struct vcpu *vcpu, uint32_t msr, uint64_t value)
 	switch (msr) {
 	case MSR_KVM_WALL_CLOCK_NEW: return pv_place(vcpu, gpa(value), PV_WALL_SIZE, 4);
 	case MSR_KVM_SYSTEM_TIME_NEW: return !(value & KVM_MSR_ENABLED) || pv_place(vcpu, where, PV_CLOCK_SIZE, 4);
+	case MSR_KVM_PV_EOI_EN: return !(value & KVM_MSR_ENABLED) || pv_place(vcpu, where, sizeof(uint8_t), 4);
 	default:
 		return !(value & KVM_STEAL_RESERVED_MASK) &&
 		       (!(value & KVM_MSR_ENABLED) || pv_place(vcpu, where, sizeof(struct kvm_steal_time), 64));
@@ -85,7 +88,7 @@ enum status pv_write_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 		status = pv_wall_write(vcpu, gpa(*value));
 	else if (msr == MSR_KVM_SYSTEM_TIME_NEW)
 		status = pv_clock_write(vcpu);
-	else
+	else if (msr == MSR_KVM_STEAL_TIME)
 		status = pv_steal_open(vcpu);
 	if (status != OK)
 		*place = old;

@@ -6,6 +6,7 @@
  *   pv.c        leaves and MSRs: what there is, and where in the guest's memory
  *   pv_clock.c  the clock, and the wall clock
  *   pv_steal.c  time that the vcpu could have run and didn't; flushes for those that don't run
+ *   pv_eoi.c    ends of interrupts without an exit
  *   pv_call.c   hypercalls: wake-ups, interrupts for many
  *
  * All of it is in the guest's RAM at addresses that it names: written by its own vcpu's CPU, while the vcpu isn't inside, by pgm's simple
@@ -41,3 +42,8 @@ enum status pv_steal_open(struct vcpu *vcpu) must_check;
 /* The vcpu begins to run, on its CPU; it ends. */
 void pv_steal_begin(struct vcpu *vcpu);
 void pv_steal_end(struct vcpu *vcpu);
+
+/* The guest has named a place (pv.eoi is odd), and its local APIC's vector is about to be injected. Before the entry. */
+void pv_eoi_offer(struct vcpu *vcpu, uint8_t vector);
+/* eoi_offered: at the exit, or if there was no entry; before anything else looks at the APIC. */
+void pv_eoi_settle(struct vcpu *vcpu);

@@ -203,6 +203,8 @@ bool vcpu_enter_alone(struct vcpu *vcpu)
 static enum exit_action enter(struct vcpu *vcpu, uint64_t slice_end)
 {
 	do {
+		if (unlikely(vcpu->eoi_offered))
+			pv_eoi_settle(vcpu);
 		if (take_requests(vcpu, slice_end))
 			return ACTION_LEAVE;
 		if (unlikely(vcpu->activity != VCPU_RUNNABLE)) /* INIT has come */

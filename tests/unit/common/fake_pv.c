@@ -30,3 +30,11 @@ WEAK void pv_steal_begin(struct vcpu *vcpu)
 WEAK void pv_steal_end(struct vcpu *vcpu)
 {
 }
+
+WEAK void pv_eoi_offer(struct vcpu *vcpu, uint8_t vector)
+{
+}
+
+WEAK void pv_eoi_settle(struct vcpu *vcpu)
+{
+}
