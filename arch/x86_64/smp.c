@@ -130,8 +130,12 @@ static void add_cpu(void *context, uint32_t apic_id)
 	struct smp_slot *slot = &smp_slots[smp_slot_count];
 	hpa_t vendor_page;
 
-	if (apic_id == this_cpu()->apic_id || (!apic_is_x2() && apic_id >= 255))
+	if (apic_id == this_cpu()->apic_id)
 		return;
+	if (!apic_is_x2() && apic_id >= 255) {
+		log_line(LOG_WARNING "cpu: the one with APIC id %u needs x2APIC mode; left out", apic_id);
+		return;
+	}
 	for (uint32_t i = 0; i < smp_slot_count; i++)
 		if (smp_slots[i].apic_id == apic_id)
 			return;

@@ -45,7 +45,8 @@ def test_weights_across(boot, vendor):
     for name in names:
         wait_run(monitor, name, 1)
     found = shares(monitor, names, 1500 if vendor == "svm" else 300)
-    assert 68 <= found["heavy"] <= 92 and all(32 <= found[name] <= 48 for name in names[1:]), found
+    assert all(1.6 * found[name] <= found["heavy"] <= 2.5 * found[name] for name in names[1:]), found
+    assert max(found[name] for name in names[1:]) <= 1.3 * min(found[name] for name in names[1:]), found
     info = ran(monitor, names)
     assert sum(one["moves"] for one in info.values()) > 4 and all(one["waited_ms"] > 0 for one in info.values()), info
     cpus = monitor.json("cpu")["cpus"]
@@ -70,7 +71,7 @@ def test_sets(boot, vendor):
     for name in names:
         wait_run(monitor, name, 1)
     found = shares(monitor, names, 1000 if vendor == "svm" else 200)
-    assert found["free"] >= 85 and all(40 <= found[name] <= 60 for name in names[1:]), found
+    assert found["free"] >= 85 and max(found["pinned"], found["set"]) <= 1.3 * min(found["pinned"], found["set"]), found
     assert monitor.json("info cpu pinned")["vcpus"][0]["host_cpu"] == 0
     assert monitor.json("vm info pinned")["moves"] == monitor.json("vm info set")["moves"] == 0
 

@@ -3,7 +3,7 @@
  * How an interrupt finds a vcpu that runs, sleeps, or is just about to, on one host CPU or another: halt, request, kick, wake, move.
  *
  * The steps bear names that stand in the code as well:
- *   IRR, REQUEST, LOOK, KICK, WAKE    dev/apic/lapic.c, vcpu_request() in vm/vcpu/run.c, schedule_woken() in vm/machine/queues.c
+ *   IRR, REQUEST, LOOK, KICK, WAKE    dev/apic/lapic.c, vcpu_request() in vm/vcpu/run.c, queues_wake() in vm/machine/queues.c
  *   TAKE, DELIVER, INSIDE, CHECK      vm/vcpu/run.c, vm/vcpu/enter.h
  *   HALT, SLEEP, RECHECK              vm/vcpu/run.c, queues_put()
  *   PICK, STEAL, REST, WAIT           queues_pick(), schedule_loop()

@@ -18,6 +18,7 @@ bool offers_end_rest(unsigned cpu)
 	       (__atomic_fetch_and(&idle.word[cpu / 64], ~bit, __ATOMIC_SEQ_CST) & bit);
 }
 
+/* (wake.pml: REST) */
 bool queues_rest(void)
 {
 	uint64_t bit = BIT(cpu_index() % 64);

@@ -8,6 +8,7 @@
  * or runs on one CPU, or is nowhere. Only one that its CPU holds nothing of (->loaded) is taken away. No wake-up is lost:
  *   who wants something sets the request, then looks at the place; who puts one to sleep sets the place, then looks at the requests;
  *   who leaves something waiting says so, then looks for idle CPUs; a CPU says that it is idle, then looks at what waits.
+ * That is the model tests/models/wake.pml, whose steps are named in comments.
  */
 #include "vm/machine/queue.h"
 
@@ -77,6 +78,7 @@ static unsigned best_cpu(const struct vcpu *v)
 
 /* ---- its CPU ---- */
 
+/* (wake.pml: PICK, STEAL) */
 struct vcpu *queues_pick(uint64_t now, uint64_t *due)
 {
 	unsigned self = cpu_index();
@@ -121,7 +123,7 @@ void queues_put(struct vcpu *v, enum vcpu_outcome outcome, uint64_t spent, uint6
 		queue_part(q, v);
 		__atomic_store_n(&v->place, PLACE_NONE, __ATOMIC_SEQ_CST);
 	} else {
-		queue_put_to_sleep(q, v);
+		queue_put_to_sleep(q, v); /* (wake.pml: SLEEP, RECHECK) */
 		if (__atomic_load_n(&v->requests, __ATOMIC_SEQ_CST)) {
 			queue_wake(q, v);
 			queue_become_ready(q, v, now);
@@ -160,6 +162,7 @@ static void come_first(struct queue *q, struct vcpu *v, uint64_t time, uint64_t 
 	disturb(v->cpu, q, v, now);
 }
 
+/* (wake.pml: WAKE) */
 void queues_wake(struct vcpu *v, bool leaves, uint64_t now)
 {
 	uint8_t place = __atomic_load_n(&v->place, __ATOMIC_SEQ_CST);

@@ -193,6 +193,7 @@ void schedule_loop(bool (*housekeeping)(void), uint64_t poll_ns)
 		/* Housekeeping and idle work turn to any memory. */
 		if (housekeeping || !v)
 			r->served = NULL;
+		/* (wake.pml: REST, WAIT) */
 		if (!busy && queues_rest() && !work_step())
 			sleep(r, poll_ns);
 	}
