@@ -223,6 +223,7 @@ static void priorities(void **state)
 	lapic_set_cr8(l0, 0);
 	lapic_accept(l0, 0x50);
 	wr(l0, 0xb0, 0); /* ends 50 */
+	assert_int_equal(fake.locks, 0);
 	assert_int_equal(rd(l0, 0xa0), 0x40);
 	wr(l0, 0xb0, 0);
 	assert_int_equal(lapic_pending(l0), 0x4f);
@@ -518,7 +519,9 @@ static void level_pin_and_eoi(void **state)
 	assert_int_equal(entry_low(9), 0xc039);
 	lapic_accept(l1, 0x39);
 	assert_int_equal(rd(l1, 0x190), 1u << 25);
-	wr(l1, 0xb0, 0); /* still asserted: again */
+	assert_int_equal(fake.locks, 0);
+	wr(l1, 0xb0, 0); /* still asserted: again; the IOAPIC is told under the devices' lock */
+	assert_int_equal(fake.locks, 1);
 	assert_int_equal(lapic_pending(l1), 0x39);
 	lapic_accept(l1, 0x39);
 	irq_router_set(&router, 9, false);

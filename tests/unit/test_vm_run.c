@@ -271,6 +271,10 @@ static void test_apic_timer(void **state)
 	apic_fired_at = 0;
 	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_IDLE);
 	assert_true(apic_fired_at && vcpu.wakeup == UINT64_MAX); /* the machine's are none of its */
+	lapic.deadline = UINT64_C(1) << 50;
+	vcpu.activity = VCPU_HALTED;
+	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_IDLE);
+	assert_true(vcpu.wakeup != UINT64_MAX && vcpu.wakeup_ns == lapic.deadline);
 	lapic.deadline = 5;
 	vcpu_look_at_timer(&vcpu);
 	assert_int_equal(h.slice_deadline, 0);

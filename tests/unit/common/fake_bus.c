@@ -29,6 +29,7 @@ static void fake_lock(void *context)
 	if (fake->locked)
 		abort();
 	fake->locked = true;
+	fake->locks++;
 }
 
 static void fake_unlock(void *context)

@@ -12,6 +12,7 @@ struct fake_bus {
 	bool waiting[24];   /* an edge that nobody has taken yet */
 	bool deaf;          /* nobody listens */
 	bool locked;
+	unsigned locks; /* how often it was taken */
 	/* Timers beside the bus's queue: local APICs'. May be NULL. */
 	uint64_t (*more_next)(void);
 	void (*run_more)(uint64_t now);
