@@ -4,7 +4,8 @@
  * enter before it has flushed. The vcpus are told and kicked all at once, and waited for afterwards: a kick's way takes
  * as long for many as for one. One that isn't in its guest is left where it is; it sees the request before it enters.
  *
- * (flush.pml: REQUEST, LOOK, KICK, AWAIT) of the models in tests/models; what goes before, the change and the generation, is mm's and pgm's.
+ * (flush.pml: REQUEST, LOOK, KICK, AWAIT) of the models in tests/models; what goes before (flush.pml: CHANGE, GENERATION) is pgm's and
+ * mm's.
  *
  * Called with any of the machine's locks held: see vm/vcpu/run.c for why nobody whom this waits for wants one.
  */

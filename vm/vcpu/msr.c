@@ -78,9 +78,7 @@ static const struct msr_rule table[] = {
 	{ 0x268, 0x26f, BOTH, FUNCTIONS(msr_read_mtrr, msr_write_mtrr) },
 	{ 0x277, 0x277, BOTH, FUNCTIONS(msr_read_system, msr_write_pat) },
 	{ 0x2ff, 0x2ff, BOTH, FUNCTIONS(msr_read_mtrr, msr_write_mtrr) },
-	{ 0x611, 0x611, INTEL, FIXED(0, 0) },                             /* energy: probed by Linux */
-	{ 0x6e0, 0x6e0, BOTH, FUNCTIONS(msr_read_apic, msr_write_apic) }, /* TSC deadline */
-	{ 0x800, 0x8ff, BOTH, FUNCTIONS(msr_read_apic, msr_write_apic) }, /* x2APIC */
+	{ 0x611, 0x611, INTEL, FIXED(0, 0) }, /* energy: probed by Linux */
 	{ 0x4b564d00, 0x4b564dff, BOTH, FUNCTIONS(pv_read_msr, pv_write_msr) },
 	{ 0xc0000080, 0xc0000080, BOTH, FUNCTIONS(msr_read_system, msr_write_efer) },
 	{ 0xc0000081, 0xc0000084, BOTH, FUNCTIONS(msr_read_system, msr_write_system) },
@@ -122,11 +120,21 @@ static uint64_t *stored(struct vcpu *vcpu, const struct msr_rule *rule)
 	return (uint64_t *)((uint8_t *)vcpu + rule->where - 1);
 }
 
+/* The local APIC's that guests use all the time, found without a search. */
+static inline bool of_apic(uint32_t msr)
+{
+	return msr - LAPIC_MSR_X2APIC_FIRST <= LAPIC_MSR_X2APIC_LAST - LAPIC_MSR_X2APIC_FIRST ||
+	       msr == LAPIC_MSR_TSC_DEADLINE;
+}
+
 static enum status msr_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
-	enum status status = vcpu_nested_msr(vcpu, msr, false, value);
 	const struct msr_rule *rule;
+	enum status status;
 
+	if (of_apic(msr))
+		return msr_read_apic(vcpu, msr, value);
+	status = vcpu_nested_msr(vcpu, msr, false, value);
 	if (status != NOT_FOUND)
 		return status;
 	rule = find(msr);
@@ -140,9 +148,12 @@ static enum status msr_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 
 static enum status msr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 {
-	enum status status = vcpu_nested_msr(vcpu, msr, true, &value);
 	const struct msr_rule *rule;
+	enum status status;
 
+	if (of_apic(msr))
+		return msr_write_apic(vcpu, msr, &value);
+	status = vcpu_nested_msr(vcpu, msr, true, &value);
 	if (status != NOT_FOUND)
 		return status;
 	rule = find(msr);
