@@ -135,7 +135,7 @@ static uint64_t tsc_moment(uint64_t tsc)
 	return host_now_ns() + (tsc > now ? host_tsc_to_ns(tsc - now) : 0);
 }
 
-/* Nothing to run: sleep until a timer or an interrupt. A kick that came since is taken at once (wake.pml: REST, WAIT). */
+/* Nothing to run: sleep until a timer or an interrupt. A kick that came since is taken at once. */
 static void sleep(struct runner *r, uint64_t poll_ns)
 {
 	uint64_t before, due, deadline = poll_ns == UINT64_MAX ? UINT64_MAX : host_now_ns() + poll_ns;
