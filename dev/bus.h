@@ -37,6 +37,24 @@ struct mmio_ops {
 	void (*write)(void *device, uint64_t offset, unsigned size, uint64_t value);
 };
 
+/*
+ * A window of MMIO, whole pages. One that moves (a BAR) is embedded in its device, which says where it wants it and calls
+ * bus->windows_moved(); the machine maps it there before the vcpu on whose behalf the device said so runs on. Where memory or
+ * another window is, it isn't shown, until one of them moves.
+ */
+#define MMIO_NOWHERE UINT64_MAX
+struct mmio_window {
+	const struct mmio_ops *ops;
+	void *device;
+	const char *name;
+	uint64_t size;
+	uint64_t wanted; /* the device's; MMIO_NOWHERE: not to be seen */
+
+	uint64_t base;            /* the machine's, from here on: where it is, or MMIO_NOWHERE */
+	struct mmio_window *next; /* of those that move */
+	void *context;
+};
+
 /* A device-side timer. Embedded in the device; the queue links it. One shot; nanoseconds of the machine's clock. */
 struct dev_timer {
 	struct dev_timer *next; /* the queue's */
@@ -132,6 +150,12 @@ struct bus {
 	/* Maps size bytes at gpa; CONFLICT, LIMIT, NO_MEMORY. Wired to PGM's handler tree by vm/. */
 	enum status (*map_mmio)(void *context, gpa_t where, uint64_t size, const struct mmio_ops *ops, void *device,
 				const char *name);
+	/* One that moves, from its device's creation to the machine's end; `wanted` is set. */
+	void (*window_open)(void *context, struct mmio_window *window);
+	/* Some window's `wanted` has changed. */
+	void (*windows_moved)(void *context);
+	/* A message-signalled interrupt: a device writes data to an address. Elsewhere than to the APICs it is lost. */
+	enum irq_fate (*msi)(void *context, uint64_t address, uint32_t data);
 	/* Guest-physical access for devices that do DMA or read tables. */
 	enum status (*memory_read)(void *context, gpa_t from, void *to, size_t length);
 	enum status (*memory_write)(void *context, gpa_t to, const void *from, size_t length);

@@ -28,7 +28,7 @@ INNER = {
     "pgm": {"": ["check"], "check": ["shadow", "dirty"], "shadow": ["slat", "page"], "dirty": ["handler"], "handler": ["range"],
             "range": ["page"], "page": ["slat"], "slat": []},
     "monitor": {"": ["command"], "command": ["text"], "text": []},
-    "dev": {"": ["legacy"], "legacy": ["apic"], "apic": []},
+    "dev": {"": ["legacy", "virtio"], "virtio": ["pci"], "pci": [], "legacy": ["apic"], "apic": []},
     "svm": {"": [], "nested": [""]},
     "vmx": {"nested": [""], "": []},
 }

@@ -91,14 +91,86 @@ static enum status fake_map(void *context, gpa_t where, uint64_t size, const str
 	return OK;
 }
 
+static bool may_access(struct fake_bus *fake)
+{
+	if (fake->memory_budget > 0)
+		fake->memory_budget--;
+	else if (!fake->memory_budget)
+		return false;
+	return true;
+}
+
 static enum status fake_memory_read(void *context, gpa_t from, void *to, size_t length)
 {
-	return BAD_ADDRESS;
+	struct fake_bus *fake = context;
+
+	if (!fake->memory)
+		return BAD_ADDRESS;
+	if (!may_access(fake))
+		return NO_MEMORY;
+	memset(to, 0xff, length);
+	for (size_t i = 0; i < length && from.v + i < fake->memory_size; i++)
+		((uint8_t *)to)[i] = fake->memory[from.v + i];
+	return OK;
 }
 
 static enum status fake_memory_write(void *context, gpa_t to, const void *from, size_t length)
 {
-	return BAD_ADDRESS;
+	struct fake_bus *fake = context;
+
+	if (!fake->memory)
+		return BAD_ADDRESS;
+	if (!may_access(fake))
+		return NO_MEMORY;
+	for (size_t i = 0; i < length && to.v + i < fake->memory_size; i++)
+		fake->memory[to.v + i] = ((const uint8_t *)from)[i];
+	return OK;
+}
+
+static void fake_window_open(void *context, struct mmio_window *window)
+{
+	struct fake_bus *fake = context;
+
+	window->next = fake->windows;
+	fake->windows = window;
+}
+
+static void fake_windows_moved(void *context)
+{
+	((struct fake_bus *)context)->moves++;
+}
+
+static enum irq_fate fake_msi(void *context, uint64_t address, uint32_t data)
+{
+	struct fake_bus *fake = context;
+
+	fake->messages++;
+	fake->message_address = address;
+	fake->message_data = data;
+	return IRQ_TAKEN;
+}
+
+struct mmio_window *fake_bus_find(struct fake_bus *fake, uint64_t where)
+{
+	for (struct mmio_window *w = fake->windows; w; w = w->next)
+		if (w->wanted != MMIO_NOWHERE && where >= w->wanted && where - w->wanted < w->size)
+			return w;
+	return NULL;
+}
+
+uint64_t mmio_in(struct fake_bus *fake, uint64_t where, unsigned size)
+{
+	const struct mmio_window *w = fake_bus_find(fake, where);
+
+	return (w ? w->ops->read(w->device, where - w->wanted, size) : UINT64_MAX) & ~UINT64_C(0) >> (64 - 8 * size);
+}
+
+void mmio_out(struct fake_bus *fake, uint64_t where, unsigned size, uint64_t value)
+{
+	const struct mmio_window *w = fake_bus_find(fake, where);
+
+	if (w)
+		w->ops->write(w->device, where - w->wanted, size, value & ~UINT64_C(0) >> (64 - 8 * size));
 }
 
 void fake_bus_open(struct fake_bus *fake)
@@ -113,6 +185,10 @@ void fake_bus_open(struct fake_bus *fake)
 	fake->bus.console_write = fake_console;
 	fake->bus.debug_write = fake_debug;
 	fake->bus.map_mmio = fake_map;
+	fake->memory_budget = -1;
+	fake->bus.window_open = fake_window_open;
+	fake->bus.windows_moved = fake_windows_moved;
+	fake->bus.msi = fake_msi;
 	fake->bus.memory_read = fake_memory_read;
 	fake->bus.memory_write = fake_memory_write;
 	if (port_table_create(&fake->bus) != OK)
