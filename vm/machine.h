@@ -14,6 +14,7 @@
 #include "arch/x86_64/hv.h"
 #include "arch/x86_64/spinlock.h"
 #include "dev/bus.h"
+#include "dev/virtio/balloon.h"
 #include "lib/cpu_set.h"
 #include "lib/memory.h"
 #include "pgm/fetch.h"
@@ -33,12 +34,13 @@ enum machine_state { MACHINE_OFF, MACHINE_RUNNING, MACHINE_PAUSED, MACHINE_ENDED
 enum machine_end { END_POWEROFF, END_RESET, END_TRIPLE_FAULT, END_EXIT_PORT, END_ERROR, END_OPERATOR };
 
 /* Requests to a vcpu; bits of vcpu->requests. */
-#define REQUEST_LEAVE BIT(0) /* the machine has ended or pauses: leave the run loop */
-#define REQUEST_EVENT BIT(1) /* something to deliver: interrupt, NMI, INIT, SIPI */
-#define REQUEST_FLUSH BIT(2) /* the flush domain's generation moved on */
-#define REQUEST_A20 BIT(4)   /* its A20 gate has moved: another root of second-level tables */
-#define REQUEST_YIELD BIT(6) /* another one's turn is earlier */
-#define REQUEST_TIMER BIT(3) /* a device timer was armed earlier than the vcpu's deadline */
+#define REQUEST_LEAVE BIT(0)   /* the machine has ended or pauses: leave the run loop */
+#define REQUEST_EVENT BIT(1)   /* something to deliver: interrupt, NMI, INIT, SIPI */
+#define REQUEST_FLUSH BIT(2)   /* the flush domain's generation moved on */
+#define REQUEST_A20 BIT(4)     /* its A20 gate has moved: another root of second-level tables */
+#define REQUEST_WINDOWS BIT(5) /* a BAR was moved */
+#define REQUEST_YIELD BIT(6)   /* another one's turn is earlier */
+#define REQUEST_TIMER BIT(3)   /* a device timer was armed earlier than the vcpu's deadline */
 
 /* What is done at each exit beyond its handling; bits of vcpu->watch. */
 #define WATCH_CYCLES BIT(0) /* its time is measured */
@@ -152,7 +154,7 @@ struct machine {
 	struct console_ring *console; /* output towards the monitor; vm/machine/console.c */
 	bool restart;                 /* it ended to be reset: memory, devices and vcpus stay */
 	uint64_t starts, resets;
-	unsigned msr_complaints, timer_complaints;
+	unsigned msr_complaints, timer_complaints, window_complaints;
 	unsigned pages_of_ones; /* atomic; vm/vcpu/nobody.c */
 };
 
@@ -200,6 +202,13 @@ uint64_t machine_now(const struct machine *machine);
 
 /* Its power button is pressed. BAD_STATE when it doesn't run. Any CPU. */
 enum status machine_button(struct machine *machine) must_check;
+/*
+ * The balloon: so many bytes are to be in it (BAD_VALUE: more than the machine has); the guest is to tell of what it doesn't
+ * use; how it stands, by the guest's word. NOT_SUPPORTED: the machine has none, or is off. Boot CPU only.
+ */
+enum status machine_balloon_ask(struct machine *machine, uint64_t bytes) must_check;
+enum status machine_balloon_collect(struct machine *machine) must_check;
+enum status machine_balloon_describe(struct machine *machine, struct balloon_info *info) must_check;
 /* Console input from the monitor: bytes taken. Any CPU. */
 size_t machine_console_input(struct machine *machine, const uint8_t *bytes, size_t length);
 /* Takes up to size bytes of what the guest wrote; boot CPU only. */
@@ -216,6 +225,8 @@ uint64_t board_wall_clock(struct board *board);
  * is there; BAD_VALUE: beyond all memory. On the vcpu's CPU or with the vcpus stopped, without any lock, machine->lock neither.
  */
 enum status board_place_apic(struct machine *machine) must_check;
+/* BARs are where their devices want them, from now on. On a vcpu's CPU or with the vcpus stopped, without any lock. */
+void board_place_windows(struct machine *machine);
 /*
  * What the host does with interrupts off for longer than a moment; between two of these they get through, in a guest or in the
  * loop's window.

@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Port 0xcf9: bit 1 chooses a hard reset, bit 3 a full one; a rising bit 2 carries it out. All are the same here.
- *
- * Port 0xcf8 belongs to the same file since a 16- or 32-bit write there is a PCI configuration address and must not reach
- * 0xcf9. There is no host bridge: 0xcf8 reads all ones, so that a guest which looks whether its address was
- * latched sees after one try that there is no PCI, and scans nothing.
+ * A wider access that covers it begins at 0xcf8, which is the PCI bridge's.
  */
 #include "dev/legacy/reset_port.h"
 #include "lib/memory.h"
 
-#define PCI_ADDRESS 0xcf8
 #define RESET_CONTROL 0xcf9
 #define RESET_SYSTEM 0x02u
 #define RESET_NOW 0x04u
@@ -35,17 +31,7 @@ static void reset_write(void *device, uint16_t port, unsigned size, uint32_t val
 		reset->bus->event(reset->bus->context, MACHINE_RESET, 0);
 }
 
-static uint32_t absent_read(void *device, uint16_t port, unsigned size)
-{
-	return UINT32_MAX;
-}
-
-static void absent_write(void *device, uint16_t port, unsigned size, uint32_t value)
-{
-}
-
 static const struct port_ops reset_ops = { .widest = 1, .read = reset_read, .write = reset_write };
-static const struct port_ops absent_ops = { .widest = 4, .read = absent_read, .write = absent_write };
 
 enum status reset_port_create(struct bus *bus, struct reset_port **out)
 {
@@ -55,9 +41,7 @@ enum status reset_port_create(struct bus *bus, struct reset_port **out)
 	if (!port)
 		return NO_MEMORY;
 	port->bus = bus;
-	status = port_register(bus, PCI_ADDRESS, 1, &absent_ops, port, "pci address");
-	if (status == OK)
-		status = port_register(bus, RESET_CONTROL, 1, &reset_ops, port, "reset control");
+	status = port_register(bus, RESET_CONTROL, 1, &reset_ops, port, "reset control");
 	if (status != OK) {
 		reset_port_destroy(port);
 		return status;
@@ -70,7 +54,7 @@ void reset_port_destroy(struct reset_port *port)
 {
 	if (!port)
 		return;
-	port_unregister(port->bus, PCI_ADDRESS, 2, port);
+	port_unregister(port->bus, RESET_CONTROL, 1, port);
 	heap_free(port, sizeof(*port));
 }
 

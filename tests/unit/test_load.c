@@ -8,6 +8,7 @@
 #include "common/pgm_world.h"
 #include "common/load_world.h"
 #undef PF_W /* of elf.h */
+#include "dev/pci/pci.h"
 #include "pgm/walk.h"
 
 #define WORLD (64 * MIB)
@@ -95,10 +96,13 @@ static void test_linux(void **state)
 	assert_int_equal(params.acpi_rsdp_addr, LOAD_ROM);
 	expect_bytes(params.hdr.ramdisk_image, initrd, 12345);
 	expect_bytes(params.hdr.cmd_line_ptr, "console=ttyS0 quiet", 20);
-	assert_int_equal(params.e820_entries, 4);
+	assert_int_equal(params.e820_entries, 5);
 	for (unsigned i = 1; i < params.e820_entries; i++)
 		assert_true(params.e820_table[i].addr >= params.e820_table[i - 1].addr + params.e820_table[i - 1].size);
 	assert_int_equal(params.e820_table[3].addr + params.e820_table[3].size, RAM);
+	assert_int_equal(params.e820_table[4].addr, PCI_ECAM_BASE);
+	assert_int_equal(params.e820_table[4].size, PCI_ECAM_SIZE);
+	assert_int_equal(params.e820_table[4].type, 2);
 	end_pgm(pgm);
 	/* Without a 64-bit entry. */
 	header()->xloadflags = 0;
@@ -537,7 +541,7 @@ static void check_table(uint64_t where, const char *signature)
 
 static void test_acpi(void **state)
 {
-	uint64_t xsdt, fadt, madt, ssdt, dsdt;
+	uint64_t xsdt, fadt, madt, ssdt, mcfg, dsdt, base;
 	uint32_t length, facs, at;
 	unsigned processors = 0;
 	char signature[8];
@@ -555,12 +559,16 @@ static void test_acpi(void **state)
 	read_guest(xsdt + 36, &fadt, 8);
 	read_guest(xsdt + 44, &madt, 8);
 	read_guest(xsdt + 52, &ssdt, 8);
+	read_guest(xsdt + 60, &mcfg, 8);
+	read_guest(mcfg + 44, &base, 8);
 	read_guest(fadt + 140, &dsdt, 8);
 	read_guest(fadt + 36, &facs, 4);
 	check_table(xsdt, "XSDT");
 	check_table(fadt, "FACP");
 	check_table(madt, "APIC");
 	check_table(ssdt, "SSDT");
+	check_table(mcfg, "MCFG");
+	assert_int_equal(base, PCI_ECAM_BASE);
 	check_table(dsdt, "DSDT");
 	assert_int_equal(facs % 64, 0);
 	read_guest(facs, signature, 4);

@@ -141,6 +141,10 @@ bool vcpu_skip_slowly(struct vcpu *v)
 void vcpu_take_signals(struct vcpu *v)
 {
 }
+void board_place_windows(struct machine *m)
+{
+}
+
 void vcpu_apply_a20(struct vcpu *v)
 {
 }

@@ -122,6 +122,10 @@ void vcpu_take_signals(struct vcpu *v)
 	if (init_takes >= 0)
 		v->activity = (uint8_t)init_takes;
 }
+void board_place_windows(struct machine *m)
+{
+}
+
 void vcpu_apply_a20(struct vcpu *v)
 {
 }

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest's ACPI tables: RSDP, XSDT, FADT, FACS, MADT, the DSDT that iasl made, and an SSDT with a device for each processor. They
+ * The guest's ACPI tables: RSDP, XSDT, FADT, FACS, MADT, MCFG, the DSDT that iasl made, and an SSDT with a device for each processor. They
  * lie in the ROM below 1 MiB, the root pointer first, where a guest without a boot protocol also finds it.
  *
- * Manual: ACPI 6.4 sections 5.2.5 (RSDP), 5.2.8 (XSDT), 5.2.9 (FADT), 5.2.10 (FACS), 5.2.12 (MADT).
+ * Manual: ACPI 6.4 sections 5.2.5 (RSDP), 5.2.8 (XSDT), 5.2.9 (FADT), 5.2.10 (FACS), 5.2.12 (MADT); PCI Firmware 3.0 section 4.1.2 (MCFG).
  */
 #include <string.h>
 
 #include "arch/x86_64/acpi.h"
 #include "dev/apic/ioapic.h"
 #include "dev/apic/lapic.h"
+#include "dev/pci/pci.h"
 #include "dev/pm.h"
 #include "vm/config/topology.h"
 #include "vm/load/dsdt.hex"
@@ -28,7 +29,7 @@ struct acpi_rsdp {
 
 struct acpi_xsdt {
 	struct acpi_header header;
-	uint64_t table[3];
+	uint64_t table[4];
 } __attribute__((packed));
 
 struct acpi_facs {
@@ -93,8 +94,17 @@ struct acpi_madt {
 	struct madt_lapic lapic[MACHINE_MAX_VCPUS];
 } __attribute__((packed));
 
+struct acpi_mcfg {
+	struct acpi_header header;
+	uint64_t reserved, base;
+	uint16_t segment;
+	uint8_t first_bus, last_bus;
+	uint32_t reserved_2;
+} __attribute__((packed));
+
 _Static_assert(sizeof(struct acpi_rsdp) == 36, "ACPI header layouts");
-_Static_assert(sizeof(struct acpi_fadt) == 244 && sizeof(struct acpi_facs) == 64, "FADT revision 4, FACS");
+_Static_assert(sizeof(struct acpi_fadt) == 244 && sizeof(struct acpi_facs) == 64 && sizeof(struct acpi_mcfg) == 60,
+	       "FADT revision 4, FACS, MCFG");
 _Static_assert(sizeof(struct madt_lapic) == 8 && sizeof(struct madt_ioapic) == 12 &&
 		       sizeof(struct madt_override) == 10 && sizeof(struct madt_nmi) == 6,
 	       "MADT entry layouts");
@@ -108,6 +118,7 @@ struct acpi_image {
 	struct acpi_fadt fadt;
 	struct acpi_madt madt;
 	uint8_t processors[sizeof(processors_aml_code)];
+	struct acpi_mcfg mcfg;
 	uint8_t dsdt[sizeof(dsdt_aml_code)];
 };
 _Static_assert(offsetof(struct acpi_image, facs) % 64 == 0, "FACS is aligned");
@@ -246,6 +257,9 @@ enum status acpi_build(const struct load_plan *plan)
 	image->xsdt.table[0] = AT(fadt);
 	image->xsdt.table[1] = AT(madt);
 	image->xsdt.table[2] = AT(processors);
+	image->xsdt.table[3] = AT(mcfg);
+	image->mcfg.base = PCI_ECAM_BASE; /* bus 0 alone */
+	finish(&image->mcfg.header, "MCFG", sizeof(image->mcfg), 1);
 	finish(&image->xsdt.header, "XSDT", sizeof(image->xsdt), 1);
 	status = pgm_rom_load(plan->pgm, gpa(LOAD_ROM), image, sizeof(*image));
 	heap_free(image, sizeof(*image));

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "arch/x86_64/registers.h"
+#include "dev/pci/pci.h"
 #include "lib/format.h"
 #include "vm/load/internal.h"
 
@@ -82,6 +83,7 @@ static void map_build(struct loader *l)
 		if (range.base < 4 * GIB)
 			l->low_end = range.base + range.size;
 	}
+	map_add(l, PCI_ECAM_BASE, PCI_ECAM_BASE + PCI_ECAM_SIZE, false);
 }
 
 static const uint64_t gdt[] = {

@@ -107,7 +107,7 @@ static void apic_access(const struct mmio_window *w, struct pgm_access *access)
 static enum status mmio_access(void *user, struct pgm_access *access)
 {
 	const struct mmio_window *w = user;
-	struct machine *m = w->machine;
+	struct machine *m = w->context;
 
 	if (access->origin != ORIGIN_GUEST) {
 		access->value = ~UINT64_C(0);
@@ -132,9 +132,18 @@ static enum status bus_map_mmio(void *context, gpa_t where, uint64_t size, const
 	if (b->windows == MAX_WINDOWS)
 		return LIMIT;
 	w = &b->window[b->windows];
-	*w = (struct mmio_window){ .ops = ops, .device = device, .base = where.v, .machine = m };
+	*w = (struct mmio_window){ .ops = ops, .device = device, .base = where.v, .context = m };
 	b->windows++;
 	return pgm_handler_register(m->pgm, b->mmio_type, where, gpa(where.v + size - 1), w, name);
+}
+
+#define MSI_ADDRESS UINT64_C(0xfee) /* bits 31:20; Intel SDM vol. 3 section 11.11.1 */
+
+static enum irq_fate bus_msi(void *context, uint64_t address, uint32_t data)
+{
+	struct machine *m = context;
+
+	return address >> 20 == MSI_ADDRESS ? apic_bus_msi(&m->board->apic_bus, address, data) : IRQ_UNHEARD;
 }
 
 static enum status bus_memory_read(void *context, gpa_t from, void *to, size_t length)
@@ -158,6 +167,9 @@ void board_open_bus(struct machine *m)
 			       .console_write = bus_console_write,
 			       .debug_write = bus_debug_write,
 			       .map_mmio = bus_map_mmio,
+			       .window_open = bus_window_open,
+			       .windows_moved = bus_windows_moved,
+			       .msi = bus_msi,
 			       .memory_read = bus_memory_read,
 			       .memory_write = bus_memory_write };
 }

@@ -185,6 +185,7 @@ static enum status start_over(struct machine *m, char *why, size_t size)
 		format_string(why, size, "the local APIC's page can't go back to its place");
 		return CONFLICT;
 	}
+	board_place_windows(m);
 	return machine_load(m, why, size);
 }
 
@@ -209,7 +210,7 @@ static void reset_step(struct machine *m, void (*ended)(struct machine *machine,
 	format_string(line, sizeof(line), "vm %s: reset", m->name);
 	ended(m, line);
 	m->restart = false;
-	m->msr_complaints = m->timer_complaints = 0;
+	m->msr_complaints = m->timer_complaints = m->window_complaints = 0;
 	m->resets++;
 	__atomic_store_n(&m->end_decided, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&m->state, MACHINE_RUNNING, __ATOMIC_RELEASE);

@@ -15,22 +15,19 @@
 #include "dev/legacy/reset_port.h"
 #include "dev/legacy/rtc.h"
 #include "dev/legacy/uart.h"
+#include "dev/pci/pci.h"
 #include "dev/pm.h"
+#include "dev/virtio/balloon.h"
 #include "pgm/handlers.h"
 #include "vm/machine.h"
 
 #define MAX_WINDOWS 8u
 
-struct mmio_window {
-	const struct mmio_ops *ops;
-	void *device;
-	uint64_t base;
-	struct machine *machine;
-};
-
 /* Devices that are plain: X(kind) for each struct kind *, kind_reset(), kind_destroy(). */
 #define BOARD_DEVICES(X)                                                                                               \
-	X(pic) X(ioapic) X(pit) X(rtc) X(uart) X(i8042) X(port92) X(reset_port) X(pm) X(fw_cfg) X(debug_ports)
+	X(pic)                                                                                                         \
+	X(ioapic)                                                                                                      \
+	X(balloon) X(pci) X(pit) X(rtc) X(uart) X(i8042) X(port92) X(reset_port) X(pm) X(fw_cfg) X(debug_ports)
 #define BOARD_DEVICE_MEMBER(kind) struct kind *kind;
 
 struct board {
@@ -43,10 +40,17 @@ struct board {
 	struct mmio_window window[MAX_WINDOWS];
 	unsigned windows;
 	struct mmio_window *apic_window; /* where the boot vcpu's is; each finds its own there */
+	struct mmio_window *moving;      /* BARs: windows.c */
+	uint32_t placing;                /* atomic: somebody is at it */
 	handler_type mmio_type;
 };
 
 /* bus.c: the bus as the machine's devices see it, without a device yet. */
 void board_open_bus(struct machine *m);
+/* balloon.c: if the machine is to have one. */
+enum status board_open_balloon(struct machine *m) must_check;
+/* windows.c: of the bus. */
+void bus_window_open(void *context, struct mmio_window *window);
+void bus_windows_moved(void *context);
 /* All MMIO of the board is of one type. */
 enum status board_open_mmio(struct machine *m) must_check;

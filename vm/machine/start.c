@@ -133,6 +133,7 @@ static enum status build(struct machine *m, char *why, size_t size)
 		format_string(why, size, "%s", status_text(status));
 		return status;
 	}
+	board_place_windows(m);
 	return machine_load(m, why, size);
 }
 
@@ -176,7 +177,7 @@ static void start_clock(struct machine *m)
 	m->end_decided = m->stop_asked = 0;
 	m->end_text[0] = 0;
 	m->restart = false;
-	m->msr_complaints = m->timer_complaints = 0;
+	m->msr_complaints = m->timer_complaints = m->window_complaints = 0;
 }
 
 enum status machine_start(struct machine *m, char *why, size_t size)

@@ -106,6 +106,8 @@ static bool take_requests(struct vcpu *vcpu, uint64_t slice_end)
 	}
 	if (requests & REQUEST_A20)
 		vcpu_apply_a20(vcpu);
+	if (requests & REQUEST_WINDOWS)
+		board_place_windows(vcpu->machine);
 	if (requests & REQUEST_TIMER) {
 		run_timers(vcpu, slice_end);
 		set_host_timer(vcpu);

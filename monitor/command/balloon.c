@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Commands about what machines give of their memory: the balloon. */
+#include <string.h>
+
+#include "lib/bits.h"
+#include "monitor/command/command.h"
+#include "vm/machine.h"
+
+static void show(struct output *out, struct machine *m)
+{
+	static const char *const names[VIRTIO_BALLOON_S_NR] = VIRTIO_BALLOON_S_NAMES;
+	struct balloon_info info;
+	enum status status = machine_balloon_describe(m, &info);
+
+	if (status != OK) {
+		output_error(out, "vm %s has no balloon, or is off", m->name);
+		return;
+	}
+	output_fields(out, BOOL("driver", info.ready), NUMBER("asked_mib", info.asked / (MIB / PAGE_SIZE)),
+		      NUMBER("held_mib", info.held / (MIB / PAGE_SIZE)), NUMBER("told_free_mib", info.discarded / MIB));
+	output_table_begin(out, "statistics");
+	for (unsigned i = 0; i < VIRTIO_BALLOON_S_NR; i++)
+		if (info.known & BIT(i))
+			output_row(out, TEXT("name", names[i], 20), NUMBER("value", info.statistics[i], 16));
+	output_table_end(out);
+}
+
+static void balloon(struct output *out, char *const *argument)
+{
+	struct machine *m = command_live_machine(out, argument[0]);
+	enum status status;
+	uint64_t mib;
+
+	if (!m)
+		return;
+	if (!argument[1]) {
+		show(out, m);
+		return;
+	}
+	if (!strcmp(argument[1], "collect"))
+		status = machine_balloon_collect(m);
+	else if (command_number(out, argument[1], "MIB", &mib))
+		status = mib > UINT64_MAX / MIB ? BAD_VALUE : machine_balloon_ask(m, mib * MIB);
+	else
+		return;
+	if (status == OK)
+		output_note(out, "vm %s: the guest has been asked", m->name);
+	else
+		output_error(out, "vm %s: balloon: %s", m->name, status_text(status));
+}
+
+static const struct command commands[] = {
+	{ "balloon", "NAME [MIB|collect]", 1, 2,
+	  "a machine's balloon: show it, set how much it is to hold, or have the guest tell of all free memory",
+	  balloon },
+};
+
+const struct command_table commands_balloon = { commands, ARRAY_SIZE(commands) };

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A machine's balloon: its device and the monitor on one side, its memory on the other. The device's calls come under the
+ * machine's lock, the monitor's take it.
+ *
+ * PGM takes no single pages back yet: until it does, what the guest gives stays with it, and only the guest's own figures show.
+ */
+#include "vm/machine/parts.h"
+#include "vm/vcpu/vcpu.h"
+
+static enum status keep_pages(void *context, const uint32_t *page, unsigned count)
+{
+	return OK;
+}
+
+static enum status keep_bytes(void *context, gpa_t from, uint64_t length)
+{
+	return OK;
+}
+
+static const struct balloon_memory memory = { .inflate = keep_pages, .deflate = keep_pages, .discard = keep_bytes };
+
+enum status board_open_balloon(struct machine *m)
+{
+	return m->config->balloon ? balloon_create(&m->bus, m->board->pci, &memory, m, &m->board->balloon) : OK;
+}
+
+/* The machine's, with its lock held; NULL: it doesn't run, or has none. */
+static struct balloon *take(struct machine *m)
+{
+	if (!m->board || !m->board->balloon)
+		return NULL;
+	lock_acquire(&m->lock);
+	return m->board->balloon;
+}
+
+static void leave(struct machine *m)
+{
+	if (m->vcpu[0])
+		machine_look_at_timers(m);
+	lock_release(&m->lock);
+}
+
+enum status machine_balloon_ask(struct machine *m, uint64_t bytes)
+{
+	struct balloon *b;
+
+	if (bytes > m->config->memory)
+		return BAD_VALUE;
+	b = take(m);
+	if (!b)
+		return NOT_SUPPORTED;
+	balloon_ask(b, (uint32_t)(bytes / PAGE_SIZE));
+	leave(m);
+	return OK;
+}
+
+enum status machine_balloon_collect(struct machine *m)
+{
+	struct balloon *b = take(m);
+	enum status status;
+
+	if (!b)
+		return NOT_SUPPORTED;
+	status = balloon_collect(b);
+	leave(m);
+	return status;
+}
+
+enum status machine_balloon_describe(struct machine *m, struct balloon_info *info)
+{
+	struct balloon *b = take(m);
+
+	if (!b)
+		return NOT_SUPPORTED;
+	balloon_describe(b, info);
+	balloon_poll(b);
+	leave(m);
+	return OK;
+}
