@@ -77,7 +77,9 @@ static enum status serve_one(struct virtio *v, unsigned queue)
 	if (status != OK && status != BUSY)
 		return status;
 	q->next_available++;
-	return status == OK ? virtio_ring_give(v, q, v->chain.head, written) : OK;
+	if (status == OK && virtio_ring_give(v, q, v->chain.head, written) != OK)
+		return BAD_STATE; /* it was served, and the guest would never hear of it */
+	return OK;
 }
 
 /* How memory's shortage differs from a guest's mistake. */
