@@ -8,7 +8,7 @@
 #define IOAPIC 0xfec00000u
 #define WINDOW (IOAPIC + 0x10)
 #define LAPIC 0xfee00000u
-#define MOVED 0xfeb00000u
+#define MOVED 0xfed00000u
 #define ENTRY 0x16u /* redirection entry 3, low half */
 #define MASKED 0x00010000u
 

@@ -12,7 +12,7 @@
 #define SCRATCH (8 * MIB)
 #define IOAPIC 0xfec00000u
 #define LAPIC 0xfee00000u
-#define LAPIC_MOVED 0xfeb00000u
+#define LAPIC_MOVED 0xfed00000u
 #define APIC_BASE 0x1bu
 
 static uint32_t ioapic_entry(uint32_t line)
