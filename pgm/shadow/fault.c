@@ -26,10 +26,17 @@ static bool lacks_room(enum status status)
 static enum pgm_verdict compose(struct pgm *pgm, struct shadow_root *root, gpa_t where, const struct shadow_path *path,
 				unsigned access, uint64_t invalidations)
 {
+	struct pgm_vcpu_counters *count = vcpu_counters();
 	enum pgm_verdict verdict;
 	enum status status = shadow_fill(pgm, root, where, path, access, invalidations);
 
-	if (status == NOT_FOUND) {
+	if (status != NOT_FOUND) { /* else pgm_guest_fault() counts */
+		count->faults++;
+		count->resumed += status == OK;
+		count->last_cause = status == OK ? FAULT_SYNC : status == HANDLER ? FAULT_HANDLER : FAULT_MISC;
+		count->cause[count->last_cause]++;
+		count->emulated += status == HANDLER;
+	} else {
 		verdict = pgm_guest_fault(pgm, path->target, access);
 		if (verdict != PGM_RESUME)
 			return verdict;

@@ -732,6 +732,25 @@ static void test_many_aliases(void **state)
 	end();
 }
 
+/* An entry that only the composed tables lacked counts as one that only the first ones lacked. */
+static void test_faults_are_counted(void **state)
+{
+	struct pgm_vcpu_counters before;
+
+	(void)state;
+	begin(&pt_ept4, false, DIRTY_WRITE_PROTECT);
+	put64(slot_of(0, 0, 0), leaf_of(DATA, RWX, 0));
+	assert_true(l2_access(0, 0, ACCESS_WRITE, 1));
+	assert_true(shadow_shrink(pgm, root));
+	flush_all();
+	before = *vcpu_counters();
+	assert_true(l2_access(0, 0, ACCESS_WRITE, 1));
+	assert_int_equal(vcpu_counters()->faults - before.faults, 1);
+	assert_int_equal(vcpu_counters()->resumed - before.resumed, 1);
+	assert_int_equal(vcpu_counters()->cause[FAULT_SYNC] - before.cause[FAULT_SYNC], 1);
+	end();
+}
+
 /* However much a root was, each step of its end is small; until then nothing of it is lost or wrong. */
 static void test_dropped_in_steps(void **state)
 {
@@ -857,6 +876,7 @@ int main(void)
 		cmocka_unit_test(test_trapped_page),
 		cmocka_unit_test(test_many_aliases),
 		cmocka_unit_test(test_dropped_in_steps),
+		cmocka_unit_test(test_faults_are_counted),
 		cmocka_unit_test(test_pressure),
 		cmocka_unit_test(test_too_little_room),
 		cmocka_unit_test(test_counters),

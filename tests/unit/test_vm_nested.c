@@ -345,6 +345,7 @@ static void test_faults_in_the_tables(void **s)
 	assert_false(vcpu_exited_l2(&l2));
 	assert_true(vcpu.hv == &l1 && slat_reflected == 1 && reflected.where.v == 0x4000);
 	assert_true(reflected.linear_valid && reflected.linear.v == 0x55);
+	assert_int_equal(vcpu.counters.error[FAULT_ABSENT_READ], 3);
 }
 
 /* The page that is L1's processor's APIC: carried out elsewhere, or an exit that tells of its instruction's length. */

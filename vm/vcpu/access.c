@@ -255,18 +255,11 @@ static enum pgm_verdict take_fault(struct vcpu *vcpu, gpa_t where, unsigned acce
 	return verdict;
 }
 
-static enum fault_error fault_error(unsigned access, unsigned rights)
-{
-	if (!rights)
-		return access & ACCESS_WRITE ? FAULT_ABSENT_WRITE : FAULT_ABSENT_READ;
-	return access & ACCESS_WRITE ? FAULT_WRITE : access & ACCESS_EXECUTE ? FAULT_EXECUTE : FAULT_READ;
-}
-
 enum exit_action exit_slat_fault(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
-	vcpu->counters.error[fault_error(exit->slat.access, exit->slat.rights)]++;
+	vcpu_count_fault(vcpu);
 	switch (take_fault(vcpu, exit->slat.gpa, exit->slat.access)) {
 	case PGM_RESUME: vcpu_got_on(vcpu); return ACTION_ENTER;
 	case PGM_EMULATE: return vcpu_mmio(vcpu) ? ACTION_ENTER : exit_emulate(vcpu);

@@ -105,6 +105,8 @@ enum exit_action vcpu_nested_slat(struct vcpu *vcpu)
 	struct hv_nested_fault fault = { 0 };
 	gpa_t where;
 
+	if (exit->kind == EXIT_SLAT_FAULT)
+		vcpu_count_fault(vcpu);
 	if (exit->interrupted.kind != EVENT_NONE)
 		vcpu_recover_event(vcpu);
 	if (!n->root && !take_root(vcpu))

@@ -118,6 +118,17 @@ void vcpu_inject_ud(struct vcpu *vcpu);
 /* cpuid.c, msr.c, control.c, debug.c, port.c, access.c, task.c, pv_call.c */
 exit_handler exit_cpuid, exit_msr_read, exit_msr_write, exit_cr_access, exit_xsetbv, exit_dr_access, exit_io;
 exit_handler exit_slat_fault, exit_slat_misconfig, exit_emulate, exit_task_switch, exit_hypercall;
+/* A second-level fault, of either level: by what the access was, and whether there was an entry. */
+static inline void vcpu_count_fault(struct vcpu *vcpu)
+{
+	const struct hv_exit *exit = &vcpu->hv->exit;
+	bool write = exit->slat.access & ACCESS_WRITE;
+	enum fault_error error = write ? FAULT_ABSENT_WRITE : FAULT_ABSENT_READ;
+
+	if (exit->slat.rights)
+		error = write ? FAULT_WRITE : exit->slat.access & ACCESS_EXECUTE ? FAULT_EXECUTE : FAULT_READ;
+	vcpu->counters.error[error]++;
+}
 /* test_call.c: true, and what to do next, if it is a call of a test guest's; REGS_CODE are there. */
 bool test_call(struct vcpu *vcpu, enum exit_action *action);
 enum exit_action test_call_slat(struct vcpu *vcpu, gpa_t block); /* test_slat.c */
