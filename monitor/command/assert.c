@@ -11,9 +11,10 @@
 
 #include "monitor/command/command.h"
 #include "monitor/command/registers.h"
+#include "pgm/shadow/shadow.h"
 #include "pgm/slat/tables.h"
 #include "pgm/walk.h"
-#include "vm/vcpu/vcpu.h"
+#include "vm/vcpu/nested.h"
 
 #define PIECE 64u /* entries read at once */
 #define STEP_ENTRIES 4096u
@@ -29,6 +30,7 @@ static struct {
 	struct machine *machine;
 	const struct vcpu *vcpu;
 	struct walk_context context;
+	struct hv_nested_slat outer;    /* of an L2's tables: where L1 puts them; !on: nowhere else */
 	const struct pt_format *format; /* NULL: no paging, or done */
 	struct level level[PT_MAX_LEVELS];
 	unsigned at; /* level that is being read */
@@ -54,16 +56,27 @@ static unsigned entries_of(unsigned level)
 	return 1u << (level + 1u == work.format->levels ? work.format->top_index_bits : work.format->index_bits);
 }
 
+/* An address in the guest's tables → the machine's. False: L1's tables don't lead there. */
+static bool through(gpa_t *where)
+{
+	struct hv_nested_fault fault;
+
+	where->v &= ~work.context.a20_mask;
+	return !work.outer.on ||
+	       shadow_walk(work.machine->pgm, &work.outer, *where, ACCESS_READ | WALK_PEEK, where, &fault) == OK;
+}
+
 /* The next entry of the level at work; 0 where no memory is. */
 static uint64_t take_entry(struct level *l)
 {
 	unsigned size = work.format->entry_size, slot = l->index % PIECE;
+	gpa_t where = gpa(l->table + l->index * size);
 	uint64_t entry = 0;
 
 	if (work.format == &pt_pae && work.at == 2)
 		return work.context.pdpte[l->index++];
-	if (!slot && pgm_read_simple(work.machine->pgm, gpa((l->table + l->index * size) & ~work.context.a20_mask),
-				     l->piece, (size_t)PIECE * size) != OK) {
+	if (!slot &&
+	    !(through(&where) && pgm_read_simple(work.machine->pgm, where, l->piece, (size_t)PIECE * size) == OK)) {
 		memset(l->piece, 0, sizeof(l->piece));
 		work.lost_tables += !l->index;
 	}
@@ -75,11 +88,11 @@ static uint64_t take_entry(struct level *l)
 static void take_leaf(struct output *out, unsigned level, uint64_t entry)
 {
 	uint64_t reach = BIT(pt_shift(work.format, level));
-	gpa_t where = gpa(entry & work.format->address & ~(reach - 1) & ~work.context.a20_mask);
+	gpa_t where = gpa(entry & work.format->address & ~(reach - 1));
 	struct pgm_range range;
 
 	work.leaves++;
-	if (!pgm_range_find(work.machine->pgm, where, &range)) {
+	if (!through(&where) || !pgm_range_find(work.machine->pgm, where, &range)) {
 		work.elsewhere++;
 		return;
 	}
@@ -107,13 +120,14 @@ static bool advance(struct output *out)
 	return true;
 }
 
-/* The vcpu must run with one of the two roots that are this machine's. */
+/* The vcpu must run with one of the two roots that are this machine's, or an L2 with one that is composed for it. */
 static unsigned check_root(struct output *out)
 {
 	const struct vcpu *v = work.vcpu;
 	uint64_t root = v->hv->slat_root.v;
 
-	if (v->a20_mask || root == pgm_slat_root(work.machine->pgm).v)
+	if (v->a20_mask || root == pgm_slat_root(work.machine->pgm).v || root == pgm_empty_root().v ||
+	    (vcpu_outer(v) && v->nested->root && root == shadow_root_address(v->nested->root).v))
 		return 0;
 	output_note(out, "the vcpu's second-level root is 0x%lx, not the machine's", root);
 	return 1;
@@ -147,6 +161,8 @@ void assert_begin(struct output *out, struct vcpu *v)
 	work.check.context = out;
 	(void)registers_fetch(v);
 	registers_walk_context(v, &work.context);
+	if (vcpu_outer(v))
+		work.outer = v->nested->state->slat;
 	work.format = guest_mode_format(guest_mode_of(work.context.cr0, work.context.cr4, work.context.efer));
 	if (work.format)
 		enter(work.format->levels - 1u, work.format == &pt_32bit ? work.context.cr3 & BITS(31, 12)

@@ -134,6 +134,9 @@ def test_monitor_sees_levels(boot, vendor):
     assert walk["level"] == "L2" and walk["result"] == "mapped", walk
     way = [row for row in walk["outer"] if row["of"] == "page"]
     assert way and way[-1]["leads"] == "on", walk
+    asserted = monitor.json("pgmassertcr3 l1")
+    assert asserted["complete"] and asserted["errors"] == 0, asserted
+    assert asserted["leaves_in_memory"] and not asserted["tables_outside_memory"], asserted
     ours = [row for row in walk["slat"] if row["of"] == "page"]
     assert ours and "X" in ours[-1]["grants"], walk
     for _ in range(50):
