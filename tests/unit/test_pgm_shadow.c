@@ -490,6 +490,29 @@ static void test_begun_elsewhere(void **state)
 	}
 }
 
+/* A walk from before a flush leads nowhere after it. */
+static void test_old_path(void **state)
+{
+	(void)state;
+	for (unsigned n = 0; n < 2; n++) {
+		struct hv_nested_fault fault;
+		struct shadow_path path;
+		uint64_t seen;
+
+		begin(n ? &pt_npt4 : &pt_ept4, false, DIRTY_WRITE_PROTECT);
+		put64(slot_of(0, 5, 1), leaf_of(DATA, RWX, 0));
+		put64(slot_of(0, 5, 2), leaf_of(DATA, RWX, 0));
+		assert_true(l2_access(0, l2_of(5, 1), ACCESS_WRITE, 1));
+		seen = root->invalidations;
+		assert_int_equal(shadow_path(pgm, &slat, NULL, gpa(l2_of(5, 2)), ACCESS_READ, &path, &fault), OK);
+		put64(slot_of(0, 5, 2), 0);
+		l1_flush();
+		assert_int_equal(shadow_fill(pgm, root, gpa(l2_of(5, 2)), &path, ACCESS_READ, seen), OK);
+		assert_null(translate(0, l2_of(5, 2), ACCESS_READ));
+		end();
+	}
+}
+
 /* What an upper level withholds is withheld from who begins below it, too. */
 static void test_upper_rights(void **state)
 {
@@ -732,6 +755,42 @@ static void test_many_aliases(void **state)
 	end();
 }
 
+extern void (*test_lock_taken)(unsigned rank, const char *name);
+static unsigned parts_taken;
+
+static void only_parts_and_blocks(unsigned rank, const char *name)
+{
+	if (strcmp(name, "shadow") != 0 && strcmp(name, "block") != 0)
+		fail_msg("lock %s of rank %u", name, rank);
+	parts_taken += rank == RANK_SHADOW;
+}
+
+/* A fill whose tables are there takes the lock of its part of the root and those of blocks, whatever other parts' fills do meanwhile. */
+static void test_fills_that_dont_meet(void **state)
+{
+	(void)state;
+	for (unsigned n = 0; n < 2; n++) {
+		begin(n ? &pt_npt4 : &pt_ept4, false, DIRTY_WRITE_PROTECT);
+		for (unsigned page = 0; page < 48; page++) {
+			put64(DATA + page * PAGE_SIZE, 0);
+			put64(slot_of(0, 1, page), leaf_of(DATA + page * PAGE_SIZE, RWX, 0));
+			assert_int_equal(pgm_fault(pgm, gpa(DATA + page * PAGE_SIZE), ACCESS_WRITE), PGM_RESUME);
+		}
+		assert_true(l2_access(0, l2_of(1, 0), ACCESS_WRITE, 1));
+		for (unsigned i = 0; i < SHADOW_LOCKS; i++)
+			root->lock[i].held = i != 1;
+		parts_taken = 0;
+		test_lock_taken = only_parts_and_blocks;
+		for (unsigned page = 1; page < 48; page += 15)
+			assert_true(l2_access(0, l2_of(1, page), ACCESS_WRITE, 1));
+		test_lock_taken = NULL;
+		assert_true(parts_taken >= 4);
+		for (unsigned i = 0; i < SHADOW_LOCKS; i++)
+			root->lock[i].held = 0;
+		end();
+	}
+}
+
 /* An entry that only the composed tables lacked counts as one that only the first ones lacked. */
 static void test_faults_are_counted(void **state)
 {
@@ -869,6 +928,7 @@ int main(void)
 		cmocka_unit_test(test_changed_without_a_flush),
 		cmocka_unit_test(test_changed_after_a_fault),
 		cmocka_unit_test(test_begun_elsewhere),
+		cmocka_unit_test(test_old_path),
 		cmocka_unit_test(test_upper_rights),
 		cmocka_unit_test(test_wider_than_ours),
 		cmocka_unit_test(test_collapse),
@@ -876,6 +936,7 @@ int main(void)
 		cmocka_unit_test(test_trapped_page),
 		cmocka_unit_test(test_many_aliases),
 		cmocka_unit_test(test_dropped_in_steps),
+		cmocka_unit_test(test_fills_that_dont_meet),
 		cmocka_unit_test(test_faults_are_counted),
 		cmocka_unit_test(test_pressure),
 		cmocka_unit_test(test_too_little_room),

@@ -19,6 +19,7 @@ unsigned test_cpus_of_a_node = 1024;
 uint64_t test_cpus_closed; /* bit n: CPU n was left out */
 static __thread unsigned ranks[16], rank_depth;
 bool lock_rank_switch = true;
+void (*test_lock_taken)(unsigned rank, const char *name); /* NULL: nobody asks */
 
 void log_line(const char *format, ...)
 {
@@ -72,6 +73,8 @@ void lock_rank_enter(unsigned rank, const char *name)
 	if (rank_depth && ranks[rank_depth - 1] >= rank)
 		panic("lock %s of rank %u taken under rank %u", name, rank, ranks[rank_depth - 1]);
 	ranks[rank_depth++] = rank;
+	if (test_lock_taken)
+		test_lock_taken(rank, name);
 }
 
 void lock_rank_leave(unsigned rank)
