@@ -75,6 +75,14 @@ def test_hyper_zambezi(boot, folder):
 
 
 @pytest.mark.slow
+def test_hyper_on_two(boot, folder):
+    """With two processors: an L2 that moves, tables changed beneath one that runs, structures changed while they are entered with."""
+    said = bare_hyper(folder, boot.machine_class, "smp cpus=2", cpus=2)
+    assert "all checks passed" in said, said
+    found = run_hyper(boot, ["smp"], " cpus=2 attack", "cpus = 2\n", cpus=2)
+    assert found["smp"][0] == GOOD, found
+
+
 @pytest.mark.parametrize("more", ["", "large_pages = off\n"])
 def test_hyper_at_random(boot, more):
     """Random changes and accesses, from several seeds."""

@@ -212,6 +212,43 @@ static void test_priority_exit_is_a_trap(void **state)
 	close_world();
 }
 
+/* A VMCS that one vcpu of L1's has cleared is all in L1's memory: another goes on with it, and knows nothing else of it. */
+static void test_vmcs_on_another_vcpu(void **state)
+{
+	static uint8_t memory[L1_SIZE];
+
+	open_world();
+	switch_on();
+	write_plain();
+	launch();
+	l2_exits(REASON_VMCALL, EXIT_HYPERCALL);
+	vmcs[VMCS_GUEST_RIP] = l2->rip = 0x5003;
+	vmcs[VMCS_GUEST_RSP] = 0x6008;
+	vmcs[VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_FS)] = 0xf5000; /* kept in VMCS02 until somebody asks */
+	vmcs[VMCS_GUEST_SYSENTER_EIP] = 0x5ee;
+	assert_true(vmx_nested_ops.exit(&n->base));
+	must_write(VMCS_GUEST_RSP, 0x6010);
+	assert_flags(with_pointer(REASON_VMCLEAR, REGION_A), 0);
+	memcpy(memory, l1_memory, sizeof(memory));
+	close_world();
+
+	open_world();
+	memcpy(l1_memory, memory, sizeof(memory));
+	set_region(REGION_B);
+	assert_flags(with_pointer(REASON_VMXON, REGION_B), 0);
+	assert_flags(with_pointer(REASON_VMPTRLD, REGION_A), 0);
+	assert_flags(execute(REASON_VMRESUME, 0), RFLAGS_ZF);
+	assert_int_equal(must_read(VMCS_INSTRUCTION_ERROR), 5); /* clear: it was launched there */
+	launch();
+	assert_true(l2->rip == 0x5003 && vmcs_of[1][VMCS_GUEST_RSP] == 0x6010);
+	assert_int_equal(vmcs_of[1][VMCS_SEGMENT(VMCS_GUEST_ES_BASE, SEG_FS)], 0xf5000);
+	assert_int_equal(vmcs_of[1][VMCS_GUEST_SYSENTER_EIP], 0x5ee);
+	assert_true(n->base.slat_changed && n->base.slat.root.v == EPT_ROOT);
+	leave_l2();
+	assert_int_equal(must_read(VMCS_EXIT_REASON), REASON_VMCALL);
+	close_world();
+}
+
 static void test_base_in_lists(void **state)
 {
 	const struct vmx_msr_entry list[] = { { MSR_FS_BASE, 0, 5 }, { MSR_GS_BASE, 0, 5 } };
@@ -327,6 +364,7 @@ int main(void)
 		cmocka_unit_test(test_double_fault_has_no_vectoring),
 		cmocka_unit_test(test_invalidation_type_first),
 		cmocka_unit_test(test_priority_exit_is_a_trap),
+		cmocka_unit_test(test_vmcs_on_another_vcpu),
 		cmocka_unit_test(test_base_in_lists),
 		cmocka_unit_test(test_error_code_judged_by_mode),
 		cmocka_unit_test(test_spec_ctrl_of_l2),

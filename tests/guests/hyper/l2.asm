@@ -23,6 +23,20 @@ piece l2_read32
 piece l2_write32
 	mov [rdi], eax
 	hlt
+piece l2_count				; and in RBX; resumed behind the HLT it goes on
+	xor ebx, ebx
+.again:
+	add [rdi], rax
+	add rbx, rax
+	hlt
+	jmp .again
+piece l2_wait				; until [RAX] isn't 0; counts its rounds at [RAX + 8]
+	mov rbx, [rdi]
+	inc qword [rax + 8]
+	pause
+	cmp qword [rax], 0
+	je l2_wait
+	hlt
 piece l2_write
 	mov [rdi], rax
 	hlt

@@ -22,6 +22,7 @@ static const struct {
 	{ "checks", case_checks },
 	{ "marks", case_marks },
 	{ "controls", case_controls },
+	{ "smp", case_smp },
 	{ "bench", case_bench },
 };
 

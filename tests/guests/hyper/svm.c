@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The test hypervisor's part for AMD. Manual: APM vol. 2 chapter 15 and appendix B (layout), C (exit codes). */
 #include "hyper.h"
+#include "smp.h"
 #include "svm.h"
 
 #define VM_CR 0xc0010114u
 #define VM_HSAVE_PA 0xc0010117u
 
-static uint8_t host_save[PAGE] __attribute__((aligned(PAGE)));
+static uint8_t host_save[2][PAGE] __attribute__((aligned(PAGE))); /* of each processor */
 uint8_t svm_io_map[3 * PAGE] __attribute__((aligned(PAGE))), svm_msr_map[2 * PAGE] __attribute__((aligned(PAGE)));
 
 static void read_vm_cr(void *value)
@@ -28,7 +29,7 @@ static bool start(void)
 		return false;
 	}
 	wrmsr(EFER, rdmsr(EFER) | EFER_SVME);
-	wrmsr(VM_HSAVE_PA, address_of(host_save));
+	wrmsr(VM_HSAVE_PA, address_of(host_save[cpu_number()]));
 	return true;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The test hypervisor's part for Intel. Manual: SDM vol. 3 chapters 24 to 28 and appendix A. */
+#include "smp.h"
 #include "vmx.h"
 
 #define FEATURE_CONTROL 0x3au
@@ -10,13 +11,16 @@
 #define CR0_FIXED0 0x486u
 #define CR4_FIXED0 0x488u
 
-static uint8_t region[PAGE] __attribute__((aligned(PAGE)));
+static uint8_t regions[2][PAGE] __attribute__((aligned(PAGE))); /* of each processor */
 uint8_t vmx_io_map[2 * PAGE] __attribute__((aligned(PAGE))), vmx_msr_map[PAGE] __attribute__((aligned(PAGE)));
 uint32_t vmx_revision;
-static struct l2 *current;
+static struct l2 *currents[2];
+
+#define current currents[cpu_number()]
 
 static bool start(void)
 {
+	uint8_t *region = regions[cpu_number()];
 	uint64_t lock;
 
 	if (!(cpuid(1, 0).ecx & 32)) {
