@@ -214,6 +214,11 @@ bool vcpu_find_length(struct vcpu *v)
 	v->hv->exit.length = 3;
 	return true;
 }
+bool vcpu_measure(struct vcpu *v)
+{
+	v->nested->outer = (struct hv_nested_fault){ .where = gpa(0xbad000) };
+	return vcpu_find_length(v);
+}
 void vcpu_deliver(struct vcpu *v)
 {
 	(void)vcpu_nested_takes_event(v, NESTED_INTERRUPT);
@@ -371,13 +376,20 @@ static void test_the_apic_page(void **s)
 	l2.exit = exit;
 	assert_false(vcpu_exited_l2(&l2));
 	assert_true(handled == 2 && slat_reflected == 1 && reflected.trapped && l2.exit.length == 3);
+	/* The emulator's access of more bytes; looking for its length goes wrong. */
+	assert_int_equal(exit_nested(&vcpu), ACTION_SWITCH);
+	l2.exit = (struct hv_exit){ .kind = EXIT_SLAT_FAULT };
+	vcpu.nested->outer = (struct hv_nested_fault){ .where = gpa(0x4080), .trapped = true };
+	vcpu.nested->outer_waits = true;
+	assert_true(vcpu_reflect_outer(&vcpu));
+	assert_true(slat_reflected == 2 && reflected.where.v == 0x4080 && l2.exit.length == 3);
 	/* The delivery of an event is no instruction's. */
 	redirects = true;
 	assert_int_equal(exit_nested(&vcpu), ACTION_SWITCH);
 	l2.exit = exit;
 	l2.exit.interrupted = (struct hv_event){ .kind = EVENT_INTERRUPT, .vector = 0x31 };
 	assert_false(vcpu_exited_l2(&l2));
-	assert_true(handled == 2 && slat_reflected == 2 && l2.exit.length == 0);
+	assert_true(handled == 2 && slat_reflected == 3 && l2.exit.length == 0);
 }
 
 static void test_emulator_meets_refusal(void **s)

@@ -65,7 +65,7 @@ bool vcpu_through_outer(const struct vcpu *vcpu, gpa_t *where)
 static void reflect_slat(struct vcpu *vcpu, struct hv_nested_fault *fault)
 {
 	if (fault->trapped && vcpu->hv->exit.interrupted.kind == EVENT_NONE && !(fault->access & ACCESS_EXECUTE))
-		(void)vcpu_find_length(vcpu);
+		(void)vcpu_measure(vcpu); /* without a #UD, which might be L1's */
 	ops()->reflect_slat(vcpu->nested->state, fault);
 	vcpu_nested_sync(vcpu);
 }
@@ -73,11 +73,13 @@ static void reflect_slat(struct vcpu *vcpu, struct hv_nested_fault *fault)
 bool vcpu_reflect_outer(struct vcpu *vcpu)
 {
 	struct vcpu_nested *n = vcpu->nested;
+	struct hv_nested_fault fault;
 
 	if (!n || !n->outer_waits)
 		return false;
 	n->outer_waits = false;
-	reflect_slat(vcpu, &n->outer);
+	fault = n->outer; /* looking for the instruction may meet another */
+	reflect_slat(vcpu, &fault);
 	return true;
 }
 

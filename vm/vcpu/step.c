@@ -31,14 +31,19 @@ static void finish_flags(struct hv_vcpu *h)
 		emulate_single_step(h);
 }
 
-bool vcpu_find_length(struct vcpu *vcpu)
+bool vcpu_measure(struct vcpu *vcpu)
 {
 	struct emulate_env env;
 	enum emulate_result result;
 
 	vcpu_emulate_env(vcpu, &env);
 	vcpu->hv->exit.length = (uint8_t)emulate_length(vcpu->hv, &env, &result);
-	if (!vcpu->hv->exit.length && result == EMULATE_UNHANDLED)
+	return vcpu->hv->exit.length || result != EMULATE_UNHANDLED;
+}
+
+bool vcpu_find_length(struct vcpu *vcpu)
+{
+	if (!vcpu_measure(vcpu))
 		vcpu_inject_ud(vcpu);
 	return vcpu->hv->exit.length != 0;
 }

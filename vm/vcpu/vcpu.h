@@ -106,6 +106,8 @@ static inline bool vcpu_skip(struct vcpu *vcpu)
 }
 /* The length of the instruction at rip into exit.length. false: an exception is to be injected. */
 bool vcpu_find_length(struct vcpu *vcpu);
+/* The same, 0 if it can't be told. false: it's an instruction that nobody knows, and that is all that happens. */
+bool vcpu_measure(struct vcpu *vcpu);
 /* The time stamp counter of the guest jumps by so many ticks, for both levels. */
 void vcpu_move_tsc(struct vcpu *vcpu, uint64_t by);
 struct instruction;
