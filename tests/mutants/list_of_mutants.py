@@ -591,4 +591,20 @@ MUTANTS = [
     Mutant("apic-timer-wakes-nobody", "vm/vcpu/run.c", "next = vcpu->wakeup_ns = vcpu->lapic->deadline;", "next = UINT64_MAX;",
            "test_vm_run:test_apic_timer"),
     Mutant("interrupts-not-looked-at", "vm/vcpu/run.c", "lapic_update(vcpu->lapic);\n", "", "test_vm_run:test_looks_at_apic"),
+
+    # ---- dev/pci, dev/virtio: what guests write into configuration space and rings ----
+    Mutant("chain-longer-than-its-queue", "dev/virtio/ring.c", "chain->count >= limit || ", "chain->count >= 120 || ", "test_dev_virtio:rings_that_lie"),
+    Mutant("ring-index-runs-wild", "dev/virtio/ring.c", "return *count > q->size ? BAD_FORMAT : OK;", "return OK;", "test_dev_virtio:rings_that_lie"),
+    Mutant("indirect-within-indirect", "dev/virtio/ring.c", "if (indirect || !virtio_has(", "if (!virtio_has(", "test_dev_virtio:rings_that_lie"),
+    Mutant("descriptor-wraps", "dev/virtio/ring.c", "!d->len || !fits(d->addr, d->len)", "!d->len", "test_dev_virtio:rings_that_lie"),
+    Mutant("served-and-never-answered", "dev/virtio/transport.c", "return BAD_STATE; /*", "return OK; /*", "test_dev_virtio:without_memory"),
+    Mutant("dma-without-mastering", "dev/virtio/transport.c", "!q->enabled || !pci_is_master(&v->function)", "!q->enabled", "test_dev_virtio:not_before_its_time"),
+    Mutant("version-1-not-asked-for", "dev/virtio/transport.c", " && virtio_has(v, VIRTIO_F_VERSION_1)", "", "test_dev_virtio:features_are_settled"),
+    Mutant("ring-drained-at-once", "dev/virtio/transport.c", "i < CHAINS_AT_ONCE && status", "status", "test_dev_virtio:chains_of_all_shapes"),
+    Mutant("masked-message-sent", "dev/pci/msix.c", " || (m->entry[i].control & PCI_MSIX_ENTRY_CTRL_MASKBIT)", "", "test_dev_pci:messages"),
+    Mutant("line-forgets-who-shares-it", "dev/pci/function.c", "sum |= pci->level[i]", "sum = pci->level[i]", "test_dev_pci:lines_are_shared"),
+    Mutant("window-stays-where-it-was", "vm/machine/windows.c", "w->base == MMIO_NOWHERE || w->base == wanted(w)", "w->base != 1", "test_vm_windows:windows_move"),
+    Mutant("hint-of-another-time-believed", "dev/virtio/balloon.c", "id >= FIRST_COMMAND && id == b->config.free_page_hint_cmd_id", "id >= FIRST_COMMAND",
+           "test_dev_balloon:hints_and_reports"),
+    Mutant("second-statistics-taken", "dev/virtio/balloon.c", "if (b->kept)\n\t\treturn BAD_FORMAT;", "if (false)\n\t\treturn BAD_FORMAT;", "test_dev_balloon:a_lying_guest"),
 ]
