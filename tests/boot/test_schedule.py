@@ -6,6 +6,8 @@ import time
 import pytest
 from harness import BUILD
 
+from test_nested import GOOD, run_hyper
+
 VECTORS = {"vectors.elf": os.path.join(BUILD, "guests/vectors.elf")}
 
 
@@ -92,3 +94,9 @@ def test_nodes(boot):
     assert sorted(cpu["apic_id"] for cpu in cpus) == [0, 1, 2, 4, 5, 6]
     assert {cpu["apic_id"]: cpu["node"] for cpu in cpus} == {0: 0, 1: 0, 2: 0, 4: 1, 5: 1, 6: 1}
     assert all(cpu["vcpus"] == 1 for cpu in cpus), cpus
+
+
+def test_hypervisors_move(boot):
+    """Guests that are hypervisors, more of them than processors: both levels' state moves with them."""
+    found = run_hyper(boot, ["events", "interrupts", "stale", "chaos", "matrix"], line=" rounds=200", cpus=2)
+    assert not {case: said for case, (ended, said) in found.items() if ended != GOOD}

@@ -20,6 +20,7 @@
 #include "vm/vcpu/enter.h"
 
 #define TICKS_PER_NS 3u
+extern __thread int64_t test_tsc_ahead;
 
 static struct hv_vcpu h;
 static struct machine machine;
@@ -38,8 +39,11 @@ bool host_machine_check(hpa_t *where)
 	*where = hpa(0x5000);
 	return guest_met_it;
 }
+static void (*in_guest)(void); /* what else the first entry does */
 static void enter(struct hv_vcpu *v)
 {
+	if (in_guest && !entries)
+		in_guest();
 	deadline_seen = v->slice_deadline;
 	v->valid = 0;
 	if (!entries++ && trap_first) {
@@ -62,7 +66,12 @@ static void load(struct hv_vcpu *v, uint32_t groups)
 {
 	v->valid |= groups;
 }
-static const struct hv_ops ops = { .name = "test", .run = run, .load = load };
+static unsigned unloads;
+static void unload(struct hv_vcpu *v)
+{
+	unloads++;
+}
+static const struct hv_ops ops = { .name = "test", .run = run, .load = load, .unload = unload };
 const struct hv_ops *hv = &ops;
 struct hv_caps hv_capabilities = { .slice_timer = true };
 
@@ -285,6 +294,84 @@ static void test_apic_timer(void **state)
 	apic_timer = UINT64_MAX;
 }
 
+static void arm_apic(void)
+{
+	lapic.deadline = 1000000000 + 1000;
+}
+static void arm_device(void)
+{
+	next_timer = 1000000000 + 1000;
+	machine_timer_moved(&machine);
+}
+
+/* A timer that the guest arms right before its HLT is known before the vcpu sleeps. */
+static void test_armed_before_halt(void **state)
+{
+	void (*const ways[])(void) = { arm_apic, arm_device };
+
+	for (unsigned i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		in_guest = ways[i];
+		run_once(UINT64_MAX, UINT64_MAX - 1);
+		assert_int_equal(vcpu.wakeup_ns, 1000000000 + 1000);
+		assert_true(vcpu.wakeup <= rdtsc() + 3000000000);
+	}
+	in_guest = NULL;
+}
+
+/* Another one's turn ends the slice before its time, once. */
+static void give_way(void)
+{
+	__atomic_fetch_or(&vcpu.requests, REQUEST_YIELD, __ATOMIC_SEQ_CST);
+	h.exit.kind = EXIT_NOTHING;
+}
+static void test_gives_way(void **state)
+{
+	run_once(UINT64_MAX, UINT64_MAX - 1);
+	give_way();
+	vcpu.activity = VCPU_RUNNABLE;
+	entries = 0;
+	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_SLICE_OVER);
+	assert_int_equal(entries, 0);
+	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_IDLE);
+	vcpu_switch_out(&vcpu);
+}
+
+/*
+ * Of one that may move nothing stays in a CPU on which another one runs, and a look at it alone leaves nothing; a pinned one's backend
+ * keeps what it has. Its time goes on as it went where it was.
+ */
+static void test_moves(void **state)
+{
+	struct hv_vcpu other_h = { .owner = NULL };
+	struct vcpu other;
+
+	run_once(UINT64_MAX, UINT64_MAX - 1);
+	other = (struct vcpu){ .hv = &other_h, .l1 = &other_h, .machine = &machine, .lapic = &lapic };
+	other_h.owner = &other;
+	for (unsigned movable = 0; movable < 2; movable++) {
+		vcpu.movable = movable;
+		vcpu_switch_in(&vcpu);
+		unloads = 0;
+		vcpu_switch_in(&other);
+		assert_true(!vcpu.loaded && other.loaded && unloads == movable);
+		vcpu_settle(&vcpu);
+		assert_int_equal(unloads, 2 * movable);
+		vcpu_settle(&other);
+		assert_int_equal(unloads, 2 * movable);
+		vcpu_switch_out(&other);
+	}
+	h.tsc_offset = 5000;
+	vcpu.parked_until = 100000;
+	test_tsc_ahead = 700;
+	vcpu_switch_in(&vcpu);
+	assert_true(h.tsc_offset == 4300 && h.tsc_changed && vcpu.parked_until == 100700);
+	vcpu_switch_out(&vcpu);
+	test_tsc_ahead = 0;
+	vcpu_switch_in(&vcpu);
+	assert_true(h.tsc_offset == 5000 && vcpu.parked_until == 100000);
+	vcpu_switch_out(&vcpu);
+}
+
 /* What came from other processors is looked at when it is asked for, and only then. */
 static void test_looks_at_apic(void **state)
 {
@@ -428,6 +515,9 @@ int main(void)
 		cmocka_unit_test(test_delivery_is_before_the_guest),
 		cmocka_unit_test(test_init_and_startup),
 		cmocka_unit_test(test_far_timers),
+		cmocka_unit_test(test_armed_before_halt),
+		cmocka_unit_test(test_gives_way),
+		cmocka_unit_test(test_moves),
 		cmocka_unit_test(test_near_timers),
 		cmocka_unit_test(test_apic_timer),
 		cmocka_unit_test(test_looks_at_apic),
