@@ -23,8 +23,8 @@
 
 #define AP_POLL_NS UINT64_C(1000000000)
 
-const struct hv_ops *hv;
-struct hv_caps hv_capabilities;
+const struct hv_ops *hv SET_ONCE;
+struct hv_caps hv_capabilities SET_ONCE;
 
 static struct quire_config *config;
 

@@ -19,6 +19,9 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* A variable that is set while the host starts and read ever after: in no cache line with one that changes (linker.ld). */
+#define SET_ONCE __attribute__((section(".data.once")))
+
 /* alignment must be a power of two; up wraps to 0 at the top of the range. */
 static inline uint64_t align_down(uint64_t value, uint64_t alignment)
 {

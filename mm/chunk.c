@@ -12,9 +12,9 @@
 #include "mm/counters.h"
 
 struct chunk_state chunks;
-struct spinlock chunk_lock = SPINLOCK(RANK_CHUNK, "chunks");
+struct spinlock chunk_lock __attribute__((aligned(64))) = SPINLOCK(RANK_CHUNK, "chunks");
 struct account *accounts[MAX_OWNERS];
-struct mm_counters mm_counters;
+struct mm_counters mm_counters __attribute__((aligned(64)));
 
 static enum chunk_set set_of(const struct chunk *chunk)
 {

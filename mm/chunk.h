@@ -60,13 +60,14 @@ _Static_assert((sizeof(struct chunk) + PAGE_SIZE) * 1000 <= BLOCK_SIZE * 2, "spl
 
 struct chunk_state {
 	struct chunk *table;
-	uint64_t count;              /* records in the table */
-	uint64_t pages;              /* present frames of all chunks */
-	uint64_t ragged_pages;       /* of these, in chunks that aren't whole */
-	uint64_t kinds[CHUNK_KINDS]; /* chunks of each kind; absent ones aren't counted */
-	uint64_t ragged;             /* chunks with frames missing */
-	uint64_t sets[CHUNK_SETS];   /* chunks in each set */
-	uint64_t clearing;           /* atomic: free chunks that are off their set to be cleared */
+	uint64_t count;        /* records in the table */
+	uint64_t pages;        /* present frames of all chunks */
+	uint64_t ragged_pages; /* of these, in chunks that aren't whole */
+	/* Here begins what changes: not in the line that each lookup reads. */
+	uint64_t kinds[CHUNK_KINDS] __attribute__((aligned(64))); /* chunks of each kind; absent ones aren't counted */
+	uint64_t ragged;                                          /* chunks with frames missing */
+	uint64_t sets[CHUNK_SETS];                                /* chunks in each set */
+	uint64_t clearing; /* atomic: free chunks that are off their set to be cleared */
 	uint64_t held; /* who has seen one of these and waits for its return; none is taken to be cleared meanwhile */
 	uint64_t dirty_frames;    /* free frames of split and kernel chunks that aren't known to be zero */
 	uint64_t kernel_free;     /* free frames of kernel chunks */
