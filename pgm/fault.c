@@ -14,7 +14,6 @@
 
 #define TRACKED(slat) ((slat)->format->accessed | (slat)->format->dirty) /* the processor's own bits of a leaf */
 
-/* One fault on its way. */
 struct fault {
 	struct pgm *pgm;
 	struct block *b;
@@ -59,7 +58,7 @@ static enum pgm_verdict map_block(struct fault *f, hpa_t chunk, unsigned rights,
 
 static enum pgm_verdict map_large(struct fault *f)
 {
-	return map_block(f, block_address(f->b), dirty_large_rights(f->pgm), &f->pgm->counters.large_setup);
+	return map_block(f, block_address(f->b), dirty_large_rights(f->pgm), &local_of(f->pgm)->counters.large_setup);
 }
 
 /* What the page's leaf of 4 KiB may grant; open: whether the dirty log lets it be written. */
@@ -141,7 +140,7 @@ static void make_writable(struct fault *f, page_record *r)
 		mmio2_written(r);
 	if (unlikely(!dirty_is_open(f->pgm, f->where))) {
 		f->cause = FAULT_MAKE_WRITABLE;
-		dirty_caught(f->pgm, f->where);
+		dirty_caught(f->pgm, local_of(f->pgm), f->where);
 	}
 }
 
@@ -200,7 +199,8 @@ static enum pgm_verdict fault_untouched(struct fault *f)
 
 	if (block_plain(pgm, f->where)) {
 		if (!(f->access & ACCESS_WRITE) && pgm->config.slat_2m && !fetch)
-			return map_block(f, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE, &pgm->counters.zero_mapped);
+			return map_block(f, pgm_zero_block, ACCESS_READ | ACCESS_EXECUTE,
+					 &local_of(pgm)->counters.zero_mapped);
 		/* The place for the leaf before the chunk: mapping it can't fail then. */
 		if (pgm->config.large_pages && !fetch && block_own_slot(pgm, f->b, f->where) == OK &&
 		    block_make_large(pgm, f->b, f->where, &f->gather) == OK) {
@@ -270,7 +270,7 @@ static enum pgm_verdict fault_inside(struct fault *f, bool again)
 	block_unlock(f->b);
 	if (f->gather.flush || f->gather.count)
 		gather_finish(&f->gather);
-	handy_settle(f->pgm);
+	handy_settle(f->pgm, local_of(f->pgm));
 	return verdict;
 }
 

@@ -90,7 +90,7 @@ enum status pgm_usage_step(struct pgm *pgm, uint64_t *cursor, struct pgm_usage *
 	u->zero_pages = u->ram_pages - min_u64(u->ram_pages, u->private_pages + u->shared_pages + u->ballooned_pages);
 	u->mmio_pages = count_mmio(pgm);
 	pgm_pin_totals(pgm, &u->read_locked_pages, &u->write_locked_pages);
-	u->handy_pages = pgm->handy.count;
+	u->handy_pages = handy_count(pgm);
 	u->table_pages = __atomic_load_n(&pgm->slat.tables, __ATOMIC_RELAXED);
 	return OK;
 }

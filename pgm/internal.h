@@ -15,6 +15,10 @@
 enum pgm_verdict fault_long(struct pgm *pgm, struct block *b, gpa_t where, unsigned access, bool again,
 			    struct pgm_vcpu_counters *count);
 
+/* local.c: mark: fewer frames are few. The list goes when no vcpu runs any more. */
+void local_init(struct pgm *pgm, struct pgm_local *l, unsigned mark);
+void locals_destroy(struct pgm *pgm);
+
 /* What of these bytes lies in their first page. */
 static inline size_t to_page_end(gpa_t where, size_t length)
 {

@@ -42,11 +42,6 @@ uint64_t pgm_ram_bytes(const struct pgm *pgm)
 	return pgm->config.ram;
 }
 
-struct pgm_counters *pgm_counters(struct pgm *pgm)
-{
-	return &pgm->counters;
-}
-
 enum status pgm_start(void)
 {
 	void *zeros = heap_alloc(BLOCK_SIZE);
@@ -121,7 +116,7 @@ static enum status build(struct pgm *pgm)
 	pgm->directory = heap_alloc(pgm->directory_count * sizeof(pgm->directory[0]));
 	if (!pgm->directory)
 		return NO_MEMORY;
-	status = handler_table_create(&pgm->handlers, pgm->config.max_access_handlers, &pgm->counters);
+	status = handler_table_create(&pgm->handlers, pgm->config.max_access_handlers, &pgm->common.counters);
 	if (status == OK)
 		status = slat_create(&pgm->slat, pgm->config.slat, &pgm->account);
 	pgm->slat.leaving_context = pgm;
@@ -144,7 +139,7 @@ enum status pgm_create(struct pgm **out, const struct pgm_config *config, void (
 		return NO_MEMORY;
 	pgm->config = *config;
 	lock_init(&pgm->lock, RANK_PGM, "pgm");
-	lock_init(&pgm->handy.lock, RANK_RESERVE, "handy");
+	local_init(pgm, &pgm->common, HANDY_LOW);
 	lock_init(&pgm->pins.lock, RANK_RESERVE, "pins");
 	pgm->collapse.chunk = pgm->preallocation.chunks = HPA_NONE;
 	pgm->flush = (struct flush_domain){ .sync = sync, .context = context };

@@ -80,6 +80,15 @@ bool pgm_range_get(struct pgm *pgm, unsigned index, struct pgm_range *out);
 /* The range around an address; false: none. */
 bool pgm_range_find(struct pgm *pgm, gpa_t where, struct pgm_range *out);
 
+/* ---- vcpus ---- */
+/*
+ * From now on this vcpu has a place of its own in PGM: what its faults take and count is taken and counted there, so that they write no
+ * cache line that another's do. It costs the machine HANDY_REFILL pages of quota (NO_MEMORY) and is given back at the machine's end.
+ */
+enum status pgm_vcpu_open(struct pgm *pgm, struct pgm_vcpu_counters *counters) must_check;
+/* It stops running for a pause, a reset or the end: the frames kept ready for it go to the others. On its CPU, no lock held. */
+void pgm_vcpu_leave(const struct pgm_vcpu_counters *counters);
+
 /* ---- faults ---- */
 enum pgm_verdict {
 	PGM_RESUME,    /* the tables are right now: enter again */
@@ -177,24 +186,10 @@ const char *page_state_name(enum page_state state);
 const char *page_type_name(enum page_type type);
 const char *page_handler_name(enum page_handler handler);
 
-struct pgm_counters {
-	uint64_t zero_mapped, allocated, large_alloc, large_alloc_failed, large_refused, split, detailed;
-	uint64_t handy_refills, handy_allocs;
-	uint64_t reads, read_bytes, writes, write_bytes, handler_hits, handler_misses;
-	uint64_t simple_reads, simple_read_bytes, simple_writes, simple_write_bytes;
-	uint64_t handler_resets, handler_inserts, handler_removals, handler_max, handler_rebalances;
-	uint64_t handler_alloc_errors;
-	uint64_t misconfig_marks, mmio2_queries, tables_dropped;
-	/* Large pages; each is described in collapse.c. */
-	uint64_t large_collapsed, large_setup, large_overflow, large_flush, large_zero_evict, large_reused;
-	uint64_t large_recheck, large_valid, huge_mapped;
-	/* Composed tables (shadow/). */
-	uint64_t shadow_faults, shadow_tables, shadow_tables_dropped, shadow_resyncs;
-	uint64_t shadow_entries, shadow_removals, shadow_aliases, shadow_overflows, shadow_page_drops,
-		shadow_block_drops;
-};
-/* They may be set to zero at any time. */
-struct pgm_counters *pgm_counters(struct pgm *pgm);
+/* What was counted for all vcpus, and for none. */
+void pgm_counters_sum(const struct pgm *pgm, struct pgm_counters *sum);
+/* Whoever saw them as `was` wants them to be `now`; what was counted in between isn't lost. */
+void pgm_counters_adjust(struct pgm *pgm, const struct pgm_counters *was, const struct pgm_counters *now);
 
 struct pgm_usage {
 	uint64_t ram_pages, zero_pages, private_pages, shared_pages, ballooned_pages, large_blocks, detailed_blocks;

@@ -137,7 +137,7 @@ static inline void close_piece(struct pgm *pgm, struct target *t)
 	block_unlock(t->b);
 	if (t->gather.flush || t->gather.count)
 		gather_finish(&t->gather);
-	handy_settle(pgm);
+	handy_settle(pgm, local_of(pgm));
 }
 
 /* Within one page. PIECE_FAILED: *status says why. */

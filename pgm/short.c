@@ -11,7 +11,7 @@ enum pgm_verdict pgm_take_fault(struct pgm *pgm, gpa_t where, unsigned access, b
 	count->faults++;
 	if (unlikely(!b || block_kind(b) == BLOCK_UNTOUCHED))
 		return fault_long(pgm, b, where, access, again, count);
-	cause = fault_short(pgm, b, where, access);
+	cause = fault_short(pgm, count->local ? count->local : &pgm->common, b, where, access);
 	if (unlikely(cause == FAULT_CAUSES))
 		return fault_long(pgm, b, where, access, again, count);
 	count->last_cause = cause;

@@ -13,30 +13,31 @@
 #include "pgm/internal.h"
 
 /* Nothing stands in the entry, and nobody can still use what stood there: so no flush before the frame appears (gather.h). */
-static inline bool first_write(struct pgm *pgm, struct block *b, gpa_t where, uint64_t *entry)
+static inline bool first_write(struct pgm *pgm, struct pgm_local *l, struct block *b, gpa_t where, uint64_t *entry)
 {
 	hpa_t frame;
 
-	if (*entry || __atomic_load_n(&pgm->flush.pending, __ATOMIC_SEQ_CST) || !handy_pop(pgm, where, &frame))
+	if (*entry || __atomic_load_n(&pgm->flush.pending, __ATOMIC_SEQ_CST) || !handy_pop(l, where, &frame))
 		return false;
-	page_give(pgm, b, where, frame);
+	page_give(pgm, l, b, where, frame);
 	__atomic_store_n(entry, slat_leaf(&pgm->slat, 0, frame, ALL_RIGHTS, RAM_TYPE), __ATOMIC_RELEASE);
 	return true;
 }
 
 /* Noted, and granted. An absent entry has no frame. */
-static inline bool logged_write(struct pgm *pgm, gpa_t where, page_record r, uint64_t *entry)
+static inline bool logged_write(struct pgm *pgm, struct pgm_local *l, gpa_t where, page_record r, uint64_t *entry)
 {
 	const struct pt_format *f = pgm->slat.format;
 
 	if (dirty_mode(pgm) != DIRTY_WRITE_PROTECT || (*entry & f->address) != page_frame(r).v)
 		return false;
-	dirty_caught(pgm, where);
+	dirty_caught(pgm, l, where);
 	__atomic_fetch_or(entry, f->write | __atomic_load_n(&pgm->slat.leaf_extra, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
 	return true;
 }
 
-static inline enum fault_cause page_write(struct pgm *pgm, struct block *b, gpa_t where, page_record r)
+static inline enum fault_cause page_write(struct pgm *pgm, struct pgm_local *l, struct block *b, gpa_t where,
+					  page_record r)
 {
 	uint64_t table = __atomic_load_n(b->slot, __ATOMIC_RELAXED), *entry;
 
@@ -44,21 +45,23 @@ static inline enum fault_cause page_write(struct pgm *pgm, struct block *b, gpa_
 		return FAULT_CAUSES;
 	entry = slat_in_table(&pgm->slat, table, where);
 	if (page_get_state(r) == PAGE_ALLOCATED)
-		return logged_write(pgm, where, r, entry) ? FAULT_MAKE_WRITABLE : FAULT_CAUSES;
-	return page_get_state(r) == PAGE_ZERO && first_write(pgm, b, where, entry) ? FAULT_PAGE_ZEROING : FAULT_CAUSES;
+		return logged_write(pgm, l, where, r, entry) ? FAULT_MAKE_WRITABLE : FAULT_CAUSES;
+	return page_get_state(r) == PAGE_ZERO && first_write(pgm, l, b, where, entry) ? FAULT_PAGE_ZEROING
+										      : FAULT_CAUSES;
 }
 
-static inline enum fault_cause large_touch(struct pgm *pgm, struct block *b, unsigned access)
+static inline enum fault_cause large_touch(struct pgm *pgm, struct pgm_local *l, struct block *b, unsigned access)
 {
 	if (*b->slot || dirty_mode(pgm) != DIRTY_OFF || (access & ~(unsigned)pgm->slat.large_access))
 		return FAULT_CAUSES;
-	COUNT(pgm, large_setup);
+	LOCAL_COUNT(l, large_setup, 1);
 	__atomic_store_n(b->slot, slat_leaf(&pgm->slat, 1, block_address(b), ALL_RIGHTS, RAM_TYPE), __ATOMIC_RELEASE);
 	return FAULT_SYNC;
 }
 
 /* Returns what it was, or FAULT_CAUSES if it is anything else. Not locked. */
-static inline enum fault_cause fault_short(struct pgm *pgm, struct block *b, gpa_t where, unsigned access)
+static inline enum fault_cause fault_short(struct pgm *pgm, struct pgm_local *l, struct block *b, gpa_t where,
+					   unsigned access)
 {
 	enum fault_cause cause = FAULT_CAUSES;
 	enum block_kind kind;
@@ -69,11 +72,11 @@ static inline enum fault_cause fault_short(struct pgm *pgm, struct block *b, gpa
 	if (kind == BLOCK_UNTOUCHED || (b->flags & BLOCK_COLLAPSING) || block_own_slot(pgm, b, where) != OK)
 		;
 	else if (kind == BLOCK_LARGE && !(b->flags & BLOCK_FINE))
-		cause = large_touch(pgm, b, access);
+		cause = large_touch(pgm, l, b, access);
 	else if (access & ACCESS_WRITE)
-		cause = page_write(pgm, b, where, kind == BLOCK_LARGE ? block_record(b, where) : *page_of(b, where));
+		cause = page_write(pgm, l, b, where, kind == BLOCK_LARGE ? block_record(b, where) : *page_of(b, where));
 	block_unlock(b);
 	if (cause == FAULT_PAGE_ZEROING)
-		handy_settle(pgm);
+		handy_settle(pgm, l);
 	return cause;
 }

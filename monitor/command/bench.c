@@ -54,16 +54,19 @@ struct made_large {
 /* All blocks that the worker finds worth it, now. */
 static struct made_large collapse_all(struct pgm *pgm)
 {
-	const struct pgm_counters *c = pgm_counters(pgm);
-	uint64_t copies = c->large_collapsed, start = rdtsc();
+	struct pgm_counters c;
+	uint64_t copies, start = rdtsc();
 	struct made_large made = { 0 };
 	bool more = true;
 
+	pgm_counters_sum(pgm, &c);
+	copies = c.large_collapsed;
 	for (unsigned i = 0; i < COLLAPSE_STEPS && more; i++) {
 		more = pgm_collapse_step(pgm);
-		if (c->large_collapsed == copies)
+		pgm_counters_sum(pgm, &c);
+		if (c.large_collapsed == copies)
 			continue;
-		copies = c->large_collapsed;
+		copies = c.large_collapsed;
 		made.blocks++;
 		made.ticks += rdtsc() - start;
 		start = rdtsc();

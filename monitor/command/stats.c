@@ -104,16 +104,20 @@ static void take_vcpu(struct query *q, struct vcpu *v)
 static void take_machine(struct query *q, struct machine *m)
 {
 	struct pgm_usage usage = { 0 };
+	struct pgm_counters was, now;
 
 	if (!m->pgm)
 		return;
 	if (q->out && usage_of(m)) /* what is there now can't be reset */
 		usage = *usage_of(m);
 	q->base[STATS_USAGE] = &usage;
-	q->base[STATS_PGM] = pgm_counters(m->pgm);
+	pgm_counters_sum(m->pgm, &was);
+	now = was;
+	q->base[STATS_PGM] = &now;
 	q->base[STATS_ACCOUNT] = pgm_account(m->pgm);
 	q->base[STATS_MACHINE] = m;
 	take_sources(q, m->name, STATS_USAGE, STATS_MACHINE);
+	pgm_counters_adjust(m->pgm, &was, &now);
 	for (unsigned i = 0; i < m->vcpu_count; i++)
 		take_vcpu(q, m->vcpu[i]);
 }

@@ -223,9 +223,8 @@ static void check_block(struct pgm *pgm, struct block *b, gpa_t base, void *cont
 }
 
 /* Frames that wait for their page: the machine's, and nobody's page yet. */
-static void check_handy(struct check *c)
+static void check_handy(struct check *c, struct handy *h)
 {
-	struct handy *h = &c->pgm->handy;
 	struct frame_info info;
 
 	lock_acquire(&h->lock);
@@ -270,7 +269,8 @@ enum status pgm_check_step(struct pgm *pgm, struct pgm_check *check)
 		lock_release(&pgm->handlers.lock);
 		break;
 	case 1:
-		check_handy(&c);
+		for (struct pgm_local *l = &pgm->common; l; l = local_next(l))
+			check_handy(&c, &l->handy);
 		c.findings += handlers_check(pgm, c.report, c.context);
 		c.findings += shadow_check(pgm, c.report, c.context);
 		check->phase++;

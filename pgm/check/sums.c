@@ -51,8 +51,11 @@ static void count_tables(struct pgm *pgm, struct sums *s, hpa_t table, unsigned 
 /* Moves on whenever something happens that the sums depend on. */
 static uint64_t events(struct pgm *pgm)
 {
-	return __atomic_load_n(&pgm->account.changes, __ATOMIC_ACQUIRE) +
-	       __atomic_load_n(&pgm->counters.handy_allocs, __ATOMIC_ACQUIRE);
+	uint64_t events = __atomic_load_n(&pgm->account.changes, __ATOMIC_ACQUIRE);
+
+	for (const struct pgm_local *l = &pgm->common; l; l = local_next(l))
+		events += __atomic_load_n(&l->counters.handy_allocs, __ATOMIC_ACQUIRE);
+	return events;
 }
 
 static unsigned compare(struct pgm *pgm, const struct sums *s, void (*report)(void *context, const char *line),
@@ -90,9 +93,7 @@ enum status check_sums(struct pgm *pgm, unsigned attempt, void (*report)(void *c
 	struct sums s = { 0 };
 	bool still;
 
-	lock_acquire(&pgm->handy.lock);
-	s.base = pgm->handy.count;
-	lock_release(&pgm->handy.lock);
+	s.base = handy_count(pgm);
 	/* Chunks that are on their way to their blocks. */
 	s.base += hpa_is_none(pgm->collapse.chunk) ? 0 : PAGES_PER_BLOCK;
 	s.base += hpa_is_none(pgm->preallocation.chunks) ? 0 : GIB / PAGE_SIZE;

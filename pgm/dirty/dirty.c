@@ -262,13 +262,15 @@ const char *dirty_mode_name(enum dirty_mode mode)
 void pgm_dirty_describe(const struct pgm *pgm, struct pgm_dirty_info *info)
 {
 	const struct dirty_log *log = &pgm->dirty;
+	struct pgm_counters counters;
 
+	pgm_counters_sum(pgm, &counters);
 	*info = (struct pgm_dirty_info){
 		.mode = dirty_mode(pgm),
 		.bitmap_bytes = __atomic_load_n(&log->frames_used, __ATOMIC_RELAXED) * PAGE_SIZE,
 		.starts = __atomic_load_n(&log->starts, __ATOMIC_RELAXED),
 		.reads = __atomic_load_n(&log->reads, __ATOMIC_RELAXED),
-		.faults = __atomic_load_n(&log->faults, __ATOMIC_RELAXED),
+		.faults = counters.dirty_faults,
 		.splits = __atomic_load_n(&log->splits, __ATOMIC_RELAXED),
 	};
 }

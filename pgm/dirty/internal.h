@@ -29,7 +29,7 @@ struct dirty_log {
 	void (*collect)(void *context);
 	void *context;
 	uint64_t frames_used; /* atomic */
-	uint64_t starts, reads, faults, splits;
+	uint64_t starts, reads, splits;
 };
 
 struct block;

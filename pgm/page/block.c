@@ -8,7 +8,7 @@
 
 #define BLOCK_WEIGHT 64u /* of one with records, in blocks without */
 
-hpa_t pgm_zero_block;
+hpa_t pgm_zero_block SET_ONCE;
 
 enum status block_get(struct pgm *pgm, gpa_t where, struct block **out)
 {
@@ -96,7 +96,8 @@ static gpa_t block_base(gpa_t where)
 enum status block_find_slot(struct pgm *pgm, struct block *b, gpa_t where)
 {
 	bool first = !(where.v >> BLOCK_SHIFT & (DIRECTORY_BLOCKS - 1));
-	uint64_t *slot = first ? NULL : __atomic_load_n(&b[-1].slot, __ATOMIC_ACQUIRE);
+	const struct block *before = first ? NULL : block_find(pgm, gpa(where.v - BLOCK_SIZE));
+	uint64_t *slot = first ? NULL : __atomic_load_n(&before->slot, __ATOMIC_ACQUIRE);
 	enum status status = OK;
 
 	if (slot)

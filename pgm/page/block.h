@@ -16,7 +16,7 @@ static inline struct block *block_find(const struct pgm *pgm, gpa_t where)
 	if (unlikely(slot >= pgm->directory_count))
 		return NULL;
 	page = __atomic_load_n(&pgm->directory[slot], __ATOMIC_ACQUIRE);
-	return page ? &page[where.v >> BLOCK_SHIFT & (DIRECTORY_BLOCKS - 1)] : NULL;
+	return page ? &page[(where.v >> BLOCK_SHIFT) * DIRECTORY_STRIDE & (DIRECTORY_BLOCKS - 1)] : NULL;
 }
 enum status block_get(struct pgm *pgm, gpa_t where, struct block **out) must_check;
 /* No records and no range: a guest that pokes about must not make us keep records of nothing. No lock. */
@@ -95,13 +95,13 @@ static inline enum status page_own(struct pgm *pgm, struct block *b, gpa_t where
 	return likely(page_is_private(*page_of(b, where))) ? OK : page_own_slow(pgm, b, where, gather);
 }
 /* page_own()'s last step: the record has this frame from now on. */
-static inline void page_give(struct pgm *pgm, struct block *b, gpa_t where, hpa_t frame)
+static inline void page_give(struct pgm *pgm, struct pgm_local *l, struct block *b, gpa_t where, hpa_t frame)
 {
 	page_record *r = page_of(b, where);
 
 	if (likely(page_get_state(*r) != PAGE_SHARED)) {
 		b->held++;
-		COUNT(pgm, allocated);
+		LOCAL_COUNT(l, allocated, 1);
 	}
 	page_set(r, PAGE_ALLOCATED, frame);
 	r->bits |= PAGE_WRITTEN;
@@ -116,35 +116,46 @@ static inline unsigned page_rights(page_record record)
 	return ACCESS_READ | ACCESS_EXECUTE | (page_get_state(record) == PAGE_ALLOCATED ? ACCESS_WRITE : 0);
 }
 
-/* reserve.c: a zeroed frame for the page at `where`, from the reserve if it has one; NO_MEMORY, OVER_QUOTA when mm says so. */
-enum status handy_take(struct pgm *pgm, gpa_t where, hpa_t *frame) must_check;
-/* The same, only if the reserve has one. */
-static inline bool handy_pop(struct pgm *pgm, gpa_t where, hpa_t *frame)
+/*
+ * reserve.c: a zeroed frame for the page at `where`, from the reserve if it has one, even if another vcpu's; NO_MEMORY, OVER_QUOTA when
+ * mm says so.
+ */
+enum status handy_take(struct pgm *pgm, struct pgm_local *l, gpa_t where, hpa_t *frame) must_check;
+/* The same, only if this part of the reserve has one. */
+static inline bool handy_pop(struct pgm_local *l, gpa_t where, hpa_t *frame)
 {
-	struct handy *h = &pgm->handy;
+	struct handy *h = &l->handy;
+	unsigned left;
 	bool any;
 
 	lock_acquire(&h->lock);
-	any = h->count != 0;
-	if (likely(any))
-		*frame = h->frame[--h->count];
-	if (unlikely(h->count < HANDY_LOW))
+	left = h->count;
+	any = left != 0;
+	if (likely(any)) {
+		*frame = h->frame[--left];
+		__atomic_store_n(&h->count, left, __ATOMIC_RELAXED);
+	}
+	if (unlikely(left < h->mark))
 		__atomic_store_n(&h->low, true, __ATOMIC_RELAXED);
 	lock_release(&h->lock);
 	if (unlikely(!any))
 		return false;
 	frame_assign(*frame, where);
-	COUNT(pgm, handy_allocs);
+	LOCAL_COUNT(l, handy_allocs, 1);
 	return true;
 }
-/* One batch more, if there is room; false: none came. No lock may be held. */
+/* One batch more for the stock, if there is room; false: none came. No lock may be held: it clears what isn't zero. */
 bool handy_refill(struct pgm *pgm);
-/* At the end of what may have taken from it: none is held any more. */
-static inline void handy_settle(struct pgm *pgm)
+void handy_settle_low(struct pgm *pgm, struct pgm_local *l);
+/* At the end of what may have taken from it: no lock is held any more. */
+static inline void handy_settle(struct pgm *pgm, struct pgm_local *l)
 {
-	if (likely(!__atomic_load_n(&pgm->handy.low, __ATOMIC_RELAXED)))
-		return;
-	__atomic_store_n(&pgm->handy.low, false, __ATOMIC_RELAXED);
-	handy_refill(pgm);
+	if (unlikely(__atomic_load_n(&l->handy.low, __ATOMIC_RELAXED)))
+		handy_settle_low(pgm, l);
 }
+/* The vcpu's own frames go to the stock; what it has no room for, back to mm. No lock held. */
+void handy_return(struct pgm_local *l);
+/* All of it, the vcpus' too. */
 void handy_drain(struct pgm *pgm, struct gather *gather);
+/* How many frames there are; by and large, while vcpus run. */
+unsigned handy_count(const struct pgm *pgm);

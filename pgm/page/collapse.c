@@ -79,7 +79,7 @@ static void give_up(struct pgm *pgm, uint64_t *why)
 void collapse_abandon(struct pgm *pgm)
 {
 	if (pgm->collapse.block)
-		give_up(pgm, &pgm->counters.large_refused);
+		give_up(pgm, &pgm->common.counters.large_refused);
 }
 
 /* Locked: nothing below the block's level-1 entry can be written from now on, after the flush. */
@@ -172,13 +172,13 @@ static uint64_t *try_switch(struct pgm *pgm, struct block *b, hpa_t *old)
 	hpa_t records = block_address(b);
 
 	if (!collapse_fit(b, &joined) || !(copied || joined))
-		return &pgm->counters.large_refused;
+		return &pgm->common.counters.large_refused;
 	if (!still_unmapped(pgm)) {
 		c->phase = copied ? COLLAPSE_PROTECT : COLLAPSE_UNMAP;
-		return !copied && c->rounds++ == MAX_ROUNDS ? &pgm->counters.large_overflow : NULL;
+		return !copied && c->rounds++ == MAX_ROUNDS ? &pgm->common.counters.large_overflow : NULL;
 	}
 	if (become_large(pgm, b, c->base, copied ? c->chunk : page_frame(*block_records(b))) != OK)
-		return &pgm->counters.large_refused;
+		return &pgm->common.counters.large_refused;
 	*old = records;
 	return NULL;
 }
@@ -189,11 +189,11 @@ static uint64_t *act(struct pgm *pgm, struct block *b, struct gather *gather, hp
 	struct collapse *c = &pgm->collapse;
 
 	if (!(b->flags & BLOCK_COLLAPSING))
-		return &pgm->counters.large_refused;
+		return &pgm->common.counters.large_refused;
 	switch (c->phase) {
 	case COLLAPSE_PROTECT:
 		if (c->rounds++ == MAX_ROUNDS)
-			return &pgm->counters.large_overflow;
+			return &pgm->common.counters.large_overflow;
 		write_protect(pgm, b, c->base, gather);
 		gather_flush(gather); /* also for what others took away just now */
 		memset(c->clean, 0xff, sizeof(c->clean));
@@ -234,7 +234,7 @@ static bool work(struct pgm *pgm)
 		give_up(pgm, why);
 	} else if (!hpa_is_none(old)) {
 		release_old(pgm, old, copied);
-		leave(pgm, copied ? &pgm->counters.large_collapsed : &pgm->counters.large_reused);
+		leave(pgm, copied ? &pgm->common.counters.large_collapsed : &pgm->common.counters.large_reused);
 	}
 	return true;
 }

@@ -22,7 +22,8 @@ enum status page_own_slow(struct pgm *pgm, struct block *b, gpa_t where, struct 
 	page_record *r = page_of(b, where);
 	unsigned level;
 	hpa_t frame;
-	enum status status = handy_take(pgm, where, &frame);
+	struct pgm_local *l = local_of(pgm);
+	enum status status = handy_take(pgm, l, where, &frame);
 
 	if (unlikely(status != OK))
 		return status;
@@ -33,6 +34,6 @@ enum status page_own_slow(struct pgm *pgm, struct block *b, gpa_t where, struct 
 		gather_frame(gather, page_frame(*r), ACCOUNT_BASE);
 	}
 	gather_settle(gather);
-	page_give(pgm, b, where, frame);
+	page_give(pgm, l, b, where, frame);
 	return OK;
 }

@@ -151,7 +151,7 @@ enum status pgm_pin(struct pgm *pgm, gpa_t where, bool write, const char *owner,
 			*frame = page_frame(*page_of(b, page));
 		block_unlock(b);
 		gather_finish(&gather);
-		handy_settle(pgm);
+		handy_settle(pgm, local_of(pgm));
 	}
 	heap_free(fresh, sizeof(*fresh));
 	return status;

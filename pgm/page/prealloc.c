@@ -142,7 +142,7 @@ static enum status block_step(struct pgm *pgm, uint64_t first, uint64_t end)
 	status = block_get(pgm, gpa(first), &b);
 	if (status != OK)
 		return status;
-	if (pgm->handy.count < HANDY_REFILL)
+	if (pgm->common.handy.count < HANDY_REFILL)
 		handy_refill(pgm);
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	block_lock(b);

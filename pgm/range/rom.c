@@ -175,7 +175,7 @@ static enum status make_other(struct pgm *pgm, struct rom_page *p, gpa_t where, 
 	enum status status = OK;
 
 	if (hpa_is_none(p->other)) {
-		status = handy_take(pgm, where, &p->other);
+		status = handy_take(pgm, local_of(pgm), where, &p->other);
 		count_other(pgm, status == OK);
 	}
 	*frame = p->other;

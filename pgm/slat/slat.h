@@ -18,7 +18,6 @@ struct slat {
 	struct account *account;
 	hpa_t root;
 	uint64_t leaf_extra;  /* atomic: accessed and dirty, set beforehand where nobody tracks them */
-	uint64_t tables;      /* atomic: tables in use, the root included */
 	uint8_t large_access; /* ACCESS_*: no leaf above level 0 grants more, whatever it is made with */
 	/*
 	 * Set while someone reads the dirty bits of the leaves: told of each frame whose leaf, with that bit set, is
@@ -26,6 +25,8 @@ struct slat {
 	 */
 	void (*leaving)(void *context, hpa_t frame);
 	void *leaving_context;
+	uint64_t tables
+		__attribute__((aligned(64))); /* atomic: in use, the root included; apart from what every fault reads */
 };
 
 enum status slat_create(struct slat *slat, const struct pt_format *format, struct account *account) must_check;

@@ -185,7 +185,7 @@ static enum status collapse(void)
 	for (unsigned round = 0; round < 3; round++)
 		for (unsigned steps = 0; pgm_collapse_step(pgm); steps++)
 			assert_true(steps < 10000);
-	return pgm->counters.large_collapsed + pgm->counters.large_reused == 1 ? OK : NO_MEMORY;
+	return pgm->common.counters.large_collapsed + pgm->common.counters.large_reused == 1 ? OK : NO_MEMORY;
 }
 
 static void split_block(void)
@@ -198,7 +198,7 @@ static enum status fill_reserve(void)
 {
 	for (unsigned i = 0; i < HANDY_SIZE && handy_refill(pgm); i++)
 		;
-	return pgm->handy.count == HANDY_SIZE ? OK : NO_MEMORY;
+	return pgm->common.handy.count == HANDY_SIZE ? OK : NO_MEMORY;
 }
 
 static enum status preallocate(void)

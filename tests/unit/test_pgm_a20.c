@@ -87,9 +87,9 @@ static void test_narrowing(void **state)
 	gate(false);
 	assert_true(guest_write(pgm, ODD, 1));
 	assert_true(table_rights(pgm, ODD) & ACCESS_WRITE);
-	drops = pgm->counters.shadow_page_drops;
+	drops = pgm->common.counters.shadow_page_drops;
 	assert_int_equal(pgm_handler_register(pgm, type, gpa(EVEN), gpa(EVEN + PAGE_SIZE - 1), NULL, "all"), OK);
-	assert_true(pgm->counters.shadow_page_drops > drops);
+	assert_true(pgm->common.counters.shadow_page_drops > drops);
 	assert_int_equal(table_rights(pgm, ODD), 0);
 	assert_int_equal(guest_read(pgm, ODD), 0x5a);
 	assert_true(guest_write(pgm, ODD + PAGE_SIZE, 2));
@@ -129,7 +129,7 @@ static void test_bounded(void **state)
 	for (uint64_t at = 0; at < GIB - 512 * MIB; at += BLOCK_SIZE)
 		if (at >= BLOCK_SIZE)
 			assert_int_equal(guest_read(pgm, at + MIB), 0);
-	assert_true(pgm->counters.shadow_tables_dropped > 0);
+	assert_true(pgm->common.counters.shadow_tables_dropped > 0);
 	assert_true(pgm->shadow.frames <= A20_FRAMES);
 	machine_end_test(pgm);
 }

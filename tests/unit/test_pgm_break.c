@@ -313,7 +313,7 @@ static void test_shared_no_memory(void **state)
 	detailed();
 	frame = share();
 	inject_arm(MM_SITE_HANDY, 0, 1, 0);
-	for (unsigned i = 0; pgm->handy.count; i++) /* what is left in the reserve goes first */
+	for (unsigned i = 0; pgm->common.handy.count; i++) /* what is left in the reserve goes first */
 		touch(AT + (64 + i) * PAGE_SIZE, ACCESS_WRITE);
 	assert_int_equal(pgm_fault(pgm, gpa(AT), ACCESS_WRITE), PGM_NO_MEMORY);
 	inject_disarm(MM_SITE_HANDY);

@@ -83,7 +83,7 @@ static void count_tables(void)
 }
 static void count_handy(void)
 {
-	pgm->handy.count ^= 1;
+	pgm->common.handy.count ^= 1;
 }
 static void entry_right(void)
 {
@@ -180,7 +180,7 @@ static void pin_stray(void)
 }
 static void reserve_frame(void)
 {
-	pgm->handy.frame[0].v ^= reserve_flip;
+	pgm->common.handy.frame[0].v ^= reserve_flip;
 }
 static void rom_copy(void)
 {
@@ -275,7 +275,7 @@ static void prepare(const struct pt_format *format)
 	assert_int_equal(pgm_a20_fault(pgm, gpa((DETAILED + 2 * PAGE_SIZE) | A20_BIT), ACCESS_READ), PGM_RESUME);
 	assert_true(slat_present(&pgm->slat, *alias_entry()));
 	device_flip = *entry_of(DEVICE) ^ slat_leaf(&pgm->slat, 0, page_frame(*record_at(0)), RX, 6);
-	reserve_flip = pgm->handy.frame[0].v ^ page_frame(*record_at(0)).v;
+	reserve_flip = pgm->common.handy.frame[0].v ^ page_frame(*record_at(0)).v;
 	rom_frame = rom_page_at(pgm, gpa(ROM_AT))->other;
 	assert_false(hpa_is_none(rom_frame));
 }

@@ -79,7 +79,7 @@ static void test_large_at_first_touch(void **state)
 	assert_int_equal(info.frame.v, frame.v + 0x7000);
 	assert_int_equal(info.slat_level, 1);
 	assert_int_equal(pgm->account.allocated[ACCOUNT_BASE], PAGES_PER_BLOCK);
-	assert_int_equal(pgm_counters(pgm)->large_alloc, 1);
+	assert_int_equal(pgm->common.counters.large_alloc, 1);
 	/* Another vcpu comes second: nothing happens. */
 	assert_int_equal(pgm_fault(pgm, gpa(WHERE), ACCESS_WRITE), PGM_RESUME);
 	assert_int_equal(flushes, 1);
@@ -95,7 +95,7 @@ static void test_fall_back(void **state)
 	assert_int_equal(pgm_fault(pgm, gpa(WHERE), ACCESS_READ), PGM_RESUME);
 	assert_int_equal(pgm_fault(pgm, gpa(WHERE + 0x1000), ACCESS_WRITE), PGM_RESUME);
 	inject_disarm(MM_SITE_LARGE);
-	assert_int_equal(pgm_counters(pgm)->large_alloc_failed, 1);
+	assert_int_equal(pgm->common.counters.large_alloc_failed, 1);
 	assert_int_equal(base_pages(pgm), 1);
 	assert_int_equal(flushes, 1);
 	assert_int_equal(granted(pgm, WHERE + 0x1000, &frame), RWX);

@@ -79,8 +79,8 @@ static void test_register_errors(void **state)
 	for (unsigned i = 2; i < 32; i++)
 		assert_int_equal(try(pgm, write, PAGE(i), PAGE(i)), OK);
 	assert_int_equal(try(pgm, write, PAGE(50), PAGE(50)), LIMIT);
-	assert_int_equal(pgm->counters.handler_alloc_errors, 1);
-	assert_int_equal(pgm->counters.handler_max, 32);
+	assert_int_equal(pgm->common.counters.handler_alloc_errors, 1);
+	assert_int_equal(pgm->common.counters.handler_max, 32);
 	assert_int_equal(pgm_handler_deregister(pgm, gpa(PAGE(0) + 17)), NOT_FOUND);
 	assert_int_equal(pgm_handler_reset(pgm, gpa(PAGE(0) + 17)), NOT_FOUND);
 	assert_int_equal(pgm_handler_change_user(pgm, gpa(PAGE(1)), NULL), NOT_FOUND);
@@ -281,7 +281,7 @@ static void test_page_off(void **state)
 	assert_int_equal(a.calls, 2);
 	store(pgm, PAGE(3) + 200, 1, 8); /* the neighbour is off still */
 	assert_int_equal(b.calls, 1);
-	assert_int_equal(pgm->counters.handler_resets, 1);
+	assert_int_equal(pgm->common.counters.handler_resets, 1);
 	end_machine(pgm);
 }
 
@@ -599,7 +599,7 @@ static void test_attack14_65536_handlers(void **state)
 		put(pgm, write, at, at + 99, &note);
 	}
 	assert_int_equal(pgm_handler_register(pgm, write, gpa(15 * MIB), gpa(15 * MIB), &note, "one more"), LIMIT);
-	assert_true(pgm->counters.handler_rebalances <
+	assert_true(pgm->common.counters.handler_rebalances <
 		    UINT64_C(65536) * 65536 / 4 / 3); /* a third of the words, on average */
 	for (unsigned i = 0; i < 65536; i++) {
 		uint64_t offset = random_of(&seed) % (65536 * step);
@@ -625,13 +625,13 @@ static void test_cache(void **state)
 	put(pgm, mmio, MMIO_BASE, MMIO_BASE + PAGE_SIZE - 1, &a);
 	put(pgm, mmio, MMIO_BASE + PAGE_SIZE, MMIO_BASE + 2 * PAGE_SIZE - 1, &b);
 	load(pgm, MMIO_BASE + PAGE_SIZE, 1);
-	assert_int_equal(pgm->counters.handler_misses, 1);
+	assert_int_equal(pgm->common.counters.handler_misses, 1);
 	load(pgm, MMIO_BASE, 1);
-	assert_int_equal(pgm->counters.handler_misses, 2);
+	assert_int_equal(pgm->common.counters.handler_misses, 2);
 	load(pgm, MMIO_BASE + PAGE_SIZE - 1, 1); /* the last byte of the range hits as well */
-	assert_int_equal(pgm->counters.handler_hits, 1);
+	assert_int_equal(pgm->common.counters.handler_hits, 1);
 	load(pgm, MMIO_BASE + PAGE_SIZE, 1);
-	assert_int_equal(pgm->counters.handler_misses, 3);
+	assert_int_equal(pgm->common.counters.handler_misses, 3);
 	assert_int_equal(b.calls, 2);
 	assert_int_equal(pgm_handler_deregister(pgm, gpa(MMIO_BASE + PAGE_SIZE)), OK);
 	assert_int_equal(load(pgm, MMIO_BASE + PAGE_SIZE, 1), 0xff); /* it was the recent one */

@@ -41,7 +41,7 @@ static struct pgm *make_huge(void)
 	} while (status == BUSY && pages < GIB / PAGE_SIZE);
 	assert_int_equal(status, BUSY);
 	assert_int_equal(pages, GIB / PAGE_SIZE);
-	assert_int_equal(pgm->counters.huge_mapped, 1);
+	assert_int_equal(pgm->common.counters.huge_mapped, 1);
 	assert_int_equal(granted(pgm, GIB, &chunks_at), RWX);
 	assert_true(is_aligned(chunks_at.v, GIB));
 	return pgm;
@@ -66,7 +66,7 @@ static void test_attack1_huge_split(void **state)
 	assert_int_equal(granted(pgm, GIB, &first), RWX);
 	assert_int_equal(pgm_fault(pgm, gpa(at), ACCESS_WRITE),
 			 PGM_RESUME); /* another vcpu was first: never an error */
-	assert_int_equal(pgm->counters.large_valid, 1);
+	assert_int_equal(pgm->common.counters.large_valid, 1);
 	check_silent(pgm);
 	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_WRITE, 0, pass, "pass", &type), OK);
 	for (unsigned after = 0;; after++) {
@@ -93,9 +93,9 @@ static void test_attack1_huge_split(void **state)
 	assert_true(flushes > 0);
 	/* Merged back: not a page of the GiB has moved. */
 	assert_int_equal(pgm_handler_deregister(pgm, gpa(at)), OK);
-	for (unsigned step = 0; !pgm->counters.large_reused && step < 10000; step++)
+	for (unsigned step = 0; !pgm->common.counters.large_reused && step < 10000; step++)
 		(void)pgm_collapse_step(pgm);
-	assert_int_equal(pgm->counters.large_reused, 1);
+	assert_int_equal(pgm->common.counters.large_reused, 1);
 	for (uint64_t a = GIB; a < 2 * GIB; a += PAGE_SIZE) {
 		assert_int_equal(granted(pgm, a, &frame), RWX);
 		assert_int_equal(frame.v, first.v + (a - GIB));
@@ -145,13 +145,13 @@ static void test_all_of_it(void **state)
 		assert_in_range(steps, 11, 14 + 21 * MIB / PAGE_SIZE / HANDY_REFILL); /* fewer where blocks are large */
 		base = base_pages(pgm);
 		assert_int_equal(base, (21 * MIB - MIB + 0xa0000) / PAGE_SIZE + 3);
-		taken = pgm->counters.allocated + pgm->counters.large_alloc;
+		taken = pgm->common.counters.allocated + pgm->common.counters.large_alloc;
 		inject_arm(MM_SITE_FRAME, 0, 1, 0); /* no fault needs a frame any more */
 		for (uint64_t a = 0; a < config.ram; a += PAGE_SIZE)
 			if (a < 0xa0000 || a >= MIB)
 				assert_int_equal(pgm_fault(pgm, gpa(a), ACCESS_WRITE), PGM_RESUME);
 		inject_disarm(MM_SITE_FRAME);
-		assert_int_equal(pgm->counters.allocated + pgm->counters.large_alloc, taken);
+		assert_int_equal(pgm->common.counters.allocated + pgm->common.counters.large_alloc, taken);
 		assert_int_equal(base_pages(pgm), base);
 		end_pgm(pgm);
 	}

@@ -314,11 +314,11 @@ static void test_model(void **state)
 		seed_name = 0x1234567 + i * 7919;
 		seed = seed_name;
 		one_seed();
-		collapsed += pgm->counters.large_collapsed;
-		reused += pgm->counters.large_reused;
-		overflow += pgm->counters.large_overflow;
-		refused += pgm->counters.large_refused;
-		split += pgm->counters.split;
+		collapsed += pgm->common.counters.large_collapsed;
+		reused += pgm->common.counters.large_reused;
+		overflow += pgm->common.counters.large_overflow;
+		refused += pgm->common.counters.large_refused;
+		split += pgm->common.counters.split;
 		end_pgm(pgm);
 	}
 	/* The sequences must have met what they are meant to meet. */

@@ -220,9 +220,9 @@ static void test_exchange_refills(void **state)
 
 	config.large_pages = false;
 	pgm = make_pgm_of(&config);
-	assert_int_equal(pgm->handy.count, 0);
+	assert_int_equal(pgm->common.handy.count, 0);
 	assert_int_equal(pgm_compare_exchange(pgm, gpa(WHERE), 0, 1, 8, &seen), OK);
-	assert_int_equal(pgm->handy.count, HANDY_REFILL);
+	assert_in_range(pgm->common.handy.count, HANDY_REFILL - 7, HANDY_REFILL);
 	end_pgm(pgm);
 }
 

@@ -18,7 +18,7 @@ static enum status answer(void *user, struct pgm_access *access)
 
 static uint64_t held(struct pgm *pgm)
 {
-	return pgm->account.allocated[ACCOUNT_BASE] - pgm->handy.count;
+	return pgm->account.allocated[ACCOUNT_BASE] - handy_count(pgm);
 }
 
 static void test_zero(void **state)

@@ -364,7 +364,7 @@ static struct pgm_counters moved;
 static void end(void)
 {
 	for (size_t i = 0; i < sizeof(moved) / sizeof(uint64_t); i++)
-		((uint64_t *)&moved)[i] |= ((uint64_t *)&pgm->counters)[i];
+		((uint64_t *)&moved)[i] |= ((uint64_t *)&pgm->common.counters)[i];
 	check_silent(pgm);
 	shadow_root_put(pgm, root);
 	at_flush = NULL;
@@ -667,12 +667,12 @@ static void test_collapse(void **state)
 			put64(slot_of(0, n, page), leaf_of(DATA + any(512) * PAGE_SIZE, RWX, 0));
 		for (unsigned page = 0; page < 500; page++)
 			assert_true(l2_access(1, l2_of(n, page), ACCESS_WRITE, (uint8_t)page));
-		for (unsigned i = 0; i < 200000 && pgm->counters.large_collapsed < 6; i++) {
+		for (unsigned i = 0; i < 200000 && pgm->common.counters.large_collapsed < 6; i++) {
 			if (!any(12))
 				(void)l2_access(any(2), l2_of(n, any(500)), 1u << any(2), (uint8_t)i);
 			(void)pgm_collapse_step(pgm);
 		}
-		assert_int_equal(pgm->counters.large_collapsed, 6);
+		assert_int_equal(pgm->common.counters.large_collapsed, 6);
 		for (unsigned page = 0; page < 500; page++)
 			assert_true(l2_access(0, l2_of(n, page), ACCESS_READ, 0));
 		end();
@@ -744,7 +744,7 @@ static void test_many_aliases(void **state)
 		for (unsigned part = 0; part < parts; part++)
 			for (unsigned page = 0; page < pages; page++)
 				assert_true(l2_access(part & 1, l2_of(part, page), ACCESS_WRITE, (uint8_t)page));
-		assert_true(pgm->counters.shadow_overflows > 0);
+		assert_true(pgm->common.counters.shadow_overflows > 0);
 		check_silent(pgm);
 		if (round == 1)
 			l1_flush();
@@ -831,10 +831,10 @@ static void test_dropped_in_steps(void **state)
 	assert_true(shadow_drop_root(pgm, root, &gather));
 	shadow_unlock_all(root);
 	flushes = 0;
-	before = pgm->counters.shadow_tables_dropped;
+	before = pgm->common.counters.shadow_tables_dropped;
 	assert_true(shadow_dig(pgm, SHADOW_DIG));
 	assert_true(flushes > 0);
-	assert_int_equal(pgm->counters.shadow_tables_dropped - before, SHADOW_DIG);
+	assert_int_equal(pgm->common.counters.shadow_tables_dropped - before, SHADOW_DIG);
 	gather_finish(&gather);
 	/* Its leaves are zapped with others. */
 	check_silent(pgm);
@@ -842,9 +842,9 @@ static void test_dropped_in_steps(void **state)
 	check_silent(pgm);
 	assert_int_equal(pgm_handler_deregister(pgm, gpa(DATA)), OK);
 	/* Each fault takes one. */
-	before = pgm->counters.shadow_tables_dropped;
+	before = pgm->common.counters.shadow_tables_dropped;
 	assert_true(l2_access(0, 0, ACCESS_WRITE, 1));
-	assert_int_equal(pgm->counters.shadow_tables_dropped - before, 1);
+	assert_int_equal(pgm->common.counters.shadow_tables_dropped - before, 1);
 	while (shadow_shrink(pgm, root) && pgm->shadow.buried)
 		assert_true(++steps < tables);
 	assert_in_range(steps, 8, 20);

@@ -160,11 +160,11 @@ static void test_refuses(void **state)
 		bits = record()->bits;
 		entry = *entry_now();
 		held = block->held;
-		count = pgm->handy.count;
-		faults = pgm->dirty.faults;
-		if (fault_short(pgm, block, gpa(where), ACCESS_WRITE) != FAULT_CAUSES || flushes ||
+		count = pgm->common.handy.count;
+		faults = pgm->common.counters.dirty_faults;
+		if (fault_short(pgm, &pgm->common, block, gpa(where), ACCESS_WRITE) != FAULT_CAUSES || flushes ||
 		    record()->bits != bits || *entry_now() != entry || block->held != held ||
-		    pgm->handy.count != count || pgm->dirty.faults != faults)
+		    pgm->common.handy.count != count || pgm->common.counters.dirty_faults != faults)
 			fail_msg("%s: taken, or something has changed", refusals[i].name);
 		if (pgm_fault(pgm, gpa(where), ACCESS_WRITE) != refusals[i].verdict || flushes != refusals[i].owed)
 			fail_msg("%s: not as it should be in the end, %u flushes", refusals[i].name, flushes);
@@ -179,7 +179,7 @@ static void test_refuses(void **state)
 
 static enum fault_cause take_short(uint64_t at, unsigned access)
 {
-	return fault_short(pgm, block_find(pgm, gpa(at)), gpa(at), access);
+	return fault_short(pgm, &pgm->common, block_find(pgm, gpa(at)), gpa(at), access);
 }
 
 /* ROM, and what nobody has touched. */
@@ -219,13 +219,13 @@ static void test_large(void **state)
 	leaf = *block->slot;
 	assert_int_equal(take_short(where, ACCESS_WRITE), FAULT_CAUSES); /* it is there */
 	for (unsigned access = ACCESS_READ; access <= ACCESS_EXECUTE; access *= 2) {
-		uint64_t before = pgm->counters.large_setup;
+		uint64_t before = pgm->common.counters.large_setup;
 
 		pgm_tables_drop(pgm);
 		block->slot = NULL;
 		assert_int_equal(take_short(where + 0x1234, access), FAULT_SYNC);
 		assert_int_equal(*block->slot, leaf);
-		assert_int_equal(pgm->counters.large_setup, before + 1);
+		assert_int_equal(pgm->common.counters.large_setup, before + 1);
 	}
 	pgm_tables_drop(pgm);
 	assert_int_equal(pgm_dirty_start(pgm, DIRTY_WRITE_PROTECT), OK);
@@ -292,9 +292,9 @@ static struct outcome take(bool logged, bool log_first, bool long_way)
 		.record = record()->bits & ~frame_bits,
 		.entry = *entry_now() & ~pgm->slat.format->address,
 		.held = block->held,
-		.allocated = pgm->counters.allocated,
-		.handy_allocs = pgm->counters.handy_allocs,
-		.faults = pgm->dirty.faults,
+		.allocated = pgm->common.counters.allocated,
+		.handy_allocs = pgm->common.counters.handy_allocs,
+		.faults = pgm->common.counters.dirty_faults,
 		.noted = dirty_noted(pgm, gpa(where)) >> (where >> PAGE_SHIFT & 63) & 1,
 		.cause = (enum fault_cause)c.last_cause,
 	};
@@ -330,10 +330,10 @@ static void test_taken(void **state)
 	start_at(AT);
 	for (unsigned i = 0; i < 2 * HANDY_SIZE; i++) {
 		where = AT + (2 + i) * PAGE_SIZE;
-		assert_int_equal(fault_short(pgm, block, gpa(where), ACCESS_WRITE), FAULT_PAGE_ZEROING);
+		assert_int_equal(fault_short(pgm, &pgm->common, block, gpa(where), ACCESS_WRITE), FAULT_PAGE_ZEROING);
 		assert_int_equal(granted(pgm, where, NULL), RWX);
 	}
-	assert_true(pgm->handy.count >= HANDY_LOW);
+	assert_true(pgm->common.handy.count >= HANDY_LOW);
 	assert_int_equal(flushes, 0);
 	end_pgm(pgm);
 }

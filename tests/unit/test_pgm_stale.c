@@ -246,7 +246,7 @@ static void let_them_run(void)
 
 static bool enough(unsigned steps)
 {
-	uint64_t collapsed = __atomic_load_n(&pgm->counters.large_collapsed, __ATOMIC_RELAXED);
+	uint64_t collapsed = __atomic_load_n(&pgm->common.counters.large_collapsed, __ATOMIC_RELAXED);
 
 	return collapsed >= 2 || steps >= (collapsed ? STEPS : 20 * STEPS);
 }
@@ -284,7 +284,7 @@ static void one_round(const struct pt_format *format, struct account *account)
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
 	for (unsigned i = 0; i < VCPUS; i++)
 		assert_true(processors[i].reads && processors[i].faults);
-	assert_true(pgm->counters.large_collapsed > 0);
+	assert_true(pgm->common.counters.large_collapsed > 0);
 	end_pgm(pgm);
 }
 

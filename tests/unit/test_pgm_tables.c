@@ -153,9 +153,9 @@ static void test_drop_twice_at_once(void **state)
 	at_flush = drop_once_more;
 	pgm_tables_drop(pgm);
 	assert_null(at_flush);
-	marks = pgm->counters.misconfig_marks;
+	marks = pgm->common.counters.misconfig_marks;
 	assert_int_equal(pgm_fault(pgm, gpa(DEVICE + 2 * MIB), ACCESS_READ), PGM_EMULATE);
-	assert_int_equal(pgm->counters.misconfig_marks, marks + 1);
+	assert_int_equal(pgm->common.counters.misconfig_marks, marks + 1);
 	end_pgm(pgm);
 }
 

@@ -365,11 +365,11 @@ static void test_attack2_collapse(void **state)
 			for (unsigned i = 0; pgm->collapse.block && i < PAGES_PER_BLOCK; i++)
 				after[slot((int)i)].frame = pgm->collapse.chunk.v + i * PAGE_SIZE;
 		}
-		while (!pgm->counters.large_collapsed && steps_done++ < 10000)
+		while (!pgm->common.counters.large_collapsed && steps_done++ < 10000)
 			(void)pgm_collapse_step(pgm);
 		assert_true(steps_end() > PAGES_PER_BLOCK);
 		assert_int_equal(wandered, 0);
-		assert_int_equal(pgm->counters.large_collapsed, 1);
+		assert_int_equal(pgm->common.counters.large_collapsed, 1);
 		for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
 			struct translation now = translate(slot((int)i));
 

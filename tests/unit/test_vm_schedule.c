@@ -77,6 +77,9 @@ uint64_t machine_now(const struct machine *m)
 }
 
 struct pgm_vcpu_counters *pgm_counting[MAX_CPUS];
+void pgm_vcpu_leave(const struct pgm_vcpu_counters *counters)
+{
+}
 bool secret_free;
 void chunk_map_forget(void)
 {

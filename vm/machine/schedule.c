@@ -47,6 +47,7 @@ static void let_go(struct vcpu *v, uint64_t spent)
 	struct machine *m = v->machine;
 
 	vcpu_unload(v);
+	pgm_vcpu_leave(&v->counters);
 	queues_put(v, VCPU_LEFT, spent, rdtsc());
 	machine_vcpu_left(m);
 	__atomic_fetch_sub(&m->vcpus_inside, 1, __ATOMIC_ACQ_REL);

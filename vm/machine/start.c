@@ -98,6 +98,8 @@ static enum status create_vcpus(struct machine *m)
 	for (unsigned i = 0; i < m->vcpu_count; i++) {
 		enum status status = vcpu_create(m, i, &m->vcpu[i]);
 
+		if (status == OK)
+			status = pgm_vcpu_open(m->pgm, &m->vcpu[i]->counters);
 		if (status != OK)
 			return status;
 		m->vcpu[i]->watch = machines_watched();

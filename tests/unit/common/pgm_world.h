@@ -96,7 +96,7 @@ QUIET uint64_t held_pages(uint64_t *guest)
 
 QUIET uint64_t base_pages(struct pgm *pgm)
 {
-	return pgm->account.allocated[ACCOUNT_BASE] - pgm->handy.count;
+	return pgm->account.allocated[ACCOUNT_BASE] - handy_count(pgm);
 }
 
 QUIET uint64_t table_pages_of(struct pgm *pgm)
