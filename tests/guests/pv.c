@@ -4,12 +4,12 @@
  * ("rounds="), the wall clock, steal time with its flag and note, kicks out of `cli; hlt`, interrupts by bitmap, and their ends without an exit. With "off" none of it is
  * there. Linux Documentation/virt/kvm/x86/.
  */
+#include "pv_clock.h"
 #include "smp.h"
 
 #define PV_LEAF 0x40000100u
 #define WANTED (1u << 3 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 9 | 1u << 11 | 1u << 13)
 #define MSR_WALL 0x4b564d00u
-#define MSR_CLOCK 0x4b564d01u
 #define MSR_ASYNC 0x4b564d02u
 #define MSR_STEAL 0x4b564d03u
 #define MSR_EOI 0x4b564d04u
@@ -25,21 +25,13 @@
 #define PM_TIMER 0x608
 #define PM_HZ 3579545u
 
-struct clock {
-	uint32_t version, pad;
-	uint64_t tsc, time;
-	uint32_t scale;
-	int8_t shift;
-	uint8_t flags, reserved[2];
-};
-
 struct steal {
 	uint64_t steal;
 	uint32_t version, flags;
 	uint8_t preempted, reserved[47];
 };
 
-static volatile struct clock clocks[2] __attribute__((aligned(64)));
+static volatile struct pv_clock clocks[2] __attribute__((aligned(64)));
 static volatile struct steal steals[2] __attribute__((aligned(64)));
 static volatile uint32_t wall[3] __attribute__((aligned(64)));
 static volatile uint32_t turn, done, asleep, woken, got[2], behind[2];
@@ -61,25 +53,12 @@ static uint32_t call(uint32_t number, uint32_t a, uint32_t b, uint32_t c, uint32
 
 static uint64_t clock_now(unsigned cpu)
 {
-	volatile struct clock *c = &clocks[cpu];
-	uint32_t version;
-	uint64_t time;
-
-	do {
-		uint64_t delta;
-
-		version = c->version;
-		__asm__ volatile("lfence" : : : "memory");
-		delta = rdtsc() - c->tsc;
-		delta = c->shift < 0 ? delta >> -c->shift : delta << c->shift;
-		time = c->time + (delta >> 32) * c->scale + ((delta & 0xffffffff) * c->scale >> 32);
-	} while ((version & 1) || version != c->version);
-	return time;
+	return pv_clock_now(&clocks[cpu]);
 }
 
 static void take_part(unsigned cpu)
 {
-	wrmsr(MSR_CLOCK, (uintptr_t)&clocks[cpu] | 1);
+	wrmsr(MSR_PV_CLOCK, (uintptr_t)&clocks[cpu] | 1);
 	wrmsr(MSR_STEAL, (uintptr_t)&steals[cpu] | 1);
 	wrmsr(MSR_EOI, (uintptr_t)&eoi[16 * cpu] | 1);
 }
@@ -238,7 +217,7 @@ static void not_there(void)
 {
 	check_equal(cpuid(PV_LEAF, 0).eax, 0);
 	check_equal(cpuid(PV_LEAF + 1, 0).eax, 0);
-	check(denied(MSR_CLOCK, (uintptr_t)&clocks[0] | 1));
+	check(denied(MSR_PV_CLOCK, (uintptr_t)&clocks[0] | 1));
 	check(catch_trap(do_call, NULL) && caught.vector == VECTOR_UD);
 }
 
@@ -257,7 +236,7 @@ void guest_main(void)
 	check_equal(cpuid(PV_LEAF + 1, 0).eax & WANTED, WANTED);
 	check_equal(call(0, 0, 0, 0, 0), UNKNOWN);
 	check_equal(call(CALL_YIELD, 0, 0, 0, 0), 0);
-	check(denied(MSR_CLOCK, 0xe0001) && denied(MSR_CLOCK, 0x100003) && denied(MSR_STEAL, 0x100021));
+	check(denied(MSR_PV_CLOCK, 0xe0001) && denied(MSR_PV_CLOCK, 0x100003) && denied(MSR_STEAL, 0x100021));
 	check(denied(MSR_ASYNC, 1) && denied(MSR_WALL, 0xfee00000));
 	wrmsr(MSR_WALL, (uintptr_t)wall);
 	check(!(wall[0] & 1) && wall[1] - YEAR_2026 < 60 && wall[2] < 1000000000);
