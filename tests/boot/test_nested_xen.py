@@ -5,7 +5,7 @@ import re
 
 import bare
 import pytest
-from harness import BUILD, Qemu, guests, image
+from harness import Qemu, guests, image
 from test_people import LONG, XEN, attach, section, start
 
 MEMORY = 640
