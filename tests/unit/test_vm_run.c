@@ -487,6 +487,25 @@ static void test_delivery_is_before_the_guest(void **state)
 }
 
 /* An INIT stops a vcpu before its next entry, and a SIPI starts it out of its sleep without anything else to wake it. */
+/* INIT and SIPI while it halts: what they have started doesn't sleep. */
+static void start_anew(void)
+{
+	init_takes = VCPU_RUNNABLE;
+	vcpu_request(&vcpu, REQUEST_EVENT);
+}
+static void test_started_while_it_halts(void **state)
+{
+	run_once(UINT64_MAX, UINT64_MAX - 1);
+	vcpu.activity = VCPU_RUNNABLE;
+	entries = 0;
+	in_guest = start_anew;
+	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_IDLE);
+	assert_int_equal(entries, 2);
+	in_guest = NULL;
+	init_takes = -1;
+	vcpu_switch_out(&vcpu);
+}
+
 static void test_init_and_startup(void **state)
 {
 	run_once(UINT64_MAX, UINT64_MAX - 1);
@@ -513,6 +532,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_delivery_is_before_the_guest),
+		cmocka_unit_test(test_started_while_it_halts),
 		cmocka_unit_test(test_init_and_startup),
 		cmocka_unit_test(test_far_timers),
 		cmocka_unit_test(test_armed_before_halt),

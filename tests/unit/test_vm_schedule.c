@@ -21,7 +21,7 @@ extern _Thread_local unsigned test_cpu;
 #define SLICE 1000000u /* the shortest; a nanosecond is a tick here */
 #define MEASUREMENT (5 * SLICE)
 
-static uint64_t began;
+static uint64_t began, stall; /* ticks by which the CPU is held up in the guest */
 static jmp_buf out;
 
 /* What a loop needs. */
@@ -67,6 +67,7 @@ enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t until)
 {
 	began = began ? began : rdtsc();
 	vcpu->runs++;
+	until += stall;
 	while (rdtsc() < until)
 		;
 	return VCPU_SLICE_OVER;
@@ -150,9 +151,28 @@ static void test_measurement(void **state)
 	assert_true(measures.waited_ticks > 0 && other.waited_ticks >= MEASUREMENT);
 }
 
+/* A CPU that was held up costs its vcpu no more than a measurement would. */
+static void test_held_up(void **state)
+{
+	static const struct cpu_set one = { { 4 } };
+	static struct machine m;
+	static struct vcpu held;
+	uint64_t before;
+
+	test_cpu = 2;
+	put(&held, &m, &one, 1);
+	go_round();
+	before = held.vtime;
+	stall = 200 * SLICE;
+	go_round();
+	stall = 0;
+	assert_int_equal(held.vtime - before, SLICE + 56 * SLICE);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_pick), cmocka_unit_test(test_measurement) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_pick), cmocka_unit_test(test_measurement),
+					    cmocka_unit_test(test_held_up) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

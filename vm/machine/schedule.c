@@ -107,6 +107,15 @@ static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start, uint64_t due)
 	return outcome;
 }
 
+/*
+ * What a turn costs it. No more than it could have been given: if firmware, or a hypervisor below, held this CPU up for longer, that
+ * wasn't its doing, and it would wait as long for its next turn.
+ */
+static uint64_t cost(const struct vcpu *v, uint64_t spent)
+{
+	return min_u64(spent, slice_ticks(v) + host_ns_to_tsc(MEASUREMENT_MAX_NS));
+}
+
 /* One turn of one vcpu. */
 static void turn(struct runner *r, struct vcpu *v, uint64_t start, uint64_t due)
 {
@@ -125,7 +134,7 @@ static void turn(struct runner *r, struct vcpu *v, uint64_t start, uint64_t due)
 		return;
 	}
 	vcpu_settle(v);
-	queues_put(v, outcome, now - start, now);
+	queues_put(v, outcome, cost(v, now - start), now);
 }
 
 /* A moment of the time stamp counter as one of host_now_ns(). */

@@ -249,16 +249,15 @@ static enum vcpu_outcome run_on(struct vcpu *vcpu, uint64_t slice_end)
 			return VCPU_LEFT;
 		if (action == ACTION_YIELD)
 			return VCPU_SLICE_OVER;
-		/* A timer may have moved: when it wakes is to be known before it sleeps. */
+		if (vcpu->activity == VCPU_RUNNABLE)
+			vcpu->activity = VCPU_HALTED;
+		/* A timer may have moved: when it wakes is to be known before it sleeps. A SIPI may have come, too. */
 		if (__atomic_load_n(&vcpu->requests, __ATOMIC_RELAXED) && take_requests(vcpu, slice_end))
 			return VCPU_LEFT;
 		if (vcpu->lapic->deadline < vcpu->wakeup_ns)
 			run_timers(vcpu, slice_end);
-		if (!vcpu_has_wake_event(vcpu)) {
-			if (vcpu->activity == VCPU_RUNNABLE)
-				vcpu->activity = VCPU_HALTED;
+		if (vcpu->activity != VCPU_RUNNABLE && !vcpu_has_wake_event(vcpu))
 			return VCPU_IDLE;
-		}
 		vcpu->activity = VCPU_RUNNABLE;
 	}
 }
