@@ -86,10 +86,10 @@ def test_operator_resets(boot):
     assert monitor.json("check")["findings"] == 0
 
 
-def linux_reboots(boot, linux, times, pages):
+def linux_reboots(boot, linux, times, pages, cpus=1):
     """Linux boots, resets itself by the keyboard controller, and so on; all frames are there afterwards."""
     text = ("[host]\nwhen_idle = monitor\n[vm l]\nkernel = vmlinuz\ninitrd = initrd.img\nmemory = 192M\n"
-            f"autostart = off\non_reset = restart\nlarge_pages = {pages}\ncmdline = console=ttyS0,115200 nokaslr "
+            f"cpus = {cpus}\nautostart = off\non_reset = restart\nlarge_pages = {pages}\ncmdline = console=ttyS0,115200 nokaslr "
             "mitigations=off panic=-1 quiet cryptomgr.notests lpj=400000 no_timer_check tsc=reliable reboot=k\n")
     machine = boot(text, linux, memory=768)
     monitor = machine.monitor.wait_prompt()
@@ -127,3 +127,9 @@ def test_linux_reboots_3_times(boot, linux):
 def test_linux_reboots_20_times(boot, linux, pages):
     """No frame lost in twenty lives."""
     linux_reboots(boot, linux, 20, pages)
+
+
+@pytest.mark.slow
+def test_linux_of_four_reboots_100_times(boot, linux):
+    """Nor with four processors, which all start anew."""
+    linux_reboots(boot, linux, 100, "on", cpus=4)
