@@ -11,7 +11,7 @@
 #define PATIENCE (1ull << 34)
 
 static unsigned cpus, storms;
-static volatile uint32_t lives[CPUS_MAX], bad[CPUS_MAX], next[CPUS_MAX], dice[CPUS_MAX];
+static volatile uint32_t lives[CPUS_MAX], bad[CPUS_MAX], next[CPUS_MAX], dice[CPUS_MAX], quiet[CPUS_MAX];
 static volatile bool begun, calm; /* who strikes before all are there would strike the first, whose id is 0 */
 
 static uint32_t stamp(unsigned cpu, uint32_t page)
@@ -49,6 +49,7 @@ static void other(unsigned cpu)
 	lives[cpu]++;
 	for (;;) {
 		touch_some(cpu);
+		quiet[cpu] = calm;
 		if (calm && roll(cpu) >> 31)
 			__asm__ volatile("hlt"); /* interrupts are off: INIT alone ends it */
 		else if (begun && !calm && roll(cpu) >> 28 == 0)
@@ -65,6 +66,25 @@ static bool all_live_again(const uint32_t *before)
 			if (rdtsc() - start > PATIENCE)
 				return false;
 	return true;
+}
+
+/*
+ * Until each has seen that it is calm: one may be amid a strike still, or wait for the SIPI of another that was stopped between its INIT
+ * and that.
+ */
+static void calm_down(void)
+{
+	calm = true;
+	for (unsigned cpu = 1; cpu < cpus; cpu++) {
+		uint64_t start = rdtsc();
+
+		start_again(cpu_apic_id[cpu], 0);
+		while (!quiet[cpu])
+			if (rdtsc() - start > PATIENCE / 64) {
+				start = rdtsc();
+				start_again(cpu_apic_id[cpu], 0);
+			}
+	}
 }
 
 /* Nobody else sends now: each INIT with its SIPI makes one life. */
@@ -106,8 +126,7 @@ void guest_main(void)
 		if (roll(0) >> 28 == 0)
 			strike(0);
 	}
-	calm = true;
-	start_again(0, IPI_OTHERS); /* one that was stopped amid its own calm */
+	calm_down();
 	call_all(option_number("calls=", 50));
 	check_equal(sum_of(bad), 0);
 	print("storm: %u lives or more\n", storms);
