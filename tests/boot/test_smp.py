@@ -74,8 +74,9 @@ def run_all(machine, names):
     monitor = machine.monitor.wait_prompt()
     for name in names:
         machine.send(f"vm start {name}\r")
-    for name in names:
-        assert monitor.wait_stopped(name, 1200) == GOOD, monitor.console_of(name)
+    for _ in names:  # whichever is first
+        found = machine.expect(r"vm (\S+): stopped \(([^)\n]*)\)", 1200, refuse="PANIC")
+        assert found.group(2) == GOOD, (found.group(1), monitor.console_of(found.group(1)))
     monitor.wait_prompt()
     assert monitor.command("check") == ["check: 0 findings"]
     return {name: monitor.console_of(name) for name in names}
