@@ -87,7 +87,7 @@ def attack15_storms(boot, vendor, storms):
         "small", "storm", f"storms={storms}", "large_pages = off")
     machine = boot(text, {"storm.elf": elf("storm")}, cpus=2 if vendor == "svm" else 1)
     for said in run_all(machine, ("large", "small")).values():
-        assert f"storm: {storms} lives" in said
+        assert f"storm: {storms} lives or more" in said
 
 
 def test_attack15_init_and_sipi(boot, vendor):
@@ -105,7 +105,7 @@ def reboots(boot, times):
         "keep", "reboot", f"ram times={times} mib=2 cpus=4", "zero_ram_on_reset = off\nlarge_pages = off")
     machine = boot(text, {"reboot.elf": elf("reboot")}, cpus=2)
     for said in run_all(machine, ("zero", "keep")).values():
-        assert f"lived {times + 1} times" in said
+        assert any(f"lived {times + 1} times" in line for line in said)
 
 
 def test_reboots(boot):
