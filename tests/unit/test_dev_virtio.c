@@ -254,6 +254,7 @@ static void rings_that_lie(void **state)
 		case 14: /* nested */
 			set(&d[1], 0x60000, 32, VRING_DESC_F_INDIRECT, 0);
 			set(&table[0], 0x61000, 16, VRING_DESC_F_INDIRECT, 0);
+			set((struct vring_desc *)(guest + 0x61000), BUFFERS, 4, VRING_DESC_F_WRITE, 0);
 			break;
 		case 15: /* past its table */
 			set(&d[1], 0x60000, 16, VRING_DESC_F_INDIRECT, 0);
