@@ -15,6 +15,7 @@
 #include "arch/x86_64/spinlock.h"
 #include "dev/bus.h"
 #include "dev/virtio/balloon.h"
+#include "dev/virtio/mem.h"
 #include "lib/cpu_set.h"
 #include "lib/memory.h"
 #include "pgm/fetch.h"
@@ -209,6 +210,11 @@ enum status machine_button(struct machine *machine) must_check;
 enum status machine_balloon_ask(struct machine *machine, uint64_t bytes) must_check;
 enum status machine_balloon_collect(struct machine *machine) must_check;
 enum status machine_balloon_describe(struct machine *machine, struct balloon_info *info) must_check;
+/*
+ * So many bytes of memory the machine is to have, its RAM included (0: only tell how it stands): whole blocks up to memory_max, BAD_VALUE.
+ * NOT_SUPPORTED: it can't grow, or is off. Boot CPU only.
+ */
+enum status machine_memory(struct machine *machine, uint64_t bytes, struct vmem_info *info) must_check;
 /* Console input from the monitor: bytes taken. Any CPU. */
 size_t machine_console_input(struct machine *machine, const uint8_t *bytes, size_t length);
 /* Takes up to size bytes of what the guest wrote; boot CPU only. */

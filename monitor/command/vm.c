@@ -144,6 +144,26 @@ static void type(struct output *out, char *const *argument)
 		output_number(out, "taken", machine_console_input(m, (const uint8_t *)argument[1], length));
 }
 
+static void vm_memory(struct output *out, char *const *argument)
+{
+	struct machine *m = command_live_machine(out, argument[0]);
+	uint64_t mib = 0;
+	struct vmem_info info;
+	enum status status;
+
+	if (!m || (argument[1] && !command_number(out, argument[1], "MIB", &mib)))
+		return;
+	status = mib > UINT64_MAX / MIB ? BAD_VALUE : machine_memory(m, mib * MIB, &info);
+	if (status != OK)
+		output_error(out, "vm %s: memory: %s", m->name,
+			     status == NOT_SUPPORTED ? "it has no memory_max" : status_text(status));
+	else
+		output_fields(out, BOOL("driver", info.ready), NUMBER("memory_mib", m->config->memory / MIB),
+			      NUMBER("wanted_mib", (m->config->memory + info.requested) / MIB),
+			      NUMBER("now_mib", (m->config->memory + info.plugged) / MIB),
+			      NUMBER("most_mib", (m->config->memory + info.region) / MIB));
+}
+
 static const struct command commands[] = {
 	{ "vm list", "", 0, 0, "all machines and their state", vm_list },
 	{ "vm start", "NAME", 1, 1, "start a machine that is off", vm_start },
@@ -152,6 +172,8 @@ static const struct command commands[] = {
 	{ "vm resume", "NAME", 1, 1, "let a paused machine go on", vm_resume },
 	{ "vm button", "NAME", 1, 1, "press a machine's power button: its guest shuts down, or wakes", vm_button },
 	{ "vm reset", "NAME", 1, 1, "reset a machine at once, as by its reset button", vm_reset },
+	{ "vm memory", "NAME [MIB]", 1, 2, "the memory of a machine that can grow: show it, or have it grow or shrink",
+	  vm_memory },
 	{ "vm info", "NAME", 1, 1, "a machine's configuration and state", vm_info },
 	{ "type", "NAME WORD", 2, 2, "send a word's bytes to a machine's console", type },
 	{ "console", "NAME", 1, 1, "attach a machine's console; Ctrl-] leads on and back", console },

@@ -70,6 +70,14 @@ static void test_bad_lines(void **state)
 	assert_int_equal(config.error_count, 3);
 }
 
+static void test_growing(void **state)
+{
+	BAD("memory = 128M\nmemory_max = 64M", 4, "memory_max", "less than memory");
+	BAD("memory = 129M\nmemory_max = 256M", 4, "memory_max", "steps of 2M");
+	BAD("memory_max = 3M", 3, "memory_max", "multiple");
+	BAD("memory_max = 512M\nram_preallocate = on", 3, "memory_max", "ram_preallocate");
+}
+
 static void test_not_yet(void **state)
 {
 	BAD("page_fusion = on", 3, "page_fusion", "not in this build yet", "off");
@@ -206,10 +214,11 @@ static void test_without_callback(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_bad_values), cmocka_unit_test(test_bad_lines),
-		cmocka_unit_test(test_not_yet),    cmocka_unit_test(test_contradictions),
-		cmocka_unit_test(test_host),       cmocka_unit_test(test_sections),
-		cmocka_unit_test(test_whole),      cmocka_unit_test(test_without_callback),
+		cmocka_unit_test(test_bad_values),       cmocka_unit_test(test_bad_lines),
+		cmocka_unit_test(test_growing),          cmocka_unit_test(test_not_yet),
+		cmocka_unit_test(test_contradictions),   cmocka_unit_test(test_host),
+		cmocka_unit_test(test_sections),         cmocka_unit_test(test_whole),
+		cmocka_unit_test(test_without_callback),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,6 +71,16 @@ static bool balloon_preallocated(const struct config_machine *machine)
 	return machine->balloon && machine->ram_preallocate;
 }
 
+static bool grows_badly(const struct config_machine *machine)
+{
+	return machine->memory_max && (machine->memory_max < machine->memory || machine->memory % (2 * MIB));
+}
+
+static bool grows_preallocated(const struct config_machine *machine)
+{
+	return machine->memory_max && machine->ram_preallocate;
+}
+
 static const struct machine_rule machine_rules[] = {
 	{ KEY_KERNEL, PROTOCOL_AUTO, no_kernel, "missing; a machine needs a kernel = FILE" },
 	{ KEY_INITRD, PROTOCOL_LINUX, NULL, "used by protocol = linux only" },
@@ -86,6 +96,8 @@ static const struct machine_rule machine_rules[] = {
 	{ KEY_PCI_PASSTHROUGH, PROTOCOL_AUTO, passthrough_lazy, "needs ram_preallocate = on" },
 	{ KEY_PAGE_FUSION, PROTOCOL_AUTO, fusion_preallocated, "not possible with ram_preallocate = on" },
 	{ KEY_BALLOON, PROTOCOL_AUTO, balloon_preallocated, "not possible with ram_preallocate = on" },
+	{ KEY_MEMORY_MAX, PROTOCOL_AUTO, grows_preallocated, "not possible with ram_preallocate = on" },
+	{ KEY_MEMORY_MAX, PROTOCOL_AUTO, grows_badly, "less than memory, or memory isn't in steps of 2M" },
 };
 
 static bool is_broken(const struct machine_rule *rule, const struct config_machine *machine)

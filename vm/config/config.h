@@ -84,6 +84,7 @@ struct config_machine {
 	uint64_t load_address, entry; /* guest-physical; CONFIG_AUTO never remains in a good machine of protocol flat */
 	uint64_t flat_mode;           /* enum config_flat_mode */
 	uint64_t memory;              /* bytes, whole pages */
+	uint64_t memory_max;          /* bytes, whole blocks; 0: as memory */
 	uint64_t cpus;                /* 1..64 */
 	uint64_t topology;            /* TOPOLOGY(), see topology.h; CONFIG_AUTO never remains in a good machine */
 	struct cpu_set cpu;           /* host CPUs on which it may run; not empty */

@@ -56,6 +56,7 @@ const struct config_key config_machine_keys[MACHINE_KEY_COUNT] = {
 	[KEY_PV] = SWITCH("pv", IN_MACHINE(pv), "on"),
 	[KEY_PRIORITY] = CHOICE("priority", IN_MACHINE(priority), "low normal high", "normal"),
 	[KEY_POOL_MAX_TABLES] = AUTO_NUMBER("pool_max_tables", IN_MACHINE(pool_max_tables), 16, 1048576),
+	[KEY_MEMORY_MAX] = SIZE("memory_max", IN_MACHINE(memory_max), 0, 16 * KIB * GIB, 2 * MIB, "0"),
 };
 
 const struct config_key config_host_keys[HOST_KEY_COUNT] = {

@@ -61,6 +61,7 @@ enum machine_key {
 	KEY_PV,
 	KEY_PRIORITY,
 	KEY_POOL_MAX_TABLES,
+	KEY_MEMORY_MAX,
 	MACHINE_KEY_COUNT
 };
 

@@ -77,7 +77,7 @@ static void map_build(struct loader *l)
 	map_add(l, LOAD_ROM, LOAD_ROM + LOAD_ROM_SIZE, false);
 	l->low_end = LOAD_HIGH;
 	for (unsigned i = 0; pgm_range_get(l->plan->pgm, i, &range); i++) {
-		if (range.type != PAGE_RAM || range.base < LOAD_HIGH)
+		if (range.type != PAGE_RAM || range.base < LOAD_HIGH || !strcmp(range.name, LOAD_UNTOLD))
 			continue;
 		map_add(l, range.base, range.base + range.size, true);
 		if (range.base < 4 * GIB)

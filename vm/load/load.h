@@ -20,6 +20,9 @@ struct guest_file {
 void load_set_files(const struct guest_file *files, unsigned count);
 const struct guest_file *load_find_file(const char *name);
 
+/* The name of a range of RAM that the memory map doesn't tell of. */
+#define LOAD_UNTOLD "plugged"
+
 /* What is loaded into, and by what. */
 struct load_plan {
 	const struct config_machine *config;

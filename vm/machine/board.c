@@ -108,6 +108,8 @@ static enum status create_devices(struct machine *m)
 	if (status == OK)
 		status = board_open_balloon(m);
 	if (status == OK)
+		status = board_open_vmem(m);
+	if (status == OK)
 		status = pit_create(bus, &b->pit);
 	if (status == OK)
 		status = rtc_create(bus, BOARD_EPOCH, below, ram - below, &b->rtc);

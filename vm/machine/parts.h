@@ -18,6 +18,7 @@
 #include "dev/pci/pci.h"
 #include "dev/pm.h"
 #include "dev/virtio/balloon.h"
+#include "dev/virtio/mem.h"
 #include "pgm/handlers.h"
 #include "vm/machine.h"
 
@@ -27,7 +28,7 @@
 #define BOARD_DEVICES(X)                                                                                               \
 	X(pic)                                                                                                         \
 	X(ioapic)                                                                                                      \
-	X(balloon) X(pci) X(pit) X(rtc) X(uart) X(i8042) X(port92) X(reset_port) X(pm) X(fw_cfg) X(debug_ports)
+	X(balloon) X(vmem) X(pci) X(pit) X(rtc) X(uart) X(i8042) X(port92) X(reset_port) X(pm) X(fw_cfg) X(debug_ports)
 #define BOARD_DEVICE_MEMBER(kind) struct kind *kind;
 
 struct board {
@@ -49,6 +50,8 @@ struct board {
 void board_open_bus(struct machine *m);
 /* balloon.c: if the machine is to have one. */
 enum status board_open_balloon(struct machine *m) must_check;
+/* plug.c: and memory to grow by. */
+enum status board_open_vmem(struct machine *m) must_check;
 /* windows.c: of the bus. */
 void bus_window_open(void *context, struct mmio_window *window);
 void bus_windows_moved(void *context);
