@@ -633,4 +633,7 @@ MUTANTS = [
     Mutant("hint-of-another-time-believed", "dev/virtio/balloon.c", "id >= FIRST_COMMAND && id == b->config.free_page_hint_cmd_id", "id >= FIRST_COMMAND",
            "test_dev_balloon:hints_and_reports"),
     Mutant("second-statistics-taken", "dev/virtio/balloon.c", "if (b->kept)\n\t\treturn BAD_FORMAT;", "if (false)\n\t\treturn BAD_FORMAT;", "test_dev_balloon:a_lying_guest"),
+    Mutant("block-plugged-twice", "dev/virtio/mem.c", "if (count(m, first, blocks) != (plug ? 0 : blocks))", "if (false)", "test_dev_mem:what_is_no_block"),
+    Mutant("plugged-beyond-what-is-wanted", "dev/virtio/mem.c", "m->config.plugged_size + size > m->config.requested_size", "false", "test_dev_mem:grows_and_shrinks"),
+    Mutant("blocks-beyond-the-region", "dev/virtio/mem.c", "nb_blocks <= m->blocks - *first", "nb_blocks <= m->blocks", "test_dev_mem:what_is_no_block"),
 ]
