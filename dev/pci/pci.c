@@ -14,7 +14,8 @@
 #define DATA_PORT 0xcfc
 #define ADDRESS_ENABLE 0x80000000u
 #define ADDRESS_BITS 0x80fffffcu
-#define ECAM_SHIFT 12 /* of device and function */
+#define LEVEL_PORT 0x4d1 /* of the second PIC's inputs, 8 to 15 */
+#define ECAM_SHIFT 12    /* of device and function */
 
 /* A bridge of no maker's: nothing but its class says anything to anybody. */
 static const struct pci_identity bridge_identity = {
@@ -97,6 +98,12 @@ static void ecam_write(void *device, uint64_t offset, unsigned size, uint64_t va
 
 static const struct mmio_ops ecam_ops = { .read = ecam_read, .write = ecam_write };
 
+/* As firmware leaves the PICs: the lines of INTA are level-triggered. */
+static void route(struct pci *pci)
+{
+	port_write(pci->bus, LEVEL_PORT, 1, (uint32_t)(BIT(PCI_LINE(0) - 8) | BIT(PCI_LINE(1) - 8)));
+}
+
 static enum status build(struct pci *pci)
 {
 	struct bus *bus = pci->bus;
@@ -106,6 +113,7 @@ static enum status build(struct pci *pci)
 	TRY(bus->map_mmio(bus->context, gpa(PCI_ECAM_BASE), PCI_ECAM_SIZE, &ecam_ops, pci, "pci configuration"));
 	TRY(pci_open(pci, &pci->bridge, &bridge_identity, NULL, NULL));
 	pci_ready(&pci->bridge);
+	route(pci);
 	return OK;
 }
 
@@ -139,6 +147,7 @@ void pci_destroy(struct pci *pci)
 void pci_reset(struct pci *pci)
 {
 	pci->address = 0;
+	route(pci);
 	for (unsigned i = 0; i < PCI_SLOTS; i++)
 		if (pci->slot[i])
 			pci_function_reset(pci->slot[i]);

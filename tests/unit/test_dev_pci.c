@@ -290,6 +290,32 @@ static void messages(void **state)
 	close_bus();
 }
 
+static uint32_t level_read(void *device, uint16_t port, unsigned size)
+{
+	return *(uint8_t *)device;
+}
+
+static void level_write(void *device, uint16_t port, unsigned size, uint32_t value)
+{
+	*(uint8_t *)device = (uint8_t)value;
+}
+
+static void lines_are_level_triggered(void **state)
+{
+	static const struct port_ops ops = { .widest = 1, .read = level_read, .write = level_write };
+	uint8_t elcr = 0;
+
+	fake_bus_open(&fake);
+	fake.bus.map_mmio = map;
+	assert_int_equal(port_register(&fake.bus, 0x4d1, 1, &ops, &elcr, "elcr"), OK);
+	assert_int_equal(pci_create(&fake.bus, &pci), OK);
+	assert_int_equal(elcr, 0x0c);
+	elcr = 0;
+	pci_reset(pci);
+	assert_int_equal(elcr, 0x0c);
+	close_bus();
+}
+
 static void creation_fails(void **state)
 {
 	struct pci *none = NULL;
@@ -310,9 +336,10 @@ static void creation_fails(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(ways_agree),     cmocka_unit_test(bars_move),        cmocka_unit_test(read_only_stays),
-		cmocka_unit_test(slots_run_out),  cmocka_unit_test(lines_are_shared), cmocka_unit_test(messages),
-		cmocka_unit_test(creation_fails),
+		cmocka_unit_test(ways_agree),       cmocka_unit_test(bars_move),
+		cmocka_unit_test(read_only_stays),  cmocka_unit_test(slots_run_out),
+		cmocka_unit_test(lines_are_shared), cmocka_unit_test(messages),
+		cmocka_unit_test(creation_fails),   cmocka_unit_test(lines_are_level_triggered),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
