@@ -2,7 +2,7 @@
 // sources: vm/vcpu/run.c vm/vcpu/exits.c vm/machine/flush.c
 // threads
 /*
- * Three vcpus of one machine, a thread each, over a processor that is a loop here: it stays in the guest until it is kicked, or
+ * Four vcpus of one machine, a thread each, over a processor that is a loop here: it stays in the guest until it is kicked, or
  * exits by itself. Each port access takes the devices' lock and flushes under it, and before each entry there is an
  * interrupt to deliver, which takes the lock as well. What must hold: nobody waits for ever, and nobody is in the guest with
  * an older generation once a flush has ended.
@@ -22,7 +22,7 @@
 #include "vm/machine/internal.h"
 #include "vm/vcpu/vcpu.h"
 
-#define VCPUS 3u
+#define VCPUS 4u
 #define ROUNDS 100u
 
 extern __thread unsigned test_cpu;
@@ -249,10 +249,44 @@ static void test_who_is_kicked(void **state)
 	}
 }
 
+/* The processors that were kicked answer when the last of them has been, and not before: *all says whether that came. */
+static void *answer_together(void *all)
+{
+	while (!__atomic_load_n(&kicked[1], __ATOMIC_SEQ_CST))
+		sched_yield();
+	for (unsigned i = 0; i < 2000 && !*(bool *)all; i++) {
+		*(bool *)all = __atomic_load_n(&kicked[2], __ATOMIC_SEQ_CST);
+		sched_yield();
+	}
+	for (unsigned i = 0; i < VCPUS; i++)
+		__atomic_store_n(&vcpus[i].flush_seen, 10, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* All are kicked before any is waited for; who sleeps is left asleep. */
+static void test_one_kick_for_all(void **state)
+{
+	pthread_t thread;
+	bool all = false;
+
+	set_up();
+	test_cpu = 0;
+	for (unsigned i = 0; i < 3; i++)
+		vcpus[i].in_guest = 1;
+	assert_int_equal(pthread_create(&thread, NULL, answer_together, &all), 0);
+	machine_sync_flush(&domain, 10);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_true(all);
+	assert_false(kicked[0] || kicked[3]);
+	for (unsigned i = 0; i < VCPUS; i++)
+		assert_int_equal(vcpus[i].requests & REQUEST_FLUSH, REQUEST_FLUSH);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_who_is_kicked),
+		cmocka_unit_test(test_one_kick_for_all),
 		cmocka_unit_test(test_flush_under_the_devices_lock),
 	};
 
