@@ -165,13 +165,14 @@ static void a_hypervisor_holds_it_up(void **state)
 }
 
 #define ROUNDS 3000u
-static uint32_t round_done, stop;
+static uint32_t round_done, stop, looks;
 
 static void *target(void *context)
 {
 	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
 		sched_yield();
 		look();
+		__atomic_fetch_add(&looks, 1, __ATOMIC_SEQ_CST);
 		if (vcpu.activity == VCPU_RUNNABLE)
 			__atomic_store_n(&round_done, (uint32_t)(vcpu.l1->segment[SEG_CS].base >> 12),
 					 __ATOMIC_RELEASE);
@@ -195,11 +196,13 @@ static void never_lost(void **state)
 	pthread_create(&threads[1], NULL, disturber, NULL);
 	for (unsigned i = 0; i < ROUNDS; i++) {
 		uint8_t vector = (uint8_t)(i % 200 + 1);
+		uint32_t sent;
 
 		vcpu_send_init(&vcpu);
 		vcpu_send_startup(&vcpu, vector);
+		sent = __atomic_load_n(&looks, __ATOMIC_SEQ_CST);
 		while (__atomic_load_n(&round_done, __ATOMIC_ACQUIRE) != vector)
-			sched_yield();
+			assert_true(sched_yield() == 0 && __atomic_load_n(&looks, __ATOMIC_SEQ_CST) - sent < 1000);
 	}
 	__atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
 	for (unsigned i = 0; i < 2; i++)

@@ -32,7 +32,7 @@
 #define ANSWER 0x31u
 #define X2APIC_EOI 0x80bu
 #define X2APIC_ICR 0x830u
-#define LONG_ENOUGH 2000000u /* looks, all of them idle */
+#define LONG_ENOUGH 200000u /* looks by one who waits while others could run */
 
 static struct machine machine;
 static struct vcpu vcpus[VCPUS];
@@ -249,10 +249,21 @@ void vcpu_switch_in(struct vcpu *v)
 	vcpu_flush_late(v);
 }
 
+/* All sleep, and nobody has been kicked: nothing will ever happen. */
+static bool all_asleep(void)
+{
+	if (__atomic_load_n(&idle_cpus, __ATOMIC_SEQ_CST) != CPUS)
+		return false;
+	for (unsigned i = 0; i < CPUS; i++)
+		if (__atomic_load_n(&kicked[i], __ATOMIC_SEQ_CST))
+			return false;
+	return __atomic_load_n(&left, __ATOMIC_SEQ_CST) < VCPUS;
+}
+
 static void sleep_until_kicked(void)
 {
-	uint64_t due;
 	unsigned looks = 0;
+	uint64_t due;
 
 	if (!queues_nothing(&due))
 		return;
@@ -260,8 +271,8 @@ static void sleep_until_kicked(void)
 	while (!__atomic_exchange_n(&kicked[test_cpu], 0, __ATOMIC_SEQ_CST) &&
 	       __atomic_load_n(&left, __ATOMIC_SEQ_CST) < VCPUS) {
 		sched_yield();
-		looks = __atomic_load_n(&idle_cpus, __ATOMIC_SEQ_CST) == CPUS ? looks + 1 : 0;
-		if (looks == LONG_ENOUGH) {
+		looks = all_asleep() ? looks + 1 : 0;
+		if (looks == 1000) {
 			fprintf(stderr, "all CPUs are asleep\n");
 			abort();
 		}
