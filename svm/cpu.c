@@ -92,6 +92,7 @@ static void read_features(struct svm_features *features)
 		.flush_asid = svm.edx & CPUID_SVM_FLUSH_ASID,
 		.pause_filter = svm.edx & CPUID_SVM_PAUSE_FILTER,
 		.pause_threshold = svm.edx & CPUID_SVM_PAUSE_THRESHOLD,
+		.virtual_gif = svm.edx & CPUID_SVM_VIRTUAL_GIF,
 		.invlpgb = instructions & CPUID_EBX_INVLPGB,
 		.mcommit = instructions & CPUID_EBX_MCOMMIT,
 		.rdpru = instructions & CPUID_EBX_RDPRU,

@@ -16,7 +16,7 @@
 
 /* What matters to this room of CPUID; the same on every CPU, which may run any vcpu. */
 struct svm_features {
-	bool next_rip, decode_assists, flush_asid, pause_filter, pause_threshold;
+	bool next_rip, decode_assists, flush_asid, pause_filter, pause_threshold, virtual_gif;
 	bool huge_pages, invlpgb, mcommit, rdpru;
 	bool spec_ctrl;      /* exchanged by the processor itself, and the guest's works on top of the host's */
 	uint32_t clean_mask; /* what control.clean is set to after a run: CLEAN_ALL or 0 */

@@ -67,6 +67,8 @@ void svm_set_intercepts(struct svm_vcpu *svm)
 				(svm->armed & ARMED_WINDOW ? INTERCEPT1_VINTR : 0) |
 				(svm->armed & ARMED_IRET ? INTERCEPT1_IRET : 0);
 	control->intercept[1] = ALWAYS2 | (svm_features.rdpru ? INTERCEPT2_RDPRU : 0);
+	if (control->interrupt_control & V_GIF_ENABLE)
+		control->intercept[1] &= ~(uint32_t)(INTERCEPT2_STGI | INTERCEPT2_CLGI);
 	control->intercept[2] = (svm_features.invlpgb ? INTERCEPT3_INVLPGB | INTERCEPT3_TLBSYNC : 0) |
 				(svm_features.mcommit ? INTERCEPT3_MCOMMIT : 0);
 	/* A guest that asks for exits at PAUSE has been told of no filter. */

@@ -155,9 +155,11 @@ _Static_assert(offsetof(struct vmcb, save) == 0x400 && sizeof(struct vmcb) == 0x
 /* interrupt_control, 15.21.1 */
 #define V_TPR_MASK BITS(7, 0)
 #define V_IRQ BIT(8)
+#define V_GIF BIT(9) /* and its enable, 15.33.2: only where CPUID tells of it */
 #define V_PRIORITY_HIGHEST BITS(19, 16)
 #define V_IGNORE_TPR BIT(20)
 #define V_INTR_MASKING BIT(24)
+#define V_GIF_ENABLE BIT(25)
 #define V_VECTOR_SHIFT 32
 #define V_VECTOR_MASK BITS(39, 32)
 

@@ -90,7 +90,7 @@ static void load_control(struct svm_nested *n)
 	l2->virtual_vector = -1;
 	if (control12->interrupt_control & V_IRQ)
 		l2->virtual_vector = (uint8_t)(control12->interrupt_control >> V_VECTOR_SHIFT);
-	control->interrupt_control = nested_interrupt_control(control12->interrupt_control);
+	control->interrupt_control = nested_interrupt_control(control12->interrupt_control, svm_features.virtual_gif);
 	control->interrupt_state = control12->interrupt_state & INTERRUPT_SHADOW;
 	__builtin_memcpy(l2->also, control12->intercepts, sizeof(l2->also));
 	svm_set_intercepts(l2);
@@ -161,7 +161,7 @@ static void take_virtual(struct svm_nested *n)
 {
 	struct svm_vcpu *l2 = nested_l2(n);
 
-	if (!nested_takes_virtual(n->vmcb12))
+	if (!nested_takes_virtual(n->vmcb12, l2->vmcb->control.interrupt_control))
 		return;
 	if (n->vmcb12->control.intercept[0] & INTERCEPT1_VINTR) {
 		nested_leave(n, SVM_EXIT_VINTR, 0, 0, &l2->hv.inject);

@@ -49,6 +49,19 @@ static bool is_guests(const struct svm_vcpu *l2)
 	}
 }
 
+/* What the processor would have done, but for Quire's window, or for a due interrupt: the exit is then one to be stepped over. */
+static void carry_out(struct svm_vcpu *l2)
+{
+	uint64_t code = l2->hv.exit.raw_reason, interrupts = svm_interrupt_control(l2);
+
+	if (code == SVM_EXIT_HLT && (l2->vmcb->save.rflags & RFLAGS_IF) && nested_virtual_due(interrupts)) {
+		l2->hv.exit.kind = EXIT_CACHE;
+	} else if ((code == SVM_EXIT_STGI || code == SVM_EXIT_CLGI) && (interrupts & V_GIF_ENABLE)) {
+		l2->interrupts_below = code == SVM_EXIT_STGI ? interrupts | V_GIF : interrupts & ~V_GIF;
+		l2->hv.exit.kind = EXIT_CACHE;
+	}
+}
+
 bool nested_exit(struct hv_nested *nested)
 {
 	struct svm_nested *n = nested_of(nested);
@@ -67,10 +80,7 @@ bool nested_exit(struct hv_nested *nested)
 		code = SVM_EXIT_CR_WRITE;
 	if (!nested_wants(control12, code) || (code == SVM_EXIT_IOIO && !port_asks(n, info1)) ||
 	    (code == SVM_EXIT_MSR && !msr_asks(n, info1))) {
-		/* A virtual interrupt that is due ends HLT at once: it is only to be stepped over, as the kind says. */
-		if (code == SVM_EXIT_HLT && (l2->vmcb->save.rflags & RFLAGS_IF) &&
-		    nested_virtual_due(svm_interrupt_control(l2)))
-			l2->hv.exit.kind = EXIT_CACHE;
+		carry_out(l2);
 		return false;
 	}
 	nested_leave(n, code, info1, control->exit_info2, &l2->hv.exit.interrupted);

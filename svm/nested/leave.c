@@ -159,10 +159,12 @@ void nested_leave(struct svm_nested *n, uint64_t code, uint64_t info1, uint64_t 
 {
 	struct vmcb_control *control12 = &n->vmcb12->control;
 	struct svm_vcpu *l2 = nested_l2(n);
+	uint64_t now, stored;
 
 	svm_store_changed(l2);
-	control12->interrupt_control = (control12->interrupt_control & ~(V_TPR_MASK | V_IRQ)) |
-				       (svm_interrupt_control(l2) & (V_TPR_MASK | V_IRQ));
+	now = svm_interrupt_control(l2);
+	stored = V_TPR_MASK | V_IRQ | (now & V_GIF_ENABLE ? V_GIF : 0);
+	control12->interrupt_control = (control12->interrupt_control & ~stored) | (now & stored);
 	control12->interrupt_state = l2->vmcb->control.interrupt_state & INTERRUPT_SHADOW;
 	control12->exit_code = code;
 	control12->exit_info1 = info1;

@@ -58,22 +58,27 @@ void nested_merge_maps(uint8_t *map, const uint8_t *l0, const struct msr_windows
 }
 
 /* V_INTR_MASKING is Quire's for its own interrupts, whatever L1 wants for those that it takes for physical ones. */
-uint64_t nested_interrupt_control(uint64_t control12)
+uint64_t nested_interrupt_control(uint64_t control12, bool virtual_gif)
 {
-	return (control12 & (V_TPR_MASK | V_IRQ | V_PRIORITY_HIGHEST | V_IGNORE_TPR | V_VECTOR_MASK)) | V_INTR_MASKING;
+	uint64_t taken = V_TPR_MASK | V_IRQ | V_PRIORITY_HIGHEST | V_IGNORE_TPR | V_VECTOR_MASK;
+
+	if (virtual_gif && (control12 & V_GIF_ENABLE))
+		taken |= V_GIF_ENABLE | V_GIF;
+	return (control12 & taken) | V_INTR_MASKING;
 }
 
 bool nested_virtual_due(uint64_t interrupts)
 {
-	return (interrupts & V_IRQ) && ((interrupts & V_IGNORE_TPR) ||
-					(interrupts & V_PRIORITY_HIGHEST) >> 16 > (interrupts & V_TPR_MASK & 15));
+	return (interrupts & V_IRQ) && (interrupts & (V_GIF_ENABLE | V_GIF)) != V_GIF_ENABLE &&
+	       ((interrupts & V_IGNORE_TPR) ||
+		(interrupts & V_PRIORITY_HIGHEST) >> 16 > (interrupts & V_TPR_MASK & 15));
 }
 
-bool nested_takes_virtual(const struct vmcb *vmcb12)
+bool nested_takes_virtual(const struct vmcb *vmcb12, uint64_t interrupts)
 {
 	const struct vmcb_control *control12 = &vmcb12->control;
 
-	return nested_virtual_due(control12->interrupt_control) && (vmcb12->save.rflags & RFLAGS_IF) &&
+	return nested_virtual_due(interrupts) && (vmcb12->save.rflags & RFLAGS_IF) &&
 	       !(control12->interrupt_state & INTERRUPT_SHADOW) && !(control12->event_inject & INJECT_VALID);
 }
 

@@ -12,6 +12,10 @@
  * The global interrupt flag is kept in software: VMRUN sets it, #VMEXIT and CLGI clear it, and while it is clear nothing pending
  * reaches L1. INIT, NMI and interrupts that L1 intercepts stay pending over the exit (section 15.13): L1 gets them at STGI.
  *
+ * L2's virtual one (V_GIF, section 15.33.2), where the processor has it and L1 asks, is the processor's. It holds V_IRQ alone. While
+ * Quire waits for a window of its own, which V_IRQ stands for, it must not: then it is off, L2's STGI and CLGI exit, and what they do
+ * is done to svm_vcpu.interrupts_below.
+ *
  * AMD APM vol. 2 chapter 15; on the vcpu's own CPU.
  */
 #pragma once
@@ -68,12 +72,12 @@ void nested_copy_state(struct vmcb_save *to, const struct vmcb_save *from);
 void nested_copy_loaded(struct vmcb_save *to, const struct vmcb_save *from);
 /* Both levels' MSR maps; L1's: NULL, it asks for no MSR. */
 void nested_merge_maps(uint8_t *map, const uint8_t *l0, const struct msr_windows *l1);
-/* interrupt_control for L2, by L1's. */
-uint64_t nested_interrupt_control(uint64_t control12);
-/* Is V_IRQ set, and its priority high enough? Section 15.21.4. */
+/* interrupt_control for L2, by L1's; virtual_gif: L1 has been told of V_GIF. */
+uint64_t nested_interrupt_control(uint64_t control12, bool virtual_gif);
+/* Is V_IRQ set, its priority high enough, and no V_GIF clear before it? Sections 15.21.4, 15.33.2. */
 bool nested_virtual_due(uint64_t interrupts);
-/* Is it taken at once at VMRUN? */
-bool nested_takes_virtual(const struct vmcb *vmcb12);
+/* Is it taken at once at VMRUN? interrupts: L2's interrupt_control. */
+bool nested_takes_virtual(const struct vmcb *vmcb12, uint64_t interrupts);
 /* The event that VMRUN is to inject. next_rip: L1 has been told of it, and it is where a soft event leads. */
 struct hv_event nested_event(const struct vmcb *vmcb12, bool next_rip);
 

@@ -96,6 +96,7 @@ static void tell(uint32_t leaf, struct cpuid_result *result)
 	*result = (struct cpuid_result){ .eax = SVM_REVISION,
 					 .ebx = NESTED_ASIDS,
 					 .edx = CPUID_SVM_NPT | CPUID_SVM_FLUSH_ASID |
+						(svm_features.virtual_gif ? CPUID_SVM_VIRTUAL_GIF : 0) |
 						(svm_features.next_rip ? CPUID_SVM_NEXT_RIP : 0) |
 						(svm_features.decode_assists ? CPUID_SVM_DECODE : 0) };
 }

@@ -60,6 +60,8 @@ def same_as_bare(boot, folder, machine_class, cases, **options):
     assert not {case: said for case, said in bare_said.items() if "all checks passed" not in said}
     found = run_hyper(boot, cases, machine_class=machine_class, **options)
     assert not {case: said for case, (ended, said) in found.items() if ended != GOOD}
+    owns = {line for line in bare_said["interrupts"] if line.startswith("L2 has")}
+    assert len(owns) == 1 and owns <= set(found["interrupts"][1])
     for case in SAME:
         assert found[case][1][1:] == bare_said[case][1:], case
 

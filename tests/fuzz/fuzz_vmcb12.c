@@ -44,6 +44,7 @@ static void open_fuzz(uint8_t options)
 	svm_quirks.breakpoints_leak = options & 16;
 	svm_quirks.priority_aborts = options & 32;
 	svm_features.pause_filter = options & 64;
+	svm_features.virtual_gif = options & 128;
 	svm_set_intercepts(nested_l1(state_of_l1()));
 	memcpy(own, svm_of(vcpu)->vmcb->control.intercepts, sizeof(own));
 	memset(l1_memory + MSR_MAP_AT, options, MSR_MAP_SIZE);
@@ -59,18 +60,21 @@ static void assert_confined(void)
 	const struct svm_vcpu *l1 = nested_l1(n), *l2 = nested_l2(n);
 	const struct vmcb_control *c = &seen.control, *asked = &n->vmcb12->control;
 	uint32_t always[INTERCEPT_WORDS];
+	bool gates = svm_features.virtual_gif && (asked->interrupt_control & V_GIF_ENABLE);
 
 	must(!svm_explain_refusal(&seen, &limits, true));
 	memcpy(always, own, sizeof(always));
 	always[0] &= ~(uint32_t)(BIT(8) | BIT(24)); /* CR8: an L2 may have a TPR of its own */
+	if (c->interrupt_control & V_GIF_ENABLE)    /* its CLGI and STGI don't reach the host's */
+		always[4] &= ~(uint32_t)(INTERCEPT2_STGI | INTERCEPT2_CLGI);
 	for (unsigned i = 0; i < INTERCEPT_WORDS; i++)
 		must(!((always[i] | asked->intercepts[i]) & ~c->intercepts[i]));
 	must(((own[0] & ~c->intercepts[0]) & (BIT(8) | BIT(24))) == 0 || (asked->interrupt_control & V_INTR_MASKING));
 	must(c->iopm_base == l1->vmcb->control.iopm_base && c->msrpm_base == l2->vmcb->control.msrpm_base);
 	must(c->nested_control == l1->vmcb->control.nested_control && c->nested_cr3 == HOST_ROOT);
 	must(c->interrupt_control & V_INTR_MASKING);
-	must(!(c->interrupt_control &
-	       ~(V_TPR_MASK | V_IRQ | V_PRIORITY_HIGHEST | V_IGNORE_TPR | V_VECTOR_MASK | V_INTR_MASKING)));
+	must(!(c->interrupt_control & ~(V_TPR_MASK | V_IRQ | V_PRIORITY_HIGHEST | V_IGNORE_TPR | V_VECTOR_MASK |
+					V_INTR_MASKING | (gates ? V_GIF_ENABLE | V_GIF : 0))));
 	must(c->asid != 0 && c->asid != l1->asid.number);
 	for (unsigned i = 0; i < MSR_MAP_SIZE; i++)
 		must(!(l1->msr_map[i] & ~l2->msr_map[i]));

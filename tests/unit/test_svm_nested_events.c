@@ -267,7 +267,7 @@ static void virtual_interrupts_at_once(void **state)
 	for (unsigned i = 0; i < 4; i++) {
 		struct vmcb v = *vmcb12();
 
-		assert_true(nested_takes_virtual(&v));
+		assert_true(nested_takes_virtual(&v, v.control.interrupt_control));
 		if (i == 0)
 			v.control.interrupt_control |= 3; /* V_TPR */
 		else if (i == 1)
@@ -276,8 +276,85 @@ static void virtual_interrupts_at_once(void **state)
 			v.control.interrupt_state = INTERRUPT_SHADOW;
 		else
 			v.control.event_inject = 0x80000030;
-		assert_false(nested_takes_virtual(&v));
+		assert_false(nested_takes_virtual(&v, v.control.interrupt_control));
 	}
+}
+
+static void closes_gif(struct vmcb *vmcb)
+{
+	vmcb->control.interrupt_control &= ~V_GIF;
+}
+
+/* Does L2's STGI, or CLGI, exit at its next entry? */
+static bool gates_exit(void)
+{
+	uint32_t gates = INTERCEPT2_STGI | INTERCEPT2_CLGI;
+
+	run_until(nested->l2, SVM_EXIT_HLT, 0);
+	assert_true((seen.control.intercept[1] & gates) == 0 || (seen.control.intercept[1] & gates) == gates);
+	return seen.control.intercept[1] & gates;
+}
+
+/* L2's own global interrupt flag is the processor's, but while Quire waits for a window; V_IRQ is what it holds. */
+static void virtual_gif(void **state)
+{
+	const uint64_t waiting = V_IRQ | UINT64_C(0x31) << V_VECTOR_SHIFT | UINT64_C(3) << 16;
+	struct cpuid_result leaf;
+
+	svm_nested_ops.tell(CPUID_SVM, &leaf);
+	assert_false(leaf.edx & CPUID_SVM_VIRTUAL_GIF);
+	vmcb12()->save.rflags |= RFLAGS_IF;
+	vmcb12()->control.interrupt_control = waiting | V_INTR_MASKING | V_GIF_ENABLE;
+	vmrun(); /* bits that L1 hasn't been told of say nothing: it is taken */
+	assert_true(gates_exit() && seen.control.event_inject == 0x80000031);
+	assert_false(seen.control.interrupt_control & (V_GIF_ENABLE | V_GIF));
+	assert_false(l2_exits(SVM_EXIT_STGI, 0, 0));
+	assert_int_equal(nested->l2->exit.kind, EXIT_NESTED);
+	svm_nested_ops.reset(nested);
+	svm_features.virtual_gif = true;
+	svm_nested_ops.tell(CPUID_SVM, &leaf);
+	assert_true(leaf.edx & CPUID_SVM_VIRTUAL_GIF);
+	vmrun();
+	assert_false(gates_exit());
+	assert_true(seen.control.interrupt_control == (waiting | V_INTR_MASKING | V_GIF_ENABLE));
+	assert_int_equal(seen.control.event_inject, 0);
+	assert_false(svm_nested_ops.exit(nested));
+	assert_int_equal(nested->l2->exit.kind, EXIT_HLT); /* held: it doesn't end HLT */
+	/* What L2 made of it is told; interrupts that L1 intercepts don't mind it. */
+	assert_int_equal(pending(NESTED_INTERRUPT), NESTED_REFLECTED);
+	assert_true(vmcb12()->control.interrupt_control == (waiting | V_INTR_MASKING | V_GIF_ENABLE));
+	vmcb12()->control.interrupt_control |= V_GIF | 4; /* V_TPR holds it as well */
+	vmrun();
+	script.act = closes_gif;
+	assert_true(l2_exits(SVM_EXIT_CPUID, 0, 0) && (seen.control.interrupt_control & V_GIF));
+	assert_true(vmcb12()->control.interrupt_control == (waiting | V_INTR_MASKING | V_GIF_ENABLE | 4));
+	/* Asked for, their exits are L1's. */
+	vmcb12()->control.intercept[1] |= INTERCEPT2_STGI | INTERCEPT2_CLGI;
+	vmrun();
+	assert_true(gates_exit());
+	assert_true(l2_exits(SVM_EXIT_STGI, 0, 0));
+	assert_int_equal(vmcb12()->control.exit_code, SVM_EXIT_STGI);
+	assert_false(vmcb12()->control.interrupt_control & V_GIF);
+}
+
+static void virtual_gif_and_a_window(void **state)
+{
+	svm_features.virtual_gif = true;
+	vmcb12()->control.interrupt_control = V_GIF_ENABLE;
+	vmrun();
+	nested->l2->want_interrupt_window = true;
+	assert_true(gates_exit());
+	assert_true(seen.control.interrupt_control == (V_IRQ | V_IGNORE_TPR | V_PRIORITY_HIGHEST | V_INTR_MASKING));
+	assert_false(l2_exits(SVM_EXIT_STGI, 0, 0));
+	assert_int_equal(nested->l2->exit.kind, EXIT_CACHE); /* to be stepped over */
+	nested->l2->want_interrupt_window = false;
+	assert_false(gates_exit());
+	assert_true(seen.control.interrupt_control == (V_INTR_MASKING | V_GIF_ENABLE | V_GIF));
+	nested->l2->want_interrupt_window = true;
+	assert_false(l2_exits(SVM_EXIT_CLGI, 0, 0));
+	assert_int_equal(nested->l2->exit.kind, EXIT_CACHE);
+	assert_true(l2_exits(SVM_EXIT_CPUID, 0, 0));
+	assert_true(vmcb12()->control.interrupt_control == V_GIF_ENABLE);
 }
 
 static void flushes(void **state)
@@ -428,6 +505,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(interrupts_of_l1, begin, end),
 		cmocka_unit_test_setup_teardown(virtual_interrupts, begin, end),
 		cmocka_unit_test_setup_teardown(virtual_interrupts_at_once, begin, end),
+		cmocka_unit_test_setup_teardown(virtual_gif, begin, end),
+		cmocka_unit_test_setup_teardown(virtual_gif_and_a_window, begin, end),
 		cmocka_unit_test_setup_teardown(flushes, begin, end),
 		cmocka_unit_test_setup_teardown(registers_of_the_extension, begin, end),
 		cmocka_unit_test_setup_teardown(random_vmcbs, begin, end),

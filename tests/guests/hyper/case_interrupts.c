@@ -114,6 +114,73 @@ static void halted(void)
 	hyper.vendor->intercept(l2, ON_HLT, true);
 }
 
+#define MASKING (1ull << 24)
+#define OWN_GIF (1ull << 25)
+#define GIF_SET (1ull << 9)
+#define WAITS (1ull << 8)
+#define WAITING (WAITS | 5ull << 16 | 0x33ull << 32)
+
+static bool gif_is(bool set, bool waits)
+{
+	uint64_t now = ((struct vmcb *)l2->control)->v_intr;
+
+	return check(!!(now & GIF_SET) == set) && check(!!(now & WAITS) == waits);
+}
+
+/* SVM: L2's own global interrupt flag holds the virtual interrupt and nothing else (APM vol. 2 section 15.33.2). */
+static void gif_of_l2(void)
+{
+	struct vmcb *b = l2->control;
+
+	l2_interrupts = l2_flag = 0;
+	b->v_intr = MASKING | OWN_GIF | GIF_SET | WAITING;
+	l2_do(l2, l2_gates, 0, 0);
+	check(expect_exit("GIF closed", l2, GOT_CPUID) && !l2_interrupts && gif_is(false, true));
+	hyper.vendor->set(l2, L2_RIP, hyper.vendor->get(l2, L2_RIP) + 2);
+	l2_resume(l2);
+	check(expect_exit("GIF open", l2, GOT_HLT) && l2_interrupts == 1 && gif_is(true, false));
+	/* An event that L1 injects comes all the same. */
+	l2_interrupts = 0;
+	b->v_intr = MASKING | OWN_GIF | WAITING;
+	hyper.vendor->set(l2, L2_RIP, address_of(l2_spin));
+	hyper.vendor->set(l2, L2_RFLAGS, 0x202);
+	hyper.vendor->inject(l2, EVENT_INTERRUPT, 0x30, false, 0);
+	l2_resume(l2);
+	check(expect_exit("injected with GIF closed", l2, GOT_HLT) && l2_interrupts == 1 && gif_is(false, true));
+	/* Interrupts from outside, too. */
+	arm();
+	l2_do(l2, l2_sti_spin, 0, 0);
+	check(expect_exit("an interrupt with GIF closed", l2, GOT_INTERRUPT) && !l2_interrupts && gif_is(false, true));
+	let_in();
+	check_equal(taken, 1);
+	/* L1 may ask for the instructions. */
+	b->intercepts[4] |= 3 << 4;
+	l2_do(l2, l2_gates, 0, 0);
+	check(l2->exit.reason == 0x85 && gif_is(false, true));
+	b->intercepts[4] &= ~(3u << 4);
+	b->v_intr = MASKING;
+}
+
+/* The same with interrupts that are L2's own, one of which waits for STI all the time. */
+static void gif_of_l2_and_interrupts(void)
+{
+	struct vmcb *b = l2->control;
+
+	b->v_intr = OWN_GIF | GIF_SET;
+	arm();
+	while (!(out8(0x20, 0x0a), in8(0x20) & 1))
+		;
+	l2_do(l2, l2_gates_closed, 0, 0);
+	check(expect_exit("L2's own with GIF closed", l2, GOT_HLT) && l2_interrupts == 1 && gif_is(false, false));
+	check_equal(taken, 0);
+	b->v_intr = 0;
+}
+
+static bool has_own_gif(void)
+{
+	return hyper.vendor->svm && (cpuid(0x8000000a, 0).edx >> 16 & 1);
+}
+
 /* L1 doesn't ask: L2's table takes them, and its handler ends them. */
 static void to_l2(void)
 {
@@ -125,6 +192,8 @@ static void to_l2(void)
 	expect_exit("L2's own interrupt", l2, GOT_HLT);
 	check_equal((uint32_t)l2_interrupts, 1);
 	check_equal(taken, 0);
+	if (has_own_gif())
+		gif_of_l2_and_interrupts();
 	hyper.vendor->intercept(l2, ON_INTERRUPT, true);
 	if (hyper.vendor->svm)
 		((struct vmcb *)l2->control)->v_intr |= 1ull << 24;
@@ -180,6 +249,9 @@ void case_interrupts(void)
 	halted();
 	window();
 	virtual_interrupt();
+	if (has_own_gif())
+		gif_of_l2();
+	print("L2 has %s global interrupt flag of its own\n", has_own_gif() ? "a" : "no");
 	to_l2();
 	pic_init();
 }

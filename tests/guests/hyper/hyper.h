@@ -153,8 +153,8 @@ extern uint64_t page_root;
 extern char l2_halt[], l2_read[], l2_read32[], l2_write32[], l2_write[], l2_execute[], l2_add[], l2_cpuid[], l2_call[],
 	l2_out[], l2_in[], l2_rdmsr[], l2_wrmsr[], l2_invalid[], l2_int3[], l2_int[], l2_rdtsc[], l2_invlpg[],
 	l2_write_cr3[], l2_read_cr3[], l2_write_dr[], l2_pause[], l2_spin[], l2_sti_spin[], l2_registers[], l2_triple[],
-	l2_cpuid_after[], l2_sti_hlt[], l2_fpu[], l2_read_cr0[], l2_write_cr0[], l2_read_cr4[], l2_write_cr4[],
-	l2_clts[], l2_cr8[], l2_touch[], l2_sweep[], l2_survey[], l2_count[], l2_wait[];
+	l2_cpuid_after[], l2_sti_hlt[], l2_gates[], l2_gates_closed[], l2_fpu[], l2_read_cr0[], l2_write_cr0[],
+	l2_read_cr4[], l2_write_cr4[], l2_clts[], l2_cr8[], l2_touch[], l2_sweep[], l2_survey[], l2_count[], l2_wait[];
 extern char l2_stubs[], l2_returns[];
 extern volatile uint64_t l2_seen[4]; /* vector + 1, error, CR2, RIP of the last exception in L2 */
 extern volatile uint64_t l2_interrupts, l2_flag;

@@ -173,6 +173,20 @@ piece l2_spin
 piece l2_sti_spin
 	sti
 	jmp l2_spin
+piece l2_gates				; SVM: closes its GIF, CPUID, opens it again
+	clgi
+	sti
+	nop
+	mov eax, 1
+	cpuid
+	stgi
+	jmp l2_spin
+piece l2_gates_closed			; opens, and closes again, at last
+	clgi
+	stgi
+	clgi
+	sti
+	jmp l2_spin
 piece l2_sti_hlt
 	sti
 	hlt
