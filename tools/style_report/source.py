@@ -92,7 +92,7 @@ def code_rows(tree):
     total = sum(rooms.values())
     largest = sorted(((tree.code_lines(name), name) for name in tree.kernel), reverse=True)[:8]
     result = [Row(f"code lines, {room}/", f"{lines:,}") for room, lines in rooms.items()]
-    result.append(Row("code lines, kernel", f"{total:,}", "<= 25,000", total <= 25000,
+    result.append(Row("code lines, kernel", f"{total:,}", "<= 45,000", total <= 45000,
                       details=[f"{count} {name}" for count, name in largest]))
     result.append(Row("code lines, UEFI program", f"{efi:,}"))
     tests = sum(tree.code_lines(name) for name in tree.c_files if name.startswith("tests/"))
