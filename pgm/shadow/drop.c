@@ -230,11 +230,8 @@ void shadow_resync(struct pgm *pgm, struct shadow_root *root)
 void shadow_invalidate(struct pgm *pgm, const struct hv_nested_slat *slat)
 {
 	lock_acquire(&pgm->lock);
-	for (unsigned i = 0; i < SHADOW_ROOTS; i++) {
-		struct shadow_root *r = pgm->shadow.root[i];
-
-		if (r && (!slat || r->key.root.v == slat->root.v))
-			shadow_resync(pgm, r);
-	}
+	for (unsigned i = 0; i < SHADOW_ROOTS && pgm->shadow.root[i]; i++)
+		if (!slat || pgm->shadow.root[i]->key.root.v == slat->root.v)
+			shadow_resync(pgm, pgm->shadow.root[i]);
 	lock_release(&pgm->lock);
 }

@@ -16,9 +16,12 @@ struct shadow_root;
 
 /*
  * The root for these tables of L1's, the same for every vcpu that asks with the same. It is kept until it is put as often, and
- * cached after that. LIMIT: more are in use than there may be; NO_MEMORY, OVER_QUOTA. No lock of PGM's held.
+ * cached after that. A processor that has never used them has nothing cached of them, whatever another has (Intel SDM vol. 3 section
+ * 29.4): the first time that vcpu number `who`, below 64, asks, what others have derived is looked at again.
+ * LIMIT: more are in use than there may be; NO_MEMORY, OVER_QUOTA. No lock of PGM's held.
  */
-enum status shadow_root_get(struct pgm *pgm, const struct hv_nested_slat *slat, struct shadow_root **out) must_check;
+enum status shadow_root_get(struct pgm *pgm, const struct hv_nested_slat *slat, unsigned who,
+			    struct shadow_root **out) must_check;
 void shadow_root_put(struct pgm *pgm, struct shadow_root *root);
 hpa_t shadow_root_address(const struct shadow_root *root);
 
@@ -52,7 +55,7 @@ struct shadow_info {
 	uint64_t tables, leaves[2]; /* of 4 KiB, of 2 MiB */
 };
 /* The root at `index`; false: none there. SHADOW_PLACES in all. */
-#define SHADOW_PLACES 9u
+#define SHADOW_PLACES 73u
 bool shadow_describe(struct pgm *pgm, unsigned index, struct shadow_info *info);
 
 /* ---- PGM's own ---- */
@@ -100,7 +103,8 @@ struct shadow_table {
 #define SHADOW_CHUNK 64u
 _Static_assert(sizeof(struct shadow_table) == SHADOW_CELL, "a table's descriptor is one cell");
 
-#define SHADOW_ROOTS (SHADOW_PLACES - 1) /* of nested guests */
+#define SHADOW_ROOTS (SHADOW_PLACES - 1) /* of nested guests: one for each vcpu, and some */
+#define SHADOW_KEPT 8u                   /* so many before one that nobody uses makes room for another */
 #define A20_FRAMES 192u                  /* promised for the tables of a closed A20 gate */
 #define SHADOW_LOCKS 16u
 
@@ -116,6 +120,7 @@ struct shadow_root {
 	bool loose;     /* its tables are of another geometry than ours */
 	uint32_t users; /* vcpus that have got it */
 	uint64_t used;  /* the pool's clock when it was last got */
+	uint64_t known; /* vcpus that have had it since it has this key */
 	struct spinlock link; /* RANK_BLOCK, never with a block: tables above level 0 are linked under it */
 	struct {
 		uint32_t held;
@@ -130,7 +135,7 @@ struct shadow_pool {
 	struct shadow_table *buried; /* bury.c; under lock */
 	uint64_t frames, limit;      /* atomic: in use; there may be, changed under pgm->lock */
 	uint64_t clock;
-	struct shadow_root *a20, *root[SHADOW_ROOTS]; /* under pgm->lock; NULL: not made yet */
+	struct shadow_root *a20, *root[SHADOW_ROOTS]; /* under pgm->lock; NULL: not made yet, and none behind it */
 };
 
 /* Of all roots the one at `index`, below SHADOW_PLACES. */
@@ -144,6 +149,14 @@ void shadow_init(struct pgm *pgm);
 /* For both kinds: so many frames more may be used. NO_MEMORY. pgm->lock held. */
 enum status shadow_promise(struct pgm *pgm, uint64_t frames) must_check;
 void shadow_unpromise(struct pgm *pgm, uint64_t frames);
+/* A cleared frame, or 64 bytes. LIMIT: of the pool; NO_MEMORY, OVER_QUOTA. */
+enum status shadow_frame(struct pgm *pgm, void **out) must_check;
+void shadow_frame_free(struct pgm *pgm, hpa_t frame); /* no processor ever saw it */
+enum status shadow_cell(struct pgm *pgm, void **out) must_check;
+void shadow_cell_free(struct pgm *pgm, void *cell);
+enum status shadow_table_make(struct pgm *pgm, struct shadow_table *t, unsigned level, bool source) must_check;
+
+/* roots.c */
 enum status shadow_root_make(struct pgm *pgm, const struct hv_nested_slat *key, struct shadow_root **out) must_check;
 /* Everything derived goes, in bounded steps: OK at the end, BUSY before; no vcpu runs. */
 enum status shadow_clear_step(struct pgm *pgm) must_check;
@@ -151,12 +164,6 @@ enum status shadow_clear_step(struct pgm *pgm) must_check;
 enum status shadow_destroy_step(struct pgm *pgm) must_check;
 /* Makes room: the longest unused root's tables go, else those of `own` (NULL: of any). False: there was nothing to drop. No lock held. */
 bool shadow_shrink(struct pgm *pgm, struct shadow_root *own);
-/* A cleared frame, or 64 bytes. LIMIT: of the pool; NO_MEMORY, OVER_QUOTA. */
-enum status shadow_frame(struct pgm *pgm, void **out) must_check;
-void shadow_frame_free(struct pgm *pgm, hpa_t frame); /* no processor ever saw it */
-enum status shadow_cell(struct pgm *pgm, void **out) must_check;
-void shadow_cell_free(struct pgm *pgm, void *cell);
-enum status shadow_table_make(struct pgm *pgm, struct shadow_table *t, unsigned level, bool source) must_check;
 
 /* drop.c */
 void shadow_lock(struct shadow_root *root, gpa_t where);

@@ -344,7 +344,7 @@ static void begin(uint8_t what)
 	handled = 0;
 	for (unsigned i = 0; i < 3; i++) /* a beginning of its own would be found late */
 		put64(TABLES + i * PAGE_SIZE, (TABLES + (i + 1) * PAGE_SIZE) | slat.format->table_bits);
-	must(shadow_root_get(pgm, &slat, &root) == OK);
+	must(shadow_root_get(pgm, &slat, 0, &root) == OK);
 	must(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, 0, answer, "w", &watch) == OK);
 }
 

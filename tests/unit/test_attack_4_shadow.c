@@ -70,7 +70,7 @@ static void lay_root(void)
 	touch(DETAILED_AT + 100 * PAGE_SIZE);
 	touch(DETAILED_AT + 200 * PAGE_SIZE);
 	drain();
-	assert_int_equal(shadow_root_get(pgm, &slat, &root), OK);
+	assert_int_equal(shadow_root_get(pgm, &slat, 0, &root), OK);
 }
 
 static unsigned rights_at(uint64_t where)
@@ -123,7 +123,7 @@ L2(write_part, L2_LARGE + DETAILED_AT + 9 * PAGE_SIZE, ACCESS_WRITE)
 
 static enum status get_root(void)
 {
-	return shadow_root_get(pgm, &slat, &root);
+	return shadow_root_get(pgm, &slat, 0, &root);
 }
 
 static enum status get_other_root(void)
@@ -132,7 +132,7 @@ static enum status get_other_root(void)
 	struct shadow_root *second;
 
 	other.root.v += PAGE_SIZE;
-	return shadow_root_get(pgm, &other, &second);
+	return shadow_root_get(pgm, &other, 0, &second);
 }
 
 static void lay_pages(void)

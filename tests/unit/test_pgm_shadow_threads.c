@@ -244,7 +244,7 @@ static void all_at_once(const struct pt_format *format, bool large)
 	for (unsigned page = 0; page < L2_PAGES; page++)
 		shown[page] = 1;
 	lay();
-	assert_int_equal(shadow_root_get(pgm, &slat, &root), OK);
+	assert_int_equal(shadow_root_get(pgm, &slat, 0, &root), OK);
 	assert_int_equal(pgm_handler_type_register(pgm, HANDLER_KIND_ALL, 0, answer, "w", &watch), OK);
 	running = 1;
 	for (uintptr_t i = 0; i <= VCPUS; i++)

@@ -16,11 +16,13 @@ static const struct hv_nested_ops *ops(void)
 	return hv->nested;
 }
 
+_Static_assert(SHADOW_PLACES > MACHINE_MAX_VCPUS && MACHINE_MAX_VCPUS <= 64, "each vcpu may have a root of its own");
+
 static bool take_root(struct vcpu *vcpu)
 {
 	struct vcpu_nested *n = vcpu->nested;
 
-	if (shadow_root_get(vcpu->machine->pgm, &n->state->slat, &n->root) != OK) {
+	if (shadow_root_get(vcpu->machine->pgm, &n->state->slat, vcpu->id, &n->root) != OK) {
 		n->root = NULL;
 		hv->set_slat(n->state->l2, pgm_empty_root());
 		return false;
