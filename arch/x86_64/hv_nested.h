@@ -94,6 +94,7 @@ struct hv_nested {
 	bool slat_changed;          /* set by the backend when slat is another; cleared by vm/ */
 	struct hv_event fault;      /* NESTED_FAULT: what to inject into L1 */
 	uint64_t deadline;          /* host TSC at which exit() wants to be asked while L2 runs; UINT64_MAX: never */
+	uint64_t timer;             /* the same, of L1's own timer for L2 alone */
 	const struct hv_nested_env *env;
 	void *context;
 };

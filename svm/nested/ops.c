@@ -18,7 +18,7 @@ static void reset(struct hv_nested *nested)
 	nested->in_l2 = false;
 	nested->slat.on = false;
 	nested->slat_changed = true;
-	nested->deadline = UINT64_MAX;
+	nested->deadline = nested->timer = UINT64_MAX;
 	n->gif = true;
 	n->host_save = n->asid = 0;
 }

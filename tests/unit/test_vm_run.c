@@ -18,6 +18,7 @@
 #include "pgm/slat/tables.h"
 #include "vm/machine.h"
 #include "vm/vcpu/enter.h"
+#include "vm/vcpu/nested.h"
 
 #define TICKS_PER_NS 3u
 extern __thread int64_t test_tsc_ahead;
@@ -130,6 +131,11 @@ void vcpu_take_signals(struct vcpu *v)
 {
 	if (init_takes >= 0)
 		v->activity = (uint8_t)init_takes;
+	if (v->nested)
+		assert_true(v->loaded);
+}
+void vcpu_nested_deadline(struct vcpu *v)
+{
 }
 void board_place_windows(struct machine *m)
 {
@@ -342,7 +348,9 @@ static void test_gives_way(void **state)
  */
 static void test_moves(void **state)
 {
-	struct hv_vcpu other_h = { .owner = NULL };
+	struct hv_vcpu other_h = { .owner = NULL }, l2 = { .owner = NULL };
+	struct hv_nested s = { .l2 = &l2, .deadline = 200700, .timer = UINT64_MAX };
+	struct vcpu_nested nested = { .state = &s };
 	struct vcpu other;
 
 	run_once(UINT64_MAX, UINT64_MAX - 1);
@@ -367,9 +375,12 @@ static void test_moves(void **state)
 	assert_true(h.tsc_offset == 4300 && h.tsc_changed && vcpu.parked_until == 100700);
 	vcpu_switch_out(&vcpu);
 	test_tsc_ahead = 0;
+	vcpu.nested = &nested;
 	vcpu_switch_in(&vcpu);
 	assert_true(h.tsc_offset == 5000 && vcpu.parked_until == 100000);
+	assert_true(s.deadline == 200000 && s.timer == UINT64_MAX);
 	vcpu_switch_out(&vcpu);
+	vcpu.nested = NULL;
 }
 
 /* What came from other processors is looked at when it is asked for, and only then. */
@@ -506,6 +517,23 @@ static void test_started_while_it_halts(void **state)
 	vcpu_switch_out(&vcpu);
 }
 
+/* A hypervisor's own processor may get an exit for what wakes it, and load MSRs: only when it is in the CPU. */
+static void test_wakes_in_the_cpu(void **state)
+{
+	struct hv_vcpu l2 = { .owner = &vcpu };
+	struct hv_nested s = { .l2 = &l2, .deadline = UINT64_MAX, .timer = UINT64_MAX };
+	struct vcpu_nested nested = { .state = &s };
+
+	run_once(UINT64_MAX, UINT64_MAX - 1);
+	vcpu_switch_out(&vcpu);
+	vcpu.nested = &nested;
+	vcpu.activity = VCPU_HALTED;
+	vcpu_request(&vcpu, REQUEST_EVENT);
+	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX), VCPU_IDLE);
+	vcpu_switch_out(&vcpu);
+	vcpu.nested = NULL;
+}
+
 static void test_init_and_startup(void **state)
 {
 	run_once(UINT64_MAX, UINT64_MAX - 1);
@@ -534,6 +562,7 @@ int main(void)
 		cmocka_unit_test(test_delivery_is_before_the_guest),
 		cmocka_unit_test(test_started_while_it_halts),
 		cmocka_unit_test(test_init_and_startup),
+		cmocka_unit_test(test_wakes_in_the_cpu),
 		cmocka_unit_test(test_far_timers),
 		cmocka_unit_test(test_armed_before_halt),
 		cmocka_unit_test(test_gives_way),

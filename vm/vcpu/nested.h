@@ -61,6 +61,13 @@ enum exit_action exit_nested(struct vcpu *vcpu);
 bool vcpu_reflect_outer(struct vcpu *vcpu);
 /* After run_timers(): the slice ends no later than the backend wants to be asked. */
 void vcpu_nested_deadline(struct vcpu *vcpu);
+/* Time stamps of this CPU are so much less than those of the one that L2 was on. */
+static inline void vcpu_nested_follow(struct vcpu_nested *n, uint64_t less)
+{
+	n->state->deadline -= n->state->deadline < UINT64_MAX ? less : 0;
+	n->state->timer -= n->state->timer < UINT64_MAX ? less : 0;
+}
+
 /* L1's own second-level root has moved (A20): L2 without tables of L1's follows. */
 void vcpu_nested_root(struct vcpu *vcpu);
 

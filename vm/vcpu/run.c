@@ -225,6 +225,9 @@ static enum exit_action enter(struct vcpu *vcpu, uint64_t slice_end)
 /* A vcpu that was asleep: is there a reason to go on? */
 static bool wake(struct vcpu *vcpu, uint64_t slice_end, enum vcpu_outcome *outcome)
 {
+	/* What has come may lead to L1, which has MSRs loaded then: into this CPU. */
+	if (unlikely(vcpu->nested != NULL))
+		vcpu_switch_in(vcpu);
 	if (take_requests(vcpu, slice_end)) {
 		*outcome = VCPU_LEFT;
 		return false;

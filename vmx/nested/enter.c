@@ -188,10 +188,10 @@ static void set_clock(struct vmx_nested *n)
 
 	n->base.l2->tsc_offset = n->base.l1->tsc_offset + offset;
 	n->base.l2->tsc_changed = true;
-	n->timer = UINT64_MAX;
+	n->base.timer = UINT64_MAX;
 	if (AT(v, PIN_CONTROLS) & PIN_PREEMPTION_TIMER)
-		n->timer = rdtsc() + (AT(v, PREEMPTION_TIMER) << shift);
-	n->base.deadline = n->timer;
+		n->base.timer = rdtsc() + (AT(v, PREEMPTION_TIMER) << shift);
+	n->base.deadline = n->base.timer;
 }
 
 static void share_spec_ctrl(struct vmx_vcpu *l1, struct vmx_vcpu *l2, bool anew)

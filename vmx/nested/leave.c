@@ -50,7 +50,7 @@ static void save_timer(struct vmx_nested *n)
 {
 	union vmcs12 *v = &n->vmcs12;
 	unsigned shift = vmx_offered(&n->offer, MSR_VMX_MISC) & MISC_TIMER_SHIFT;
-	uint64_t now = rdtsc(), left = n->timer > now ? n->timer - now : 0;
+	uint64_t now = rdtsc(), left = n->base.timer > now ? n->base.timer - now : 0;
 
 	if (AT(v, EXIT_CONTROLS) & EXITC_SAVE_TIMER)
 		AT(v, PREEMPTION_TIMER) = AT(v, EXIT_REASON) == REASON_PREEMPTION_TIMER ? 0 : left >> shift;

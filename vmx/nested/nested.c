@@ -53,7 +53,7 @@ static void reset(struct hv_nested *nested)
 	nested->in_l2 = false;
 	nested->slat = (struct hv_nested_slat){ .on = false };
 	nested->slat_changed = true;
-	nested->deadline = UINT64_MAX;
+	nested->deadline = nested->timer = UINT64_MAX;
 	n->on = n->kept_in_02 = n->in_mirror = false; /* L1 has no mirror either, by its own reset */
 	n->vmxon = n->current = NO_VMCS;
 	n->vpid = VPID_UNKNOWN;

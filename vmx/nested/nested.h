@@ -43,7 +43,6 @@ struct vmx_nested {
 	uint8_t judged;       /* JUDGED_*: what of VMCS12 has passed its checks, and is as it was */
 	gpa_t vmxon, current; /* the region; NO_VMCS: none */
 	unsigned vpid;        /* of L1's with which L2's translations are cached under l2's */
-	uint64_t timer;       /* host TSC at which L1's preemption timer ends; UINT64_MAX: it has none */
 	/* What VMCS02 holds of these; not ours to know at first. */
 	uint32_t secondary, exceptions;
 	bool masks_written;
