@@ -363,10 +363,10 @@ static void test_nmi_behind_an_exception(void **state)
 	assert_false(vcpu.nmi_pending || h.want_nmi_window);
 }
 
-static bool nested_holds;
+static bool nested_holds, nested_lets_interrupts;
 bool vcpu_nested_takes_event(struct vcpu *v, enum hv_nested_event what)
 {
-	return nested_holds;
+	return nested_holds && !(nested_lets_interrupts && what == NESTED_INTERRUPT);
 }
 
 /* What waits for its hypervisor until a guest's guest has had its event doesn't keep that event from it. */
@@ -382,7 +382,15 @@ static void test_event_behind_hlt(void **state)
 	assert_false(vcpu_has_wake_event(&vcpu));
 	h.inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_DB };
 	assert_true(vcpu_has_wake_event(&vcpu));
+	/* An NMI that is held back hides no interrupt that isn't. */
+	h.inject.kind = EVENT_NONE;
+	h.rflags |= RFLAGS_IF;
+	vcpu.nmi_pending = true;
+	assert_false(vcpu_has_wake_event(&vcpu));
+	nested_lets_interrupts = true;
+	assert_true(vcpu_has_wake_event(&vcpu));
 	vcpu.nested = NULL;
+	nested_lets_interrupts = nested_holds = false;
 }
 
 /* An NMI ends HLT when the processor would take it: not before the IRET of the handler that is running. */

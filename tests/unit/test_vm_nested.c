@@ -116,7 +116,7 @@ static bool no_memory;
 static enum shadow_verdict shadow;
 static struct shadow_root *const root = (struct shadow_root *)&roots_out;
 
-enum status shadow_root_get(struct pgm *pgm, const struct hv_nested_slat *slat, struct shadow_root **out)
+enum status shadow_root_get(struct pgm *pgm, const struct hv_nested_slat *slat, unsigned who, struct shadow_root **out)
 {
 	if (no_memory)
 		return NO_MEMORY;
@@ -477,6 +477,20 @@ static void test_events(void **s)
 	assert_true(!vcpu.nmi_pending && vcpu.hv == &l1);
 }
 
+/* L2's halt isn't L1's: an event that leads there ends it. */
+static void test_event_ends_halt(void **s)
+{
+	enter(false);
+	vcpu.activity = VCPU_HALTED;
+	vcpu.init_pending = true;
+	verdict = NESTED_HELD;
+	assert_true(vcpu_nested_takes_event(&vcpu, NESTED_INIT));
+	assert_int_equal(vcpu.activity, VCPU_HALTED);
+	verdict = NESTED_TAKEN;
+	assert_true(vcpu_nested_takes_event(&vcpu, NESTED_INIT));
+	assert_true(vcpu.hv == &l1 && !vcpu.init_pending && vcpu.activity == VCPU_RUNNABLE);
+}
+
 /* An interrupt that comes up between an exit and the next entry leads to L1: L2 must not be entered. */
 static void test_interrupt_before_the_next_entry(void **s)
 {
@@ -534,6 +548,7 @@ int main(void)
 					    TEST(test_exits),
 					    TEST(test_exceptions_of_handlers),
 					    TEST(test_events),
+					    TEST(test_event_ends_halt),
 					    TEST(test_interrupt_before_the_next_entry),
 					    TEST(test_deadline),
 					    TEST(test_msrs_of_a_level),

@@ -86,23 +86,20 @@ void vcpu_recover_event(struct vcpu *vcpu)
 	vcpu->hv->inject = vcpu->hv->exit.interrupted;
 }
 
-/*
- * A pending event that nesting has a say in: true, and *wake says whether it ends the sleep. L1 may get an exit for it, and runs then.
- */
-static bool nested_wakes(struct vcpu *vcpu, bool interrupt, bool *wake)
+/* Of what is pending only what goes the ordinary way is left. True: L1 has got an exit for one, and runs. */
+static bool nested_wakes(struct vcpu *vcpu, bool *nmi, bool *interrupt)
 {
 	const struct hv_vcpu *level = vcpu->hv;
-	bool taken = vcpu->nmi_pending && vcpu_nested_takes_event(vcpu, NESTED_NMI);
 
-	if (vcpu->hv == level && interrupt)
-		taken |= vcpu_nested_takes_event(vcpu, NESTED_INTERRUPT);
-	*wake = vcpu->hv != level;
-	return taken;
+	*nmi = *nmi && !vcpu_nested_takes_event(vcpu, NESTED_NMI);
+	if (vcpu->hv == level)
+		*interrupt = *interrupt && !vcpu_nested_takes_event(vcpu, NESTED_INTERRUPT);
+	return vcpu->hv != level;
 }
 
 bool vcpu_has_wake_event(struct vcpu *vcpu)
 {
-	bool wake, interrupt;
+	bool nmi = vcpu->nmi_pending, interrupt;
 
 	if (vcpu->activity == VCPU_PARKED)
 		return rdtsc() >= vcpu->parked_until;
@@ -116,10 +113,10 @@ bool vcpu_has_wake_event(struct vcpu *vcpu)
 		return true;
 	lapic_update(vcpu->lapic); /* (wake.pml: HALT) */
 	interrupt = lapic_pending(vcpu->lapic) != LAPIC_NOTHING;
-	if (unlikely(vcpu->nested != NULL) && nested_wakes(vcpu, interrupt, &wake))
-		return wake;
+	if (unlikely(vcpu->nested != NULL) && nested_wakes(vcpu, &nmi, &interrupt))
+		return true;
 	hv_need(vcpu->hv, REGS_SHADOW);
-	if (vcpu->nmi_pending && !vcpu->hv->nmi_blocked)
+	if (nmi && !vcpu->hv->nmi_blocked)
 		return true;
 	if (!interrupt)
 		return false;

@@ -42,6 +42,8 @@ void vcpu_nested_sync(struct vcpu *vcpu)
 	from->want_interrupt_window = from->want_nmi_window = false;
 	to->slice_deadline = s->in_l2 ? min_u64(n->slice, s->deadline) : n->slice;
 	vcpu->hv = to;
+	if (vcpu->activity == VCPU_HALTED)
+		vcpu->activity = VCPU_RUNNABLE; /* it's the other level that has halted */
 	n->entries += s->in_l2;
 	if (!s->in_l2)
 		n->to_l1[from->exit.kind]++;
