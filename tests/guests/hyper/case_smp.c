@@ -10,7 +10,7 @@
 #define ROUNDS 16u
 #define ATTACKS 100u
 
-enum order { NOTHING, RESUME, WAIT_FOR_FLAG, READ, ATTACK, LEAVE };
+enum order { NOTHING, RESUME, WAIT_FOR_FLAG, FLUSH_AND_READ, READ, HALT, ATTACK, LEAVE };
 
 static struct l2 *l2, *second;
 static volatile uint32_t order;
@@ -90,9 +90,12 @@ static void other(unsigned cpu)
 			put_away(l2);
 			break;
 		case WAIT_FOR_FLAG: l2_do(second, l2_wait, WINDOW, address_of((const void *)flag)); break;
-		case READ:
-			hyper.vendor->flush(second, false);
-			l2_do(second, l2_read, WINDOW, 0);
+		case FLUSH_AND_READ: hyper.vendor->flush(second, false); __attribute__((fallthrough));
+		case READ: l2_do(second, l2_read, WINDOW, 0); break;
+		case HALT:
+			hyper.vendor->intercept(second, ON_HLT, false);
+			l2_do(second, l2_halt, 0, 0);
+			hyper.vendor->intercept(second, ON_HLT, true);
 			break;
 		case ATTACK: attack(); break;
 		default:
@@ -102,6 +105,42 @@ static void other(unsigned cpu)
 		}
 		tell(NOTHING);
 	}
+}
+
+static void expect_there(enum order what, uint64_t value)
+{
+	tell(what);
+	await();
+	check(second->exit.kind == GOT_HLT && second->regs.rax == value);
+}
+
+/* A processor that comes to tables for the first time has nothing of them cached, whatever another has (SDM vol. 3 section 29.4). */
+static void first_use(void)
+{
+	uint64_t *leaf = slat_entry(l2->root, TARGET, 0);
+
+	*pages[0] = 100;
+	*pages[1] = 101;
+	l2_do(l2, l2_read, WINDOW, 0);
+	check(l2->exit.kind == GOT_HLT && l2->regs.rax == 100);
+	*leaf = slat_leaf(address_of(pages[1]), 0, ACCESS_ALL);
+	expect_there(READ, 101);
+	*leaf = slat_leaf(address_of(pages[0]), 0, ACCESS_ALL);
+	hyper.vendor->flush(l2, false);
+	expect_there(FLUSH_AND_READ, 100);
+}
+
+/* INIT gets an L2 that halts out to L1 (SDM vol. 3 section 26.2). SVM's stays pending, and strikes L1 afterwards. */
+static void init_ends_halt(void)
+{
+	if (hyper.vendor->svm)
+		return;
+	tell(HALT);
+	for (unsigned i = 0; i < 100000; i++)
+		relax();
+	send_ipi(cpu_apic_id[1], IPI_INIT);
+	await();
+	check(second->exit.reason == 3);
 }
 
 /* L2 counts, each time on the other processor; what it has in registers and memory goes along. */
@@ -134,7 +173,7 @@ static void changes(void)
 		*pages[1] = 101;
 		flag[0] = flag[1] = 0;
 		*leaf = slat_leaf(address_of(pages[i & 1]), 0, ACCESS_ALL);
-		tell(READ);
+		tell(FLUSH_AND_READ);
 		await();
 		check(second->exit.kind == GOT_HLT && second->regs.rax == 100 + (i & 1));
 		tell(WAIT_FOR_FLAG);
@@ -144,7 +183,7 @@ static void changes(void)
 		hyper.vendor->flush(l2, false);
 		flag[0] = 1;
 		await();
-		tell(READ);
+		tell(FLUSH_AND_READ);
 		await();
 		if (!check(second->exit.kind == GOT_HLT && second->regs.rax == 100 + (~i & 1)))
 			break;
@@ -170,7 +209,7 @@ static void attacked(void)
 		seen[l2->exit.kind == GOT_HLT && l2->regs.rax == 100]++;
 	}
 	tell(NOTHING);
-	tell(READ); /* the attack is over when this one is done */
+	tell(FLUSH_AND_READ); /* the attack is over when this one is done */
 	await();
 	check(seen[0] + seen[1] == ATTACKS);
 	hyper.vendor->flush(l2, true);
@@ -194,10 +233,13 @@ void case_smp(void)
 	*slat_entry(l2->root, TARGET, 0) = slat_leaf(address_of(pages[0]), 0, ACCESS_ALL);
 	if (!check(start_cpus(2, other)))
 		return;
+	first_use();
+	print("tables are new to a processor\n");
 	moves();
 	print("an L2 has moved\n");
 	changes();
 	print("tables have changed\n");
+	init_ends_halt();
 	if (option("attack")) /* emulators' own checks aren't up to it */
 		attacked();
 	tell(LEAVE);
