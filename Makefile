@@ -250,9 +250,11 @@ $(B)/linux/%.bin: tests/linux/%.asm
 	@mkdir -p $(@D)
 	@$(NASM) -f bin -o $@ $<
 
-$(B)/linux/kvmtest: tests/linux/kvmtest.c $(B)/linux/l2.bin
+$(B)/linux/kvmtest: L2 := $(B)/linux/l2.bin
+$(B)/linux/kvmsmp: L2 := $(B)/linux/l2smp.bin
+$(B)/linux/kvmtest $(B)/linux/kvmsmp: $(B)/linux/%: tests/linux/%.c $(B)/linux/l2.bin $(B)/linux/l2smp.bin
 	@echo "  LINUX $@"
-	@$(CC) -static -O2 -Wall -Wextra -Werror -s -DL2_BINARY='"$(B)/linux/l2.bin"' -o $@ $<
+	@$(CC) -static -pthread -O2 -Wall -Wextra -Werror -s -DL2_BINARY='"$(L2)"' -o $@ $<
 
 # ---- the benchmark: Quire and Linux KVM run the same guest on the same emulators ----
 $(B)/bench/linux_loader.efi: tools/bench/linux_loader.c

@@ -165,9 +165,10 @@ def test_monitor_sees_levels(boot, vendor):
 # -- Linux KVM --
 
 def l1_initramfs(module):
-    """Linux with KVM and the test program."""
-    subprocess.run(["make", "-s", "-C", ROOT, "build/linux/kvmtest"], check=True)
-    return guests.initramfs("--modules", module, "--add", os.path.join(BUILD, "linux/kvmtest") + ":kvmtest",
+    """Linux with KVM and the test programs."""
+    programs = ("kvmtest", "kvmsmp")
+    subprocess.run(["make", "-s", "-C", ROOT, *(f"build/linux/{name}" for name in programs)], check=True)
+    return guests.initramfs("--modules", module, *(word for name in programs for word in ("--add", f"{BUILD}/linux/{name}:{name}")),
                             "--run", os.path.join(ROOT, "tests/linux/kvmtest.sh"), name=f"l1-{module}.img")
 
 
@@ -191,12 +192,12 @@ def test_kvm_bare(folder, linux, vendor):
         machine.kill()
 
 
-def kvm_in_quire(boot, linux, words, runs):
+def kvm_in_quire(boot, linux, words, runs, more="", **options):
     """Linux with KVM in Quire, to its test's end."""
     module = MODULES[boot.machine_class.vendor]
     text = (f"[host]\nwhen_idle = monitor\n[vm l1]\nkernel = vmlinuz\ninitrd = initrd.img\nmemory = 200M\nnested = on\n"
-            f"cmdline = {LINE} {words}\n")
-    machine = boot(text, {"vmlinuz": linux["vmlinuz"], "initrd.img": l1_initramfs(module)}, memory=512, **COUNTED)
+            f"cmdline = {LINE} {words}\n{more}")
+    machine = boot(text, {"vmlinuz": linux["vmlinuz"], "initrd.img": l1_initramfs(module)}, memory=512, **(options or COUNTED))
     machine.monitor.wait_guest_line("l1", "kvmtest: done", GUARD)
     assert machine.monitor.wait_stopped("l1") == "poweroff"
     judge_kvmtest("\n".join(machine.monitor.console_of("l1")), module, runs)
@@ -214,6 +215,13 @@ def test_kvm(boot, linux):
 def test_kvm_rounds(boot, linux):
     """100 rounds with nested paging, and 100 without."""
     kvm_in_quire(boot, linux, "kvmtest=100,2", "YN")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cpus", (1, 2))
+def test_kvm_with_processors(boot, linux, cpus):
+    """Two guests of KVM's, of two processors each, on KVM's four, while KVM zaps what is mapped for them: 100 rounds, each way of paging."""
+    kvm_in_quire(boot, linux, "kvmsmp=100,2", "YN", "cpus = 4\n", cpus=cpus)
 
 
 def qemu_initramfs(module, linux):
@@ -241,35 +249,44 @@ def test_linux_in_linux(boot, linux):
 
 # -- Quire in Quire --
 
-def quire_level(folder, level, names, memory):
+def quire_level(folder, level, names, memory, cpus=1, more=""):
     """The configuration and files of Quire with `level` levels of Quire below it and the guests at the bottom: (text, files)."""
     text = "[host]\nwhen_idle = poweroff\n"
     if not level:
-        return text + "".join(f"[vm {name}]\nkernel = {name}.elf\nmemory = 48M\ntest_ports = on\n" for name in names), {
+        return text + "".join(f"[vm {name}]\nkernel = {name}.elf\nmemory = 48M\ntest_ports = on\n{more}" for name in names), {
             f"{name}.elf": os.path.join(BUILD, f"guests/{name}.elf") for name in names}
-    inner, files = quire_level(folder, level - 1, names, memory // 2)
+    inner, files = quire_level(folder, level - 1, names, memory // 2, cpus, more)
     conf = os.path.join(folder, f"level{level}.conf")
     with open(conf, "w", encoding="ascii") as stream:
         stream.write(inner)
-    text += (f"[vm quire{level}]\nkernel = quire.elf\nmemory = {memory}M\nnested = on\n"
+    text += (f"[vm quire{level}]\nkernel = quire.elf\nmemory = {memory}M\nnested = on\ncpus = {cpus}\n"
              f"modules = {', '.join(['kernel.stripped', f'level{level}.conf', *files])}\n")
     return text, {**files, f"level{level}.conf": conf, "kernel.stripped": os.path.join(BUILD, "kernel.stripped"),
                   "quire.elf": os.path.join(BUILD, "guests/quire.elf")}
 
 
-def quire_in_quire(boot, folder, level, names):
-    """That many levels; the guests' end and the clean end of each level."""
-    text, files = quire_level(folder, level, names, 256)
-    machine = boot(text, files, memory=512, **COUNTED)
+def quire_in_quire(boot, folder, level, names, processors=1, more="", **options):
+    """That many levels; the guests' end and the clean end of each level. The machine, for more questions."""
+    text, files = quire_level(folder, level, names, 256, processors, more)
+    machine = boot(text, files, memory=512, **(options or COUNTED))
     machine.expect(rf"^vm quire{level}: stopped", GUARD, refuse="PANIC")
     machine.wait_end()
     ends = dict(re.findall(r"vm ([a-z0-9]+): stopped \(([^\n]*)\)", machine.text))
     assert ends == {**{name: GOOD for name in names}, **{f"quire{depth + 1}": "poweroff" for depth in range(level)}}
+    return machine
 
 
 def test_quire_in_quire(boot, folder):
     """Two levels, with guests in every mode of paging."""
     quire_in_quire(boot, folder, 1, ["hello", "modes"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cpus", (1, 2))
+def test_quire_in_quire_on_four(boot, folder, cpus):
+    """The inner one starts four processors, and has machines with two; on one processor of the host's, and on two."""
+    machine = quire_in_quire(boot, folder, 1, ["hello", "ipi", "storm"], 4, "cpus = 2\ncmdline = rounds=20\n", cpus=cpus)
+    assert re.search(r"quire1\| .*4 (CPUs|processors)", machine.text), "the inner one has found fewer"
 
 
 @pytest.mark.slow

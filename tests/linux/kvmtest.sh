@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# In a Linux that hosts: kvmtest with nested paging, and without it. KVMTEST: rounds and machines, on the kernel's command line.
+# In a Linux that hosts: kvmtest or kvmsmp with nested paging, and without it. Which, rounds and machines: on the kernel's command line.
 module=$(tail -n 1 /etc/modules)
-words=$(sed -n 's/.*kvmtest=\([0-9]*\),\([0-9]*\).*/\1 \2/p' /proc/cmdline)
+words=$(sed -n 's/.*\(kvm[a-z]*\)=\([0-9]*\),\([0-9]*\).*/\1 \2 \3/p' /proc/cmdline)
 case $module in kvm_intel) paging=ept ;; *) paging=npt ;; esac
 run() {
 	echo "kvmtest: begin $module $paging=$(cat /sys/module/$module/parameters/$paging)"
-	/kvmtest $words
+	/$words
 	echo "kvmtest: status $?"
 }
 run
