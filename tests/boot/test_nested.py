@@ -87,6 +87,13 @@ def test_hyper_on_two(boot, folder):
     assert found["smp"][0] == GOOD, found
 
 
+@pytest.mark.parametrize("cpus", (1, pytest.param(2, marks=pytest.mark.slow)))
+def test_hyper_crowd(boot, cpus):
+    """Four L2s on four vcpus while one of these moves their pages, narrows rights, exchanges tables."""
+    found = run_hyper(boot, ["crowd"], " cpus=4 millions=3", "cpus = 4\n", cpus=cpus)
+    assert found["crowd"][0] == GOOD, found
+
+
 @pytest.mark.parametrize("more", ["", "large_pages = off\n"])
 def test_hyper_at_random(boot, more):
     """Random changes and accesses, from several seeds."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hypervisors as guests, at length: the test hypervisor's L2s run 1,000,000,000 instructions while L1 changes their tables and the
-host, from another processor, logs L1's writes in every way, zaps, splits and joins its pages.
+host, from another processor, logs L1's writes in every way, zaps, splits and joins its pages. So do four L2s at once on four processors.
 
 L1 holds every sum that its L2s read, every page and every dirty bit against what it expects; here the dirty log, the records and the
 reverse map are. QUIRE_SOAK_MILLIONS makes it shorter or longer.
@@ -14,7 +14,8 @@ from test_dirty import WAYS, log, pause, resume, verify_paused
 from test_nested import GOOD, GUARD, quirks
 
 MILLIONS = {"on": 1000, "off": 200}  # of L2's instructions, with large pages and without
-PAGES = 34 << 20  # where tests/guests/hyper/case_chaos.c has the pages that its L2s share
+CROWD = 200  # of four at once
+PAGES = 34 << 20  # where tests/guests/hyper/case_chaos.c and case_crowd.c have the pages that its L2s share
 
 
 def ended(machine):
@@ -49,13 +50,11 @@ def counters(monitor, *names):
     return [row["value"] for name in names for row in monitor.json(f"stats l1/PGM/{name}")["stats"] if row["name"] == f"l1/PGM/{name}"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("large", ["on", "off"])
-def test_soak(boot, vendor, large):
+def soak(boot, vendor, large, case, millions, place):
     """Contents, sums, dirty bits and the log hold to the end, `check` finds nothing, and all that was to disturb did happen."""
-    millions = int(os.environ.get("QUIRE_SOAK_MILLIONS", MILLIONS[large]))
-    line = f"{quirks(boot.machine_class)} soak millions={millions}"
-    machine = boot(f"[vm l1]\nkernel = hyper.elf\nmemory = 64M\nnested = on\ncpu = 1\ntest_ports = on\nlarge_pages = {large}\ncmdline = {line}\n",
+    millions = int(os.environ.get("QUIRE_SOAK_MILLIONS", millions))
+    line = f"{quirks(boot.machine_class)} {case} millions={millions}"
+    machine = boot(f"[vm l1]\nkernel = hyper.elf\nmemory = 64M\nnested = on\n{place}test_ports = on\nlarge_pages = {large}\ncmdline = {line}\n",
                    {"hyper.elf": os.path.join(BUILD, "guests/hyper.elf")}, cpus=2, bochs={"ticks": 10 ** 12})
     monitor = machine.monitor.wait_prompt()
     monitor.wait_guest_line("l1", "physical bits")
@@ -82,3 +81,17 @@ def test_soak(boot, vendor, large):
     assert [int(found) for text in said for found in re.findall(r"^soak: (\d+) million", text)][0] >= millions
     assert rounds and seen and dropped
     assert split and joined or large == "off"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("large", ["on", "off"])
+def test_soak(boot, vendor, large):
+    """One L2 at a time; the monitor has a processor of its own."""
+    soak(boot, vendor, large, "soak", MILLIONS[large], "cpu = 1\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("large", ["on", "off"])
+def test_soak_of_four(boot, vendor, large):
+    """Four vcpus, each with its L2, on two processors; two L2s use the same tables."""
+    soak(boot, vendor, large, "crowd cpus=4", CROWD, "cpus = 4\n")

@@ -199,6 +199,8 @@ static void *run_processor(void *context)
 			if (word(m, COMMON + i * 4096ul) != 2 * all)
 				fail("a common word", round, word(m, COMMON + i * 4096ul), 2 * all);
 		}
+		if (!p->number && round % 10 == 0)
+			printf("kvmsmp: round %u\n", round);
 		if (word(m, COUNT + p->number * 4) != STEPS)
 			fail("interrupts", round, word(m, COUNT + p->number * 4), STEPS);
 		pthread_barrier_wait(&m->barrier);

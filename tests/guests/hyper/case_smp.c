@@ -239,9 +239,10 @@ void case_smp(void)
 	print("an L2 has moved\n");
 	changes();
 	print("tables have changed\n");
-	init_ends_halt();
-	if (option("attack")) /* emulators' own checks aren't up to it */
+	if (option("attack")) { /* emulators' own checks aren't up to it, and Bochs' INIT doesn't come through */
+		init_ends_halt();
 		attacked();
+	}
 	tell(LEAVE);
 	await();
 }

@@ -18,6 +18,8 @@
 #define TARGET (hyper.target)  /* physical */
 #define WINDOW_PAGES 512u
 
+#define HYPER_CPUS 4u /* that an extension may be on at */
+
 #define ACCESS_READ 1u
 #define ACCESS_WRITE 2u
 #define ACCESS_EXECUTE 4u
@@ -209,6 +211,7 @@ void case_vmcs(void);
 void case_marks(void);
 void case_controls(void);
 void case_smp(void);
+void case_crowd(void);
 void case_bench(void);
 void case_checks(void);
 

@@ -23,6 +23,7 @@ static const struct {
 	{ "marks", case_marks },
 	{ "controls", case_controls },
 	{ "smp", case_smp },
+	{ "crowd", case_crowd },
 	{ "bench", case_bench },
 };
 

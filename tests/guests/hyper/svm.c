@@ -7,7 +7,7 @@
 #define VM_CR 0xc0010114u
 #define VM_HSAVE_PA 0xc0010117u
 
-static uint8_t host_save[2][PAGE] __attribute__((aligned(PAGE))); /* of each processor */
+static uint8_t host_save[HYPER_CPUS][PAGE] __attribute__((aligned(PAGE))); /* of each processor */
 uint8_t svm_io_map[3 * PAGE] __attribute__((aligned(PAGE))), svm_msr_map[2 * PAGE] __attribute__((aligned(PAGE)));
 
 static void read_vm_cr(void *value)

@@ -11,10 +11,10 @@
 #define CR0_FIXED0 0x486u
 #define CR4_FIXED0 0x488u
 
-static uint8_t regions[2][PAGE] __attribute__((aligned(PAGE))); /* of each processor */
+static uint8_t regions[HYPER_CPUS][PAGE] __attribute__((aligned(PAGE))); /* of each processor */
 uint8_t vmx_io_map[2 * PAGE] __attribute__((aligned(PAGE))), vmx_msr_map[PAGE] __attribute__((aligned(PAGE)));
 uint32_t vmx_revision;
-static struct l2 *currents[2];
+static struct l2 *currents[HYPER_CPUS];
 
 #define current currents[cpu_number()]
 
