@@ -227,8 +227,10 @@ def test_kvm_rounds(boot, linux):
 @pytest.mark.slow
 @pytest.mark.parametrize("cpus", (1, 2))
 def test_kvm_with_processors(boot, linux, cpus):
-    """Two guests of KVM's, of two processors each, on KVM's four, while KVM zaps what is mapped for them: 100 rounds, each way of paging."""
-    kvm_in_quire(boot, linux, "kvmsmp=100,2", "YN", "cpus = 4\n", cpus=cpus)
+    """Two guests of KVM's, of two processors each, on KVM's four, while KVM zaps what is mapped for them: 100 rounds, each way of paging
+    (QUIRE_KVM_ROUNDS makes it shorter)."""
+    rounds = os.environ.get("QUIRE_KVM_ROUNDS", "100")
+    kvm_in_quire(boot, linux, f"kvmsmp={rounds},2", "YN", "cpus = 4\n", cpus=cpus)
 
 
 def qemu_initramfs(module, linux):
