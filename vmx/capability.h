@@ -62,6 +62,7 @@
 #define MISC_TIMER_SHIFT BITS(4, 0)
 #define MISC_STORES_LMA BIT(5)
 #define MISC_HLT BIT(6)
+#define MISC_WAIT_SIPI BIT(8)
 #define MISC_CR3_TARGETS(n) ((uint64_t)(n) << 16)
 #define MISC_WRITES_ALL BIT(29) /* VMWRITE takes read-only fields, too */
 #define MISC_NO_LENGTH BIT(30)  /* a soft event may be injected with length 0 */

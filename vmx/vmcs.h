@@ -221,6 +221,7 @@ enum event_type {
 
 #define ACTIVITY_ACTIVE 0u /* section 25.4.2 */
 #define ACTIVITY_HLT 1u
+#define ACTIVITY_WAIT_SIPI 3u
 
 #define RIGHTS_UNUSABLE BIT(16) /* table 25-2; the low 16 bits are as in struct segment */
 

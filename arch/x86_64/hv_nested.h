@@ -90,6 +90,7 @@ struct hv_nested_env {
 struct hv_nested {
 	struct hv_vcpu *l1, *l2;
 	bool in_l2;
+	bool awaits_startup;        /* L2 sleeps until startup(), whatever else comes: vm/ doesn't enter it */
 	struct hv_nested_slat slat; /* for l2; vm/ looks at it again whenever the level has changed to L2 */
 	bool slat_changed;          /* set by the backend when slat is another; cleared by vm/ */
 	struct hv_event fault;      /* NESTED_FAULT: what to inject into L1 */
@@ -149,6 +150,9 @@ struct hv_nested_ops {
 	bool (*exception)(struct hv_nested *nested, const struct hv_event *event, uint64_t detail);
 	/* Something for L1 is pending: what becomes of it? Asked before each entry while it is so, at either level. */
 	enum hv_nested_verdict (*pending)(struct hv_nested *nested, enum hv_nested_event what);
+
+	/* A SIPI has come while awaits_startup: L1 has got an exit for it. NULL: that is never set. */
+	void (*startup)(struct hv_nested *nested, uint8_t vector);
 
 	/* RDMSR and WRMSR of l1. NOT_FOUND: not one of the extension's; DENIED: #GP. */
 	enum status (*msr)(struct hv_nested *nested, uint32_t msr, bool write, uint64_t *value) must_check;

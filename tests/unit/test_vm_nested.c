@@ -27,6 +27,8 @@ static struct vcpu vcpu;
 
 /* ---- the backend ---- */
 static enum hv_nested_step step;
+static bool waits;
+static uint8_t started;
 static bool reflects, wants_exception, traps, redirects, lowers;
 static enum hv_nested_verdict verdict;
 static struct hv_nested_fault reflected;
@@ -52,8 +54,14 @@ static enum hv_nested_step fake_instruction(struct hv_nested *n)
 	if (step == NESTED_ENTERED) {
 		n->in_l2 = true;
 		n->slat_changed = true;
+		n->awaits_startup = waits;
 	}
 	return step;
+}
+static void fake_startup(struct hv_nested *n, uint8_t vector)
+{
+	started = vector;
+	n->in_l2 = n->awaits_startup = false;
 }
 static bool fake_exit(struct hv_nested *n)
 {
@@ -98,7 +106,8 @@ static const struct hv_nested_ops nested_ops = { .create = fake_create,
 						 .redirect = fake_redirect,
 						 .redirected = fake_redirected,
 						 .exception = fake_exception,
-						 .pending = fake_pending };
+						 .pending = fake_pending,
+						 .startup = fake_startup };
 static void fake_set_slat(struct hv_vcpu *h, hpa_t root)
 {
 	assert_ptr_equal(h, &l2);
@@ -302,6 +311,20 @@ static void test_instructions(void **s)
 	/* An L2's own, which its L1 doesn't intercept. */
 	assert_int_equal(exit_nested(&vcpu), ACTION_ENTER);
 	assert_int_equal(injected, VECTOR_UD);
+}
+
+static void test_waits_for_startup(void **s)
+{
+	enter(false);
+	assert_int_equal(vcpu.activity, VCPU_RUNNABLE);
+	state.in_l2 = false;
+	vcpu_nested_sync(&vcpu);
+	waits = true;
+	enter(false);
+	waits = false;
+	assert_int_equal(vcpu.activity, VCPU_WAIT_SIPI);
+	vcpu_nested_startup(&vcpu, 0x9a);
+	assert_true(started == 0x9a && !vcpu_in_l2(&vcpu));
 }
 
 static void test_tables(void **s)
@@ -540,6 +563,7 @@ static void test_msrs_of_a_level(void **s)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { TEST(test_instructions),
+					    TEST(test_waits_for_startup),
 					    TEST(test_tables),
 					    TEST(test_no_memory_for_a_root),
 					    TEST(test_faults_in_the_tables),

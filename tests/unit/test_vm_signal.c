@@ -51,6 +51,13 @@ bool vcpu_nested_takes_event(struct vcpu *v, enum hv_nested_event what)
 	return verdict != NESTED_INJECT;
 }
 
+static int started_below = -1;
+void vcpu_nested_startup(struct vcpu *v, uint8_t vector)
+{
+	started_below = vector;
+	v->hv = v->l1;
+}
+
 static int setup(void **state)
 {
 	memset(&vcpu, 0, sizeof(vcpu));
@@ -164,6 +171,24 @@ static void a_hypervisor_holds_it_up(void **state)
 	vcpu.nested = NULL;
 }
 
+/* Its guest waits: the SIPI is that one's, and the INIT before it waits on. */
+static void a_guests_guest_waits_for_startup(void **state)
+{
+	struct hv_vcpu l2 = { 0 };
+
+	vcpu.nested = (struct vcpu_nested *)&vcpu;
+	vcpu.hv = &l2;
+	vcpu.activity = VCPU_WAIT_SIPI;
+	verdict = NESTED_HELD;
+	l1.rip = 77;
+	vcpu_send_init(&vcpu);
+	vcpu_send_startup(&vcpu, 0x10);
+	look();
+	assert_true(started_below == 0x10 && inits == 0 && vcpu.init_pending);
+	assert_true(l1.rip == 77 && vcpu.activity == VCPU_RUNNABLE);
+	vcpu.nested = NULL;
+}
+
 #define ROUNDS 3000u
 static uint32_t round_done, stop, looks;
 
@@ -221,6 +246,7 @@ int main(void)
 		cmocka_unit_test_setup(init_undoes_what_came_before, setup),
 		cmocka_unit_test_setup(the_boot_processor_starts_anew, setup),
 		cmocka_unit_test_setup(a_hypervisor_holds_it_up, setup),
+		cmocka_unit_test_setup(a_guests_guest_waits_for_startup, setup),
 		cmocka_unit_test_setup(never_lost, setup),
 	};
 

@@ -435,7 +435,7 @@ static void test_checks(void **state)
 		{ VMCS_GUEST_RFLAGS, 2 | RFLAGS_VM, EXIT_33, 0 },
 		{ VMCS_GUEST_RIP, BIT(48), EXIT_33, 0 },
 		{ VMCS_GUEST_ACTIVITY, 2, EXIT_33, 0 },
-		{ VMCS_GUEST_ACTIVITY, 3, EXIT_33, 0 },
+		{ VMCS_GUEST_ACTIVITY, 4, EXIT_33, 0 },
 		{ VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_STI, EXIT_33, 0 }, /* IF is clear */
 		{ VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_SMI, EXIT_33, 0 },
 		{ VMCS_GUEST_PENDING_DEBUG, BIT(13), EXIT_33, 0 },
@@ -851,6 +851,15 @@ static void test_halted(void **state)
 	assert_int_equal(vmcs[VMCS_GUEST_ACTIVITY], ACTIVITY_HLT);
 	leave_l2();
 	must_write(VMCS_GUEST_ACTIVITY, ACTIVITY_ACTIVE);
+	/* Woken by L1, it has not come to run when the next interrupt comes. */
+	resume();
+	assert_false(reflected(REASON_HLT, EXIT_HLT));
+	assert_int_equal(vmx_nested_ops.pending(&n->base, NESTED_INTERRUPT), NESTED_REFLECTED);
+	must_write(VMCS_GUEST_ACTIVITY, ACTIVITY_ACTIVE);
+	resume();
+	assert_int_equal(vmx_nested_ops.pending(&n->base, NESTED_INTERRUPT), NESTED_REFLECTED);
+	assert_int_equal(must_read(VMCS_GUEST_ACTIVITY), ACTIVITY_ACTIVE);
+	resume();
 	assert_false(reflected(REASON_HLT, EXIT_HLT));
 	l2_exits(REASON_EPT_VIOLATION, EXIT_SLAT_FAULT); /* an event has woken it */
 	assert_int_equal(vmx_nested_ops.pending(&n->base, NESTED_INTERRUPT), NESTED_REFLECTED);
@@ -858,6 +867,44 @@ static void test_halted(void **state)
 	must_write(VMCS_PRIMARY_CONTROLS, PRIMARY_LEAST | PRIMARY_SECONDARY | PRIMARY_HLT);
 	assert_true(reflected(REASON_HLT, EXIT_HLT));
 	assert_int_equal(must_read(VMCS_GUEST_ACTIVITY), ACTIVITY_ACTIVE);
+	close_world();
+}
+
+/* An L2 that waits for a SIPI gets nothing but that, and L1 an exit of it. */
+static void test_waiting_for_startup(void **state)
+{
+	open_world();
+	assert_true(vmx_offered(&n->offer, MSR_VMX_MISC) & MISC_WAIT_SIPI);
+	switch_on();
+	write_plain();
+	must_write(VMCS_PIN_CONTROLS, PIN_LEAST | PIN_EXTERNAL_INTERRUPT | PIN_NMI);
+	launch();
+	assert_false(reflected(REASON_HLT, EXIT_HLT)); /* its last exit, which is to leave no trace */
+	assert_int_equal(vmx_nested_ops.pending(&n->base, NESTED_INTERRUPT), NESTED_REFLECTED);
+	assert_false(n->base.awaits_startup);
+	must_write(VMCS_GUEST_ACTIVITY, ACTIVITY_WAIT_SIPI);
+	resume();
+	for (enum hv_nested_event what = NESTED_INTERRUPT; what <= NESTED_INIT; what++)
+		assert_int_equal(vmx_nested_ops.pending(&n->base, what), NESTED_HELD);
+	assert_true(n->base.in_l2 && n->base.awaits_startup);
+	vmx_nested_ops.startup(&n->base, 0x9a);
+	assert_false(n->base.in_l2 || n->base.awaits_startup);
+	assert_int_equal(must_read(VMCS_EXIT_REASON), REASON_SIPI);
+	assert_int_equal(must_read(VMCS_EXIT_QUALIFICATION), 0x9a);
+	assert_int_equal(must_read(VMCS_GUEST_ACTIVITY), ACTIVITY_WAIT_SIPI);
+	assert_int_equal(vmx_nested_ops.pending(&n->base, NESTED_INIT), NESTED_HELD); /* L1 is in root operation */
+	/* It can't be given an event, nor be in a shadow. */
+	must_write(VMCS_ENTRY_EVENT, EVENT_VALID | 2 << 8 | 2);
+	assert_int_equal(execute(REASON_VMRESUME, 0), NESTED_ENTERED);
+	assert_int_equal(must_read(VMCS_EXIT_REASON), REASON_ENTRY_FAILED | REASON_INVALID_GUEST_STATE);
+	must_write(VMCS_ENTRY_EVENT, 0);
+	must_write(VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_MOV_SS);
+	assert_int_equal(execute(REASON_VMRESUME, 0), NESTED_ENTERED);
+	assert_int_equal(must_read(VMCS_EXIT_REASON), REASON_ENTRY_FAILED | REASON_INVALID_GUEST_STATE);
+	must_write(VMCS_GUEST_INTERRUPTIBILITY, 0);
+	resume();
+	vmx_nested_ops.reset(&n->base);
+	assert_false(n->base.awaits_startup);
 	close_world();
 }
 
@@ -1166,6 +1213,7 @@ int main(void)
 		cmocka_unit_test(test_tpr_shadow),
 		cmocka_unit_test(test_pending),
 		cmocka_unit_test(test_halted),
+		cmocka_unit_test(test_waiting_for_startup),
 		cmocka_unit_test(test_timer),
 		cmocka_unit_test(test_slat_faults),
 		cmocka_unit_test(test_msr_lists),

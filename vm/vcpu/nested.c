@@ -116,8 +116,11 @@ enum exit_action exit_nested(struct vcpu *vcpu)
 		vcpu_inject_exception(vcpu, fault->vector, fault->has_error_code, fault->error_code);
 		return ACTION_ENTER;
 	case NESTED_AGAIN: return vcpu_park(vcpu, "no memory for an instruction of its hypervisor's");
-	default: vcpu_nested_sync(vcpu); return ACTION_SWITCH;
+	default: vcpu_nested_sync(vcpu); break;
 	}
+	if (unlikely(n->state->awaits_startup))
+		vcpu->activity = VCPU_WAIT_SIPI;
+	return ACTION_SWITCH;
 }
 
 /* What a handler or the emulator has put there to be injected: L1's, if L1 wants it. */
@@ -190,6 +193,12 @@ bool vcpu_nested_takes_event(struct vcpu *vcpu, enum hv_nested_event what)
 	case NESTED_REFLECTED: vcpu_nested_sync(vcpu); return true;
 	default: *window = false; return true;
 	}
+}
+
+void vcpu_nested_startup(struct vcpu *vcpu, uint8_t vector)
+{
+	ops()->startup(vcpu->nested->state, vector);
+	vcpu_nested_sync(vcpu);
 }
 
 bool vcpu_nested_takes_exception(struct vcpu *vcpu, const struct hv_event *event)

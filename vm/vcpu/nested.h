@@ -73,6 +73,8 @@ void vcpu_nested_root(struct vcpu *vcpu);
 
 /* Is this event not to be delivered the ordinary way now: L1 has got an exit for it, or it waits? */
 bool vcpu_nested_takes_event(struct vcpu *vcpu, enum hv_nested_event what);
+/* L2 waits for a SIPI, which has come: L1 runs. */
+void vcpu_nested_startup(struct vcpu *vcpu, uint8_t vector);
 /* L1 has got an exit for this exception, which the running level would have met. */
 bool vcpu_nested_takes_exception(struct vcpu *vcpu, const struct hv_event *event);
 /* What L2 or L1 may load; true without nesting. */

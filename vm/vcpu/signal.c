@@ -15,7 +15,7 @@
  *
  * An INIT may have to wait while the vcpu is a hypervisor (VMX root operation, GIF clear): it is kept as init_pending and tried again
  * after each of the hypervisor's instructions that could have ended that. A SIPI behind it is lost, as on a processor, which
- * isn't waiting for one.
+ * isn't waiting for one; but where the hypervisor's guest waits for one (activity state of VMX), that gets it, and the INIT waits on.
  *
  * Manual: Intel SDM vol. 3 sections 9.4 (MP initialisation), 11.6.1 (ICR), table 10-1 (INIT), 26.2 (VMX); AMD APM vol. 2 sections
  * 14.1.3, 15.20 (SVM), 16.5.
@@ -58,27 +58,30 @@ void vcpu_send_startup(struct vcpu *vcpu, uint8_t vector)
 	send(vcpu, 0, SIGNAL_SIPI | (uint32_t)vector << VECTOR_SHIFT, SIGNAL_SIPI);
 }
 
-/* False: it waits, or has led to an exit of L1's. */
-static bool take_init(struct vcpu *vcpu)
+/* Or it waits, or has led to an exit of L1's. */
+static void take_init(struct vcpu *vcpu)
 {
 	if (unlikely(vcpu->nested != NULL) && vcpu_nested_takes_event(vcpu, NESTED_INIT))
-		return false;
+		return;
 	vcpu->init_pending = vcpu->nmi_pending = false;
 	vcpu_init(vcpu);
-	return true;
 }
 
-/* At page `vector` in real mode. */
+/* At page `vector` in real mode; or behind the exit of a guest's guest that waits for it. */
 static void start_up(struct vcpu *vcpu, uint8_t vector)
 {
 	struct segment *code = &vcpu->l1->segment[SEG_CS];
 
+	vcpu->activity = VCPU_RUNNABLE;
+	if (unlikely(vcpu_in_l2(vcpu))) {
+		vcpu_nested_startup(vcpu, vector);
+		return;
+	}
 	hv_need(vcpu->l1, REGS_CODE);
 	code->selector = (uint16_t)(vector << 8);
 	code->base = (uint64_t)vector << 12;
 	hv_changed(vcpu->l1, REGS_CODE);
 	vcpu->l1->rip = 0;
-	vcpu->activity = VCPU_RUNNABLE;
 }
 
 void vcpu_take_signals(struct vcpu *vcpu)
@@ -86,8 +89,8 @@ void vcpu_take_signals(struct vcpu *vcpu)
 	uint32_t signals = __atomic_exchange_n(&vcpu->signals, 0, __ATOMIC_ACQ_REL);
 
 	vcpu->init_pending |= (signals & SIGNAL_INIT) != 0;
-	if (unlikely(vcpu->init_pending) && !take_init(vcpu))
-		signals &= ~SIGNAL_SIPI;
+	if (unlikely(vcpu->init_pending))
+		take_init(vcpu);
 	if ((signals & SIGNAL_SIPI) && vcpu->activity == VCPU_WAIT_SIPI)
 		start_up(vcpu, (uint8_t)((signals & SIGNAL_VECTOR) >> VECTOR_SHIFT));
 	vcpu->nmi_pending |= (signals & SIGNAL_NMI) != 0;

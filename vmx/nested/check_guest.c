@@ -98,7 +98,7 @@ static bool flags_fit(const struct vmx_check *check)
 	return (rflags & RFLAGS_IF) || !injects(v, EVENT_TYPE_INTERRUPT);
 }
 
-/* Halted, it can be given what ends that, or a trap. */
+/* Halted, it can be given what ends that, or a trap; waiting for a SIPI, nothing. */
 static bool activity_fits(const union vmcs12 *v)
 {
 	uint32_t word = event(v);
@@ -106,8 +106,11 @@ static bool activity_fits(const union vmcs12 *v)
 
 	if (AT(v, GUEST_ACTIVITY) == ACTIVITY_ACTIVE)
 		return true;
-	if (AT(v, GUEST_ACTIVITY) != ACTIVITY_HLT ||
-	    (AT(v, GUEST_INTERRUPTIBILITY) & (BLOCKING_STI | BLOCKING_MOV_SS)) || SEG_ATTR_DPL(AT(v, GUEST_SS_RIGHTS)))
+	if (AT(v, GUEST_INTERRUPTIBILITY) & (BLOCKING_STI | BLOCKING_MOV_SS))
+		return false;
+	if (AT(v, GUEST_ACTIVITY) == ACTIVITY_WAIT_SIPI)
+		return !word;
+	if (AT(v, GUEST_ACTIVITY) != ACTIVITY_HLT || SEG_ATTR_DPL(AT(v, GUEST_SS_RIGHTS)))
 		return false;
 	return !word || EVENT_TYPE(word) == EVENT_TYPE_INTERRUPT || EVENT_TYPE(word) == EVENT_TYPE_NMI ||
 	       (EVENT_TYPE(word) == EVENT_TYPE_HARDWARE_EXCEPTION && (vector == VECTOR_DB || vector == VECTOR_MC));

@@ -230,7 +230,9 @@ static void commit(struct vmx_nested *n, const uint64_t *pdpte)
 	choose_slat(n);
 	l2->rip = AT(v, GUEST_RIP);
 	vmx_of(l2)->rip_seen = ~l2->rip;
+	n->halted = false;
 	n->base.in_l2 = true;
+	n->base.awaits_startup = AT(v, GUEST_ACTIVITY) == ACTIVITY_WAIT_SIPI;
 }
 
 static enum hv_nested_step failed(struct vmx_nested *n, unsigned reason, unsigned qualification)
@@ -291,6 +293,7 @@ enum hv_nested_step vmx_nested_enter(struct vmx_nested *n, bool launch, unsigned
 		return failed(n, REASON_MSR_LOADING, verdict);
 	if (launch)
 		n->vmcs12.launched = 1;
-	exit_below(n);
+	if (!n->base.awaits_startup)
+		exit_below(n);
 	return NESTED_ENTERED;
 }

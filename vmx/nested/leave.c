@@ -263,7 +263,7 @@ void vmx_nested_leave(struct vmx_nested *n, const struct vmx_leave *leave)
 		l2->inject.kind = EVENT_NONE;
 		l2->want_interrupt_window = l2->want_nmi_window = false;
 	}
-	n->base.in_l2 = n->below = false;
+	n->base.in_l2 = n->base.awaits_startup = n->below = false;
 	n->base.deadline = UINT64_MAX;
 	if (!load_pdptes(n))
 		broken = ABORT_PDPTE;

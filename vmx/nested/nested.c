@@ -50,7 +50,7 @@ static void reset(struct hv_nested *nested)
 {
 	struct vmx_nested *n = nested_of(nested);
 
-	nested->in_l2 = false;
+	nested->in_l2 = nested->awaits_startup = false;
 	nested->slat = (struct hv_nested_slat){ .on = false };
 	nested->slat_changed = true;
 	nested->deadline = nested->timer = UINT64_MAX;
@@ -274,6 +274,7 @@ const struct hv_nested_ops vmx_nested_ops = {
 	.redirected = vmx_nested_redirected,
 	.exception = exception,
 	.pending = vmx_nested_pending,
+	.startup = vmx_nested_startup,
 	.msr = msr,
 	.control = control,
 	.control_value = control_value,

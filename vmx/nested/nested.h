@@ -131,5 +131,6 @@ bool vmx_nested_below(const struct vmx_nested *n);
 /* msr_list.c: loads a list into a level's registers, or stores them; 0, or the entry, counted from 1, that can't be. */
 unsigned vmx_nested_msr_list(struct vmx_nested *n, struct hv_vcpu *level, uint64_t address, uint64_t count, bool store);
 
-/* pending.c: hv_nested_ops.pending */
+/* pending.c: hv_nested_ops.pending and .startup */
 enum hv_nested_verdict vmx_nested_pending(struct hv_nested *nested, enum hv_nested_event what);
+void vmx_nested_startup(struct hv_nested *nested, uint8_t vector);

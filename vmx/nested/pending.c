@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What becomes of an interrupt, NMI or INIT that is pending for L1 while L2 runs (Intel SDM vol. 3 sections 26.2, 28.1): an exit, if L1
- * asks for one. An event that L1 injects gets into L2 first, and whole (section 27.6): the exit follows by the shortest slice.
+ * What becomes of an interrupt, NMI, INIT or SIPI that is pending for L1 while L2 runs (Intel SDM vol. 3 sections 26.2, 28.1): an exit,
+ * if L1 asks for one. An L2 that waits for a SIPI gets nothing else. An event that L1 injects gets into L2 first, and whole (section 27.6): the exit follows by the shortest slice.
  */
 #include "arch/x86_64/host.h"
 #include "vmx/nested/nested.h"
@@ -67,6 +67,8 @@ enum hv_nested_verdict vmx_nested_pending(struct hv_nested *nested, enum hv_nest
 
 	if (!nested->in_l2)
 		return what == NESTED_INIT && n->on ? NESTED_HELD : NESTED_INJECT;
+	if (nested->awaits_startup)
+		return NESTED_HELD;
 	switch (what) {
 	case NESTED_INTERRUPT: return interrupt(n);
 	case NESTED_NMI: return nmi(n);
@@ -76,4 +78,11 @@ enum hv_nested_verdict vmx_nested_pending(struct hv_nested *nested, enum hv_nest
 		vmx_nested_leave(n, &init);
 		return NESTED_TAKEN;
 	}
+}
+
+void vmx_nested_startup(struct hv_nested *nested, uint8_t vector)
+{
+	const struct vmx_leave leave = { .reason = REASON_SIPI, .qualification = vector };
+
+	vmx_nested_leave(nested_of(nested), &leave);
 }

@@ -44,6 +44,11 @@ WEAK bool vcpu_nested_takes_event(struct vcpu *vcpu, enum hv_nested_event what)
 	return false;
 }
 
+WEAK void vcpu_nested_startup(struct vcpu *vcpu, uint8_t vector)
+{
+	fail();
+}
+
 WEAK bool vcpu_nested_takes_exception(struct vcpu *vcpu, const struct hv_event *event)
 {
 	fail();
