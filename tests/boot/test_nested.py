@@ -278,7 +278,7 @@ def quire_in_quire(boot, folder, level, names, processors=1, more="", **options)
     """That many levels; the guests' end and the clean end of each level. The machine, for more questions."""
     text, files = quire_level(folder, level, names, 256, processors, more)
     machine = boot(text, files, memory=512, **(options or COUNTED))
-    machine.expect(rf"^vm quire{level}: stopped", GUARD, refuse="PANIC")
+    machine.expect(rf"vm quire{level}: stopped", GUARD, refuse="PANIC")
     machine.wait_end()
     ends = dict(re.findall(r"vm ([a-z0-9]+): stopped \(([^\n]*)\)", machine.text))
     assert ends == {**{name: GOOD for name in names}, **{f"quire{depth + 1}": "poweroff" for depth in range(level)}}
