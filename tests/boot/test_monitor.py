@@ -12,6 +12,8 @@ CONFIG = """\
 kernel = hlt.elf
 memory = 32M
 cpus = 2
+balloon = on
+memory_max = 64M
 cmdline = dead
 test_ports = on
 [vm b]
