@@ -21,7 +21,7 @@ static owner_t enlist(struct account *account)
 	owner_t owner = OWNER_HOST;
 
 	lock_acquire(&chunk_lock);
-	for (unsigned i = 1; i < MAX_OWNERS; i++) {
+	for (unsigned i = 1; i < OWNER_SHARED; i++) {
 		if (!accounts[i]) {
 			account->owner = owner = (owner_t)i;
 			accounts[i] = account;
@@ -53,7 +53,7 @@ enum status account_open(struct account *account, const struct account_request *
 		account->reserved[i] = request->pages[i];
 	if (enlist(account) == OWNER_HOST) {
 		admission_lower(guest, table);
-		format_string(why, size, "%u machines exist, more are not possible", MAX_OWNERS - 1);
+		format_string(why, size, "%u machines exist, more are not possible", OWNER_SHARED - 1);
 		return LIMIT;
 	}
 	mm_count(&mm_counters.admissions, 1);

@@ -10,10 +10,12 @@
 #include "arch/x86_64/spinlock.h"
 #include "lib/status.h"
 
-/* 0 is the host itself; machines count from 1 to MAX_OWNERS - 1. */
+/* 0 is the host itself; machines count from 1 to OWNER_SHARED - 1. */
 typedef uint16_t owner_t;
 #define OWNER_HOST 0
 #define MAX_OWNERS 1024u
+/* The chunks of shared frames (share.c): no machine gets this number. */
+#define OWNER_SHARED (MAX_OWNERS - 1)
 
 enum account_kind {
 	ACCOUNT_BASE,  /* RAM, ROM */

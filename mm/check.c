@@ -29,6 +29,7 @@ struct checker {
 	uint64_t chunks_seen[CHUNK_KINDS];
 	uint64_t pages_seen;
 	uint64_t changes;
+	uint64_t references, shared, sharers; /* of shared frames: as recorded; the frames; as the accounts say */
 	unsigned mismatches;
 	enum compare compare;
 };
@@ -83,7 +84,10 @@ static bool record_fits(struct checker *checker, const struct chunk *chunk, fram
 	case RECORD_HELD: return true;
 	case FRAME_ABSENT: return chunk->present < PAGES_PER_BLOCK;
 	case FRAME_KERNEL: return kernel;
-	case FRAME_SHARED: return !kernel && record_references(record);
+	case FRAME_SHARED:
+		checker->references += record_references(record);
+		checker->shared++;
+		return !kernel && record_references(record);
 	case FRAME_TABLE:
 	case FRAME_PRIVATE:
 		if ((record_state(record) == FRAME_TABLE) != kernel || owner >= MAX_OWNERS ||
@@ -159,6 +163,7 @@ static void compare_account(struct account *account, void *context)
 
 	lock_acquire(&account->lock);
 	checker->changes += account->changes;
+	checker->sharers += account->shared_pages;
 	for (unsigned kind = 0; checker->compare != COMPARE_NOT && kind < ACCOUNT_KINDS; kind++) {
 		/* Shared frames have no owner: they are charged to base. */
 		uint64_t shared = kind == ACCOUNT_BASE ? account->shared_pages : 0;
@@ -178,15 +183,23 @@ static void compare_account(struct account *account, void *context)
 static uint64_t changes(struct checker *checker, enum compare compare)
 {
 	checker->compare = compare;
-	checker->changes = 0;
+	checker->changes = checker->sharers = 0;
 	account_each(compare_account, checker);
+	if (compare != COMPARE_NOT &&
+	    (checker->references != checker->sharers || checker->shared != chunks.shared_frames)) {
+		checker->mismatches++;
+		if (compare == COMPARE_REPORT)
+			finding(checker, "%llu references to %llu shared frames, the accounts say %llu to %llu",
+				(unsigned long long)checker->references, (unsigned long long)checker->shared,
+				(unsigned long long)checker->sharers, (unsigned long long)chunks.shared_frames);
+	}
 	return checker->changes;
 }
 
 static void check_chunks(struct checker *checker)
 {
 	__builtin_memset(owned, 0, sizeof(owned));
-	checker->pages_seen = 0;
+	checker->pages_seen = checker->references = checker->shared = 0;
 	for (unsigned i = 0; i < CHUNK_KINDS; i++)
 		checker->chunks_seen[i] = 0;
 	for (uint64_t i = 0; i < chunks.count; i++) {

@@ -173,10 +173,18 @@ bool kernel_run_take(unsigned count, hpa_t *frame);
 void kernel_run_put(hpa_t frame, unsigned count);
 /* ---- guest.c ---- */
 
+/*
+ * Up to count frames of chunks that are, or become, this account's: recorded, neither charged nor cleared; adds to *dirty how many aren't
+ * known to be zero. No lock may be held.
+ */
+unsigned guest_take_own(struct account *account, frame_record record, unsigned count, hpa_t *frames, unsigned *dirty);
 /* Under chunk_lock: this frame or this reference of the account's machine goes. */
 void guest_frame_free(struct account *account, hpa_t frame, enum account_kind kind);
 /* Under chunk_lock: a chunk out of block_alloc comes back. */
 void block_free(struct account *account, hpa_t block);
+
+/* ---- share.c ---- */
+void share_start(void);
 
 /* ---- account.c ---- */
 

@@ -27,6 +27,17 @@ enum status frame_alloc_many(struct account *account, enum account_kind kind, un
 /* A frame out of frame_alloc_many is now behind this page. */
 void frame_assign(hpa_t frame, gpa_t page);
 
+/*
+ * share.c: a frame to be shared by machines of one group (1..65535), with the first reference, and with anything in it: the caller writes all of it
+ * before anybody sees it. NO_MEMORY, OVER_QUOTA.
+ */
+enum status frame_share_new(struct account *account, unsigned group, hpa_t *frame) must_check;
+/*
+ * A reference more, to whatever may be there by now: NOT_FOUND: no shared frame of this group. LIMIT: it has as many as there may be;
+ * OVER_QUOTA. A reference goes by gather_frame(), as ACCOUNT_BASE.
+ */
+enum status frame_share_more(struct account *account, unsigned group, hpa_t frame) must_check;
+
 /* One zeroed frame for a table or for records, always in the direct map (direct_pointer). Charged to ACCOUNT_TABLE. */
 enum status table_alloc(struct account *account, hpa_t *frame) must_check;
 /* The same, with anything in it: for who writes all of it before anybody sees it. */

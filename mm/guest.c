@@ -14,11 +14,13 @@
 #include "mm/counters.h"
 #include "mm/inject.h"
 
-/* An orphan that this machine takes from is its own from now on. */
+/* An orphan that this machine takes from is its own from now on. Shared frames stand beside nobody's. */
 static struct chunk *adopt(struct account *account)
 {
 	struct chunk *chunk = chunk_fullest(SET_ORPHAN);
 
+	if (chunk && account->owner == OWNER_SHARED && chunk->free < PAGES_PER_BLOCK)
+		return NULL;
 	if (chunk && account->owner != OWNER_HOST) {
 		chunk_unlist(chunk);
 		if (chunk->free == PAGES_PER_BLOCK)
@@ -50,7 +52,7 @@ static unsigned take_near(struct account *account, frame_record record, unsigned
 /* A chunk of any machine's that has a free frame. Under chunk_lock. */
 static struct chunk *anybodys(void)
 {
-	for (unsigned i = 1; i < MAX_OWNERS && chunks.sets[SET_OWNED]; i++)
+	for (unsigned i = 1; i < OWNER_SHARED && chunks.sets[SET_OWNED]; i++)
 		if (accounts[i] && accounts[i]->partly_used)
 			return accounts[i]->partly_used;
 	return NULL;
@@ -92,14 +94,21 @@ static bool guest_grow(struct account *account)
 	return true;
 }
 
-/* Up to count frames, recorded, neither charged nor cleared. No lock may be held. */
-static unsigned guest_take(struct account *account, frame_record record, unsigned count, hpa_t *frames, unsigned *dirty)
+unsigned guest_take_own(struct account *account, frame_record record, unsigned count, hpa_t *frames, unsigned *dirty)
 {
 	unsigned got;
 
 	do {
 		got = take_near(account, record, count, frames, dirty);
 	} while (!got && guest_grow(account));
+	return got;
+}
+
+/* Up to count frames, recorded, neither charged nor cleared. No lock may be held. */
+static unsigned guest_take(struct account *account, frame_record record, unsigned count, hpa_t *frames, unsigned *dirty)
+{
+	unsigned got = guest_take_own(account, record, count, frames, dirty);
+
 	return got ? got : take_anywhere(record, count, frames, dirty);
 }
 
@@ -170,7 +179,7 @@ void guest_frame_free(struct account *account, hpa_t frame, enum account_kind ki
 		panic_unless(references != 0);
 		__atomic_fetch_sub(&account->shared_pages, 1, __ATOMIC_RELAXED);
 		if (references > 1) {
-			record_store(slot, record_shared(references - 1));
+			record_store(slot, record - RECORD_REFERENCE);
 			return;
 		}
 		chunks.shared_frames--;

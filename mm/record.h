@@ -4,7 +4,7 @@
  *
  *   bits 2..0    state
  *   bit  3       the frame is known to be zero
- *   bits 19..4   owner              (private, table)
+ *   bits 19..4   owner              (private, table), group (shared)
  *   bits 59..20  guest page number  (private), all ones: not given to a page yet
  *   bits 51..20  references         (shared)
  *   bits 29..20  next, bits 39..30 previous free frame of the chunk (free)
@@ -18,7 +18,6 @@
 #pragma once
 
 #include "arch/x86_64/log.h"
-#include "arch/x86_64/log.h"
 #include "mm/frame.h"
 #include "mm/map.h"
 
@@ -30,6 +29,7 @@ typedef uint64_t frame_record;
 #define RECORD_OWNER BITS(19, 4)
 #define RECORD_PAGE BITS(59, 20)
 #define RECORD_REFERENCES BITS(51, 20)
+#define RECORD_REFERENCE BIT(20) /* one */
 #define RECORD_NEXT BITS(29, 20)
 #define RECORD_PREVIOUS BITS(39, 30)
 #define RECORD_KIND BITS(61, 60)

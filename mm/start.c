@@ -100,6 +100,7 @@ enum status mm_start(struct memory_layout *layout)
 	chunks.count = count;
 	for (unsigned i = 0; i < layout->count; i++)
 		mm_add_range(layout->usable[i].base, layout->usable[i].size);
+	share_start();
 	layout->count = 0; /* all handed over: early_alloc() has nothing left */
 	return OK;
 }
