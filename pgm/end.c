@@ -12,6 +12,7 @@
 
 static enum status end_beginnings(struct pgm *pgm)
 {
+	pgm_fusion_leave(pgm);
 	dirty_abandon(pgm);
 	collapse_abandon(pgm);
 	preallocation_abandon(pgm);

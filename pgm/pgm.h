@@ -34,6 +34,7 @@ struct pgm_config {
 	uint8_t physical_bits;    /* what the guest is told: MAXPHYADDR */
 	uint64_t shadow_frames;   /* as many there may be for nested guests' tables; 0: by the RAM */
 	uint8_t priority;         /* enum machine_priority */
+	uint16_t share_group;     /* whose pages may share frames with this machine's; 0: nobody's, not even its own */
 };
 
 /*

@@ -76,9 +76,10 @@ static uint64_t zero_page(struct pgm *pgm, struct block *b, page_record *r, stru
 	return 0;
 }
 
-/* Nothing that a fresh look at the ranges wouldn't make again? */
-static bool nothing_special(const struct block *b, const page_record *records)
+bool block_is_fresh(struct block *b)
 {
+	const page_record *records = block_records(b);
+
 	if (b->held)
 		return false;
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
@@ -103,7 +104,7 @@ static uint64_t reset_detailed(struct pgm *pgm, struct block *b, bool zero_ram, 
 		else if (zero_ram && state != PAGE_ZERO)
 			cleared += zero_page(pgm, b, &records[i], gather);
 	}
-	if (nothing_special(b, records)) {
+	if (block_is_fresh(b)) {
 		gather_frame(gather, block_address(b), ACCOUNT_TABLE);
 		block_set(b, BLOCK_UNTOUCHED, hpa(0));
 	}

@@ -17,6 +17,7 @@
 #include "pgm/shadow/reverse.h"
 #include "pgm/shadow/shadow.h"
 #include "pgm/dirty/internal.h"
+#include "pgm/fusion.h"
 #include "pgm/handler/handler.h"
 #include "pgm/page/large.h"
 #include "pgm/slat/misconfig.h"
@@ -92,6 +93,7 @@ struct pgm {
 	uint64_t end_cursor;
 	bool built; /* what is added now is beyond what the accounts were opened for */
 	struct collapse collapse;
+	struct fusion fusion;
 	struct pins pins;
 	struct removal removal;
 	struct preallocation preallocation;

@@ -75,6 +75,8 @@ static inline void block_unmap(struct pgm *pgm, struct block *b, gpa_t where, st
 	slat_drop_block(&pgm->slat, b->slot, where, gather);
 	reverse_drop_block(pgm, b, gather);
 }
+/* Detailed, and with nothing that a fresh look at the ranges wouldn't make again? Locked. reset.c. */
+bool block_is_fresh(struct block *b) must_check;
 /* Every block from `first` to `end` (bytes): their records are there, and no operation on their pages allocates any. No lock. */
 enum status blocks_make_detailed(struct pgm *pgm, uint64_t first, uint64_t end) must_check;
 /* Untouched and not mixed → large, zeroed. Locked. Nobody sees the zeros any more that were mapped until now. */
@@ -107,6 +109,22 @@ static inline void page_give(struct pgm *pgm, struct pgm_local *l, struct block 
 	r->bits |= PAGE_WRITTEN;
 	dirty_written(pgm, where);
 }
+/* share.c; one CPU at a time does either of the next two: the worker. No lock held. */
+/* Reads the page, which may change meanwhile. CONFLICT: nothing that could be shared; NOT_FOUND: nothing at all. */
+enum status page_look(struct pgm *pgm, gpa_t where, struct page_sight *sight) must_check;
+/*
+ * The page at `where` shows *with from now on: pgm_zero_block, and holds no frame any more; or a shared frame of the machine's group;
+ * HPA_NONE: a new one. CONFLICT: it can't be, or has another content; NOT_FOUND, LIMIT: see frame_share_more(); NO_MEMORY, OVER_QUOTA. In
+ * all of these it is as it was.
+ */
+enum status page_share(struct pgm *pgm, gpa_t where, hpa_t *with) must_check;
+/*
+ * The one engine by which a page that has a frame gets another with the same content: what maps it goes and is flushed, then `to` gets the
+ * content, or is compared with it; the old frame goes to `old`, which needs no flush of its own any more. CONFLICT: they
+ * differ, and only what mapped it is gone. Locked, detailed, collapse_page_fit().
+ */
+enum status page_replace(struct pgm *pgm, struct block *b, gpa_t where, enum page_state state, hpa_t to, bool copy,
+			 struct gather *gather, struct gather *old) must_check;
 /* What the tables may grant for this record: for any, and the quick answer for most. */
 unsigned page_rights_special(page_record record);
 static inline unsigned page_rights(page_record record)

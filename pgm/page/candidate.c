@@ -65,7 +65,7 @@ bool collapse_look(struct pgm *pgm)
 
 		*cursor = (b ? *cursor : (*cursor | (DIRECTORY_BLOCKS - 1))) + 1;
 		if (b && block_kind(b) == BLOCK_DETAILED &&
-		    !(__atomic_load_n(&b->flags, __ATOMIC_RELAXED) & BLOCK_EXECUTED)) {
+		    !(__atomic_load_n(&b->flags, __ATOMIC_RELAXED) & (BLOCK_EXECUTED | BLOCK_FUSING))) {
 			take_on(pgm, b, base);
 			return true;
 		}

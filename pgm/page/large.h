@@ -13,6 +13,8 @@ struct pgm;
 #define BLOCK_COLLAPSING BIT(0) /* the worker copies it; whoever clears this calls the collapse off */
 #define BLOCK_ALIASED BIT(3)    /* has pages that are PAGE_ALIASED */
 #define BLOCK_FINE BIT(2)       /* large, and mapped by 4 KiB leaves while the dirty log is on */
+#define BLOCK_FUSING BIT(5)     /* just split by fusion, which is at its pages: no collapse */
+#define BLOCK_EQUAL BIT(4)      /* large, and at fusion's last look worth a split */
 #define BLOCK_EXECUTED BIT(1)   /* split to be executed, where large leaves may not be: no collapse */
 
 #define COLLAPSE_WORDS (PAGES_PER_BLOCK / 64)
@@ -67,6 +69,13 @@ struct preallocation {
 
 /* own.c: a page's content. */
 void copy_frame(hpa_t to, hpa_t from);
+
+/* What fusion sees of a page. */
+struct page_sight {
+	uint64_t hash;
+	hpa_t shared; /* HPA_NONE: it has a frame of its own */
+	bool zero, quiet, large;
+};
 
 /* collapse.c: the guest or the hypervisor may have written near `where`. Block locked, BLOCK_COLLAPSING set. */
 void collapse_touched(struct pgm *pgm, gpa_t where);

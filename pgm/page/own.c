@@ -32,6 +32,7 @@ enum status page_own_slow(struct pgm *pgm, struct block *b, gpa_t where, struct 
 	if (unlikely(page_get_state(*r) == PAGE_SHARED)) {
 		copy_frame(frame, page_frame(*r));
 		gather_frame(gather, page_frame(*r), ACCOUNT_BASE);
+		LOCAL_COUNT(l, fusion_broken, 1);
 	}
 	gather_settle(gather);
 	page_give(pgm, l, b, where, frame);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c vm/load/load.c vm/load/flat.c vm/load/linux.c vm/load/multiboot.c vm/load/acpi.c vm/load/bios.c vm/config/topology.c arch/x86_64/pt_format.c lib/format.c lib/status.c tests/unit/common/host.c tests/unit/common/host_memory.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c vm/load/load.c vm/load/flat.c vm/load/linux.c vm/load/multiboot.c vm/load/acpi.c vm/load/bios.c vm/config/topology.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c tests/unit/common/host.c tests/unit/common/host_memory.c
 /*
  * libFuzzer: a kernel's image as raw bytes, loaded by each protocol. Whatever comes: loaded or refused with a text,
  * the machine's memory sound, and all of it comes back. First byte: protocol; second: how the image is made (0: the bytes as

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c tests/unit/common/host.c tests/unit/common/host_memory.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c tests/unit/common/host.c tests/unit/common/host_memory.c
 /*
  * libFuzzer: the reverse map of one block against a model of it, an array: entries that come and go, pages and the block dropped, with
  * room for extents and without. Steps of three bytes; pages are few, so that lists grow to their limit.

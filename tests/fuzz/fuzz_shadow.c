@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c tests/unit/common/host.c tests/unit/common/host_memory.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c tests/unit/common/host.c tests/unit/common/host_memory.c
 /*
  * libFuzzer: L1's tables, its flushes, and what the host does below, as bytes; then each composed translation held against a plain
  * reference: L1's tables walked by the manual's words, and the page's record. The first byte chooses the machine, each further six

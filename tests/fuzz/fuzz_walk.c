@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c tests/unit/common/host.c tests/unit/common/host_memory.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c tests/unit/common/host.c tests/unit/common/host_memory.c
 /*
  * libFuzzer: guest-page tables and control registers as raw bytes, and the walk held against the plain reference of
  * tests/unit/common/walk_reference.h. The bytes: a struct header, then entries that are put where the walk passes.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /*
  * Attack 4, memory: each operation on RAM with an allocation failing at every site. Faults of each kind, physical
  * access, split and collapse, pins, the reserve, preallocation, RAM that comes and goes, birth and end of a machine.

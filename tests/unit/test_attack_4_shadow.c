@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /*
  * Attack 4, nested guests: each operation on composed tables with an allocation failing at every site. An L2's fault on memory of
  * every kind either ends with the access made or says that there's no memory, in a few tries; L1's memory stays as it was.

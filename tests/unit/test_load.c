@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c vm/load/load.c vm/load/flat.c vm/load/linux.c vm/load/multiboot.c vm/load/acpi.c vm/load/bios.c vm/config/topology.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c vm/load/load.c vm/load/flat.c vm/load/linux.c vm/load/multiboot.c vm/load/acpi.c vm/load/bios.c vm/config/topology.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /*
  * Guest loaders: what a good image becomes, byte by byte and register by register, and that bad ones are refused with a
  * text: cut off at every length, with absurd numbers in every field, with random bytes changed. Every image stands

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c monitor/command/stats.c monitor/command/stats_table.c monitor/text/parse.c monitor/text/output.c monitor/text/output_json.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c monitor/command/stats.c monitor/command/stats_table.c monitor/text/parse.c monitor/text/output.c monitor/text/output_json.c
 /* The registry: every counter of the structs has a row, every row a name of its own; shown by glob, reset by glob. */
 #include "common/pgm_world.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /* A closed A20 gate: reads, writes and walks see the even MiB below, whatever kind of block it is, and nothing stale stays. */
 #include "pgm/walk.h"
 #include "test_pgm_machine.h"

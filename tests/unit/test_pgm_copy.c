@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /*
  * What is written into guest memory appears there by whole units: each store is looked at by itself, and every aligned 2, 4 or 8
  * bytes that the access covers are the old ones or the new ones. Reads go by the same code, to the right place.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c lib/format.c lib/status.c arch/x86_64/pt_format.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c lib/format.c lib/hash.c lib/status.c arch/x86_64/pt_format.c
 /*
  * Access handlers, operation by operation: what each does to marks, to the second-level tables and to accesses, and
  * each of its errors.

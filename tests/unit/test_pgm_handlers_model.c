@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c lib/format.c lib/status.c arch/x86_64/pt_format.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c lib/format.c lib/hash.c lib/status.c arch/x86_64/pt_format.c
 /*
  * Random operations on handlers against a model that is nothing but a list of byte ranges: after each, the status,
  * the marks, what the tables grant, which handler was given which bytes, and the memory itself must be what the

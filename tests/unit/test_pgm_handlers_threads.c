@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c lib/format.c lib/status.c arch/x86_64/pt_format.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c lib/format.c lib/hash.c lib/status.c arch/x86_64/pt_format.c
 // threads
 /*
  * Handlers come, change and go on one CPU while two others call them and a fourth has a vcpu's faults. The user

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /* Preallocation, and 1 GiB leaves: made, split to 2 MiB and to 4 KiB, dropped, given back. */
 #define WORLD_STRICT 17u
 #include "common/pgm_world.h"

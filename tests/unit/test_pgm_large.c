@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /* Large pages there and back: split, collapse, reuse, and what calls a collapse off; the reserve; ranges that go. */
 #define WORLD_STRICT 17u
 #include "common/pgm_world.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /*
  * Random sequences of guest and device accesses, handlers, pins, failing allocations and background work, against a plain copy
  * of the guest's bytes. The guest's processor keeps every translation it ever used until a flush: so a frame that is

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /*
  * Faults in parallel: two vcpus that fault in different blocks, neighbours even, write no cache line in common but those of
  * the accounts, the common stock and mm behind them, and these once for a batch of frames or a table. Every store is seen,

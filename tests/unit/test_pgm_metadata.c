@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /*
  * What is kept about memory, in bytes: at most 32 in pgm per 2 MiB that is untouched or large; pgm and mm together (tables
  * apart) at most 0.01 % of such memory, and at most 0.4 % of memory that was touched in pages of 4 KiB.

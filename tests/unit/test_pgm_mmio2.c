@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /* MMIO2: mapped, moved, shrunk; what stands in the way; dirty bits through every kind of write; and the marks of pure MMIO. */
 #include "test_pgm_machine.h"
 

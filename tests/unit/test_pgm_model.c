@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /*
  * Random operations on a machine's memory against a small model: what each byte is, who swallows writes to it, and
  * what a vcpu's TLB may still hold since the last flush. Guests use that TLB, so a flush that is missing

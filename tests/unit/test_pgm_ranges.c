@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /*
  * The range table while it changes: a device's range below comes and goes, so that those above move in the table, and
  * nobody who goes through all of them may miss one. (Not for the thread sanitizer: readers copy plain words, and look at the

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /*
  * Composed tables under an L2 that reads and writes by them, with two processors that keep what they translated until
  * they are flushed: while L1 changes its tables (with and without a flush), and while the host changes what is below: handlers,

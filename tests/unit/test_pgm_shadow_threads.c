@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c lib/format.c lib/status.c arch/x86_64/pt_format.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c lib/format.c lib/hash.c lib/status.c arch/x86_64/pt_format.c
 // threads
 /*
  * Composed tables on four CPUs: three run L2s on one root, filling what they miss, while the fourth changes L1's tables and

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /*
  * The walk of a guest hypervisor's tables: each entry of the manuals' lists at each level, with what L1 is told of it; random tables
  * against a plain reference; accessed and dirty bits; and walks of L2's own tables through them, against the same memory laid

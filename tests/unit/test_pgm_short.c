@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /*
  * The short way of a fault: it takes what it is for and leaves what the long way would have left. Each condition that it asks
  * for, not met, makes it refuse with nothing changed; the fault as a whole comes out right all the same.

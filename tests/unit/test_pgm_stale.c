@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /*
  * Attack 3: free before flush. Two processors made of C run a guest: each keeps translations and, like real ones, pointers
  * to last-level tables until it is told to flush. Meanwhile a third collapses their blocks, takes ranges away and brings

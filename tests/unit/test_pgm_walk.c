@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/[!w]*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/[!w]*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /*
  * Guest walks against the plain reference, 40,000 random cases in each mode: result, error code, and what became of
  * every entry. The walker itself is compiled in here, so that an entry can be changed right between its reading and its

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /*
  * Second-level tables in both formats. An own, naive reader of the tables, written from the manuals (Intel SDM vol. 3
  * section 29.3.2, AMD APM vol. 2 section 15.25), translates 1026 pages after each single store to a live table of an

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /*
  * What PGM makes of second-level entries, against the manuals' lists put down plainly (Intel SDM vol. 3 sections
  * 29.3.2 and 29.3.3.1; AMD APM vol. 2 sections 5.3.3 and 15.25.5): every combination of the low twelve bits, with each high bit, at

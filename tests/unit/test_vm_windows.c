@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: mm/*.c pgm/*.c pgm/*/*.c vm/machine/windows.c arch/x86_64/pt_format.c lib/format.c lib/status.c
+// sources: mm/*.c pgm/*.c pgm/*/*.c vm/machine/windows.c arch/x86_64/pt_format.c lib/format.c lib/hash.c lib/status.c
 /* BARs that move, in a real PGM: what answers where after each move, two that change places, and places that are taken. */
 #include "common/pgm_world.h"
 

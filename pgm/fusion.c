@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Page fusion. A pass goes over a machine's pages in the order of their addresses. One that looks as it did at the last pass is quiet: if it is
+ * zero it gives its frame back; else the table of candidates is asked for its content. There stands, by the hash, the page that
+ * was last seen with it, or the shared frame that has it. With a page a new shared frame is made, to which first that one is
+ * switched, then ours, each under its own block's lock (page/share.c); so what the table says needs not be true, nor the hash unique:
+ * contents decide.
+ *
+ * The table is one for all groups, its size fixed, 8 bytes for every four pages of the host: buckets of a cache line, where what is new drives
+ * out another. The group is part of what is hashed, and asked again before any page is compared: nothing of another group is
+ * ever read, compared or written.
+ *
+ * A large block is looked at page by page, too. If at two passes running at least WORTH of its pages were zero or equal to others it is
+ * split, and its pages are fused at once; it can't become large again while one of them is. What comes out without any frame is
+ * untouched again.
+ *
+ * Work on a machine goes on inside its collapse's `busy`: who holds collapses off (reset, the dirty log's monitor) holds this off.
+ */
+#include "lib/hash.h"
+#include "pgm/internal.h"
+
+#define WORTH (PAGES_PER_BLOCK / 8)
+#define SKIPPED_BLOCKS 256u /* untouched ones in one step */
+#define PIECE_BYTES (64 * KIB)
+#define PIECE_ENTRIES (PIECE_BYTES / sizeof(uint64_t))
+#define PIECES 1024u
+#define BUCKET 8u /* entries */
+#define PAGES_PER_ENTRY 4u
+
+/* An entry: 33:0 page or frame number, 43:34 owner, 63:44 of the hash; an owner OWNER_SHARED stands for a shared frame. 0: none. */
+#define ENTRY_PAGE BITS(33, 0)
+#define ENTRY_OWNER_SHIFT 34
+#define ENTRY_HASH BITS(63, 44)
+_Static_assert(MAX_OWNERS == 1024 && PGM_MAX_GPA >> PAGE_SHIFT <= ENTRY_PAGE + 1, "owners and pages fit");
+
+static uint64_t *table[PIECES];
+static uint64_t buckets; /* a power of two, or 0 */
+static struct pgm *members[MAX_OWNERS];
+
+enum status pgm_fusion_start(uint64_t pages)
+{
+	uint64_t entries = PIECE_ENTRIES;
+
+	if (buckets)
+		return OK;
+	while (entries * 2 <= pages / PAGES_PER_ENTRY && entries < PIECES * PIECE_ENTRIES)
+		entries *= 2;
+	for (unsigned i = 0; i < entries / PIECE_ENTRIES; i++) {
+		if (!table[i])
+			table[i] = heap_alloc(PIECE_BYTES);
+		if (!table[i])
+			return NO_MEMORY;
+	}
+	buckets = entries / BUCKET;
+	return OK;
+}
+
+static uint64_t entry_of(uint64_t key, owner_t owner, uint64_t page)
+{
+	return (key & ENTRY_HASH) | (uint64_t)owner << ENTRY_OWNER_SHIFT | page >> PAGE_SHIFT;
+}
+
+static uint64_t key_of(const struct pgm *pgm, uint64_t hash)
+{
+	return hash ^ pgm->config.share_group * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+/* The entry of this content, or one that it may take. */
+static uint64_t *slot_of(uint64_t key)
+{
+	uint64_t at = (key & (buckets - 1)) * BUCKET;
+	uint64_t *bucket = &table[at / PIECE_ENTRIES][at % PIECE_ENTRIES], *room = &bucket[key >> 40 & (BUCKET - 1)];
+
+	for (unsigned i = 0; i < BUCKET; i++) {
+		if (bucket[i] && !((bucket[i] ^ key) & ENTRY_HASH))
+			return &bucket[i];
+		if (!bucket[i])
+			room = &bucket[i];
+	}
+	return room;
+}
+
+static bool enter(struct pgm *pgm)
+{
+	if (__atomic_exchange_n(&pgm->collapse.busy, 1, __ATOMIC_ACQUIRE))
+		return false;
+	if (!__atomic_load_n(&pgm->collapse.holds, __ATOMIC_ACQUIRE))
+		return true;
+	__atomic_store_n(&pgm->collapse.busy, 0, __ATOMIC_RELEASE);
+	return false;
+}
+
+static void leave(struct pgm *pgm)
+{
+	__atomic_store_n(&pgm->collapse.busy, 0, __ATOMIC_RELEASE);
+}
+
+/* The frame that the page of the table has, if it is the same still, or will have: a shared one. HPA_NONE: nothing to share with. */
+static hpa_t frame_of_page(struct pgm *other, gpa_t page, uint64_t hash)
+{
+	struct page_sight sight;
+	hpa_t frame;
+
+	if (page_look(other, page, &sight) != OK || sight.hash != hash)
+		return HPA_NONE;
+	frame = sight.shared;
+	if (!hpa_is_none(frame))
+		return frame;
+	if (page_share(other, page, &frame) != OK)
+		return HPA_NONE;
+	COUNT(other, fusion_shared);
+	return frame;
+}
+
+static hpa_t frame_of_entry(struct pgm *pgm, uint64_t *slot, uint64_t hash)
+{
+	owner_t owner = *slot >> ENTRY_OWNER_SHIFT & (MAX_OWNERS - 1);
+	uint64_t page = (*slot & ENTRY_PAGE) << PAGE_SHIFT;
+	struct pgm *other = members[owner];
+	hpa_t frame;
+
+	if (owner == OWNER_SHARED)
+		return hpa(page);
+	if (!other || other->config.share_group != pgm->config.share_group || (other != pgm && !enter(other)))
+		return HPA_NONE;
+	frame = frame_of_page(other, gpa(page), hash);
+	if (other != pgm)
+		leave(other);
+	if (!hpa_is_none(frame) && frame.v >> PAGE_SHIFT <= ENTRY_PAGE)
+		*slot = entry_of(key_of(pgm, hash), OWNER_SHARED, frame.v);
+	return frame;
+}
+
+/* A page of known content meets what the table has. True: that stays there. */
+static bool meet(struct pgm *pgm, gpa_t where, const struct page_sight *sight, uint64_t *slot)
+{
+	enum status status;
+	hpa_t frame;
+
+	if (!*slot || !hpa_is_none(sight->shared))
+		return false;
+	if (sight->large) {
+		pgm->fusion.worth++;
+		return (*slot >> ENTRY_OWNER_SHIFT & (MAX_OWNERS - 1)) == OWNER_SHARED;
+	}
+	frame = frame_of_entry(pgm, slot, sight->hash);
+	if (hpa_is_none(frame))
+		return false;
+	status = page_share(pgm, where, &frame);
+	if (status == OK)
+		COUNT(pgm, fusion_shared);
+	return status != NOT_FOUND && status != LIMIT;
+}
+
+static void look_at_content(struct pgm *pgm, gpa_t where, const struct page_sight *sight)
+{
+	uint64_t key = key_of(pgm, sight->hash), *slot, self = entry_of(key, pgm->account.owner, where.v);
+
+	if (!buckets)
+		return;
+	slot = slot_of(key);
+	if (*slot == self)
+		return;
+	if (*slot && ((*slot ^ key) & ENTRY_HASH))
+		*slot = 0;
+	if (meet(pgm, where, sight, slot))
+		return;
+	if (hpa_is_none(sight->shared))
+		*slot = self;
+	else if (sight->shared.v >> PAGE_SHIFT <= ENTRY_PAGE)
+		*slot = entry_of(key, OWNER_SHARED, sight->shared.v);
+}
+
+static void look_at_page(struct pgm *pgm, gpa_t where, bool now)
+{
+	struct page_sight sight;
+	hpa_t zero = pgm_zero_block;
+
+	COUNT(pgm, fusion_looks);
+	if (page_look(pgm, where, &sight) != OK || !(sight.quiet || sight.large || now))
+		return;
+	if (!sight.zero)
+		look_at_content(pgm, where, &sight);
+	else if (sight.large)
+		pgm->fusion.worth++;
+	else if (page_share(pgm, where, &zero) == OK)
+		COUNT(pgm, fusion_zeroed);
+}
+
+/* Locked. True: it was split, and is looked at once more. */
+static bool large_seen(struct pgm *pgm, struct block *b, gpa_t base, bool now, struct gather *gather)
+{
+	bool worth = pgm->fusion.worth >= WORTH, again = b->flags & BLOCK_EQUAL;
+
+	b->flags = worth ? b->flags | BLOCK_EQUAL : b->flags & ~(uint32_t)BLOCK_EQUAL;
+	if (!worth || !(again || now) || block_make_detailed(pgm, b, base, gather) != OK)
+		return false;
+	b->flags |= BLOCK_FUSING;
+	COUNT(pgm, fusion_splits);
+	return true;
+}
+
+/* The block's last page has been looked at. */
+static void block_seen(struct pgm *pgm, struct block *b, gpa_t base, bool now)
+{
+	struct gather gather;
+
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	block_lock(b);
+	pgm->fusion.eager = false;
+	if (block_kind(b) == BLOCK_LARGE) {
+		pgm->fusion.eager = large_seen(pgm, b, base, now, &gather);
+	} else if (block_kind(b) == BLOCK_DETAILED) {
+		b->flags &= ~(uint32_t)BLOCK_FUSING;
+		if (block_is_fresh(b)) {
+			block_unmap(pgm, b, base, &gather);
+			gather_frame(&gather, block_address(b), ACCOUNT_TABLE);
+			block_set(b, BLOCK_UNTOUCHED, hpa(0));
+			b->flags = 0;
+		}
+	}
+	block_unlock(b);
+	gather_finish(&gather);
+	pgm->fusion.worth = 0;
+	pgm->fusion.cursor = base.v + (pgm->fusion.eager ? 0 : BLOCK_SIZE);
+}
+
+/* Goes on past what holds nothing. NULL: nothing more here, or enough looked at. */
+static struct block *next_block(struct fusion *f, struct pgm *pgm)
+{
+	uint64_t end = pgm->directory_count << DIRECTORY_SHIFT;
+
+	for (unsigned i = 0; f->cursor < end && i < SKIPPED_BLOCKS; i++) {
+		struct block *b = block_find(pgm, gpa(f->cursor));
+
+		if (b && block_kind(b) != BLOCK_UNTOUCHED)
+			return b;
+		f->cursor = align_down(f->cursor, BLOCK_SIZE) + BLOCK_SIZE;
+		f->worth = 0;
+		f->eager = false;
+	}
+	return NULL;
+}
+
+static enum status step(struct pgm *pgm, bool now, unsigned *looked)
+{
+	struct fusion *f = &pgm->fusion;
+	struct block *b = next_block(f, pgm);
+
+	for (; b && *looked < FUSION_STEP; ++*looked) {
+		look_at_page(pgm, gpa(f->cursor), now || f->eager);
+		f->cursor += PAGE_SIZE;
+		if (is_aligned(f->cursor, BLOCK_SIZE)) {
+			block_seen(pgm, b, gpa(f->cursor - BLOCK_SIZE), now);
+			b = next_block(f, pgm);
+		}
+	}
+	if (f->cursor < pgm->directory_count << DIRECTORY_SHIFT)
+		return BUSY;
+	f->cursor = 0;
+	return OK;
+}
+
+enum status pgm_fusion_step(struct pgm *pgm, bool now, unsigned *looked)
+{
+	enum status status;
+
+	*looked = 0;
+	if (!pgm->config.share_group || !enter(pgm))
+		return OK;
+	members[pgm->account.owner] = pgm;
+	status = step(pgm, now, looked);
+	leave(pgm);
+	return status;
+}
+
+void pgm_fusion_leave(struct pgm *pgm)
+{
+	if (members[pgm->account.owner] == pgm)
+		members[pgm->account.owner] = NULL;
+}
