@@ -191,6 +191,9 @@ uint8_t machines_watched(void);
 bool machines_idle(void);
 /* One bounded step of background work for one of the machines; false: nothing to do for now. Any CPU, from its idle loop. */
 bool machines_idle_step(void);
+/* fuse.c: the idle CPUs' search for pages to share, on or off; or a bounded step of it at once, by the boot CPU: true at the end of a round. */
+void machines_fuse(bool on);
+bool machines_fuse_now(unsigned *looked);
 /* No such step is inside a machine from enter to leave. Not from within one. */
 void machines_worker_enter(void);
 void machines_worker_leave(void);

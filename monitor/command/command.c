@@ -8,10 +8,10 @@
 #include "lib/format.h"
 #include "vm/machine.h"
 
-static const struct command_table *const tables[] = { &commands_vm,    &commands_memory, &commands_cpu,
-						      &commands_walk,  &commands_tables, &commands_pages,
-						      &commands_dirty, &commands_inject, &commands_host,
-						      &commands_bench, &commands_balloon };
+static const struct command_table *const tables[] = { &commands_vm,    &commands_memory,  &commands_cpu,
+						      &commands_walk,  &commands_tables,  &commands_pages,
+						      &commands_dirty, &commands_inject,  &commands_host,
+						      &commands_bench, &commands_balloon, &commands_fuse };
 
 /* The command at work: its answer, its line, and what is to be called again while it takes long. */
 static struct output answer;

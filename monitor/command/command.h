@@ -27,7 +27,8 @@ struct command_table {
 };
 
 extern const struct command_table commands_vm, commands_memory, commands_cpu, commands_host, commands_dirty,
-	commands_walk, commands_tables, commands_pages, commands_inject, commands_bench, commands_balloon;
+	commands_walk, commands_tables, commands_pages, commands_inject, commands_bench, commands_balloon,
+	commands_fuse;
 
 /* Runs one line, which is not empty; sink takes the answer. It may go on after this: see command_go_on(). */
 void command_run(const char *line, enum output_mode mode, output_sink sink, void *context);

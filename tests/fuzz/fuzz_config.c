@@ -49,8 +49,7 @@ static void check_machine(const struct config_machine *machine)
 	if (machine->bad)
 		return;
 	CHECK(machine->kernel[0]);
-	CHECK(!machine->page_fusion && !machine->nested && !machine->balloon &&
-	      !strcmp(machine->pci_passthrough, "none"));
+	CHECK(!machine->nested && !machine->balloon && !strcmp(machine->pci_passthrough, "none"));
 	if (machine->protocol == PROTOCOL_FLAT)
 		CHECK(machine->load_address < machine->memory && machine->entry < machine->memory);
 }

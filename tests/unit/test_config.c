@@ -101,6 +101,7 @@ static void test_values(void **state)
 	assert_int_equal(good("priority = low")->priority, CONFIG_PRIORITY_LOW);
 	assert_int_equal(good("ram_preallocate = on")->ram_preallocate, 1);
 	assert_string_equal(good("share_group = g-1")->share_group, "g-1");
+	assert_int_equal(good("page_fusion = on")->page_fusion, 1);
 	assert_string_equal(good("cmdline = \"a # b\" # c")->cmdline, "a # b");
 	assert_string_equal(good("cmdline = ")->cmdline, "");
 	assert_string_equal(good("page_fusion = off\nballoon = off\nnested = off\npci_passthrough = none")->kernel,

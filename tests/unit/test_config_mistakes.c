@@ -80,7 +80,6 @@ static void test_growing(void **state)
 
 static void test_not_yet(void **state)
 {
-	BAD("page_fusion = on", 3, "page_fusion", "not in this build yet", "off");
 	BAD("pci_passthrough = 00:02.0\nram_preallocate = on", 3, "pci_passthrough", "not in this build yet", "none");
 	BAD("nested = maybe", 3, "no such choice", "on | off");
 }

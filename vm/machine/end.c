@@ -11,6 +11,7 @@
 #include "lib/format.h"
 #include "pgm/reset.h"
 #include "vm/machine/board.h"
+#include "pgm/fusion.h"
 #include "vm/machine/internal.h"
 #include "vm/vcpu/vcpu.h"
 #include "vm/machine/schedule.h"
@@ -39,6 +40,8 @@ static void take_down(struct machine *m)
 	if (m->cpuid)
 		cpuid_policy_destroy(m->cpuid);
 	m->cpuid = NULL;
+	if (m->pgm)
+		pgm_fusion_leave(m->pgm);
 	m->leaving = m->pgm;
 	m->pgm = NULL;
 	machines_worker_leave();

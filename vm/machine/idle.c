@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What idle CPUs do for machines: fill their reserves, collapse their blocks. One CPU at a time, one bounded step
+ * What idle CPUs do for machines: fill their reserves, collapse their blocks, and look for pages to share (fuse.c). One CPU at a time, one bounded step
  * per call, machines in turn. When a round over all machines found nothing, the next one waits PAUSE_NS.
  *
  * The worker's turn (machines_worker_enter) is also what keeps a machine's memory from being taken down under a step: who
@@ -8,7 +8,7 @@
  */
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
-#include "vm/machine.h"
+#include "vm/machine/internal.h"
 #include "vm/machine/schedule.h"
 
 #define PAUSE_NS UINT64_C(100000000)
@@ -43,10 +43,17 @@ static bool step_machine(struct machine *m)
 
 bool machines_idle_step(void)
 {
-	bool more = false;
+	bool more = false, fuse = fuse_is_due();
 
-	if (rdtsc() < __atomic_load_n(&not_before, __ATOMIC_RELAXED) || !machine_count() || !try_enter())
+	if (!fuse && rdtsc() < __atomic_load_n(&not_before, __ATOMIC_RELAXED))
 		return false;
+	if (!machine_count() || !try_enter())
+		return false;
+	if (fuse) {
+		fuse_idle_step();
+		machines_worker_leave();
+		return true;
+	}
 	turn = turn + 1 < machine_count() ? turn + 1 : 0;
 	more = step_machine(machine_get(turn));
 	fruitless = more ? 0 : fruitless + 1;

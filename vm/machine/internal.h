@@ -14,5 +14,11 @@ static inline enum machine_state machine_state_of(const struct machine *m)
 enum status machine_load(struct machine *m, char *why, size_t size) must_check;
 /* machine/end.c: gives back all that a machine holds, at once. Boot CPU, no vcpu inside. */
 void machine_take_apart(struct machine *m);
+/* machine/fuse.c: whose pages may be this machine's, by name; 0: nobody's. */
+uint16_t fuse_group(const struct machine *m);
+void fuse_open(uint64_t pages_a_second);
+bool fuse_is_due(void);
+/* In the worker's turn. */
+void fuse_idle_step(void);
 /* machine/flush.c: PGM's flushes end here. Any CPU, any lock held. */
 void machine_sync_flush(struct flush_domain *domain, uint64_t generation);

@@ -76,6 +76,7 @@ static enum status create_memory(struct machine *m, char *why, size_t size)
 		.misconfig_exit = hv_capabilities.misconfig_exit,
 		.accessed_dirty = hv_capabilities.slat_accessed_dirty,
 		.pml = hv_capabilities.pml,
+		.share_group = fuse_group(m),
 		.shadow_frames = c->pool_max_tables == CONFIG_AUTO ? 0 : c->pool_max_tables,
 		.priority = (uint8_t)(CONFIG_PRIORITY_HIGH - c->priority + PRIORITY_HIGH),
 	};

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command about pages that machines share. */
+#include <string.h>
+
+#include "mm/frame.h"
+#include "monitor/command/command.h"
+#include "vm/machine.h"
+
+#define STEPS 8u  /* of pages, in one of the command's */
+#define ROUNDS 4u /* what is found in one may make more to be found in the next */
+
+static struct {
+	unsigned rounds;
+	uint64_t looked, free_before;
+} fusing;
+
+static void show(struct output *out, bool complete)
+{
+	struct frame_totals t;
+	uint64_t references = 0;
+
+	frame_totals(&t);
+	for (unsigned i = 0; i < machine_count(); i++)
+		references += machine_get(i)->pgm ? pgm_account(machine_get(i)->pgm)->shared_pages : 0;
+	output_fields(out, BOOL("complete", complete), NUMBER("looks", fusing.looked),
+		      NUMBER("shared_pages", t.shared_pages), NUMBER("sharing_pages", references),
+		      NUMBER("freed_pages", t.free_pages > fusing.free_before ? t.free_pages - fusing.free_before : 0));
+}
+
+static bool fuse_step(struct output *out, bool cancelled)
+{
+	for (unsigned i = 0; i < STEPS && !cancelled && fusing.rounds; i++) {
+		unsigned looked = 0;
+
+		fusing.rounds -= machines_fuse_now(&looked);
+		fusing.looked += looked;
+	}
+	if (!cancelled && fusing.rounds)
+		return true;
+	show(out, !cancelled);
+	return false;
+}
+
+static void fuse(struct output *out, char *const *argument)
+{
+	struct frame_totals t;
+
+	if (!strcmp(argument[0], "now")) {
+		frame_totals(&t);
+		fusing.rounds = ROUNDS;
+		fusing.looked = 0;
+		fusing.free_before = t.free_pages;
+		command_go_on(fuse_step);
+	} else if (!strcmp(argument[0], "on") || !strcmp(argument[0], "off")) {
+		machines_fuse(argument[0][1] == 'n');
+		output_note(out, "pages of machines with page_fusion = on are %slooked at when CPUs idle",
+			    argument[0][1] == 'n' ? "" : "not ");
+	} else {
+		output_error(out, "usage: fuse on|off|now");
+	}
+}
+
+static const struct command commands[] = {
+	{ "fuse", "on|off|now", 1, 1, "look for zero and equal pages when idle, or not; or at once; Ctrl-C ends it",
+	  fuse },
+};
+
+const struct command_table commands_fuse = { commands, ARRAY_SIZE(commands) };

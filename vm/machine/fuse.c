@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * When pages are looked for that machines could share (pgm/fusion.h): by CPUs that idle, `fusion_rate` pages a second over all machines with
+ * page_fusion = on, one after the other; or at once, for the monitor. In the idle worker's turn, so that one CPU at a time is at it.
+ */
+#include <string.h>
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/host.h"
+#include "arch/x86_64/log.h"
+#include "mm/frame.h"
+#include "pgm/fusion.h"
+#include "vm/machine/internal.h"
+
+#define PAUSE_NS UINT64_C(100000000) /* when nothing was to be looked at */
+#define SECOND_NS UINT64_C(1000000000)
+
+static uint64_t rate; /* pages a second; 0: only when asked */
+static bool off;      /* atomic */
+static uint64_t due;  /* host TSC; atomic */
+static unsigned turn; /* the machine being looked at; the worker's */
+
+void fuse_open(uint64_t pages_a_second)
+{
+	rate = pages_a_second;
+}
+
+uint16_t fuse_group(const struct machine *m)
+{
+	const char *name = m->config->share_group;
+	struct frame_totals t;
+	unsigned i = 0;
+
+	if (!m->config->page_fusion)
+		return 0;
+	frame_totals(&t);
+	if (pgm_fusion_start(t.pages) != OK)
+		log_line(LOG_WARNING "vm %s: no memory to remember pages in: only zeros will be found", m->name);
+	while (machine_get(i) != m && !(*name && !strcmp(machine_get(i)->config->share_group, name)))
+		i++;
+	return (uint16_t)(i + 1);
+}
+
+/* A step of one machine. True: that was the end of the last one's memory. */
+static bool step(bool now, unsigned *looked)
+{
+	struct machine *m = machine_get(turn);
+	uint32_t state = machine_state_of(m);
+
+	*looked = 0;
+	if ((state == MACHINE_RUNNING || state == MACHINE_PAUSED) && m->pgm &&
+	    pgm_fusion_step(m->pgm, now, looked) == BUSY)
+		return false;
+	turn = turn + 1 < machine_count() ? turn + 1 : 0;
+	return !turn;
+}
+
+bool fuse_is_due(void)
+{
+	return rate && !__atomic_load_n(&off, __ATOMIC_RELAXED) && rdtsc() >= __atomic_load_n(&due, __ATOMIC_RELAXED);
+}
+
+void fuse_idle_step(void)
+{
+	unsigned looked;
+	bool round = step(false, &looked);
+	uint64_t wait = looked ? looked * SECOND_NS / rate : round ? PAUSE_NS : 0;
+
+	__atomic_store_n(&due, rdtsc() + host_ns_to_tsc(wait), __ATOMIC_RELAXED);
+}
+
+void machines_fuse(bool on)
+{
+	__atomic_store_n(&off, !on, __ATOMIC_RELAXED);
+}
+
+bool machines_fuse_now(unsigned *looked)
+{
+	bool round;
+
+	machines_worker_enter();
+	round = !machine_count() || step(true, looked);
+	machines_worker_leave();
+	return round;
+}
