@@ -76,7 +76,7 @@ const struct command_table commands_vm = { rows, ARRAY_SIZE(rows) };
 const struct command_table commands_memory = { none, 0 }, commands_cpu = { none, 0 }, commands_host = { none, 0 },
 			   commands_dirty = { none, 0 }, commands_walk = { none, 0 }, commands_tables = { none, 0 },
 			   commands_pages = { none, 0 }, commands_inject = { none, 0 }, commands_bench = { none, 0 },
-			   commands_balloon = { none, 0 };
+			   commands_balloon = { none, 0 }, commands_fuse = { none, 0 };
 
 static const char *run(const char *line, enum output_mode mode)
 {
