@@ -76,7 +76,7 @@ static void test_too_many(void **state)
 	struct account *all = calloc(MAX_OWNERS, sizeof(*all));
 	char why[256];
 
-	for (unsigned i = 1; i < MAX_OWNERS; i++) {
+	for (unsigned i = 1; i < OWNER_SHARED; i++) {
 		assert_int_equal(try(&all[i], 0, 0, why), OK);
 		assert_int_equal(all[i].owner, i);
 	}
@@ -85,7 +85,7 @@ static void test_too_many(void **state)
 	assert_int_equal(account_close(&all[77]), OK);
 	assert_int_equal(try(&all[77], 0, 0, why), OK);
 	assert_int_equal(all[77].owner, 77);
-	for (unsigned i = 1; i < MAX_OWNERS; i++)
+	for (unsigned i = 1; i < OWNER_SHARED; i++)
 		assert_int_equal(account_close(&all[i]), OK);
 	free(all);
 }
