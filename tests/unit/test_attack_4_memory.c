@@ -246,6 +246,31 @@ static enum status reset_machine(void)
 	return status;
 }
 
+/* ---- shared pages ---- */
+static hpa_t shared;
+
+static enum status share_first(void)
+{
+	shared = HPA_NONE;
+	pgm->config.share_group = 3;
+	return page_share(pgm, gpa(DETAILED_AT), &shared);
+}
+
+static void one_shared(void)
+{
+	write_at(DETAILED_AT + 20 * PAGE_SIZE + 8, DETAILED_AT); /* as the first has it */
+	assert_int_equal(share_first(), OK);
+}
+
+static enum status share_more(void)
+{
+	hpa_t with = shared;
+
+	return page_share(pgm, gpa(DETAILED_AT + 20 * PAGE_SIZE), &with);
+}
+
+FAULT(fault_shared, DETAILED_AT, ACCESS_WRITE, PGM_RESUME)
+
 static struct pgm *second;
 
 static enum status create(void)
@@ -318,6 +343,9 @@ static const struct sweep_operation operations[] = {
 	{ "unpin", NULL, unpin, 0, NULL },
 	{ "collapse", full_block, collapse, 0, NULL },
 	{ "collapse: own chunk", split_block, collapse, 0, NULL },
+	{ "share: a first page", NULL, share_first, 0, NULL },
+	{ "share: a further page", one_shared, share_more, 0, NULL },
+	{ "fault: write, shared", one_shared, fault_shared, 0, NULL },
 	{ "reserve", NULL, fill_reserve, 0, NULL },
 	{ "preallocate", NULL, preallocate, SWEEP_PARTIAL, all_there },
 	{ "preallocate, small", no_large, preallocate, SWEEP_PARTIAL | BARE, all_there },

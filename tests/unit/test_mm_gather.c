@@ -155,19 +155,24 @@ static void test_late_flush(void **state)
 	assert_int_equal(frame_check(print_finding, NULL), 0);
 }
 
-/* A shared frame goes with its last reference. (Sharing itself is not built yet: the record is written by hand.) */
+/* A shared frame goes with its last reference; it stands in no chunk of a machine's, and only its own group joins it. */
 static void test_shared(void **state)
 {
 	struct account *account = open_account(1000, 10, 0);
 	struct frame_info info;
-	hpa_t frame;
+	hpa_t frame, own;
 
-	assert_int_equal(frame_alloc(account, ACCOUNT_BASE, gpa(0), &frame), OK);
-	account->allocated[ACCOUNT_BASE] += 2;
-	account->private_pages += 2;
-	account->shared_pages = 3;
-	record_store(frame_slot(frame), record_shared(3));
-	chunks.shared_frames = 1;
+	assert_int_equal(frame_alloc(account, ACCOUNT_BASE, gpa(0), &own), OK);
+	assert_int_equal(frame_share_new(account, 5, &frame), OK);
+	assert_ptr_not_equal(chunk_of(own), chunk_of(frame));
+	assert_int_equal(frame_share_more(account, 4, frame), NOT_FOUND);
+	assert_int_equal(frame_share_more(account, 5, own), NOT_FOUND);
+	assert_int_equal(frame_share_more(account, 5, hpa(GIB)), NOT_FOUND);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(frame_share_more(account, 5, frame), OK);
+	assert_int_equal(account->shared_pages, 3);
+	assert_int_equal(account->allocated[ACCOUNT_BASE], 4);
+	assert_int_equal(frame_check(print_finding, NULL), 0);
 	for (unsigned left = 3; left-- > 0;) {
 		free_one(account, frame, ACCOUNT_BASE);
 		frame_describe(frame, &info);
@@ -175,6 +180,8 @@ static void test_shared(void **state)
 		assert_int_equal(info.references, left);
 	}
 	assert_int_equal(chunks.shared_frames, 0);
+	assert_int_equal(frame_share_more(account, 5, frame), NOT_FOUND);
+	free_one(account, own, ACCOUNT_BASE);
 	close_account(account);
 	assert_int_equal(frame_check(print_finding, NULL), 0);
 }
