@@ -81,7 +81,7 @@ static void test_too_many(void **state)
 		assert_int_equal(all[i].owner, i);
 	}
 	assert_int_equal(try(&all[0], 0, 0, why), LIMIT);
-	assert_non_null(strstr(why, "1023"));
+	assert_non_null(strstr(why, "1022"));
 	assert_int_equal(account_close(&all[77]), OK);
 	assert_int_equal(try(&all[77], 0, 0, why), OK);
 	assert_int_equal(all[77].owner, 77);
