@@ -39,7 +39,7 @@ enum page_type {
 /* Of a page, in order of severity: the highest of all handlers on it. */
 enum page_handler { HANDLER_NONE, HANDLER_DISABLED, HANDLER_WRITE, HANDLER_ALL };
 
-/* 39:0 frame number, 42:40 state, 45:43 type, 47:46 handler, 48 written to, 49 pinned, 50 shadowed, 51 aliased, 61:52 of the content as fusion
+/* 39:0 frame number, 42:40 state, 45:43 type, 47:46 handler, 48 written to, 49 pinned, 50 shadowed, 51 aliased, 60:52 of the content as fusion
  * saw it last, 62 read-only, 63 software only. */
 typedef struct {
 	uint64_t bits;
@@ -53,7 +53,7 @@ typedef struct {
 #define PAGE_PINNED BIT(49)
 #define PAGE_SHADOWED BIT(50)
 #define PAGE_ALIASED BIT(51) /* of MMIO2: its frame is shown elsewhere too, and written there (mmio2_access.c) */
-#define PAGE_SEEN BITS(61, 52)
+#define PAGE_SEEN BITS(60, 52)
 #define PAGE_READ_ONLY BIT(62)        /* a ROM's RAM copy, shown read-only */
 #define PAGE_HANDLER_SOFTWARE BIT(63) /* the handler is for our own accesses; the guest's hardware passes it by */
 #define PAGE_RECORD_BITS (BITS(51, 0) | PAGE_SEEN | PAGE_READ_ONLY | PAGE_HANDLER_SOFTWARE)

@@ -32,7 +32,7 @@ static void read_content(hpa_t frame, struct page_sight *sight)
 	frame_unmap(bytes);
 }
 
-/* Ten bits of the content stay in the record: a page that has the same at the next look is quiet. */
+/* Nine bits of the content stay in the record: a page that has the same at the next look is quiet. */
 static bool seen_again(page_record *r, uint64_t hash)
 {
 	uint64_t seen = (hash & PAGE_SEEN) | BIT(52);

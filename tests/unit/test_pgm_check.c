@@ -63,7 +63,7 @@ static void record_no_handler(void)
 }
 static void record_unknown(void)
 {
-	record_at(9)->bits ^= BIT(60);
+	record_at(9)->bits ^= BIT(61);
 }
 static void count_held(void)
 {
