@@ -9,6 +9,7 @@
 #define PIECES (8 * MIB)
 #define FULL (12 * MIB)
 #define EMPTY (16 * MIB)
+#define SHARED (20 * MIB)
 #define ROM_AT (GIB)
 #define DEVICE (2 * GIB)
 #define BAR (3 * GIB)
@@ -239,6 +240,28 @@ static void logs(void)
 	MOVES(pgm_tables_drop(pgm), tables_dropped, 1);
 }
 
+static void one_pass(void)
+{
+	unsigned looked;
+
+	while (pgm_fusion_step(pgm, true, &looked) == BUSY)
+		;
+}
+
+/* A large block with two equal pages; the rest of it is zeros. */
+static void shares(void)
+{
+	assert_int_equal(pgm_fusion_start(RAM >> PAGE_SHIFT), OK);
+	pgm->config.share_group = 1;
+	one_pass(); /* the other blocks: one that another is equal to, at the second look */
+	one_pass();
+	put(SHARED, 1);
+	put(SHARED + PAGE_SIZE, 1);
+	MOVES(one_pass(), fusion_splits, 1);
+	MOVES(put(SHARED, 2), fusion_broken, 1);
+	pgm->config.share_group = 0;
+}
+
 /* Words of a struct that never moved. */
 static unsigned still(const void *moved, size_t size, const char *name)
 {
@@ -268,6 +291,7 @@ static void test_every_counter(void **state)
 	handlers();
 	roms();
 	logs();
+	shares();
 	used_up();
 	settle();
 	/* Counted elsewhere: 1 GiB leaves in test_pgm_huge, composed tables in test_pgm_shadow; errors and ticks by vm. */
