@@ -267,7 +267,7 @@ static void test_write_before_the_flush(void **state)
 		if (kind == 1)
 			assert_int_equal(page_share(machine[1], gpa(where), &with), OK);
 		assert_int_equal(pgm_fault(machine[0], gpa(where), ACCESS_WRITE), PGM_RESUME);
-		late_bytes = frame_map(frame_at(machine[0], where));
+		late_bytes = host_memory_at(frame_at(machine[0], where));
 		status = page_share(machine[0], gpa(where), &with);
 		assert_null(late_bytes);
 		assert_int_equal(status, kind == 2 ? OK : CONFLICT);
@@ -290,7 +290,7 @@ static void test_pending(void **state)
 	put(machine[0], AT, 0);
 	gather_begin(&owed, &machine[0]->flush, &machine[0]->account);
 	gather_flush(&owed);
-	late_bytes = frame_map(frame_at(machine[0], AT));
+	late_bytes = host_memory_at(frame_at(machine[0], AT));
 	assert_int_equal(page_share(machine[0], gpa(AT), &with), CONFLICT);
 	assert_null(late_bytes);
 	gather_finish(&owed);
