@@ -25,7 +25,7 @@ test_ports = on
 FILES = {f"{name}.elf": os.path.join(BUILD, f"guests/{name}.elf") for name in ("hlt", "hello")}
 # What a command is given where `help` says that it needs something.
 ARGUMENTS = {"NAME": "a", "GPA": "0x100000", "GVA": "0x100000", "ADDRESS": "0x100000", "json|text": "json", "VCPU": "0",
-             "COMMAND": "check", "GLOB": "/GMM/*", "on|off": "off"}
+             "COMMAND": "check", "GLOB": "/GMM/*", "on|off": "off", "on|off|now": "off"}
 APART = {"echo", "poweroff", "reboot", "console", "mode", "vm stop", "vm start", "vm reset", "vm pause", "vm resume", "vm button", "dirtylog", "pgmphystofile"}
 
 
