@@ -36,6 +36,7 @@ def shares(monitor, names, milliseconds):
             for name in names}
 
 
+@pytest.mark.slow  # what it measures needs an emulator that isn't held up
 def test_weights_across(boot, vendor):
     """Four machines on two processors, one of weight 200: it gets twice what each other gets, and they move, their state intact."""
     names = ["heavy", "one", "two", "three"]
