@@ -102,6 +102,16 @@ enum status account_adjust(struct account *account, enum account_kind kind, int6
 	return pages < 0 ? reserve_less(account, kind, -(uint64_t)pages) : reserve_more(account, kind, (uint64_t)pages);
 }
 
+void account_balloon(struct account *account, int64_t pages)
+{
+	lock_acquire(&account->lock);
+	account->ballooned += (uint64_t)pages;
+	account->changes++;
+	if (account->ballooned > account->balloon_max)
+		account->balloon_max = account->ballooned;
+	lock_release(&account->lock);
+}
+
 bool account_charge(struct account *account, enum account_kind kind, uint64_t pages)
 {
 	uint64_t after = used(account, kind) + pages;

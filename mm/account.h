@@ -37,7 +37,7 @@ struct account {
 	uint64_t allocated[ACCOUNT_KINDS];
 	uint64_t private_pages, shared_pages;
 	uint64_t changes; /* charges and returns so far, for frame_check */
-	uint64_t ballooned, balloon_asked, balloon_max;
+	uint64_t ballooned, balloon_max;
 	struct chunk *partly_used; /* split chunks with an affinity to this owner and room left; under the chunk lock */
 };
 
@@ -62,6 +62,8 @@ enum status account_open(struct account *account, const struct account_request *
  * CONFLICT when more is allocated than would be left; taking back what was just added and not used never fails.
  */
 enum status account_adjust(struct account *account, enum account_kind kind, int64_t pages) must_check;
+/* So many pages more (or fewer) are ballooned. The caller knows that they were (or weren't) pages of BASE, or might have become such. */
+void account_balloon(struct account *account, int64_t pages);
 /* All must have been freed: else BAD_STATE, the account stays, and the log says which kind holds how much. */
 enum status account_close(struct account *account) must_check;
 

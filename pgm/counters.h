@@ -32,6 +32,7 @@ struct pgm_counters {
 	uint64_t simple_reads, simple_read_bytes, simple_writes, simple_write_bytes;
 	uint64_t handler_resets, handler_inserts, handler_removals, handler_max, handler_rebalances;
 	uint64_t handler_alloc_errors;
+	uint64_t balloon_in, balloon_back, balloon_refused, discarded; /* pages; balloon.c */
 	uint64_t misconfig_marks, mmio2_queries, tables_dropped;
 	/* Large pages; each is described in collapse.c. */
 	uint64_t large_collapsed, large_setup, large_overflow, large_flush, large_zero_evict, large_reused;

@@ -212,12 +212,7 @@ static void block_seen(struct pgm *pgm, struct block *b, gpa_t base, bool now)
 		pgm->fusion.eager = large_seen(pgm, b, base, now, &gather);
 	} else if (block_kind(b) == BLOCK_DETAILED) {
 		b->flags &= ~(uint32_t)BLOCK_FUSING;
-		if (block_is_fresh(b)) {
-			block_unmap(pgm, b, base, &gather);
-			gather_frame(&gather, block_address(b), ACCOUNT_TABLE);
-			block_set(b, BLOCK_UNTOUCHED, hpa(0));
-			b->flags = 0;
-		}
+		block_fold(pgm, b, base, &gather);
 	}
 	block_unlock(b);
 	gather_finish(&gather);

@@ -35,6 +35,7 @@ static void count_block(struct pgm *pgm, struct block *b, gpa_t base, void *cont
 	bool kept = false;
 
 	u->record_bytes += base.v & (BIT(DIRECTORY_SHIFT) - 1) ? 0 : PAGE_SIZE; /* the directory's page */
+	u->ballooned_pages += b->ballooned;
 	if (block_kind(b) == BLOCK_LARGE) {
 		u->large_blocks++;
 		u->private_pages += PAGES_PER_BLOCK;
@@ -60,8 +61,6 @@ static void count_block(struct pgm *pgm, struct block *b, gpa_t base, void *cont
 			continue;
 		else if (state == PAGE_SHARED)
 			u->shared_pages++;
-		else if (state == PAGE_BALLOONED)
-			u->ballooned_pages++;
 		else if (page_has_frame(records[i]))
 			u->private_pages++;
 	}

@@ -155,6 +155,22 @@ bool pgm_pin_find(struct pgm *pgm, gpa_t where, struct pgm_pin_info *out);
 /* Pages with read pins, with write pins, each once per owner. */
 void pgm_pin_totals(struct pgm *pgm, uint64_t *read_pages, uint64_t *write_pages);
 
+/* ---- what the guest gives back (page/balloon.c) ---- */
+/*
+ * Pages of RAM, by their numbers, into the balloon or out of it: the guest's word, each looked at. In: it gives its frame back, reads as
+ * zero, and counts as the machine's still. Not done, and counted: BAD_ADDRESS: no RAM; HANDLER: one covers it; CONFLICT:
+ * pinned, or the machine is preallocated; BAD_STATE: in (or out) already. Returns OK, or one page's refusal, the others done; NO_MEMORY,
+ * OVER_QUOTA: ended there. A guest's write to a ballooned page is no error: it comes back as a fresh page, as with KVM. No lock held.
+ */
+enum status pgm_balloon(struct pgm *pgm, bool in, const uint32_t *page, unsigned count) must_check;
+/*
+ * Nobody needs what is in these bytes: their pages of RAM are zero from now on, and hold nothing. An offer only: pages that this can't
+ * be done with, for want of memory too, keep what they have, and so does what is beyond PGM_DISCARD_MOST. Returns how many
+ * pages it was done with. No lock held.
+ */
+#define PGM_DISCARD_MOST (8 * MIB)
+uint64_t pgm_discard(struct pgm *pgm, gpa_t from, uint64_t length);
+
 /* ---- large pages, preallocation, the reserve ---- */
 /*
  * Gives every page of RAM its frame: once, after pgm_create, before the first entry. Bounded: a block of 2 MiB per step.

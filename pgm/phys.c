@@ -73,7 +73,7 @@ static enum piece writable_frame(struct pgm *pgm, gpa_t to, unsigned way, struct
 	struct block *b = t->b;
 	page_record *r;
 
-	if (block_kind(b) == BLOCK_UNTOUCHED) {
+	if (block_kind(b) < BLOCK_LARGE) {
 		bool plain = block_plain(pgm, to);
 
 		if (!plain && type_is_mmio(range_type(pgm, to)))

@@ -15,7 +15,6 @@
 #define STEP_CLEARED (16 * BLOCK_SIZE)
 #define STEP_BLOCKS 512u
 #define STEP_DETACHED 65536u
-#define PAGE_FLAGS (PAGE_WRITTEN | PAGE_PINNED | PAGE_SHADOWED | PAGE_READ_ONLY | PAGE_HANDLER_SOFTWARE)
 
 /* The upper tables go, so no block may keep its place in them. True at the end. */
 static bool detach_blocks(struct pgm *pgm)
@@ -76,20 +75,7 @@ static uint64_t zero_page(struct pgm *pgm, struct block *b, page_record *r, stru
 	return 0;
 }
 
-bool block_is_fresh(struct block *b)
-{
-	const page_record *records = block_records(b);
-
-	if (b->held)
-		return false;
-	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
-		if (page_get_state(records[i]) != PAGE_ZERO || page_get_handler(records[i]) != HANDLER_NONE ||
-		    (records[i].bits & PAGE_FLAGS))
-			return false;
-	return true;
-}
-
-static uint64_t reset_detailed(struct pgm *pgm, struct block *b, bool zero_ram, struct gather *gather)
+static uint64_t reset_detailed(struct pgm *pgm, struct block *b, gpa_t base, bool zero_ram, struct gather *gather)
 {
 	page_record *records = block_records(b);
 	uint64_t cleared = 0;
@@ -104,10 +90,7 @@ static uint64_t reset_detailed(struct pgm *pgm, struct block *b, bool zero_ram, 
 		else if (zero_ram && state != PAGE_ZERO)
 			cleared += zero_page(pgm, b, &records[i], gather);
 	}
-	if (block_is_fresh(b)) {
-		gather_frame(gather, block_address(b), ACCOUNT_TABLE);
-		block_set(b, BLOCK_UNTOUCHED, hpa(0));
-	}
+	block_fold(pgm, b, base, gather);
 	return cleared;
 }
 
@@ -116,14 +99,17 @@ static uint64_t reset_block(struct pgm *pgm, struct block *b, gpa_t base, bool z
 	uint64_t cleared = 0;
 
 	block_lock(b);
+	balloon_shrunk(pgm, b, b->ballooned);
 	if (unlikely(dirty_mode(pgm) != DIRTY_OFF && block_kind(b) != BLOCK_UNTOUCHED))
 		dirty_note_block(pgm, base); /* dirty bits went with the tables */
 	if (block_kind(b) == BLOCK_DETAILED) {
-		cleared =
-			reset_detailed(pgm, b, zero_ram, gather) + BLOCK_SIZE / 4; /* some time for the frames freed */
+		cleared = reset_detailed(pgm, b, base, zero_ram, gather) +
+			  BLOCK_SIZE / 4; /* some time for the frames freed */
 	} else if (block_kind(b) == BLOCK_LARGE && zero_ram) {
 		block_zero(block_address(b));
 		cleared = BLOCK_SIZE;
+	} else if (block_kind(b) == BLOCK_BALLOONED) {
+		block_set(b, BLOCK_UNTOUCHED, hpa(0));
 	}
 	block_unlock(b);
 	return cleared;
@@ -151,13 +137,6 @@ static enum status reset_blocks(struct pgm *pgm, bool zero_ram)
 	return *cursor < end ? BUSY : OK;
 }
 
-static void empty_balloon(struct account *account)
-{
-	lock_acquire(&account->lock);
-	account->ballooned = account->balloon_asked = 0;
-	lock_release(&account->lock);
-}
-
 enum status pgm_reset_step(struct pgm *pgm, bool zero_ram)
 {
 	enum status status;
@@ -180,7 +159,6 @@ enum status pgm_reset_step(struct pgm *pgm, bool zero_ram)
 	}
 	status = reset_blocks(pgm, zero_ram);
 	if (status == OK) {
-		empty_balloon(&pgm->account);
 		pgm->reset.started = false;
 		pgm_collapse_hold(pgm, false);
 	}

@@ -69,7 +69,7 @@ static inline enum fault_cause fault_short(struct pgm *pgm, struct pgm_local *l,
 	block_lock(b);
 	kind = block_kind(b);
 	/* The long way tells a collapse of the write, and what a table's lack comes to. */
-	if (kind == BLOCK_UNTOUCHED || (b->flags & BLOCK_COLLAPSING) || block_own_slot(pgm, b, where) != OK)
+	if (kind < BLOCK_LARGE || (b->flags & BLOCK_COLLAPSING) || block_own_slot(pgm, b, where) != OK)
 		;
 	else if (kind == BLOCK_LARGE && !(b->flags & BLOCK_FINE))
 		cause = large_touch(pgm, l, b, access);

@@ -18,7 +18,7 @@ struct map {
 
 const char *memory_block_name(enum block_kind kind)
 {
-	static const char *const names[] = { "untouched", "large", "detailed" };
+	static const char *const names[] = { "untouched", "ballooned", "large", "detailed" };
 
 	return names[kind];
 }

@@ -30,7 +30,7 @@ bool page_walk_next(struct page_walk *walk, struct page_piece *piece)
 	piece->state = page_get_state(info.record);
 	piece->has_frame = page_has_frame(info.record);
 	end = piece->first + PAGE_SIZE;
-	if (info.block == BLOCK_UNTOUCHED)
+	if (info.block < BLOCK_LARGE)
 		end = min_u64(range.base + range.size, align_down(piece->first, BLOCK_SIZE) + BLOCK_SIZE);
 	piece->pages = (end - piece->first) >> PAGE_SHIFT;
 	walk->where = end;

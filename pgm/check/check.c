@@ -137,17 +137,20 @@ static void check_page(struct check *c, struct block *b, gpa_t where)
 
 static void check_detailed(struct check *c, struct block *b, gpa_t base)
 {
-	unsigned held = 0;
+	unsigned held = 0, ballooned = 0;
 
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
 		gpa_t where = gpa(base.v + i * PAGE_SIZE);
 		page_record r = *page_of(b, where);
 
 		held += page_owns_frame(r);
+		ballooned += page_get_state(r) == PAGE_BALLOONED;
 		check_page(c, b, where);
 	}
 	if (held != b->held)
 		finding(c, base, "the block's count of held pages is wrong", b->held);
+	if (ballooned != b->ballooned)
+		finding(c, base, "the block's count of ballooned pages is wrong", b->ballooned);
 }
 
 /* Where no records are, one leaf maps the block or nothing does. */
@@ -212,6 +215,8 @@ static void check_block(struct pgm *pgm, struct block *b, gpa_t base, void *cont
 {
 	struct check *c = context;
 
+	if (block_kind(b) != BLOCK_DETAILED && b->ballooned != (block_kind(b) == BLOCK_BALLOONED ? PAGES_PER_BLOCK : 0))
+		finding(c, base, "the block's count of ballooned pages is wrong", b->ballooned);
 	if (b->slot && b->slot != slat_block_entry(&pgm->slat, base))
 		finding(c, base, "the block knows a wrong place for its second-level entry", block_kind(b));
 	switch (block_kind(b)) {

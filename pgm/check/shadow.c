@@ -60,7 +60,7 @@ unsigned shadow_check_block(struct pgm *pgm, struct block *b, gpa_t base,
 		c.rights = page_rights(r);
 		c.frame = page_has_frame(r) ? page_frame(r) : pgm_zero_block;
 		/* Under a large leaf of zeros each page has its own. */
-		if (!page_has_frame(r) && !block_kind(b))
+		if (!page_has_frame(r) && block_kind(b) < BLOCK_LARGE)
 			c.frame.v += i * PAGE_SIZE;
 		reverse_for_page(b, c.where, check_entry, &c);
 	}

@@ -14,8 +14,9 @@
 
 struct sums {
 	uint64_t base, table; /* pages as counted */
-	uint64_t slat;        /* of these, second-level tables */
-	uint64_t stray;       /* leaves where no block is */
+	uint64_t ballooned;
+	uint64_t slat;  /* of these, second-level tables */
+	uint64_t stray; /* leaves where no block is */
 };
 
 static void count_block(struct pgm *pgm, struct block *b, gpa_t base, void *context)
@@ -23,6 +24,7 @@ static void count_block(struct pgm *pgm, struct block *b, gpa_t base, void *cont
 	struct sums *s = context;
 
 	(void)pgm;
+	s->ballooned += b->ballooned;
 	s->table +=
 		(block_kind(b) == BLOCK_DETAILED) + !(base.v & (BIT(DIRECTORY_SHIFT) - 1)); /* the directory's page */
 	s->base += block_kind(b) == BLOCK_DETAILED ? b->held : block_kind(b) == BLOCK_LARGE ? PAGES_PER_BLOCK : 0;
@@ -66,6 +68,7 @@ static unsigned compare(struct pgm *pgm, const struct sums *s, void (*report)(vo
 		uint64_t counted, said;
 	} pairs[] = {
 		{ "pages in the records", s->base, pgm->account.allocated[ACCOUNT_BASE] },
+		{ "ballooned pages", s->ballooned, pgm->account.ballooned },
 		{ "tables and records", s->table + __atomic_load_n(&pgm->dirty.frames_used, __ATOMIC_RELAXED),
 		  pgm->account.allocated[ACCOUNT_TABLE] },
 		{ "second-level tables", s->slat, pgm->slat.tables },

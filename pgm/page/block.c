@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Blocks: the directory that finds a block's descriptor in two loads, and the passage of a
- * block between untouched, large and detailed. A directory page appears when something in
+ * block between untouched (or ballooned), large and detailed. A directory page appears when something in
  * its 256 MiB is first written or mapped; a missing one means "all untouched".
  */
 #include "pgm/internal.h"
@@ -205,6 +205,8 @@ enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, s
 		}
 	} else {
 		records_from_ranges(pgm, direct_pointer(frame), base);
+		for (unsigned i = 0; i < b->ballooned; i++) /* all, or none */
+			page_set((page_record *)direct_pointer(frame) + i, PAGE_BALLOONED, hpa(0));
 		b->held = 0;
 		block_unmap(pgm, b, base, gather);
 	}
@@ -252,8 +254,8 @@ enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where, stru
 	hpa_t chunk;
 	bool zero, before;
 
-	if (dirty_mode(pgm) != DIRTY_OFF)
-		return BUSY; /* the log is by 4 KiB page */
+	if (dirty_mode(pgm) != DIRTY_OFF || block_kind(b) == BLOCK_BALLOONED)
+		return BUSY; /* the log is by 4 KiB page; and what the guest gave back comes back page by page */
 	status = block_alloc(&pgm->account, block_base(where), &chunk, &zero);
 	if (status != OK) {
 		COUNT(pgm, large_alloc_failed);

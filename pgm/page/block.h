@@ -29,14 +29,20 @@ static inline page_record *page_of(struct block *b, gpa_t where)
 {
 	return &block_records(b)[where.v >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1)];
 }
-/* The record of one of its pages; of a large one what it would be. Locked, and not untouched. */
+/* The record of one of its pages; where there are none what it would be, if it is RAM. Locked. */
 static inline page_record block_record(struct block *b, gpa_t where)
 {
-	page_record r = { (uint64_t)PAGE_RAM << PAGE_TYPE_SHIFT | PAGE_WRITTEN };
+	enum block_kind kind = block_kind(b);
+	page_record r = { (uint64_t)PAGE_RAM << PAGE_TYPE_SHIFT };
 
-	if (block_kind(b) == BLOCK_DETAILED)
+	if (kind == BLOCK_DETAILED)
 		return *page_of(b, where);
+	if (unlikely(kind < BLOCK_LARGE)) {
+		page_set(&r, kind == BLOCK_BALLOONED ? PAGE_BALLOONED : PAGE_ZERO, hpa(0));
+		return r;
+	}
 	page_set(&r, PAGE_ALLOCATED, hpa(block_address(b).v | (where.v & (BLOCK_SIZE - 1) & ~(PAGE_SIZE - 1))));
+	r.bits |= PAGE_WRITTEN;
 	return r;
 }
 /* b->slot is known afterwards. CONFLICT: a 1 GiB leaf is above. NO_MEMORY, OVER_QUOTA. Locked. */
@@ -59,7 +65,7 @@ enum status blocks_step(struct pgm *pgm, uint64_t *cursor, unsigned records,
 #define STEP_RECORDS 64u
 /* The leaf of 4 KiB at `where`, for which a table is made if need be. As block_own_slot(); CONFLICT also: a large leaf is there. */
 enum status block_leaf(struct pgm *pgm, struct block *b, gpa_t where, uint64_t **leaf) must_check;
-/* Untouched → detailed, large → detailed. Locked. NO_MEMORY, OVER_QUOTA leave it as it was. Updates the tables. */
+/* Any kind → detailed. Locked. NO_MEMORY, OVER_QUOTA leave it as it was. Updates the tables. */
 enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather) must_check;
 /*
  * What maps the page at `where`, or anything in the block, goes: of the first tables, and of what was derived from them. Locked;
@@ -75,8 +81,6 @@ static inline void block_unmap(struct pgm *pgm, struct block *b, gpa_t where, st
 	slat_drop_block(&pgm->slat, b->slot, where, gather);
 	reverse_drop_block(pgm, b, gather);
 }
-/* Detailed, and with nothing that a fresh look at the ranges wouldn't make again? Locked. reset.c. */
-bool block_is_fresh(struct block *b) must_check;
 /* Every block from `first` to `end` (bytes): their records are there, and no operation on their pages allocates any. No lock. */
 enum status blocks_make_detailed(struct pgm *pgm, uint64_t first, uint64_t end) must_check;
 /* Untouched and not mixed → large, zeroed. Locked. Nobody sees the zeros any more that were mapped until now. */
@@ -85,6 +89,14 @@ enum status block_make_large(struct pgm *pgm, struct block *b, gpa_t where, stru
 bool block_clearing(struct pgm *pgm, gpa_t where);
 /* Is the 2 MiB block around `where` RAM of one range from end to end? */
 bool block_plain(struct pgm *pgm, gpa_t where);
+
+/* balloon.c, with the block locked: so many of its ballooned pages aren't any more. */
+void balloon_shrunk(struct pgm *pgm, struct block *b, unsigned pages);
+/*
+ * Detailed, and nothing in its records that the ranges don't say, or that all of it is ballooned? Then it needs neither them nor
+ * a table.
+ */
+void block_fold(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather);
 
 /* page.c: all with the block locked and detailed */
 /*
@@ -105,6 +117,8 @@ static inline void page_give(struct pgm *pgm, struct pgm_local *l, struct block 
 		b->held++;
 		LOCAL_COUNT(l, allocated, 1);
 	}
+	if (unlikely(page_get_state(*r) == PAGE_BALLOONED))
+		balloon_shrunk(pgm, b, 1);
 	page_set(r, PAGE_ALLOCATED, frame);
 	r->bits |= PAGE_WRITTEN;
 	dirty_written(pgm, where);

@@ -2,8 +2,8 @@
 /*
  * The records: what PGM knows of a 2 MiB block and of each 4 KiB page in it.
  *
- * A block is `untouched` (all its RAM reads as zero, nothing is held), `large` (one whole
- * private chunk) or `detailed` (512 page records in one table frame). The descriptor is 32
+ * A block is `untouched` (all its RAM reads as zero, nothing is held), `ballooned` (the guest gave all of it back; nothing is held
+ * either), `large` (one whole private chunk) or `detailed` (512 page records in one table frame). The descriptor is 32
  * bytes, a page record 8; a machine that touches nothing costs 32 bytes per 2 MiB, and even
  * those come only when the 256 MiB around are first touched.
  *
@@ -147,7 +147,8 @@ static inline void page_set_handler(page_record *r, enum page_handler handler)
 	r->bits = (r->bits & ~(UINT64_C(3) << PAGE_HANDLER_SHIFT)) | (uint64_t)handler << PAGE_HANDLER_SHIFT;
 }
 
-enum block_kind { BLOCK_UNTOUCHED, BLOCK_LARGE, BLOCK_DETAILED };
+/* Those below LARGE are bare: no chunk and no records. */
+enum block_kind { BLOCK_UNTOUCHED, BLOCK_BALLOONED, BLOCK_LARGE, BLOCK_DETAILED };
 
 /*
  * word: 1:0 kind, 2 lock, 51:12 the chunk or the records' frame.
@@ -157,8 +158,9 @@ enum block_kind { BLOCK_UNTOUCHED, BLOCK_LARGE, BLOCK_DETAILED };
 struct block {
 	uint64_t word;
 	uint64_t *slot;
-	uint64_t shadows; /* of a nested guest's tables; none yet */
-	uint32_t held;    /* detailed: pages that hold a frame */
+	uint64_t shadows;   /* of a nested guest's tables; none yet */
+	uint16_t held;      /* detailed: pages that hold a frame */
+	uint16_t ballooned; /* pages that are */
 	uint32_t flags;
 };
 

@@ -58,6 +58,8 @@ static enum status clear_pages(struct pgm *pgm, struct block *b, uint64_t first,
 			b->held--;
 			gather_frame(gather, page_frame(*r), ACCOUNT_BASE);
 		}
+		if (page_get_state(*r) == PAGE_BALLOONED)
+			balloon_shrunk(pgm, b, 1);
 		r->bits = 0;
 	}
 	return status;
@@ -95,6 +97,8 @@ static enum status clear_block(struct pgm *pgm, struct block *b, uint64_t first,
 			status = block_drop_records(pgm, b, first, end, gather);
 	} else {
 		block_unmap(pgm, b, base, gather);
+		balloon_shrunk(pgm, b, b->ballooned);
+		block_set(b, BLOCK_UNTOUCHED, hpa(0));
 	}
 	return status;
 }

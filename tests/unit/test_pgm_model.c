@@ -29,13 +29,16 @@ enum kind {
 	ADD,
 	REMOVE,
 	LARGE_PAGES,
+	INFLATE,
+	DEFLATE,
+	DISCARD,
 	FAIL,
 	HEAL,
 	KINDS
 };
-static const char *const names[] = { "fault",       "guest write", "guest read",  "device write",
-				     "device read", "exchange",    "add handler", "remove handler",
-				     "large pages", "fail",        "heal" };
+static const char *const names[] = { "fault",    "guest write", "guest read",     "device write", "device read",
+				     "exchange", "add handler", "remove handler", "large pages",  "inflate",
+				     "deflate",  "discard",     "fail",           "heal" };
 
 struct operation {
 	enum kind kind;
@@ -277,6 +280,72 @@ static void remove_handler(uint64_t argument)
 	handlers[which] = handlers[--handler_count];
 }
 
+/* May the guest give this page away? */
+static bool free_to_go(uint64_t page)
+{
+	return page < RAM && exists(page) && !is_rom(page) && !covered(page, true);
+}
+
+static void forget(uint64_t page)
+{
+	memset(bytes + page, 0, PAGE_SIZE);
+}
+
+/* One page, or at times as many as a driver sends at once; what is there already says what must come of it. */
+static void balloon(uint64_t where, uint64_t argument, bool in)
+{
+	unsigned count = argument & 3 ? 1 : 256, done = 0;
+	uint64_t ballooned = pgm->account.ballooned;
+	uint32_t page[256];
+	bool go[256];
+	enum status status;
+
+	where = align_down(where, count * PAGE_SIZE);
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t at = where + i * PAGE_SIZE;
+		struct pgm_page_info info;
+
+		page[i] = (uint32_t)(at >> PAGE_SHIFT);
+		pgm_page_describe(pgm, gpa(at), &info);
+		go[i] = free_to_go(at) && (page_get_state(info.record) == PAGE_BALLOONED) != in;
+		done += go[i];
+	}
+	status = pgm_balloon(pgm, in, page, count);
+	if (status == NO_MEMORY || status == OVER_QUOTA) {
+		expect(inject_armed);
+		done = 0;
+		for (unsigned i = 0; i < count; i++) {
+			struct pgm_page_info info;
+
+			pgm_page_describe(pgm, gpa((uint64_t)page[i] << PAGE_SHIFT), &info);
+			go[i] &= (page_get_state(info.record) == PAGE_BALLOONED) == in;
+			done += go[i];
+		}
+	} else {
+		expect((status == OK) == (done == count));
+	}
+	expect(pgm->account.ballooned == ballooned + (in ? done : -(uint64_t)done));
+	for (unsigned i = 0; i < count && in; i++)
+		if (go[i])
+			forget((uint64_t)page[i] << PAGE_SHIFT);
+}
+
+static void discard(uint64_t where, uint64_t argument)
+{
+	uint64_t length = argument % (argument & 256 ? 5 * MIB : 3 * PAGE_SIZE);
+	uint64_t first = align_down(where + PAGE_SIZE - 1, PAGE_SIZE);
+	struct pgm_page_info info;
+
+	(void)pgm_discard(pgm, gpa(where), length);
+	for (uint64_t at = first; at + PAGE_SIZE <= where + length; at += PAGE_SIZE) {
+		pgm_page_describe(pgm, gpa(at), &info);
+		if (free_to_go(at) && !page_has_frame(info.record))
+			forget(at);
+		else
+			expect(!free_to_go(at) || inject_armed);
+	}
+}
+
 static void arm(uint64_t argument)
 {
 	static const enum mm_site sites[] = { MM_SITE_CHUNK, MM_SITE_FRAME, MM_SITE_TABLE, MM_SITE_LARGE };
@@ -335,6 +404,9 @@ static void perform(const struct operation *o)
 	case ADD: add_handler(o->where, o->argument); break;
 	case REMOVE: remove_handler(o->argument); break;
 	case LARGE_PAGES: pgm->config.large_pages = o->argument & 1; break;
+	case INFLATE: balloon(o->where, o->argument, true); break;
+	case DEFLATE: balloon(o->where, o->argument, false); break;
+	case DISCARD: discard(o->where, o->argument); break;
 	case FAIL: arm(o->argument); break;
 	default: heal(); break;
 	}
@@ -416,9 +488,10 @@ static uint64_t random_place(uint64_t *seed)
 
 static enum kind random_kind(uint64_t *seed)
 {
-	static const enum kind kinds[] = { FAULT,      FAULT,       FAULT,        GUEST_WRITE, GUEST_WRITE, GUEST_WRITE,
-					   GUEST_READ, GUEST_READ,  DEVICE_WRITE, DEVICE_READ, EXCHANGE,    ADD,
-					   REMOVE,     LARGE_PAGES, FAIL,         HEAL };
+	static const enum kind kinds[] = { FAULT,       FAULT,      FAULT,      GUEST_WRITE,  GUEST_WRITE,
+					   GUEST_WRITE, GUEST_READ, GUEST_READ, DEVICE_WRITE, DEVICE_READ,
+					   EXCHANGE,    ADD,        REMOVE,     LARGE_PAGES,  FAIL,
+					   HEAL,        INFLATE,    INFLATE,    DEFLATE,      DISCARD };
 
 	return kinds[random_of(seed) % ARRAY_SIZE(kinds)];
 }

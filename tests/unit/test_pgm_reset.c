@@ -89,7 +89,7 @@ static page_record *record_at(struct pgm *pgm, uint64_t where)
 	return page_of(block_find(pgm, gpa(where)), gpa(where));
 }
 
-/* States that have no driver yet: balloons are emptied, pinned pages keep their frame, monitored ones end. */
+/* Balloons are emptied, pinned pages keep their frame, monitored ones end. */
 static void test_states(void **state)
 {
 	struct pgm *pgm = machine_of(&pt_ept4, ROOM, false);
@@ -99,8 +99,8 @@ static void test_states(void **state)
 	(void)state;
 	for (uint64_t at = 4 * MIB; at < 4 * MIB + 8 * PAGE_SIZE; at += PAGE_SIZE)
 		assert_true(guest_write(pgm, at, 0xab));
-	page_set(record_at(pgm, 5 * MIB), PAGE_BALLOONED, hpa(0));
-	pgm->account.ballooned = 1;
+	assert_int_equal(pgm_balloon(pgm, true, &(uint32_t){ 5 * MIB / PAGE_SIZE }, 1), OK);
+	assert_int_equal(pgm->account.ballooned, 1);
 	assert_int_equal(pgm_pin(pgm, gpa(4 * MIB), false, owner, &pinned), OK);
 	page_set(record_at(pgm, 4 * MIB + PAGE_SIZE), PAGE_MONITORED, page_frame(*record_at(pgm, 4 * MIB + PAGE_SIZE)));
 	reset(pgm, true);

@@ -87,7 +87,7 @@ static void reserve_empty(void)
 
 static void ballooned(void)
 {
-	page_set(record(), PAGE_BALLOONED, hpa(0));
+	assert_int_equal(pgm_balloon(pgm, true, &(uint32_t){ where / PAGE_SIZE }, 1), OK);
 }
 
 static void has_frame(void)

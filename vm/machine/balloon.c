@@ -1,24 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A machine's balloon: its device and the monitor on one side, its memory on the other. The device's calls come under the
- * machine's lock, the monitor's take it.
- *
- * PGM takes no single pages back yet: until it does, what the guest gives stays with it, and only the guest's own figures show.
+ * machine's lock, the monitor's take it. What a guest names wrongly is passed over and counted (/PGM/Page/BalloonRefused).
  */
 #include "vm/machine/parts.h"
 #include "vm/vcpu/vcpu.h"
 
-static enum status keep_pages(void *context, const uint32_t *page, unsigned count)
+static enum status inflate(void *context, const uint32_t *page, unsigned count)
 {
+	return pgm_balloon(((struct machine *)context)->pgm, true, page, count) == NO_MEMORY ? NO_MEMORY : OK;
+}
+
+static enum status deflate(void *context, const uint32_t *page, unsigned count)
+{
+	return pgm_balloon(((struct machine *)context)->pgm, false, page, count) == NO_MEMORY ? NO_MEMORY : OK;
+}
+
+static enum status discard(void *context, gpa_t from, uint64_t length)
+{
+	pgm_discard(((struct machine *)context)->pgm, from, length);
 	return OK;
 }
 
-static enum status keep_bytes(void *context, gpa_t from, uint64_t length)
-{
-	return OK;
-}
-
-static const struct balloon_memory memory = { .inflate = keep_pages, .deflate = keep_pages, .discard = keep_bytes };
+static const struct balloon_memory memory = { .inflate = inflate, .deflate = deflate, .discard = discard };
 
 enum status board_open_balloon(struct machine *m)
 {
