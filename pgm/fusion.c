@@ -228,7 +228,7 @@ static struct block *next_block(struct fusion *f, struct pgm *pgm)
 	for (unsigned i = 0; f->cursor < end && i < SKIPPED_BLOCKS; i++) {
 		struct block *b = block_find(pgm, gpa(f->cursor));
 
-		if (b && block_kind(b) != BLOCK_UNTOUCHED)
+		if (b && block_kind(b) >= BLOCK_LARGE)
 			return b;
 		f->cursor = align_down(f->cursor, BLOCK_SIZE) + BLOCK_SIZE;
 		f->worth = 0;

@@ -51,7 +51,7 @@ enum status page_look(struct pgm *pgm, gpa_t where, struct page_sight *sight)
 	if (!b)
 		return NOT_FOUND;
 	block_lock(b);
-	if (block_kind(b) != BLOCK_UNTOUCHED) {
+	if (block_kind(b) >= BLOCK_LARGE) {
 		r = block_record(b, where);
 		status = collapse_page_fit(r) || page_get_state(r) == PAGE_SHARED ? OK : CONFLICT;
 	}

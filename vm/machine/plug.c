@@ -2,21 +2,34 @@
 /*
  * Memory that a machine may get beyond its RAM (`memory_max`): a range of PGM's above all other, which the memory map doesn't tell of,
  * and a virtio-mem device that lets the guest have it block by block. What nobody has touched costs next to nothing.
- *
- * PGM takes no blocks back yet: until it does, what is unplugged is the guest's no more, but stays with the machine.
+ * What is unplugged holds nothing from then on.
  */
 #include "vm/load/load.h"
 #include "vm/machine/parts.h"
 #include "vm/vcpu/vcpu.h"
 
 #define REGION_ALIGNMENT (128 * MIB) /* a section of Linux' memory, which is what it adds at once */
+#define TURN_PAGES (64 * MIB / PAGE_SIZE)
 
 static enum status give(void *context, gpa_t where, uint64_t size)
 {
 	return OK;
 }
 
-static const struct vmem_memory memory = { .plug = give, .unplug = give };
+/* Much of it takes several turns: those that are done already cost next to nothing. */
+static enum status take(void *context, gpa_t where, uint64_t size)
+{
+	uint64_t pages = 0;
+
+	for (uint64_t at = 0; at < size; at += PGM_DISCARD_MOST) {
+		pages += pgm_discard(((struct machine *)context)->pgm, gpa(where.v + at), size - at);
+		if (pages > TURN_PAGES)
+			return NO_MEMORY;
+	}
+	return OK;
+}
+
+static const struct vmem_memory memory = { .plug = give, .unplug = take };
 
 enum status board_open_vmem(struct machine *m)
 {
