@@ -104,6 +104,8 @@ static void collapse(void)
 
 static void pages_and_faults(void)
 {
+	uint32_t page = PIECES / PAGE_SIZE + 40;
+
 	MOVES_VCPU(fault(EMPTY, ACCESS_READ, PGM_RESUME), cause[FAULT_SYNC], 1);
 	MOVES(fault(EMPTY + 2 * MIB, ACCESS_READ, PGM_RESUME), zero_mapped, 1);
 	MOVES(fault(EMPTY + 2 * MIB, ACCESS_WRITE, PGM_RESUME), large_zero_evict, 1);
@@ -122,9 +124,11 @@ static void pages_and_faults(void)
 	put(PIECES + 17 * PAGE_SIZE, 1);
 	MOVES_VCPU(fault(PIECES + 16 * PAGE_SIZE, ACCESS_READ, PGM_RESUME), around, 1);
 	MOVES_VCPU(fault(PIECES + 18 * PAGE_SIZE, ACCESS_READ, PGM_RESUME), resumed, 1);
-	page_set(page_of(block_find(pgm, gpa(PIECES)), gpa(PIECES + 40 * PAGE_SIZE)), PAGE_BALLOONED, hpa(0));
+	MOVES(assert_int_equal(pgm_balloon(pgm, true, &page, 1), OK), balloon_in, 1);
+	MOVES(assert_int_equal(pgm_balloon(pgm, true, &page, 1), BAD_STATE), balloon_refused, 1);
 	MOVES_VCPU(fault(PIECES + 40 * PAGE_SIZE, ACCESS_READ, PGM_RESUME), cause[FAULT_BALLOONED], 1);
-	page_set(page_of(block_find(pgm, gpa(PIECES)), gpa(PIECES + 40 * PAGE_SIZE)), PAGE_ZERO, hpa(0));
+	MOVES(assert_int_equal(pgm_balloon(pgm, false, &page, 1), OK), balloon_back, 1);
+	MOVES(assert_int_equal(pgm_discard(pgm, gpa((uint64_t)page << PAGE_SHIFT), PAGE_SIZE), 1), discarded, 1);
 	inject_arm(MM_SITE_FRAME, 0, 1, 0);
 	inject_arm(MM_SITE_HANDY, 0, 1, 0);
 	while (handy_count(pgm))
