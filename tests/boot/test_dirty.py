@@ -16,14 +16,17 @@ CONFIG = """
 kernel = stamp.elf
 memory = 32M
 large_pages = {pages}
-cpu = 1
+cpus = {cpus}
+cpu = 1-{hosts}
+cmdline = cpus={cpus}
 test_ports = on
 """
 
 
-def start(boot, name):
+def start(boot, name, cpus=1, hosts=1):
+    """A machine of so many vcpus on so many host processors; the monitor has one for itself."""
     path = os.path.join(BUILD, "guests/stamp.elf")
-    machine = boot(CONFIG.format(name=name, pages=PAGES[name]), {"stamp.elf": path}, cpus=2)
+    machine = boot(CONFIG.format(name=name, pages=PAGES[name], cpus=cpus, hosts=hosts), {"stamp.elf": path}, cpus=1 + hosts)
     monitor = machine.monitor.wait_prompt()
     monitor.wait_guest_line(name, r"round 64\b")
     monitor.command("mode json")
@@ -83,4 +86,19 @@ def test_nothing_is_lost(boot, vendor, name):
     verify_paused(monitor, name)
     assert monitor.json("check")["findings"] == 0
     log(monitor, name, "off")
+    assert monitor.json("check")["findings"] == 0
+
+
+@pytest.mark.parametrize("name", list(PAGES))
+def test_nothing_is_lost_of_four(boot, vendor, name):
+    """Four vcpus stamp the same pages on two processors; what the log says, in each way, is all that they wrote."""
+    monitor = start(boot, name, 4, 2)
+    for way in WAYS[vendor]:
+        assert log(monitor, name, "on", way)["mode"] == way
+        log(monitor, name, "verify")
+        seen = log(monitor, name, "verify")["pages"]
+        pause(monitor, name)
+        assert seen + verify_paused(monitor, name)["pages"] > 0
+        resume(monitor, name)
+        log(monitor, name, "off")
     assert monitor.json("check")["findings"] == 0
