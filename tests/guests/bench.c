@@ -5,11 +5,11 @@
  * and prints the samples' mode and sum; what the loop costs without an op is a row too ("loop"),
  * and whoever reads the lines subtracts it. The same file runs under Quire and under tools/bench/kvm.c.
  *
- * Command line: 4k (rows of exits and of 4 KiB pages), 2m (rows of 2 MiB blocks) or log=WAY (the dirty log over 64 MiB;
- * with 2m over blocks). The first module is memory that the host has filled before the guest runs: its frames are there
+ * Command line: 4k (rows of exits and of 4 KiB pages), 2m (rows of 2 MiB blocks), log=WAY (the dirty log over 64 MiB;
+ * with 2m over blocks) or smp=N (rows of N processors; "own": each has one of the host's). The first module is memory that the host has filled before the guest runs: its frames are there
  * already. Rows are printed at the end, so that no host is busy with the lines of one while it runs the next.
  */
-#include "guest.h"
+#include "smp.h"
 
 #define SAMPLES 1024u
 #define BLOCKS 16u
@@ -21,6 +21,10 @@
 #define ROWS 16u
 #define HOST_PORT 0xf5 /* to the benchmark's KVM side; nobody's under Quire */
 #define COM1 0x3f8
+#define ASK 0x30u
+#define ANSWER 0x31u
+#define SWITCH 0x32u /* to x2APIC mode */
+#define CALM 2000u   /* loops: the other one halts again */
 
 static uint32_t samples[SAMPLES + 1], touched;
 
@@ -166,6 +170,102 @@ static void log_rows(const char *row, bool blocks)
 	host_turn("read");
 }
 
+/* ---- several processors ---- */
+
+static volatile uint32_t came_at, switched, written;
+static volatile bool spin;
+
+static void on_ask(struct trap_frame *frame)
+{
+	came_at = (uint32_t)rdtsc();
+	lapic_write(LAPIC_EOI, 0);
+	send_ipi(cpu_apic_id[0], ANSWER);
+}
+
+static void on_answer(struct trap_frame *frame)
+{
+	lapic_write(LAPIC_EOI, 0);
+}
+
+static void on_switch(struct trap_frame *frame)
+{
+	lapic_write(LAPIC_EOI, 0);
+	wrmsr(APIC_BASE_MSR, rdmsr(APIC_BASE_MSR) | APIC_BASE_X2);
+	__atomic_fetch_add(&switched, 1, __ATOMIC_SEQ_CST);
+}
+
+/* The others write as the first one does, each in an area of its own, and then answer, out of a HLT or out of a loop. */
+static void other(unsigned cpu)
+{
+	write_pages(WRITE_AREA + cpu * 2 * SAMPLES * PAGE, 2 * SAMPLES * PAGE);
+	__atomic_fetch_add(&written, 1, __ATOMIC_SEQ_CST);
+	for (;;)
+		if (spin)
+			__asm__ volatile("sti; nop; pause; cli" : : : "memory");
+		else
+			wait_interrupt();
+}
+
+/* From before the send to the first instruction of the other one's handler that can tell. */
+static void ipi_row(const char *row)
+{
+	samples[0] = 0;
+	for (unsigned i = 0; i < COUNT; i++) {
+		uint32_t start;
+
+		for (unsigned wait = 0; wait < CALM; wait++)
+			__asm__ volatile("");
+		came_at = 0;
+		start = (uint32_t)rdtsc();
+		send_ipi(cpu_apic_id[1], ASK);
+		while (!came_at)
+			wait_interrupt();
+		samples[i + 1] = samples[i] + came_at - start;
+	}
+	report(row, COUNT);
+}
+
+/* Both ways to send; own: the other one has a host processor, and needn't halt. */
+static void ipi_rows(const char *const names[4], bool own)
+{
+	for (unsigned mode = 0; mode < 4; mode += 2) {
+		ipi_row(names[mode]);
+		spin = own;
+		send_ipi(0, IPI_OTHERS | ANSWER);
+		if (own)
+			ipi_row(names[mode + 1]);
+		spin = false;
+		if (mode || !(cpuid(1, 0).ecx >> 21 & 1))
+			return;
+		send_ipi(0, IPI_OTHERS | SWITCH);
+		on_switch(NULL);
+		while (switched != option_number("smp=", 1))
+			relax();
+		x2apic = true;
+	}
+}
+
+static void smp_rows(unsigned cpus)
+{
+	static const char *const writes[] = { "smp_write_1", "smp_write_2", "smp_write_4" };
+	static const char *const ipis[][4] = {
+		{ "ipi_2", "ipi_spin_2", "ipi_x2_2", "ipi_x2_spin_2" },
+		{ "ipi_4", "ipi_spin_4", "ipi_x2_4", "ipi_x2_spin_4" },
+	};
+
+	set_handler(ASK, on_ask);
+	set_handler(ANSWER, on_answer);
+	set_handler(SWITCH, on_switch);
+	pic_init();
+	ROW("loop", "", COUNT, 0, 0);
+	check(start_cpus(cpus, other));
+	ROW(writes[cpus / 2], WRITE, COUNT, WRITE_AREA, 4096);
+	while (written != cpus - 1)
+		relax();
+	if (cpus > 1)
+		ipi_rows(ipis[cpus / 4], option("own"));
+}
+
 void guest_main(void)
 {
 	memset(samples, 1, sizeof(samples));
@@ -180,6 +280,8 @@ void guest_main(void)
 		log_rows("log_write_pml", false);
 	else if (option("log=ad"))
 		log_rows("log_write_ad", false);
+	else if (option_number("smp=", 0))
+		smp_rows(option_number("smp=", 0));
 	else if (option("2m"))
 		block_rows();
 	else {

@@ -14,6 +14,13 @@ run() {
 	echo "bench: done"
 	poweroff -f
 }
+[ -e /smp ] && for cpus in 1 2 4; do
+	run /bench.elf 4k 0 smp=$cpus
+done
+[ -e /basic ] || {
+	echo "bench: done"
+	poweroff -f
+}
 run /bench.elf 4k 8
 run /bench.elf 2m 18
 if [ "$(cat /sys/module/kvm_intel/parameters/pml 2>/dev/null)" = Y ]; then

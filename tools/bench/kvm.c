@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs a multiboot guest under Linux KVM: the benchmark's other side. One vcpu, KVM's own interrupt
+ * Runs a multiboot guest under Linux KVM: the benchmark's other side. One vcpu or several, a thread each, KVM's own interrupt
  * controllers and timer, memory as one slot of anonymous pages.
  *
- *     kvm GUEST.elf [4k|2m] [MODULE-MIB] [wp|pml]
+ *     kvm GUEST.elf [4k|2m] [MODULE-MIB] [wp|pml|smp=N]
  *
  * wp, pml: the guest measures the dirty log that this processor's KVM has; what it asks for (port 0xf5: 'o' turn it on, 'r' read
  * it; '1', '4': take the page at 40 MiB away, which an L2 sees at so many addresses) is done and timed here. 4k: the memory is kept out of transparent large pages; 2m: large pages are asked for. A module
@@ -13,6 +13,7 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +33,7 @@
 #define ZAPPED (40 * MIB) /* tests/guests/hyper/case_bench.c */
 
 static uint8_t *memory;
-static int vm;
+static int kvm, vm;
 static const char *way; /* of the dirty log */
 
 static void fail(const char *what)
@@ -122,7 +123,7 @@ static void set_registers(int vcpu, uint32_t entry)
 }
 
 /* The guest's CPUID is the host's: a row of the benchmark is CPUID, and a table makes it cost something. */
-static void set_cpuid(int kvm, int vcpu)
+static void set_cpuid(int vcpu)
 {
 	static struct {
 		struct kvm_cpuid2 head;
@@ -209,8 +210,20 @@ static void port_exit(struct kvm_run *run)
 	}
 }
 
-static void run_vcpu(int vcpu, struct kvm_run *run)
+static int new_vcpu(unsigned long number)
 {
+	int vcpu = checked(ioctl(vm, KVM_CREATE_VCPU, number), "KVM_CREATE_VCPU");
+
+	set_cpuid(vcpu);
+	return vcpu;
+}
+
+static void run_vcpu(int vcpu)
+{
+	struct kvm_run *run =
+		mmap(NULL, (size_t)checked(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE"),
+		     PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+
 	for (;;) {
 		checked(ioctl(vcpu, KVM_RUN, 0), "KVM_RUN");
 		if (run->exit_reason == KVM_EXIT_IO) {
@@ -222,13 +235,29 @@ static void run_vcpu(int vcpu, struct kvm_run *run)
 	}
 }
 
+/* One that waits for its SIPI. */
+static void *run_other(void *vcpu)
+{
+	run_vcpu((int)(intptr_t)vcpu);
+	return NULL;
+}
+
+static void start_others(unsigned long cpus)
+{
+	pthread_t thread;
+
+	for (unsigned long number = 1; number < cpus; number++)
+		if (pthread_create(&thread, NULL, run_other, (void *)(intptr_t)new_vcpu(number)))
+			fail("pthread_create");
+}
+
 int main(int argc, char **argv)
 {
 	const char *pages = argc > 2 ? argv[2] : "4k";
 	struct kvm_pit_config pit = { 0 };
 	uint32_t top = 0, entry;
 	char line[64];
-	int kvm, vcpu;
+	int vcpu, smp;
 
 	if (argc < 2)
 		return 2;
@@ -241,13 +270,14 @@ int main(int argc, char **argv)
 	checked(ioctl(vm, KVM_CREATE_IRQCHIP), "KVM_CREATE_IRQCHIP");
 	checked(ioctl(vm, KVM_CREATE_PIT2, &pit), "KVM_CREATE_PIT2");
 	set_memory(0);
-	vcpu = checked(ioctl(vm, KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU");
-	set_cpuid(kvm, vcpu);
+	vcpu = new_vcpu(0);
 	entry = load(argv[1], &top);
-	way = argc > 4 ? argv[4] : NULL;
-	snprintf(line, sizeof(line), "bench zap %s%s%s", pages, way ? " log=" : "", way ? way : "");
+	smp = argc > 4 && !strncmp(argv[4], "smp=", 4);
+	way = argc > 4 && !smp ? argv[4] : NULL;
+	snprintf(line, sizeof(line), "bench zap %s%s%s", pages, way ? " log=" : " ", argc > 4 ? argv[4] : "");
 	boot_information(line, top, argc > 3 ? strtoul(argv[3], NULL, 10) * MIB : 0);
 	set_registers(vcpu, entry);
-	run_vcpu(vcpu, mmap(NULL, (size_t)checked(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE"),
-			    PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0));
+	if (smp)
+		start_others(strtoul(argv[4] + 4, NULL, 10));
+	run_vcpu(vcpu);
 }

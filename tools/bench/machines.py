@@ -68,7 +68,17 @@ test_ports = on
 cmdline = bench zap
 """
 ZAPPED = 40 << 20  # tests/guests/hyper/case_bench.c
-PARTS = {"basic": "bench.elf", "nested": "hyper.elf"}  # a part's guest
+SMP = """\
+[vm smp{cpus}]
+kernel = bench.elf
+memory = 128M
+cpus = {cpus}
+large_pages = off
+test_ports = on
+autostart = off
+cmdline = smp={cpus} {more}
+"""
+PARTS = {"basic": "bench.elf", "nested": "hyper.elf", "smp": "bench.elf"}  # a part's guest
 
 
 class Target:
@@ -97,8 +107,10 @@ def run_kvm(target, folder, parts):
     os.makedirs(folder, exist_ok=True)
     initrd = os.path.join(folder, "initrd.img")
     _tool("fetch-kernel")
+    mark = os.path.join(folder, "mark")  # an empty file with the part's name
+    open(mark, "w", encoding="ascii").close()
     guests = [word for part in parts if part != "nested" or target.kvm_nests
-              for word in ("--add", f"{BUILD}/guests/{PARTS[part]}:{PARTS[part]}")]
+              for word in ("--add", f"{BUILD}/guests/{PARTS[part]}:{PARTS[part]}", "--add", f"{mark}:{part}")]
     _tool("mkinitramfs", "--modules", target.module, "--add", f"{BUILD}/bench/kvm:kvm", *guests,
           "--run", os.path.join(ROOT, "tools/bench/guest.sh"), "--out", initrd)
     kernel, disk = os.path.join(BUILD, "linux/vmlinuz"), os.path.join(folder, "kvm.img")
@@ -119,7 +131,7 @@ def run_kvm(target, folder, parts):
 def run_quire(target, folder, parts):
     """What the parts' guests printed, each in a boot of its own, and rows for what the monitor measured."""
     os.makedirs(folder, exist_ok=True)
-    return "".join({"basic": _quire_basic, "nested": _quire_nested}[part](target, folder) for part in parts)
+    return "".join({"basic": _quire_basic, "nested": _quire_nested, "smp": _quire_smp}[part](target, folder) for part in parts)
 
 
 def _quire_nested(target, folder):
@@ -138,6 +150,27 @@ def _quire_nested(target, folder):
         quire.wait_good("nested")
     rows = re.findall("row [^\n]*\n", _finish(machine, work))  # not how long it took to boot
     return "".join(rows + quire.rows)
+
+
+def _quire_smp(target, folder):
+    """Machines of one, two and four processors, on one of the host's; where the emulator counts several by instructions, on four, too."""
+    text = ""
+    for hosts in (1, 4) if target.machine_class is Bochs else (1,):
+        disk = os.path.join(folder, f"smp{hosts}.img")
+        config = "[host]\nwhen_idle = monitor\n" + "".join(
+            SMP.format(cpus=cpus, more="own" if hosts > 1 else "") for cpus in (1, 2, 4))
+        image.build(disk, os.path.join(BUILD, "release/BOOTX64.EFI"), config, {"bench.elf": f"{BUILD}/guests/bench.elf"})
+        machine = target.start(folder, disk, cpus=hosts)
+        quire = Quire(machine)
+
+        def work():
+            quire.monitor.wait_prompt(600)
+            for cpus in (1, 2, 4):
+                quire.monitor.command(f"vm start smp{cpus}")
+                quire.wait_good(f"smp{cpus}")
+        rows = "".join(re.findall("row [^\n]*\n", _finish(machine, work)))
+        text += re.sub(r"row (ipi|smp)", r"row own_\1", rows) if hosts > 1 else rows
+    return text
 
 
 def _quire_basic(target, folder):

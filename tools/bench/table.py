@@ -56,6 +56,15 @@ NESTING = [
     Operation("zap_1", "the host takes a page away that L2 sees at one address (Quire: by a handler; KVM: madvise)", "mode", None, None),
     Operation("zap_4", "the same, at four addresses", "mode", None, None),
 ]
+SEVERAL = [
+    *(Operation(f"smp_write_{n}", f"first write of a 4 KiB page, {n} vcpus at it", "mode", None, "loop") for n in (1, 2, 4)),
+    *(Operation(f"ipi_{way}{n}", f"IPI by {title}, send to handler, into a HLT, {n} vcpus", "mode", None, None)
+      for way, title in (("", "xAPIC"), ("x2_", "x2APIC")) for n in (2, 4)),
+    *(Operation(f"own_smp_write_{n}", f"each vcpu on a processor of its own: first write, {n} vcpus at it", "mode", None, "loop") for n in (1, 2, 4)),
+    *(Operation(f"own_ipi_{way}{n}", f"the same: IPI by {title}, {n} vcpus", "mode", None, None)
+      for way, title in (("", "xAPIC, into a HLT"), ("spin_", "xAPIC, to one that runs"), ("x2_", "x2APIC, into a HLT"),
+                         ("x2_spin_", "x2APIC, to one that runs")) for n in (2, 4)),
+]
 
 
 def parse(text, shift, side):
@@ -69,7 +78,7 @@ def parse(text, shift, side):
     if boot:
         raw["boot"] = (int(boot.group(1)) >> shift,) * 2
     figures = {}
-    for operation in OPERATIONS + NESTING:
+    for operation in OPERATIONS + NESTING + SEVERAL:
         row = operation.row.rstrip("-")
         if row not in raw or (operation.loop and operation.loop not in raw) or (row != operation.row and side != "quire"):
             continue
@@ -170,8 +179,9 @@ def table(results, targets):
         lines += [f"### {target.title}", "", *_rows(sides, target, OPERATIONS, LIMIT)]
         if target.name == "bochs-vmx":
             lines += ["Above their goal, and what holds them up:", "", *_above_goal(sides), ""]
-        if any(operation.row in figures for figures in sides.values() for operation in NESTING):
-            lines += [f"#### Nesting: {target.title}", "", *_rows(sides, target, NESTING, NESTING_LIMIT)]
+        for title, operations, limit in (("Nesting", NESTING, NESTING_LIMIT), ("Several processors", SEVERAL, LIMIT)):
+            if any(operation.row in figures for figures in sides.values() for operation in operations):
+                lines += [f"#### {title}: {target.title}", "", *_rows(sides, target, operations, limit)]
     return "\n".join(lines)
 
 
@@ -180,7 +190,7 @@ def changes(old, new, percent=2):
     found = []
     for target, sides in new.items():
         for side, figures in sides.items():
-            for operation in OPERATIONS + NESTING:
+            for operation in OPERATIONS + NESTING + SEVERAL:
                 was = old.get(target, {}).get(side, {}).get(operation.row)
                 now = figures.get(operation.row)
                 if not was or not now:
