@@ -89,6 +89,7 @@ def test_nothing_is_lost(boot, vendor, name):
     assert monitor.json("check")["findings"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(PAGES))
 def test_nothing_is_lost_of_four(boot, vendor, name):
     """Four vcpus stamp the same pages on two processors; what the log says, in each way, is all that they wrote."""
