@@ -10,7 +10,8 @@
  * interrupts itself, which takes the guest out again right behind the delivery.
  *
  * A shadow that VMRUN drops (quirk) keeps windows shut until an instruction has run: an exit before it puts the shadow back, or an
- * interrupt would come between STI and HLT, and the guest sleep for ever. As a jump to itself looks the same, not without end.
+ * interrupt would come between STI and HLT, and the guest sleep for ever. As a jump to itself looks the same, not without end. A
+ * window that is wanted meanwhile opens at the next exit, which the host's timer brings about: the guest might run long without one.
  */
 #include "svm/svm.h"
 
@@ -20,6 +21,7 @@
 #include "svm/quirks.h"
 
 #define SHADOW_RETURNS 16u /* exits in a row at one RIP */
+#define SHADOW_NS 5000u    /* until the window is asked for: an instruction has run */
 
 static void arm_window(struct svm_vcpu *svm, bool on)
 {
@@ -150,6 +152,10 @@ bool svm_prepare_special(struct svm_vcpu *svm)
 	svm->entry_rip = vcpu->rip;
 	if (dropped)
 		svm->armed |= ARMED_SHADOW;
+	if (dropped && vcpu->want_interrupt_window) {
+		host_timer_set(host_now_ns() + SHADOW_NS);
+		vcpu->slice_deadline = 0; /* the run loop sets the timer anew */
+	}
 	arm_iret(svm, svm->nmi_blocked && !(svm->armed & ARMED_UNBLOCK));
 	arm_window(svm, vcpu->want_interrupt_window && !dropped);
 	if (svm->armed & ARMED_BREAKPOINTS)

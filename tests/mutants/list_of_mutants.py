@@ -288,6 +288,7 @@ MUTANTS = [
            "test_pgm_walk:test_pdptes"),
 
     # ---- nested svm ----
+    Mutant("svm-window-shut-behind-a-shadow", "svm/special.c", "if (dropped && vcpu->want_interrupt_window) {", "if (false) {", "test_svm_run:a_dropped_shadow_comes_back"),
     Mutant("nsvm-l1s-map-alone", "svm/nested/merge.c", "map[i] = l0[i] | (l1 ? l1[i] : 0);", "map[i] = l1 ? l1[i] : l0[i];",
            "test_svm_nested_events:random_vmcbs"),
     Mutant("nsvm-l1s-intercepts-alone", "svm/vcpu.c", "control->intercepts[i] |= svm->also[i];",

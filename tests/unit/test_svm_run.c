@@ -200,8 +200,12 @@ static void a_dropped_shadow_comes_back(void **state)
 	vcpu->want_interrupt_window = true;
 	for (unsigned i = 0; i < 16; i++) { /* STI is behind it, HLT before it */
 		script.act = drop_shadow;
+		timer_set_to = 0;
+		vcpu->slice_deadline = UINT64_MAX;
 		run_until(vcpu, SVM_EXIT_NPF, 0x100);
 		assert_false(seen.control.interrupt_control & V_IRQ);
+		/* The next exit is soon, and the run loop sets the timer for the slice again. */
+		assert_true(timer_set_to > 1000 && timer_set_to <= 1000 + 10000 && vcpu->slice_deadline == 0);
 		assert_int_equal(control->interrupt_state, INTERRUPT_SHADOW);
 	}
 	/* Not for ever: it may be a jump to itself. */

@@ -74,6 +74,18 @@ bool wrmsr_safe(uint32_t msr, uint64_t value)
 }
 
 __attribute__((unused)) static unsigned kicks; /* of this CPU by itself */
+__attribute__((unused)) static uint64_t timer_set_to;
+
+uint64_t host_now_ns(void)
+{
+	return 1000;
+}
+
+void host_timer_set(uint64_t deadline_ns)
+{
+	timer_set_to = deadline_ns;
+}
+
 void host_kick(unsigned cpu, bool nmi)
 {
 	assert_true(cpu == test_cpu && !nmi);
