@@ -49,6 +49,11 @@ void host_take_nmi(void);
  * broken, at *where, and only it needs to end. An error that concerns the host doesn't come back.
  */
 bool host_machine_check(hpa_t *where) must_check;
+/*
+ * The next frame of memory that began to fail, as this CPU's banks say (they are asked first) or a machine check did; it is in use as before.
+ * readable: it has been corrected each time; else its content is lost, and reading it a machine check. False: none.
+ */
+bool host_failing_memory(hpa_t *frame, bool *readable) must_check;
 
 /* ---- memory types ---- */
 #define MEMORY_TYPE_UC 0u

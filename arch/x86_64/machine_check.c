@@ -7,7 +7,11 @@
  * concerned leaves the error's bank to the one that is. Runs on the machine check's stack, or after a guest's exit with
  * interrupts off; takes no lock.
  *
- * Not done: polling for corrected errors, the interrupt for them (CMCI), AMD's scalable banks beyond the 32 old addresses.
+ * Corrected errors, and those that nobody has consumed yet, raise nothing on many machines: who looks for failing memory asks the banks of
+ * its own CPU, which has those of its package's memory. Where a frame fails, is told by Intel's only: AMD's newer controllers give an
+ * address of their own (PPR, UMC's MCA_ADDR), whose way back to ours is each family's.
+ *
+ * Not done: the interrupt for corrected errors (CMCI), AMD's scalable banks beyond the 32 old addresses.
  */
 #include "arch/x86_64/machine_check.h"
 
@@ -76,6 +80,42 @@ static enum verdict weigh_amd(const struct bank *b)
 	return GUEST_ENDS;
 }
 
+/* Memory that failed and isn't anybody's end yet: addresses of frames, with READABLE; 0: none. Atomic. */
+#define NOTES 8u
+#define READABLE BIT(0)
+static uint64_t notes[NOTES], once[NOTES];
+
+/* A corrected error may be chance; the second in the same frame, among the last few, is not. */
+static bool is_first(uint64_t note)
+{
+	static unsigned last;
+
+	for (unsigned i = 0; i < NOTES; i++)
+		if (__atomic_load_n(&once[i], __ATOMIC_RELAXED) == note)
+			return false;
+	__atomic_store_n(&once[last++ % NOTES], note, __ATOMIC_RELAXED);
+	return true;
+}
+
+/* Errors of memory controllers, patrol scrubs included: Intel SDM vol. 3 section 16.9.2, compound codes; bit 12 is a filter's. */
+static void note(const struct bank *b)
+{
+	uint64_t value = b->address & BITS(features.physical_bits - 1, PAGE_SHIFT);
+
+	if (features.amd || (b->status & 0xef80) != 0x80 || !(b->status & STATUS_HAS_ADDRESS) ||
+	    (b->status & STATUS_HAS_MISC && (b->misc >> MISC_MODE_SHIFT & 7) != MISC_MODE_PHYSICAL))
+		return;
+	value |= b->status & STATUS_UNCORRECTED ? 0 : READABLE;
+	if (value & READABLE && is_first(value))
+		return;
+	for (unsigned i = 0; i < NOTES; i++) {
+		uint64_t none = 0;
+
+		if (__atomic_compare_exchange_n(&notes[i], &none, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			return;
+	}
+}
+
 static enum verdict weigh(const struct bank *b, uint64_t cap)
 {
 	if (!(b->status & STATUS_VALID))
@@ -126,6 +166,12 @@ static bool is_others(enum verdict verdict, uint64_t status)
 	return verdict == GUEST_ENDS && !features.amd && status & MCG_RESTART_VALID && !(status & MCG_ERROR_HERE);
 }
 
+static void tell(unsigned i, const struct bank *b)
+{
+	log_line(LOG_WARNING BANK_TEXT, cpu_index(), i, b->status, b->address, b->misc);
+	wrmsr(MSR_MC_STATUS(i), 0);
+}
+
 static enum verdict gravest(uint64_t cap, uint64_t status)
 {
 	enum verdict all = NOTHING;
@@ -160,8 +206,9 @@ static bool handle(hpa_t *where)
 		if (verdict == GUEST_ENDS)
 			*where = hpa(align_down(b.address & BITS(features.physical_bits - 1, 0),
 						BIT(features.amd ? 0 : b.misc & MISC_LOWEST_BIT)));
-		log_line(LOG_WARNING BANK_TEXT, cpu_index(), i, b.status, b.address, b.misc);
-		wrmsr(MSR_MC_STATUS(i), 0);
+		else
+			note(&b);
+		tell(i, &b);
 	}
 	wrmsr(MSR_MCG_STATUS, 0); /* the next one is no shutdown */
 	return all == GUEST_ENDS;
@@ -175,6 +222,35 @@ void machine_check_in_host(void)
 bool host_machine_check(hpa_t *where)
 {
 	return handle(where);
+}
+
+/* What raised nothing. An error with a machine check of its own is left to that. */
+static void ask_banks(void)
+{
+	uint64_t cap = features.machine_check_banks ? rdmsr(MSR_MCG_CAP) : 0;
+
+	for (unsigned i = 0; i < bank_count(cap); i++) {
+		const struct bank b = read_bank(i);
+
+		if (weigh(&b, cap) != GO_ON || (b.status & STATUS_UNCORRECTED && b.status & STATUS_SIGNALLED))
+			continue;
+		note(&b);
+		tell(i, &b);
+	}
+}
+
+bool host_failing_memory(hpa_t *frame, bool *readable)
+{
+	ask_banks();
+	for (unsigned i = 0; i < NOTES; i++) {
+		uint64_t value = __atomic_exchange_n(&notes[i], 0, __ATOMIC_RELAXED);
+
+		*frame = hpa(value & ~READABLE);
+		*readable = value & READABLE;
+		if (value)
+			return true;
+	}
+	return false;
 }
 
 /*

@@ -169,10 +169,65 @@ static void test_in_host(void **state)
 	assert_int_equal(lines, 2);
 }
 
+#define READ_ERROR 0x9fu /* of a memory controller: reading, its channel not said */
+#define CORRECTED (VALID | ENABLED | ADDRESS | MISC | READ_ERROR)
+
+/* What the banks make of an error in the frame at `address`. */
+static bool fails(uint64_t status, uint64_t address, bool readable)
+{
+	hpa_t frame = hpa(0);
+	bool seen, can_read = !readable;
+
+	msr.bank[7][0] = status;
+	msr.bank[7][1] = address;
+	msr.bank[7][2] = 2u << 6 | 12;
+	seen = host_failing_memory(&frame, &can_read);
+	assert_true(!seen || (frame.v == (address & ~0xfffull) && can_read == readable));
+	return seen;
+}
+
+static void test_failing_memory(void **state)
+{
+	start(false);
+	/* Once is chance. */
+	assert_false(fails(CORRECTED, 0x5008, true));
+	assert_int_equal(msr.bank[7][0], 0);
+	assert_false(fails(CORRECTED, 0x7008, true));
+	assert_true(fails(CORRECTED, 0x5fc0, true));
+	assert_false(fails(0, 0x5fc0, true));
+	for (uint64_t i = 0; i < 8; i++) /* long ago is chance, too */
+		assert_false(fails(CORRECTED, 0x100000 + i * 0x1000, true));
+	assert_false(fails(CORRECTED, 0x7008, true));
+	/* Lost at once: found by a patrol scrub, with a machine check or without. */
+	assert_true(fails(VALID | ENABLED | UNCORRECTED | ADDRESS | 0x10c0, 0x9000, false));
+	msr.bank[7][1] = 0xa000;
+	msr.status = RESTART | 4;
+	msr.bank[7][0] = VALID | ENABLED | UNCORRECTED | ADDRESS | MISC | S | 0xc0;
+	machine_check_in_host();
+	assert_true(fails(0, 0xa000, false));
+	/* A cache's error isn't the memory's; nor one without an address, or by an address of another kind. */
+	for (unsigned i = 0; i < 2; i++) {
+		assert_false(fails((CORRECTED & ~0xffull) | 0x135, 0x5000, true));
+		assert_false(fails(CORRECTED & ~ADDRESS, 0x5000, true));
+	}
+	/* What will come as a machine check, or was one, is left in its bank. */
+	assert_false(fails(CONSUMED | READ_ERROR, 0xb000, false));
+	assert_int_equal(msr.bank[7][0], CONSUMED | READ_ERROR);
+	msr.bank[7][0] = 0;
+	/* AMD's addresses are not ours. */
+	start(true);
+	for (unsigned i = 0; i < 2; i++)
+		assert_false(fails(CORRECTED, 0xc000, true));
+	features.machine_check_banks = false;
+	assert_false(fails(CORRECTED, 0xc000, true));
+	assert_int_equal(msr.bank[7][0], CORRECTED);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_intel), cmocka_unit_test(test_bystander),
-					    cmocka_unit_test(test_amd), cmocka_unit_test(test_in_host) };
+					    cmocka_unit_test(test_amd), cmocka_unit_test(test_in_host),
+					    cmocka_unit_test(test_failing_memory) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
