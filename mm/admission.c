@@ -42,11 +42,6 @@ uint64_t admission_promised(void)
 	return pages;
 }
 
-unsigned admission_percent(void)
-{
-	return admission.percent; /* set once, at boot */
-}
-
 static uint64_t divide_up(uint64_t value, uint64_t by)
 {
 	return (value + by - 1) / by;
@@ -71,7 +66,7 @@ static void weigh(uint64_t guest, uint64_t table, uint64_t *needed, uint64_t *th
 	kernel = chunks.kernel_base + kernel_share(guest, table);
 	kernel = kernel > chunks.ragged_pages ? kernel - chunks.ragged_pages : 0;
 	*needed = divide_up(guest, PAGES_PER_BLOCK) + divide_up(kernel, PAGES_PER_BLOCK - 1) + ADMISSION_SLACK;
-	*there = (chunks.pages - chunks.ragged_pages) / PAGES_PER_BLOCK;
+	*there = (chunks.pages - chunks.ragged_pages - chunks.retired_frames) / PAGES_PER_BLOCK;
 	lock_release(&chunk_lock);
 }
 
@@ -87,39 +82,32 @@ static void promise(uint64_t guest, uint64_t table)
 	lock_release(&chunk_lock);
 }
 
-/* In figures that add up: asked and promised, less what may be promised, is what is short. Under admission_lock. */
-static void tell(uint64_t guest, uint64_t table, uint64_t needed, uint64_t there, char *why, size_t size)
-{
-	uint64_t asked = divide_up(guest + table, PAGES_PER_MIB);
-	uint64_t promised = divide_up(admission.guest + admission.table, PAGES_PER_MIB);
-	uint64_t missing = divide_up((needed - there) * (BLOCK_SIZE / MIB) * admission.percent, 100);
-
-	format_string(why, size,
-		      "%lu MiB asked (%lu of them for tables), %lu MiB promised to other machines, and %lu MiB may be "
-		      "promised in all (%u %% of %lu MiB, less the hypervisor's own): %lu MiB short",
-		      asked, divide_up(table, PAGES_PER_MIB), promised,
-		      asked + promised > missing ? asked + promised - missing : 0, admission.percent,
-		      there * (BLOCK_SIZE / MIB), missing);
-}
-
 /* Raises what is promised, if it fits. */
 enum status admission_raise(uint64_t guest, uint64_t table, char *why, size_t size)
 {
 	uint64_t needed = 0, there = 0;
-	bool fits;
+	uint64_t chunk_mib = BLOCK_SIZE / MIB;
 
 	lock_acquire(&admission_lock);
 	weigh(admission.guest + guest, admission.table + table, &needed, &there);
-	fits = needed <= there;
-	if (fits)
-		promise(admission.guest + guest, admission.table + table);
-	else
-		tell(guest, table, needed, there, why, size);
+	if (needed > there) {
+		format_string(
+			why, size,
+			"%llu MiB asked (%llu for RAM and devices, %llu for tables), %llu MiB promised to other machines, "
+			"%llu MiB there, promised up to %u %%: %llu MiB short",
+			(unsigned long long)divide_up(guest + table, PAGES_PER_MIB),
+			(unsigned long long)divide_up(guest, PAGES_PER_MIB),
+			(unsigned long long)divide_up(table, PAGES_PER_MIB),
+			(unsigned long long)((admission.guest + admission.table) / PAGES_PER_MIB),
+			(unsigned long long)(there * chunk_mib), admission.percent,
+			(unsigned long long)((needed - there) * chunk_mib));
+		lock_release(&admission_lock);
+		mm_count(&mm_counters.refusals, 1);
+		return NO_MEMORY;
+	}
+	promise(admission.guest + guest, admission.table + table);
 	lock_release(&admission_lock);
-	if (fits)
-		return OK;
-	mm_count(&mm_counters.refusals, 1);
-	return NO_MEMORY;
+	return OK;
 }
 
 void admission_lower(uint64_t guest, uint64_t table)

@@ -82,6 +82,7 @@ static bool record_fits(struct checker *checker, const struct chunk *chunk, fram
 	switch ((unsigned)record_state(record)) {
 	case FRAME_FREE:
 	case RECORD_HELD: return true;
+	case FRAME_RETIRED: return chunk->broken;
 	case FRAME_ABSENT: return chunk->present < PAGES_PER_BLOCK;
 	case FRAME_KERNEL: return kernel;
 	case FRAME_SHARED:
@@ -123,7 +124,8 @@ static void check_records(struct checker *checker, const struct chunk *chunk)
 
 static void check_links(struct checker *checker, const struct chunk *chunk)
 {
-	bool wanted = chunk->kind != CHUNK_ABSENT && chunk->kind != CHUNK_LARGE && chunk->free && !chunk->busy;
+	bool wanted = chunk->kind != CHUNK_LARGE && chunk->kind != CHUNK_RETIRED && chunk->free && !chunk->busy &&
+		      !chunk->closed;
 
 	if (wanted != (chunk->set != SET_NONE))
 		finding(checker, "chunk %llu of kind %u with %u frames free stands in set %u", number(chunk),

@@ -18,7 +18,7 @@ struct mm_counters mm_counters __attribute__((aligned(64)));
 
 static enum chunk_set set_of(const struct chunk *chunk)
 {
-	if (chunk->busy || !chunk->free)
+	if (chunk->busy || chunk->closed || !chunk->free)
 		return SET_NONE;
 	switch (chunk->kind) {
 	case CHUNK_FREE: return chunk->cleared == PAGES_PER_BLOCK ? SET_ZERO : SET_DIRTY;
@@ -117,7 +117,8 @@ struct chunk *chunk_fullest(enum chunk_set set)
 
 void chunk_give_back(struct chunk *chunk, unsigned cleared)
 {
-	chunk_set_kind(chunk, CHUNK_FREE);
+	chunk_set_kind(chunk, chunk->broken ? CHUNK_RETIRED : CHUNK_FREE);
+	chunks.retired_frames += chunk->broken ? PAGES_PER_BLOCK : 0;
 	chunk->records = NULL;
 	chunk->owner = OWNER_HOST;
 	chunk->free = PAGES_PER_BLOCK;
@@ -171,7 +172,10 @@ void chunk_return_frame(hpa_t frame, bool zero)
 {
 	struct chunk *chunk = chunk_of(frame);
 
+	if (unlikely(chunk->broken) && frame_retires(frame))
+		return;
 	chunk_push(chunk, frame_index(frame), zero);
+	chunk->closed &= !is_empty(chunk);
 	chunk_relist(chunk);
 	if (unlikely(is_empty(chunk)))
 		let_go(chunk);
@@ -215,7 +219,7 @@ static struct chunk *take_free(bool prefer_zero)
 }
 
 /* How many free chunks the kernel will still want for tables and records that machines were promised. */
-uint64_t chunk_kernel_headroom(void)
+static uint64_t kernel_headroom(void)
 {
 	uint64_t used = chunks.kernel_present - chunks.kernel_free;
 	uint64_t grown = used > chunks.kernel_base ? used - chunks.kernel_base : 0;
@@ -236,7 +240,7 @@ static uint64_t kept_from(owner_t owner)
 
 bool chunk_guest_may_take(owner_t owner, uint64_t count)
 {
-	uint64_t wanted = chunk_kernel_headroom() + kept_from(owner) + count;
+	uint64_t wanted = kernel_headroom() + kept_from(owner) + count;
 
 	if (likely(chunks.kinds[CHUNK_FREE] >= wanted))
 		return true;

@@ -9,6 +9,7 @@
  *   split    cut into frames for guests; has frame records, in a frame of a kernel chunk
  *   kernel   cut into frames for the kernel and for tables, always in the direct map; its frame
  *            records lie in its own first present frame. Ragged chunks (frames missing) are this kind for ever.
+ *   retired  whole, with broken memory in it: for nobody any more
  *
  * Every chunk that has something to give stands in one set, in the bucket of its fullness; a split
  * chunk with an owner stands on that account's list instead. All of it under chunk_lock, except
@@ -18,7 +19,7 @@
 
 #include "mm/record.h"
 
-enum chunk_kind { CHUNK_ABSENT, CHUNK_FREE, CHUNK_LARGE, CHUNK_SPLIT, CHUNK_KERNEL, CHUNK_KINDS };
+enum chunk_kind { CHUNK_ABSENT, CHUNK_FREE, CHUNK_LARGE, CHUNK_SPLIT, CHUNK_KERNEL, CHUNK_RETIRED, CHUNK_KINDS };
 
 enum chunk_set {
 	SET_NONE,
@@ -49,6 +50,8 @@ struct chunk {
 	uint8_t node;     /* NUMA node; 0 until SRAT is read */
 	uint16_t windows; /* atomic: CPUs whose window has it (chunk_map.c) */
 	bool busy;        /* being set up or cleared by one CPU: stands in no set */
+	bool closed;      /* being emptied (compact.c): so, too */
+	bool broken;      /* has frames that are to be retired (retire.c), or are */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct chunk) <= 64, "a chunk record is one cache line");
@@ -75,7 +78,7 @@ struct chunk_state {
 	uint64_t kernel_promised; /* table and record frames that admission promised to machines */
 	uint64_t kernel_base;     /* kernel frames in use before the first machine was admitted */
 	uint64_t kept; /* chunks that priority low leaves to others, and normal half of them; 0 without overcommit */
-	uint64_t shared_frames;
+	uint64_t shared_frames, retired_frames;
 	struct chunk *kernel_spare, *guest_spare; /* the one empty chunk kept of each kind, or NULL */
 	struct chunk *bucket[CHUNK_SETS][BUCKETS];
 	uint64_t filled[CHUNK_SETS]; /* bit n: bucket n has a chunk */
@@ -140,8 +143,6 @@ struct chunk *chunk_claim(owner_t owner, enum chunk_kind kind, gpa_t block);
  * records left, and what is kept for machines of higher priority?
  */
 bool chunk_guest_may_take(owner_t owner, uint64_t count);
-/* Chunks that stay free for what the kernel was promised. */
-uint64_t chunk_kernel_headroom(void);
 /* Of a free chunk that stands in no set: see chunk_claim. */
 void chunk_become(struct chunk *chunk, owner_t owner, enum chunk_kind kind, gpa_t block);
 /* A chunk whose kind was changed by the caller to free: joins the free set. */
@@ -188,6 +189,9 @@ void block_free(struct account *account, hpa_t block);
 /* ---- share.c ---- */
 void share_start(void);
 
+/* retire.c: is it to be retired? Then it is now. Under chunk_lock; the frame is in no free list, its chunk `broken`. */
+bool frame_retires(hpa_t frame);
+
 /* ---- account.c ---- */
 
 /* Under the account's lock. charge: false when there is no room for n more. */
@@ -211,8 +215,6 @@ void account_each(void (*visit)(struct account *account, void *context), void *c
 enum status admission_raise(uint64_t guest, uint64_t table, char *why, size_t size) must_check;
 void admission_lower(uint64_t guest, uint64_t table);
 uint64_t admission_promised(void);
-/* How much of what there is may be. */
-unsigned admission_percent(void);
 
 /* ---- prezero.c. No lock of RANK_CHUNK or deeper may be held. ---- */
 

@@ -10,6 +10,7 @@
 struct mm_counters {
 	uint64_t chunks_split;     /* free chunks cut into frames */
 	uint64_t chunks_returned;  /* chunks that came whole again */
+	uint64_t chunks_emptied;   /* of these, by compaction */
 	uint64_t blocks_given;     /* whole chunks handed out for large pages */
 	uint64_t blocks_split;     /* of these, cut into pages later */
 	uint64_t blocks_refused;   /* no whole chunk was free */

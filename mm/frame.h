@@ -70,11 +70,25 @@ enum status block_split(struct account *account, hpa_t block) must_check;
  */
 enum status block_join(struct account *account, hpa_t frame, gpa_t block) must_check;
 
+/*
+ * retire.c: this frame's memory is broken: once it is free, which may be now, nobody gets it any more; nor its chunk, if that is whole then.
+ * LIMIT: too many are known. CONFLICT: not one of mm's. Any CPU.
+ */
+enum status frame_retire(hpa_t frame) must_check;
+
 /* Work for an idle CPU: clears one free frame or part of a free chunk; false when nothing is left to clear. */
 bool frame_prezero_step(void);
 
 /* What is behind a frame, for `check`, `page` and the statistics. */
-enum frame_state { FRAME_FREE, FRAME_PRIVATE, FRAME_SHARED, FRAME_TABLE, FRAME_KERNEL, FRAME_ABSENT };
+enum frame_state {
+	FRAME_FREE,
+	FRAME_PRIVATE,
+	FRAME_SHARED,
+	FRAME_TABLE,
+	FRAME_KERNEL,
+	FRAME_ABSENT,
+	FRAME_RETIRED = 7
+};
 struct frame_info {
 	enum frame_state state;
 	owner_t owner;
@@ -88,14 +102,11 @@ void frame_describe(hpa_t frame, struct frame_info *info);
 struct frame_totals {
 	uint64_t pages;      /* all that mm owns */
 	uint64_t free_pages; /* in free chunks and split chunks */
-	uint64_t private_pages, shared_pages, table_pages, kernel_pages;
+	uint64_t private_pages, shared_pages, table_pages, kernel_pages, retired_pages;
 	uint64_t chunks, free_chunks, large_chunks, split_chunks, kernel_chunks, partial_chunks;
-	uint64_t zero_chunks;     /* of the free ones, known to be zero */
-	uint64_t reserved_pages;  /* promised to machines */
-	uint64_t promise_percent; /* so much of what there is may be promised */
-	uint64_t
-		guest_pages; /* of the free ones, what isn't promised for tables: whoever has high priority can get them */
-	uint64_t record_bytes; /* chunk records and frame records */
+	uint64_t zero_chunks;    /* of the free ones, known to be zero */
+	uint64_t reserved_pages; /* promised to machines */
+	uint64_t record_bytes;   /* chunk records and frame records */
 };
 void frame_totals(struct frame_totals *totals);
 

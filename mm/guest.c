@@ -11,6 +11,7 @@
  * are gone.
  */
 #include "mm/chunk.h"
+#include "mm/compact.h"
 #include "mm/counters.h"
 #include "mm/inject.h"
 
@@ -120,6 +121,26 @@ enum status frame_alloc(struct account *account, enum account_kind kind, gpa_t p
 	if (status == OK)
 		frame_assign(*frame, page);
 	return status;
+}
+
+enum status frame_alloc_near(struct account *account, gpa_t page, hpa_t *frame)
+{
+	enum status status = account_charge_locked(account, ACCOUNT_BASE, 1);
+	unsigned dirty = 0;
+	bool in_use;
+
+	if (status != OK)
+		return status;
+	lock_acquire(&chunk_lock);
+	in_use = account->partly_used != NULL;
+	lock_release(&chunk_lock);
+	if (in_use && !mm_fault_injected(MM_SITE_FRAME, account->owner) &&
+	    take_near(account, record_private(account->owner, ACCOUNT_BASE, PAGE_UNASSIGNED), 1, frame, &dirty)) {
+		frame_assign(*frame, page);
+		return OK;
+	}
+	account_uncharge_locked(account, ACCOUNT_BASE, 1);
+	return NO_MEMORY;
 }
 
 static void clear_dirty(const hpa_t *frames, unsigned count)

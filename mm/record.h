@@ -53,7 +53,7 @@ _Static_assert((RECORD_STATE & RECORD_ZERO) == 0 && ((RECORD_STATE | RECORD_ZERO
 _Static_assert((RECORD_NEXT & RECORD_PREVIOUS) == 0 && ((RECORD_NEXT | RECORD_PREVIOUS) & ~RECORD_PAGE) == 0,
 	       "the links of a free frame lie in the page field");
 _Static_assert((RECORD_REFERENCES & ~RECORD_PAGE) == 0, "references lie in the page field");
-_Static_assert(FRAME_ABSENT < 6 && 6 <= RECORD_STATE, "states fit");
+_Static_assert(FRAME_ABSENT < 6 && FRAME_RETIRED <= RECORD_STATE, "states fit");
 _Static_assert(MAX_OWNERS - 1 <= RECORD_OWNER >> RECORD_OWNER_SHIFT, "owners fit");
 _Static_assert(ACCOUNT_KINDS - 1 <= RECORD_KIND >> RECORD_KIND_SHIFT, "kinds fit");
 _Static_assert(NO_FRAME >= PAGES_PER_BLOCK && NO_FRAME <= RECORD_NEXT >> RECORD_PAGE_SHIFT, "links fit");

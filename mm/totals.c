@@ -19,7 +19,7 @@ static void visit(struct account *account, void *context)
 
 void frame_totals(struct frame_totals *totals)
 {
-	uint64_t in_use, withheld;
+	uint64_t in_use;
 
 	*totals = (struct frame_totals){ 0 };
 	account_each(visit, totals);
@@ -28,12 +28,11 @@ void frame_totals(struct frame_totals *totals)
 	totals->kernel_pages = host_account.allocated[ACCOUNT_BASE] + host_account.allocated[ACCOUNT_FIXED];
 	lock_release(&host_account.lock);
 	totals->reserved_pages = admission_promised();
-	totals->promise_percent = admission_percent();
 
 	lock_acquire(&chunk_lock);
 	totals->pages = chunks.pages;
 	totals->chunks = chunks.kinds[CHUNK_FREE] + chunks.kinds[CHUNK_LARGE] + chunks.kinds[CHUNK_SPLIT] +
-			 chunks.kinds[CHUNK_KERNEL];
+			 chunks.kinds[CHUNK_KERNEL] + chunks.kinds[CHUNK_RETIRED];
 	totals->free_chunks = chunks.kinds[CHUNK_FREE];
 	totals->large_chunks = chunks.kinds[CHUNK_LARGE];
 	totals->split_chunks = chunks.kinds[CHUNK_SPLIT];
@@ -41,15 +40,15 @@ void frame_totals(struct frame_totals *totals)
 	totals->partial_chunks = chunks.ragged;
 	totals->zero_chunks = chunks.sets[SET_ZERO];
 	totals->shared_pages = chunks.shared_frames;
+	totals->retired_pages = chunks.retired_frames;
 	totals->record_bytes = chunks.count * sizeof(struct chunk) +
 			       (chunks.kinds[CHUNK_SPLIT] + chunks.kinds[CHUNK_KERNEL]) * PAGE_SIZE;
-	withheld = chunks.kernel_free + chunk_kernel_headroom() * PAGES_PER_BLOCK;
 	/* The frames of frame records. */
 	totals->kernel_pages += chunks.kinds[CHUNK_SPLIT] + chunks.kinds[CHUNK_KERNEL];
 	lock_release(&chunk_lock);
-	in_use = totals->private_pages + totals->shared_pages + totals->table_pages + totals->kernel_pages;
+	in_use = totals->private_pages + totals->shared_pages + totals->table_pages + totals->kernel_pages +
+		 totals->retired_pages;
 	totals->free_pages = totals->pages > in_use ? totals->pages - in_use : 0;
-	totals->guest_pages = totals->free_pages > withheld ? totals->free_pages - withheld : 0;
 }
 
 static void describe_record(frame_record record, struct frame_info *info)
@@ -94,6 +93,7 @@ void frame_describe(hpa_t frame, struct frame_info *info)
 		else
 			describe_record(record_load(&chunk->records[index]), info);
 		break;
+	case CHUNK_RETIRED: info->state = FRAME_RETIRED; break;
 	default: break;
 	}
 	lock_release(&chunk_lock);

@@ -84,7 +84,7 @@ static enum status release_rest(struct pgm *pgm)
 	struct gather gather;
 
 	gather_begin(&gather, NULL, &pgm->account);
-	handy_drain(pgm, &gather);
+	handy_drain(pgm, HPA_NONE, &gather);
 	gather_finish(&gather);
 	pins_destroy(pgm);
 	handler_table_destroy(&pgm->handlers);

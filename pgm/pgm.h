@@ -185,6 +185,14 @@ enum status pgm_preallocate(struct pgm *pgm, void (*progress)(void *context, uin
 bool pgm_idle_step(struct pgm *pgm);
 /* The part of it that makes detailed blocks large. */
 bool pgm_collapse_step(struct pgm *pgm);
+/*
+ * move.c: the next frames in a closed chunk (mm/compact.h) that are this machine's, from *index on: their pages get others. look: only asks
+ * whether they all could. *pages: so many more were met. BUSY: go on; OK: that was all; CONFLICT: one stays where it is; NO_MEMORY,
+ * OVER_QUOTA. The worker's; no lock.
+ */
+enum status pgm_move_step(struct pgm *pgm, hpa_t block, unsigned *index, bool look, unsigned *pages) must_check;
+/* The page gets another frame, even if a large one is split for it. CONFLICT: it must not, or that isn't its frame. Reads this one. */
+enum status pgm_leave_frame(struct pgm *pgm, gpa_t page, hpa_t frame) must_check;
 /* While held (it counts) no block is collapsed: for a dirty log that would lose what it knows of single pages. */
 void pgm_collapse_hold(struct pgm *pgm, bool hold);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The command about pages that machines share. */
+/* The commands about pages that machines share, and about chunks that come whole again. */
 #include <string.h>
 
 #include "mm/frame.h"
@@ -60,7 +60,39 @@ static void fuse(struct output *out, char *const *argument)
 	}
 }
 
+/* First those that take least. */
+static const unsigned sparse[] = { PAGES_PER_BLOCK / 8, PAGES_PER_BLOCK / 2, PAGES_PER_BLOCK - 1 };
+static struct {
+	unsigned round, moved, freed;
+} compacting;
+
+static bool compact_step(struct output *out, bool cancelled)
+{
+	struct frame_totals t;
+
+	for (unsigned i = 0; i < STEPS && !cancelled && compacting.round < ARRAY_SIZE(sparse); i++)
+		compacting.round +=
+			machines_compact_now(sparse[compacting.round], &compacting.moved, &compacting.freed);
+	if (!cancelled && compacting.round < ARRAY_SIZE(sparse))
+		return true;
+	frame_totals(&t);
+	output_fields(out, BOOL("complete", !cancelled), NUMBER("chunks_given_back", compacting.freed),
+		      NUMBER("pages_moved", compacting.moved), NUMBER("free_chunks", t.free_chunks),
+		      NUMBER("split_chunks", t.split_chunks), NUMBER("shared_pages_left_alone", t.shared_pages));
+	return false;
+}
+
+static void compact(struct output *out, char *const *argument)
+{
+	(void)out;
+	(void)argument;
+	compacting.round = compacting.moved = compacting.freed = 0;
+	command_go_on(compact_step);
+}
+
 static const struct command commands[] = {
+	{ "compact", "", 0, 0, "empty chunks of which little is used, so that they are whole again; Ctrl-C ends it",
+	  compact },
 	{ "fuse", "on|off|now", 1, 1, "look for zero and equal pages when idle, or not; or at once; Ctrl-C ends it",
 	  fuse },
 };

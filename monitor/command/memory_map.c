@@ -73,7 +73,7 @@ void memory_map_show(struct output *out, struct machine *const *machines, unsign
 /* ---- one page ---- */
 static void show_frame(struct output *out, hpa_t frame)
 {
-	static const char *const states[] = { "free", "private", "shared", "table", "kernel", "absent" };
+	static const char *const states[] = { "free", "private", "shared", "table", "kernel", "absent", "", "retired" };
 	struct frame_info info;
 
 	if (hpa_is_none(frame)) {

@@ -187,7 +187,7 @@ static inline void handy_settle(struct pgm *pgm, struct pgm_local *l)
 }
 /* The vcpu's own frames go to the stock; what it has no room for, back to mm. No lock held. */
 void handy_return(struct pgm_local *l);
-/* All of it, the vcpus' too. */
-void handy_drain(struct pgm *pgm, struct gather *gather);
+/* All of it, the vcpus' too; or what of it lies in this chunk. */
+void handy_drain(struct pgm *pgm, hpa_t chunk, struct gather *gather);
 /* How many frames there are; by and large, while vcpus run. */
 unsigned handy_count(const struct pgm *pgm);

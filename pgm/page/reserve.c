@@ -155,13 +155,21 @@ void handy_return(struct pgm_local *l)
 	}
 }
 
-void handy_drain(struct pgm *pgm, struct gather *gather)
+void handy_drain(struct pgm *pgm, hpa_t chunk, struct gather *gather)
 {
 	for (struct pgm_local *l = &pgm->common; l; l = local_next(l)) {
-		lock_acquire(&l->handy.lock);
-		for (; l->handy.count; set_count(&l->handy, l->handy.count - 1))
-			gather_frame(gather, l->handy.frame[l->handy.count - 1], ACCOUNT_BASE);
-		lock_release(&l->handy.lock);
+		struct handy *h = &l->handy;
+		unsigned left = 0;
+
+		lock_acquire(&h->lock);
+		for (unsigned i = 0; i < h->count; i++) {
+			if (hpa_is_none(chunk) || align_down(h->frame[i].v, BLOCK_SIZE) == chunk.v)
+				gather_frame(gather, h->frame[i], ACCOUNT_BASE);
+			else
+				h->frame[left++] = h->frame[i];
+		}
+		set_count(h, left);
+		lock_release(&h->lock);
 	}
 }
 

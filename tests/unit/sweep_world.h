@@ -138,7 +138,7 @@ static void drain(void)
 	struct gather gather;
 
 	gather_begin(&gather, NULL, &pgm->account);
-	handy_drain(pgm, &gather);
+	handy_drain(pgm, HPA_NONE, &gather);
 	gather_finish(&gather);
 }
 

@@ -252,6 +252,14 @@ static void one_pass(void)
 		;
 }
 
+static void move(uint64_t where)
+{
+	struct pgm_page_info info;
+
+	pgm_page_describe(pgm, gpa(where), &info);
+	assert_int_equal(pgm_leave_frame(pgm, gpa(where), info.frame), OK);
+}
+
 /* A large block with two equal pages; the rest of it is zeros. */
 static void shares(void)
 {
@@ -263,6 +271,7 @@ static void shares(void)
 	put(SHARED + PAGE_SIZE, 1);
 	MOVES(one_pass(), fusion_splits, 1);
 	MOVES(put(SHARED, 2), fusion_broken, 1);
+	MOVES(move(SHARED), moved, 1);
 	pgm->config.share_group = 0;
 }
 

@@ -80,7 +80,7 @@ static void reserve_empty(void)
 	struct gather gather;
 
 	gather_begin(&gather, &pgm->flush, &pgm->account);
-	handy_drain(pgm, &gather);
+	handy_drain(pgm, HPA_NONE, &gather);
 	gather_finish(&gather);
 	flushes = 0;
 }

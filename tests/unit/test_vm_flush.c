@@ -60,6 +60,10 @@ static const struct hv_ops ops = { .name = "test", .run = run };
 const struct hv_ops *hv = &ops;
 struct hv_caps hv_capabilities = { .slice_timer = true };
 
+enum status frame_retire(hpa_t frame)
+{
+	return OK;
+}
 bool host_machine_check(hpa_t *where)
 {
 	return false;

@@ -35,6 +35,12 @@ static unsigned entries;
 static bool trap_first;
 static unsigned trap = VECTOR_DB, ends;
 static bool guest_met_it;
+static hpa_t retired;
+enum status frame_retire(hpa_t frame)
+{
+	retired = frame;
+	return OK;
+}
 bool host_machine_check(hpa_t *where)
 {
 	*where = hpa(0x5000);
@@ -451,6 +457,7 @@ static void test_machine_check(void **state)
 	vcpu.activity = VCPU_RUNNABLE;
 	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_LEFT);
 	assert_int_equal(ends, 1);
+	assert_int_equal(retired.v, 0x5000); /* before anybody else could get it */
 	assert_int_equal(entries, 1);
 	trap_first = false;
 }

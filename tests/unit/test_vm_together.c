@@ -367,6 +367,10 @@ UNUSED_EXIT(exit_slat_fault)
 UNUSED_EXIT(exit_slat_misconfig)
 UNUSED_EXIT(exit_task_switch)
 
+enum status frame_retire(hpa_t frame)
+{
+	return OK;
+}
 bool host_machine_check(hpa_t *where)
 {
 	return false;

@@ -59,6 +59,7 @@ static bool give_back(struct machine *m)
 	if (status != OK)
 		log_line(LOG_ERROR "vm %s: memory was not given back in full: %s", m->name, status_text(status));
 	m->leaving = NULL;
+	compact_soon();
 	return true;
 }
 

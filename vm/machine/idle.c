@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What idle CPUs do for machines: fill their reserves, collapse their blocks, and look for pages to share (fuse.c). One CPU at a time, one bounded step
+ * What idle CPUs do for machines: fill their reserves, collapse their blocks, look for pages to share (fuse.c), and empty sparse chunks (compact.c). One CPU at a time, one bounded step
  * per call, machines in turn. When a round over all machines found nothing, the next one waits PAUSE_NS.
  *
  * The worker's turn (machines_worker_enter) is also what keeps a machine's memory from being taken down under a step: who
@@ -43,14 +43,14 @@ static bool step_machine(struct machine *m)
 
 bool machines_idle_step(void)
 {
-	bool more = false, fuse = fuse_is_due();
+	bool more = false, fuse = fuse_is_due(), compact = compact_is_due();
 
-	if (!fuse && rdtsc() < __atomic_load_n(&not_before, __ATOMIC_RELAXED))
+	if (!fuse && !compact && rdtsc() < __atomic_load_n(&not_before, __ATOMIC_RELAXED))
 		return false;
 	if (!machine_count() || !try_enter())
 		return false;
-	if (fuse) {
-		fuse_idle_step();
+	if (fuse || compact) {
+		(fuse ? fuse_idle_step : compact_idle_step)();
 		machines_worker_leave();
 		return true;
 	}

@@ -5,6 +5,7 @@
  */
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/registers.h"
+#include "mm/frame.h"
 #include "vm/vcpu/nested.h"
 
 static enum exit_action exit_again(struct vcpu *vcpu)
@@ -48,8 +49,8 @@ static enum exit_action exit_machine_check(struct vcpu *vcpu)
 
 	if (!host_machine_check(&where))
 		return ACTION_ENTER;
-	machine_end(vcpu->machine, END_ERROR, 0, "its guest met broken memory of the host, at host-physical %#lx",
-		    where.v);
+	machine_end(vcpu->machine, END_ERROR, 0, "its guest met broken memory of the host, at host-physical %#lx%s",
+		    where.v, frame_retire(where) == OK ? "" : ", which stays in use");
 	return ACTION_LEAVE;
 }
 

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Compaction: a split chunk of which little is used is emptied, and whole again. Meanwhile it is closed: it stands in no set, and what comes
+ * free in it is given to nobody. Who holds its frames moves them (pgm/page/move.c), into partly used chunks, never into a fresh one.
+ * A chunk with shared frames, or with a device's, is left alone.
+ *
+ * Invariant: at most one chunk is closed; it is split, and opens again by itself when it comes empty. One CPU at a time calls any of this: the idle
+ * worker.
+ */
+#include "mm/compact.h"
+
+#include "mm/chunk.h"
+#include "mm/counters.h"
+#include "mm/inject.h"
+
+#define LOOK_AT 64u
+
+/* Under chunk_lock, as the next. */
+static bool worth_it(const struct chunk *chunk, unsigned most)
+{
+	unsigned used = PAGES_PER_BLOCK - chunk->free;
+
+	if (chunk->kind != CHUNK_SPLIT || chunk->busy || chunk->broken || !used || used > most)
+		return false;
+	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
+		frame_record record = record_load(&chunk->records[i]);
+
+		if (record_state(record) != FRAME_FREE &&
+		    (record_state(record) != FRAME_PRIVATE || record_kind(record) != ACCOUNT_BASE))
+			return false;
+	}
+	return true;
+}
+
+enum status compact_find(uint64_t *cursor, unsigned most, hpa_t *block)
+{
+	enum status status = BUSY;
+
+	lock_acquire(&chunk_lock);
+	for (unsigned i = 0; i < LOOK_AT && *cursor < chunks.count && status != OK; i++, ++*cursor) {
+		status = worth_it(&chunks.table[*cursor], most) ? OK : BUSY;
+		*block = chunk_frame(&chunks.table[*cursor], 0);
+	}
+	lock_release(&chunk_lock);
+	if (*cursor < chunks.count || status == OK)
+		return status;
+	*cursor = 0;
+	return NOT_FOUND;
+}
+
+unsigned compact_frames(const struct account *account, hpa_t block, unsigned *index, struct frame_place *places,
+			unsigned most)
+{
+	const struct chunk *chunk = chunk_of(block);
+	unsigned got = 0;
+
+	lock_acquire(&chunk_lock);
+	for (; *index < PAGES_PER_BLOCK && got < most && chunk->kind == CHUNK_SPLIT && !chunk->busy; ++*index) {
+		frame_record record = record_load(&chunk->records[*index]);
+		gpa_t page = record_page(record);
+
+		if (record_state(record) != FRAME_PRIVATE || record_owner(record) != account->owner)
+			continue;
+		if (got && page.v >> BLOCK_SHIFT != places[0].page.v >> BLOCK_SHIFT)
+			break;
+		places[got++] = (struct frame_place){ chunk_frame(chunk, *index), page };
+	}
+	lock_release(&chunk_lock);
+	return got;
+}
+
+bool compact_room(const struct account *account, hpa_t block, unsigned pages)
+{
+	const struct chunk *chunk;
+	unsigned room = 0;
+
+	lock_acquire(&chunk_lock);
+	chunk = account->partly_used;
+	for (unsigned i = 0; i < LOOK_AT && chunk && room < pages; i++, chunk = chunk->next)
+		room += chunk == chunk_of(block) ? 0 : chunk->free;
+	lock_release(&chunk_lock);
+	return room >= pages;
+}
+
+bool compact_close(hpa_t block, unsigned used)
+{
+	struct chunk *chunk = chunk_of(block);
+	bool fits;
+
+	lock_acquire(&chunk_lock);
+	fits = worth_it(chunk, used) && PAGES_PER_BLOCK - chunk->free == used;
+	if (fits) {
+		chunk_unlist(chunk);
+		chunk->closed = true;
+	}
+	lock_release(&chunk_lock);
+	return fits;
+}
+
+bool compact_end(hpa_t block)
+{
+	struct chunk *chunk = chunk_of(block);
+	bool whole;
+
+	lock_acquire(&chunk_lock);
+	whole = !chunk->closed;
+	chunk->closed = false;
+	chunk_relist(chunk);
+	lock_release(&chunk_lock);
+	mm_count(&mm_counters.chunks_emptied, whole);
+	return whole;
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pages that change their frames for the host's sake: out of a chunk that is to become whole, or off memory that begins to fail. Content, rights
+ * and logs stay as they are. What has a handler or a pin, or isn't plain private RAM, stays where it is.
+ *
+ * Pages of one block are unmapped together, so that one flush serves them all; then each is given its new frame by page_replace().
+ */
+#include "mm/compact.h"
+#include "pgm/internal.h"
+
+#define MOVE_PAGES 16u
+#define UNASSIGNED(place) ((place).page.v >= PGM_MAX_GPA)
+
+/* Locked. */
+static bool movable(struct block *b, const struct frame_place *p)
+{
+	return block_kind(b) == BLOCK_DETAILED && page_frame(*page_of(b, p->page)).v == p->frame.v &&
+	       collapse_page_fit(*page_of(b, p->page));
+}
+
+static bool all_movable(struct pgm *pgm, const struct frame_place *places, unsigned count)
+{
+	struct block *b = block_find(pgm, places[0].page);
+	bool all = b;
+
+	if (!b || UNASSIGNED(places[0]))
+		return UNASSIGNED(places[0]);
+	block_lock(b);
+	for (unsigned i = 0; i < count && all; i++)
+		all = movable(b, &places[i]);
+	block_unlock(b);
+	return all;
+}
+
+/* Locked. Frames that weren't wanted go to `old`. */
+static unsigned move_locked(struct pgm *pgm, struct block *b, const struct frame_place *places, const hpa_t *to,
+			    unsigned count, struct gather *gather, struct gather *old)
+{
+	unsigned moved = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		if (movable(b, &places[i]))
+			page_unmap(pgm, b, places[i].page, gather);
+	for (unsigned i = 0; i < count; i++) {
+		if (movable(b, &places[i]) &&
+		    page_replace(pgm, b, places[i].page, PAGE_ALLOCATED, to[i], true, gather, old) == OK)
+			moved++;
+		else
+			gather_frame(old, to[i], ACCOUNT_BASE);
+	}
+	COUNT_BY(pgm, moved, moved);
+	return moved;
+}
+
+/* Pages of one block. near: not for a fresh chunk. CONFLICT: one of them stays. */
+static enum status move(struct pgm *pgm, const struct frame_place *places, unsigned count, bool near)
+{
+	struct block *b = block_find(pgm, places[0].page);
+	enum status status = b ? OK : CONFLICT;
+	struct gather gather, old;
+	unsigned got = 0, moved;
+	hpa_t to[MOVE_PAGES];
+
+	for (; got < count && status == OK; got += status == OK)
+		status = near ? frame_alloc_near(&pgm->account, places[got].page, &to[got])
+			      : frame_alloc(&pgm->account, ACCOUNT_BASE, places[got].page, &to[got]);
+	if (!got)
+		return status;
+	gather_begin(&gather, &pgm->flush, &pgm->account);
+	gather_begin(&old, NULL, &pgm->account); /* flushed under the lock, or never mapped */
+	block_lock(b);
+	moved = move_locked(pgm, b, places, to, got, &gather, &old);
+	block_unlock(b);
+	gather_finish(&gather);
+	gather_finish(&old);
+	return status == OK && moved < count ? CONFLICT : status;
+}
+
+enum status pgm_move_step(struct pgm *pgm, hpa_t block, unsigned *index, bool look, unsigned *pages)
+{
+	struct frame_place places[MOVE_PAGES];
+	unsigned count = compact_frames(&pgm->account, block, index, places, MOVE_PAGES);
+	enum status status = BUSY;
+	struct gather gather;
+
+	*pages += count;
+	if (!count)
+		return OK;
+	if (look)
+		return all_movable(pgm, places, count) ? BUSY : CONFLICT;
+	if (UNASSIGNED(places[0])) {
+		gather_begin(&gather, NULL, &pgm->account);
+		handy_drain(pgm, block, &gather);
+		gather_finish(&gather);
+	} else {
+		status = move(pgm, places, count, true);
+	}
+	return status == OK ? BUSY : status;
+}
+
+enum status pgm_leave_frame(struct pgm *pgm, gpa_t page, hpa_t frame)
+{
+	struct block *b = block_find(pgm, page);
+	enum status status = b ? OK : CONFLICT;
+	struct gather gather;
+
+	if (b) {
+		gather_begin(&gather, &pgm->flush, &pgm->account);
+		block_lock(b);
+		if (block_kind(b) == BLOCK_LARGE)
+			status = block_make_detailed(pgm, b, page, &gather);
+		block_unlock(b);
+		gather_finish(&gather);
+	}
+	return status == OK ? move(pgm, &(struct frame_place){ frame, page }, 1, false) : status;
+}
