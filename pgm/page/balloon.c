@@ -62,11 +62,10 @@ static enum status judge(page_record r, enum way way)
 	return (page_get_state(r) == PAGE_BALLOONED) == (way == WAY_OUT) ? OK : BAD_STATE;
 }
 
-/* It holds nothing from now on. A translation may be gone and its flush not done: ours is, in any case. */
+/* It holds nothing from now on. */
 static void release_frame(struct giving *g, struct block *b, gpa_t where, page_record *r)
 {
 	page_unmap(g->pgm, b, where, &g->gather);
-	gather_flush(&g->gather);
 	gather_frame(&g->gather, page_frame(*r), ACCOUNT_BASE);
 	page_set(r, PAGE_ZERO, hpa(0));
 	b->held--;
@@ -100,7 +99,6 @@ static bool change_whole(struct giving *g, struct block *b, gpa_t base)
 		return false;
 	if (kind == BLOCK_LARGE) {
 		block_unmap(g->pgm, b, base, &g->gather);
-		gather_flush(&g->gather);
 		gather_block(&g->gather, block_address(b));
 		if (dirty_mode(g->pgm) != DIRTY_OFF)
 			dirty_note_block(g->pgm, base);
