@@ -137,14 +137,23 @@ $(B)/unit/test_%: $$(call unit_objects,test_$$*,obj)
 	@$(CC) $(SANITIZE) -o $@ $(filter %.o,$^) -lcmocka -lpthread
 
 # vm/load/acpi.c includes what iasl makes.
-$(B)/unit/test_load $(B)/fuzz/fuzz_loader: $(ACPI_HEX)
+$(B)/unit/test_load $(B)/fuzz/fuzz_loader $(B)/unit/fuzz_loader: $(ACPI_HEX)
 
 test-unit: setup ## unit tests only (host build, sanitizers)
 	@$(MAKE) $(PARALLEL) unit-programs
 	@for t in $(UNIT) $(TSAN); do echo "== $$t"; ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done
+	@for t in $(REPLAYS); do echo "== $$t"; ./$$t tests/fuzz/corpus/$${t#$(B)/unit/fuzz_}/* 2>$$t.log || { cat $$t.log; exit 1; }; done
 	@for t in $(UNIT_MM); do echo "== $$t, secret-free"; QUIRE_MAPPING=secret-free ./$$t 2>$$t.log || { cat $$t.log; exit 1; }; done
 
-unit-programs: $(UNIT) $(TSAN)
+# A fuzz target over its seeds: one that no longer builds, and a seed that fails again, are seen without clang.
+REPLAYS := $(patsubst tests/fuzz/%.c,$(B)/unit/%,$(wildcard tests/fuzz/fuzz_*.c))
+replay_objects = $(patsubst %.c,$(B)/unit/obj/%.o,tests/fuzz/$(1).c tests/fuzz/replay.c $(wildcard $(call fuzz_sources,$(1))))
+$(B)/unit/fuzz_%: $$(call replay_objects,fuzz_$$*)
+	@echo "  UNIT  $@"
+	@$(CC) $(SANITIZE) -o $@ $(filter %.o,$^) -lcmocka -lpthread
+$(B)/unit/obj/tests/fuzz/%.o: UNIT_CFLAGS += -Wno-unused-function
+
+unit-programs: $(UNIT) $(TSAN) $(REPLAYS)
 
 # For tests/mutants/kill.py: how unit tests are compiled, and what one of them is linked from.
 unit-flags:

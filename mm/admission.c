@@ -42,6 +42,11 @@ uint64_t admission_promised(void)
 	return pages;
 }
 
+unsigned admission_percent(void)
+{
+	return admission.percent; /* set once, at boot */
+}
+
 static uint64_t divide_up(uint64_t value, uint64_t by)
 {
 	return (value + by - 1) / by;
@@ -82,32 +87,39 @@ static void promise(uint64_t guest, uint64_t table)
 	lock_release(&chunk_lock);
 }
 
+/* In figures that add up: asked and promised, less what may be promised, is what is short. Under admission_lock. */
+static void tell(uint64_t guest, uint64_t table, uint64_t needed, uint64_t there, char *why, size_t size)
+{
+	uint64_t asked = divide_up(guest + table, PAGES_PER_MIB);
+	uint64_t promised = divide_up(admission.guest + admission.table, PAGES_PER_MIB);
+	uint64_t missing = divide_up((needed - there) * (BLOCK_SIZE / MIB) * admission.percent, 100);
+
+	format_string(why, size,
+		      "%lu MiB asked (%lu of them for tables), %lu MiB promised to other machines, and %lu MiB may be "
+		      "promised in all (%u %% of %lu MiB, less the hypervisor's own): %lu MiB short",
+		      asked, divide_up(table, PAGES_PER_MIB), promised,
+		      asked + promised > missing ? asked + promised - missing : 0, admission.percent,
+		      there * (BLOCK_SIZE / MIB), missing);
+}
+
 /* Raises what is promised, if it fits. */
 enum status admission_raise(uint64_t guest, uint64_t table, char *why, size_t size)
 {
 	uint64_t needed = 0, there = 0;
-	uint64_t chunk_mib = BLOCK_SIZE / MIB;
+	bool fits;
 
 	lock_acquire(&admission_lock);
 	weigh(admission.guest + guest, admission.table + table, &needed, &there);
-	if (needed > there) {
-		format_string(
-			why, size,
-			"%llu MiB asked (%llu for RAM and devices, %llu for tables), %llu MiB promised to other machines, "
-			"%llu MiB there, promised up to %u %%: %llu MiB short",
-			(unsigned long long)divide_up(guest + table, PAGES_PER_MIB),
-			(unsigned long long)divide_up(guest, PAGES_PER_MIB),
-			(unsigned long long)divide_up(table, PAGES_PER_MIB),
-			(unsigned long long)((admission.guest + admission.table) / PAGES_PER_MIB),
-			(unsigned long long)(there * chunk_mib), admission.percent,
-			(unsigned long long)((needed - there) * chunk_mib));
-		lock_release(&admission_lock);
-		mm_count(&mm_counters.refusals, 1);
-		return NO_MEMORY;
-	}
-	promise(admission.guest + guest, admission.table + table);
+	fits = needed <= there;
+	if (fits)
+		promise(admission.guest + guest, admission.table + table);
+	else
+		tell(guest, table, needed, there, why, size);
 	lock_release(&admission_lock);
-	return OK;
+	if (fits)
+		return OK;
+	mm_count(&mm_counters.refusals, 1);
+	return NO_MEMORY;
 }
 
 void admission_lower(uint64_t guest, uint64_t table)

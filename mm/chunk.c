@@ -219,7 +219,7 @@ static struct chunk *take_free(bool prefer_zero)
 }
 
 /* How many free chunks the kernel will still want for tables and records that machines were promised. */
-static uint64_t kernel_headroom(void)
+uint64_t chunk_kernel_headroom(void)
 {
 	uint64_t used = chunks.kernel_present - chunks.kernel_free;
 	uint64_t grown = used > chunks.kernel_base ? used - chunks.kernel_base : 0;
@@ -240,7 +240,7 @@ static uint64_t kept_from(owner_t owner)
 
 bool chunk_guest_may_take(owner_t owner, uint64_t count)
 {
-	uint64_t wanted = kernel_headroom() + kept_from(owner) + count;
+	uint64_t wanted = chunk_kernel_headroom() + kept_from(owner) + count;
 
 	if (likely(chunks.kinds[CHUNK_FREE] >= wanted))
 		return true;

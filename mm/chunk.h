@@ -143,6 +143,8 @@ struct chunk *chunk_claim(owner_t owner, enum chunk_kind kind, gpa_t block);
  * records left, and what is kept for machines of higher priority?
  */
 bool chunk_guest_may_take(owner_t owner, uint64_t count);
+/* Chunks that stay free for what the kernel was promised. */
+uint64_t chunk_kernel_headroom(void);
 /* Of a free chunk that stands in no set: see chunk_claim. */
 void chunk_become(struct chunk *chunk, owner_t owner, enum chunk_kind kind, gpa_t block);
 /* A chunk whose kind was changed by the caller to free: joins the free set. */
@@ -215,6 +217,8 @@ void account_each(void (*visit)(struct account *account, void *context), void *c
 enum status admission_raise(uint64_t guest, uint64_t table, char *why, size_t size) must_check;
 void admission_lower(uint64_t guest, uint64_t table);
 uint64_t admission_promised(void);
+/* How much of what there is may be. */
+unsigned admission_percent(void);
 
 /* ---- prezero.c. No lock of RANK_CHUNK or deeper may be held. ---- */
 

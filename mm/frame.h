@@ -104,9 +104,12 @@ struct frame_totals {
 	uint64_t free_pages; /* in free chunks and split chunks */
 	uint64_t private_pages, shared_pages, table_pages, kernel_pages, retired_pages;
 	uint64_t chunks, free_chunks, large_chunks, split_chunks, kernel_chunks, partial_chunks;
-	uint64_t zero_chunks;    /* of the free ones, known to be zero */
-	uint64_t reserved_pages; /* promised to machines */
-	uint64_t record_bytes;   /* chunk records and frame records */
+	uint64_t zero_chunks;     /* of the free ones, known to be zero */
+	uint64_t reserved_pages;  /* promised to machines */
+	uint64_t promise_percent; /* so much of what there is may be promised */
+	uint64_t
+		guest_pages; /* of the free ones, what isn't promised for tables: whoever has high priority can get them */
+	uint64_t record_bytes; /* chunk records and frame records */
 };
 void frame_totals(struct frame_totals *totals);
 

@@ -19,7 +19,7 @@ static void visit(struct account *account, void *context)
 
 void frame_totals(struct frame_totals *totals)
 {
-	uint64_t in_use;
+	uint64_t in_use, withheld;
 
 	*totals = (struct frame_totals){ 0 };
 	account_each(visit, totals);
@@ -28,6 +28,7 @@ void frame_totals(struct frame_totals *totals)
 	totals->kernel_pages = host_account.allocated[ACCOUNT_BASE] + host_account.allocated[ACCOUNT_FIXED];
 	lock_release(&host_account.lock);
 	totals->reserved_pages = admission_promised();
+	totals->promise_percent = admission_percent();
 
 	lock_acquire(&chunk_lock);
 	totals->pages = chunks.pages;
@@ -43,12 +44,14 @@ void frame_totals(struct frame_totals *totals)
 	totals->retired_pages = chunks.retired_frames;
 	totals->record_bytes = chunks.count * sizeof(struct chunk) +
 			       (chunks.kinds[CHUNK_SPLIT] + chunks.kinds[CHUNK_KERNEL]) * PAGE_SIZE;
+	withheld = chunks.kernel_free + chunk_kernel_headroom() * PAGES_PER_BLOCK;
 	/* The frames of frame records. */
 	totals->kernel_pages += chunks.kinds[CHUNK_SPLIT] + chunks.kinds[CHUNK_KERNEL];
 	lock_release(&chunk_lock);
 	in_use = totals->private_pages + totals->shared_pages + totals->table_pages + totals->kernel_pages +
 		 totals->retired_pages;
 	totals->free_pages = totals->pages > in_use ? totals->pages - in_use : 0;
+	totals->guest_pages = totals->free_pages > withheld ? totals->free_pages - withheld : 0;
 }
 
 static void describe_record(frame_record record, struct frame_info *info)

@@ -221,7 +221,7 @@ static bool take_input(void)
 
 bool monitor_poll(void)
 {
-	bool any;
+	bool any = machines_relieve();
 
 	/* Until it is done its machines stay, and nothing comes between its lines. */
 	if (command_busy()) {
@@ -230,7 +230,7 @@ bool monitor_poll(void)
 	}
 	logged = false;
 	log_drain();
-	any = logged;
+	any |= logged;
 	any |= machines_reap(on_ended);
 	any |= console_poll();
 	any |= take_input();

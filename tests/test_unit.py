@@ -37,18 +37,28 @@ def programs():
     return cases
 
 
-@pytest.mark.parametrize("program, mode", programs())
-def test_unit(program, mode):
+def run(program, mode, *arguments):
     path = os.path.join(ROOT, "build/unit", program)
     if not os.path.exists(path):
         pytest.fail(f"{path} is not built: run `make unit-programs`", pytrace=False)
     try:
-        run = guard.run([path], GUARD, env={**os.environ, "QUIRE_MAPPING": mode})
+        ended = guard.run([path, *arguments], GUARD, env={**os.environ, "QUIRE_MAPPING": mode})
     except subprocess.TimeoutExpired as late:
         pytest.fail(f"did not end within {GUARD} s\n{late.output.decode(errors='replace')[-8000:]}", pytrace=False)
-    output = run.stdout.decode(errors="replace")
+    output = ended.stdout.decode(errors="replace")
     log = path + (".log" if mode == "direct" else f".{mode}.log")
     with open(log, "w", encoding="utf-8") as stream:
         stream.write(output)
-    if run.returncode != 0:
-        pytest.fail(f"exit status {run.returncode}; the whole output: {log}\n{output[-8000:]}", pytrace=False)
+    if ended.returncode != 0:
+        pytest.fail(f"exit status {ended.returncode}; the whole output: {log}\n{output[-8000:]}", pytrace=False)
+
+
+@pytest.mark.parametrize("program, mode", programs())
+def test_unit(program, mode):
+    run(program, mode)
+
+
+@pytest.mark.parametrize("name", sorted(os.path.basename(path)[5:-2] for path in glob.glob(os.path.join(ROOT, "tests/fuzz/fuzz_*.c"))))
+def test_fuzz_seeds(name):
+    """What fuzzing has found and kept, and no input at all."""
+    run(f"fuzz_{name}", "direct", *sorted(glob.glob(os.path.join(ROOT, "tests/fuzz/corpus", name, "*"))))

@@ -156,6 +156,9 @@ struct machine {
 	bool restart;                 /* it ended to be reset: memory, devices and vcpus stay */
 	uint64_t starts, resets;
 	unsigned msr_complaints, timer_complaints, window_complaints;
+	/* Boot CPU: an operator has said how much is to be in the balloon; what it held at the last look, and looks since that moved. */
+	bool balloon_fixed;
+	uint32_t balloon_held, balloon_looks;
 	unsigned pages_of_ones; /* atomic; vm/vcpu/nobody.c */
 };
 
@@ -209,9 +212,26 @@ uint64_t machine_now(const struct machine *machine);
 /* Its power button is pressed. BAD_STATE when it doesn't run. Any CPU. */
 enum status machine_button(struct machine *machine) must_check;
 /*
- * The balloon: so many bytes are to be in it (BAD_VALUE: more than the machine has); the guest is to tell of what it doesn't
+ * pressure.c: gets memory back from machines that were promised more than there is, when little is left; balloons go down again with plenty. One
+ * short step; true: there is more to do at once. Boot CPU only, from its loop.
+ */
+bool machines_relieve(void);
+struct pressure_info {
+	const char *relief; /* what is being done about it */
+	uint64_t spare;     /* pages: that guests can do without, by their own word */
+};
+/* Boot CPU only. Asks the guests for fresh figures, which the next call has. */
+void pressure_describe(struct pressure_info *info);
+struct pressure_counters {
+	uint64_t times, shadows, collects, fusions, asked, returned;
+};
+extern struct pressure_counters pressure_counters;
+/*
+ * The balloon: so many bytes are to be in it (BAD_VALUE: more than the machine has), or as many as the guests' figures and the
+ * host's memory make it (BALLOON_AUTO, as at first); the guest is to tell of what it doesn't
  * use; how it stands, by the guest's word. NOT_SUPPORTED: the machine has none, or is off. Boot CPU only.
  */
+#define BALLOON_AUTO UINT64_MAX
 enum status machine_balloon_ask(struct machine *machine, uint64_t bytes) must_check;
 enum status machine_balloon_collect(struct machine *machine) must_check;
 enum status machine_balloon_describe(struct machine *machine, struct balloon_info *info) must_check;

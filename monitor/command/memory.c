@@ -146,6 +146,31 @@ static void info_chunks(struct output *out, char *const *argument)
 	show_accounts(out);
 }
 
+/* ---- info memory ---- */
+static void info_memory(struct output *out, char *const *argument)
+{
+	static const char *const priorities[] = { "low", "normal", "high" };
+	unsigned count = command_machines(out, NULL, chosen);
+	struct pressure_info pressure;
+	struct frame_totals t;
+
+	frame_totals(&t);
+	pressure_describe(&pressure);
+	output_fields(out, NUMBER("memory_mib", t.pages * PAGE_SIZE / MIB),
+		      NUMBER("free_mib", t.free_pages * PAGE_SIZE / MIB),
+		      NUMBER("free_for_guests_mib", t.guest_pages * PAGE_SIZE / MIB),
+		      NUMBER("could_be_freed_mib", pressure.spare * PAGE_SIZE / MIB),
+		      NUMBER("promised_mib", t.reserved_pages * PAGE_SIZE / MIB),
+		      NUMBER("promised_percent", t.reserved_pages * 100 / t.pages),
+		      NUMBER("may_be_promised_percent", t.promise_percent), TEXT("pressure", pressure.relief));
+	output_table_begin(out, "machines");
+	for (unsigned i = 0; i < count; i++)
+		output_row(out, TEXT("machine", chosen[i]->name, 12),
+			   TEXT("priority", priorities[chosen[i]->config->priority], 8),
+			   MEMORY_USE(usage_now(chosen[i])));
+	output_table_end(out);
+}
+
 /* ---- page ---- */
 static void page(struct output *out, char *const *argument)
 {
@@ -208,6 +233,8 @@ static const struct command commands[] = {
 	{ "info handlers", "[NAME] [nost]", 0, 2, "access handlers and their hits; nost: without these",
 	  info_handlers },
 	{ "info chunks", "", 0, 0, "the host's memory by kind of use", info_chunks },
+	{ "info memory", "", 0, 0, "the host's memory, what machines hold of it, and what could be had back",
+	  info_memory },
 	{ "page", "NAME GPA", 2, 2, "all that is known of one guest page", page },
 	{ "check", "", 0, 0, "look for contradictions in all memory records", check },
 };

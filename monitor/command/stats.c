@@ -25,7 +25,8 @@ struct query {
 /* A number of what is there now can't be set to zero, nor can what other parts go by. */
 static bool counts_events(enum stats_source source)
 {
-	return source == STATS_MM || source == STATS_PGM || source == STATS_VCPU || source == STATS_EXIT;
+	return source == STATS_MM || source == STATS_PRESSURE || source == STATS_PGM || source == STATS_VCPU ||
+	       source == STATS_EXIT;
 }
 
 static void take(struct query *q, const char *name, enum stats_source source, uint64_t *value, const char *unit,
@@ -133,6 +134,7 @@ static unsigned take_all(struct output *out, const char *pattern)
 	frame_totals(&totals);
 	q.base[STATS_TOTALS] = &totals;
 	q.base[STATS_MM] = &mm_counters;
+	q.base[STATS_PRESSURE] = &pressure_counters;
 	chunk_map_totals(&map);
 	q.base[STATS_MAP] = &map;
 	take_sources(&q, "", STATS_TOTALS, STATS_MAP);

@@ -11,9 +11,10 @@
 
 enum stats_source {
 	/* The host's. */
-	STATS_TOTALS, /* struct frame_totals */
-	STATS_MM,     /* struct mm_counters */
-	STATS_MAP,    /* struct chunk_map_totals */
+	STATS_TOTALS,   /* struct frame_totals */
+	STATS_MM,       /* struct mm_counters */
+	STATS_PRESSURE, /* struct pressure_counters */
+	STATS_MAP,      /* struct chunk_map_totals */
 	/* A machine's. */
 	STATS_USAGE,   /* struct pgm_usage */
 	STATS_PGM,     /* struct pgm_counters */

@@ -13,6 +13,7 @@
 	}
 #define TOTALS(member, ...) ROW(STATS_TOTALS, struct frame_totals, member, __VA_ARGS__)
 #define MM(member, ...) ROW(STATS_MM, struct mm_counters, member, __VA_ARGS__)
+#define PRESSURE(member, ...) ROW(STATS_PRESSURE, struct pressure_counters, member, __VA_ARGS__)
 #define MAP(member, ...) ROW(STATS_MAP, struct chunk_map_totals, member, __VA_ARGS__)
 #define USAGE(member, ...) ROW(STATS_USAGE, struct pgm_usage, member, __VA_ARGS__)
 #define PGM(member, ...) ROW(STATS_PGM, struct pgm_counters, member, __VA_ARGS__)
@@ -43,6 +44,8 @@ const struct stats_row stats_rows[] = {
 	TOTALS(kernel_pages, "/GMM/cKernelPages", "pages", "the hypervisor's own"),
 	TOTALS(retired_pages, "/GMM/cRetiredPages", "pages", "for nobody any more: the memory is broken"),
 	TOTALS(reserved_pages, "/GMM/cReservedPages", "pages", "promised to machines"),
+	TOTALS(guest_pages, "/GMM/cGuestPages", "pages", "free, and not promised for tables"),
+	TOTALS(promise_percent, "/GMM/PromisePercent", "count", "percent of the memory that may be promised"),
 	TOTALS(chunks, "/GMM/cChunks", "chunks", "2 MiB chunks in all"),
 	TOTALS(free_chunks, "/GMM/cFreeChunks", "chunks", "wholly free"),
 	TOTALS(zero_chunks, "/GMM/cZeroChunks", "chunks", "of the free ones, cleared already"),
@@ -68,6 +71,12 @@ const struct stats_row stats_rows[] = {
 	MM(direct_left, "/GMM/DirectLeft", "count", "chunks that ceased to be: each is flushed from all CPUs"),
 	MM(admissions, "/GMM/Admissions", "count", "machines admitted"),
 	MM(refusals, "/GMM/Refusals", "count", "machines refused for want of memory"),
+	PRESSURE(times, "/GMM/Pressure/Times", "count", "times that little was left for guests"),
+	PRESSURE(shadows, "/GMM/Pressure/Shadows", "count", "drops of nested guests' tables to get memory back"),
+	PRESSURE(collects, "/GMM/Pressure/Collects", "count", "guests asked what they don't use"),
+	PRESSURE(fusions, "/GMM/Pressure/Fusions", "count", "steps of looking for equal pages at once"),
+	PRESSURE(asked, "/GMM/Pressure/Asked", "pages", "that balloons were asked for"),
+	PRESSURE(returned, "/GMM/Pressure/Returned", "pages", "that they were told to give back"),
 
 	MAP(mapped, "/PGM/ChunkMap/c", "chunks", "guests' chunks mapped in the hypervisor now (mapping = secret-free)"),
 	MAP(most, "/PGM/ChunkMap/cMax", "chunks", "the most that may be"),
@@ -165,6 +174,7 @@ const struct stats_row stats_rows[] = {
 	ACCOUNT(allocated[ACCOUNT_TABLE], "/GMM/Table/cAllocated", "pages", "of these, allocated"),
 	ACCOUNT(reserved[ACCOUNT_FIXED], "/GMM/Fixed/cReserved", "pages", "reserved for device memory"),
 	ACCOUNT(allocated[ACCOUNT_FIXED], "/GMM/Fixed/cAllocated", "pages", "of these, allocated"),
+	ACCOUNT(shared_pages, "/GMM/cSharedPages", "pages", "that have a frame in common with others"),
 	ACCOUNT(ballooned, "/GMM/cBallooned", "pages", "given back through the balloon"),
 	MACHINE(starts, "/VM/Starts", "count", "starts of this machine"),
 	MACHINE(bus.ticks_made_up, "/TM/Ticks/MadeUp", "count",

@@ -2,6 +2,7 @@
 /* Counting the pages of all machines: see the header. */
 #include "monitor/command/usage.h"
 
+#include "lib/bits.h"
 #include "vm/machine.h"
 
 static struct {
@@ -34,6 +35,27 @@ void usage_count(void (*then)(struct output *out))
 	work.cursor = 0;
 	work.then = then;
 	command_go_on(step);
+}
+
+struct memory_use usage_now(const struct machine *m)
+{
+	struct memory_use use = { 0 };
+	struct pgm_counters counted;
+	const struct account *a;
+
+	if (!m->pgm)
+		return use;
+	a = pgm_account(m->pgm);
+	for (unsigned i = 0; i < ACCOUNT_KINDS; i++) {
+		use.promised += a->reserved[i];
+		use.held += a->allocated[i];
+	}
+	use.shared = a->shared_pages;
+	use.held -= min_u64(use.held, use.shared);
+	use.ballooned = a->ballooned;
+	pgm_counters_sum(m->pgm, &counted);
+	use.zeroed = counted.discarded + counted.fusion_zeroed;
+	return use;
 }
 
 const struct pgm_usage *usage_of(const struct machine *m)

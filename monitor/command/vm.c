@@ -4,6 +4,7 @@
 
 #include "arch/x86_64/host.h"
 #include "monitor/command/command.h"
+#include "monitor/command/usage.h"
 #include "monitor/internal.h"
 #include "vm/machine.h"
 
@@ -30,7 +31,8 @@ static void vm_list(struct output *out, char *const *argument)
 
 		output_row(out, TEXT("name", m->name, 16), TEXT("state", state_text(m), 8),
 			   NUMBER("vcpus", m->config->cpus, 5), NUMBER("memory_mib", m->config->memory / MIB, 10),
-			   NUMBER("starts", m->starts, 6), NUMBER("guest_ms", guest_ns(m) / 1000000, 10));
+			   NUMBER("starts", m->starts, 6), NUMBER("guest_ms", guest_ns(m) / 1000000, 10),
+			   MEMORY_USE(usage_now(m)));
 	}
 	output_table_end(out);
 	if (!machine_count())
@@ -53,8 +55,9 @@ static void info_vcpus(struct output *out, const struct machine *m)
 
 static void vm_info(struct output *out, char *const *argument)
 {
-	const struct machine *m = command_machine(out, argument[0]);
+	struct machine *m = command_machine(out, argument[0]);
 	const struct config_machine *c;
+	struct balloon_info balloon;
 
 	if (!m)
 		return;
@@ -70,6 +73,8 @@ static void vm_info(struct output *out, char *const *argument)
 		return;
 	output_fields(out, NUMBER("clock_ms", machine_now(m) / 1000000), NUMBER("guest_ms", guest_ns(m) / 1000000));
 	info_vcpus(out, m);
+	if (machine_balloon_describe(m, &balloon) == OK)
+		statistics_show(out, &balloon);
 }
 
 /* What is in the way of a pause, a stop ... */

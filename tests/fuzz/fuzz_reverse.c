@@ -41,13 +41,13 @@ static bool same_list(unsigned i, unsigned page, bool large)
 
 static void add(unsigned i, unsigned page, bool large)
 {
-	uint64_t overflows = pgm->counters.shadow_overflows;
+	uint64_t overflows = pgm->common.counters.shadow_overflows;
 	enum status status;
 
 	if (model[i].used)
 		return;
 	status = reverse_add(pgm, block, page_at(page), at(i), large, &gather);
-	for (unsigned j = 0; pgm->counters.shadow_overflows != overflows && j < ENTRIES; j++)
+	for (unsigned j = 0; pgm->common.counters.shadow_overflows != overflows && j < ENTRIES; j++)
 		model[j].used &= !same_list(j, page, large);
 	must(status == OK || status == LIMIT);
 	if (status != OK)

@@ -47,8 +47,9 @@ static size_t put_rings(const uint8_t *data, size_t size)
 		for (unsigned i = 0; i < RING_SIZE; i++, at += 4) {
 			uint64_t where = data[at] & 0x80 ? (uint64_t)data[at] << 45 : BUFFERS + 0x100u * data[at];
 
-			set(descriptor(queue, i), where, data[at + 1] & 0x80 ? data[at + 1] << 20 : data[at + 1] * 4u,
-			    data[at + 2] & 7, data[at + 3] & 0x1f);
+			set(descriptor(queue, i), where,
+			    data[at + 1] & 0x80 ? (uint32_t)data[at + 1] << 20 : data[at + 1] * 4u, data[at + 2] & 7,
+			    data[at + 3] & 0x1f);
 		}
 		available(queue)[1] = data[at] & 0x1f;
 		for (unsigned i = 0; i < 7; i++)

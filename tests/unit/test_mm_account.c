@@ -40,6 +40,35 @@ static void test_a_promise_is_kept(void **state)
 	assert_int_equal(totals_now().reserved_pages, 0);
 }
 
+/* A person can check the figures of a refusal; and with so much less asked for there is none. */
+static void test_a_refusal_adds_up(void **state)
+{
+	unsigned long asked, table, promised, may, percent, there, missing;
+	struct account one, two;
+	char why[256] = "";
+
+	account_policy(OVERCOMMIT_RATIO, 150);
+	assert_int_equal(try(&one, 10 * MIB / PAGE_SIZE, MIB / PAGE_SIZE, why), OK);
+	assert_int_equal(try(&two, 1000 * MIB / PAGE_SIZE, 2 * MIB / PAGE_SIZE, why), NO_MEMORY);
+	assert_int_equal(
+		sscanf(why,
+		       "%lu MiB asked (%lu of them for tables), %lu MiB promised to other machines, and %lu MiB "
+		       "may be promised in all (%lu %% of %lu MiB, less the hypervisor's own): %lu MiB short",
+		       &asked, &table, &promised, &may, &percent, &there, &missing),
+		7);
+	assert_int_equal(asked, 1002);
+	assert_int_equal(table, 2);
+	assert_int_equal(promised, 11);
+	assert_int_equal(percent, 150);
+	assert_in_range(there, WORLD / MIB - 16, WORLD / MIB);
+	assert_in_range(may, there, there * 3 / 2);
+	assert_int_equal(asked + promised - may, missing);
+	assert_int_equal(try(&two, (1000 - missing - 3) * MIB / PAGE_SIZE, 2 * MIB / PAGE_SIZE, why), OK);
+	assert_int_equal(account_close(&one), OK);
+	assert_int_equal(account_close(&two), OK);
+	account_policy(OVERCOMMIT_NONE, 0);
+}
+
 /* Many small machines waste chunks of their own; their tables come all the same. */
 static void test_many_machines(void **state)
 {
@@ -138,6 +167,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_promise_is_kept),
+		cmocka_unit_test(test_a_refusal_adds_up),
 		cmocka_unit_test(test_many_machines),
 		cmocka_unit_test(test_too_many),
 		cmocka_unit_test(test_resize),

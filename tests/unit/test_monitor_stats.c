@@ -10,6 +10,7 @@
 
 static struct machine machine;
 static struct vcpu vcpu;
+struct pressure_counters pressure_counters;
 static char shown[65536];
 static size_t length;
 
@@ -83,6 +84,8 @@ static void test_rows(void **state)
 
 	for (size_t at = 0; at < sizeof(struct mm_counters); at += 8)
 		missing += !has_row(STATS_MM, at);
+	for (size_t at = 0; at < sizeof(struct pressure_counters); at += 8)
+		missing += !has_row(STATS_PRESSURE, at);
 	for (size_t at = 0; at < sizeof(struct frame_totals); at += 8)
 		missing += !has_row(STATS_TOTALS, at);
 	for (size_t at = 0; at < sizeof(struct pgm_usage); at += 8)

@@ -3,6 +3,7 @@
  * A machine's balloon: its device and the monitor on one side, its memory on the other. The device's calls come under the
  * machine's lock, the monitor's take it. What a guest names wrongly is passed over and counted (/PGM/Page/BalloonRefused).
  */
+#include "vm/machine/internal.h"
 #include "vm/machine/parts.h"
 #include "vm/vcpu/vcpu.h"
 
@@ -45,17 +46,29 @@ static void leave(struct machine *m)
 	lock_release(&m->lock);
 }
 
+void machine_balloon_set(struct machine *m, uint64_t pages)
+{
+	struct balloon *b = take(m);
+
+	if (!b)
+		return;
+	balloon_ask(b, (uint32_t)pages);
+	leave(m);
+}
+
 enum status machine_balloon_ask(struct machine *m, uint64_t bytes)
 {
-	struct balloon *b;
+	bool fixed = bytes != BALLOON_AUTO;
 
-	if (bytes > m->config->memory)
-		return BAD_VALUE;
-	b = take(m);
-	if (!b)
+	if (!m->board || !m->board->balloon)
 		return NOT_SUPPORTED;
-	balloon_ask(b, (uint32_t)(bytes / PAGE_SIZE));
-	leave(m);
+	if (fixed && bytes > m->config->memory)
+		return BAD_VALUE;
+	m->balloon_fixed = fixed;
+	if (fixed)
+		machine_balloon_set(m, bytes / PAGE_SIZE);
+	else
+		pressure_lent();
 	return OK;
 }
 

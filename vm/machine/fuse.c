@@ -55,9 +55,14 @@ static bool step(bool now, unsigned *looked)
 	return !turn;
 }
 
+bool fuse_is_on(void)
+{
+	return !__atomic_load_n(&off, __ATOMIC_RELAXED);
+}
+
 bool fuse_is_due(void)
 {
-	return rate && !__atomic_load_n(&off, __ATOMIC_RELAXED) && rdtsc() >= __atomic_load_n(&due, __ATOMIC_RELAXED);
+	return rate && fuse_is_on() && rdtsc() >= __atomic_load_n(&due, __ATOMIC_RELAXED);
 }
 
 void fuse_idle_step(void)

@@ -20,6 +20,12 @@ void fuse_open(uint64_t pages_a_second);
 bool fuse_is_due(void);
 /* In the worker's turn. */
 void fuse_idle_step(void);
+/* May pages be looked for, but for a person who says `now`? */
+bool fuse_is_on(void);
+/* machine/pressure.c: some balloon may hold what it needn't. */
+void pressure_lent(void);
+/* machine/balloon.c: so many pages are to be in it, by nobody's word. */
+void machine_balloon_set(struct machine *m, uint64_t pages);
 /* machine/compact.c: compaction is due, or shall be at once; the second in the worker's turn. */
 bool compact_is_due(void);
 void compact_soon(void);

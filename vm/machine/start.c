@@ -179,7 +179,7 @@ static void start_clock(struct machine *m)
 	m->tsc_base = rdtsc();
 	m->end_decided = m->stop_asked = 0;
 	m->end_text[0] = 0;
-	m->restart = false;
+	m->restart = m->balloon_fixed = false;
 	m->msr_complaints = m->timer_complaints = m->window_complaints = 0;
 }
 
