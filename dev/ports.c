@@ -103,12 +103,8 @@ enum status port_register(struct bus *bus, uint16_t first, unsigned count, const
 	for (unsigned i = 0; i < count; i++)
 		if (port_entry(bus, (uint16_t)(first + i))->ops != &open_ops)
 			return CONFLICT;
-	for (unsigned i = 0; i < count; i++) {
-		enum status status = own_page(bus->ports, (uint16_t)(first + i));
-
-		if (status != OK)
-			return status;
-	}
+	for (unsigned i = 0; i < count; i++)
+		TRY(own_page(bus->ports, (uint16_t)(first + i)));
 	for (unsigned i = 0; i < count; i++)
 		*port_entry(bus, (uint16_t)(first + i)) = (struct port_entry){ ops, device, name };
 	return OK;

@@ -9,10 +9,8 @@ enum status guest_load_pdptes(struct pgm *pgm, uint64_t cr3, unsigned physical_b
 {
 	uint64_t reserved = pt_pae.reserved_table[2] | (BITS(51, 12) & ~(BIT(physical_bits) - 1));
 	uint64_t fresh[4] = { 0 };
-	enum status status = pgm_read(pgm, gpa(cr3 & BITS(31, 5)), fresh, sizeof(fresh), ORIGIN_GUEST, NULL);
 
-	if (status != OK)
-		return status;
+	TRY(pgm_read(pgm, gpa(cr3 & BITS(31, 5)), fresh, sizeof(fresh), ORIGIN_GUEST, NULL));
 	for (unsigned i = 0; i < 4; i++)
 		if ((fresh[i] & 1) && (fresh[i] & reserved))
 			return DENIED;

@@ -37,11 +37,10 @@ static bool detach_blocks(struct pgm *pgm)
 
 static enum status drop_tables(struct pgm *pgm)
 {
-	enum status status = shadow_clear_step(pgm);
+	enum status status;
 	struct gather gather;
 
-	if (status != OK)
-		return status;
+	TRY(shadow_clear_step(pgm));
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	status = slat_clear_step(&pgm->slat, &gather);
 	gather_flush(&gather);

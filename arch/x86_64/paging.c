@@ -197,10 +197,8 @@ enum status paging_map(uint64_t where, hpa_t to, uint64_t size, unsigned rights,
 	while (size) {
 		unsigned level = largest_level(where, to.v, size), found;
 		uint64_t *entry;
-		enum status status = lock_with_reserve();
 
-		if (status != OK)
-			return status;
+		TRY(lock_with_reserve());
 		entry = entry_find(root, where, &found);
 		if (*entry & ENTRY_PRESENT) {
 			lock_release(&lock);
@@ -225,10 +223,8 @@ static enum status change(uint64_t where, uint64_t size, uint64_t keep, uint64_t
 	while (size) {
 		unsigned level;
 		uint64_t *entry;
-		enum status status = lock_with_reserve();
 
-		if (status != OK)
-			return status;
+		TRY(lock_with_reserve());
 		entry = entry_find(root, where, &level);
 		if (!(*entry & ENTRY_PRESENT)) {
 			lock_release(&lock);

@@ -63,12 +63,11 @@ static uint8_t **slot_of(uint64_t page, bool make)
 
 static enum status update(struct machine *m, uint64_t page)
 {
-	enum status status = pgm_read(m->pgm, gpa(page << PAGE_SHIFT), live, PAGE_SIZE, ORIGIN_SAVE, NULL);
-	bool zero = hash_is_zero(live, PAGE_SIZE);
 	uint8_t **slot;
+	bool zero;
 
-	if (status != OK)
-		return status;
+	TRY(pgm_read(m->pgm, gpa(page << PAGE_SHIFT), live, PAGE_SIZE, ORIGIN_SAVE, NULL));
+	zero = hash_is_zero(live, PAGE_SIZE);
 	slot = slot_of(page, !zero);
 	if (slot && !*slot && !zero)
 		*slot = heap_alloc(PAGE_SIZE);

@@ -130,13 +130,9 @@ void dirty_disarm_block(struct pgm *pgm, struct block *b, gpa_t base, enum dirty
 
 enum status dirty_refine(struct pgm *pgm, struct block *b, gpa_t where, struct gather *gather)
 {
-	enum status status;
-
 	if (b->flags & BLOCK_FINE)
 		return OK;
-	status = slat_split_block(&pgm->slat, where, dirty_split_bits(pgm), gather);
-	if (status != OK)
-		return status;
+	TRY(slat_split_block(&pgm->slat, where, dirty_split_bits(pgm), gather));
 	b->flags |= BLOCK_FINE;
 	__atomic_fetch_add(&pgm->dirty.splits, 1, __ATOMIC_RELAXED);
 	return OK;

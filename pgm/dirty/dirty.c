@@ -107,11 +107,9 @@ static void hold_collapse(struct pgm *pgm)
 /* From the first step on all that is new is logged. */
 static enum status begin(struct pgm *pgm, enum dirty_mode mode)
 {
-	enum status status = choose(pgm, &mode);
 	uint64_t *frames;
 
-	if (status != OK)
-		return status;
+	TRY(choose(pgm, &mode));
 	frames = heap_alloc(dirty_slots(pgm) * sizeof(*frames));
 	if (!frames)
 		return NO_MEMORY;

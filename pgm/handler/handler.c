@@ -38,10 +38,7 @@ static enum status may_begin(const struct pgm *pgm, const struct handler_node *n
 
 enum status handler_begin_at(struct handler_operation *o, struct pgm *pgm, gpa_t first, bool outside)
 {
-	enum status status = handler_begin(o, pgm, outside);
-
-	if (status != OK)
-		return status;
+	TRY(handler_begin(o, pgm, outside));
 	if (!handler_find(&pgm->handlers, first.v, &o->node) || o->node.first != first.v)
 		return NOT_FOUND;
 	return may_begin(pgm, &o->node);

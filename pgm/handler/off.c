@@ -15,9 +15,7 @@ static enum status set_record(struct handler_operation *o, gpa_t page, enum page
 	enum status status;
 	struct block *b;
 
-	status = block_get(o->pgm, page, &b);
-	if (status != OK)
-		return status;
+	TRY(block_get(o->pgm, page, &b));
 	block_lock(b);
 	status = block_make_detailed(o->pgm, b, page, &o->gather);
 	if (status == OK) {

@@ -191,10 +191,9 @@ static bool occupied(struct pgm *pgm, const struct mmio2 *m, uint64_t first, uin
 /* Its pages, then its range; on an error nothing of it is there. */
 static enum status appear(struct pgm *pgm, struct mmio2 *m, gpa_t base)
 {
-	enum status status = show_pages(pgm, m, base);
+	enum status status;
 
-	if (status != OK)
-		return status;
+	TRY(show_pages(pgm, m, base));
 	status = range_add(pgm, base, m->pages << PAGE_SHIFT, PAGE_MMIO2, m->name);
 	if (status != OK)
 		hide_pages(pgm, m, base, end_at(m, base));

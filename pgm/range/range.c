@@ -183,9 +183,7 @@ enum status pgm_add_ram(struct pgm *pgm, gpa_t base, uint64_t size, const char *
 		return range_add(pgm, base, size, PAGE_RAM, name);
 	if (!size || !is_aligned(size, PAGE_SIZE) || size > PGM_MAX_GPA)
 		return BAD_VALUE;
-	status = quota_grow(pgm, ACCOUNT_BASE, size >> PAGE_SHIFT);
-	if (status != OK)
-		return status;
+	TRY(quota_grow(pgm, ACCOUNT_BASE, size >> PAGE_SHIFT));
 	status = range_add(pgm, base, size, PAGE_RAM, name);
 	if (status == OK)
 		(void)__atomic_fetch_add(&pgm->config.ram, size, __ATOMIC_RELAXED);

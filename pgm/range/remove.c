@@ -137,10 +137,9 @@ static uint64_t tables_for(uint64_t pages)
 
 enum status quota_grow(struct pgm *pgm, enum account_kind kind, uint64_t pages)
 {
-	enum status status = account_adjust(&pgm->account, kind, (int64_t)pages);
+	enum status status;
 
-	if (status != OK)
-		return status;
+	TRY(account_adjust(&pgm->account, kind, (int64_t)pages));
 	status = account_adjust(&pgm->account, ACCOUNT_TABLE, (int64_t)tables_for(pages));
 	if (status != OK)
 		quota_return(pgm, kind, pages);

@@ -46,9 +46,7 @@ static enum status add_reserved(struct pgm *pgm, gpa_t base, uint64_t size, cons
 
 	if (size > ROM_MAX_SIZE)
 		return BAD_VALUE;
-	status = account_adjust(&pgm->account, ACCOUNT_BASE, (int64_t)more);
-	if (status != OK)
-		return status;
+	TRY(account_adjust(&pgm->account, ACCOUNT_BASE, (int64_t)more));
 	status = range_add(pgm, base, size, PAGE_ROM, name);
 	if (status == OK)
 		pgm->rom_pages = pages;
@@ -207,11 +205,10 @@ static enum status load_piece(struct pgm *pgm, struct block *b, gpa_t where, con
 			      struct gather *gather)
 {
 	struct rom_page *p = rom_page_at(pgm, where);
-	enum status status = block_make_detailed(pgm, b, where, gather);
+	enum status status;
 	hpa_t frame;
 
-	if (status != OK)
-		return status;
+	TRY(block_make_detailed(pgm, b, where, gather));
 	if (p && reads_ram(p->mode)) {
 		status = make_other(pgm, p, where, &frame);
 	} else {

@@ -26,10 +26,9 @@ static enum status link(struct fill *f, struct shadow_table *t, unsigned index)
 	const struct walk_step *step = step_of(f->path, t->level);
 	uint64_t base = f->where.v & ~(BIT(pt_shift(f->format, t->level)) - 1);
 	struct shadow_table *below;
-	enum status status = shadow_cell(f->pgm, (void **)&below);
+	enum status status;
 
-	if (status != OK)
-		return status;
+	TRY(shadow_cell(f->pgm, (void **)&below));
 	status = shadow_table_make(f->pgm, below, t->level - 1u, f->path->steps && f->path->level < t->level);
 	if (status != OK) {
 		shadow_cell_free(f->pgm, below);
@@ -148,9 +147,7 @@ static enum status fill_locked(struct fill *f, struct shadow_table *t)
 			t->source[index] = l1.entry;
 		return fill_install(f, t, index, l1.target, leaf);
 	}
-	status = page_table(f, t, index, &t);
-	if (status != OK)
-		return status;
+	TRY(page_table(f, t, index, &t));
 	t->begin |= !f->path->below && t->source && !f->root->loose;
 	index = shadow_index(0, f->where);
 	if (t->source && !t->entry[index])

@@ -43,10 +43,8 @@ enum status fill_install(struct fill *f, struct shadow_table *t, unsigned index,
 {
 	const struct pt_format *s = f->format;
 	uint64_t *entry = &t->entry[index], old = __atomic_load_n(entry, __ATOMIC_RELAXED);
-	enum status status = old ? OK : reverse_add(f->pgm, f->block, target, entry, t->level, &f->gather);
 
-	if (status != OK)
-		return status;
+	TRY(old ? OK : reverse_add(f->pgm, f->block, target, entry, t->level, &f->gather));
 	if (old && ((old & ~leaf & (s->present | s->read | s->write | s->execute)) | (leaf & ~old & s->no_execute)))
 		gather_flush(&f->gather);
 	if (!old)

@@ -49,7 +49,6 @@ static unsigned index_of(gpa_t where, bool large)
 static enum status slot_add(struct pgm *pgm, uint64_t *slot, uint64_t value)
 {
 	struct extent *x = extent_of(*slot), *fresh;
-	enum status status;
 
 	if (!*slot) {
 		*slot = value;
@@ -62,9 +61,7 @@ static enum status slot_add(struct pgm *pgm, uint64_t *slot, uint64_t value)
 		}
 	if (x && x->depth == EXTENTS_MAX)
 		return LIMIT;
-	status = shadow_cell(pgm, (void **)&fresh);
-	if (status != OK)
-		return status;
+	TRY(shadow_cell(pgm, (void **)&fresh));
 	fresh->next = x;
 	fresh->depth = x ? x->depth + 1 : 1;
 	fresh->entry[0] = value;
@@ -141,14 +138,11 @@ static void count_slots(struct pgm *pgm, struct block *b, int by)
 /* From one entry in the descriptor to a frame of slots. */
 static enum status make_slots(struct pgm *pgm, struct block *b)
 {
-	enum status status;
 	uint64_t *slots;
 
 	if (b->shadows & EXTENT)
 		return OK;
-	status = shadow_frame(pgm, (void **)&slots);
-	if (status != OK)
-		return status;
+	TRY(shadow_frame(pgm, (void **)&slots));
 	slots[0] = b->shadows;
 	b->shadows = direct_address(slots).v | EXTENT | (slots[0] ? 2 : 0);
 	return OK;
@@ -166,9 +160,7 @@ enum status reverse_add(struct pgm *pgm, struct block *b, gpa_t where, const uin
 		b->shadows = value;
 		return OK;
 	}
-	status = make_slots(pgm, b);
-	if (status != OK)
-		return status;
+	TRY(make_slots(pgm, b));
 	slot = &slots_of(b)[index_of(where, large)];
 	was = *slot != 0;
 	status = slot_add(pgm, slot, value);

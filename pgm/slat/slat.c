@@ -59,10 +59,8 @@ enum status slat_make_table(struct slat *slat, uint64_t *slot, uint64_t *entry)
 {
 	hpa_t table;
 	uint64_t none = 0;
-	enum status status = table_alloc(slat->account, &table);
 
-	if (status != OK)
-		return status;
+	TRY(table_alloc(slat->account, &table));
 	if (__atomic_compare_exchange_n(slot, &none, table.v | slat->format->table_bits, false, __ATOMIC_RELEASE,
 					__ATOMIC_ACQUIRE)) {
 		__atomic_fetch_add(&slat->tables, 1, __ATOMIC_RELAXED);
@@ -84,12 +82,8 @@ enum status slat_entry(struct slat *slat, gpa_t where, unsigned level, uint64_t 
 		uint64_t *slot = &table[index_of(l, where)];
 		uint64_t value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
 
-		if (unlikely(!(value & present))) {
-			enum status status = slat_make_table(slat, slot, &value);
-
-			if (status != OK)
-				return status;
-		}
+		if (unlikely(!(value & present)))
+			TRY(slat_make_table(slat, slot, &value));
 		if (unlikely(value & large))
 			return CONFLICT;
 		table = direct_pointer(hpa(value & address));

@@ -9,10 +9,8 @@
 enum status slat_map_huge(struct slat *slat, gpa_t where, uint64_t leaf)
 {
 	uint64_t *entry, none = 0;
-	enum status status = slat_entry(slat, where, 2, &entry);
 
-	if (status != OK)
-		return status;
+	TRY(slat_entry(slat, where, 2, &entry));
 	return __atomic_compare_exchange_n(entry, &none, leaf, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED) ? OK
 													  : CONFLICT;
 }
@@ -21,14 +19,11 @@ enum status slat_split_huge(struct slat *slat, gpa_t where, struct gather *gathe
 {
 	const struct pt_format *f = slat->format;
 	uint64_t *slot, *table, leaf;
-	enum status status;
 	hpa_t frame;
 
 	if (!slat_huge_leaf(slat, where, &slot, &leaf))
 		return OK;
-	status = table_alloc_raw(slat->account, &frame);
-	if (status != OK)
-		return status;
+	TRY(table_alloc_raw(slat->account, &frame));
 	table = direct_pointer(frame);
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
 		table[i] = leaf + i * BLOCK_SIZE;

@@ -194,10 +194,7 @@ static enum status modrm_32(struct cursor *c, struct instruction *i, unsigned mo
 	unsigned rm = i->modrm & 7, size = displacement_size[mod];
 
 	if (rm == 4) {
-		enum status status = sib(c, i, mod, &size);
-
-		if (status != OK)
-			return status;
+		TRY(sib(c, i, mod, &size));
 	} else {
 		i->base = rm | (i->rex & REX_B) << 3;
 		i->index = OPERAND_NONE;

@@ -44,13 +44,10 @@ static enum status find_task(struct task_switch *t, uint64_t *at)
 {
 	bool back = t->source == TASK_IRET;
 	uint8_t wrong = back ? VECTOR_TS : VECTOR_GP;
-	enum status status;
 
 	if (t->selector & TASK_TABLE_LDT)
 		return task_fault(t, wrong, t->selector);
-	status = task_read_descriptor(t, t->selector, wrong, &t->tss, at);
-	if (status != OK)
-		return status;
+	TRY(task_read_descriptor(t, t->selector, wrong, &t->tss, at));
 	if (TYPE_TSS(t->tss.attributes) != 0xb || !(t->tss.attributes & 1) || !(t->tss.attributes & TYPE_BUSY) == back)
 		return task_fault(t, wrong, t->selector);
 	if (!(t->tss.attributes & SEG_ATTR_PRESENT))

@@ -51,14 +51,11 @@ enum status task_read_descriptor(struct task_switch *t, uint16_t selector, uint8
 	bool local = selector & TASK_TABLE_LDT;
 	uint64_t base = local ? ldt->base : t->h->gdtr.base;
 	uint32_t limit = local ? ldt->limit : t->h->gdtr.limit, words[2];
-	enum status status;
 
 	if ((selector & 0xfff8u) + 7 > limit || (local && !(ldt->attributes & SEG_ATTR_PRESENT)))
 		return task_fault(t, vector, selector);
 	*at = base + (selector & 0xfff8);
-	status = task_read(t, *at, words, sizeof(words));
-	if (status != OK)
-		return status;
+	TRY(task_read(t, *at, words, sizeof(words)));
 	s->selector = selector;
 	s->attributes = (uint16_t)(words[1] >> 8 & 0xf0ff);
 	s->base = words[0] >> 16 | (words[1] & 0xff) << 16 | (words[1] & 0xff000000);
@@ -79,16 +76,13 @@ enum status task_load_ldt(struct task_switch *t)
 {
 	struct segment *ldt = &t->h->segment[SEG_LDTR], s;
 	uint16_t selector = ldt->selector;
-	enum status status;
 	uint64_t at;
 
 	if (selector < 4)
 		return OK;
 	if (selector & TASK_TABLE_LDT)
 		return task_fault(t, VECTOR_TS, selector);
-	status = task_read_descriptor(t, selector, VECTOR_TS, &s, &at);
-	if (status != OK)
-		return status;
+	TRY(task_read_descriptor(t, selector, VECTOR_TS, &s, &at));
 	if ((s.attributes & 0x1f) != TYPE_LDT || !(s.attributes & SEG_ATTR_PRESENT))
 		return task_fault(t, VECTOR_TS, selector);
 	*ldt = s;
@@ -120,9 +114,7 @@ enum status task_load_segment(struct task_switch *t, enum segment_name name, uns
 
 	if (to->selector < 4)
 		return data ? OK : task_fault(t, VECTOR_TS, to->selector);
-	status = task_read_descriptor(t, to->selector, VECTOR_TS, &s, &at);
-	if (status != OK)
-		return status;
+	TRY(task_read_descriptor(t, to->selector, VECTOR_TS, &s, &at));
 	if (!fits(name, &s, cpl))
 		return task_fault(t, VECTOR_TS, s.selector);
 	if (!(s.attributes & SEG_ATTR_PRESENT))
