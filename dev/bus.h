@@ -9,7 +9,8 @@
  * their own. Local APICs are the exception: they belong each to its processor, and need the lock for what concerns others.
  *
  * Device state is plain data in one struct per device, so that it can be saved later;
- * reset() puts it back to power-on. Devices are created once per machine.
+ * reset() puts it back to power-on. Devices are created once per machine, in memory of the bus, and end with it: none goes before, and
+ * what a creation that failed has registered goes then, too.
  */
 #pragma once
 
@@ -94,9 +95,8 @@ struct tick_debt {
 	void *device;
 };
 
-/* From creation to destruction of the device. One that isn't on the list is paid by its device, on its processor. */
+/* From creation of the device on. One that isn't on the list is paid by its device, on its processor. */
 void tick_open(struct bus *bus, struct tick_debt *debt);
-void tick_close(struct bus *bus, struct tick_debt *debt);
 /* The source was programmed anew: nothing of the old is owed. */
 void tick_forget(struct tick_debt *debt);
 /* `count` (1 at least) periods, of so many nanoseconds each, are over: raises one, and owes those that could not be. */
@@ -125,7 +125,8 @@ enum machine_event {
 };
 
 struct bus {
-	struct port_table *ports; /* dev/ports.c */
+	struct port_table *ports; /* dev/ports.c's, and the next */
+	struct bus_memory *memory;
 	struct timer_queue timers;
 	struct tick_debt *debts; /* dev/tick.c's, and the next three, too */
 	bool ticks_owed;         /* atomic: any of them: call tick_pay() when the guest has taken an interrupt */
@@ -161,14 +162,15 @@ struct bus {
 	enum status (*memory_write)(void *context, gpa_t to, const void *from, size_t length);
 };
 
-/* dev/ports.c: 65,536 ports, two levels, a lookup of a few instructions. */
+/* dev/ports.c: zeroed memory that lives as long as the bus, up to 1 MiB; NULL when there is none. */
+void *device_alloc(struct bus *bus, size_t size) __attribute__((malloc, warn_unused_result));
+/* The end of all devices: nobody may call them any more. Also for a bus that was never filled in. */
+void bus_close(struct bus *bus);
+/* 65,536 ports, two levels, a lookup of a few instructions. NO_MEMORY. */
 enum status port_table_create(struct bus *bus) must_check;
-void port_table_destroy(struct bus *bus);
 /* count ports from first; CONFLICT if any is taken, NO_MEMORY. name is kept, not copied. */
 enum status port_register(struct bus *bus, uint16_t first, unsigned count, const struct port_ops *ops, void *device,
 			  const char *name) must_check;
-/* Gives the device's ports back; called by a device's destroy(). */
-void port_unregister(struct bus *bus, uint16_t first, unsigned count, const void *device);
 /* Ports that nobody has registered read all ones and swallow writes. */
 uint32_t port_read(struct bus *bus, uint16_t port, unsigned size);
 void port_write(struct bus *bus, uint16_t port, unsigned size, uint32_t value);

@@ -2,14 +2,9 @@
 /*
  * Two ports for tests. A byte written to 0xe9 goes to the debug console, and a read gives 0xe9 back, which is
  * how a guest finds out that the port is there. A write of 8, 16 or 32 bits to 0xf4 asks the machine to stop with that value.
- * Neither has any state.
+ * Neither has any state: their device is the bus.
  */
 #include "dev/debug_ports.h"
-#include "lib/memory.h"
-
-struct debug_ports {
-	struct bus *bus;
-};
 
 static uint32_t console_read(void *device, uint16_t port, unsigned size)
 {
@@ -18,9 +13,9 @@ static uint32_t console_read(void *device, uint16_t port, unsigned size)
 
 static void console_write(void *device, uint16_t port, unsigned size, uint32_t value)
 {
-	struct debug_ports *ports = device;
+	struct bus *bus = device;
 
-	ports->bus->debug_write(ports->bus->context, (uint8_t)value);
+	bus->debug_write(bus->context, (uint8_t)value);
 }
 
 static uint32_t exit_read(void *device, uint16_t port, unsigned size)
@@ -30,42 +25,16 @@ static uint32_t exit_read(void *device, uint16_t port, unsigned size)
 
 static void exit_write(void *device, uint16_t port, unsigned size, uint32_t value)
 {
-	struct debug_ports *ports = device;
+	struct bus *bus = device;
 
-	ports->bus->event(ports->bus->context, MACHINE_EXIT_PORT, value);
+	bus->event(bus->context, MACHINE_EXIT_PORT, value);
 }
 
 static const struct port_ops console_ops = { .widest = 1, .read = console_read, .write = console_write };
 static const struct port_ops exit_ops = { .widest = 4, .read = exit_read, .write = exit_write };
 
-enum status debug_ports_create(struct bus *bus, struct debug_ports **out)
+enum status debug_ports_create(struct bus *bus)
 {
-	struct debug_ports *ports = heap_alloc(sizeof(*ports));
-	enum status status;
-
-	if (!ports)
-		return NO_MEMORY;
-	ports->bus = bus;
-	status = port_register(bus, DEBUG_CONSOLE_PORT, 1, &console_ops, ports, "debug console");
-	if (status == OK)
-		status = port_register(bus, EXIT_PORT, 1, &exit_ops, ports, "exit port");
-	if (status != OK) {
-		debug_ports_destroy(ports);
-		return status;
-	}
-	*out = ports;
-	return OK;
-}
-
-void debug_ports_destroy(struct debug_ports *ports)
-{
-	if (!ports)
-		return;
-	port_unregister(ports->bus, DEBUG_CONSOLE_PORT, 1, ports);
-	port_unregister(ports->bus, EXIT_PORT, 1, ports);
-	heap_free(ports, sizeof(*ports));
-}
-
-void debug_ports_reset(struct debug_ports *ports)
-{
+	TRY(port_register(bus, DEBUG_CONSOLE_PORT, 1, &console_ops, bus, "debug console"));
+	return port_register(bus, EXIT_PORT, 1, &exit_ops, bus, "exit port");
 }

@@ -7,10 +7,5 @@
 #define DEBUG_CONSOLE_PORT 0xe9
 #define EXIT_PORT 0xf4
 
-struct debug_ports;
-
 /* NO_MEMORY, CONFLICT. */
-enum status debug_ports_create(struct bus *bus, struct debug_ports **out) must_check;
-void debug_ports_destroy(struct debug_ports *ports);
-/* They have no state: nothing changes. */
-void debug_ports_reset(struct debug_ports *ports);
+enum status debug_ports_create(struct bus *bus) must_check;

@@ -5,7 +5,6 @@
  */
 #include "dev/fw_cfg.h"
 #include "lib/bits.h"
-#include "lib/memory.h"
 
 #define SELECTOR_PORT 0x510
 #define DATA_PORT 0x511
@@ -144,8 +143,7 @@ void fw_cfg_reset(struct fw_cfg *fw_cfg)
 
 enum status fw_cfg_create(struct bus *bus, uint64_t ram_size, uint16_t cpus, uint16_t apic_ids, struct fw_cfg **out)
 {
-	struct fw_cfg *fw_cfg = heap_alloc(sizeof(*fw_cfg));
-	enum status status;
+	struct fw_cfg *fw_cfg = device_alloc(bus, sizeof(*fw_cfg));
 
 	if (!fw_cfg)
 		return NO_MEMORY;
@@ -153,21 +151,8 @@ enum status fw_cfg_create(struct bus *bus, uint64_t ram_size, uint16_t cpus, uin
 	store_little(fw_cfg->ram_size, 8, ram_size);
 	store_little(fw_cfg->cpus, 2, cpus);
 	store_little(fw_cfg->max_cpus, 2, apic_ids);
-	status = port_register(bus, SELECTOR_PORT, 1, &selector_ops, fw_cfg, "fw_cfg selector");
-	if (status == OK)
-		status = port_register(bus, DATA_PORT, 1, &data_ops, fw_cfg, "fw_cfg data");
-	if (status != OK) {
-		fw_cfg_destroy(fw_cfg);
-		return status;
-	}
+	TRY(port_register(bus, SELECTOR_PORT, 1, &selector_ops, fw_cfg, "fw_cfg selector"));
+	TRY(port_register(bus, DATA_PORT, 1, &data_ops, fw_cfg, "fw_cfg data"));
 	*out = fw_cfg;
 	return OK;
-}
-
-void fw_cfg_destroy(struct fw_cfg *fw_cfg)
-{
-	if (!fw_cfg)
-		return;
-	port_unregister(fw_cfg->bus, SELECTOR_PORT, 2, fw_cfg);
-	heap_free(fw_cfg, sizeof(*fw_cfg));
 }

@@ -9,7 +9,6 @@
 #include "dev/pm.h"
 #include "dev/clock.h"
 #include "lib/bits.h"
-#include "lib/memory.h"
 
 #define PM_BLOCK_SIZE 16u
 #define STATUS_OFFSET 0u
@@ -136,28 +135,14 @@ void pm_reset(struct pm *pm)
 
 enum status pm_create(struct bus *bus, struct pm **out)
 {
-	struct pm *pm = heap_alloc(sizeof(*pm));
-	enum status status;
+	struct pm *pm = device_alloc(bus, sizeof(*pm));
 
 	if (!pm)
 		return NO_MEMORY;
 	pm->bus = bus;
 	pm->timer = (struct dev_timer){ .fire = carry, .device = pm };
 	pm_reset(pm);
-	status = port_register(bus, PM_EVENT_BLOCK, PM_BLOCK_SIZE, &pm_ops, pm, "acpi pm");
-	if (status != OK) {
-		heap_free(pm, sizeof(*pm));
-		return status;
-	}
+	TRY(port_register(bus, PM_EVENT_BLOCK, PM_BLOCK_SIZE, &pm_ops, pm, "acpi pm"));
 	*out = pm;
 	return OK;
-}
-
-void pm_destroy(struct pm *pm)
-{
-	if (!pm)
-		return;
-	timer_cancel(&pm->bus->timers, &pm->timer);
-	port_unregister(pm->bus, PM_EVENT_BLOCK, PM_BLOCK_SIZE, pm);
-	heap_free(pm, sizeof(*pm));
 }

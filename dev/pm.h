@@ -18,7 +18,6 @@ struct pm;
 
 /* NO_MEMORY, CONFLICT. */
 enum status pm_create(struct bus *bus, struct pm **out) must_check;
-void pm_destroy(struct pm *pm);
 void pm_reset(struct pm *pm);
 /* The RTC's alarm: it wakes a guest that sleeps. */
 void pm_alarm(struct pm *pm);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The machine's 65,536 I/O ports: 256 pages of 256 entries. A page that no device has
+ * What lives as long as the bus: the devices' memory, and the machine's 65,536 I/O ports: 256 pages of 256 entries. A page that no device has
  * touched is the table's one open page, whose entries read all ones; so a lookup has no
  * special case and costs two loads.
  *
@@ -29,6 +29,13 @@ struct port_table {
 	struct port_page open;
 };
 
+/* In front of each piece, a cache line long: a page's piece stays aligned to one (struct lapic wants that). */
+struct bus_memory {
+	struct bus_memory *next;
+	size_t size;
+	uint64_t unused[6];
+};
+
 _Static_assert(PAGE_ENTRIES *TABLE_PAGES == 65536, "every port has one entry");
 
 static uint32_t open_read(void *device, uint16_t port, unsigned size)
@@ -48,9 +55,32 @@ static void page_clear(struct port_page *page)
 		page->entries[i] = (struct port_entry){ .ops = &open_ops };
 }
 
+void *device_alloc(struct bus *bus, size_t size)
+{
+	struct bus_memory *piece = heap_alloc(sizeof(*piece) + size);
+
+	if (!piece)
+		return NULL;
+	*piece = (struct bus_memory){ .next = bus->memory, .size = sizeof(*piece) + size };
+	bus->memory = piece;
+	return piece + 1;
+}
+
+void bus_close(struct bus *bus)
+{
+	for (struct bus_memory *piece = bus->memory, *next; piece; piece = next) {
+		next = piece->next;
+		heap_free(piece, piece->size);
+	}
+	bus->memory = NULL;
+	bus->ports = NULL;
+	bus->timers.first = NULL;
+	bus->debts = NULL;
+}
+
 enum status port_table_create(struct bus *bus)
 {
-	struct port_table *table = heap_alloc(sizeof(*table));
+	struct port_table *table = device_alloc(bus, sizeof(*table));
 
 	if (!table)
 		return NO_MEMORY;
@@ -61,33 +91,20 @@ enum status port_table_create(struct bus *bus)
 	return OK;
 }
 
-void port_table_destroy(struct bus *bus)
-{
-	struct port_table *table = bus->ports;
-
-	if (!table)
-		return;
-	for (unsigned i = 0; i < TABLE_PAGES; i++)
-		if (table->pages[i] != &table->open)
-			heap_free(table->pages[i], sizeof(struct port_page));
-	heap_free(table, sizeof(*table));
-	bus->ports = NULL;
-}
-
 static inline struct port_entry *port_entry(const struct bus *bus, uint16_t port)
 {
 	return &bus->ports->pages[port / PAGE_ENTRIES]->entries[port % PAGE_ENTRIES];
 }
 
 /* Gives the port a page of its own; NO_MEMORY. */
-static enum status own_page(struct port_table *table, uint16_t port)
+static enum status own_page(struct bus *bus, uint16_t port)
 {
-	struct port_page **page = &table->pages[port / PAGE_ENTRIES];
+	struct port_page **page = &bus->ports->pages[port / PAGE_ENTRIES];
 	struct port_page *fresh;
 
-	if (*page != &table->open)
+	if (*page != &bus->ports->open)
 		return OK;
-	fresh = heap_alloc(sizeof(*fresh));
+	fresh = device_alloc(bus, sizeof(*fresh));
 	if (!fresh)
 		return NO_MEMORY;
 	page_clear(fresh);
@@ -104,21 +121,10 @@ enum status port_register(struct bus *bus, uint16_t first, unsigned count, const
 		if (port_entry(bus, (uint16_t)(first + i))->ops != &open_ops)
 			return CONFLICT;
 	for (unsigned i = 0; i < count; i++)
-		TRY(own_page(bus->ports, (uint16_t)(first + i)));
+		TRY(own_page(bus, (uint16_t)(first + i)));
 	for (unsigned i = 0; i < count; i++)
 		*port_entry(bus, (uint16_t)(first + i)) = (struct port_entry){ ops, device, name };
 	return OK;
-}
-
-/* Gives the ports back; those that belong to another device stay. */
-void port_unregister(struct bus *bus, uint16_t first, unsigned count, const void *device)
-{
-	for (unsigned i = 0; bus->ports && i < count && first + i < 65536u; i++) {
-		struct port_entry *entry = port_entry(bus, (uint16_t)(first + i));
-
-		if (entry->ops != &open_ops && entry->device == device)
-			*entry = (struct port_entry){ .ops = &open_ops };
-	}
 }
 
 static bool takes(const struct port_entry *entry, unsigned size)

@@ -24,16 +24,6 @@ void tick_open(struct bus *bus, struct tick_debt *debt)
 	bus->debts = debt;
 }
 
-void tick_close(struct bus *bus, struct tick_debt *debt)
-{
-	struct tick_debt **link = &bus->debts;
-
-	while (*link && *link != debt)
-		link = &(*link)->next;
-	if (*link)
-		*link = debt->next;
-}
-
 void tick_forget(struct tick_debt *debt)
 {
 	debt->owed = debt->in_row = 0;

@@ -17,19 +17,6 @@ void apic_bus_attach(struct apic_bus *apic_bus, struct lapic *lapic)
 	apic_bus->by_id[lapic->id] = lapic;
 }
 
-void apic_bus_detach(struct apic_bus *apic_bus, struct lapic *lapic)
-{
-	struct lapic **link = &apic_bus->first;
-
-	while (*link && *link != lapic)
-		link = &(*link)->next;
-	if (*link)
-		*link = lapic->next;
-	apic_bus->by_id[lapic->id] = NULL;
-	if (apic_bus->last_chosen == lapic)
-		apic_bus->last_chosen = NULL;
-}
-
 /* Sections 11.6.2.2, 11.12.10. */
 static bool logical_match(const struct lapic *lapic, uint32_t destination)
 {

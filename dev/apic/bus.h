@@ -45,7 +45,6 @@ struct apic_bus {
 };
 
 void apic_bus_attach(struct apic_bus *apic_bus, struct lapic *lapic);
-void apic_bus_detach(struct apic_bus *apic_bus, struct lapic *lapic);
 /*
  * Any CPU, with or without locks; takes none. sender: on its processor, or NULL (IOAPIC, MSI, where no shorthand needs it). IRQ_UNHEARD:
  * no APIC took it.

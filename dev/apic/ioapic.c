@@ -8,7 +8,6 @@
  */
 #include "dev/apic/ioapic.h"
 #include "lib/bits.h"
-#include "lib/memory.h"
 
 #define WINDOW_SELECT 0x00u
 #define WINDOW_DATA 0x10u
@@ -161,8 +160,7 @@ void ioapic_reset(struct ioapic *ioapic)
 
 enum status ioapic_create(struct bus *bus, struct apic_bus *apic_bus, uint8_t id, struct ioapic **out)
 {
-	struct ioapic *ioapic = heap_alloc(sizeof(*ioapic));
-	enum status status;
+	struct ioapic *ioapic = device_alloc(bus, sizeof(*ioapic));
 
 	if (!ioapic)
 		return NO_MEMORY;
@@ -170,22 +168,9 @@ enum status ioapic_create(struct bus *bus, struct apic_bus *apic_bus, uint8_t id
 	ioapic->apic_bus = apic_bus;
 	ioapic->initial_id = id & 0xf;
 	ioapic_reset(ioapic);
-	status = bus->map_mmio(bus->context, gpa(IOAPIC_BASE), IOAPIC_SIZE, &ioapic_ops, ioapic, "ioapic");
-	if (status != OK) {
-		heap_free(ioapic, sizeof(*ioapic));
-		return status;
-	}
+	TRY(bus->map_mmio(bus->context, gpa(IOAPIC_BASE), IOAPIC_SIZE, &ioapic_ops, ioapic, "ioapic"));
 	apic_bus->eoi = end_of_interrupt;
 	apic_bus->ioapic = ioapic;
 	*out = ioapic;
 	return OK;
-}
-
-void ioapic_destroy(struct ioapic *ioapic)
-{
-	if (!ioapic)
-		return;
-	ioapic->apic_bus->eoi = NULL;
-	ioapic->apic_bus->ioapic = NULL;
-	heap_free(ioapic, sizeof(*ioapic));
 }

@@ -13,8 +13,6 @@ struct ioapic;
 
 /* Maps its page at IOAPIC_BASE and takes EOIs from the APIC bus. NO_MEMORY, and what map_mmio gives. */
 enum status ioapic_create(struct bus *bus, struct apic_bus *apic_bus, uint8_t id, struct ioapic **out) must_check;
-/* The page's mapping must be gone or dead by then: the bus has no way to take it back. */
-void ioapic_destroy(struct ioapic *ioapic);
 void ioapic_reset(struct ioapic *ioapic);
 /* level: whether the device asserts its wire. Pins beyond the last are ignored. */
 enum irq_fate ioapic_set_pin(struct ioapic *ioapic, unsigned pin, bool level);

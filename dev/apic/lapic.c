@@ -15,7 +15,6 @@
  */
 #include "dev/apic/lapic_internal.h"
 #include "dev/clock.h"
-#include "lib/memory.h"
 
 _Static_assert(sizeof(((struct lapic *)0)->irr) * 8 == 256, "a bit for each vector");
 
@@ -241,7 +240,7 @@ enum status lapic_create(struct bus *bus, struct apic_bus *apic_bus, uint32_t id
 
 	if (tsc_hz > CLOCK_MAX_HZ || id >= APIC_IDS)
 		return BAD_VALUE;
-	lapic = heap_alloc(sizeof(*lapic));
+	lapic = device_alloc(bus, sizeof(*lapic));
 	if (!lapic)
 		return NO_MEMORY;
 	lapic->bus = bus;
@@ -256,12 +255,4 @@ enum status lapic_create(struct bus *bus, struct apic_bus *apic_bus, uint32_t id
 	apic_bus_attach(apic_bus, lapic);
 	*out = lapic;
 	return OK;
-}
-
-void lapic_destroy(struct lapic *lapic)
-{
-	if (!lapic)
-		return;
-	apic_bus_detach(lapic->apic_bus, lapic);
-	heap_free(lapic, sizeof(*lapic));
 }

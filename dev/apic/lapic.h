@@ -80,11 +80,10 @@ struct lapic {
 
 /*
  * id: below APIC_IDS. tsc_hz: the guest's TSC frequency (up to 18 GHz), 0 without TSC-deadline mode. NO_MEMORY, BAD_VALUE. While
- * no processor of the machine runs, and so is lapic_destroy().
+ * no processor of the machine runs.
  */
 enum status lapic_create(struct bus *bus, struct apic_bus *apic_bus, uint32_t id, bool bootstrap, uint64_t tsc_hz,
 			 const struct lapic_host *host, void *context, struct lapic **out) must_check;
-void lapic_destroy(struct lapic *lapic);
 /* Power-on: enabled at the default base, all entries masked. */
 void lapic_reset(struct lapic *lapic);
 /* INIT, on its own processor: as after power-on but for id and base. */

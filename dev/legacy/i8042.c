@@ -9,7 +9,6 @@
  * After reset the configuration is what firmware leaves: interrupt on, translation on, auxiliary port off.
  */
 #include "dev/legacy/i8042.h"
-#include "lib/memory.h"
 
 #define DATA_PORT 0x60
 #define COMMAND_PORT 0x64
@@ -248,30 +247,15 @@ void i8042_reset(struct i8042 *controller)
 
 enum status i8042_create(struct bus *bus, struct a20 *a20, struct i8042 **out)
 {
-	struct i8042 *controller = heap_alloc(sizeof(*controller));
-	enum status status;
+	struct i8042 *controller = device_alloc(bus, sizeof(*controller));
 
 	if (!controller)
 		return NO_MEMORY;
 	controller->bus = bus;
 	controller->a20 = a20;
 	i8042_reset(controller);
-	status = port_register(bus, DATA_PORT, 1, &data_ops, controller, "i8042 data");
-	if (status == OK)
-		status = port_register(bus, COMMAND_PORT, 1, &command_ops, controller, "i8042 command");
-	if (status != OK) {
-		i8042_destroy(controller);
-		return status;
-	}
+	TRY(port_register(bus, DATA_PORT, 1, &data_ops, controller, "i8042 data"));
+	TRY(port_register(bus, COMMAND_PORT, 1, &command_ops, controller, "i8042 command"));
 	*out = controller;
 	return OK;
-}
-
-void i8042_destroy(struct i8042 *controller)
-{
-	if (!controller)
-		return;
-	port_unregister(controller->bus, DATA_PORT, 1, controller);
-	port_unregister(controller->bus, COMMAND_PORT, 1, controller);
-	heap_free(controller, sizeof(*controller));
 }

@@ -8,5 +8,4 @@ struct i8042;
 
 /* Ports 0x60 and 0x64, interrupt line 1. NO_MEMORY, CONFLICT. */
 enum status i8042_create(struct bus *bus, struct a20 *a20, struct i8042 **out) must_check;
-void i8042_destroy(struct i8042 *controller);
 void i8042_reset(struct i8042 *controller);

@@ -8,7 +8,6 @@
 #include "dev/legacy/pic.h"
 #include "dev/legacy/pic_chip.h"
 #include "lib/bits.h"
-#include "lib/memory.h"
 
 struct pic {
 	struct bus *bus;
@@ -153,8 +152,7 @@ void pic_reset(struct pic *pic)
 
 enum status pic_create(struct bus *bus, void (*output)(void *context, bool level), void *context, struct pic **out)
 {
-	struct pic *pic = heap_alloc(sizeof(*pic));
-	enum status status = OK;
+	struct pic *pic = device_alloc(bus, sizeof(*pic));
 
 	if (!pic)
 		return NO_MEMORY;
@@ -162,21 +160,8 @@ enum status pic_create(struct bus *bus, void (*output)(void *context, bool level
 	pic->output = output;
 	pic->context = context;
 	pic_reset(pic);
-	for (unsigned i = 0; i < ARRAY_SIZE(ranges) && status == OK; i++)
-		status = port_register(bus, ranges[i].first, 2, ranges[i].ops, pic, "pic");
-	if (status != OK) {
-		pic_destroy(pic);
-		return status;
-	}
+	for (unsigned i = 0; i < ARRAY_SIZE(ranges); i++)
+		TRY(port_register(bus, ranges[i].first, 2, ranges[i].ops, pic, "pic"));
 	*out = pic;
 	return OK;
-}
-
-void pic_destroy(struct pic *pic)
-{
-	if (!pic)
-		return;
-	for (unsigned i = 0; i < ARRAY_SIZE(ranges); i++)
-		port_unregister(pic->bus, ranges[i].first, 2, pic);
-	heap_free(pic, sizeof(*pic));
 }

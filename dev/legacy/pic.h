@@ -12,7 +12,6 @@ struct pic;
  */
 enum status pic_create(struct bus *bus, void (*output)(void *context, bool level), void *context,
 		       struct pic **out) must_check;
-void pic_destroy(struct pic *pic);
 void pic_reset(struct pic *pic);
 /* Input 0..15; input 2 is the cascade and ignored. */
 enum irq_fate pic_set_line(struct pic *pic, unsigned line, bool level);

@@ -11,7 +11,6 @@
 #include "dev/clock.h"
 #include "dev/legacy/pit_counter.h"
 #include "lib/bits.h"
-#include "lib/memory.h"
 
 #define COUNTERS 3u
 #define CONTROL_PORT 0x43
@@ -187,8 +186,7 @@ void pit_reset(struct pit *pit)
 
 enum status pit_create(struct bus *bus, struct pit **out)
 {
-	struct pit *pit = heap_alloc(sizeof(*pit));
-	enum status status;
+	struct pit *pit = device_alloc(bus, sizeof(*pit));
 
 	if (!pit)
 		return NO_MEMORY;
@@ -197,26 +195,9 @@ enum status pit_create(struct bus *bus, struct pit **out)
 	pit->ticks = (struct tick_debt){ .raise = pulse, .device = pit };
 	tick_open(bus, &pit->ticks);
 	pit_reset(pit);
-	status = port_register(bus, FIRST_PORT, COUNTERS, &pit_ops, pit, "pit");
-	if (status == OK)
-		status = port_register(bus, CONTROL_PORT, 1, &control_ops, pit, "pit");
-	if (status == OK)
-		status = port_register(bus, SPEAKER_PORT, 1, &speaker_ops, pit, "speaker");
-	if (status != OK) {
-		pit_destroy(pit);
-		return status;
-	}
+	TRY(port_register(bus, FIRST_PORT, COUNTERS, &pit_ops, pit, "pit"));
+	TRY(port_register(bus, CONTROL_PORT, 1, &control_ops, pit, "pit"));
+	TRY(port_register(bus, SPEAKER_PORT, 1, &speaker_ops, pit, "speaker"));
 	*out = pit;
 	return OK;
-}
-
-void pit_destroy(struct pit *pit)
-{
-	if (!pit)
-		return;
-	timer_cancel(&pit->bus->timers, &pit->timer);
-	port_unregister(pit->bus, FIRST_PORT, COUNTERS + 1, pit);
-	tick_close(pit->bus, &pit->ticks);
-	port_unregister(pit->bus, SPEAKER_PORT, 1, pit);
-	heap_free(pit, sizeof(*pit));
 }

@@ -10,5 +10,4 @@ struct pit;
 
 /* Ports 0x40..0x43 and 0x61, interrupt line 0. NO_MEMORY, CONFLICT. */
 enum status pit_create(struct bus *bus, struct pit **out) must_check;
-void pit_destroy(struct pit *pit);
 void pit_reset(struct pit *pit);

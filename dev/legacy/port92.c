@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Port 0x92: bit 1 is the A20 gate, a rising bit 0 resets the processor; the rest is kept and read back. */
 #include "dev/legacy/port92.h"
-#include "lib/memory.h"
 
 #define PORT 0x92
 #define FAST_RESET 0x01u
@@ -35,27 +34,14 @@ static const struct port_ops port92_ops = { .widest = 1, .read = port92_read, .w
 
 enum status port92_create(struct bus *bus, struct a20 *a20, struct port92 **out)
 {
-	struct port92 *port92 = heap_alloc(sizeof(*port92));
-	enum status status;
+	struct port92 *port92 = device_alloc(bus, sizeof(*port92));
 
 	if (!port92)
 		return NO_MEMORY;
 	*port92 = (struct port92){ .bus = bus, .a20 = a20 };
-	status = port_register(bus, PORT, 1, &port92_ops, port92, "port 0x92");
-	if (status != OK) {
-		heap_free(port92, sizeof(*port92));
-		return status;
-	}
+	TRY(port_register(bus, PORT, 1, &port92_ops, port92, "port 0x92"));
 	*out = port92;
 	return OK;
-}
-
-void port92_destroy(struct port92 *port92)
-{
-	if (!port92)
-		return;
-	port_unregister(port92->bus, PORT, 1, port92);
-	heap_free(port92, sizeof(*port92));
 }
 
 void port92_reset(struct port92 *port92)

@@ -8,5 +8,4 @@ struct port92;
 
 /* NO_MEMORY, CONFLICT. */
 enum status port92_create(struct bus *bus, struct a20 *a20, struct port92 **out) must_check;
-void port92_destroy(struct port92 *port92);
 void port92_reset(struct port92 *port92);

@@ -4,7 +4,6 @@
  * A wider access that covers it begins at 0xcf8, which is the PCI bridge's.
  */
 #include "dev/legacy/reset_port.h"
-#include "lib/memory.h"
 
 #define RESET_CONTROL 0xcf9
 #define RESET_SYSTEM 0x02u
@@ -35,27 +34,14 @@ static const struct port_ops reset_ops = { .widest = 1, .read = reset_read, .wri
 
 enum status reset_port_create(struct bus *bus, struct reset_port **out)
 {
-	struct reset_port *port = heap_alloc(sizeof(*port));
-	enum status status;
+	struct reset_port *port = device_alloc(bus, sizeof(*port));
 
 	if (!port)
 		return NO_MEMORY;
 	port->bus = bus;
-	status = port_register(bus, RESET_CONTROL, 1, &reset_ops, port, "reset control");
-	if (status != OK) {
-		reset_port_destroy(port);
-		return status;
-	}
+	TRY(port_register(bus, RESET_CONTROL, 1, &reset_ops, port, "reset control"));
 	*out = port;
 	return OK;
-}
-
-void reset_port_destroy(struct reset_port *port)
-{
-	if (!port)
-		return;
-	port_unregister(port->bus, RESET_CONTROL, 1, port);
-	heap_free(port, sizeof(*port));
 }
 
 void reset_port_reset(struct reset_port *port)

@@ -8,5 +8,4 @@ struct reset_port;
 
 /* NO_MEMORY, CONFLICT. */
 enum status reset_port_create(struct bus *bus, struct reset_port **out) must_check;
-void reset_port_destroy(struct reset_port *port);
 void reset_port_reset(struct reset_port *port);

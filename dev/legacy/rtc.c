@@ -11,7 +11,6 @@
 #include "dev/clock.h"
 #include "dev/legacy/rtc_cmos.h"
 #include "lib/bits.h"
-#include "lib/memory.h"
 
 #define INDEX_PORT 0x70
 #define CRYSTAL_HZ 32768u
@@ -262,8 +261,7 @@ void rtc_reset(struct rtc *rtc)
 
 enum status rtc_create(struct bus *bus, uint64_t seconds, uint64_t below_4g, uint64_t above_4g, struct rtc **out)
 {
-	struct rtc *rtc = heap_alloc(sizeof(*rtc));
-	enum status status;
+	struct rtc *rtc = device_alloc(bus, sizeof(*rtc));
 
 	if (!rtc)
 		return NO_MEMORY;
@@ -277,22 +275,8 @@ enum status rtc_create(struct bus *bus, uint64_t seconds, uint64_t below_4g, uin
 	rtc_store_memory(rtc->cmos, below_4g, above_4g);
 	store_time(rtc);
 	rtc_reset(rtc);
-	status = port_register(bus, INDEX_PORT, 2, &rtc_ops, rtc, "rtc");
-	if (status != OK) {
-		heap_free(rtc, sizeof(*rtc));
-		return status;
-	}
+	TRY(port_register(bus, INDEX_PORT, 2, &rtc_ops, rtc, "rtc"));
 	tick_open(bus, &rtc->ticks);
 	*out = rtc;
 	return OK;
-}
-
-void rtc_destroy(struct rtc *rtc)
-{
-	if (!rtc)
-		return;
-	timer_cancel(&rtc->bus->timers, &rtc->timer);
-	tick_close(rtc->bus, &rtc->ticks);
-	port_unregister(rtc->bus, INDEX_PORT, 2, rtc);
-	heap_free(rtc, sizeof(*rtc));
 }

@@ -14,7 +14,6 @@ struct rtc;
  */
 enum status rtc_create(struct bus *bus, uint64_t seconds, uint64_t below_4g, uint64_t above_4g,
 		       struct rtc **out) must_check;
-void rtc_destroy(struct rtc *rtc);
 /* The reset pin: interrupts are disabled and cleared; time and memory live on the battery. */
 void rtc_reset(struct rtc *rtc);
 /* Nanoseconds since 1970 that its time stands for now. */

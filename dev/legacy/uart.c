@@ -12,7 +12,6 @@
 
 #include "dev/legacy/uart_internal.h"
 #include "lib/bits.h"
-#include "lib/memory.h"
 
 #define IER_MASK 0x0fu
 #define MCR_MASK 0x1fu
@@ -224,8 +223,7 @@ void uart_reset(struct uart *uart)
 
 enum status uart_create(struct bus *bus, uint16_t base, unsigned line, struct uart **out)
 {
-	struct uart *uart = heap_alloc(sizeof(*uart));
-	enum status status;
+	struct uart *uart = device_alloc(bus, sizeof(*uart));
 
 	if (!uart)
 		return NO_MEMORY;
@@ -234,20 +232,7 @@ enum status uart_create(struct bus *bus, uint16_t base, unsigned line, struct ua
 	uart->line = (uint8_t)line;
 	uart->timer = (struct dev_timer){ .fire = timeout_fire, .device = uart };
 	uart_reset(uart);
-	status = port_register(bus, base, 8, &uart_ops, uart, "uart");
-	if (status != OK) {
-		heap_free(uart, sizeof(*uart));
-		return status;
-	}
+	TRY(port_register(bus, base, 8, &uart_ops, uart, "uart"));
 	*out = uart;
 	return OK;
-}
-
-void uart_destroy(struct uart *uart)
-{
-	if (!uart)
-		return;
-	timer_cancel(&uart->bus->timers, &uart->timer);
-	port_unregister(uart->bus, uart->base, 8, uart);
-	heap_free(uart, sizeof(*uart));
 }

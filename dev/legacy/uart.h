@@ -11,7 +11,6 @@ struct uart;
 
 /* Eight ports from base, interrupt line 0..23. NO_MEMORY, CONFLICT. The bus must be filled in. */
 enum status uart_create(struct bus *bus, uint16_t base, unsigned line, struct uart **out) must_check;
-void uart_destroy(struct uart *uart);
 /* As after power-on; input that is still waiting is kept. */
 void uart_reset(struct uart *uart);
 /* Bytes for the guest; returns how many were taken, the rest is to be offered again later. Under the device lock. */

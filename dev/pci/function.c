@@ -169,9 +169,3 @@ void pci_ready(struct pci_function *f)
 	memcpy(f->initial, f->config, sizeof(f->initial));
 	pci_function_reset(f);
 }
-
-void pci_close(struct pci_function *f)
-{
-	if (f->pci)
-		f->pci->slot[f->slot] = NULL;
-}

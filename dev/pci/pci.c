@@ -8,7 +8,6 @@
 #include "dev/pci/pci.h"
 
 #include "lib/bits.h"
-#include "lib/memory.h"
 
 #define ADDRESS_PORT 0xcf8
 #define DATA_PORT 0xcfc
@@ -119,29 +118,15 @@ static enum status build(struct pci *pci)
 
 enum status pci_create(struct bus *bus, struct pci **out)
 {
-	struct pci *pci = heap_alloc(sizeof(*pci));
-	enum status status;
+	struct pci *pci = device_alloc(bus, sizeof(*pci));
 
 	if (!pci)
 		return NO_MEMORY;
 	pci->bus = bus;
 	pci->window_free = PCI_WINDOW_BASE;
-	status = build(pci);
-	if (status != OK) {
-		pci_destroy(pci);
-		return status;
-	}
+	TRY(build(pci));
 	*out = pci;
 	return OK;
-}
-
-void pci_destroy(struct pci *pci)
-{
-	if (!pci)
-		return;
-	port_unregister(pci->bus, ADDRESS_PORT, 1, pci);
-	port_unregister(pci->bus, DATA_PORT, 4, pci);
-	heap_free(pci, sizeof(*pci));
 }
 
 void pci_reset(struct pci *pci)

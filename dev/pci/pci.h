@@ -64,13 +64,12 @@ struct pci_function {
 
 /* NO_MEMORY, CONFLICT. */
 enum status pci_create(struct bus *bus, struct pci **out) must_check;
-void pci_destroy(struct pci *pci);
 /* Configuration of all functions as after power-on; their devices are reset by themselves. */
 void pci_reset(struct pci *pci);
 
 /*
  * A device's creation: open (LIMIT: no slot is free; ops may be NULL), then its BARs, MSI-X and capabilities, then ready, from where on
- * the guest sees it. Close before the device's memory goes, opened or not.
+ * the guest sees it.
  */
 enum status pci_open(struct pci *pci, struct pci_function *f, const struct pci_identity *identity,
 		     const struct pci_ops *ops, void *device) must_check;
@@ -81,7 +80,6 @@ void pci_bar_open(struct pci_function *f, unsigned bar, uint32_t size, const str
 unsigned pci_capability(struct pci_function *f, uint8_t id, unsigned size);
 void pci_msix_open(struct pci_function *f, unsigned vectors, const char *name);
 void pci_ready(struct pci_function *f);
-void pci_close(struct pci_function *f);
 
 /* May it reach memory, and send messages? */
 bool pci_is_master(const struct pci_function *f);

@@ -15,7 +15,6 @@
 
 #include "dev/virtio/virtio.h"
 #include "lib/bits.h"
-#include "lib/memory.h"
 
 #define PAGES_AT_ONCE 4096u /* of one chain; more is no driver's way */
 #define FIRST_COMMAND 2u    /* lower ones are STOP and DONE */
@@ -227,26 +226,13 @@ void balloon_reset(struct balloon *b)
 enum status balloon_create(struct bus *bus, struct pci *pci, const struct balloon_memory *memory, void *context,
 			   struct balloon **out)
 {
-	struct balloon *b = heap_alloc(sizeof(*b));
-	enum status status;
+	struct balloon *b = device_alloc(bus, sizeof(*b));
 
 	if (!b)
 		return NO_MEMORY;
 	b->memory = memory;
 	b->context = context;
-	status = virtio_open(&b->virtio, pci, &model, &b->config);
-	if (status != OK) {
-		balloon_destroy(b);
-		return status;
-	}
+	TRY(virtio_open(&b->virtio, pci, &model, &b->config));
 	*out = b;
 	return OK;
-}
-
-void balloon_destroy(struct balloon *b)
-{
-	if (!b)
-		return;
-	virtio_close(&b->virtio);
-	heap_free(b, sizeof(*b));
 }

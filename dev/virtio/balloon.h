@@ -34,7 +34,6 @@ struct balloon_info {
 /* NO_MEMORY, LIMIT. */
 enum status balloon_create(struct bus *bus, struct pci *pci, const struct balloon_memory *memory, void *context,
 			   struct balloon **out) must_check;
-void balloon_destroy(struct balloon *balloon);
 /* What it is asked for stays. */
 void balloon_reset(struct balloon *balloon);
 void balloon_ask(struct balloon *balloon, uint32_t pages);

@@ -14,7 +14,6 @@
 
 #include "dev/virtio/virtio.h"
 #include "lib/bits.h"
-#include "lib/memory.h"
 
 struct vmem {
 	struct virtio virtio;
@@ -170,8 +169,7 @@ void vmem_reset(struct vmem *m)
 enum status vmem_create(struct bus *bus, struct pci *pci, const struct vmem_memory *memory, void *context, gpa_t base,
 			uint64_t size, struct vmem **out)
 {
-	struct vmem *m = heap_alloc(size_of(size / VMEM_BLOCK));
-	enum status status;
+	struct vmem *m = device_alloc(bus, size_of(size / VMEM_BLOCK));
 
 	if (!m)
 		return NO_MEMORY;
@@ -181,19 +179,7 @@ enum status vmem_create(struct bus *bus, struct pci *pci, const struct vmem_memo
 	m->config = (struct virtio_mem_config){
 		.block_size = VMEM_BLOCK, .addr = base.v, .region_size = size, .usable_region_size = size
 	};
-	status = virtio_open(&m->virtio, pci, &model, &m->config);
-	if (status != OK) {
-		vmem_destroy(m);
-		return status;
-	}
+	TRY(virtio_open(&m->virtio, pci, &model, &m->config));
 	*out = m;
 	return OK;
-}
-
-void vmem_destroy(struct vmem *m)
-{
-	if (!m)
-		return;
-	virtio_close(&m->virtio);
-	heap_free(m, size_of(m->blocks));
 }

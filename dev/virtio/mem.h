@@ -26,7 +26,6 @@ struct vmem_info {
 /* A region of whole blocks; all of it unplugged, nothing requested. NO_MEMORY, LIMIT. */
 enum status vmem_create(struct bus *bus, struct pci *pci, const struct vmem_memory *memory, void *context, gpa_t base,
 			uint64_t size, struct vmem **out) must_check;
-void vmem_destroy(struct vmem *vmem);
 /* All is unplugged, without asking: its memory was reset. What is requested stays. */
 void vmem_reset(struct vmem *vmem);
 /* So many bytes are to be plugged: whole blocks, at most the region (BAD_VALUE). The guest does it when it likes. */

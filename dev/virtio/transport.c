@@ -269,10 +269,3 @@ enum status virtio_open(struct virtio *v, struct pci *pci, const struct virtio_m
 	virtio_reset(v);
 	return OK;
 }
-
-void virtio_close(struct virtio *v)
-{
-	if (v->bus)
-		timer_cancel(&v->bus->timers, &v->again);
-	pci_close(&v->function);
-}

@@ -73,9 +73,8 @@ struct virtio {
 	struct virtio_chain chain; /* the one that is served */
 };
 
-/* LIMIT: no slot. From here on virtio_close() is due. */
+/* LIMIT: no slot. */
 enum status virtio_open(struct virtio *v, struct pci *pci, const struct virtio_model *model, void *config) must_check;
-void virtio_close(struct virtio *v);
 /* As after power-on; the PCI function is reset by its bus. */
 void virtio_reset(struct virtio *v);
 

@@ -98,8 +98,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	offer(0, 0);
 	notify(0);
 	must(used(0)[1] == 1 && status_of() == 15);
-	balloon_destroy(balloon);
-	pci_destroy(pci);
 	fake_bus_close(&fake);
 	return 0;
 }

@@ -34,12 +34,6 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	port92_destroy(port92);
-	i8042_destroy(i8042);
-	reset_port_destroy(reset_port);
-	pm_destroy(pm);
-	fw_cfg_destroy(fw_cfg);
-	assert_null(fake.bus.timers.first);
 	fake_bus_close(&fake);
 	return 0;
 }

@@ -37,7 +37,6 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	pic_destroy(pic);
 	fake_bus_close(&fake);
 	return 0;
 }

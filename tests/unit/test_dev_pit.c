@@ -23,7 +23,6 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	pit_destroy(pit);
 	fake_bus_close(&fake);
 	return 0;
 }

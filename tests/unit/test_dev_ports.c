@@ -61,8 +61,6 @@ static void ports_split_and_open(void **state)
 	assert_int_equal(echo.count, 2);
 	assert_int_equal(echo.values[0], 0xaa);
 	assert_int_equal(echo.values[1], 0xbb);
-	port_unregister(&fake.bus, 0x1fe, 4, &echo);
-	assert_int_equal(port_read(&fake.bus, 0x1fe, 4), 0xffffffff);
 	fake_bus_close(&fake);
 }
 
@@ -125,10 +123,9 @@ static void timers_fire_in_order_and_bounded(void **state)
 static void test_ports(void **state)
 {
 	struct fake_bus fake;
-	struct debug_ports *ports;
 
 	fake_bus_open(&fake);
-	assert_int_equal(debug_ports_create(&fake.bus, &ports), OK);
+	assert_int_equal(debug_ports_create(&fake.bus), OK);
 	assert_int_equal(in8(&fake, 0xe9), 0xe9);
 	out8(&fake, 0xe9, 'x');
 	assert_int_equal(fake.debug_length, 1);
@@ -141,8 +138,6 @@ static void test_ports(void **state)
 	port_write(&fake.bus, 0xf4, 4, 0x12345678);
 	assert_int_equal(fake.value, 0x12345678);
 	assert_int_equal(fake.events, 3);
-	debug_ports_destroy(ports);
-	assert_int_equal(in8(&fake, 0xe9), 0xff);
 	fake_bus_close(&fake);
 }
 

@@ -24,7 +24,6 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	uart_destroy(uart);
 	fake_bus_close(&fake);
 	return 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: vm/vcpu/run.c vm/vcpu/exits.c vm/vcpu/signal.c vm/vcpu/interrupts.c vm/machine/flush.c vm/machine/queue.c vm/machine/queues.c vm/machine/offers.c dev/apic/lapic.c dev/apic/lapic_timer.c dev/apic/lapic_access.c dev/apic/bus.c dev/tick.c dev/timer.c
+// sources: vm/vcpu/run.c vm/vcpu/exits.c vm/vcpu/signal.c vm/vcpu/interrupts.c vm/machine/flush.c vm/machine/queue.c vm/machine/queues.c vm/machine/offers.c dev/apic/lapic.c dev/apic/lapic_timer.c dev/apic/lapic_access.c dev/apic/bus.c dev/ports.c dev/tick.c dev/timer.c
 // threads
 /*
  * Run loop, requests, signals, local APICs and queues together, as they are, over a processor that is a loop here: four host CPUs, a
@@ -464,8 +464,7 @@ static void test_together(void **state)
 		assert_int_equal(asked[i], ROUNDS);
 		assert_true(guests[i].rounds == ROUNDS);
 	}
-	for (unsigned i = 0; i < VCPUS; i++)
-		lapic_destroy(vcpus[i].lapic);
+	bus_close(&bus);
 }
 
 int main(void)

@@ -72,21 +72,16 @@ static enum status create_apics(struct machine *m)
 {
 	const struct topology t = topology_of(m->config);
 	struct board *b = m->board;
-	enum status status = OK;
 
-	for (unsigned i = 0; i < m->vcpu_count && status == OK; i++)
-		status = lapic_create(&m->bus, &b->apic_bus, topology_apic_id(&t, i), i == 0, host_tsc_hz(),
-				      &lapic_host, &m->vcpu[i], &b->lapic[i]);
-	if (status == OK)
-		status = m->bus.map_mmio(m, gpa(LAPIC_DEFAULT_BASE), LAPIC_PAGE_SIZE, &lapic_mmio_ops, b->lapic[0],
-					 "local APIC");
+	for (unsigned i = 0; i < m->vcpu_count; i++)
+		TRY(lapic_create(&m->bus, &b->apic_bus, topology_apic_id(&t, i), i == 0, host_tsc_hz(), &lapic_host,
+				 &m->vcpu[i], &b->lapic[i]));
+	TRY(m->bus.map_mmio(m, gpa(LAPIC_DEFAULT_BASE), LAPIC_PAGE_SIZE, &lapic_mmio_ops, b->lapic[0], "local APIC"));
 	b->apic_window = &b->window[b->windows - 1];
-	if (status == OK)
-		status = ioapic_create(&m->bus, &b->apic_bus, (uint8_t)m->vcpu_count, &b->ioapic);
+	TRY(ioapic_create(&m->bus, &b->apic_bus, (uint8_t)m->vcpu_count, &b->ioapic));
 	b->irq.ioapic = b->ioapic;
-	if (status == OK)
-		lapic_set_virtual_wire(b->lapic[0]);
-	return status;
+	lapic_set_virtual_wire(b->lapic[0]);
+	return OK;
 }
 
 static enum status create_devices(struct machine *m)
@@ -95,70 +90,41 @@ static enum status create_devices(struct machine *m)
 	struct bus *bus = &m->bus;
 	const struct topology t = topology_of(m->config);
 	uint64_t ram = pgm_ram_bytes(m->pgm), below = min_u64(ram, 4 * GIB - m->config->ram_hole);
-	enum status status = board_open_mmio(m);
 
+	TRY(port_table_create(bus));
+	TRY(board_open_mmio(m));
 	a20_init(&b->a20, bus);
-	if (status == OK)
-		status = pic_create(bus, pic_output, b, &b->pic);
+	TRY(pic_create(bus, pic_output, b, &b->pic));
 	b->irq.pic = b->pic;
-	if (status == OK)
-		status = create_apics(m);
-	if (status == OK)
-		status = pci_create(bus, &b->pci);
-	if (status == OK)
-		status = board_open_balloon(m);
-	if (status == OK)
-		status = board_open_vmem(m);
-	if (status == OK)
-		status = pit_create(bus, &b->pit);
-	if (status == OK)
-		status = rtc_create(bus, BOARD_EPOCH, below, ram - below, &b->rtc);
-	if (status == OK)
-		status = uart_create(bus, UART_COM1_BASE, UART_COM1_LINE, &b->uart);
-	if (status == OK)
-		status = i8042_create(bus, &b->a20, &b->i8042);
-	if (status == OK)
-		status = port92_create(bus, &b->a20, &b->port92);
-	if (status == OK)
-		status = reset_port_create(bus, &b->reset_port);
-	if (status == OK)
-		status = pm_create(bus, &b->pm);
-	if (status == OK)
-		status = fw_cfg_create(bus, ram, (uint16_t)m->vcpu_count, (uint16_t)topology_ids(&t), &b->fw_cfg);
-	if (status == OK && m->config->test_ports)
-		status = debug_ports_create(bus, &b->debug_ports);
-	return status;
+	TRY(create_apics(m));
+	TRY(pci_create(bus, &b->pci));
+	TRY(board_open_balloon(m));
+	TRY(board_open_vmem(m));
+	TRY(pit_create(bus, &b->pit));
+	TRY(rtc_create(bus, BOARD_EPOCH, below, ram - below, &b->rtc));
+	TRY(uart_create(bus, UART_COM1_BASE, UART_COM1_LINE, &b->uart));
+	TRY(i8042_create(bus, &b->a20, &b->i8042));
+	TRY(port92_create(bus, &b->a20, &b->port92));
+	TRY(reset_port_create(bus, &b->reset_port));
+	TRY(pm_create(bus, &b->pm));
+	TRY(fw_cfg_create(bus, ram, (uint16_t)m->vcpu_count, (uint16_t)topology_ids(&t), &b->fw_cfg));
+	return m->config->test_ports ? debug_ports_create(bus) : OK;
 }
 
 enum status board_create(struct machine *m)
 {
-	enum status status;
-
 	board_open_bus(m);
 	m->board = heap_alloc(sizeof(*m->board));
 	if (!m->board)
 		return NO_MEMORY;
 	m->board->machine = m;
-	status = port_table_create(&m->bus);
-	if (status == OK)
-		status = create_devices(m);
-	return status;
+	return create_devices(m);
 }
 
 void board_destroy(struct machine *m)
 {
-	struct board *b = m->board;
-
-#define DESTROY(kind)                                                                                                  \
-	if (b->kind)                                                                                                   \
-		kind##_destroy(b->kind);
-	BOARD_DEVICES(DESTROY)
-	for (unsigned i = 0; i < m->vcpu_count; i++)
-		if (b->lapic[i])
-			lapic_destroy(b->lapic[i]);
-	if (m->bus.ports)
-		port_table_destroy(&m->bus);
-	heap_free(b, sizeof(*b));
+	bus_close(&m->bus);
+	heap_free(m->board, sizeof(*m->board));
 	m->board = NULL;
 }
 

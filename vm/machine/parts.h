@@ -24,11 +24,11 @@
 
 #define MAX_WINDOWS 8u
 
-/* Devices that are plain: X(kind) for each struct kind *, kind_reset(), kind_destroy(). */
+/* Devices that are plain: X(kind) for each struct kind *, kind_reset(). */
 #define BOARD_DEVICES(X)                                                                                               \
 	X(pic)                                                                                                         \
 	X(ioapic)                                                                                                      \
-	X(balloon) X(vmem) X(pci) X(pit) X(rtc) X(uart) X(i8042) X(port92) X(reset_port) X(pm) X(fw_cfg) X(debug_ports)
+	X(balloon) X(vmem) X(pci) X(pit) X(rtc) X(uart) X(i8042) X(port92) X(reset_port) X(pm) X(fw_cfg)
 #define BOARD_DEVICE_MEMBER(kind) struct kind *kind;
 
 struct board {

@@ -109,7 +109,6 @@ enum status task_load_segment(struct task_switch *t, enum segment_name name, uns
 {
 	struct segment *to = &t->h->segment[name], s;
 	bool data = name != SEG_CS && name != SEG_SS;
-	enum status status;
 	uint64_t at;
 
 	if (to->selector < 4)
@@ -121,9 +120,8 @@ enum status task_load_segment(struct task_switch *t, enum segment_name name, uns
 		return task_fault(t, name == SEG_SS ? VECTOR_SS : VECTOR_NP, s.selector);
 	if (!(s.attributes & 1)) {
 		s.attributes |= 1;
-		status = task_write_type(t, at, s.attributes);
+		TRY(task_write_type(t, at, s.attributes));
 	}
-	if (status == OK)
-		*to = s;
-	return status;
+	*to = s;
+	return OK;
 }

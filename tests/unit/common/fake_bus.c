@@ -9,7 +9,7 @@
 #include "common/fake_bus.h"
 
 #pragma weak port_table_create
-#pragma weak port_table_destroy
+#pragma weak bus_close
 #pragma weak port_read
 #pragma weak port_write
 #pragma weak timer_run
@@ -197,7 +197,7 @@ void fake_bus_open(struct fake_bus *fake)
 
 void fake_bus_close(struct fake_bus *fake)
 {
-	port_table_destroy(&fake->bus);
+	bus_close(&fake->bus);
 }
 
 bool fake_bus_take_one(struct fake_bus *fake, unsigned line)
