@@ -4,7 +4,6 @@
  * key that isn't there, reads 0. Items are read only. The directory is kept in the form in which it is read.
  */
 #include "dev/fw_cfg.h"
-#include "lib/bits.h"
 
 #define SELECTOR_PORT 0x510
 #define DATA_PORT 0x511

@@ -8,7 +8,6 @@
  */
 #include "dev/pm.h"
 #include "dev/clock.h"
-#include "lib/bits.h"
 
 #define PM_BLOCK_SIZE 16u
 #define STATUS_OFFSET 0u

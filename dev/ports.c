@@ -8,7 +8,6 @@
  * that one OUTW may reach two devices and no 8-bit device needs to think of it.
  */
 #include "dev/bus.h"
-#include "lib/bits.h"
 #include "lib/memory.h"
 
 #define PAGE_ENTRIES 256u

@@ -11,8 +11,6 @@
  */
 #include "dev/bus.h"
 
-#include "lib/bits.h"
-
 #define MOST_OWED 1000u
 #define MOST_IN_ROW 32u
 #define AT_LEAST 8u

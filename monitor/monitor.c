@@ -12,7 +12,6 @@
 #include "monitor/command/command.h"
 #include "monitor/console.h"
 #include "monitor/internal.h"
-#include "monitor/text/line.h"
 #include "vm/machine.h"
 
 #define PROMPT "quire> "

@@ -9,7 +9,6 @@
  * Intel's a fetch may find two translations in the instruction TLB, CVE-2018-12207), large leaves are for data alone: the
  * first fetch from such a block splits it, and it stays so. No leaf then changes its size while code is fetched by it.
  */
-#include "arch/x86_64/host.h"
 #include "pgm/internal.h"
 
 #define TRACKED(slat) ((slat)->format->accessed | (slat)->format->dirty) /* the processor's own bits of a leaf */

@@ -4,7 +4,6 @@
  * judges the access once at the leaf, and then sets accessed and dirty bits in place by
  * compare-and-exchange; if an entry changed under it, the whole walk starts again (at most a few times).
  */
-#include "arch/x86_64/registers.h"
 #include "pgm/shadow/shadow.h"
 #include "pgm/walk.h"
 

@@ -5,10 +5,8 @@
  */
 #include "vmx/capability.h"
 
-#include "arch/x86_64/registers.h"
 #include "lib/format.h"
 #include "vmx/quirks.h"
-#include "vmx/vmcs.h"
 
 /* A control bit and what it is called in the manual; needed ones refuse the machine when missing. */
 struct control {

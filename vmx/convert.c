@@ -2,9 +2,6 @@
 /* See convert.h. */
 #include "vmx/convert.h"
 
-#include "arch/x86_64/registers.h"
-#include "vmx/vmcs.h"
-
 #define TYPE_MASK 0x000fu
 #define TYPE_ACCESSED 0x1u
 #define TYPE_LDT 0x2u

@@ -7,7 +7,6 @@
 #include "arch/x86_64/features.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
-#include "arch/x86_64/spinlock.h"
 #include "lib/format.h"
 #include "mm/map.h"
 #include "vmx/instructions.h"

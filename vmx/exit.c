@@ -2,7 +2,6 @@
 /* See exit.h. Formats of the qualification: Intel SDM vol. 3 section 28.2.1, tables 28-3 to 28-7. */
 #include "vmx/exit.h"
 
-#include "arch/x86_64/registers.h"
 #include "vmx/convert.h"
 
 #define DEBUG_CONDITIONS (DR6_BREAKPOINTS | DR6_GENERAL_DETECT | DR6_SINGLE_STEP)

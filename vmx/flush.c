@@ -8,7 +8,6 @@
  *   vcpu comes from another CPU  as the first, since a flush acts only on the CPU that executes it
  */
 #include "arch/x86_64/log.h"
-#include "arch/x86_64/spinlock.h"
 #include "vmx/instructions.h"
 #include "vmx/vmx.h"
 

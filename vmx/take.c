@@ -5,10 +5,8 @@
  */
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
-#include "vmx/convert.h"
 #include "vmx/exit.h"
 #include "vmx/instructions.h"
-#include "vmx/quirks.h"
 #include "vmx/vmx.h"
 
 /* Only what the rule asks for: vmx_exit_decode() looks at nothing else. */

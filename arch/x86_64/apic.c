@@ -12,7 +12,6 @@
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
 #include "arch/x86_64/paging.h"
-#include "arch/x86_64/time.h"
 #include "arch/x86_64/traps.h"
 
 /* DMAR's flag X2APIC_OPT_OUT: the firmware asks not to switch x2APIC mode on. Intel VT-d specification section 8.1. */

@@ -8,7 +8,6 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/features.h"
 #include "arch/x86_64/log.h"
-#include "arch/x86_64/registers.h"
 #include "arch/x86_64/traps.h"
 
 #define ANY_STEPPING UINT16_MAX

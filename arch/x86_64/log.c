@@ -15,7 +15,6 @@
 #include <string.h>
 
 #include "arch/x86_64/host.h"
-#include "lib/bits.h"
 #include "lib/format.h"
 
 #define LINES 1024u

@@ -8,7 +8,6 @@
 
 #include "arch/x86_64/cpu_local.h"
 #include "arch/x86_64/log.h"
-#include "lib/bits.h"
 
 bool lock_rank_switch = QUIRE_DEBUG;
 

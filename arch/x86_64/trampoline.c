@@ -12,7 +12,6 @@
 #include "arch/x86_64/cpu_local.h"
 #include "arch/x86_64/features.h"
 #include "arch/x86_64/log.h"
-#include "arch/x86_64/paging.h"
 #include "arch/x86_64/paging_entry.h"
 #include "arch/x86_64/smp.h"
 #include "boot/boot_info.h"

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "arch/x86_64/acpi.h"
-#include "arch/x86_64/acpi_parse.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
 

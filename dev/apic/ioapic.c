@@ -7,7 +7,6 @@
  * a guest may program a pin by whichever table it believes.
  */
 #include "dev/apic/ioapic.h"
-#include "lib/bits.h"
 
 #define WINDOW_SELECT 0x00u
 #define WINDOW_DATA 0x10u

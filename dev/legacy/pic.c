@@ -7,7 +7,6 @@
  */
 #include "dev/legacy/pic.h"
 #include "dev/legacy/pic_chip.h"
-#include "lib/bits.h"
 
 struct pic {
 	struct bus *bus;

@@ -10,7 +10,6 @@
 #include "dev/legacy/pit.h"
 #include "dev/clock.h"
 #include "dev/legacy/pit_counter.h"
-#include "lib/bits.h"
 
 #define COUNTERS 3u
 #define CONTROL_PORT 0x43

@@ -6,7 +6,6 @@
  * the end of the period (mode 2) or half period (mode 3) that is running; settle() takes it over.
  */
 #include "dev/legacy/pit_counter.h"
-#include "lib/bits.h"
 
 static unsigned from_bcd(unsigned value)
 {

@@ -10,7 +10,6 @@
 #include "dev/legacy/rtc.h"
 #include "dev/clock.h"
 #include "dev/legacy/rtc_cmos.h"
-#include "lib/bits.h"
 
 #define INDEX_PORT 0x70
 #define CRYSTAL_HZ 32768u

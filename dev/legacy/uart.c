@@ -11,7 +11,6 @@
 #include <linux/serial_reg.h>
 
 #include "dev/legacy/uart_internal.h"
-#include "lib/bits.h"
 
 #define IER_MASK 0x0fu
 #define MCR_MASK 0x1fu

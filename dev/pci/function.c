@@ -7,8 +7,6 @@
 
 #include <string.h>
 
-#include "lib/bits.h"
-
 #define COMMAND_WRITABLE (PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE)
 #define FIRST_CAPABILITY 0x40u
 #define NOTHING_THERE 0u /* beyond 256 bytes: the end of an empty list of extended capabilities */

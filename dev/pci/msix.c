@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "dev/pci/pci.h"
-#include "lib/bits.h"
 
 #define TABLE_SIZE 4096u
 #define PENDING_AT 2048u

@@ -7,8 +7,6 @@
  */
 #include "dev/pci/pci.h"
 
-#include "lib/bits.h"
-
 #define ADDRESS_PORT 0xcf8
 #define DATA_PORT 0xcfc
 #define ADDRESS_ENABLE 0x80000000u

@@ -14,7 +14,6 @@
 #include <string.h>
 
 #include "dev/virtio/virtio.h"
-#include "lib/bits.h"
 
 #define PAGES_AT_ONCE 4096u /* of one chain; more is no driver's way */
 #define FIRST_COMMAND 2u    /* lower ones are STOP and DONE */

@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "dev/virtio/virtio.h"
-#include "lib/bits.h"
 
 struct vmem {
 	struct virtio virtio;

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "dev/virtio/virtio.h"
-#include "lib/bits.h"
 
 #define FIELD(name) offsetof(struct virtio_pci_common_cfg, name)
 enum { DEVICE, DRIVER };

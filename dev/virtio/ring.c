@@ -8,7 +8,6 @@
 #include <linux/virtio_ring.h>
 
 #include "dev/virtio/virtio.h"
-#include "lib/bits.h"
 
 enum { DESCRIPTORS, AVAILABLE, USED };
 

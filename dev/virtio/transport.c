@@ -14,7 +14,6 @@
 #include <string.h>
 
 #include "dev/virtio/virtio.h"
-#include "lib/bits.h"
 
 #define VENDOR 0x1af4
 #define DEVICE_BASE 0x1040

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "arch/x86_64/cpu.h"
-#include "lib/memory.h"
 #include "monitor/command/command.h"
 #include "monitor/command/dirty_copy.h"
 #include "pgm/dirty/dirty.h"

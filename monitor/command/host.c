@@ -3,14 +3,10 @@
 #include <string.h>
 
 #include "arch/x86_64/host.h"
-#include "arch/x86_64/hv.h"
-#include "arch/x86_64/percpu.h"
 #include "lib/format.h"
-#include "monitor/command/command.h"
 #include "monitor/internal.h"
 #include "monitor/command/stats.h"
 #include "monitor/command/usage.h"
-#include "monitor/text/parse.h"
 #include "vm/machine.h"
 
 #define LOG_DEFAULT 50u

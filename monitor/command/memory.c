@@ -2,8 +2,6 @@
 /* Commands about memory: guest-physical ranges and use, handlers, host chunks, one page, integrity. */
 #include <string.h>
 
-#include "mm/frame.h"
-#include "monitor/command/command.h"
 #include "monitor/command/memory_map.h"
 #include "monitor/command/usage.h"
 #include "pgm/handlers.h"

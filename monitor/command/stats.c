@@ -7,9 +7,7 @@
 #include "lib/format.h"
 #include "mm/chunk_map.h"
 #include "mm/counters.h"
-#include "mm/frame.h"
 #include "monitor/command/usage.h"
-#include "monitor/text/parse.h"
 #include "vm/machine.h"
 #include "vm/vcpu/nested.h"
 

@@ -2,10 +2,8 @@
 /* The answer of a command in text or in JSON: see the header. Nothing is kept but the last few bytes, so any length will do. */
 #include "monitor/text/output.h"
 
-#include <stdarg.h>
 #include <string.h>
 
-#include "lib/format.h"
 #include "monitor/text/output_json.h"
 
 #define VALUE_SIZE 512u

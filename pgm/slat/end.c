@@ -6,9 +6,6 @@
  */
 #include "pgm/slat/slat.h"
 
-#include "mm/frame.h"
-#include "mm/map.h"
-
 void slat_free_tables(struct slat *slat, hpa_t frame, unsigned level, struct gather *gather)
 {
 	const struct pt_format *f = slat->format;

@@ -9,8 +9,6 @@
 #include "arch/x86_64/log.h"
 
 #include "arch/x86_64/hv.h"
-#include "mm/frame.h"
-#include "mm/map.h"
 
 #define ENTRIES 512u
 #define INDEX_BITS 9u

@@ -7,7 +7,6 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "arch/x86_64/registers.h"
 #include "dev/pci/pci.h"
 #include "lib/format.h"
 #include "vm/load/internal.h"

@@ -5,15 +5,12 @@
  */
 #include <string.h>
 
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
-#include "arch/x86_64/registers.h"
 #include "lib/format.h"
 #include "pgm/shadow/a20.h"
 #include "pgm/slat/misconfig.h"
 #include "pgm/walk.h"
-#include "vm/emulate/decode.h"
 #include "vm/vcpu/nested.h"
 
 #define PDPTE_ACCESSED BIT(5)

@@ -6,10 +6,8 @@
  *
  * Manual: Intel SDM vol. 3 sections 2.5, 4.1.2, 4.4.1, 4.10.4.1; vol. 2 MOV to CR; AMD APM vol. 2 section 3.1.
  */
-#include "arch/x86_64/cpu.h"
 #include "dev/apic/lapic.h"
 #include "pgm/walk.h"
-#include "vm/emulate/decode.h"
 #include "vm/vcpu/nested.h"
 
 #define CR0_VALID (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)

@@ -3,8 +3,6 @@
  * Accesses to debug registers where the processor must hand them over: writes, for svm/quirks.h's breakpoints_leak. Elsewhere they
  * don't exit. The checks are the processor's own. Intel SDM vol. 3 section 18.2, vol. 2 MOV to DR; AMD APM vol. 2 section 13.1.
  */
-#include "arch/x86_64/registers.h"
-#include "vm/emulate/decode.h"
 #include "vm/vcpu/vcpu.h"
 
 /* Reserved bits of DR6 and DR7 read as the processor has them. */

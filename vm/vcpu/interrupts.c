@@ -6,8 +6,6 @@
  *
  * Manual: Intel SDM vol. 3 sections 6.9, 6.15 (double fault), 27.8.3; AMD APM vol. 2 sections 8.5, 15.20.
  */
-#include "arch/x86_64/cpu.h"
-#include "arch/x86_64/registers.h"
 #include "dev/apic/lapic.h"
 #include "vm/vcpu/nested.h"
 #include "vm/vcpu/pv.h"

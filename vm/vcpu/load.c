@@ -4,11 +4,8 @@
  * there, or this one leaves. Then one that may run elsewhere has nothing left here, and its ->loaded says so to those that would
  * take it; one that is pinned leaves the backend's part. Each function runs on the CPU that it speaks of.
  */
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
-#include "arch/x86_64/percpu.h"
-#include "arch/x86_64/registers.h"
 #include "vm/vcpu/nested.h"
 
 struct first_entry first_entry;

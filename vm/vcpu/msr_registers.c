@@ -5,10 +5,7 @@
  *
  * Manual: Intel SDM vol. 4; vol. 3 section 18.17 (TSC); AMD APM vol. 2 section 3.2.
  */
-#include "vm/vcpu/msr.h"
-#include "vm/vcpu/pv.h"
 
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/features.h"
 #include "vm/vcpu/enter.h"
 

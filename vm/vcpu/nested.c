@@ -10,7 +10,6 @@
  */
 #include "vm/vcpu/nested.h"
 
-#include "arch/x86_64/cpu.h"
 #include "vm/vcpu/enter.h"
 
 static const struct hv_nested_ops *ops(void)

@@ -7,7 +7,6 @@
  * One page of L1's may be no memory for L2, but the APIC that L1's processor plays (slat.trapped): L1 gets an exit for it, or the access
  * is carried out elsewhere.
  */
-#include "arch/x86_64/cpu.h"
 #include "pgm/shadow/shadow.h"
 #include "vm/vcpu/nested.h"
 

@@ -11,10 +11,8 @@
 #include <string.h>
 
 #include "arch/x86_64/host.h"
-#include "arch/x86_64/cpu.h"
 #include "lib/format.h"
 #include "pgm/handlers.h"
-#include "vm/emulate/decode.h"
 #include "vm/vcpu/vcpu.h"
 
 #define MOST_PAGES 16u

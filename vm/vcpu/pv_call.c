@@ -11,7 +11,6 @@
 
 #include "dev/apic/lapic.h"
 #include "vm/config/topology.h"
-#include "vm/vcpu/pv.h"
 
 /* As the guest's errno.h has them. */
 #define GUEST_EPERM 1

@@ -4,13 +4,10 @@
  * so every instruction there is paid at every exit: the common path asks two words (requests, and what the local APIC has pending) and
  * nothing else; timers are a comparison of the time stamp counter with one deadline. What is rarer comes back to vcpu_run().
  */
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
-#include "arch/x86_64/percpu.h"
 #include "pgm/slat/tables.h"
 #include "vm/vcpu/enter.h"
 #include "vm/vcpu/nested.h"
-#include "vm/vcpu/pv.h"
 
 /* (wake.pml: REQUEST, LOOK, KICK) */
 void vcpu_request(struct vcpu *vcpu, uint32_t requests)

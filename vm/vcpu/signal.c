@@ -20,7 +20,6 @@
  * Manual: Intel SDM vol. 3 sections 9.4 (MP initialisation), 11.6.1 (ICR), table 10-1 (INIT), 26.2 (VMX); AMD APM vol. 2 sections
  * 14.1.3, 15.20 (SVM), 16.5.
  */
-#include "arch/x86_64/registers.h"
 #include "dev/apic/lapic.h"
 #include "vm/vcpu/nested.h"
 

@@ -4,8 +4,6 @@
  * what every completed instruction leaves behind. vcpu_skip() in vm/vcpu/vcpu.h is the short way, this the rest: no length
  * given, a shadow or RF to end, a single step to report, a wrap at 4 GiB.
  */
-#include "arch/x86_64/registers.h"
-#include "vm/emulate/decode.h"
 #include "vm/vcpu/vcpu.h"
 
 bool vcpu_decode(struct vcpu *vcpu, struct instruction *in)

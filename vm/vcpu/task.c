@@ -9,7 +9,6 @@
  */
 #include <string.h>
 
-#include "arch/x86_64/registers.h"
 #include "vm/vcpu/task.h"
 
 static const struct task_format tss_16 = { 2, 0x0e, 0x12, 0x22, 4, 0x2a, 0x2c };

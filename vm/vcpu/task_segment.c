@@ -3,7 +3,6 @@
  * The tables that a task switch goes through, and the loading of segments with its own rules for what fits: all that a new task's
  * selectors name badly is #TS. Intel SDM vol. 3 sections 3.4.5, 6.5, table 8-1.
  */
-#include "arch/x86_64/registers.h"
 #include "vm/vcpu/task.h"
 
 #define TYPE_LDT 0x02u

@@ -6,7 +6,6 @@
  * reach memory that isn't its own.
  */
 #include "arch/x86_64/features.h"
-#include "arch/x86_64/percpu.h"
 #include "pgm/slat/judge.h"
 #include "vm/vcpu/test_call.h"
 #include "vm/vcpu/vcpu.h"

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Birth, reset and end of a virtual CPU. */
 #include "arch/x86_64/host.h"
-#include "arch/x86_64/percpu.h"
-#include "arch/x86_64/registers.h"
 #include "dev/apic/lapic.h"
 #include "pgm/shadow/a20.h"
 #include "vm/vcpu/nested.h"

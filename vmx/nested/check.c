@@ -2,8 +2,6 @@
 /* Controls and host state: what makes VMLAUNCH and VMRESUME fail. Intel SDM vol. 3 sections 27.2.1 to 27.2.4. See check.h. */
 #include "vmx/nested/check.h"
 
-#include "arch/x86_64/registers.h"
-
 #define CR3_TARGETS_MAX 4u
 #define LIST_ENTRY_SIZE 16u
 #define SOFT_LENGTH_MAX 15u

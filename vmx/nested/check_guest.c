@@ -2,9 +2,6 @@
 /* Guest state but for segments: what makes an entry an exit to L1. Intel SDM vol. 3 sections 27.3.1.1, 27.3.1.3 to 27.3.1.6. See check.h. */
 #include "vmx/nested/check.h"
 
-#include "arch/x86_64/hv.h"
-#include "arch/x86_64/registers.h"
-
 #define RFLAGS_FIXED UINT64_C(2)
 #define RFLAGS_RESERVED (BITS(63, 22) | BIT(15) | BIT(5) | BIT(3))
 #define PDPTE_PRESENT BIT(0)

@@ -2,9 +2,6 @@
 /* The guest's segments. Intel SDM vol. 3 section 27.3.1.2. See check.h. */
 #include "vmx/nested/check.h"
 
-#include "arch/x86_64/hv.h"
-#include "arch/x86_64/registers.h"
-
 #define SELECTOR_RPL 3u
 #define SELECTOR_TI 4u
 #define TYPE(rights) ((rights)&0xfu)

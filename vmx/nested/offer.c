@@ -2,7 +2,6 @@
 /* See offer.h. What isn't in the words below isn't offered: no APIC-register virtualization, no PML, no VMFUNC, no monitor-trap flag ... */
 #include "vmx/nested/offer.h"
 
-#include "arch/x86_64/registers.h"
 #include "vmx/nested/vmcs12.h"
 
 /* Controls that are 1 on a processor without the true MSRs; and those which the true ones let be 0 (section A.2). */
