@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #define STATUS_LIST(X)                                                                                                 \
 	X(OK, "success")                                                                                               \
 	X(NO_MEMORY, "the host has no free memory left")                                                               \
@@ -43,6 +45,12 @@ enum status {
 			return failure_;                                                                               \
 	} while (0)
 _Static_assert(OK == 0, "TRY takes 0 for success");
+
+/* Memory is short: the same may succeed later. */
+static inline bool status_is_shortage(enum status status)
+{
+	return status == NO_MEMORY || status == OVER_QUOTA;
+}
 
 /* The text a person reads for a status; never NULL. */
 const char *status_text(enum status status);

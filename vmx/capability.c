@@ -8,79 +8,55 @@
 #include "lib/format.h"
 #include "vmx/quirks.h"
 
+/* Of ENTRY_LATER: needed only to be possible, the entry that turns it on is made per guest. EPT: features that are just there. */
+enum word { PIN, PRIMARY, SECONDARY, EXIT, ENTRY, ENTRY_LATER, EPT, WORDS };
+
 /* A control bit and what it is called in the manual; needed ones refuse the machine when missing. */
-struct control {
+static const struct control {
+	enum word word;
 	uint64_t bit;
 	bool needed;
 	const char *name;
-};
-
-static const struct control pin_list[] = {
-	{ PIN_EXTERNAL_INTERRUPT, true, "external-interrupt exiting" },
-	{ PIN_NMI, true, "NMI exiting" },
-	{ PIN_VIRTUAL_NMIS, true, "virtual NMIs" },
-	{ PIN_PREEMPTION_TIMER, false, "VMX-preemption timer" },
-	{ 0 },
-};
-
-static const struct control primary_list[] = {
-	{ PRIMARY_INTERRUPT_WINDOW, true, "interrupt-window exiting" },
-	{ PRIMARY_NMI_WINDOW, true, "NMI-window exiting" },
-	{ PRIMARY_TSC_OFFSET, true, "TSC offsetting" },
-	{ PRIMARY_HLT, true, "HLT exiting" },
-	{ PRIMARY_MWAIT, true, "MWAIT exiting" },
-	{ PRIMARY_MONITOR, true, "MONITOR exiting" },
-	{ PRIMARY_RDPMC, true, "RDPMC exiting" },
-	{ PRIMARY_CR8_LOAD, true, "CR8-load exiting" },
-	{ PRIMARY_CR8_STORE, true, "CR8-store exiting" },
-	{ PRIMARY_UNCONDITIONAL_IO, true, "unconditional I/O exiting" },
-	{ PRIMARY_MSR_BITMAP, true, "MSR bitmaps" },
-	{ PRIMARY_SECONDARY, true, "secondary controls" },
-	{ 0 },
-};
-
-static const struct control secondary_list[] = {
-	{ SECONDARY_EPT, true, "extended page tables (EPT)" },
-	{ SECONDARY_UNRESTRICTED, true, "unrestricted guest" },
-	{ SECONDARY_VPID, false, "VPID" },
-	{ SECONDARY_RDTSCP, false, "RDTSCP" },
-	{ SECONDARY_INVPCID, false, "INVPCID" },
-	{ SECONDARY_WBINVD, false, "WBINVD exiting" },
-	{ SECONDARY_PAUSE_LOOP, false, "PAUSE-loop exiting" },
-	{ SECONDARY_PML, false, "page-modification logging" },
-	{ SECONDARY_ENCLS, false, "ENCLS exiting" }, /* without it a guest's ENCLS would reach the processor */
-	{ 0 },
-};
-
-static const struct control exit_list[] = {
-	{ EXITC_SAVE_DEBUG, true, "saving of debug controls" },
-	{ EXITC_HOST_64, true, "64-bit host" },
-	{ EXITC_SAVE_EFER, true, "saving of EFER" },
-	{ EXITC_LOAD_EFER, true, "loading of EFER at exits" },
-	{ EXITC_SAVE_PAT, false, "saving of PAT" },
-	{ EXITC_LOAD_PAT, false, "loading of PAT at exits" },
-	{ EXITC_SAVE_TIMER, false, "saving of the VMX-preemption timer" },
-	{ 0 },
-};
-
-static const struct control entry_list[] = {
-	{ ENTRYC_LOAD_DEBUG, true, "loading of debug controls" },
-	{ ENTRYC_LOAD_EFER, true, "loading of EFER at entries" },
-	{ ENTRYC_LOAD_PAT, false, "loading of PAT at entries" },
-	{ 0 },
-};
-
-/* Needed only to be possible: the entry that turns it on is made per guest. */
-static const struct control entry_later_list[] = {
-	{ ENTRYC_IA32E, true, "64-bit guests" },
-	{ 0 },
-};
-
-static const struct control ept_list[] = {
-	{ EPT_4_LEVELS, true, "4-level EPT" },
-	{ EPT_WB, true, "write-back EPT structures" },
-	{ EPT_INVEPT, true, "INVEPT" },
-	{ 0 },
+} controls[] = {
+	{ PIN, PIN_EXTERNAL_INTERRUPT, true, "external-interrupt exiting" },
+	{ PIN, PIN_NMI, true, "NMI exiting" },
+	{ PIN, PIN_VIRTUAL_NMIS, true, "virtual NMIs" },
+	{ PIN, PIN_PREEMPTION_TIMER, false, "VMX-preemption timer" },
+	{ PRIMARY, PRIMARY_INTERRUPT_WINDOW, true, "interrupt-window exiting" },
+	{ PRIMARY, PRIMARY_NMI_WINDOW, true, "NMI-window exiting" },
+	{ PRIMARY, PRIMARY_TSC_OFFSET, true, "TSC offsetting" },
+	{ PRIMARY, PRIMARY_HLT, true, "HLT exiting" },
+	{ PRIMARY, PRIMARY_MWAIT, true, "MWAIT exiting" },
+	{ PRIMARY, PRIMARY_MONITOR, true, "MONITOR exiting" },
+	{ PRIMARY, PRIMARY_RDPMC, true, "RDPMC exiting" },
+	{ PRIMARY, PRIMARY_CR8_LOAD, true, "CR8-load exiting" },
+	{ PRIMARY, PRIMARY_CR8_STORE, true, "CR8-store exiting" },
+	{ PRIMARY, PRIMARY_UNCONDITIONAL_IO, true, "unconditional I/O exiting" },
+	{ PRIMARY, PRIMARY_MSR_BITMAP, true, "MSR bitmaps" },
+	{ PRIMARY, PRIMARY_SECONDARY, true, "secondary controls" },
+	{ SECONDARY, SECONDARY_EPT, true, "extended page tables (EPT)" },
+	{ SECONDARY, SECONDARY_UNRESTRICTED, true, "unrestricted guest" },
+	{ SECONDARY, SECONDARY_VPID, false, "VPID" },
+	{ SECONDARY, SECONDARY_RDTSCP, false, "RDTSCP" },
+	{ SECONDARY, SECONDARY_INVPCID, false, "INVPCID" },
+	{ SECONDARY, SECONDARY_WBINVD, false, "WBINVD exiting" },
+	{ SECONDARY, SECONDARY_PAUSE_LOOP, false, "PAUSE-loop exiting" },
+	{ SECONDARY, SECONDARY_PML, false, "page-modification logging" },
+	{ SECONDARY, SECONDARY_ENCLS, false, "ENCLS exiting" }, /* else a guest's would be carried out */
+	{ EXIT, EXITC_SAVE_DEBUG, true, "saving of debug controls" },
+	{ EXIT, EXITC_HOST_64, true, "64-bit host" },
+	{ EXIT, EXITC_SAVE_EFER, true, "saving of EFER" },
+	{ EXIT, EXITC_LOAD_EFER, true, "loading of EFER at exits" },
+	{ EXIT, EXITC_SAVE_PAT, false, "saving of PAT" },
+	{ EXIT, EXITC_LOAD_PAT, false, "loading of PAT at exits" },
+	{ EXIT, EXITC_SAVE_TIMER, false, "saving of the VMX-preemption timer" },
+	{ ENTRY, ENTRYC_LOAD_DEBUG, true, "loading of debug controls" },
+	{ ENTRY, ENTRYC_LOAD_EFER, true, "loading of EFER at entries" },
+	{ ENTRY, ENTRYC_LOAD_PAT, false, "loading of PAT at entries" },
+	{ ENTRY_LATER, ENTRYC_IA32E, true, "64-bit guests" },
+	{ EPT, EPT_4_LEVELS, true, "4-level EPT" },
+	{ EPT, EPT_WB, true, "write-back EPT structures" },
+	{ EPT, EPT_INVEPT, true, "INVEPT" },
 };
 
 /* What a hypervisor as a guest is offered where the processor has it, beside what Quire uses itself. */
@@ -123,53 +99,41 @@ static enum status refuse(struct hv_refusal *why, const char *name)
 	return NOT_SUPPORTED;
 }
 
-/* Builds one control word out of its list. */
-static enum status choose(const struct control *list, uint64_t msr, uint32_t *value, struct hv_refusal *why)
+/* Builds one control word out of its controls. */
+static enum status choose(enum word word, uint64_t msr, uint32_t *value, struct hv_refusal *why)
 {
 	uint64_t required = 0, wanted = 0;
 	uint32_t missing;
 
-	for (const struct control *c = list; c->bit; c++)
-		*(c->needed ? &required : &wanted) |= c->bit;
+	for (const struct control *c = controls; c < controls + ARRAY_SIZE(controls); c++)
+		if (c->word == word)
+			*(c->needed ? &required : &wanted) |= c->bit;
 	missing = vmx_adjust_controls(msr, required, wanted, value);
-	for (const struct control *c = list; c->bit; c++)
-		if (missing & c->bit)
+	for (const struct control *c = controls; c < controls + ARRAY_SIZE(controls); c++)
+		if (c->word == word && (missing & c->bit))
 			return refuse(why, c->name);
 	return OK;
 }
 
-/* A needed feature of a plain capability word, such as EPT's, is a control that may be 1. */
-static enum status demand(const struct control *list, uint64_t word, struct hv_refusal *why)
-{
-	uint32_t unused;
-
-	return choose(list, word << 32, &unused, why);
-}
-
 static enum status choose_all(const struct vmx_msrs *msrs, struct vmx_capability *out, struct hv_refusal *why)
 {
+	uint32_t unused;
 	const struct {
-		const struct control *list;
 		uint64_t msr;
 		uint32_t *value;
-	} words[] = {
-		{ pin_list, msrs->pin, &out->pin },
-		{ primary_list, msrs->primary, &out->primary },
-		{ secondary_list, msrs->secondary, &out->secondary },
-		{ exit_list, msrs->exit, &out->exit },
-		{ entry_list, msrs->entry, &out->entry },
+	} words[WORDS] = {
+		[PIN] = { msrs->pin, &out->pin },
+		[PRIMARY] = { msrs->primary, &out->primary },
+		[SECONDARY] = { msrs->secondary, &out->secondary },
+		[EXIT] = { msrs->exit, &out->exit },
+		[ENTRY] = { msrs->entry, &out->entry },
+		[ENTRY_LATER] = { msrs->entry & ~BITS(31, 0), &unused },
+		[EPT] = { msrs->ept_vpid << 32, &unused },
 	};
-	enum status status = OK;
 
-	for (unsigned i = 0; i < ARRAY_SIZE(words) && status == OK; i++)
-		status = choose(words[i].list, words[i].msr, words[i].value, why);
-	if (status == OK)
-		status = demand(entry_later_list, msrs->entry >> 32, why);
-	if (status == OK)
-		status = demand(ept_list, msrs->ept_vpid, why);
-	if (status == OK && !(msrs->ept_vpid & (EPT_INVEPT_SINGLE | EPT_INVEPT_ALL)))
-		status = refuse(why, "an INVEPT type");
-	return status;
+	for (enum word i = 0; i < WORDS; i++)
+		TRY(choose(i, words[i].msr, words[i].value, why));
+	return msrs->ept_vpid & (EPT_INVEPT_SINGLE | EPT_INVEPT_ALL) ? OK : refuse(why, "an INVEPT type");
 }
 
 static bool timer_counts_rightly(const struct vmx_msrs *msrs)

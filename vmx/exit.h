@@ -10,6 +10,18 @@
 #include "vmx/quirks.h"
 #include "vmx/vmcs.h"
 
+/* Exit qualification of IN and OUT, table 28-5; the port is in bits 31:16. */
+#define IO_SIZE UINT64_C(7) /* less 1 */
+#define IO_IN BIT(3)
+#define IO_STRING BIT(4)
+#define IO_REP BIT(5)
+
+#define VIOLATION_ACCESS(q) ((q)&7u) /* table 28-7 */
+#define VIOLATION_RIGHTS(q) (((q) >> 3) & 7u)
+#define VIOLATION_LINEAR_VALID BIT(7)
+#define VIOLATION_FINAL BIT(8)          /* the access itself; clear: a walk of, or an update to, the guest's tables */
+#define VIOLATION_NMI_UNBLOCKED BIT(12) /* of a full PML buffer, too */
+
 /*
  * Fields that an exit reason makes meaningful. A rule without NEED_VECTORING is an instruction's: it breaks off no event
  * and leaves nothing to settle, so run.c takes it by a short way.

@@ -61,18 +61,14 @@ static void write_windows(struct hv_vcpu *vcpu)
 	vmcs_write(VMCS_PRIMARY_CONTROLS, primary);
 }
 
-/* Never again: what the VMCS holds isn't what it should. */
-static bool lacks_field(struct vmx_vcpu *v)
+static void no_entry(struct hv_exit *exit, uint32_t code, const char *text)
 {
-	struct hv_exit *exit = &v->hv.exit;
-
 	exit->kind = EXIT_INVALID_STATE;
 	exit->raw_reason = 0;
 	exit->length = 0;
 	exit->interrupted.kind = EVENT_NONE;
-	exit->failure.code = v->missing & ~VMX_MISSING;
-	exit->failure.text = "a VMCS field is missing, its encoding is the code";
-	return false;
+	exit->failure.code = code;
+	exit->failure.text = text;
 }
 
 /* Brings the VMCS and the processor to what vcpu says. False: no entry, and why not stands in its exit. */
@@ -91,8 +87,10 @@ static RARE bool prepare(struct vmx_vcpu *v)
 	}
 	if (vcpu->flush_pending)
 		vmx_flush(vcpu);
-	if (unlikely(v->missing))
-		return lacks_field(v);
+	if (unlikely(v->missing)) { /* never again: what the VMCS holds isn't what it should */
+		no_entry(&vcpu->exit, v->missing & ~VMX_MISSING, "a VMCS field is missing, its encoding is the code");
+		return false;
+	}
 	write_cr2(vcpu->cr2);
 	v->quiet = hv_agenda(vcpu);
 	return true;
@@ -104,19 +102,13 @@ static RARE bool prepare(struct vmx_vcpu *v)
  */
 static RARE void refused(struct vmx_vcpu *v, uint64_t failed)
 {
-	struct hv_exit *exit = &v->hv.exit;
 	uint32_t number = failed == VMX_FAILED_NUMBER ? (uint32_t)vmcs_read(VMCS_INSTRUCTION_ERROR) : 0;
 
 	if (failed == VMX_DONE) {
 		v->entry.launched = true;
 		return;
 	}
-	exit->kind = EXIT_INVALID_STATE;
-	exit->raw_reason = 0;
-	exit->length = 0;
-	exit->interrupted.kind = EVENT_NONE;
-	exit->failure.code = number;
-	exit->failure.text = number ? vmx_instruction_error_text(number) : "VM entry without a current VMCS";
+	no_entry(&v->hv.exit, number, number ? vmx_instruction_error_text(number) : "VM entry without a current VMCS");
 	v->rip_seen = ~v->hv.rip; /* written or not: write it again */
 	vmx_unload(&v->hv);
 }

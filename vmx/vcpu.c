@@ -31,29 +31,24 @@ static void free_vcpu(struct vmx_vcpu *v)
 	heap_free(v, sizeof(*v));
 }
 
+static enum status make_frames(struct vmx_vcpu *v)
+{
+	TRY(table_alloc(&host_account, &v->vmcs));
+	TRY(table_alloc(&host_account, &v->msr_bitmap));
+	return vmx_pml_create(&v->pml);
+}
+
 enum status vmx_create(struct hv_vcpu **vcpu)
 {
 	struct vmx_vcpu *v = heap_alloc(sizeof(*v));
-	enum status status;
 
 	if (!v)
 		return NO_MEMORY;
-	v->vmcs = HPA_NONE;
-	v->msr_bitmap = HPA_NONE;
-	v->mirror = HPA_NONE;
-	v->pml.buffer = HPA_NONE;
-	v->cpu = NO_CPU;
-	v->last_cpu = NO_CPU;
-	v->host_cpu = NO_CPU;
+	v->vmcs = v->msr_bitmap = v->mirror = v->pml.buffer = HPA_NONE;
+	v->cpu = v->last_cpu = v->host_cpu = NO_CPU;
 	v->primary = vmx_capability.primary;
-	v->slice_written = 0;
 	vmx_not_ready(v);
-	status = table_alloc(&host_account, &v->vmcs);
-	if (status == OK)
-		status = table_alloc(&host_account, &v->msr_bitmap);
-	if (status == OK)
-		status = vmx_pml_create(&v->pml);
-	if (status != OK) {
+	if (make_frames(v) != OK) {
 		free_vcpu(v);
 		return NO_MEMORY;
 	}

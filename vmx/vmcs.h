@@ -17,9 +17,6 @@ enum vmcs_field {
 	VMCS_HOST_ES_SELECTOR = 0x0c00,
 	VMCS_HOST_CS_SELECTOR = 0x0c02,
 	VMCS_HOST_SS_SELECTOR = 0x0c04,
-	VMCS_HOST_DS_SELECTOR = 0x0c06,
-	VMCS_HOST_FS_SELECTOR = 0x0c08,
-	VMCS_HOST_GS_SELECTOR = 0x0c0a,
 	VMCS_HOST_TR_SELECTOR = 0x0c0c,
 
 	/* 64 bit: control, read-only, guest, host */
@@ -170,7 +167,6 @@ enum vmcs_field {
 #define SECONDARY_ENCLS BIT(15)
 #define SECONDARY_RDSEED BIT(16)
 #define SECONDARY_PML BIT(17)
-#define SECONDARY_XSAVES BIT(20) /* never: no guest is told of them, so they are #UD */
 #define SECONDARY_TSC_SCALING BIT(25)
 
 /* Exit controls, table 25-13. */
@@ -229,18 +225,6 @@ enum event_type {
 #define EPT_POINTER_WB UINT64_C(6)
 #define EPT_POINTER_LEVELS(n) ((uint64_t)((n)-1) << 3)
 #define EPT_POINTER_ACCESSED_DIRTY BIT(6)
-
-/* Exit qualification of IN and OUT, table 28-5; the port is in bits 31:16. */
-#define IO_SIZE UINT64_C(7) /* less 1 */
-#define IO_IN BIT(3)
-#define IO_STRING BIT(4)
-#define IO_REP BIT(5)
-
-#define VIOLATION_ACCESS(q) ((q)&7u) /* table 28-7 */
-#define VIOLATION_RIGHTS(q) (((q) >> 3) & 7u)
-#define VIOLATION_LINEAR_VALID BIT(7)
-#define VIOLATION_FINAL BIT(8)          /* the access itself; clear: a walk of, or an update to, the guest's tables */
-#define VIOLATION_NMI_UNBLOCKED BIT(12) /* of a full PML buffer, too */
 
 #define REASON_ENTRY_FAILED BIT(31)
 

@@ -81,12 +81,6 @@ static enum status serve_one(struct virtio *v, unsigned queue)
 	return OK;
 }
 
-/* How memory's shortage differs from a guest's mistake. */
-static bool is_short(enum status status)
-{
-	return status == NO_MEMORY || status == OVER_QUOTA;
-}
-
 static void serve(struct virtio *v, unsigned queue)
 {
 	struct virtio_queue *q = &v->queue[queue];
@@ -100,7 +94,7 @@ static void serve(struct virtio *v, unsigned queue)
 	tell(v, q);
 	if (status == NOT_FOUND)
 		return;
-	if (status != OK && !is_short(status)) {
+	if (status != OK && !status_is_shortage(status)) {
 		virtio_break(v);
 		return;
 	}

@@ -20,7 +20,7 @@ static void loosen(const struct pt_format *f, struct shadow_path *p)
 
 static bool lacks_room(enum status status)
 {
-	return status == LIMIT || status == NO_MEMORY || status == OVER_QUOTA;
+	return status == LIMIT || status_is_shortage(status);
 }
 
 static enum pgm_verdict compose(struct pgm *pgm, struct shadow_root *root, gpa_t where, const struct shadow_path *path,

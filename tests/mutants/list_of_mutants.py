@@ -662,7 +662,7 @@ MUTANTS = [
     Mutant("thermal-smi-masked", "arch/x86_64/apic.c", "by_smi ? by_smi : LVT_MASKED", "LVT_MASKED", "test_arch_apic:test_thermal"),
 
     # ---- vmx/nested: hypervisors as guests ----
-    Mutant("vmcs12-stays-when-another-is-loaded", "vmx/nested/region.c", "	step = put_away(n);\n	if (step != NESTED_DONE)\n		return step;\n	if (n->base.env->read(",
+    Mutant("vmcs12-stays-when-another-is-loaded", "vmx/nested/region.c", "	TRY(put_away(n));\n	if (n->base.env->read(",
            "	if (n->base.env->read(", "test_vmx_nested:test_vmcs_lives_in_memory"),
     Mutant("kept-fields-not-fetched-on-clear", "vmx/nested/region.c", "vmx_nested_fetch_kept(n);", ";", "test_vmx_nested:test_kept_fields"),
     Mutant("fetch-overwrites-what-l1-wrote", "vmx/nested/nested.c", "if (!vmcs12_has(&n->dirty, (unsigned)slot))", "if (slot)",

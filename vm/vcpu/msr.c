@@ -175,7 +175,7 @@ enum status vcpu_msr(struct vcpu *vcpu, uint32_t msr, bool write, uint64_t *valu
 
 static enum exit_action refuse(struct vcpu *vcpu, const char *what, enum status status)
 {
-	if (status == NO_MEMORY || status == OVER_QUOTA)
+	if (status_is_shortage(status))
 		return vcpu_park(vcpu, "no memory where an MSR of its points to");
 	if (status == NOT_FOUND && vcpu->machine->msr_complaints++ < 8)
 		log_line(LOG_WARNING "vm %s: %s of unknown MSR %#x: #GP", vcpu->machine->name, what,

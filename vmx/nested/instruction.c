@@ -92,7 +92,6 @@ static enum hv_nested_step vmread_l1(struct vmx_nested *n)
 	uint32_t info = (uint32_t)vmcs_read(VMCS_EXIT_INSTRUCTION_INFO);
 	unsigned slot, size = vmx_operand_wide(l1) ? 8 : 4;
 	bool high, memory = !(info & INFO_IS_REGISTER);
-	enum hv_nested_step step;
 	uint64_t value;
 	gva_t where;
 
@@ -107,8 +106,8 @@ static enum hv_nested_step vmread_l1(struct vmx_nested *n)
 		vmx_nested_fetch_kept(n);
 	value = vmcs12_read(&n->vmcs12, slot, high) & byte_mask(size);
 	if (memory) {
-		step = vmx_nested_step(n, n->base.env->write_linear(n->base.context, where, &value, size));
-		return step == NESTED_DONE ? vmx_nested_succeed(n) : step;
+		TRY(vmx_nested_step(n, n->base.env->write_linear(n->base.context, where, &value, size)));
+		return vmx_nested_succeed(n);
 	}
 	l1->gpr[INFO_REG1(info)] = value;
 	if (INFO_REG1(info) == GPR_RSP)
@@ -133,7 +132,6 @@ static enum hv_nested_step vmwrite_l1(struct vmx_nested *n)
 {
 	struct hv_vcpu *l1 = n->base.l1;
 	uint32_t info = (uint32_t)vmcs_read(VMCS_EXIT_INSTRUCTION_INFO);
-	enum hv_nested_step step;
 	uint64_t value = 0;
 	unsigned slot;
 	bool high;
@@ -143,9 +141,7 @@ static enum hv_nested_step vmwrite_l1(struct vmx_nested *n)
 	if (info & INFO_IS_REGISTER) {
 		value = register_value(l1, INFO_REG1(info));
 	} else {
-		step = vmx_nested_read_operand(n, &value, vmx_operand_wide(l1) ? 8 : 4);
-		if (step != NESTED_DONE)
-			return step;
+		TRY(vmx_nested_read_operand(n, &value, vmx_operand_wide(l1) ? 8 : 4));
 	}
 	if (!vmcs12_find(register_value(l1, INFO_REG2(info)), &slot, &high))
 		return vmx_nested_fail(n, VMFAIL_NO_FIELD);
@@ -186,14 +182,11 @@ static uint64_t invalidation_type(struct vmx_nested *n)
 static enum hv_nested_step invept_l1(struct vmx_nested *n)
 {
 	uint64_t type = invalidation_type(n), descriptor[2];
-	enum hv_nested_step step;
 	struct hv_nested_slat slat;
 
 	if (type != INVALIDATE_SINGLE && type != INVALIDATE_ALL)
 		return vmx_nested_fail(n, VMFAIL_INVALIDATE);
-	step = vmx_nested_read_operand(n, descriptor, sizeof(descriptor));
-	if (step != NESTED_DONE)
-		return step;
+	TRY(vmx_nested_read_operand(n, descriptor, sizeof(descriptor)));
 	if (type == INVALIDATE_SINGLE && !vmx_nested_slat(n, descriptor[0], &slat))
 		return vmx_nested_fail(n, VMFAIL_INVALIDATE);
 	n->base.env->invalidate(n->base.context, type == INVALIDATE_SINGLE ? &slat : NULL);
@@ -205,14 +198,11 @@ static enum hv_nested_step invept_l1(struct vmx_nested *n)
 static enum hv_nested_step invvpid_l1(struct vmx_nested *n)
 {
 	uint64_t type = invalidation_type(n), descriptor[2];
-	enum hv_nested_step step;
 	unsigned bits = features.linear_bits;
 
 	if (type > INVVPID_NOT_GLOBAL)
 		return vmx_nested_fail(n, VMFAIL_INVALIDATE);
-	step = vmx_nested_read_operand(n, descriptor, sizeof(descriptor));
-	if (step != NESTED_DONE)
-		return step;
+	TRY(vmx_nested_read_operand(n, descriptor, sizeof(descriptor)));
 	if ((descriptor[0] >> 16) || (type != INVVPID_ALL && !descriptor[0]) ||
 	    (type == INVVPID_ADDRESS && sign_extend(descriptor[1], bits) != descriptor[1]))
 		return vmx_nested_fail(n, VMFAIL_INVALIDATE);

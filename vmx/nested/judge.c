@@ -41,7 +41,7 @@ static enum status check_memory(const struct vmx_nested *n, uint64_t pdpte[4], u
 
 	if (AT(v, LINK_POINTER) != ~UINT64_C(0))
 		status = env->read(n->base.context, gpa(AT(v, LINK_POINTER)), &revision, sizeof(revision));
-	if (status == NO_MEMORY || status == OVER_QUOTA)
+	if (status_is_shortage(status))
 		return status;
 	if (status != OK || revision != VMCS12_REVISION || AT(v, LINK_POINTER) == n->current.v)
 		*verdict = GUEST_LINK;
@@ -52,7 +52,7 @@ static enum status check_memory(const struct vmx_nested *n, uint64_t pdpte[4], u
 	status = env->read(n->base.context, gpa(AT(v, GUEST_CR3) & BITS(31, 5)), pdpte, 4 * sizeof(pdpte[0]));
 	if (status != OK || !vmx_pdptes_fit(pdpte, env->physical_bits))
 		*verdict = GUEST_PDPTE;
-	return status == NO_MEMORY || status == OVER_QUOTA ? status : OK;
+	return status_is_shortage(status) ? status : OK;
 }
 
 enum status vmx_nested_judge_guest(struct vmx_nested *n, uint64_t pdpte[4], unsigned *verdict)

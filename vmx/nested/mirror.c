@@ -92,20 +92,15 @@ static void allow(const struct vmcs12_list *list, hpa_t bitmap)
 enum status vmx_mirror_create(struct vmx_nested *n)
 {
 	struct vmx_vcpu *l1 = vmx_of(n->base.l1);
-	enum status status = OK;
 
 	n->read_bitmap = n->write_bitmap = HPA_NONE;
 	if (!vmx_capability.shadowing)
 		return OK;
 	vmcs12_list(&n->mirrored, FIELD_MIRRORED, false);
 	vmcs12_list(&n->written, FIELD_MIRRORED, true);
-	status = table_alloc(&host_account, &n->read_bitmap);
-	if (status == OK)
-		status = table_alloc(&host_account, &n->write_bitmap);
-	if (status == OK)
-		status = table_alloc(&host_account, &l1->mirror);
-	if (status != OK)
-		return status;
+	TRY(table_alloc(&host_account, &n->read_bitmap));
+	TRY(table_alloc(&host_account, &n->write_bitmap));
+	TRY(table_alloc(&host_account, &l1->mirror));
 	allow(&n->mirrored, n->read_bitmap);
 	allow(&n->written, n->write_bitmap);
 	*(uint32_t *)direct_pointer(l1->mirror) = vmx_capability.revision | (uint32_t)SHADOW_VMCS;

@@ -20,7 +20,7 @@ static enum hv_nested_step read_revision(struct vmx_nested *n, gpa_t region, uin
 {
 	enum status status = n->base.env->read(n->base.context, region, revision, sizeof(*revision));
 
-	if (status == NO_MEMORY || status == OVER_QUOTA)
+	if (status_is_shortage(status))
 		return NESTED_AGAIN;
 	if (status != OK)
 		*revision = ~0u;
@@ -37,7 +37,7 @@ static enum hv_nested_step put_away(struct vmx_nested *n)
 		vmx_nested_fetch_kept(n);
 		status = n->base.env->write(n->base.context, n->current, &n->vmcs12, sizeof(n->vmcs12));
 	}
-	if (status == NO_MEMORY || status == OVER_QUOTA) {
+	if (status_is_shortage(status)) {
 		vmx_mirror_push(n, false);
 		return NESTED_AGAIN;
 	}
@@ -50,7 +50,6 @@ static enum hv_nested_step put_away(struct vmx_nested *n)
 enum hv_nested_step vmx_nested_vmxon(struct vmx_nested *n)
 {
 	const struct hv_vcpu *l1 = n->base.l1;
-	enum hv_nested_step step;
 	uint32_t revision;
 	gpa_t region;
 
@@ -59,14 +58,10 @@ enum hv_nested_step vmx_nested_vmxon(struct vmx_nested *n)
 	if (!vmx_offer_fixes(&n->offer, MSR_VMX_CR0_FIXED0, l1->cr0, 0) ||
 	    !vmx_offer_fixes(&n->offer, MSR_VMX_CR4_FIXED0, l1->cr4, 0))
 		return vmx_nested_fault(n, VECTOR_GP);
-	step = read_pointer(n, &region);
-	if (step != NESTED_DONE)
-		return step;
+	TRY(read_pointer(n, &region));
 	if (gpa_is(region, NO_VMCS))
 		return vmx_nested_result(n, RFLAGS_CF);
-	step = read_revision(n, region, &revision);
-	if (step != NESTED_DONE)
-		return step;
+	TRY(read_revision(n, region, &revision));
 	if (revision != VMCS12_REVISION)
 		return vmx_nested_result(n, RFLAGS_CF);
 	n->on = true;
@@ -77,10 +72,7 @@ enum hv_nested_step vmx_nested_vmxon(struct vmx_nested *n)
 
 enum hv_nested_step vmx_nested_vmxoff(struct vmx_nested *n)
 {
-	enum hv_nested_step step = put_away(n);
-
-	if (step != NESTED_DONE)
-		return step;
+	TRY(put_away(n));
 	n->on = false;
 	return vmx_nested_succeed(n);
 }
@@ -88,50 +80,40 @@ enum hv_nested_step vmx_nested_vmxoff(struct vmx_nested *n)
 enum hv_nested_step vmx_nested_vmclear(struct vmx_nested *n)
 {
 	const uint32_t clear = 0;
-	enum hv_nested_step step;
 	enum status status;
 	gpa_t region;
 
-	step = read_pointer(n, &region);
-	if (step != NESTED_DONE)
-		return step;
+	TRY(read_pointer(n, &region));
 	if (gpa_is(region, NO_VMCS))
 		return vmx_nested_fail(n, VMFAIL_CLEAR_ADDRESS);
 	if (gpa_is(region, n->vmxon))
 		return vmx_nested_fail(n, VMFAIL_CLEAR_VMXON);
 	if (gpa_is(region, n->current)) {
 		n->vmcs12.launched = 0;
-		step = put_away(n);
-		return step == NESTED_DONE ? vmx_nested_succeed(n) : step;
+		TRY(put_away(n));
+		return vmx_nested_succeed(n);
 	}
 	status = n->base.env->write(n->base.context, gpa(region.v + offsetof(union vmcs12, launched)), &clear,
 				    sizeof(clear));
-	return status == NO_MEMORY || status == OVER_QUOTA ? NESTED_AGAIN : vmx_nested_succeed(n);
+	return status_is_shortage(status) ? NESTED_AGAIN : vmx_nested_succeed(n);
 }
 
 enum hv_nested_step vmx_nested_vmptrld(struct vmx_nested *n)
 {
-	enum hv_nested_step step;
 	uint32_t revision;
 	gpa_t region;
 
-	step = read_pointer(n, &region);
-	if (step != NESTED_DONE)
-		return step;
+	TRY(read_pointer(n, &region));
 	if (gpa_is(region, NO_VMCS))
 		return vmx_nested_fail(n, VMFAIL_LOAD_ADDRESS);
 	if (gpa_is(region, n->vmxon))
 		return vmx_nested_fail(n, VMFAIL_LOAD_VMXON);
 	if (gpa_is(region, n->current))
 		return vmx_nested_succeed(n);
-	step = read_revision(n, region, &revision);
-	if (step != NESTED_DONE)
-		return step;
+	TRY(read_revision(n, region, &revision));
 	if (revision != VMCS12_REVISION)
 		return vmx_nested_fail(n, VMFAIL_LOAD_REVISION);
-	step = put_away(n);
-	if (step != NESTED_DONE)
-		return step;
+	TRY(put_away(n));
 	if (n->base.env->read(n->base.context, region, &n->vmcs12, sizeof(n->vmcs12)) != OK)
 		return NESTED_AGAIN;
 	n->current = region;
@@ -144,7 +126,6 @@ enum hv_nested_step vmx_nested_vmptrld(struct vmx_nested *n)
 
 enum hv_nested_step vmx_nested_vmptrst(struct vmx_nested *n)
 {
-	enum hv_nested_step step = vmx_nested_write_operand(n, &n->current.v, sizeof(n->current.v));
-
-	return step == NESTED_DONE ? vmx_nested_succeed(n) : step;
+	TRY(vmx_nested_write_operand(n, &n->current.v, sizeof(n->current.v)));
+	return vmx_nested_succeed(n);
 }

@@ -184,7 +184,7 @@ bool vmx_nested_priority(struct vmx_nested *n, bool *below)
 	} else {
 		priority = (uint8_t)(*value << 4);
 		status = n->base.env->write(n->base.context, vtpr(n), &priority, 1);
-		if (status == NO_MEMORY || status == OVER_QUOTA) {
+		if (status_is_shortage(status)) {
 			exit->kind = EXIT_PAUSE;
 			exit->length = 0;
 			return true;
