@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
 #include "lib/memory.h"
 #include "mm/frame.h"

@@ -186,7 +186,7 @@ bool vmx_exit_undoes_iret(const struct vmx_raw_exit *raw, const struct hv_exit *
 bool vmx_exit_reflects(const struct vmx_raw_exit *raw, struct hv_event *event)
 {
 	if (raw->reason == REASON_RDPMC) {
-		*event = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_GP, .has_error_code = true };
+		*event = hv_exception(VECTOR_GP, true, 0);
 		return true;
 	}
 	if (raw->reason != REASON_EXCEPTION_OR_NMI || EVENT_TYPE(raw->event) != EVENT_TYPE_PRIVILEGED_SOFT_EXCEPTION)

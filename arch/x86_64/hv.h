@@ -167,6 +167,12 @@ extern const struct hv_ops svm_ops;
 extern const struct hv_ops *hv;
 extern struct hv_caps hv_capabilities;
 
+/* Does it run 64-bit code? REGS_CONTROL and REGS_CODE are there. */
+static inline bool hv_in_64_bit(const struct hv_vcpu *vcpu)
+{
+	return (vcpu->efer & EFER_LMA) && (vcpu->segment[SEG_CS].attributes & SEG_ATTR_L);
+}
+
 static inline void hv_need(struct hv_vcpu *vcpu, uint32_t groups)
 {
 	if ((vcpu->valid & groups) != groups)

@@ -24,6 +24,11 @@ struct hv_event {
 	uint32_t error_code;
 };
 
+static inline struct hv_event hv_exception(uint8_t vector, bool has_error_code, uint32_t error_code)
+{
+	return (struct hv_event){ EVENT_EXCEPTION, vector, has_error_code, .error_code = error_code };
+}
+
 enum hv_exit_kind {
 	EXIT_NOTHING,        /* the backend has handled it; just run again */
 	EXIT_HOST_INTERRUPT, /* a host interrupt or NMI came and has been taken */

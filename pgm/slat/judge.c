@@ -4,6 +4,9 @@
 
 #include <string.h>
 
+#include "arch/x86_64/hv.h"
+#include "pgm/internal.h"
+
 #define RIGHTS(entry) ((entry)&7u)
 #define TYPE(entry) ((entry) >> 3 & 7u)
 

@@ -6,6 +6,8 @@
  */
 #include "pgm/slat/misconfig.h"
 
+#include "pgm/internal.h"
+
 /* Tables that exist for marks alone are bounded: the table account is reckoned for RAM. */
 #define MARK_TABLES 32u
 

@@ -100,13 +100,15 @@ void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint3
 		.kind = EVENT_EXCEPTION, .vector = vector, .has_error_code = has_error, .error_code = error
 	};
 }
-void vcpu_inject_gp(struct vcpu *v)
+enum exit_action vcpu_inject_gp(struct vcpu *v)
 {
 	vcpu_inject_exception(v, VECTOR_GP, true, 0);
+	return ACTION_ENTER;
 }
-void vcpu_inject_ud(struct vcpu *v)
+enum exit_action vcpu_inject_ud(struct vcpu *v)
 {
 	vcpu_inject_exception(v, VECTOR_UD, false, 0);
+	return ACTION_ENTER;
 }
 
 /* The local APIC is the vcpu's own: it may have to take the machine's lock itself. */

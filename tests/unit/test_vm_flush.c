@@ -135,8 +135,9 @@ void vcpu_recover_event(struct vcpu *v)
 void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error)
 {
 }
-void vcpu_inject_ud(struct vcpu *v)
+enum exit_action vcpu_inject_ud(struct vcpu *v)
 {
+	return ACTION_ENTER;
 }
 bool vcpu_skip_slowly(struct vcpu *v)
 {

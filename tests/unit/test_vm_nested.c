@@ -209,9 +209,10 @@ void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint3
 {
 	injected = vector;
 }
-void vcpu_inject_ud(struct vcpu *v)
+enum exit_action vcpu_inject_ud(struct vcpu *v)
 {
 	injected = VECTOR_UD;
+	return ACTION_ENTER;
 }
 bool vcpu_skip_slowly(struct vcpu *v)
 {

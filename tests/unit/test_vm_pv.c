@@ -130,9 +130,10 @@ void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint3
 {
 	v->hv->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = vector };
 }
-void vcpu_inject_ud(struct vcpu *v)
+enum exit_action vcpu_inject_ud(struct vcpu *v)
 {
 	vcpu_inject_exception(v, VECTOR_UD, false, 0);
+	return ACTION_ENTER;
 }
 bool vcpu_skip_slowly(struct vcpu *v)
 {

@@ -123,8 +123,9 @@ void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint3
 {
 	assert_int_equal(vector, VECTOR_DB);
 }
-void vcpu_inject_ud(struct vcpu *v)
+enum exit_action vcpu_inject_ud(struct vcpu *v)
 {
+	return ACTION_ENTER;
 }
 bool vcpu_skip_slowly(struct vcpu *v)
 {

@@ -58,13 +58,10 @@ static enum status walk_fault(enum status status, const struct walk_result *r, g
 			      uint64_t *fault_address)
 {
 	if (status == GUEST_FAULT) {
-		*fault = (struct hv_event){ .kind = EVENT_EXCEPTION,
-					    .vector = VECTOR_PF,
-					    .has_error_code = true,
-					    .error_code = r->error_code };
+		*fault = hv_exception(VECTOR_PF, true, r->error_code);
 		*fault_address = where.v;
 	} else if (status == BAD_VALUE) {
-		*fault = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_GP, .has_error_code = true };
+		*fault = hv_exception(VECTOR_GP, true, 0);
 		status = GUEST_FAULT;
 	}
 	return status;
@@ -205,9 +202,8 @@ static enum exit_action undeliverable(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
-	machine_end(vcpu->machine, END_ERROR, 0, "event %#x can't be delivered by way of gpa %#lx: no plain memory",
-		    exit->interrupted.vector, (exit->slat.gpa.v & ~(PAGE_SIZE - 1)));
-	return ACTION_LEAVE;
+	return vcpu_fails(vcpu, "event %#x can't be delivered by way of gpa %#lx: no plain memory",
+			  exit->interrupted.vector, (exit->slat.gpa.v & ~(PAGE_SIZE - 1)));
 }
 
 enum exit_action exit_emulate(struct vcpu *vcpu)
@@ -262,8 +258,7 @@ enum exit_action exit_slat_fault(struct vcpu *vcpu)
 	case PGM_EMULATE: return vcpu_mmio(vcpu) ? ACTION_ENTER : exit_emulate(vcpu);
 	case PGM_NO_MEMORY: return vcpu_park(vcpu, "no memory");
 	default:
-		machine_end(vcpu->machine, END_ERROR, 0, "access %#x to gpa %#lx can't be satisfied", exit->slat.access,
-			    exit->slat.gpa.v);
-		return ACTION_LEAVE;
+		return vcpu_fails(vcpu, "access %#x to gpa %#lx can't be satisfied", exit->slat.access,
+				  exit->slat.gpa.v);
 	}
 }

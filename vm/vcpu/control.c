@@ -200,7 +200,7 @@ enum exit_action exit_cr_access(struct vcpu *vcpu)
 	hv_need(h, REGS_CONTROL | REGS_SEGMENTS | REGS_RSP);
 	if (!exit->cr.decoded && !complete_cr(vcpu))
 		return ACTION_ENTER;
-	wide = (h->efer & EFER_LMA) && (h->segment[SEG_CS].attributes & SEG_ATTR_L);
+	wide = hv_in_64_bit(h);
 	if (exit->cr.clts) {
 		h->cr0 = vcpu_nested_control(vcpu, 0, h->cr0 & ~CR0_TS);
 	} else if (exit->cr.lmsw) {
@@ -213,13 +213,10 @@ enum exit_action exit_cr_access(struct vcpu *vcpu)
 		h->gpr[exit->cr.gpr] = read_control(vcpu, exit->cr.number);
 		hv_changed(h, REGS_RSP);
 	}
-	if (!ok) {
-		vcpu_inject_gp(vcpu);
-		return ACTION_ENTER;
-	}
+	if (!ok)
+		return vcpu_inject_gp(vcpu);
 	hv_changed(h, REGS_CONTROL);
-	(void)vcpu_skip(vcpu);
-	return ACTION_ENTER;
+	return exit_skip(vcpu);
 }
 
 /* XCR0 rules: Intel SDM vol. 1 section 13.3. */
@@ -240,17 +237,12 @@ enum exit_action exit_xsetbv(struct vcpu *vcpu)
 	uint64_t value = (h->gpr[GPR_RDX] << 32) | (h->gpr[GPR_RAX] & BITS(31, 0));
 
 	hv_need(h, REGS_CONTROL | REGS_SEGMENTS);
-	if (!(h->cr4 & CR4_OSXSAVE)) {
-		vcpu_inject_ud(vcpu);
-		return ACTION_ENTER;
-	}
+	if (!(h->cr4 & CR4_OSXSAVE))
+		return vcpu_inject_ud(vcpu);
 	if ((h->gpr[GPR_RCX] & BITS(31, 0)) || SEG_ATTR_DPL(h->segment[SEG_SS].attributes) ||
-	    !xcr0_valid(value, cpuid_limit(vcpu->machine->cpuid, CPUID_XCR0))) {
-		vcpu_inject_gp(vcpu);
-		return ACTION_ENTER;
-	}
+	    !xcr0_valid(value, cpuid_limit(vcpu->machine->cpuid, CPUID_XCR0)))
+		return vcpu_inject_gp(vcpu);
 	h->xcr0 = value;
 	xsetbv(0, value);
-	(void)vcpu_skip(vcpu);
-	return ACTION_ENTER;
+	return exit_skip(vcpu);
 }

@@ -37,12 +37,6 @@ static uint32_t xsave_size(const struct vcpu *vcpu, bool compacted)
 	return size;
 }
 
-static bool in_64_bit_mode(struct hv_vcpu *h)
-{
-	hv_need(h, REGS_CONTROL | REGS_CODE);
-	return (h->efer & EFER_LMA) && (h->segment[SEG_CS].attributes & SEG_ATTR_L);
-}
-
 static struct cpuid_result made_up(struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf)
 {
 	struct cpuid_policy *p = vcpu->machine->cpuid;
@@ -50,7 +44,7 @@ static struct cpuid_result made_up(struct vcpu *vcpu, uint32_t leaf, uint32_t su
 	struct cpuid_result r = at ? *at : (struct cpuid_result){ 0 };
 	uint32_t apic_off = vcpu->lapic->base & APIC_BASE_ENABLE ? 0 : (uint32_t)EDX_APIC;
 
-	hv_need(vcpu->hv, REGS_CONTROL);
+	hv_need(vcpu->hv, REGS_CONTROL | REGS_CODE);
 	switch (leaf) {
 	case 1:
 		r.ebx |= cpuid_apic_id(vcpu) << 24;
@@ -66,7 +60,7 @@ static struct cpuid_result made_up(struct vcpu *vcpu, uint32_t leaf, uint32_t su
 		break;
 	case 0x80000001:
 		r.edx &= ~apic_off;
-		if (!features.amd && !in_64_bit_mode(vcpu->hv))
+		if (!features.amd && !hv_in_64_bit(vcpu->hv))
 			r.edx &= ~(uint32_t)EXT1_EDX_SYSCALL;
 		break;
 	case 0x8000001e: return cpuid_amd_place(vcpu);

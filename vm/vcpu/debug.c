@@ -30,32 +30,28 @@ static bool general_detect(struct vcpu *vcpu)
 	return true;
 }
 
-/* false: the guest gets an exception instead. */
-static bool access_debug(struct vcpu *vcpu, unsigned number, unsigned gpr, bool write)
+static enum exit_action access_debug(struct vcpu *vcpu, unsigned number, unsigned gpr, bool write)
 {
 	struct hv_vcpu *h = vcpu->hv;
-	bool wide = (h->efer & EFER_LMA) && (h->segment[SEG_CS].attributes & SEG_ATTR_L);
+	bool wide = hv_in_64_bit(h);
 	uint64_t value = h->gpr[gpr] & (wide ? UINT64_MAX : BITS(31, 0));
 
 	if (number == 4 || number == 5) {
-		if (h->cr4 & CR4_DE) {
-			vcpu_inject_ud(vcpu);
-			return false;
-		}
+		if (h->cr4 & CR4_DE)
+			return vcpu_inject_ud(vcpu);
 		number += 2;
 	}
 	if (general_detect(vcpu))
-		return false;
+		return ACTION_ENTER;
 	if (!write) {
 		h->gpr[gpr] = h->dr[number];
 		hv_changed(h, REGS_RSP);
 	} else if (number >= 6 && value >> 32) {
-		vcpu_inject_gp(vcpu);
-		return false;
+		return vcpu_inject_gp(vcpu);
 	} else {
 		write_debug(h, number, value);
 	}
-	return true;
+	return exit_skip(vcpu);
 }
 
 enum exit_action exit_dr_access(struct vcpu *vcpu)
@@ -71,7 +67,5 @@ enum exit_action exit_dr_access(struct vcpu *vcpu)
 		exit->length = in.length;
 		exit->dr.gpr = (uint8_t)((in.modrm & 7) | (in.rex & REX_B ? 8 : 0));
 	}
-	if (access_debug(vcpu, exit->dr.number, exit->dr.gpr, exit->dr.write))
-		(void)vcpu_skip(vcpu);
-	return ACTION_ENTER;
+	return access_debug(vcpu, exit->dr.number, exit->dr.gpr, exit->dr.write);
 }

@@ -14,7 +14,7 @@ static bool at_zeros(struct vcpu *vcpu)
 	uint64_t bytes[2], linear = h->rip;
 
 	hv_need(h, REGS_CODE | REGS_CONTROL);
-	if (!(h->efer & EFER_LMA) || !(h->segment[SEG_CS].attributes & SEG_ATTR_L))
+	if (!hv_in_64_bit(h))
 		linear = (linear + h->segment[SEG_CS].base) & BITS(31, 0);
 	return vcpu_peek(vcpu, gva(linear), bytes, sizeof(bytes)) == OK && !(bytes[0] | bytes[1]);
 }

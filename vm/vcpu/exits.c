@@ -24,21 +24,9 @@ static enum exit_action exit_pause(struct vcpu *vcpu)
 	return schedule_spins(vcpu) ? ACTION_YIELD : ACTION_ENTER;
 }
 
-static enum exit_action exit_skip(struct vcpu *vcpu)
-{
-	(void)vcpu_skip(vcpu);
-	return ACTION_ENTER;
-}
-
 static enum exit_action exit_hlt(struct vcpu *vcpu)
 {
 	return vcpu_skip(vcpu) ? ACTION_HALT : ACTION_ENTER;
-}
-
-static enum exit_action exit_undefined(struct vcpu *vcpu)
-{
-	vcpu_inject_ud(vcpu);
-	return ACTION_ENTER;
 }
 
 /* The hardware's own error, while the guest ran: nothing of it is passed on. */
@@ -48,9 +36,8 @@ static enum exit_action exit_machine_check(struct vcpu *vcpu)
 
 	if (!host_machine_check(&where))
 		return ACTION_ENTER;
-	machine_end(vcpu->machine, END_ERROR, 0, "its guest met broken memory of the host, at host-physical %#lx%s",
-		    where.v, frame_retire(where) == OK ? "" : ", which stays in use");
-	return ACTION_LEAVE;
+	return vcpu_fails(vcpu, "its guest met broken memory of the host, at host-physical %#lx%s", where.v,
+			  frame_retire(where) == OK ? "" : ", which stays in use");
 }
 
 static enum exit_action exit_exception(struct vcpu *vcpu)
@@ -78,22 +65,18 @@ static enum exit_action exit_invalid_state(struct vcpu *vcpu)
 {
 	const struct hv_exit *exit = &vcpu->hv->exit;
 
-	machine_end(vcpu->machine, END_ERROR, 0, "the processor refused the guest's state: %s (code %#lx)",
-		    exit->failure.text ? exit->failure.text : "no detail given", exit->failure.code);
-	return ACTION_LEAVE;
+	return vcpu_fails(vcpu, "the processor refused the guest's state: %s (code %#lx)",
+			  exit->failure.text ? exit->failure.text : "no detail given", exit->failure.code);
 }
 
 static enum exit_action exit_unknown(struct vcpu *vcpu)
 {
-	machine_end(vcpu->machine, END_ERROR, 0, "exit that nobody asked for: reason %#lx at rip %#lx",
-		    vcpu->hv->exit.raw_reason, vcpu->hv->rip);
-	return ACTION_LEAVE;
+	return vcpu_fails(vcpu, "exit that nobody asked for: reason %#lx at rip %#lx", vcpu->hv->exit.raw_reason,
+			  vcpu->hv->rip);
 }
 
 exit_handler *const vcpu_exit_handlers[EXIT_KIND_COUNT] = {
-	[EXIT_NOTHING] = exit_again,
-	[EXIT_HOST_INTERRUPT] = exit_again,
-	[EXIT_SLICE] = exit_again,
+	[EXIT_NOTHING... EXIT_SLICE] = exit_again,
 	[EXIT_HLT] = exit_hlt,
 	[EXIT_PAUSE] = exit_pause,
 	[EXIT_CPUID] = exit_cpuid,
@@ -103,22 +86,18 @@ exit_handler *const vcpu_exit_handlers[EXIT_KIND_COUNT] = {
 	[EXIT_CR_ACCESS] = exit_cr_access,
 	[EXIT_DR_ACCESS] = exit_dr_access,
 	[EXIT_XSETBV] = exit_xsetbv,
-	[EXIT_CACHE] = exit_skip,
-	[EXIT_INVLPG] = exit_skip,
-	[EXIT_RDTSC] = exit_undefined,
-	[EXIT_RDTSCP] = exit_undefined,
+	[EXIT_CACHE... EXIT_INVLPG] = exit_skip,
+	[EXIT_RDTSC... EXIT_RDTSCP] = vcpu_inject_ud,
 	[EXIT_HYPERCALL] = exit_hypercall,
-	[EXIT_UNDEFINED] = exit_undefined,
+	[EXIT_UNDEFINED] = vcpu_inject_ud,
 	[EXIT_NESTED] = exit_nested,
 	[EXIT_SLAT_FAULT] = exit_slat_fault,
 	[EXIT_SLAT_MISCONFIG] = exit_slat_misconfig,
 	[EXIT_DIRTY_FULL] = exit_again,
 	[EXIT_EXCEPTION] = exit_exception,
-	[EXIT_INTERRUPT_WINDOW] = exit_window,
-	[EXIT_NMI_WINDOW] = exit_window,
+	[EXIT_INTERRUPT_WINDOW... EXIT_NMI_WINDOW] = exit_window,
 	[EXIT_TRIPLE_FAULT] = exit_triple_fault,
-	[EXIT_INIT] = exit_unknown,
-	[EXIT_SIPI] = exit_unknown,
+	[EXIT_INIT... EXIT_SIPI] = exit_unknown,
 	[EXIT_TASK_SWITCH] = exit_task_switch,
 	[EXIT_INVALID_STATE] = exit_invalid_state,
 	[EXIT_UNKNOWN] = exit_unknown,

@@ -41,11 +41,8 @@ static void end_shadow(struct hv_vcpu *h)
 
 void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, uint32_t error)
 {
-	struct hv_event *event = &vcpu->hv->inject, fault;
+	struct hv_event *event = &vcpu->hv->inject, fault = hv_exception(vector, has_error, error);
 
-	fault = (struct hv_event){
-		.kind = EVENT_EXCEPTION, .vector = vector, .has_error_code = has_error, .error_code = error
-	};
 	if (unlikely(vcpu->nested != NULL) && vcpu_nested_takes_exception(vcpu, &fault))
 		return;
 	if (event->kind == EVENT_EXCEPTION) {
@@ -54,9 +51,7 @@ void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, ui
 			return;
 		}
 		if (makes_double_fault(event->vector, vector)) {
-			fault.vector = VECTOR_DF;
-			fault.has_error_code = true;
-			fault.error_code = 0;
+			fault = hv_exception(VECTOR_DF, true, 0);
 			if (unlikely(vcpu->nested != NULL) && vcpu_nested_takes_exception(vcpu, &fault))
 				return;
 		}
@@ -68,14 +63,16 @@ void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, ui
 	end_shadow(vcpu->hv);
 }
 
-void vcpu_inject_gp(struct vcpu *vcpu)
+enum exit_action vcpu_inject_gp(struct vcpu *vcpu)
 {
 	vcpu_inject_exception(vcpu, VECTOR_GP, true, 0);
+	return ACTION_ENTER;
 }
 
-void vcpu_inject_ud(struct vcpu *vcpu)
+enum exit_action vcpu_inject_ud(struct vcpu *vcpu)
 {
 	vcpu_inject_exception(vcpu, VECTOR_UD, false, 0);
+	return ACTION_ENTER;
 }
 
 void vcpu_recover_event(struct vcpu *vcpu)

@@ -180,8 +180,7 @@ static enum exit_action refuse(struct vcpu *vcpu, const char *what, enum status 
 	if (status == NOT_FOUND && vcpu->machine->msr_complaints++ < 8)
 		log_line(LOG_WARNING "vm %s: %s of unknown MSR %#x: #GP", vcpu->machine->name, what,
 			 (uint32_t)vcpu->hv->gpr[GPR_RCX]);
-	vcpu_inject_gp(vcpu);
-	return ACTION_ENTER;
+	return vcpu_inject_gp(vcpu);
 }
 
 enum exit_action exit_msr_read(struct vcpu *vcpu)
@@ -208,6 +207,5 @@ enum exit_action exit_msr_write(struct vcpu *vcpu)
 	if (status != OK)
 		return refuse(vcpu, "write", status);
 	vcpu_got_on(vcpu);
-	(void)vcpu_skip(vcpu);
-	return ACTION_ENTER;
+	return exit_skip(vcpu);
 }

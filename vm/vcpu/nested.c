@@ -12,11 +12,6 @@
 
 #include "vm/vcpu/enter.h"
 
-static const struct hv_nested_ops *ops(void)
-{
-	return hv->nested;
-}
-
 /* ---- the level ---- */
 
 void vcpu_nested_deadline(struct vcpu *vcpu)
@@ -52,13 +47,13 @@ void vcpu_nested_sync(struct vcpu *vcpu)
 
 enum status vcpu_nested_create(struct vcpu *vcpu)
 {
-	struct vcpu_nested *n = ops() ? heap_alloc(sizeof(*n)) : NULL;
+	struct vcpu_nested *n = hv->nested ? heap_alloc(sizeof(*n)) : NULL;
 	enum status status;
 
 	if (!n)
-		return ops() ? NO_MEMORY : NOT_SUPPORTED;
+		return hv->nested ? NO_MEMORY : NOT_SUPPORTED;
 	vcpu_nested_env(vcpu, &n->env);
-	status = ops()->create(vcpu->l1, &n->env, vcpu, &n->state);
+	status = hv->nested->create(vcpu->l1, &n->env, vcpu, &n->state);
 	if (status != OK) {
 		heap_free(n, sizeof(*n));
 		return status;
@@ -74,7 +69,7 @@ enum status vcpu_nested_create(struct vcpu *vcpu)
 void vcpu_nested_destroy(struct vcpu *vcpu)
 {
 	vcpu_nested_drop_root(vcpu);
-	ops()->destroy(vcpu->nested->state);
+	hv->nested->destroy(vcpu->nested->state);
 	heap_free(vcpu->nested, sizeof(*vcpu->nested));
 	vcpu->nested = NULL;
 }
@@ -82,7 +77,7 @@ void vcpu_nested_destroy(struct vcpu *vcpu)
 void vcpu_nested_reset(struct vcpu *vcpu)
 {
 	vcpu_nested_drop_root(vcpu);
-	ops()->reset(vcpu->nested->state);
+	hv->nested->reset(vcpu->nested->state);
 	vcpu->hv = vcpu->l1;
 	vcpu->nested->outer_waits = false;
 }
@@ -101,15 +96,13 @@ enum exit_action exit_nested(struct vcpu *vcpu)
 	struct vcpu_nested *n = vcpu->nested;
 	const struct hv_event *fault;
 
-	if (!n || vcpu_in_l2(vcpu)) {
-		vcpu_inject_ud(vcpu);
-		return ACTION_ENTER;
-	}
+	if (!n || vcpu_in_l2(vcpu))
+		return vcpu_inject_ud(vcpu);
 	if (!vcpu->hv->exit.length && !vcpu_find_length(vcpu))
 		return ACTION_ENTER;
 	try_init_again(vcpu);
-	switch (ops()->instruction(n->state)) {
-	case NESTED_DONE: (void)vcpu_skip(vcpu); return ACTION_ENTER;
+	switch (hv->nested->instruction(n->state)) {
+	case NESTED_DONE: return exit_skip(vcpu);
 	case NESTED_FAULT:
 		fault = &n->state->fault;
 		vcpu_inject_exception(vcpu, fault->vector, fault->has_error_code, fault->error_code);
@@ -144,7 +137,7 @@ static enum exit_action l2_exit(struct vcpu *vcpu)
 	vcpu->nested->outer_waits = false;
 	if (slat && vcpu_outer(vcpu)) {
 		action = vcpu_nested_slat(vcpu);
-	} else if (ops()->exit(vcpu->nested->state)) {
+	} else if (hv->nested->exit(vcpu->nested->state)) {
 		vcpu_nested_sync(vcpu);
 		return ACTION_SWITCH;
 	} else if (h->exit.kind == EXIT_HYPERCALL) {
@@ -183,7 +176,7 @@ bool vcpu_nested_takes_event(struct vcpu *vcpu, enum hv_nested_event what)
 	struct hv_vcpu *h = vcpu->hv;
 	bool *window = what == NESTED_INTERRUPT ? &h->want_interrupt_window : &h->want_nmi_window;
 
-	switch (ops()->pending(vcpu->nested->state, what)) {
+	switch (hv->nested->pending(vcpu->nested->state, what)) {
 	case NESTED_INJECT: return false;
 	case NESTED_WINDOW: *window = true; return true;
 	case NESTED_TAKEN:
@@ -196,7 +189,7 @@ bool vcpu_nested_takes_event(struct vcpu *vcpu, enum hv_nested_event what)
 
 void vcpu_nested_startup(struct vcpu *vcpu, uint8_t vector)
 {
-	ops()->startup(vcpu->nested->state, vector);
+	hv->nested->startup(vcpu->nested->state, vector);
 	vcpu_nested_sync(vcpu);
 }
 
@@ -205,7 +198,7 @@ bool vcpu_nested_takes_exception(struct vcpu *vcpu, const struct hv_event *event
 	const struct hv_vcpu *h = vcpu->hv;
 	uint64_t detail = event->vector == VECTOR_PF ? h->cr2 : event->vector == VECTOR_DB ? h->dr[6] : 0;
 
-	if (!vcpu_in_l2(vcpu) || !ops()->exception(vcpu->nested->state, event, detail))
+	if (!vcpu_in_l2(vcpu) || !hv->nested->exception(vcpu->nested->state, event, detail))
 		return false;
 	vcpu_nested_sync(vcpu);
 	return true;

@@ -10,11 +10,6 @@
 #include "pgm/shadow/shadow.h"
 #include "vm/vcpu/nested.h"
 
-static const struct hv_nested_ops *ops(void)
-{
-	return hv->nested;
-}
-
 _Static_assert(SHADOW_PLACES > MACHINE_MAX_VCPUS && MACHINE_MAX_VCPUS <= 64, "each vcpu may have a root of its own");
 
 static bool take_root(struct vcpu *vcpu)
@@ -67,7 +62,7 @@ static void reflect_slat(struct vcpu *vcpu, struct hv_nested_fault *fault)
 {
 	if (fault->trapped && vcpu->hv->exit.interrupted.kind == EVENT_NONE && !(fault->access & ACCESS_EXECUTE))
 		(void)vcpu_measure(vcpu); /* without a #UD, which might be L1's */
-	ops()->reflect_slat(vcpu->nested->state, fault);
+	hv->nested->reflect_slat(vcpu->nested->state, fault);
 	vcpu_nested_sync(vcpu);
 }
 
@@ -86,14 +81,14 @@ bool vcpu_reflect_outer(struct vcpu *vcpu)
 
 bool vcpu_nested_redirect(struct vcpu *vcpu, const struct hv_nested_fault *fault, gpa_t *where)
 {
-	return !fault->guest_table && ops()->redirect(vcpu->nested->state, fault, where);
+	return !fault->guest_table && hv->nested->redirect(vcpu->nested->state, fault, where);
 }
 
 static enum exit_action emulate_redirected(struct vcpu *vcpu)
 {
 	enum exit_action action = exit_emulate(vcpu);
 
-	if (action != ACTION_ENTER || !ops()->redirected(vcpu->nested->state))
+	if (action != ACTION_ENTER || !hv->nested->redirected(vcpu->nested->state))
 		return action;
 	vcpu_nested_sync(vcpu);
 	return ACTION_SWITCH;

@@ -105,9 +105,8 @@ static enum exit_action give_up(struct vcpu *vcpu, const struct emulate_env *env
 
 	for (unsigned i = 0; i < env->byte_count && i < 15; i++)
 		format_string(bytes + 3 * i, sizeof(bytes) - 3 * i, " %02x", env->bytes[i]);
-	machine_end(vcpu->machine, END_ERROR, 0, "instruction not emulated:%s (%s) at rip %#lx, on gpa %#lx", bytes,
-		    k ? k->name : "no move", vcpu->hv->rip, vcpu->hv->exit.slat.gpa.v);
-	return ACTION_LEAVE;
+	return vcpu_fails(vcpu, "instruction not emulated:%s (%s) at rip %#lx, on gpa %#lx", bytes,
+			  k ? k->name : "no move", vcpu->hv->rip, vcpu->hv->exit.slat.gpa.v);
 }
 
 /* The page becomes what it reads as. Other vcpus may be doing the same: then it is there. */

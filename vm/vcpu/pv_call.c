@@ -11,6 +11,7 @@
 
 #include "dev/apic/lapic.h"
 #include "vm/config/topology.h"
+#include "vm/vcpu/vcpu.h"
 
 /* As the guest's errno.h has them. */
 #define GUEST_EPERM 1
@@ -106,13 +107,11 @@ enum exit_action exit_hypercall(struct vcpu *vcpu)
 	hv_need(h, REGS_CONTROL | REGS_CODE);
 	if (vcpu->machine->config->test_ports && test_call(vcpu, &c.action))
 		return c.action;
-	if (!vcpu->machine->config->pv || h != vcpu->l1) {
-		vcpu_inject_ud(vcpu);
-		return ACTION_ENTER;
-	}
+	if (!vcpu->machine->config->pv || h != vcpu->l1)
+		return vcpu_inject_ud(vcpu);
 	if (!vcpu_skip(vcpu))
 		return ACTION_ENTER;
-	wide = (h->efer & EFER_LMA) && (h->segment[SEG_CS].attributes & SEG_ATTR_L);
+	wide = hv_in_64_bit(h);
 	mask = wide ? UINT64_MAX : UINT32_MAX;
 	c.bits = wide ? 64 : 32;
 	c.number = h->gpr[GPR_RAX] & mask;

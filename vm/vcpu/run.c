@@ -158,14 +158,9 @@ static __attribute__((noinline)) enum exit_action watched_exit(struct vcpu *vcpu
 	return action;
 }
 
-static inline enum exit_action take_exit(struct vcpu *vcpu)
-{
-	return likely(!__atomic_load_n(&vcpu->watch, __ATOMIC_RELAXED)) ? handle_exit(vcpu) : watched_exit(vcpu);
-}
-
 enum exit_action vcpu_handle_exit(struct vcpu *vcpu)
 {
-	return take_exit(vcpu);
+	return likely(!__atomic_load_n(&vcpu->watch, __ATOMIC_RELAXED)) ? handle_exit(vcpu) : watched_exit(vcpu);
 }
 
 bool vcpu_exited(struct hv_vcpu *h)
@@ -173,7 +168,7 @@ bool vcpu_exited(struct hv_vcpu *h)
 	struct vcpu *vcpu = h->owner;
 
 	come_back(vcpu, h->exit.kind);
-	vcpu->action = take_exit(vcpu);
+	vcpu->action = vcpu_handle_exit(vcpu);
 	return likely(vcpu->action == ACTION_ENTER) && go_on(vcpu);
 }
 

@@ -57,7 +57,7 @@ bool vcpu_skip_slowly(struct vcpu *vcpu)
 	next = h->rip + h->exit.length;
 	if ((next ^ h->rip) >> 32) {
 		hv_need(h, REGS_CONTROL | REGS_SEGMENTS);
-		if (!(h->efer & EFER_LMA) || !(h->segment[SEG_CS].attributes & SEG_ATTR_L))
+		if (!hv_in_64_bit(h))
 			next &= BITS(31, 0);
 	}
 	h->rip = next;

@@ -99,16 +99,15 @@ static enum status note_change(struct task_switch *t, uint64_t at)
 {
 	const struct segment *old = &t->h->segment[SEG_TR];
 	bool nested = t->source == TASK_CALL || t->source == TASK_GATE;
-	enum status status = OK;
 
 	if (nested)
-		status = task_write(t, t->tss.base, &old->selector, sizeof(old->selector), true);
-	if (status == OK && !nested)
-		status = task_write_type(t, t->h->gdtr.base + (old->selector & 0xfff8), old->attributes & ~TYPE_BUSY);
-	if (status == OK && t->source != TASK_IRET)
-		status = task_write_type(t, at, t->tss.attributes | TYPE_BUSY);
+		TRY(task_write(t, t->tss.base, &old->selector, sizeof(old->selector), true));
+	else
+		TRY(task_write_type(t, t->h->gdtr.base + (old->selector & 0xfff8), old->attributes & ~TYPE_BUSY));
+	if (t->source != TASK_IRET)
+		TRY(task_write_type(t, at, t->tss.attributes | TYPE_BUSY));
 	t->tss.attributes |= TYPE_BUSY;
-	return status;
+	return OK;
 }
 
 /* ---- the new task ---- */
@@ -156,18 +155,17 @@ static enum status load_task(struct task_switch *t)
 	static const uint8_t order[] = { SEG_CS, SEG_SS, SEG_DS, SEG_ES, SEG_FS, SEG_GS };
 	struct hv_vcpu *h = t->h;
 	unsigned cpl = h->segment[SEG_CS].selector & 3;
-	enum status status;
 
 	if (t->format == &tss_32 && (h->cr0 & CR0_PG) && !vcpu_write_cr3(t->vcpu, field(t->image, TSS_CR3, 4)))
 		return task_fault(t, VECTOR_TS, t->selector);
-	status = task_load_ldt(t);
-	if (status == OK && (h->rflags & RFLAGS_VM)) {
+	TRY(task_load_ldt(t));
+	if (h->rflags & RFLAGS_VM) {
 		load_v86(h);
 		return OK;
 	}
-	for (unsigned i = 0; i < sizeof(order) && status == OK; i++)
-		status = task_load_segment(t, order[i], cpl);
-	return status;
+	for (unsigned i = 0; i < sizeof(order); i++)
+		TRY(task_load_segment(t, order[i], cpl));
+	return OK;
 }
 
 /* What the exception that led here pushes: in the words of the new TSS, on the new stack. */
@@ -178,41 +176,32 @@ static enum status push_error(struct task_switch *t, uint32_t error)
 	uint64_t mask = stack->attributes & SEG_ATTR_DB ? BITS(31, 0) : BITS(15, 0);
 	uint64_t top = (h->gpr[GPR_RSP] - t->format->word) & mask;
 	bool down = (stack->attributes & 0xc) == 4 && !(h->rflags & RFLAGS_VM);
-	enum status status;
 
 	if (down ? top <= stack->limit : top + t->format->word - 1u > stack->limit)
 		return task_fault(t, VECTOR_SS, 0);
-	status = task_write(t, stack->base + top, &error, t->format->word, false);
-	if (status == OK)
-		h->gpr[GPR_RSP] = (h->gpr[GPR_RSP] & ~mask) | top;
-	return status;
+	TRY(task_write(t, stack->base + top, &error, t->format->word, false));
+	h->gpr[GPR_RSP] = (h->gpr[GPR_RSP] & ~mask) | top;
+	return OK;
 }
 
 static enum status switch_task(struct task_switch *t)
 {
 	struct hv_vcpu *h = t->h;
 	const struct hv_event event = h->exit.interrupted;
-	enum status status;
 	uint64_t at;
 
-	status = find_task(t, &at);
-	if (status == OK)
-		status = save_task(t);
-	if (status == OK)
-		status = note_change(t, at);
-	if (status != OK)
-		return status;
+	TRY(find_task(t, &at));
+	TRY(save_task(t));
+	TRY(note_change(t, at));
 	enter_task(t);
 	t->entered = true;
 	if (t->source == TASK_IRET || event.kind == EVENT_NMI)
 		h->nmi_blocked = event.kind == EVENT_NMI;
 	if (event.kind != EVENT_EXCEPTION)
 		h->inject.kind = EVENT_NONE; /* delivered; a fault now doubles an exception only */
-	status = load_task(t);
-	if (status == OK && t->source == TASK_GATE && event.has_error_code)
-		status = push_error(t, event.error_code);
-	if (status != OK)
-		return status;
+	TRY(load_task(t));
+	if (t->source == TASK_GATE && event.has_error_code)
+		TRY(push_error(t, event.error_code));
 	h->inject.kind = EVENT_NONE;
 	if (t->format == &tss_32 && (t->image[TSS_TRAP] & 1)) {
 		hv_note_debug(h, DR6_TASK);
@@ -245,7 +234,6 @@ enum exit_action exit_task_switch(struct vcpu *vcpu)
 		return ACTION_ENTER;
 	if (status == NO_MEMORY && !t.entered)
 		return vcpu_park(vcpu, "no memory for a task switch");
-	machine_end(vcpu->machine, END_ERROR, 0, "task switch to %#x at rip %#llx: %s", t.selector,
-		    (unsigned long long)h->rip, status_text(status));
-	return ACTION_LEAVE;
+	return vcpu_fails(vcpu, "task switch to %#x at rip %#llx: %s", t.selector, (unsigned long long)h->rip,
+			  status_text(status));
 }

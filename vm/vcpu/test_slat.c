@@ -85,10 +85,8 @@ enum exit_action test_call_slat(struct vcpu *vcpu, gpa_t block)
 	struct test_slat t;
 	bool ran;
 
-	if (pgm_read(pgm, block, &t, sizeof(t), ORIGIN_DEVICE, NULL) != OK) {
-		vcpu_inject_ud(vcpu);
-		return ACTION_ENTER;
-	}
+	if (pgm_read(pgm, block, &t, sizeof(t), ORIGIN_DEVICE, NULL) != OK)
+		return vcpu_inject_ud(vcpu);
 	if (!vcpu_skip(vcpu))
 		return ACTION_ENTER;
 	ran = try_entry(vcpu, &t);

@@ -114,8 +114,14 @@ struct instruction;
 /* The instruction at rip, for processors that don't say which register it names. false: an exception is to be injected. */
 bool vcpu_decode(struct vcpu *vcpu, struct instruction *in);
 void vcpu_inject_exception(struct vcpu *vcpu, uint8_t vector, bool has_error, uint32_t error);
-void vcpu_inject_gp(struct vcpu *vcpu);
-void vcpu_inject_ud(struct vcpu *vcpu);
+/* For the end of a handler, as the next two: an exception, the step over its instruction, or that the machine can't go on. */
+exit_handler vcpu_inject_gp, vcpu_inject_ud;
+static inline enum exit_action exit_skip(struct vcpu *vcpu)
+{
+	(void)vcpu_skip(vcpu);
+	return ACTION_ENTER;
+}
+#define vcpu_fails(vcpu, ...) (machine_end((vcpu)->machine, END_ERROR, 0, __VA_ARGS__), ACTION_LEAVE)
 
 /* cpuid.c, msr.c, control.c, debug.c, port.c, access.c, task.c, pv_call.c */
 exit_handler exit_cpuid, exit_msr_read, exit_msr_write, exit_cr_access, exit_xsetbv, exit_dr_access, exit_io;

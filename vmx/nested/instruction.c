@@ -16,8 +16,7 @@
 
 enum hv_nested_step vmx_nested_fault(struct vmx_nested *n, uint8_t vector)
 {
-	n->base.fault =
-		(struct hv_event){ .kind = EVENT_EXCEPTION, .vector = vector, .has_error_code = vector != VECTOR_UD };
+	n->base.fault = hv_exception(vector, vector != VECTOR_UD, 0);
 	return NESTED_FAULT;
 }
 
@@ -83,14 +82,14 @@ enum hv_nested_step vmx_nested_write_operand(struct vmx_nested *n, const void *f
 static uint64_t register_value(struct hv_vcpu *l1, unsigned gpr)
 {
 	hv_need(l1, REGS_RSP);
-	return vmx_operand_wide(l1) ? l1->gpr[gpr] : (uint32_t)l1->gpr[gpr];
+	return hv_in_64_bit(l1) ? l1->gpr[gpr] : (uint32_t)l1->gpr[gpr];
 }
 
 static enum hv_nested_step vmread_l1(struct vmx_nested *n)
 {
 	struct hv_vcpu *l1 = n->base.l1;
 	uint32_t info = (uint32_t)vmcs_read(VMCS_EXIT_INSTRUCTION_INFO);
-	unsigned slot, size = vmx_operand_wide(l1) ? 8 : 4;
+	unsigned slot, size = hv_in_64_bit(l1) ? 8 : 4;
 	bool high, memory = !(info & INFO_IS_REGISTER);
 	uint64_t value;
 	gva_t where;
@@ -141,7 +140,7 @@ static enum hv_nested_step vmwrite_l1(struct vmx_nested *n)
 	if (info & INFO_IS_REGISTER) {
 		value = register_value(l1, INFO_REG1(info));
 	} else {
-		TRY(vmx_nested_read_operand(n, &value, vmx_operand_wide(l1) ? 8 : 4));
+		TRY(vmx_nested_read_operand(n, &value, hv_in_64_bit(l1) ? 8 : 4));
 	}
 	if (!vmcs12_find(register_value(l1, INFO_REG2(info)), &slot, &high))
 		return vmx_nested_fail(n, VMFAIL_NO_FIELD);
@@ -227,8 +226,7 @@ enum hv_nested_step vmx_nested_instruction(struct hv_nested *nested)
 
 	hv_need(l1, REGS_RFLAGS | REGS_CONTROL | REGS_CODE | REGS_SHADOW);
 	if (reason >= REASON_COUNT || !instructions[reason] || !(l1->cr0 & CR0_PE) || (l1->rflags & RFLAGS_VM) ||
-	    ((l1->efer & EFER_LMA) && !vmx_operand_wide(l1)) ||
-	    (reason == REASON_VMXON ? !(l1->cr4 & CR4_VMXE) : !n->on))
+	    ((l1->efer & EFER_LMA) && !hv_in_64_bit(l1)) || (reason == REASON_VMXON ? !(l1->cr4 & CR4_VMXE) : !n->on))
 		return vmx_nested_fault(n, VECTOR_UD);
 	if (SEG_ATTR_DPL(l1->segment[SEG_SS].attributes))
 		return vmx_nested_fault(n, VECTOR_GP);

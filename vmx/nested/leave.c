@@ -219,7 +219,7 @@ static void abort_l1(struct vmx_nested *n, uint32_t why)
 	vmx_make_current(vmx_of(l1));
 	vmcs_write(VMCS_GUEST_IDTR_LIMIT, 0);
 	l1->valid &= ~(uint32_t)REGS_OTHERS;
-	l1->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_DF, .has_error_code = true };
+	l1->inject = hv_exception(VECTOR_DF, true, 0);
 }
 
 void vmx_nested_leave(struct vmx_nested *n, const struct vmx_leave *leave)

@@ -35,7 +35,7 @@ bool vmx_operand_address(const struct hv_vcpu *l1, uint32_t info, uint64_t displ
 	if (!(info & INFO_NO_INDEX))
 		offset += l1->gpr[INFO_INDEX(info)] << INFO_SCALING(info);
 	offset &= masks[INFO_ADDRESS_SIZE(info) < 2 ? INFO_ADDRESS_SIZE(info) : 2];
-	if (vmx_operand_wide(l1)) {
+	if (hv_in_64_bit(l1)) {
 		*address = gva(offset + (name == SEG_FS || name == SEG_GS ? s->base : 0));
 		last = address->v + size - 1;
 		fits = sign_extend(address->v, linear_bits) == address->v && sign_extend(last, linear_bits) == last;
@@ -43,8 +43,6 @@ bool vmx_operand_address(const struct hv_vcpu *l1, uint32_t info, uint64_t displ
 		*address = gva((offset + s->base) & BITS(31, 0));
 		fits = segment_allows(s, offset, size, write);
 	}
-	*fault = (struct hv_event){ .kind = EVENT_EXCEPTION,
-				    .vector = name == SEG_SS ? VECTOR_SS : VECTOR_GP,
-				    .has_error_code = true };
+	*fault = hv_exception(name == SEG_SS ? VECTOR_SS : VECTOR_GP, true, 0);
 	return fits;
 }

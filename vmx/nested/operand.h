@@ -24,8 +24,3 @@
  */
 bool vmx_operand_address(const struct hv_vcpu *l1, uint32_t info, uint64_t displacement, unsigned size, bool write,
 			 unsigned linear_bits, gva_t *address, struct hv_event *fault);
-
-static inline bool vmx_operand_wide(const struct hv_vcpu *l1)
-{
-	return (l1->efer & EFER_LMA) && (l1->segment[SEG_CS].attributes & SEG_ATTR_L);
-}
