@@ -95,21 +95,16 @@ static void decode_other(const struct vmx_raw_exit *raw, struct hv_exit *exit)
 	exit->failure.text = vmx_entry_failure_text(raw->reason, raw->qualification);
 }
 
-const struct vmx_exit_rule vmx_exit_rule_other = { EXIT_UNKNOWN, NEED_QUALIFICATION | NEED_VECTORING, decode_other };
-
 /* Most that a guest must not have: it hasn't been told of them by CPUID, so each is #UD. */
-#define UNDEFINED                                                                                                      \
+#define RULE(kind, needs, decode)                                                                                      \
 	{                                                                                                              \
-		EXIT_UNDEFINED, NEED_LENGTH, NULL                                                                      \
+		kind, needs, decode                                                                                    \
 	}
-#define NESTED                                                                                                         \
-	{                                                                                                              \
-		EXIT_NESTED, NEED_LENGTH, NULL                                                                         \
-	}
-#define UNKNOWN                                                                                                        \
-	{                                                                                                              \
-		EXIT_UNKNOWN, NEED_QUALIFICATION | NEED_VECTORING, decode_other                                        \
-	}
+#define UNDEFINED RULE(EXIT_UNDEFINED, NEED_LENGTH, NULL)
+#define NESTED RULE(EXIT_NESTED, NEED_LENGTH, NULL)
+#define UNKNOWN RULE(EXIT_UNKNOWN, NEED_QUALIFICATION | NEED_VECTORING, decode_other)
+
+const struct vmx_exit_rule vmx_exit_rule_other = UNKNOWN;
 
 const struct vmx_exit_rule vmx_exit_rules[REASON_COUNT] = {
 	[REASON_EXCEPTION_OR_NMI] = { EXIT_EXCEPTION, NEED_EVENT | NEED_LENGTH | NEED_QUALIFICATION | NEED_VECTORING,

@@ -29,39 +29,45 @@ static inline struct hv_event hv_exception(uint8_t vector, bool has_error_code, 
 	return (struct hv_event){ EVENT_EXCEPTION, vector, has_error_code, .error_code = error_code };
 }
 
+/* X(kind, the name that statistics give it, what it is). */
+#define EXIT_LIST(X)                                                                                                   \
+	X(NOTHING, "nothing", "settled in the backend")                     /* just run again */                       \
+	X(HOST_INTERRUPT, "host-interrupt", "interrupt or NMI of the host") /* it has been taken */                    \
+	X(SLICE, "slice", "time slice over") /* the deadline's, or the backend's longest */                            \
+	X(HLT, "hlt", "HLT")                                                                                           \
+	X(PAUSE, "pause", "PAUSE in a loop")                                                                           \
+	X(CPUID, "cpuid", "CPUID")                                                                                     \
+	X(IO, "io", "port access")                                                                                     \
+	X(MSR_READ, "msr-read", "RDMSR") /* ECX names it */                                                            \
+	X(MSR_WRITE, "msr-write", "WRMSR")                                                                             \
+	X(CR_ACCESS, "cr-access", "control register")                                                                  \
+	X(DR_ACCESS, "dr-access", "debug register")                                                                    \
+	X(XSETBV, "xsetbv", "XSETBV")                                                                                  \
+	X(CACHE, "cache", "INVD, WBINVD") /* to be stepped over */                                                     \
+	X(INVLPG, "invlpg", "INVLPG")                                                                                  \
+	X(RDTSC, "rdtsc", "RDTSC")                                                                                     \
+	X(RDTSCP, "rdtscp", "RDTSCP")                                                                                  \
+	X(HYPERCALL, "hypercall", "VMCALL, VMMCALL")                                                                   \
+	X(UNDEFINED, "undefined", "instruction that this guest must not have") /* #UD */                               \
+	X(NESTED, "nested", "instruction of the virtualisation extension")     /* hv_nested.h */                       \
+	X(SLAT_FAULT, "slat-fault", "second-level fault")                                                              \
+	X(SLAT_MISCONFIG, "slat-misconfig", "second-level entry marked for emulation") /* or a bug */                  \
+	X(DIRTY_FULL, "dirty-full", "full list of written pages")                      /* handed over by now */        \
+	X(EXCEPTION, "exception", "intercepted exception")                             /* #DB, #AC, #UD, #MC ... */    \
+	X(INTERRUPT_WINDOW, "interrupt-window", "guest can take an interrupt")         /* as was wanted */             \
+	X(NMI_WINDOW, "nmi-window", "guest can take an NMI")                                                           \
+	X(TRIPLE_FAULT, "triple-fault", "triple fault")                                                                \
+	X(INIT, "init", "INIT")                                                                                        \
+	X(SIPI, "sipi", "start-up IPI") /* vector in sipi_vector */                                                    \
+	X(TASK_SWITCH, "task-switch", "hardware task switch")                                                          \
+	X(INVALID_STATE, "invalid-state", "state that the processor refused") /* failure says what */                  \
+	X(UNKNOWN, "unknown", "reason that nobody asked for")                 /* raw_reason */
+
 enum hv_exit_kind {
-	EXIT_NOTHING,        /* the backend has handled it; just run again */
-	EXIT_HOST_INTERRUPT, /* a host interrupt or NMI came and has been taken */
-	EXIT_SLICE,          /* slice_deadline has come, or the backend's longest slice is over */
-	EXIT_HLT,
-	EXIT_PAUSE,
-	EXIT_CPUID,
-	EXIT_IO,
-	EXIT_MSR_READ, /* ECX names it */
-	EXIT_MSR_WRITE,
-	EXIT_CR_ACCESS,
-	EXIT_DR_ACCESS,
-	EXIT_XSETBV,
-	EXIT_CACHE, /* INVD, WBINVD: nothing to do but step over it */
-	EXIT_INVLPG,
-	EXIT_RDTSC,
-	EXIT_RDTSCP,
-	EXIT_HYPERCALL, /* VMCALL, VMMCALL */
-	EXIT_UNDEFINED, /* an instruction this guest must not have: #UD */
-	EXIT_NESTED,    /* one of the virtualisation extension's: see hv_nested.h */
-	EXIT_SLAT_FAULT,
-	EXIT_SLAT_MISCONFIG,   /* reserved bits: the MMIO mark, or a bug */
-	EXIT_DIRTY_FULL,       /* the list of written pages was full, and has been handed over */
-	EXIT_EXCEPTION,        /* intercepted: #DB, #AC, #UD, #MC ... */
-	EXIT_INTERRUPT_WINDOW, /* want_interrupt_window, and the guest can take one now */
-	EXIT_NMI_WINDOW,
-	EXIT_TRIPLE_FAULT,
-	EXIT_INIT,
-	EXIT_SIPI, /* vector in sipi_vector */
-	EXIT_TASK_SWITCH,
-	EXIT_INVALID_STATE, /* the processor refused the guest's state; failure says what */
-	EXIT_UNKNOWN,       /* raw_reason is one nobody asked for */
-	EXIT_KIND_COUNT
+#define EXIT_ENUM(kind, name, text) EXIT_##kind,
+	EXIT_LIST(EXIT_ENUM)
+#undef EXIT_ENUM
+		EXIT_KIND_COUNT
 };
 
 /* What asks for a task switch, numbered as VMX does. */

@@ -76,8 +76,6 @@ static struct made_large collapse_all(struct pgm *pgm)
 
 static enum status nobody(void *user, struct pgm_access *access)
 {
-	(void)user;
-	(void)access;
 	return NOT_FOUND;
 }
 
@@ -124,9 +122,9 @@ static void bench(struct output *out, char *const *argument)
 		output_number(out, "zap", zap_page(m->pgm, gpa(where & ~(PAGE_SIZE - 1))));
 		return;
 	}
-	output_number(out, "read_4k", per_call(m->pgm, copy_out));
-	output_number(out, "write_4k", per_call(m->pgm, copy_page));
-	output_number(out, "handler_hit", per_call(m->pgm, hit_handler));
+	output_fields(out, NUMBER("read_4k", per_call(m->pgm, copy_out)),
+		      NUMBER("write_4k", per_call(m->pgm, copy_page)),
+		      NUMBER("handler_hit", per_call(m->pgm, hit_handler)));
 	made = collapse_all(m->pgm);
 	output_fields(out, NUMBER("collapse", made.ticks), NUMBER("collapsed", made.blocks));
 }

@@ -147,12 +147,9 @@ static void show_reading(struct output *out)
 	struct pgm_dirty_info info;
 
 	show_mode(out, &info);
-	output_number(out, "pages", job.logged);
-	output_number(out, "ticks", job.ticks);
-	output_number(out, "bitmap_bytes", info.bitmap_bytes);
-	output_number(out, "reads", info.reads);
-	output_number(out, "faults", info.faults);
-	output_number(out, "splits", info.splits);
+	output_fields(out, NUMBER("pages", job.logged), NUMBER("ticks", job.ticks),
+		      NUMBER("bitmap_bytes", info.bitmap_bytes), NUMBER("reads", info.reads),
+		      NUMBER("faults", info.faults), NUMBER("splits", info.splits));
 }
 
 static void show_verified(struct output *out)
@@ -160,12 +157,11 @@ static void show_verified(struct output *out)
 	struct pgm_dirty_info info;
 
 	show_mode(out, &info);
-	output_number(out, "pages", job.logged);
-	output_bool(out, "compared", job.compared);
+	output_fields(out, NUMBER("pages", job.logged), BOOL("compared", job.compared));
 	if (!job.compared)
 		return;
-	output_number(out, "compared_pages", job.difference.pages);
-	output_number(out, "different", job.difference.different);
+	output_fields(out, NUMBER("compared_pages", job.difference.pages),
+		      NUMBER("different", job.difference.different));
 	if (job.difference.different)
 		output_hex(out, "first_different", job.difference.first);
 }
@@ -175,8 +171,7 @@ static void show_toggled(struct output *out)
 	struct pgm_dirty_info info;
 
 	show_mode(out, &info);
-	output_number(out, "times", job.done);
-	output_number(out, "pages", job.logged);
+	output_fields(out, NUMBER("times", job.done), NUMBER("pages", job.logged));
 }
 
 static bool take_mode(struct output *out, const char *name)

@@ -43,7 +43,7 @@ static void show_stats(struct output *out)
 	unsigned count;
 
 	output_table_begin(out, "stats");
-	count = stats_show(out, wanted);
+	count = stats_take(out, wanted);
 	output_table_end(out);
 	if (!count)
 		output_note(out, "nothing of this name; stats alone shows all");
@@ -58,7 +58,7 @@ static void stats(struct output *out, char *const *argument)
 
 static void reset_stats(struct output *out, char *const *argument)
 {
-	output_phrase(out, "reset", "", stats_reset(argument[0]), " counters set to zero");
+	output_phrase(out, "reset", "", stats_take(NULL, argument[0]), " counters set to zero");
 }
 
 static void measure(struct output *out, char *const *argument)

@@ -121,7 +121,7 @@ static void take_machine(struct query *q, struct machine *m)
 		take_vcpu(q, m->vcpu[i]);
 }
 
-static unsigned take_all(struct output *out, const char *pattern)
+unsigned stats_take(struct output *out, const char *pattern)
 {
 	bool part = !strchr(pattern, '*') && !strchr(pattern, '?');
 	struct chunk_map_totals map;
@@ -139,14 +139,4 @@ static unsigned take_all(struct output *out, const char *pattern)
 	for (unsigned i = 0; i < machine_count(); i++)
 		take_machine(&q, machine_get(i));
 	return q.count;
-}
-
-unsigned stats_show(struct output *out, const char *pattern)
-{
-	return take_all(out, pattern);
-}
-
-unsigned stats_reset(const char *pattern)
-{
-	return take_all(NULL, pattern);
 }

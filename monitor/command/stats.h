@@ -37,8 +37,7 @@ extern const unsigned stats_row_count;
 
 /*
  * After usage_count(). A row (name, value, unit, description) for each counter whose name matches: by parse_glob, or, without * and ?, by
- * holding the pattern as a part. Returns how many.
+ * holding the pattern as a part. Returns how many. out NULL: sets those of them to zero that count events; what is a number of
+ * something now stays, and counts for none.
  */
-unsigned stats_show(struct output *out, const char *pattern);
-/* Sets those of the matching counters to zero that count events; what is a number of something now stays. Returns how many. */
-unsigned stats_reset(const char *pattern);
+unsigned stats_take(struct output *out, const char *pattern);

@@ -24,10 +24,7 @@
 	VCPU(counters.cause[cause_of], "Fault/Time/" path, "count", description),                                      \
 		VCPU(counters.cause_ticks[cause_of], "Fault/Time/" path "/Cycles", "ticks", "spent on them")
 #define ERROR(kind, path, description) VCPU(counters.error[kind], "Fault/Err/User/" path, "count", description)
-#define EXIT(kind, path, description)                                                                                  \
-	{                                                                                                              \
-		STATS_EXIT, (kind) * sizeof(uint64_t), path, "count", description                                      \
-	}
+#define EXIT(kind, path, description) { STATS_EXIT, EXIT_##kind * sizeof(uint64_t), path, "count", description },
 
 _Static_assert(sizeof(((struct vcpu *)0)->exits[0]) == sizeof(uint64_t), "rows of exits are found by number");
 _Static_assert(sizeof(((struct account *)0)->reserved[0]) == sizeof(uint64_t), "counters are 64 bits wide");
@@ -215,37 +212,7 @@ const struct stats_row stats_rows[] = {
 	VCPU(decoded.hits, "Decode/Hits", "count", "instructions that had been decoded before"),
 	VCPU(decoded.misses, "Decode/Misses", "count", "instructions decoded"),
 
-	EXIT(EXIT_NOTHING, "nothing", "settled in the backend"),
-	EXIT(EXIT_HOST_INTERRUPT, "host-interrupt", "interrupt or NMI of the host"),
-	EXIT(EXIT_SLICE, "slice", "time slice over"),
-	EXIT(EXIT_HLT, "hlt", "HLT"),
-	EXIT(EXIT_PAUSE, "pause", "PAUSE in a loop"),
-	EXIT(EXIT_CPUID, "cpuid", "CPUID"),
-	EXIT(EXIT_IO, "io", "port access"),
-	EXIT(EXIT_MSR_READ, "msr-read", "RDMSR"),
-	EXIT(EXIT_MSR_WRITE, "msr-write", "WRMSR"),
-	EXIT(EXIT_CR_ACCESS, "cr-access", "control register"),
-	EXIT(EXIT_DR_ACCESS, "dr-access", "debug register"),
-	EXIT(EXIT_XSETBV, "xsetbv", "XSETBV"),
-	EXIT(EXIT_CACHE, "cache", "INVD, WBINVD"),
-	EXIT(EXIT_INVLPG, "invlpg", "INVLPG"),
-	EXIT(EXIT_RDTSC, "rdtsc", "RDTSC"),
-	EXIT(EXIT_RDTSCP, "rdtscp", "RDTSCP"),
-	EXIT(EXIT_HYPERCALL, "hypercall", "VMCALL, VMMCALL"),
-	EXIT(EXIT_UNDEFINED, "undefined", "instruction that this guest must not have"),
-	EXIT(EXIT_NESTED, "nested", "instruction of the virtualisation extension"),
-	EXIT(EXIT_SLAT_FAULT, "slat-fault", "second-level fault"),
-	EXIT(EXIT_SLAT_MISCONFIG, "slat-misconfig", "second-level entry marked for emulation"),
-	EXIT(EXIT_DIRTY_FULL, "dirty-full", "full list of written pages"),
-	EXIT(EXIT_EXCEPTION, "exception", "intercepted exception"),
-	EXIT(EXIT_INTERRUPT_WINDOW, "interrupt-window", "guest can take an interrupt"),
-	EXIT(EXIT_NMI_WINDOW, "nmi-window", "guest can take an NMI"),
-	EXIT(EXIT_TRIPLE_FAULT, "triple-fault", "triple fault"),
-	EXIT(EXIT_INIT, "init", "INIT"),
-	EXIT(EXIT_SIPI, "sipi", "start-up IPI"),
-	EXIT(EXIT_TASK_SWITCH, "task-switch", "hardware task switch"),
-	EXIT(EXIT_INVALID_STATE, "invalid-state", "state that the processor refused"),
-	EXIT(EXIT_UNKNOWN, "unknown", "reason that nobody asked for"),
+	EXIT_LIST(EXIT)
 };
 
 const unsigned stats_row_count = ARRAY_SIZE(stats_rows);

@@ -105,8 +105,7 @@ static bool sync_step(struct output *out, bool cancelled)
 		job.at = !job.dropped;
 		return true;
 	}
-	output_number(out, "leaves_before", job.leaves_before);
-	output_number(out, "leaves_after", leaves());
+	output_fields(out, NUMBER("leaves_before", job.leaves_before), NUMBER("leaves_after", leaves()));
 	output_note(out, "the tables come back as the guest touches its memory");
 	return false;
 }

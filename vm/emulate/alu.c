@@ -12,17 +12,6 @@ static uint64_t top_bit(uint64_t value, unsigned size)
 	return (value >> (8 * size - 1)) & 1;
 }
 
-static uint64_t result_flags(unsigned size, uint64_t result)
-{
-	uint64_t flags = top_bit(result, size) ? RFLAGS_SF : 0;
-
-	if (result == 0)
-		flags |= RFLAGS_ZF;
-	if (!__builtin_parity(result & 0xff))
-		flags |= RFLAGS_PF;
-	return flags;
-}
-
 static void set_flags(uint64_t *flags, uint64_t which, uint64_t values)
 {
 	*flags = (*flags & ~which) | (values & which);

@@ -90,16 +90,12 @@ static enum emulate_result call_rm(struct emulation *e)
 {
 	unsigned size = e->instruction.operand_size;
 	uint64_t target, old_next = e->next_rip;
-	enum emulate_result result;
 
 	if (e->mode == DECODE_64)
 		size = 8;
-	result = read_rm_at(e, 0, size, ACCESS_READ, &target);
-	if (result == EMULATE_DONE)
-		result = branch(e, target, size);
-	if (result == EMULATE_DONE && instruction_group(&e->instruction) == 2)
-		result = push_value(e, old_next, size);
-	return result;
+	TRY(read_rm_at(e, 0, size, ACCESS_READ, &target));
+	TRY(branch(e, target, size));
+	return instruction_group(&e->instruction) == 2 ? push_value(e, old_next, size) : EMULATE_DONE;
 }
 
 static enum emulate_result push_rm(struct emulation *e)
@@ -157,7 +153,7 @@ static enum emulate_result multiply_or_divide(struct emulation *e, unsigned grou
 	}
 	high = e->size == 1 ? (e->vcpu->gpr[GPR_RAX] >> 8) & 0xff : read_gpr(e, GPR_RDX, e->size);
 	if (!alu_divide(is_signed, e->size, high, low, value, &quotient, &remainder)) {
-		hv_inject_fault(e->vcpu, (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_DE });
+		hv_inject_fault(e->vcpu, hv_exception(VECTOR_DE, false, 0));
 		return EMULATE_FAULT;
 	}
 	write_wide(e, remainder, quotient);
@@ -241,19 +237,15 @@ enum emulate_result emulate_group_c7(struct emulation *e)
 {
 	unsigned half = e->instruction.operand_size == 8 ? 8 : 4, size = 2 * half;
 	uint64_t old[2] = { 0, 0 }, new[2], expected[2], *gpr = e->vcpu->gpr;
-	enum emulate_result result;
 
 	if (!e->instruction.memory || instruction_group(&e->instruction) != 1)
 		return EMULATE_UNHANDLED;
 	join(expected, half, gpr[GPR_RAX], gpr[GPR_RDX]);
 	join(new, half, gpr[GPR_RBX], gpr[GPR_RCX]);
-	result = rm_address(e, 0, size, READ_WRITE);
-	if (result == EMULATE_DONE && size == 16 && (e->linear.v & 15))
+	TRY(rm_address(e, 0, size, READ_WRITE));
+	if (size == 16 && (e->linear.v & 15))
 		return raise_fault(e, VECTOR_GP, 0);
-	if (result == EMULATE_DONE)
-		result = read_linear(e, e->linear, old, size, READ_WRITE);
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(read_linear(e, e->linear, old, size, READ_WRITE));
 	if (old[0] == expected[0] && old[1] == expected[1]) {
 		e->flags |= RFLAGS_ZF;
 		return exchange_linear(e, old, new, size);

@@ -10,26 +10,11 @@
 /* size 1, 2, 4, 8, sign-extended; the bytes are there. */
 static int64_t take(struct cursor *c, unsigned size)
 {
-	const uint8_t *from = c->bytes + c->at;
-	int64_t value;
+	uint64_t value = 0;
 
-	c->at += size;
-	if (size == 1)
-		return (int8_t)*from;
-	if (size == 2) {
-		int16_t v;
-
-		__builtin_memcpy(&v, from, 2);
-		return v;
-	}
-	if (size == 4) {
-		int32_t v;
-
-		__builtin_memcpy(&v, from, 4);
-		return v;
-	}
-	__builtin_memcpy(&value, from, 8);
-	return value;
+	for (unsigned i = 0; i < size; i++)
+		value |= (uint64_t)c->bytes[c->at++] << (8 * i);
+	return (int64_t)sign_extend(value, 8 * size);
 }
 
 static void take_prefix(struct instruction *i, uint8_t byte, enum decode_mode mode)

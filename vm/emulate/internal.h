@@ -52,6 +52,11 @@ static inline int64_t signed_value(uint64_t value, unsigned size)
 	return (int64_t)(value << (64 - 8 * size)) >> (64 - 8 * size);
 }
 
+static inline bool is_canonical(const struct emulation *e, uint64_t address)
+{
+	return sign_extend(address, e->vcpu->cr4 & CR4_LA57 ? 57 : 48) == address;
+}
+
 static inline bool in_v86(const struct emulation *e)
 {
 	return (e->vcpu->rflags & RFLAGS_VM) && (e->vcpu->cr0 & CR0_PE);
@@ -146,6 +151,13 @@ enum emulate_result branch(struct emulation *e, uint64_t target, unsigned size);
 enum emulate_result check_port(struct emulation *e, uint16_t port, unsigned size);
 
 /* ---- emulate/alu.c: values and flags only ---- */
+
+/* SF, ZF and PF of a result. */
+static inline uint64_t result_flags(unsigned size, uint64_t result)
+{
+	return (result >> (8 * size - 1) & 1 ? RFLAGS_SF : 0) | (result ? 0 : RFLAGS_ZF) |
+	       (__builtin_parity(result & 0xff) ? 0 : RFLAGS_PF);
+}
 
 enum alu_operation { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP };
 enum shift_operation { SHIFT_ROL, SHIFT_ROR, SHIFT_RCL, SHIFT_RCR, SHIFT_SHL, SHIFT_SHR, SHIFT_SAL, SHIFT_SAR };

@@ -12,26 +12,14 @@
 
 enum emulate_result raise_fault(struct emulation *e, unsigned vector, uint32_t error_code)
 {
-	hv_inject_fault(e->vcpu, (struct hv_event){
-					 .kind = EVENT_EXCEPTION,
-					 .vector = (uint8_t)vector,
-					 .has_error_code = true,
-					 .error_code = error_code,
-				 });
+	hv_inject_fault(e->vcpu, hv_exception((uint8_t)vector, true, error_code));
 	return EMULATE_FAULT;
 }
 
 enum emulate_result raise_undefined(struct emulation *e)
 {
-	hv_inject_fault(e->vcpu, (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_UD });
+	hv_inject_fault(e->vcpu, hv_exception(VECTOR_UD, false, 0));
 	return EMULATE_FAULT;
-}
-
-static bool is_canonical(const struct emulation *e, uint64_t address)
-{
-	unsigned unused = e->vcpu->cr4 & CR4_LA57 ? 64 - 57 : 64 - 48;
-
-	return (uint64_t)((int64_t)(address << unused) >> unused) == address;
 }
 
 /* Within one page, and canonical for 48 bits: then also for 57. The quick answer for nearly every address. */
@@ -180,18 +168,15 @@ enum emulate_result rm_address(struct emulation *e, int64_t offset, unsigned siz
 
 enum emulate_result read_rm_at(struct emulation *e, int64_t offset, unsigned size, unsigned access, uint64_t *value)
 {
-	enum emulate_result result;
-
 	if (!e->instruction.memory) {
 		*value = read_gpr(e, e->instruction.rm, size);
 		return EMULATE_DONE;
 	}
 	*value = 0;
-	result = rm_address(e, offset, size, access);
-	if (result == EMULATE_DONE)
-		result = read_linear(e, e->linear, value, size, access);
+	TRY(rm_address(e, offset, size, access));
+	TRY(read_linear(e, e->linear, value, size, access));
 	e->seen = *value;
-	return result;
+	return EMULATE_DONE;
 }
 
 enum emulate_result exchange_linear(struct emulation *e, const uint64_t expected[2], const uint64_t desired[2],

@@ -74,14 +74,12 @@ enum emulate_result emulate_load_address(struct emulation *e)
 enum emulate_result emulate_exchange(struct emulation *e)
 {
 	uint64_t old, new = read_gpr(e, R, e->size);
-	enum emulate_result result = read_rm(e, ACCESS_READ | ACCESS_WRITE, &old);
 
+	TRY(read_rm(e, ACCESS_READ | ACCESS_WRITE, &old));
 	e->locked = true;
-	if (result == EMULATE_DONE)
-		result = write_rm(e, e->size, new);
-	if (result == EMULATE_DONE)
-		write_gpr(e, R, e->size, old);
-	return result;
+	TRY(write_rm(e, e->size, new));
+	write_gpr(e, R, e->size, old);
+	return EMULATE_DONE;
 }
 
 enum emulate_result emulate_exchange_accumulator(struct emulation *e)

@@ -15,15 +15,9 @@ static void carry_and_overflow(uint64_t *flags, uint64_t carry, uint64_t overflo
 	*flags = (*flags & ~(RFLAGS_CF | RFLAGS_OF)) | (carry ? RFLAGS_CF : 0) | (overflow ? RFLAGS_OF : 0);
 }
 
-static void result_flags(uint64_t *flags, unsigned bits, uint64_t result)
+static void set_result_flags(uint64_t *flags, unsigned bits, uint64_t result)
 {
-	*flags &= ~(RFLAGS_SF | RFLAGS_ZF | RFLAGS_PF | RFLAGS_AF);
-	if (bit(result, bits - 1))
-		*flags |= RFLAGS_SF;
-	if (result == 0)
-		*flags |= RFLAGS_ZF;
-	if (!__builtin_parity(result & 0xff))
-		*flags |= RFLAGS_PF;
+	*flags = (*flags & ~(RFLAGS_SF | RFLAGS_ZF | RFLAGS_PF | RFLAGS_AF)) | result_flags(bits / 8, result);
 }
 
 static uint64_t rotate(bool right, unsigned bits, uint64_t a, unsigned count, uint64_t *flags)
@@ -57,7 +51,7 @@ static uint64_t shift_left(unsigned bits, uint64_t a, unsigned count, uint64_t *
 	uint64_t carry = count <= bits ? bit(a, bits - count) : 0;
 
 	carry_and_overflow(flags, carry, bit(result, bits - 1) ^ carry);
-	result_flags(flags, bits, result);
+	set_result_flags(flags, bits, result);
 	return result;
 }
 
@@ -68,7 +62,7 @@ static uint64_t shift_right(bool arithmetic, unsigned bits, uint64_t a, unsigned
 	uint64_t result = (arithmetic ? (uint64_t)((int64_t)before >> 1) : before >> 1) & byte_mask(bits / 8);
 
 	carry_and_overflow(flags, before & 1, arithmetic ? 0 : bit(before, bits - 1));
-	result_flags(flags, bits, result);
+	set_result_flags(flags, bits, result);
 	return result;
 }
 
@@ -112,6 +106,6 @@ uint64_t alu_double_shift(bool right, unsigned size, uint64_t a, uint64_t b, uns
 		carry = bit(a, bits - count);
 	}
 	carry_and_overflow(flags, carry, bit(a ^ result, bits - 1));
-	result_flags(flags, bits, result);
+	set_result_flags(flags, bits, result);
 	return result;
 }

@@ -41,11 +41,9 @@ enum emulate_result peek_stack(struct emulation *e, uint64_t *value, unsigned si
 
 enum emulate_result branch(struct emulation *e, uint64_t target, unsigned size)
 {
-	unsigned unused = e->vcpu->cr4 & CR4_LA57 ? 64 - 57 : 64 - 48;
-
 	target &= byte_mask(size);
 	if (e->mode == DECODE_64) {
-		if ((uint64_t)((int64_t)(target << unused) >> unused) != target)
+		if (!is_canonical(e, target))
 			return raise_fault(e, VECTOR_GP, 0);
 	} else if (target > e->vcpu->segment[SEG_CS].limit) {
 		return raise_fault(e, VECTOR_GP, 0);

@@ -6,32 +6,22 @@
 #include "vm/emulate/internal.h"
 
 /* No LOCK; operand size as decoded, or bytes for even opcodes; with LOCK by ModRM.reg. */
-#define OP(name)                                                                                                       \
+#define OPERATION(name, groups, byte_form)                                                                             \
 	{                                                                                                              \
-		emulate_##name, 0, false, 0                                                                            \
+		emulate_##name, groups, byte_form, 0                                                                   \
 	}
-#define BYTE_OP(name)                                                                                                  \
-	{                                                                                                              \
-		emulate_##name, 0, true, 0                                                                             \
-	}
-#define LOCK_OP(name, groups)                                                                                          \
-	{                                                                                                              \
-		emulate_##name, groups, false, 0                                                                       \
-	}
-#define BYTE_LOCK_OP(name, groups)                                                                                     \
-	{                                                                                                              \
-		emulate_##name, groups, true, 0                                                                        \
-	}
+#define OP(name) OPERATION(name, 0, false)
+#define BYTE_OP(name) OPERATION(name, 0, true)
+#define LOCK_OP(name, groups) OPERATION(name, groups, false)
+#define BYTE_LOCK_OP(name, groups) OPERATION(name, groups, true)
 
 #define ANY 0xff
 #define GROUPS(low, high) BITS(high, low)
 
 #define ALU_ROW(op, lock)                                                                                              \
-	[8 * (op)] = { emulate_alu_to_rm, lock, true, op }, [8 * (op) + 1] = { emulate_alu_to_rm, lock, true, op },    \
-	     [8 * (op) + 2] = { emulate_alu_to_reg, 0, true, op },                                                     \
-	     [8 * (op) + 3] = { emulate_alu_to_reg, 0, true, op },                                                     \
-	     [8 * (op) + 4] = { emulate_alu_to_accumulator, 0, true, op },                                             \
-	     [8 * (op) + 5] = { emulate_alu_to_accumulator, 0, true, op }
+	[8 * (op)... 8 * (op) + 1] = { emulate_alu_to_rm, lock, true, op },                                            \
+				[8 * (op) + 2 ... 8 * (op) + 3] = { emulate_alu_to_reg, 0, true, op },                 \
+				[8 * (op) + 4 ... 8 * (op) + 5] = { emulate_alu_to_accumulator, 0, true, op }
 
 const struct operation emulate_one_byte[256] = {
 	ALU_ROW(ALU_ADD, ANY),
@@ -55,8 +45,7 @@ const struct operation emulate_one_byte[256] = {
 	[0x69] = OP(multiply_immediate),
 	[0x6a] = OP(push_immediate),
 	[0x6b] = OP(multiply_immediate),
-	[0x6c ... 0x6d] = BYTE_OP(port_string),
-	[0x6e ... 0x6f] = BYTE_OP(port_string),
+	[0x6c ... 0x6f] = BYTE_OP(port_string),
 	[0x70 ... 0x7f] = OP(jump_if),
 	[0x80 ... 0x83] = BYTE_LOCK_OP(alu_immediate, GROUPS(ALU_ADD, ALU_XOR)),
 	[0x84 ... 0x85] = BYTE_OP(test_rm),
@@ -76,12 +65,9 @@ const struct operation emulate_one_byte[256] = {
 	[0x9f] = OP(load_flags),
 	[0xa0 ... 0xa1] = BYTE_OP(load),
 	[0xa2 ... 0xa3] = BYTE_OP(store),
-	[0xa4 ... 0xa5] = BYTE_OP(string),
-	[0xa6 ... 0xa7] = BYTE_OP(string),
+	[0xa4 ... 0xa7] = BYTE_OP(string),
 	[0xa8 ... 0xa9] = BYTE_OP(test_accumulator),
-	[0xaa ... 0xab] = BYTE_OP(string),
-	[0xac ... 0xad] = BYTE_OP(string),
-	[0xae ... 0xaf] = BYTE_OP(string),
+	[0xaa ... 0xaf] = BYTE_OP(string),
 	[0xb0 ... 0xbf] = OP(load_immediate),
 	[0xc0 ... 0xc1] = BYTE_OP(shift_rm),
 	[0xc2 ... 0xc3] = OP(return_near),

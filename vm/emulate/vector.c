@@ -105,7 +105,6 @@ enum emulate_result emulate_move_vector(struct emulation *e)
 	const struct vector_move *m = find_move(i);
 	bool legacy = i->encoding == ENCODING_LEGACY;
 	uint8_t value[VECTOR_MAX] = { 0 };
-	enum emulate_result result;
 	unsigned size, number;
 
 	if (!m || !i->memory || !e->env->vector || !(legacy || i->vector_plain))
@@ -114,11 +113,9 @@ enum emulate_result emulate_move_vector(struct emulation *e)
 	size = m->size ? m->size : m->flags & WORD ? (i->rex & REX_W ? 8 : 4) : legacy ? 16 : i->vector_size;
 	if (i->encoding == ENCODING_EVEX && i->modrm >> 6 == 1)
 		i->displacement *= size;
-	result = rm_address(e, 0, size, m->flags & STORE ? ACCESS_WRITE : ACCESS_READ);
-	if (result == EMULATE_DONE && (m->flags & ALIGNED) && (e->linear.v & (size - 1)))
-		result = raise_fault(e, VECTOR_GP, 0);
-	if (result != EMULATE_DONE)
-		return result;
+	TRY(rm_address(e, 0, size, m->flags & STORE ? ACCESS_WRITE : ACCESS_READ));
+	if ((m->flags & ALIGNED) && (e->linear.v & (size - 1)))
+		return raise_fault(e, VECTOR_GP, 0);
 	if (m->flags & STORE) {
 		vector(e, number, false, value);
 		return write_linear(e, e->linear, value + (m->flags & HIGH ? 8 : 0), size);
