@@ -169,7 +169,6 @@ static void bars_move(void **state)
 	assert_int_equal(config_in(1, PCI_BASE_ADDRESS_0, 4), first);
 	assert_ptr_equal(fake_bus_find(&fake, first), &f.bar[0]);
 	assert_false(pci_is_master(&f));
-	pci_close(&f), pci_close(&g);
 	close_bus();
 }
 
@@ -192,7 +191,6 @@ static void read_only_stays(void **state)
 	assert_int_equal(config_in(1, PCI_COMMAND, 2) &
 				 (uint32_t) ~(PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE),
 			 0);
-	pci_close(&f);
 	close_bus();
 }
 
@@ -204,10 +202,6 @@ static void slots_run_out(void **state)
 	for (unsigned i = 0; i + 1 < PCI_SLOTS; i++)
 		open_function(&f[i]);
 	assert_int_equal(pci_open(pci, &f[PCI_SLOTS - 1], &identity, NULL, NULL), LIMIT);
-	pci_close(&f[3]);
-	assert_int_equal(config_in(4, 0, 4), UINT32_MAX);
-	assert_int_equal(pci_open(pci, &f[PCI_SLOTS - 1], &identity, NULL, NULL), OK);
-	assert_int_equal(f[PCI_SLOTS - 1].slot, 4);
 	close_bus();
 }
 
