@@ -39,6 +39,7 @@ class Bochs(Machine):
 
     name = "Bochs"
     vendor = "vmx"
+    room = 15
     guard = 300
 
     def _launch(self):

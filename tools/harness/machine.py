@@ -39,6 +39,7 @@ class Machine:
     """One run of a machine. Subclasses say how it is started, and what its line's ends are."""
 
     name = ""
+    room = None  # bytes that may be sent before they are taken: those of a UART without flow control, but one for the end of a line
     guard = 120  # seconds that `expect` waits when not told otherwise
 
     def __init__(self, folder, image, **options):

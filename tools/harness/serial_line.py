@@ -22,6 +22,7 @@ class SerialMachine(Machine):
 
     name = "the machine"
     vendor = "serial"
+    room = 15
     guard = 300
 
     def running(self):
