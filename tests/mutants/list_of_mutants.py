@@ -728,7 +728,7 @@ MUTANTS = [
            "test_dev_apic_threads:nothing_is_lost"),
     Mutant("interrupt-told-too-early", "dev/apic/lapic.c", "if (__atomic_fetch_or(&lapic->irr[vector >> 6], bit, __ATOMIC_SEQ_CST) & bit)\n\t\treturn false;\n\ttell(lapic, own);",
            "if (READ(lapic->irr[vector >> 6]) & bit)\n\t\treturn false;\n\ttell(lapic, own);\n\t__atomic_fetch_or(&lapic->irr[vector >> 6], bit, __ATOMIC_SEQ_CST);",
-           "test_dev_apic_threads:nothing_is_lost"),
+           "test_dev_lapic:told_when_it_is_there"),
     Mutant("plain-or-into-irr", "dev/apic/lapic.c", "if (__atomic_fetch_or(&lapic->irr[vector >> 6], bit, __ATOMIC_SEQ_CST) & bit)\n\t\treturn false;",
            "if (READ(lapic->irr[vector >> 6]) & bit)\n\t\treturn false;\n\tWRITE(lapic->irr[vector >> 6], READ(lapic->irr[vector >> 6]) | bit);",
            "test_dev_apic_threads:nothing_is_lost"),

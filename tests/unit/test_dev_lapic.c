@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <cmocka.h>
 
 #include "common/fake_bus.h"
@@ -19,6 +20,7 @@ struct processor {
 	struct lapic *lapic;
 	unsigned kicks, nmis, inits, sipis;
 	uint8_t sipi_vector;
+	uint64_t irr[4]; /* at the last kick */
 };
 
 static struct fake_bus fake;
@@ -36,6 +38,7 @@ static void kick(void *context)
 	struct processor *p = context;
 
 	p->kicks++;
+	memcpy(p->irr, p->lapic->irr, sizeof(p->irr));
 	lapic_update(p->lapic);
 }
 static void nmi(void *context)
@@ -189,6 +192,14 @@ static void ends_alone(void **state)
 	assert_int_equal(lapic_pending(l0), 0x51);
 	lapic_accept(l0, 0x51);
 	assert_false(lapic_ends_alone(l0, 0x51));
+}
+
+/* Whoever looks at once finds it. */
+static void told_when_it_is_there(void **state)
+{
+	enable_all();
+	ipi(l1, 0, 0x45);
+	assert_int_equal(cpu[0].irr[1], BIT(5));
 }
 
 static void priorities(void **state)
@@ -587,6 +598,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(power_on_state, setup, teardown),
 		cmocka_unit_test_setup_teardown(ends_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(told_when_it_is_there, setup, teardown),
 		cmocka_unit_test_setup_teardown(priorities, setup, teardown),
 		cmocka_unit_test_setup_teardown(destinations, setup, teardown),
 		cmocka_unit_test_setup_teardown(lowest_priority, setup, teardown),

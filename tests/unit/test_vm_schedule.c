@@ -101,7 +101,6 @@ static void test_pick(void **state)
 	static const struct cpu_set two = { { 4 } }, zero = { { 1 } };
 	static struct vcpu v[6];
 
-	test_cpu_count = 4;
 	test_cpus_closed = 10; /* 1 and 3 */
 	assert_int_equal(queues_lightest(&all), 2);
 	put(&v[0], &machine, &two, 100);
@@ -174,5 +173,6 @@ int main(void)
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_pick), cmocka_unit_test(test_measurement),
 					    cmocka_unit_test(test_held_up) };
 
+	test_cpu_count = 4;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
