@@ -11,6 +11,7 @@
  * output; a write to port 0xf4 ends the program with status 0 if the value is 42.
  */
 #include <elf.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <pthread.h>
@@ -225,7 +226,11 @@ static void run_vcpu(int vcpu)
 		     PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
 
 	for (;;) {
-		checked(ioctl(vcpu, KVM_RUN, 0), "KVM_RUN");
+		if (ioctl(vcpu, KVM_RUN, 0) < 0) {
+			if (errno != EAGAIN) /* its INIT or SIPI has come: it runs at the next call */
+				fail("KVM_RUN");
+			continue;
+		}
 		if (run->exit_reason == KVM_EXIT_IO) {
 			port_exit(run);
 		} else if (run->exit_reason != KVM_EXIT_INTR) {
