@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/errata.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/traps.h"
 #include "lib/format.h"
@@ -92,6 +93,7 @@ static void read_features(struct svm_features *features)
 		.flush_asid = svm.edx & CPUID_SVM_FLUSH_ASID,
 		.pause_filter = svm.edx & CPUID_SVM_PAUSE_FILTER,
 		.pause_threshold = svm.edx & CPUID_SVM_PAUSE_THRESHOLD,
+		.virtual_load_save = (svm.edx & CPUID_SVM_VIRTUAL_LOAD_SAVE) && !errata_virtual_load_save(),
 		.virtual_gif = svm.edx & CPUID_SVM_VIRTUAL_GIF,
 		.invlpgb = instructions & CPUID_EBX_INVLPGB,
 		.mcommit = instructions & CPUID_EBX_MCOMMIT,

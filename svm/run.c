@@ -23,6 +23,9 @@ void __attribute__((noinline)) svm_store_changed(struct svm_vcpu *svm)
 	struct svm_cpu *cpu = &svm_cpus[cpu_index()];
 
 	svm_store_groups(vcpu, svm->vmcb, vcpu->changed);
+	if ((vcpu->changed & REGS_CONTROL) &&
+	    ((svm->vmcb->control.interrupt_control & V_GIF_ENABLE) || svm->vmcb->control.lbr_control))
+		svm_set_intercepts(svm); /* EFER.SVME and LMA are among what they go by */
 	if (vcpu->changed & REGS_DEBUG) {
 		svm_arm_breakpoints(svm);
 		if (cpu->loaded == svm)

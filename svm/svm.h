@@ -16,7 +16,7 @@
 
 /* What matters to this room of CPUID; the same on every CPU, which may run any vcpu. */
 struct svm_features {
-	bool next_rip, decode_assists, flush_asid, pause_filter, pause_threshold, virtual_gif;
+	bool next_rip, decode_assists, flush_asid, pause_filter, pause_threshold, virtual_gif, virtual_load_save;
 	bool huge_pages, invlpgb, mcommit, rdpru;
 	bool spec_ctrl;      /* exchanged by the processor itself, and the guest's works on top of the host's */
 	uint32_t clean_mask; /* what control.clean is set to after a run: CLEAN_ALL or 0 */
@@ -62,6 +62,7 @@ struct svm_vcpu {
 	uint32_t also[INTERCEPT_WORDS]; /* intercepts beside Quire's own */
 	bool own_priority;              /* CR8 is V_TPR */
 	int16_t virtual_vector;         /* that V_IRQ was set for; -1: none */
+	bool awaits_gif;                /* of a guest's hypervisor: its STGI exits, whatever the processor could do */
 };
 
 _Static_assert(offsetof(struct svm_vcpu, hv) == 0, "a hv_vcpu pointer is a svm_vcpu pointer");
@@ -107,6 +108,9 @@ void svm_reset(struct hv_vcpu *vcpu);
 void svm_set_intercepts(struct svm_vcpu *svm);
 void svm_set_slat(struct hv_vcpu *vcpu, hpa_t root);
 void svm_pass_msr(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write);
+
+/* V_GIF as it is when no window of Quire's is in its place. */
+void svm_set_gif(struct svm_vcpu *svm, bool on);
 
 /* ---- state.c, pure: register groups between hv_vcpu and VMCB (not DR0-3) ---- */
 void svm_fetch_groups(struct hv_vcpu *vcpu, const struct vmcb *vmcb, uint32_t groups);

@@ -54,6 +54,19 @@ static bool priority_exits(const struct svm_vcpu *svm)
 	return !svm->own_priority || (svm_quirks.priority_aborts && (svm->vmcb->control.interrupt_control & V_IRQ));
 }
 
+/* In VMCBs VMRUN demands EFER.SVME; a guest that hasn't set it gets #UD. */
+static uint32_t without_exit(const struct svm_vcpu *svm)
+{
+	const struct vmcb_control *control = &svm->vmcb->control;
+	uint64_t bits = 0;
+
+	if ((svm->hv.efer & EFER_SVME) && (control->interrupt_control & V_GIF_ENABLE))
+		bits = INTERCEPT2_CLGI | (svm->awaits_gif ? 0 : INTERCEPT2_STGI);
+	if ((svm->hv.efer & EFER_SVME) && (svm->hv.efer & EFER_LMA) && (control->lbr_control & VIRTUAL_LOAD_SAVE))
+		bits |= INTERCEPT2_VMLOAD | INTERCEPT2_VMSAVE;
+	return (uint32_t)bits;
+}
+
 void svm_set_intercepts(struct svm_vcpu *svm)
 {
 	struct vmcb_control *control = &svm->vmcb->control;
@@ -67,8 +80,7 @@ void svm_set_intercepts(struct svm_vcpu *svm)
 				(svm->armed & ARMED_WINDOW ? INTERCEPT1_VINTR : 0) |
 				(svm->armed & ARMED_IRET ? INTERCEPT1_IRET : 0);
 	control->intercept[1] = ALWAYS2 | (svm_features.rdpru ? INTERCEPT2_RDPRU : 0);
-	if (control->interrupt_control & V_GIF_ENABLE)
-		control->intercept[1] &= ~(uint32_t)(INTERCEPT2_STGI | INTERCEPT2_CLGI);
+	control->intercept[1] &= ~without_exit(svm);
 	control->intercept[2] = (svm_features.invlpgb ? INTERCEPT3_INVLPGB | INTERCEPT3_TLBSYNC : 0) |
 				(svm_features.mcommit ? INTERCEPT3_MCOMMIT : 0);
 	/* A guest that asks for exits at PAUSE has been told of no filter. */
@@ -77,6 +89,15 @@ void svm_set_intercepts(struct svm_vcpu *svm)
 	for (unsigned i = 0; i < INTERCEPT_WORDS; i++)
 		control->intercepts[i] |= svm->also[i];
 	svm_dirty(svm->vmcb, CLEAN_INTERCEPTS);
+}
+
+void svm_set_gif(struct svm_vcpu *svm, bool on)
+{
+	uint64_t *interrupts =
+		svm->armed & ARMED_WINDOW ? &svm->interrupts_below : &svm->vmcb->control.interrupt_control;
+
+	*interrupts = on ? *interrupts | V_GIF : *interrupts & ~V_GIF;
+	svm_dirty(svm->vmcb, CLEAN_TPR);
 }
 
 enum status svm_create(struct hv_vcpu **vcpu)

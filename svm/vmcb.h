@@ -164,7 +164,9 @@ _Static_assert(offsetof(struct vmcb, save) == 0x400 && sizeof(struct vmcb) == 0x
 #define V_VECTOR_MASK BITS(39, 32)
 
 #define INTERRUPT_SHADOW BIT(0) /* interrupt_state */
-#define NESTED_PAGING BIT(0)    /* nested_control */
+#define VIRTUAL_LOAD_SAVE                                                                                              \
+	BIT(1)               /* lbr_control: VMLOAD and VMSAVE by guest-physical address, 15.33.1; as V_GIF_ENABLE */
+#define NESTED_PAGING BIT(0) /* nested_control */
 
 /* tlb_control, 15.16.1 */
 #define TLB_KEEP 0u

@@ -54,6 +54,12 @@ static uint32_t model(void)
 	return (eax >> 4 & 15) | (eax >> 12 & 0xf0);
 }
 
+/* Zen 4 for clients: as AMD has told Linux, whose kernel takes no notice of the bit there since 6.12. */
+bool errata_virtual_load_save(void)
+{
+	return errata_family() == 0x19 && ((model() & ~7u) == 0x18 || (model() & ~31u) == 0x60);
+}
+
 bool errata_tsc_deadline(void)
 {
 	uint32_t eax = cpuid(1, 0).eax, has;

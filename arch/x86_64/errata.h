@@ -9,6 +9,8 @@
 bool errata_tsc_deadline(void);
 /* Calling CPU: switches off what would make it unreliable, and on what would leave it open. */
 void errata_mend_cpu(void);
+/* Virtual VMLOAD and VMSAVE, though CPUID tells of them, may restart the machine here. Calling CPU. */
+bool errata_virtual_load_save(void);
 /* Calling CPU: the family as CPUID has it, extended family included. */
 unsigned errata_family(void);
 /* Calling CPU: IA32_BIOS_SIGN_ID as it reads, Intel's in the upper half; 0: none, as on emulators. SDM vol. 3 section 10.11.7.1. */

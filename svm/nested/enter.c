@@ -193,7 +193,7 @@ enum hv_nested_step nested_vmrun(struct svm_nested *n, gpa_t where)
 	load_control(n);
 	choose_tables(n);
 	flush(n);
-	n->common.in_l2 = n->gif = true;
+	n->common.in_l2 = true;
 	take_virtual(n);
 	return NESTED_ENTERED;
 }

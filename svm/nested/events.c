@@ -57,7 +57,7 @@ static void carry_out(struct svm_vcpu *l2)
 	if (code == SVM_EXIT_HLT && (l2->vmcb->save.rflags & RFLAGS_IF) && nested_virtual_due(interrupts)) {
 		l2->hv.exit.kind = EXIT_CACHE;
 	} else if ((code == SVM_EXIT_STGI || code == SVM_EXIT_CLGI) && (interrupts & V_GIF_ENABLE)) {
-		l2->interrupts_below = code == SVM_EXIT_STGI ? interrupts | V_GIF : interrupts & ~V_GIF;
+		svm_set_gif(l2, code == SVM_EXIT_STGI);
 		l2->hv.exit.kind = EXIT_CACHE;
 	}
 }
@@ -116,6 +116,22 @@ bool nested_exception(struct hv_nested *nested, const struct hv_event *event, ui
 	return true;
 }
 
+static void await_gif(struct svm_vcpu *l1, bool on)
+{
+	if (l1->awaits_gif == on)
+		return;
+	l1->awaits_gif = on;
+	svm_set_intercepts(l1);
+}
+
+void nested_set_gif(struct svm_nested *n, bool on)
+{
+	n->gif = on;
+	if (svm_features.virtual_gif)
+		svm_set_gif(nested_l1(n), on);
+	await_gif(nested_l1(n), false);
+}
+
 static enum hv_nested_verdict reflect_event(struct svm_nested *n, uint64_t code)
 {
 	nested_leave(n, code, 0, 0, &(struct hv_event){ .kind = EVENT_NONE });
@@ -141,8 +157,12 @@ enum hv_nested_verdict nested_pending(struct hv_nested *nested, enum hv_nested_e
 	struct svm_nested *n = nested_of(nested);
 	uint64_t code = what == NESTED_NMI ? SVM_EXIT_NMI : SVM_EXIT_INIT;
 
-	if (!nested->in_l2)
-		return n->gif || !(nested->l1->efer & EFER_SVME) ? NESTED_INJECT : NESTED_HELD;
+	if (!nested->in_l2) {
+		if (nested_gif(n) || !(nested->l1->efer & EFER_SVME))
+			return NESTED_INJECT;
+		await_gif(nested_l1(n), true);
+		return NESTED_HELD;
+	}
 	/*
 	 * What is to be delivered to L2 comes first, VMRUN's own event above all (15.20): KVM counts on it. Its own interrupt takes this CPU
 	 * out of L2 right behind.

@@ -92,7 +92,7 @@ enum hv_nested_step nested_instruction(struct hv_nested *nested)
 		rax &= BITS(31, 0);
 	switch (code) {
 	case SVM_EXIT_STGI:
-	case SVM_EXIT_CLGI: n->gif = code == SVM_EXIT_STGI; return NESTED_DONE;
+	case SVM_EXIT_CLGI: nested_set_gif(n, code == SVM_EXIT_STGI); return NESTED_DONE;
 	case SVM_EXIT_INVLPGA: return invlpga(n);
 	default: return on_vmcb(n, code, rax);
 	}

@@ -49,7 +49,7 @@ void nested_refuse(struct svm_nested *n)
 	end_step(n);
 	control12->exit_code = ~UINT64_C(0);
 	control12->exit_info1 = control12->exit_info2 = control12->exit_interrupt_info = 0;
-	n->gif = false;
+	nested_set_gif(n, false);
 	write_back(n, offsetof(struct vmcb_control, exit_code), offsetof(struct vmcb_control, nested_control));
 }
 
@@ -141,7 +141,8 @@ static void resume_l1(struct svm_nested *n)
 	h->valid = h->changed = 0;
 	h->inject.kind = l2->hv.inject.kind = EVENT_NONE;
 	end_step(n);
-	n->common.in_l2 = n->gif = false;
+	n->common.in_l2 = false;
+	nested_set_gif(n, false);
 }
 
 void nested_give_up(struct svm_nested *n)

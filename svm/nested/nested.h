@@ -9,12 +9,12 @@
  * itself lets something pass: they are read at each VMRUN, since no clean bit tells of the map's content (APM vol. 2 section
  * 15.15.2); for all other MSRs, and for ports, L1's maps are looked at when such an exit has come, as a processor would.
  *
- * The global interrupt flag is kept in software: VMRUN sets it, #VMEXIT and CLGI clear it, and while it is clear nothing pending
- * reaches L1. INIT, NMI and interrupts that L1 intercepts stay pending over the exit (section 15.13): L1 gets them at STGI.
+ * The global interrupt flag of L1: VMRUN sets it, #VMEXIT and CLGI clear it, and while it is clear nothing pending reaches L1. INIT,
+ * NMI and interrupts that L1 intercepts stay pending over the exit (section 15.13): L1 gets them at STGI. Where the processor has a
+ * virtual one (V_GIF, section 15.33.2), STGI and CLGI are its; STGI exits when something has been found to be held up.
  *
- * L2's virtual one (V_GIF, section 15.33.2), where the processor has it and L1 asks, is the processor's. It holds V_IRQ alone. While
- * Quire waits for a window of its own, which V_IRQ stands for, it must not: then it is off, L2's STGI and CLGI exit, and what they do
- * is done to svm_vcpu.interrupts_below.
+ * L2 has it, too, where L1 asks. It holds V_IRQ alone. While Quire waits for a window of its own, which V_IRQ stands for, it must not:
+ * then it is off, STGI and CLGI exit, and what they do is done to svm_vcpu.interrupts_below.
  *
  * AMD APM vol. 2 chapter 15; on the vcpu's own CPU.
  */
@@ -41,8 +41,8 @@ struct svm_nested {
 	uint64_t host_save;      /* VM_HSAVE_PA: L1's to set, of no use here */
 	struct msr_windows maps; /* as copied at VMRUN */
 	uint32_t asid;           /* L1's, at its last VMRUN; 0: none yet */
-	bool gif;
-	bool step; /* RFLAGS.TF was set at VMRUN: the trap comes behind #VMEXIT */
+	bool gif;                /* where the processor has no virtual one */
+	bool step;               /* RFLAGS.TF was set at VMRUN: the trap comes behind #VMEXIT */
 };
 
 _Static_assert(offsetof(struct svm_nested, common) == 0, "a hv_nested pointer is a svm_nested pointer");
@@ -60,6 +60,14 @@ static inline struct svm_vcpu *nested_l1(const struct svm_nested *n)
 static inline struct svm_vcpu *nested_l2(const struct svm_nested *n)
 {
 	return svm_of(n->common.l2);
+}
+
+/* The global interrupt flag of L1. */
+static inline bool nested_gif(const struct svm_nested *n)
+{
+	uint64_t interrupts = svm_interrupt_control(nested_l1(n));
+
+	return interrupts & V_GIF_ENABLE ? interrupts & V_GIF : n->gif;
 }
 
 /* What L1's ASIDs are, by what its CPUID says. */
@@ -107,6 +115,7 @@ enum hv_nested_step nested_fault(struct svm_nested *n, uint8_t vector);
 enum hv_nested_step nested_refused(struct svm_nested *n, enum status status);
 
 /* ---- events.c ---- */
+void nested_set_gif(struct svm_nested *n, bool on);
 bool nested_exit(struct hv_nested *nested);
 void nested_reflect_slat(struct hv_nested *nested, const struct hv_nested_fault *fault);
 bool nested_exception(struct hv_nested *nested, const struct hv_event *event, uint64_t detail);

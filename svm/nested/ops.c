@@ -14,12 +14,15 @@
 static void reset(struct hv_nested *nested)
 {
 	struct svm_nested *n = nested_of(nested);
+	struct vmcb_control *l1 = &nested_l1(n)->vmcb->control;
 
 	nested->in_l2 = false;
 	nested->slat.on = false;
 	nested->slat_changed = true;
 	nested->deadline = nested->timer = UINT64_MAX;
-	n->gif = true;
+	l1->interrupt_control |= svm_features.virtual_gif ? V_GIF_ENABLE : 0;
+	l1->lbr_control = svm_features.virtual_load_save ? VIRTUAL_LOAD_SAVE : 0;
+	nested_set_gif(n, true);
 	n->host_save = n->asid = 0;
 }
 

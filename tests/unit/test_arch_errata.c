@@ -76,6 +76,22 @@ static uint64_t mended(bool amd, uint32_t of)
 	return pending;
 }
 
+static void test_virtual_load_save(void **state)
+{
+	static const struct {
+		uint32_t signature;
+		bool broken;
+	} rows[] = {
+		{ 0x00a10f11, false }, { 0x00a10f80, true },  { 0x00a10ff0, true },  { 0x00a60f12, true },
+		{ 0x00a70f80, true },  { 0x00a00f11, false }, { 0x00aa0f02, false }, { 0x00b10f80, false },
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		signature = rows[i].signature;
+		assert_int_equal(errata_virtual_load_save(), rows[i].broken);
+	}
+}
+
 static void test_c1e(void **state)
 {
 	has_register = true;
@@ -87,7 +103,8 @@ static void test_c1e(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_tsc_deadline), cmocka_unit_test(test_c1e) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_tsc_deadline), cmocka_unit_test(test_c1e),
+					    cmocka_unit_test(test_virtual_load_save) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -357,6 +357,81 @@ static void virtual_gif_and_a_window(void **state)
 	assert_true(vmcb12()->control.interrupt_control == V_GIF_ENABLE);
 }
 
+/* So does L1's own; an event that it holds up is told of by the STGI. */
+static void virtual_gif_of_l1(void **state)
+{
+	const uint64_t set = V_INTR_MASKING | V_GIF_ENABLE | V_GIF;
+	const uint32_t gates = INTERCEPT2_STGI | INTERCEPT2_CLGI;
+
+	svm_features.virtual_gif = true;
+	svm_nested_ops.reset(nested);
+	run_until(vcpu, SVM_EXIT_HLT, 0);
+	assert_true(seen.control.interrupt_control == set && !(seen.control.intercept[1] & gates));
+	assert_int_equal(pending(NESTED_NMI), NESTED_INJECT);
+	script.act = closes_gif;
+	run_until(vcpu, SVM_EXIT_HLT, 0);
+	assert_int_equal(pending(NESTED_NMI), NESTED_HELD);
+	run_until(vcpu, SVM_EXIT_HLT, 0);
+	assert_true((seen.control.intercept[1] & gates) == INTERCEPT2_STGI);
+	assert_true(seen.control.interrupt_control == (set & ~V_GIF));
+	assert_int_equal(l1_executes(SVM_EXIT_STGI, 0), NESTED_DONE);
+	assert_int_equal(pending(NESTED_INTERRUPT), NESTED_INJECT);
+	run_until(vcpu, SVM_EXIT_HLT, 0);
+	assert_true(seen.control.interrupt_control == set && !(seen.control.intercept[1] & gates));
+	/* Quire's window takes its place, as in L2. */
+	svm_ops.load(vcpu, REGS_ALL);
+	vcpu->rflags &= ~RFLAGS_IF;
+	hv_changed(vcpu, REGS_RFLAGS);
+	vcpu->want_interrupt_window = true;
+	assert_int_equal(l1_executes(SVM_EXIT_CLGI, 0), NESTED_DONE);
+	assert_true((seen.control.intercept[1] & gates) == gates);
+	assert_true(seen.control.interrupt_control == (V_IRQ | V_IGNORE_TPR | V_PRIORITY_HIGHEST | V_INTR_MASKING));
+	assert_int_equal(pending(NESTED_INTERRUPT), NESTED_HELD);
+	vcpu->want_interrupt_window = false;
+	run_until(vcpu, SVM_EXIT_HLT, 0);
+	assert_true(seen.control.interrupt_control == (set & ~V_GIF));
+	/* #VMEXIT clears it, and so does a VMRUN that is refused. */
+	for (unsigned refused = 0; refused < 2; refused++) {
+		assert_int_equal(l1_executes(SVM_EXIT_STGI, 0), NESTED_DONE);
+		vmcb12()->control.asid = !refused;
+		vmrun();
+		assert_true(refused || l2_exits(SVM_EXIT_CPUID, 0, 0));
+		assert_int_equal(pending(NESTED_NMI), NESTED_HELD);
+		run_until(vcpu, SVM_EXIT_HLT, 0);
+		assert_true(seen.control.interrupt_control == (set & ~V_GIF));
+	}
+}
+
+/* Only who has the extension switched on is left alone with its instructions; VMLOAD and VMSAVE in long mode. */
+static void instructions_without_exits(void **state)
+{
+	const uint32_t gates = INTERCEPT2_STGI | INTERCEPT2_CLGI, exchanges = INTERCEPT2_VMLOAD | INTERCEPT2_VMSAVE;
+	static const struct {
+		uint64_t efer;
+		bool gates, exchanges;
+	} rows[] = {
+		{ EFER_LME | EFER_LMA | EFER_SVME, false, false },
+		{ EFER_SVME, false, true },
+		{ EFER_LME | EFER_LMA, true, true },
+	};
+
+	svm_features.virtual_gif = svm_features.virtual_load_save = true;
+	svm_nested_ops.reset(nested);
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		svm_ops.load(vcpu, REGS_ALL);
+		vcpu->efer = rows[i].efer;
+		hv_changed(vcpu, REGS_CONTROL);
+		run_until(vcpu, SVM_EXIT_HLT, 0);
+		assert_int_equal(seen.control.intercept[1] & gates, rows[i].gates ? gates : 0);
+		assert_int_equal(seen.control.intercept[1] & exchanges, rows[i].exchanges ? exchanges : 0);
+		assert_true(seen.control.lbr_control == VIRTUAL_LOAD_SAVE);
+	}
+	make_l1();
+	vmrun();
+	run_until(nested->l2, SVM_EXIT_HLT, 0);
+	assert_true((seen.control.intercept[1] & exchanges) == exchanges && !seen.control.lbr_control);
+}
+
 static void flushes(void **state)
 {
 	vmrun();
@@ -507,6 +582,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(virtual_interrupts_at_once, begin, end),
 		cmocka_unit_test_setup_teardown(virtual_gif, begin, end),
 		cmocka_unit_test_setup_teardown(virtual_gif_and_a_window, begin, end),
+		cmocka_unit_test_setup_teardown(virtual_gif_of_l1, begin, end),
+		cmocka_unit_test_setup_teardown(instructions_without_exits, begin, end),
 		cmocka_unit_test_setup_teardown(flushes, begin, end),
 		cmocka_unit_test_setup_teardown(registers_of_the_extension, begin, end),
 		cmocka_unit_test_setup_teardown(random_vmcbs, begin, end),
