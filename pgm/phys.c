@@ -157,6 +157,7 @@ static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_
 
 enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum pgm_origin origin, size_t *done)
 {
+	struct pgm_local *local = local_of(pgm);
 	enum status status = OK;
 	size_t at = 0;
 
@@ -167,11 +168,20 @@ enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum 
 		if (unlikely(read_piece(pgm, where, (uint8_t *)to + at, piece, 0) != PIECE_DONE))
 			status = handler_read(pgm, where, (uint8_t *)to + at, piece, origin, &piece);
 	}
-	COUNT(pgm, reads);
-	COUNT_BY(pgm, read_bytes, at);
+	LOCAL_COUNT(local, reads, 1);
+	LOCAL_COUNT(local, read_bytes, at);
 	if (done)
 		*done = at;
 	return status;
+}
+
+enum status pgm_read_entry(struct pgm *pgm, gpa_t from, uint64_t *entry, unsigned size)
+{
+	if (unlikely(size != sizeof(*entry)) || read_piece(pgm, from, entry, sizeof(*entry), 0) != PIECE_DONE)
+		return pgm_read(pgm, from, entry, size, ORIGIN_GUEST, NULL);
+	COUNT(pgm, reads);
+	COUNT_BY(pgm, read_bytes, sizeof(*entry));
+	return OK;
 }
 
 enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length, enum pgm_origin origin, size_t *done)
@@ -232,13 +242,14 @@ static enum status simple_status(struct pgm *pgm, gpa_t where, enum piece piece,
 
 enum status pgm_read_simple(struct pgm *pgm, gpa_t from, void *to, size_t length)
 {
+	struct pgm_local *local = local_of(pgm);
 	enum piece piece;
 
 	if (to_page_end(from, length) != length)
 		return BAD_VALUE;
-	COUNT(pgm, simple_reads);
+	LOCAL_COUNT(local, simple_reads, 1);
 	piece = read_piece(pgm, from, to, length, 0);
-	COUNT_BY(pgm, simple_read_bytes, piece == PIECE_DONE ? length : 0);
+	LOCAL_COUNT(local, simple_read_bytes, piece == PIECE_DONE ? length : 0);
 	return likely(piece == PIECE_DONE) ? OK : simple_status(pgm, from, piece, OK);
 }
 

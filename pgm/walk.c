@@ -58,7 +58,8 @@ struct walk {
 	struct walk_result *r;
 	gva_t where;
 	unsigned access;
-	bool user; /* the access counts as a user's */
+	uint64_t reserved; /* in every entry */
+	bool user;         /* the access counts as a user's */
 	bool write_ok, user_ok, execute_ok;
 };
 
@@ -96,21 +97,25 @@ static enum status read_entry(struct walk *w, gpa_t where, uint64_t *entry)
 	enum status status = outer(w, where, ACCESS_READ | WALK_TABLE, &where);
 
 	*entry = 0;
-	return unlikely(status != OK) ? status : pgm_read(w->pgm, where, entry, w->f->entry_size, ORIGIN_GUEST, NULL);
+	return unlikely(status != OK) ? status : pgm_read_entry(w->pgm, where, entry, w->f->entry_size);
 }
 
-/* Bits that must be zero in this entry on this processor and in this mode. */
+/* Bits that must be zero in every entry on this processor and in this mode. */
+static uint64_t always_reserved(const struct walk_context *c, const struct pt_format *f)
+{
+	uint64_t reserved = f->entry_size == 8 ? BITS(51, 12) & ~(BIT(c->physical_bits) - 1) : 0;
+
+	return c->efer & EFER_NXE ? reserved : reserved | f->no_execute;
+}
+
+/* Those and in this one. */
 static uint64_t reserved_bits(const struct walk *w, unsigned level, bool leaf)
 {
 	const struct pt_format *f = w->f;
-	uint64_t reserved = leaf ? f->reserved_leaf[level] : f->reserved_table[level];
+	uint64_t reserved = w->reserved | (leaf ? f->reserved_leaf[level] : f->reserved_table[level]);
 
-	if (f->entry_size == 8)
-		reserved |= BITS(51, 12) & ~(BIT(w->c->physical_bits) - 1);
-	else if (leaf && level == 1 && w->c->physical_bits < 40)
+	if (f->entry_size == 4 && leaf && level == 1 && w->c->physical_bits < 40)
 		reserved |= w->c->physical_bits <= 32 ? BITS(21, 13) : BITS(21, 13 + w->c->physical_bits - 32);
-	if (f->no_execute && !(w->c->efer & EFER_NXE))
-		reserved |= f->no_execute;
 	if (level == 2 && (f->large_levels & 1u << 2) && !w->c->page_1g)
 		reserved |= f->large;
 	if (level >= 2 && !leaf && f->canonical && w->c->bit8_reserved)
@@ -239,9 +244,9 @@ static enum status descend(struct walk *w, gva_t where)
 {
 	const struct pt_format *f = w->f;
 	uint64_t table = w->c->cr3 & (f == &pt_32bit ? BITS(31, 12) : f == &pt_pae ? BITS(31, 5) : f->address);
+	uint64_t in_all = ~UINT64_C(0), in_any = 0;
 
 	w->r->steps = 0;
-	w->write_ok = w->user_ok = w->execute_ok = true;
 	for (unsigned level = f->levels - 1u;; level--) {
 		struct walk_step *step = &w->r->step[w->r->steps++];
 		enum status status = OK;
@@ -261,12 +266,15 @@ static enum status descend(struct walk *w, gva_t where)
 		if (step->entry & reserved_bits(w, level, leaf))
 			return fault(w, PF_P | PF_RSVD);
 		if (f != &pt_pae || level != 2) {
-			w->write_ok &= (step->entry & f->write) != 0;
-			w->user_ok &= (step->entry & f->user) != 0;
-			w->execute_ok &= !(step->entry & f->no_execute);
+			in_all &= step->entry;
+			in_any |= step->entry;
 		}
-		if (leaf)
+		if (leaf) {
+			w->write_ok = in_all & f->write;
+			w->user_ok = in_all & f->user;
+			w->execute_ok = !(in_any & f->no_execute);
 			return at_leaf(w, where, level, step->entry);
+		}
 		table = step->entry & f->address;
 	}
 }
@@ -291,6 +299,7 @@ enum status guest_walk(struct pgm *pgm, const struct walk_context *context, gva_
 		result->entry = 0;
 		return outer(&w, result->inner, access & RWX, &result->gpa);
 	}
+	w.reserved = always_reserved(context, f);
 	if (f->canonical ? sign_extend(where.v, f->linear_bits) != where.v : where.v >> f->linear_bits)
 		return BAD_VALUE;
 	for (unsigned i = 0; status == BUSY && i < RETRIES; i++)

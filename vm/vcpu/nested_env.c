@@ -6,8 +6,9 @@
 #include "pgm/shadow/shadow.h"
 #include "vm/vcpu/nested.h"
 
-/* Reads to `to`, or writes from `from`, whichever is there, page by page. */
-static enum status plain_memory(struct vcpu *vcpu, gpa_t where, uint8_t *to, const uint8_t *from, size_t size)
+/* Reads to `to`, or writes from `from`, whichever is there, page by page: the rare case. */
+static enum status __attribute__((noinline))
+plain_memory(struct vcpu *vcpu, gpa_t where, uint8_t *to, const uint8_t *from, size_t size)
 {
 	struct pgm *pgm = vcpu->machine->pgm;
 	enum status status = OK;
@@ -24,12 +25,18 @@ static enum status plain_memory(struct vcpu *vcpu, gpa_t where, uint8_t *to, con
 
 static enum status env_read(void *context, gpa_t from, void *to, size_t size)
 {
-	return plain_memory(context, from, to, NULL, size);
+	const struct vcpu *vcpu = context;
+	enum status status = pgm_read_simple(vcpu->machine->pgm, from, to, size);
+
+	return likely(status != BAD_VALUE) ? status : plain_memory(context, from, to, NULL, size);
 }
 
 static enum status env_write(void *context, gpa_t to, const void *from, size_t size)
 {
-	return plain_memory(context, to, NULL, from, size);
+	const struct vcpu *vcpu = context;
+	enum status status = pgm_write_simple(vcpu->machine->pgm, to, from, size);
+
+	return likely(status != BAD_VALUE) ? status : plain_memory(context, to, NULL, from, size);
 }
 
 static enum status linear_fault(struct vcpu *vcpu, enum status status, uint64_t address)
