@@ -33,8 +33,8 @@
  *    way out of a guest in virtual-8086 mode; and DR6 is not yet set when #DB exits.
  *  - Left alone: Bochs takes no notice of next-RIP when a soft event is injected, and gives no exit for a host
  *    interrupt while the guest runs with IF clear all the time; VM_CR is not there (run it with ignore_bad_msrs=1).
- *  - A guest's write of PAT reaches the host's on QEMU, VMLOAD and VMSAVE touch host-physical memory: always
- *    intercepted.
+ *  - A guest's write of PAT reaches the host's on QEMU: always intercepted. So are VMLOAD and VMSAVE, which touch host-physical
+ *    memory there, as on processors, unless CPUID tells of virtual ones.
  *  - Fields of a VMCB that the guest never set are not given values by INIT: reset sets all of them.
  *  - ASID range, nested CR3, PAT and TLB_CONTROL go unchecked on QEMU: they are made right here by construction.
  */

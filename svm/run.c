@@ -22,6 +22,13 @@ void __attribute__((noinline)) svm_store_changed(struct svm_vcpu *svm)
 	struct hv_vcpu *vcpu = &svm->hv;
 	struct svm_cpu *cpu = &svm_cpus[cpu_index()];
 
+	if (vcpu->tsc_changed) {
+		svm->vmcb->control.tsc_offset = vcpu->tsc_offset;
+		svm_dirty(svm->vmcb, CLEAN_INTERCEPTS);
+		vcpu->tsc_changed = false;
+	}
+	if (!vcpu->changed)
+		return;
 	svm_store_groups(vcpu, svm->vmcb, vcpu->changed);
 	if ((vcpu->changed & REGS_CONTROL) &&
 	    ((svm->vmcb->control.interrupt_control & V_GIF_ENABLE) || svm->vmcb->control.lbr_control))
@@ -37,11 +44,6 @@ void __attribute__((noinline)) svm_store_changed(struct svm_vcpu *svm)
 			svm->armed &= ~ARMED_UNBLOCK;
 	}
 	vcpu->changed = 0;
-	if (vcpu->tsc_changed) {
-		svm->vmcb->control.tsc_offset = vcpu->tsc_offset;
-		svm_dirty(svm->vmcb, CLEAN_INTERCEPTS);
-		vcpu->tsc_changed = false;
-	}
 }
 
 /* Makes this the CPU's vcpu: breakpoints, CR2, a good ASID, and whatever flush is due. The entry must follow. */
@@ -104,8 +106,7 @@ static bool __attribute__((noinline)) prepare(struct svm_vcpu *svm, struct svm_c
 {
 	struct hv_vcpu *vcpu = &svm->hv;
 
-	if (vcpu->changed || vcpu->tsc_changed)
-		svm_store_changed(svm);
+	svm_store_changed(svm);
 	if ((vcpu->inject.kind | vcpu->want_interrupt_window | vcpu->want_nmi_window | svm->armed | svm->nmi_blocked |
 	     (svm->vmcb->control.interrupt_state & INTERRUPT_SHADOW)) &&
 	    !svm_prepare_special(svm))

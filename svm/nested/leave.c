@@ -9,14 +9,13 @@
 
 /*
  * Written back: all that #VMEXIT stores, and what lies between as it was at VMRUN. L1 may not write to the VMCB of a guest that runs
- * (15.5.1), so nothing is lost, and three pieces cost a third of ten.
+ * (15.5.1), so nothing is lost, and two pieces cost a fifth of ten.
  */
 static const struct {
 	uint16_t from, to;
 } pieces[] = {
 	{ offsetof(struct vmcb_control, interrupt_control), offsetof(struct vmcb_control, reserved_0e0) },
-	{ offsetof(struct vmcb, save.es), offsetof(struct vmcb, save.reserved_0d8) },
-	{ offsetof(struct vmcb, save.cr4), offsetof(struct vmcb, save.debugctl) },
+	{ offsetof(struct vmcb, save), offsetof(struct vmcb, save.debugctl) },
 };
 
 /*
@@ -58,7 +57,10 @@ static void hand_over_breakpoints(struct svm_vcpu *from, struct svm_vcpu *to)
 	struct svm_cpu *cpu = &svm_cpus[cpu_index()];
 
 	/* The common case: DR0-3 stay where they are, and the other level's ASID is good as well. */
-	if (cpu->loaded == from && asid_valid(&cpu->asids, &to->asid) && !svm_quirks.breakpoints_leak) {
+	if (cpu->loaded == from && asid_valid(&cpu->asids, &to->asid) &&
+	    !(svm_quirks.breakpoints_leak &&
+	      ((from->armed & ARMED_BREAKPOINTS) || (to->vmcb->save.dr7 & DR7_ENABLES)))) {
+		to->armed &= ~ARMED_BREAKPOINTS;
 		cpu->loaded = to;
 		return;
 	}

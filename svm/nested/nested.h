@@ -31,7 +31,7 @@
 #define MSR_WINDOW_HIGH_SIZE 0x28u
 
 struct msr_windows {
-	uint8_t low[MSR_WINDOW_LOW_SIZE], high[MSR_WINDOW_HIGH_SIZE];
+	uint64_t low[MSR_WINDOW_LOW_SIZE / 8], high[MSR_WINDOW_HIGH_SIZE / 8];
 };
 
 struct svm_nested {

@@ -80,6 +80,16 @@ static void breakpoints_stay_where_they_are(void **state)
 	vmrun();
 	run_until(nested->l2, SVM_EXIT_HLT, 0);
 	assert_true(breakpoints[2] == 0x444 && entered_with == 0x403);
+	/* By hand, too, where neither has any switched on. */
+	assert_true(l2_exits(SVM_EXIT_CPUID, 0, 0));
+	run_until(vcpu, SVM_EXIT_CPUID, 0);
+	assert_true(entered_with == DR7_RESET);
+	breakpoints[2] = 0x555;
+	vmcb12()->save.dr7 = DR7_RESET;
+	vmrun();
+	assert_ptr_equal(svm_cpus[0].loaded, nested_l2(state_of_l1()));
+	run_until(nested->l2, SVM_EXIT_HLT, 0);
+	assert_true(breakpoints[2] == 0x555 && entered_with == DR7_RESET);
 }
 
 static const struct {
@@ -139,9 +149,14 @@ static void wrong_vmcbs_are_refused(void **state)
 	vmcb12()->control.nested_cr3 = 0;
 	vmrun();
 	assert_false(nested->in_l2);
-	vmcb12()->save.pat = 0;
-	vmrun();
-	assert_true(nested->in_l2);
+	for (unsigned i = 0; i < 8 * 256; i++) {
+		uint64_t type = i / 8;
+
+		vmcb12()->save.pat = type << i % 8 * 8;
+		vmrun();
+		assert_int_equal(nested->in_l2, type < 8 && type != 2 && type != 3);
+		svm_nested_ops.reset(nested);
+	}
 }
 
 static void what_the_processor_refuses_is_l1s(void **state)
