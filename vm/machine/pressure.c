@@ -22,12 +22,13 @@
 #define SHADOW_STEPS 128u /* of one machine: what runs makes new ones */
 #define FUSE_AT_ONCE 8u   /* steps of fusion in one of ours */
 #define FUSE_STEPS 256u   /* and so many of these before balloons have their turn */
-#define ASK_ROUNDS 16u    /* before all begins anew */
+#define ASK_ROUNDS 16u    /* before all begins anew, if it was of no use so far */
 #define PATIENCE 8u       /* looks at a balloon that doesn't move */
 #define FORGIVEN 64u      /* and before it is asked again */
 
 static enum relief { CALM, SHADOWS, COLLECT, FUSE, ASK } relief;
 static unsigned at, steps; /* within one */
+static uint64_t missing;   /* pages, when the shadows had been dropped */
 static uint64_t due;       /* host_now_ns() */
 static bool lent;          /* some balloon may have to come down again */
 struct pressure_counters pressure_counters;
@@ -173,7 +174,7 @@ static bool fuse(void)
 		if (!fuse_is_on() || machines_fuse_now(&looked))
 			return false;
 	pressure_counters.fusions++;
-	return ++steps < FUSE_STEPS;
+	return ++steps < FUSE_STEPS || !lender_count;
 }
 
 static void collect(void)
@@ -192,7 +193,10 @@ static uint64_t relieve(uint64_t need)
 
 	switch (relief) {
 	case CALM: pressure_counters.times++; break;
-	case SHADOWS: next -= drop_shadows(); break;
+	case SHADOWS:
+		missing = need;
+		next -= drop_shadows();
+		break;
 	case COLLECT:
 		collect();
 		wait = ANSWER_NS;
@@ -201,7 +205,7 @@ static uint64_t relieve(uint64_t need)
 	case ASK:
 		look();
 		ask(need);
-		next = ++steps < ASK_ROUNDS ? ASK : SHADOWS;
+		next = ++steps < ASK_ROUNDS && need >= missing ? ASK : SHADOWS;
 		wait = ANSWER_NS;
 	}
 	if (next != relief)

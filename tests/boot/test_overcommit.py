@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""More is promised than there is: what gets memory back, machines that wait for it and go on, and four Debian guests in the room of two."""
+import os
+
+import pytest
+from harness import BUILD, guests
+
+from test_fusion import numbers, sums
+from test_linux import LINES, at_prompt, attach, back
+from test_pci import MODULES, ask
+
+HOST = "[host]\nwhen_idle = monitor\novercommit = ratio\novercommit_ratio = {ratio}\n"
+GOOD = "exit port 0xf4 value 42"
+
+
+def squeeze(name, mib, line, more=""):
+    return (f"[vm {name}]\nkernel = squeeze.elf\nmemory = 256M\ntest_ports = on\ncmdline = mib={mib} {line}\n"
+            f"page_fusion = on\nshare_group = all\n{more}\n")
+
+
+def counters(monitor, pattern):
+    rows = (line.split() for line in monitor.command(f"stats {pattern}"))
+    return {row[0]: int(row[1]) for row in rows if row and row[0].startswith("/")}
+
+
+def test_room_is_made(boot):
+    """Equal pages of two machines make room for a third; a fourth waits until that one has ended, and goes on. All find what they wrote."""
+    text = HOST.format(ratio=500) + squeeze("alpha", 90, "kinds=8") + squeeze("beta", 90, "kinds=8")
+    text += squeeze("gamma", 130, "kinds=0 name=1", "autostart = off") + squeeze("delta", 130, "kinds=0 name=2", "autostart = off")
+    machine = boot(text, {"squeeze.elf": os.path.join(BUILD, "guests/squeeze.elf")}, memory=256)
+    monitor = machine.monitor.wait_prompt()
+    for _ in ("alpha", "beta"):  # whichever is first
+        machine.expect("filled 23040 pages", 300)
+    monitor.command("vm start gamma")
+    monitor.wait_guest_line("gamma", "filled 33280 pages", 300)
+    ask(machine, "info memory", "free for guests mib", lambda free: free > 14)
+    monitor.command("vm start delta")
+    machine.expect("log.*vm delta: vcpu 0 waits for memory", 300)
+    assert counters(monitor, "Pressure")["/GMM/Pressure/Times"] > 0
+    fields = numbers(monitor, "info memory")
+    assert fields["free for guests mib"] < fields["memory mib"] / 10 and fields["promised percent"] > 200
+    monitor.command("type gamma x")
+    assert monitor.wait_stopped("gamma", 300) == GOOD
+    monitor.wait_guest_line("delta", "filled 33280 pages", 300)
+    assert monitor.command("check")[-1] == "check: 0 findings"
+    for name in ("delta", "alpha", "beta"):
+        monitor.command(f"type {name} x")
+        assert monitor.wait_stopped(name, 300) == GOOD
+    assert numbers(monitor, "info chunks")["shared pages"] == 0
+    assert monitor.command("check")[-1] == "check: 0 findings"
+
+
+@pytest.mark.slow
+@pytest.mark.only_vendor("svm", reason="sharing and balloons know no vendor, and Bochs would take an hour")
+def test_four_in_the_room_of_two(boot, vendor, linux):
+    """Four equal Debian guests of 256 MiB on a host of 512 MiB: all boot, each finds its files as they are; and all of them hold little
+    more than one alone did when it had booted."""
+    names = ("alpha", "beta", "gamma", "delta")
+    initrd = guests.initramfs("--modules", *MODULES, name="initrd-pci.img")
+    text = HOST.format(ratio=300) + "".join(
+        f"[vm {name}]\nkernel = vmlinuz\ninitrd = initrd-pci.img\nmemory = 256M\nballoon = on\npage_fusion = on\nshare_group = all\n"
+        f"autostart = off\ncmdline = {LINES[vendor]}\n" for name in names)
+    machine = boot(text, {"vmlinuz": linux["vmlinuz"], "initrd-pci.img": initrd}, memory=512)
+    monitor = machine.monitor.wait_prompt()
+    monitor.command("fuse off")
+    held = []
+
+    def hold():
+        answer = numbers(monitor, "info chunks")
+        return answer["private pages"] + answer["shared pages"]
+
+    for name in names:
+        monitor.command(f"vm start {name}")
+        monitor.wait_guest_line(name, guests.READY, 900)
+        held.append(hold())
+    found = set(sums(machine, names))
+    assert len(found) == 1
+    for name in names:
+        monitor.command(f"balloon {name} collect")
+        ask(machine, f"balloon {name}", "told free mib", lambda told: told > 0)
+    held.append(hold())
+    monitor.command("fuse on")
+    answer = numbers(monitor, "fuse now", 900)
+    held.append(hold())
+    print("pages held:", held, "of one's:", held[-1] / held[0], answer)
+    print("\n".join(monitor.command("info memory")), counters(monitor, "Pressure"))
+    assert held[-1] <= 1.3 * held[0]
+    assert set(sums(machine, names)) == found
+    assert monitor.command("check")[-1] == "check: 0 findings"
+    for name in names:
+        attach(machine, name)
+        machine.send("poweroff -f\r")
+        assert monitor.wait_stopped(name, 300) == "poweroff"
+        back(machine) if not at_prompt(machine) else None
+    assert numbers(monitor, "info chunks")["shared pages"] == 0
