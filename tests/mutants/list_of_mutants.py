@@ -83,7 +83,7 @@ MUTANTS = [
            "test_vm_pressure:begins_and_ends"),
     Mutant("pressure-asks-nobody-what-is-free", "vm/machine/pressure.c", "case COLLECT:\n\t\tcollect();", "case COLLECT:",
            "test_vm_pressure:steps_in_order"),
-    Mutant("pressure-fuses-for-ever", "vm/machine/pressure.c", "return ++steps < FUSE_STEPS;", "return true;",
+    Mutant("pressure-fuses-for-ever", "vm/machine/pressure.c", "++steps < FUSE_STEPS || !lender_count", "true",
            "test_vm_pressure:endless_fusion_lets_balloons_have_a_turn"),
     Mutant("pressure-drops-shadows-for-ever", "vm/machine/pressure.c", "steps < SHADOW_STEPS &&", "",
            "test_vm_pressure:shadows_that_come_again"),
