@@ -2,7 +2,7 @@
 /*
  * Compaction: a split chunk of which little is used is emptied, and whole again. Meanwhile it is closed: it stands in no set, and what comes
  * free in it is given to nobody. Who holds its frames moves them (pgm/page/move.c), into partly used chunks, never into a fresh one.
- * A chunk with shared frames, or with a device's, is left alone.
+ * A chunk in which a machine doesn't find all that is used, as shared frames or those being cleared, is left alone.
  *
  * Invariant: at most one chunk is closed; it is split, and opens again by itself when it comes empty. One CPU at a time calls any of this: the idle
  * worker.
@@ -20,16 +20,7 @@ static bool worth_it(const struct chunk *chunk, unsigned most)
 {
 	unsigned used = PAGES_PER_BLOCK - chunk->free;
 
-	if (chunk->kind != CHUNK_SPLIT || chunk->busy || chunk->broken || !used || used > most)
-		return false;
-	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++) {
-		frame_record record = record_load(&chunk->records[i]);
-
-		if (record_state(record) != FRAME_FREE &&
-		    (record_state(record) != FRAME_PRIVATE || record_kind(record) != ACCOUNT_BASE))
-			return false;
-	}
-	return true;
+	return chunk->kind == CHUNK_SPLIT && !chunk->busy && !chunk->broken && used && used <= most;
 }
 
 enum status compact_find(uint64_t *cursor, unsigned most, hpa_t *block)
@@ -88,7 +79,7 @@ bool compact_close(hpa_t block, unsigned used)
 	bool fits;
 
 	lock_acquire(&chunk_lock);
-	fits = worth_it(chunk, used) && PAGES_PER_BLOCK - chunk->free == used;
+	fits = worth_it(chunk, used);
 	if (fits) {
 		chunk_unlist(chunk);
 		chunk->closed = true;

@@ -20,7 +20,7 @@ unsigned compact_frames(const struct account *account, hpa_t block, unsigned *in
 			unsigned most);
 /* Are there so many free frames in other partly used chunks of this machine? Looks at a bounded number. */
 bool compact_room(const struct account *account, hpa_t block, unsigned pages);
-/* Just so many of its frames are in use still? Then no others come. */
+/* At most so many of its frames are in use still? Then no others come. */
 bool compact_close(hpa_t block, unsigned used);
 /* It has come empty, or is as any other again. True: the first. */
 bool compact_end(hpa_t block);

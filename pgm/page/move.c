@@ -52,7 +52,7 @@ static unsigned move_locked(struct pgm *pgm, struct block *b, const struct frame
 	return moved;
 }
 
-/* Pages of one block. near: not for a fresh chunk. CONFLICT: one of them stays. */
+/* Pages of one block. near: not for a fresh chunk; else for a large page's split, too. CONFLICT: one of them stays. */
 static enum status move(struct pgm *pgm, const struct frame_place *places, unsigned count, bool near)
 {
 	struct block *b = block_find(pgm, places[0].page);
@@ -69,6 +69,8 @@ static enum status move(struct pgm *pgm, const struct frame_place *places, unsig
 	gather_begin(&gather, &pgm->flush, &pgm->account);
 	gather_begin(&old, NULL, &pgm->account); /* flushed under the lock, or never mapped */
 	block_lock(b);
+	if (!near && status == OK && block_kind(b) == BLOCK_LARGE)
+		status = block_make_detailed(pgm, b, places[0].page, &gather);
 	moved = move_locked(pgm, b, places, to, got, &gather, &old);
 	block_unlock(b);
 	gather_finish(&gather);
@@ -100,17 +102,5 @@ enum status pgm_move_step(struct pgm *pgm, hpa_t block, unsigned *index, bool lo
 
 enum status pgm_leave_frame(struct pgm *pgm, gpa_t page, hpa_t frame)
 {
-	struct block *b = block_find(pgm, page);
-	enum status status = b ? OK : CONFLICT;
-	struct gather gather;
-
-	if (b) {
-		gather_begin(&gather, &pgm->flush, &pgm->account);
-		block_lock(b);
-		if (block_kind(b) == BLOCK_LARGE)
-			status = block_make_detailed(pgm, b, page, &gather);
-		block_unlock(b);
-		gather_finish(&gather);
-	}
-	return status == OK ? move(pgm, &(struct frame_place){ frame, page }, 1, false) : status;
+	return move(pgm, &(struct frame_place){ frame, page }, 1, false);
 }

@@ -302,6 +302,61 @@ static enum status destroy(void)
 	return status;
 }
 
+/* ---- the balloon, other frames ---- */
+static enum status balloon_at(uint64_t where, bool in)
+{
+	uint32_t page = (uint32_t)(where >> PAGE_SHIFT);
+
+	return pgm_balloon(pgm, in, &page, 1);
+}
+
+static enum status give_large(void)
+{
+	return balloon_at(LARGE_AT + PAGE_SIZE, true);
+}
+
+static enum status give_page(void)
+{
+	return balloon_at(DETAILED_AT + 50 * PAGE_SIZE, true);
+}
+
+static enum status give_fresh(void)
+{
+	return balloon_at(FRESH_AT, true);
+}
+
+static void give_block(void)
+{
+	uint32_t page[PAGES_PER_BLOCK];
+
+	for (uint32_t i = 0; i < PAGES_PER_BLOCK; i++)
+		page[i] = (uint32_t)(FRESH_AT >> PAGE_SHIFT) + i;
+	assert_int_equal(pgm_balloon(pgm, true, page, PAGES_PER_BLOCK), OK);
+}
+
+static enum status take_fresh(void)
+{
+	return balloon_at(FRESH_AT, false);
+}
+
+static enum status move_at(uint64_t where)
+{
+	struct pgm_page_info info;
+
+	pgm_page_describe(pgm, gpa(where), &info);
+	return pgm_leave_frame(pgm, gpa(where), info.frame);
+}
+
+static enum status move_large(void)
+{
+	return move_at(LARGE_AT + PAGE_SIZE);
+}
+
+static enum status move_page(void)
+{
+	return move_at(DETAILED_AT);
+}
+
 static const struct sweep_operation operations[] = {
 	{ "create", NULL, create, 0, end_second },
 	{ "create, first of all", NULL, create, BARE, end_second },
@@ -346,6 +401,12 @@ static const struct sweep_operation operations[] = {
 	{ "share: a first page", NULL, share_first, 0, NULL },
 	{ "share: a further page", one_shared, share_more, 0, NULL },
 	{ "fault: write, shared", one_shared, fault_shared, 0, NULL },
+	{ "balloon: of a large page", NULL, give_large, 0, NULL },
+	{ "balloon: zero page", NULL, give_page, 0, NULL },
+	{ "balloon: fresh", NULL, give_fresh, 0, NULL },
+	{ "balloon: out of a whole block", give_block, take_fresh, 0, NULL },
+	{ "move: of a large page", NULL, move_large, 0, NULL },
+	{ "move", NULL, move_page, 0, NULL },
 	{ "reserve", NULL, fill_reserve, 0, NULL },
 	{ "preallocate", NULL, preallocate, SWEEP_PARTIAL, all_there },
 	{ "preallocate, small", no_large, preallocate, SWEEP_PARTIAL | BARE, all_there },
