@@ -38,6 +38,29 @@ static void test_defaults(void **state)
 	assert_int_equal(told_count, 0);
 }
 
+/* Who may come to lack memory gets a balloon, wherever the host's section stands. */
+static void test_balloon(void **state)
+{
+	static const struct {
+		const char *lines;
+		uint64_t balloon;
+	} cases[] = { { "", 1 },
+		      { "balloon = auto\n", 1 },
+		      { "balloon = off\n", 0 },
+		      { "balloon = on\n", 1 },
+		      { "ram_preallocate = on\n", 0 },
+		      { "ram_preallocate = on\nballoon = auto\n", 0 } };
+	char text[200];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		snprintf(text, sizeof(text), "[vm m]\nkernel = k\n%s[host]\novercommit = ratio\n", cases[i].lines);
+		assert_int_equal(parse(text), OK);
+		assert_int_equal(machine("m")->balloon, cases[i].balloon);
+	}
+	assert_int_equal(good("balloon = auto")->balloon, 0);
+	assert_int_equal(good("balloon = on")->balloon, 1);
+}
+
 /* Every default of both tables is a value that the key itself would take. */
 static void check_defaults(const struct config_key *keys, unsigned count, void *section)
 {
@@ -218,10 +241,10 @@ static void test_allowed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults), cmocka_unit_test(test_table),      cmocka_unit_test(test_default_conf),
-		cmocka_unit_test(test_values),   cmocka_unit_test(test_topology),   cmocka_unit_test(test_modules),
-		cmocka_unit_test(test_flat),     cmocka_unit_test(test_long_texts), cmocka_unit_test(test_full_pool),
-		cmocka_unit_test(test_allowed),
+		cmocka_unit_test(test_defaults),     cmocka_unit_test(test_balloon), cmocka_unit_test(test_table),
+		cmocka_unit_test(test_default_conf), cmocka_unit_test(test_values),  cmocka_unit_test(test_topology),
+		cmocka_unit_test(test_modules),      cmocka_unit_test(test_flat),    cmocka_unit_test(test_long_texts),
+		cmocka_unit_test(test_full_pool),    cmocka_unit_test(test_allowed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

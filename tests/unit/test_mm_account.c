@@ -25,10 +25,12 @@ static void test_a_promise_is_kept(void **state)
 		base--;
 	}
 	assert_true(base > (WORLD - 28 * MIB) / PAGE_SIZE);
+	assert_in_range(totals_now().guest_pages, base, base + 2 * PAGES_PER_BLOCK);
 	while (got < base) {
 		assert_int_equal(frame_alloc(&account, ACCOUNT_BASE, gpa(got << PAGE_SHIFT), &frames[got]), OK);
 		got++;
 	}
+	assert_in_range(totals_now().guest_pages, 0, 2 * PAGES_PER_BLOCK);
 	for (; got_tables < tables_wanted; got_tables++)
 		assert_int_equal(table_alloc(&account, &tables[got_tables]), OK);
 	assert_int_equal(frame_check(print_finding, NULL), 0);

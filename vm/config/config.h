@@ -44,6 +44,7 @@ enum config_protocol { PROTOCOL_AUTO, PROTOCOL_LINUX, PROTOCOL_MULTIBOOT, PROTOC
 enum config_flat_mode { FLAT_REAL, FLAT_LONG };
 enum config_on_reset { ON_RESET_STOP, ON_RESET_RESTART };
 enum config_priority { CONFIG_PRIORITY_LOW, CONFIG_PRIORITY_NORMAL, CONFIG_PRIORITY_HIGH };
+enum config_balloon { CONFIG_BALLOON_OFF, CONFIG_BALLOON_ON, CONFIG_BALLOON_AUTO };
 enum config_idle { IDLE_MONITOR, IDLE_POWEROFF };
 enum config_overcommit { CONFIG_OVERCOMMIT_NONE, CONFIG_OVERCOMMIT_RATIO };
 enum config_mapping { MAPPING_DIRECT, MAPPING_SECRET_FREE };
@@ -92,7 +93,8 @@ struct config_machine {
 	uint64_t autostart, test_ports;
 
 	uint64_t ram_hole; /* bytes below 4 GiB, whole blocks */
-	uint64_t ram_preallocate, large_pages, page_fusion, zero_ram_on_reset, balloon, nested, pv;
+	uint64_t ram_preallocate, large_pages, page_fusion, zero_ram_on_reset, nested, pv;
+	uint64_t balloon;            /* enum config_balloon; CONFIG_BALLOON_AUTO never remains */
 	uint64_t on_reset;           /* enum config_on_reset */
 	const char *share_group;     /* empty: the machine's own */
 	const char *pci_passthrough; /* "none" */

@@ -193,6 +193,9 @@ static void check_sections(struct config_parser *parser)
 		struct config_machine *machine = &config->machines[i];
 		unsigned line;
 
+		if (machine->balloon == CONFIG_BALLOON_AUTO) /* where more may be promised than there is */
+			machine->balloon =
+				config->host.overcommit == CONFIG_OVERCOMMIT_RATIO && !machine->ram_preallocate;
 		wrong = machine->bad ? NULL : config_check_machine(machine, &key);
 		if (!wrong)
 			continue;
