@@ -67,9 +67,7 @@ static uint32_t data_read(void *device, uint16_t port, unsigned size)
 	struct fw_cfg *fw_cfg = device;
 	struct item item = find_item(fw_cfg);
 
-	if (fw_cfg->offset >= item.size)
-		return 0;
-	return ((const uint8_t *)item.data)[fw_cfg->offset++];
+	return fw_cfg->offset < item.size ? ((const uint8_t *)item.data)[fw_cfg->offset++] : 0;
 }
 
 static void data_write(void *device, uint16_t port, unsigned size, uint32_t value)

@@ -18,18 +18,15 @@ struct account host_account = {
 /* A free owner number, or OWNER_HOST when all are taken. */
 static owner_t enlist(struct account *account)
 {
-	owner_t owner = OWNER_HOST;
-
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	for (unsigned i = 1; i < OWNER_SHARED; i++) {
 		if (!accounts[i]) {
-			account->owner = owner = (owner_t)i;
+			account->owner = (owner_t)i;
 			accounts[i] = account;
-			break;
+			return account->owner;
 		}
 	}
-	lock_release(&chunk_lock);
-	return owner;
+	return OWNER_HOST;
 }
 
 enum status account_open(struct account *account, const struct account_request *request, char *why, size_t size)
@@ -76,9 +73,8 @@ static enum status reserve_more(struct account *account, enum account_kind kind,
 	status = admission_raise(table ? 0 : pages, table ? pages : 0, why, sizeof(why));
 	if (status != OK)
 		return status;
-	lock_acquire(&account->lock);
+	HOLD(&account->lock);
 	account->reserved[kind] += pages;
-	lock_release(&account->lock);
 	return OK;
 }
 
@@ -104,12 +100,11 @@ enum status account_adjust(struct account *account, enum account_kind kind, int6
 
 void account_balloon(struct account *account, int64_t pages)
 {
-	lock_acquire(&account->lock);
+	HOLD(&account->lock);
 	account->ballooned += (uint64_t)pages;
 	account->changes++;
 	if (account->ballooned > account->balloon_max)
 		account->balloon_max = account->ballooned;
-	lock_release(&account->lock);
 }
 
 bool account_charge(struct account *account, enum account_kind kind, uint64_t pages)
@@ -134,19 +129,14 @@ void account_uncharge(struct account *account, enum account_kind kind, uint64_t 
 
 enum status account_charge_locked(struct account *account, enum account_kind kind, uint64_t pages)
 {
-	bool room;
-
-	lock_acquire(&account->lock);
-	room = account_charge(account, kind, pages);
-	lock_release(&account->lock);
-	return room ? OK : OVER_QUOTA;
+	HOLD(&account->lock);
+	return account_charge(account, kind, pages) ? OK : OVER_QUOTA;
 }
 
 void account_uncharge_locked(struct account *account, enum account_kind kind, uint64_t pages)
 {
-	lock_acquire(&account->lock);
+	HOLD(&account->lock);
 	account_uncharge(account, kind, pages);
-	lock_release(&account->lock);
 }
 
 /* CPUs that are going through the accounts just now; atomic. */

@@ -26,20 +26,15 @@ static struct {
 
 void account_policy(enum overcommit policy, unsigned percent)
 {
-	lock_acquire(&admission_lock);
+	HOLD(&admission_lock);
 	admission.policy = policy;
 	admission.percent = policy == OVERCOMMIT_NONE || percent < 100 ? 100 : percent;
-	lock_release(&admission_lock);
 }
 
 uint64_t admission_promised(void)
 {
-	uint64_t pages;
-
-	lock_acquire(&admission_lock);
-	pages = admission.guest + admission.table;
-	lock_release(&admission_lock);
-	return pages;
+	HOLD(&admission_lock);
+	return admission.guest + admission.table;
 }
 
 unsigned admission_percent(void)
@@ -65,14 +60,13 @@ static void weigh(uint64_t guest, uint64_t table, uint64_t *needed, uint64_t *th
 
 	guest = divide_up(guest * 100, admission.percent);
 	table = divide_up(table * 100, admission.percent);
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	if (!admission.guest && !admission.table)
 		chunks.kernel_base = chunks.kernel_present - chunks.kernel_free;
 	kernel = chunks.kernel_base + kernel_share(guest, table);
 	kernel = kernel > chunks.ragged_pages ? kernel - chunks.ragged_pages : 0;
 	*needed = divide_up(guest, PAGES_PER_BLOCK) + divide_up(kernel, PAGES_PER_BLOCK - 1) + ADMISSION_SLACK;
 	*there = (chunks.pages - chunks.ragged_pages - chunks.retired_frames) / PAGES_PER_BLOCK;
-	lock_release(&chunk_lock);
 }
 
 /* Under admission_lock. */
@@ -80,11 +74,10 @@ static void promise(uint64_t guest, uint64_t table)
 {
 	admission.guest = guest;
 	admission.table = table;
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	chunks.kernel_promised = divide_up(kernel_share(guest, table) * 100, admission.percent);
 	/* Without overcommit every promise is covered: nothing may be kept from anyone. */
 	chunks.kept = admission.percent > 100 ? chunks.pages / PAGES_PER_BLOCK / KEPT_PART : 0;
-	lock_release(&chunk_lock);
 }
 
 /* In figures that add up: asked and promised, less what may be promised, is what is short. Under admission_lock. */
@@ -106,25 +99,20 @@ static void tell(uint64_t guest, uint64_t table, uint64_t needed, uint64_t there
 enum status admission_raise(uint64_t guest, uint64_t table, char *why, size_t size)
 {
 	uint64_t needed = 0, there = 0;
-	bool fits;
 
-	lock_acquire(&admission_lock);
+	HOLD(&admission_lock);
 	weigh(admission.guest + guest, admission.table + table, &needed, &there);
-	fits = needed <= there;
-	if (fits)
+	if (needed <= there) {
 		promise(admission.guest + guest, admission.table + table);
-	else
-		tell(guest, table, needed, there, why, size);
-	lock_release(&admission_lock);
-	if (fits)
 		return OK;
+	}
+	tell(guest, table, needed, there, why, size);
 	mm_count(&mm_counters.refusals, 1);
 	return NO_MEMORY;
 }
 
 void admission_lower(uint64_t guest, uint64_t table)
 {
-	lock_acquire(&admission_lock);
+	HOLD(&admission_lock);
 	promise(admission.guest - guest, admission.table - table);
-	lock_release(&admission_lock);
 }

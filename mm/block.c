@@ -120,12 +120,11 @@ enum status block_split(struct account *account, hpa_t block)
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
 		record_store(&records[i],
 			     record_private(account->owner, ACCOUNT_BASE, gpa((chunk->block + i) << PAGE_SHIFT)));
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	chunk_set_kind(chunk, CHUNK_SPLIT);
 	chunk->records = records;
 	chunk->free = chunk->dirty = 0;
 	chunk->head = NO_FRAME;
-	lock_release(&chunk_lock);
 	mm_count(&mm_counters.blocks_split, 1);
 	return OK;
 }

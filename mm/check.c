@@ -163,7 +163,7 @@ static void compare_account(struct account *account, void *context)
 {
 	struct checker *checker = context;
 
-	lock_acquire(&account->lock);
+	HOLD(&account->lock);
 	checker->changes += account->changes;
 	checker->sharers += account->shared_pages;
 	for (unsigned kind = 0; checker->compare != COMPARE_NOT && kind < ACCOUNT_KINDS; kind++) {
@@ -178,7 +178,6 @@ static void compare_account(struct account *account, void *context)
 			finding(checker, "machine %u: account %u is charged %llu pages, its records say %llu",
 				account->owner, kind, (unsigned long long)charged, (unsigned long long)found);
 	}
-	lock_release(&account->lock);
 }
 
 /* The sum of all accounts' changes; compares them with the records on the way if it's told to. */
@@ -205,9 +204,8 @@ static void check_chunks(struct checker *checker)
 	for (unsigned i = 0; i < CHUNK_KINDS; i++)
 		checker->chunks_seen[i] = 0;
 	for (uint64_t i = 0; i < chunks.count; i++) {
-		lock_acquire(&chunk_lock);
+		HOLD(&chunk_lock);
 		check_chunk(checker, &chunks.table[i]);
-		lock_release(&chunk_lock);
 	}
 }
 

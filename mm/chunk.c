@@ -262,16 +262,14 @@ void chunk_become(struct chunk *chunk, owner_t owner, enum chunk_kind kind, gpa_
 static struct chunk *claim(owner_t owner, enum chunk_kind kind, gpa_t block, bool *again)
 {
 	struct chunk *chunk = NULL;
-	bool may;
 
-	lock_acquire(&chunk_lock);
-	may = owner == OWNER_HOST || chunk_guest_may_take(owner, 1);
+	HOLD(&chunk_lock);
+	bool may = owner == OWNER_HOST || chunk_guest_may_take(owner, 1);
 	if (may)
 		chunk = take_free(kind != CHUNK_KERNEL);
 	if (chunk)
 		chunk_become(chunk, owner, kind, block);
 	*again = may && !chunk && chunks.clearing;
-	lock_release(&chunk_lock);
 	return chunk;
 }
 

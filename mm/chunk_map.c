@@ -112,14 +112,13 @@ static struct slot *find_or_map(struct chunk_map *map, uint32_t chunk)
 {
 	struct slot *slot;
 
-	lock_acquire(&map->lock);
+	HOLD(&map->lock);
 	count_up(&map->count.misses, 1);
 	slot = find(map, chunk);
 	if (slot)
 		count_up(&map->count.finds, 1);
 	else
 		slot = map_chunk(map, chunk);
-	lock_release(&map->lock);
 	return slot;
 }
 
@@ -140,10 +139,9 @@ void *chunk_map_take(hpa_t where)
 
 static void unmap_idle(struct chunk_map *map, struct slot *slot)
 {
-	lock_acquire(&map->lock);
+	HOLD(&map->lock);
 	if (!slot->users && !holds(slot, NO_CHUNK))
 		unmap(map, cpu_index(), slot);
-	lock_release(&map->lock);
 }
 
 void chunk_map_give(const void *pointer)
@@ -176,11 +174,10 @@ void chunk_map_drop(hpa_t block)
 
 		if (!map)
 			continue;
-		lock_acquire(&map->lock);
+		HOLD(&map->lock);
 		slot = find(map, chunk);
 		if (slot)
 			unmap(map, cpu, slot);
-		lock_release(&map->lock);
 	}
 }
 

@@ -45,7 +45,7 @@ unsigned compact_frames(const struct account *account, hpa_t block, unsigned *in
 	const struct chunk *chunk = chunk_of(block);
 	unsigned got = 0;
 
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	for (; *index < PAGES_PER_BLOCK && got < most && chunk->kind == CHUNK_SPLIT && !chunk->busy; ++*index) {
 		frame_record record = record_load(&chunk->records[*index]);
 		gpa_t page = record_page(record);
@@ -56,7 +56,6 @@ unsigned compact_frames(const struct account *account, hpa_t block, unsigned *in
 			break;
 		places[got++] = (struct frame_place){ chunk_frame(chunk, *index), page };
 	}
-	lock_release(&chunk_lock);
 	return got;
 }
 
@@ -65,39 +64,34 @@ bool compact_room(const struct account *account, hpa_t block, unsigned pages)
 	const struct chunk *chunk;
 	unsigned room = 0;
 
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	chunk = account->partly_used;
 	for (unsigned i = 0; i < LOOK_AT && chunk && room < pages; i++, chunk = chunk->next)
 		room += chunk == chunk_of(block) ? 0 : chunk->free;
-	lock_release(&chunk_lock);
 	return room >= pages;
 }
 
 bool compact_close(hpa_t block, unsigned used)
 {
 	struct chunk *chunk = chunk_of(block);
-	bool fits;
 
-	lock_acquire(&chunk_lock);
-	fits = worth_it(chunk, used);
+	HOLD(&chunk_lock);
+	bool fits = worth_it(chunk, used);
 	if (fits) {
 		chunk_unlist(chunk);
 		chunk->closed = true;
 	}
-	lock_release(&chunk_lock);
 	return fits;
 }
 
 bool compact_end(hpa_t block)
 {
 	struct chunk *chunk = chunk_of(block);
-	bool whole;
 
-	lock_acquire(&chunk_lock);
-	whole = !chunk->closed;
+	HOLD(&chunk_lock);
+	bool whole = !chunk->closed;
 	chunk->closed = false;
 	chunk_relist(chunk);
-	lock_release(&chunk_lock);
 	mm_count(&mm_counters.chunks_emptied, whole);
 	return whole;
 }

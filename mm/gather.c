@@ -79,7 +79,7 @@ static void free_tables(struct gather *gather)
 /* At most GATHER_ITEMS small steps under the chunk lock. */
 static void free_guest(struct gather *gather)
 {
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	for (unsigned i = 0; i < gather->count; i++) {
 		unsigned what = gather->items[i].what;
 
@@ -88,7 +88,6 @@ static void free_guest(struct gather *gather)
 		else if (what != ACCOUNT_TABLE)
 			guest_frame_free(gather->account, gather->items[i].frame, (enum account_kind)what);
 	}
-	lock_release(&chunk_lock);
 }
 
 void gather_finish(struct gather *gather)

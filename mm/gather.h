@@ -45,6 +45,11 @@ static inline void gather_begin(struct gather *gather, struct flush_domain *doma
 	gather->flush = false;
 	gather->count = 0;
 }
+/* A declaration: a gather that begins here and is finished at the end of the block of code; after a HOLD() that comes later is released. */
+#define GATHER(name, domain, account)                                                                                  \
+	struct gather name __attribute__((cleanup(gather_finish)));                                                    \
+	gather_begin(&name, domain, account)
+
 /*
  * A translation was removed or narrowed, with or without memory to free; or is relied on to be gone. Called before the
  * lock is released under which that was done: who looks for the translation afterwards finds the flush pending.

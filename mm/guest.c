@@ -36,7 +36,7 @@ static unsigned take_near(struct account *account, frame_record record, unsigned
 {
 	unsigned got = 0;
 
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	while (got < count) {
 		struct chunk *chunk = account->partly_used;
 
@@ -46,7 +46,6 @@ static unsigned take_near(struct account *account, frame_record record, unsigned
 			break;
 		got += chunk_pop_many(chunk, record, count - got, frames + got, dirty);
 	}
-	lock_release(&chunk_lock);
 	return got;
 }
 
@@ -86,11 +85,10 @@ static bool guest_grow(struct account *account)
 		return false;
 	}
 	chunk_fill_records(chunk, direct_pointer(records), chunk->cleared);
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	chunks.dirty_frames += chunk->dirty;
 	chunk->busy = false;
 	chunk_relist(chunk);
-	lock_release(&chunk_lock);
 	mm_count(&mm_counters.chunks_split, 1);
 	return true;
 }

@@ -167,7 +167,7 @@ static void *slab_pop(struct size_class *class)
 	struct slab *slab;
 	void *object = NULL;
 
-	lock_acquire(&class->lock);
+	HOLD(&class->lock);
 	slab = class->slabs;
 	if (slab) {
 		object = slab->free;
@@ -176,7 +176,6 @@ static void *slab_pop(struct size_class *class)
 		if (!slab->free)
 			slab_unlink(class, slab);
 	}
-	lock_release(&class->lock);
 	return object;
 }
 
@@ -189,9 +188,8 @@ static void *small_alloc(struct size_class *class, size_t size)
 
 		if (!slab)
 			return NULL;
-		lock_acquire(&class->lock);
+		HOLD(&class->lock);
 		slab_link(class, slab);
-		lock_release(&class->lock);
 	}
 	if (debugging) {
 		panic_unless(is_filled(object + sizeof(void *), FILL_FREE, class->size - sizeof(void *)));

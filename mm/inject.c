@@ -26,10 +26,9 @@ static void set_armed(enum mm_site site, bool armed)
 
 void inject_set(enum mm_site site, const struct inject_plan *plan)
 {
-	lock_acquire(&inject_lock);
+	HOLD(&inject_lock);
 	states[site] = (struct inject_state){ .plan = *plan, .total = states[site].total };
 	set_armed(site, true);
-	lock_release(&inject_lock);
 }
 
 void inject_arm(enum mm_site site, uint64_t after, uint64_t every, uint64_t seed)
@@ -41,25 +40,22 @@ void inject_arm(enum mm_site site, uint64_t after, uint64_t every, uint64_t seed
 
 void inject_disarm(enum mm_site site)
 {
-	lock_acquire(&inject_lock);
+	HOLD(&inject_lock);
 	set_armed(site, false);
-	lock_release(&inject_lock);
 }
 
 void inject_owner_gone(owner_t owner)
 {
-	lock_acquire(&inject_lock);
+	HOLD(&inject_lock);
 	for (unsigned site = 0; site < MM_SITES; site++)
 		if (states[site].armed && states[site].plan.owner == owner && owner != OWNER_HOST)
 			set_armed((enum mm_site)site, false);
-	lock_release(&inject_lock);
 }
 
 void inject_describe(enum mm_site site, struct inject_state *state)
 {
-	lock_acquire(&inject_lock);
+	HOLD(&inject_lock);
 	*state = states[site];
-	lock_release(&inject_lock);
 }
 
 uint64_t inject_count(enum mm_site site)
@@ -97,13 +93,12 @@ bool inject_ask(enum mm_site site, owner_t owner)
 	struct inject_state *s = &states[site];
 	bool fail = false;
 
-	lock_acquire(&inject_lock);
+	HOLD(&inject_lock);
 	if (s->armed && (s->plan.owner == OWNER_HOST || s->plan.owner == owner))
 		fail = decide(s);
 	s->hits += fail;
 	s->total += fail;
 	if (fail && s->hits == s->plan.count)
 		set_armed(site, false);
-	lock_release(&inject_lock);
 	return fail;
 }

@@ -28,14 +28,13 @@ static bool kernel_grow(void)
 		return false;
 	cleared = chunk->cleared;
 	chunk_fill_records(chunk, direct_pointer(chunk_frame(chunk, 0)), cleared);
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	chunks.kernel_free += PAGES_PER_BLOCK;
 	chunks.dirty_frames += PAGES_PER_BLOCK - cleared;
 	chunk_take_frame(chunk, 0);
 	record_store(&chunk->records[0], record_kernel(0));
 	chunk->busy = false;
 	chunk_relist(chunk);
-	lock_release(&chunk_lock);
 	mm_count(&mm_counters.chunks_split, 1);
 	return true;
 }
@@ -45,11 +44,10 @@ static bool take_one(frame_record record, hpa_t *frame)
 	unsigned dirty = 0;
 	struct chunk *chunk;
 
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	chunk = chunk_fullest(SET_KERNEL);
 	if (likely(chunk))
 		chunk_pop_many(chunk, record, 1, frame, &dirty);
-	lock_release(&chunk_lock);
 	return chunk;
 }
 
@@ -139,10 +137,9 @@ bool kernel_run_take(unsigned count, hpa_t *frame)
 
 void kernel_run_put(hpa_t frame, unsigned count)
 {
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	for (unsigned i = 0; i < count; i++)
 		chunk_return_frame(hpa(frame.v + i * PAGE_SIZE), false);
-	lock_release(&chunk_lock);
 }
 
 static enum status take_table(struct account *account, bool (*take)(frame_record record, hpa_t *frame), hpa_t *frame)

@@ -28,20 +28,19 @@ static struct chunk *take_dirty_chunk(void)
 {
 	struct chunk *chunk;
 
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	chunk = chunks.held ? NULL : chunk_fullest(SET_DIRTY);
 	if (chunk) {
 		chunk_unlist(chunk);
 		chunk->busy = true;
 		__atomic_fetch_add(&chunks.clearing, 1, __ATOMIC_RELAXED);
 	}
-	lock_release(&chunk_lock);
 	return chunk;
 }
 
 static void put_chunk_back(struct chunk *chunk, unsigned cleared)
 {
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	chunk->cleared += (uint16_t)cleared;
 	/* Not before: who clears the next frame would map it again. */
 	if (chunk->cleared == PAGES_PER_BLOCK)
@@ -49,15 +48,13 @@ static void put_chunk_back(struct chunk *chunk, unsigned cleared)
 	chunk->busy = false;
 	chunk_relist(chunk);
 	__atomic_fetch_sub(&chunks.clearing, 1, __ATOMIC_RELAXED);
-	lock_release(&chunk_lock);
 	mm_count(&mm_counters.frames_prezeroed, cleared);
 }
 
 static void hold(int by)
 {
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	chunks.held += (uint64_t)(int64_t)by;
-	lock_release(&chunk_lock);
 }
 
 void chunk_clearing_hold(void)

@@ -34,12 +34,11 @@ enum status secret_free_start(unsigned max_mapped_chunks, unsigned cpus)
 	status = chunk_map_open();
 	if (status != OK)
 		return status;
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	secret_free = true;
 	for (uint64_t i = 0; i < chunks.count; i++)
 		if (!chunk_in_direct(&chunks.table[i]))
 			direct_set(chunk_frame(&chunks.table[i], 0), false);
-	lock_release(&chunk_lock);
 	return OK;
 }
 
@@ -69,10 +68,9 @@ static void visit(void *context, uint64_t where, hpa_t from, uint64_t size)
 
 		if (frame.v >> BLOCK_SHIFT >= chunks.count)
 			return;
-		lock_acquire(&chunk_lock);
+		HOLD(&chunk_lock);
 		if (!chunk_in_direct(chunk) && mapping_is(where + at, frame))
 			found(context, where + at, chunk);
-		lock_release(&chunk_lock);
 	}
 }
 

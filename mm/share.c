@@ -35,11 +35,10 @@ enum status frame_share_new(struct account *account, unsigned group, hpa_t *fram
 		account_uncharge_locked(account, ACCOUNT_BASE, 1);
 		return NO_MEMORY;
 	}
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	record_store(frame_slot(*frame), record); /* not known to be zero for long */
 	chunks.shared_frames++;
 	account->shared_pages++;
-	lock_release(&chunk_lock);
 	return OK;
 }
 

@@ -10,11 +10,10 @@ static void visit(struct account *account, void *context)
 {
 	struct frame_totals *totals = context;
 
-	lock_acquire(&account->lock);
+	HOLD(&account->lock);
 	totals->private_pages +=
 		account->allocated[ACCOUNT_BASE] + account->allocated[ACCOUNT_FIXED] - account->shared_pages;
 	totals->table_pages += account->allocated[ACCOUNT_TABLE];
-	lock_release(&account->lock);
 }
 
 void frame_totals(struct frame_totals *totals)
@@ -77,7 +76,7 @@ void frame_describe(hpa_t frame, struct frame_info *info)
 	if (frame.v >> BLOCK_SHIFT >= chunks.count)
 		return;
 	chunk = chunk_of(frame);
-	lock_acquire(&chunk_lock);
+	HOLD(&chunk_lock);
 	switch (chunk->kind) {
 	case CHUNK_FREE:
 		info->state = FRAME_FREE;
@@ -99,5 +98,4 @@ void frame_describe(hpa_t frame, struct frame_info *info)
 	case CHUNK_RETIRED: info->state = FRAME_RETIRED; break;
 	default: break;
 	}
-	lock_release(&chunk_lock);
 }

@@ -2,7 +2,6 @@
 /* Routing between the monitor, the guests and the physical console: see the header. */
 #include "monitor/console.h"
 
-#include <stdarg.h>
 #include <string.h>
 
 #include "arch/x86_64/host.h"

@@ -60,9 +60,8 @@ static enum status end_blocks(struct pgm *pgm)
 {
 	uint64_t end = pgm->directory ? pgm->directory_count * DIRECTORY_BLOCKS : 0;
 	unsigned frames = 0, looked = 0;
-	struct gather gather;
 
-	gather_begin(&gather, NULL, &pgm->account);
+	GATHER(gather, NULL, &pgm->account);
 	for (; pgm->end_cursor < end && frames < STEP_FRAMES && looked < STEP_BLOCKS; looked++) {
 		struct block **page = &pgm->directory[pgm->end_cursor / DIRECTORY_BLOCKS];
 		unsigned index = pgm->end_cursor % DIRECTORY_BLOCKS;
@@ -75,7 +74,6 @@ static enum status end_blocks(struct pgm *pgm)
 			*page = NULL;
 		}
 	}
-	gather_finish(&gather);
 	return pgm->end_cursor < end ? BUSY : OK;
 }
 

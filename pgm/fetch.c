@@ -22,7 +22,7 @@ enum status pgm_fetch(struct pgm *pgm, struct pgm_fetch *fetch, gpa_t from, void
 	if (b && !secret_free) {
 		/* Before the tables are looked at. One more than the domain's, so that 0 is nobody's. */
 		generation = __atomic_load_n(&pgm->flush.generation, __ATOMIC_SEQ_CST) + 1;
-		block_lock(b);
+		HOLD_BLOCK(b);
 		entry = *slat_find(&pgm->slat, from, &level);
 		if (pt_is_leaf(pgm->slat.format, level, entry) && (slat_rights(&pgm->slat, entry) & FETCH) == FETCH) {
 			uint64_t offset = from.v & (BIT(pt_shift(pgm->slat.format, level)) - 1) & ~(PAGE_SIZE - 1);
@@ -31,7 +31,6 @@ enum status pgm_fetch(struct pgm *pgm, struct pgm_fetch *fetch, gpa_t from, void
 			fetch->bytes = direct_pointer(hpa(slat_frame(&pgm->slat, level, entry).v + offset));
 			fetch->generation = generation;
 		}
-		block_unlock(b);
 	}
 	return pgm_read_simple(pgm, from, to, length);
 }

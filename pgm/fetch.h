@@ -9,7 +9,6 @@
  */
 #pragma once
 
-#include "mm/gather.h"
 #include "pgm/pgm.h"
 
 struct pgm_fetch {

@@ -11,10 +11,9 @@ void pgm_page_describe(struct pgm *pgm, gpa_t where, struct pgm_page_info *info)
 	*info = (struct pgm_page_info){ .frame = HPA_NONE };
 	if (pgm_range_find(pgm, where, &range))
 		info->type = range.type;
-	if (b) {
-		block_lock(b);
+	HOLD_BLOCK(b);
+	if (b)
 		info->block = block_kind(b);
-	}
 	page_set_type(&info->record, info->type);
 	if (b && info->block != BLOCK_UNTOUCHED)
 		info->record = block_record(b, where);
@@ -23,8 +22,6 @@ void pgm_page_describe(struct pgm *pgm, gpa_t where, struct pgm_page_info *info)
 	entry = slat_find(&pgm->slat, where, &info->slat_level);
 	info->slat_entry = *entry;
 	info->slat_present = slat_present(&pgm->slat, info->slat_entry);
-	if (b)
-		block_unlock(b);
 }
 
 static void count_block(struct pgm *pgm, struct block *b, gpa_t base, void *context)

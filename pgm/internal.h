@@ -9,7 +9,6 @@
 #pragma once
 
 #include "pgm/page/block.h"
-#include "pgm/state.h"
 
 /* fault.c: any fault; all that is counted of it, but that it came. b: as block_find() has found it. Not locked. */
 enum pgm_verdict fault_long(struct pgm *pgm, struct block *b, gpa_t where, unsigned access, bool again,
@@ -42,19 +41,18 @@ enum status handler_write(struct pgm *pgm, gpa_t to, const uint8_t *from, size_t
 /* Does an armed handler want a write to any of these bytes? */
 bool handler_wants_write(struct pgm *pgm, gpa_t where, size_t length);
 
-/* check/mark.c */
+struct check; /* check/finding.h */
+/* check/handler.c */
 /* What is wrong with this record's mark, or NULL. handlers.lock and the block's lock held. */
 const char *handler_check_page(struct pgm *pgm, gpa_t page, page_record r);
-unsigned handlers_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
+void handlers_check(struct check *c);
 
 /* check/shadow.c: composed entries that show the block, which is locked; and all composed tables, without a lock. */
-unsigned shadow_check_block(struct pgm *pgm, struct block *b, gpa_t base,
-			    void (*report)(void *context, const char *line), void *context);
-unsigned shadow_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context);
+void shadow_check_block(struct check *c, struct block *b, gpa_t base);
+void shadow_check(struct check *c);
 
 /* check/sums.c: part of pgm_check_step(). BUSY: once more, it is the attempt-th, from 1 on. No lock held. */
-enum status check_sums(struct pgm *pgm, unsigned attempt, void (*report)(void *context, const char *line),
-		       void *context, unsigned *findings) must_check;
+enum status check_sums(struct check *c, unsigned attempt) must_check;
 
 /* range.c */
 /*

@@ -22,11 +22,10 @@ enum status pgm_vcpu_open(struct pgm *pgm, struct pgm_vcpu_counters *counters)
 		return status;
 	}
 	local_init(pgm, l, 1);
-	lock_acquire(&pgm->lock);
+	counters->local = l;
+	HOLD(&pgm->lock);
 	l->next = pgm->common.next;
 	__atomic_store_n(&pgm->common.next, l, __ATOMIC_RELEASE);
-	lock_release(&pgm->lock);
-	counters->local = l;
 	return OK;
 }
 

@@ -10,7 +10,6 @@
 
 #include "arch/x86_64/hv.h"
 #include "arch/x86_64/pt_format.h"
-#include "mm/account.h"
 #include "mm/gather.h"
 #include "pgm/counters.h"
 #include "pgm/page/page.h"

@@ -40,22 +40,17 @@ static inline __attribute__((always_inline)) enum piece read_piece(struct pgm *p
 								   unsigned way)
 {
 	struct block *b = block_find(pgm, from);
-	enum piece piece;
 
 	/* Without its lock, which would tell of the same moment: a device's page is such a one. */
 	if (unlikely(!b || block_kind(b) == BLOCK_UNTOUCHED))
 		return read_untouched(pgm, from, to, length);
-	block_lock(b);
+	HOLD_BLOCK(b);
 	if (block_kind(b) == BLOCK_LARGE) {
 		copy_out(hpa(block_address(b).v | (from.v & (BLOCK_SIZE - 1))), to, length);
-		piece = PIECE_DONE;
-	} else if (block_kind(b) == BLOCK_DETAILED) {
-		piece = read_record(*page_of(b, from), from, to, length, way);
-	} else {
-		piece = read_untouched(pgm, from, to, length);
+		return PIECE_DONE;
 	}
-	block_unlock(b);
-	return piece;
+	return block_kind(b) == BLOCK_DETAILED ? read_record(*page_of(b, from), from, to, length, way)
+					       : read_untouched(pgm, from, to, length);
 }
 
 /* What is to be changed within one page, from open_piece() to close_piece(). */

@@ -6,7 +6,6 @@
  * What is detailed and holds nothing any more becomes untouched again, and its records' frame goes back: a machine
  * that was reset costs what a fresh one does, but for the large blocks that it keeps.
  */
-#include "pgm/reset.h"
 
 #include <string.h>
 
@@ -97,7 +96,7 @@ static uint64_t reset_block(struct pgm *pgm, struct block *b, gpa_t base, bool z
 {
 	uint64_t cleared = 0;
 
-	block_lock(b);
+	HOLD_BLOCK(b);
 	balloon_shrunk(pgm, b, b->ballooned);
 	if (unlikely(dirty_mode(pgm) != DIRTY_OFF && block_kind(b) != BLOCK_UNTOUCHED))
 		dirty_note_block(pgm, base); /* dirty bits went with the tables */
@@ -110,7 +109,6 @@ static uint64_t reset_block(struct pgm *pgm, struct block *b, gpa_t base, bool z
 	} else if (block_kind(b) == BLOCK_BALLOONED) {
 		block_set(b, BLOCK_UNTOUCHED, hpa(0));
 	}
-	block_unlock(b);
 	return cleared;
 }
 
@@ -118,10 +116,9 @@ static uint64_t reset_block(struct pgm *pgm, struct block *b, gpa_t base, bool z
 static enum status reset_blocks(struct pgm *pgm, bool zero_ram)
 {
 	uint64_t end = pgm->directory_count * DIRECTORY_BLOCKS, cleared = 0, *cursor = &pgm->reset.cursor;
-	struct gather gather;
 
 	/* No domain: drop_tables() has flushed all, and nobody has entered since. */
-	gather_begin(&gather, NULL, &pgm->account);
+	GATHER(gather, NULL, &pgm->account);
 	for (unsigned looked = 0; *cursor < end && looked < STEP_BLOCKS && cleared < STEP_CLEARED; ++*cursor) {
 		struct block *b = block_find(pgm, gpa(*cursor << BLOCK_SHIFT));
 
@@ -132,7 +129,6 @@ static enum status reset_blocks(struct pgm *pgm, bool zero_ram)
 		cleared += reset_block(pgm, b, gpa(*cursor << BLOCK_SHIFT), zero_ram, &gather);
 		looked++;
 	}
-	gather_finish(&gather);
 	return *cursor < end ? BUSY : OK;
 }
 

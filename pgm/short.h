@@ -9,7 +9,6 @@
  */
 #pragma once
 
-#include "arch/x86_64/host.h"
 #include "pgm/internal.h"
 
 /* Nothing stands in the entry, and nobody can still use what stood there: so no flush before the frame appears (gather.h). */

@@ -5,7 +5,6 @@
  * compare-and-exchange; if an entry changed under it, the whole walk starts again (at most a few times).
  */
 #include "pgm/shadow/shadow.h"
-#include "pgm/walk.h"
 
 #define RETRIES 8u
 #define RWX (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE)
@@ -173,9 +172,7 @@ static bool key_denies(const struct walk *w, uint64_t leaf)
 	if (!(w->c->cr4 & CR4_PKE) || !(w->c->efer & EFER_LMA) || !w->user_ok ||
 	    (w->access & (ACCESS_EXECUTE | WALK_PEEK)))
 		return false;
-	if (bits & 1)
-		return true;
-	return (bits & 2) && (w->access & ACCESS_WRITE) && (w->user || (w->c->cr0 & CR0_WP));
+	return (bits & 1) || ((bits & 2) && (w->access & ACCESS_WRITE) && (w->user || (w->c->cr0 & CR0_WP)));
 }
 
 /* Sets `bits` in an entry that was read as `seen`. BUSY: it has changed meanwhile. */
@@ -193,9 +190,7 @@ static enum status set_bits(struct walk *w, const struct walk_step *step, uint64
 	status = pgm_compare_exchange(w->pgm, where, step->entry, step->entry | bits, w->f->entry_size, &seen);
 	if (status == HANDLER || status == BAD_ADDRESS)
 		return OK; /* a table in ROM or in nothing keeps its bits, as on a real bus */
-	if (status == OK && seen != step->entry)
-		return BUSY;
-	return status;
+	return status == OK && seen != step->entry ? BUSY : status;
 }
 
 static uint64_t marks(const struct pt_format *f, unsigned access, const struct walk_result *r, unsigned index)

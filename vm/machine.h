@@ -11,15 +11,10 @@
  */
 #pragma once
 
-#include "arch/x86_64/hv.h"
-#include "arch/x86_64/spinlock.h"
-#include "dev/bus.h"
 #include "dev/virtio/balloon.h"
 #include "dev/virtio/mem.h"
-#include "lib/cpu_set.h"
 #include "lib/memory.h"
 #include "pgm/fetch.h"
-#include "pgm/pgm.h"
 #include "vm/config/config.h"
 #include "vm/emulate/decode_cache.h"
 

@@ -83,9 +83,7 @@ static uint32_t fitting_granularity(uint32_t rights, uint32_t limit)
 {
 	if (limit >> 20)
 		return rights | SEG_ATTR_G;
-	if ((limit & 0xfff) != 0xfff)
-		return rights & ~SEG_ATTR_G;
-	return rights;
+	return (limit & 0xfff) == 0xfff ? rights : rights & ~SEG_ATTR_G;
 }
 
 static uint32_t fitting_type(enum segment_name name, uint32_t rights, bool long_mode)

@@ -91,11 +91,10 @@ enum status vmx_probe(struct hv_caps *caps, struct hv_refusal *why)
 {
 	struct vmx_msrs msrs;
 	struct vmx_capability found;
-	enum status status = OK;
 
 	read_msrs(&msrs);
 	TRY(vmx_capability_parse(&msrs, &found, caps, why));
-	lock_acquire(&probe_lock);
+	HOLD(&probe_lock);
 	if (!probed) {
 		vmx_capability = found;
 		probed = true;
@@ -103,10 +102,9 @@ enum status vmx_probe(struct hv_caps *caps, struct hv_refusal *why)
 		(void)format_string(why->text, sizeof(why->text),
 				    "CPU %u offers other VMX features than the first one; a firmware update may help",
 				    cpu_index());
-		status = CONFLICT;
+		return CONFLICT;
 	}
-	lock_release(&probe_lock);
-	return status;
+	return OK;
 }
 
 /* CR0 and CR4 must have certain bits in VMX operation, section 24.8. */

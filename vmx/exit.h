@@ -6,9 +6,7 @@
  */
 #pragma once
 
-#include "arch/x86_64/hv.h"
 #include "vmx/quirks.h"
-#include "vmx/vmcs.h"
 
 /* Exit qualification of IN and OUT, table 28-5; the port is in bits 31:16. */
 #define IO_SIZE UINT64_C(7) /* less 1 */

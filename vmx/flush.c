@@ -23,14 +23,13 @@ uint16_t vmx_vpid_take(void)
 
 	if (!vmx_capability.vpid)
 		return 0;
-	lock_acquire(&vpid_lock);
+	HOLD(&vpid_lock);
 	for (unsigned i = 0; i < ARRAY_SIZE(vpids) && !vpid; i++) {
 		if (vpids[i] == ~UINT64_C(0))
 			continue;
 		vpid = (uint16_t)(i * 64 + (unsigned)__builtin_ctzll(~vpids[i]));
 		vpids[i] |= BIT(vpid % 64);
 	}
-	lock_release(&vpid_lock);
 	return vpid;
 }
 
@@ -38,9 +37,8 @@ void vmx_vpid_give(uint16_t vpid)
 {
 	if (!vpid)
 		return;
-	lock_acquire(&vpid_lock);
+	HOLD(&vpid_lock);
 	vpids[vpid / 64] &= ~BIT(vpid % 64);
-	lock_release(&vpid_lock);
 }
 
 uint64_t vmx_ept_pointer(const struct vmx_vcpu *v)

@@ -44,7 +44,7 @@ static unsigned take(struct vmx_pml *pml, gpa_t *pages)
 	uint64_t *buffer = direct_pointer(pml->buffer);
 	unsigned count = 0;
 
-	lock_acquire(&pml->lock);
+	HOLD(&pml->lock);
 	while (count < BATCH && pml->left) {
 		uint64_t entry = __atomic_load_n(&buffer[pml->left - 1], __ATOMIC_ACQUIRE);
 
@@ -53,7 +53,6 @@ static unsigned take(struct vmx_pml *pml, gpa_t *pages)
 		buffer[--pml->left] = EMPTY;
 		pages[count++] = gpa(entry & ENTRY_PAGE);
 	}
-	lock_release(&pml->lock);
 	return count;
 }
 
@@ -75,9 +74,8 @@ void vmx_collect_written(struct hv_vcpu *vcpu)
 void vmx_pml_full(struct vmx_vcpu *v)
 {
 	vmx_collect_written(&v->hv);
-	lock_acquire(&v->pml.lock);
+	HOLD(&v->pml.lock);
 	fill_empty(direct_pointer(v->pml.buffer));
 	v->pml.left = PML_ENTRIES;
 	vmcs_write(VMCS_GUEST_PML_INDEX, PML_ENTRIES - 1);
-	lock_release(&v->pml.lock);
 }

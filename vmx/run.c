@@ -7,7 +7,6 @@
  * CR2 is not in the VMCS. The host takes no page faults, so a guest's stays in the processor; it is written with an
  * injected event, with a changed register group, and when another vcpu was here.
  */
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/hv_answer.h"
 #include "vmx/convert.h"
 #include "vmx/exit.h"

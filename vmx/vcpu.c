@@ -12,13 +12,10 @@
 
 void vmx_free_frame(hpa_t frame)
 {
-	struct gather gather;
-
 	if (hpa_is_none(frame))
 		return;
-	gather_begin(&gather, NULL, &host_account);
+	GATHER(gather, NULL, &host_account);
 	gather_frame(&gather, frame, ACCOUNT_TABLE);
-	gather_finish(&gather);
 }
 
 static void free_vcpu(struct vmx_vcpu *v)

@@ -21,7 +21,6 @@
  */
 #pragma once
 
-#include "arch/x86_64/hv.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/spinlock.h"
 #include "vmx/capability.h"

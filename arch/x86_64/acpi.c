@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* RSDP, XSDT or RSDT, and the list of tables with good checksums. */
-#include "arch/x86_64/acpi.h"
 
 #include <string.h>
 
@@ -43,9 +42,7 @@ static const struct acpi_header *map_table(uint64_t address)
 	 * The length in use is the one that was checked: firmware's memory doesn't change, but nothing rests on
 	 * that.
 	 */
-	if (!header || header->length != length || acpi_sum(header, length))
-		return NULL;
-	return header;
+	return !header || header->length != length || acpi_sum(header, length) ? NULL : header;
 }
 
 static void add_table(uint64_t address)

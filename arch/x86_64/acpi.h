@@ -6,8 +6,6 @@
  */
 #pragma once
 
-#include <stdint.h>
-
 #include "arch/x86_64/address.h"
 
 /* Section 5.2.6. */

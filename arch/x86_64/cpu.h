@@ -6,10 +6,7 @@
 #ifndef ARCH_CPU_H
 #define ARCH_CPU_H
 
-#include <stdint.h>
-
 #include "arch/x86_64/registers.h"
-#include "lib/bits.h"
 
 struct cpuid_result {
 	uint32_t eax, ebx, ecx, edx;

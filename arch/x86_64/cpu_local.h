@@ -12,10 +12,6 @@
 #ifndef ARCH_CPU_LOCAL_H
 #define ARCH_CPU_LOCAL_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "arch/x86_64/address.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/spinlock.h"

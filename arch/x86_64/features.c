@@ -170,9 +170,7 @@ const char *features_init(void)
 		return "the processor has no execute-disable (NX), or the firmware setup turned it off";
 	if (!features.pat)
 		return "the processor has no page attribute table (PAT)";
-	if (!features.fxsave)
-		return "the processor has no FXSAVE";
-	return NULL;
+	return features.fxsave ? NULL : "the processor has no FXSAVE";
 }
 
 const char *features_missing_here(void)

@@ -11,7 +11,6 @@
  */
 #include "arch/x86_64/log.h"
 
-#include <stdarg.h>
 #include <string.h>
 
 #include "arch/x86_64/host.h"

@@ -7,7 +7,6 @@
  * reserve is filled before the leaf lock is taken, and each step of a walk uses only that.
  * Tables are never freed: the host's mappings only grow, in bounded regions.
  */
-#include "arch/x86_64/paging.h"
 
 #include <string.h>
 
@@ -74,10 +73,9 @@ static enum status lock_with_reserve(void)
 		page = paging_take_page();
 		if (hpa_is_none(page))
 			return NO_MEMORY;
-		lock_acquire(&lock);
+		HOLD(&lock);
 		panic_unless(reserve_count < RESERVE_ROOM);
 		reserve[reserve_count++] = page;
-		lock_release(&lock);
 	}
 }
 

@@ -12,10 +12,8 @@
 #include "arch/x86_64/cpu_local.h"
 #include "arch/x86_64/features.h"
 #include "arch/x86_64/host.h"
-#include "arch/x86_64/paging.h"
 #include "arch/x86_64/paging_entry.h"
 #include "arch/x86_64/smp.h"
-#include "arch/x86_64/spinlock.h"
 #include "boot/boot_info.h"
 
 extern const uint8_t kernel_start[], kernel_text_end[], kernel_rodata_end[], kernel_end[];
@@ -186,17 +184,14 @@ static uint64_t device_next = DEVICE_BASE;
 /* Takes addresses that agree with `where` below 2 MiB, so that large pages can serve. 0: full. */
 static uint64_t take_window(uint64_t where, uint64_t size)
 {
-	uint64_t start;
-
-	lock_acquire(&device_lock);
-	start = align_up(device_next, PAGE_SIZE);
+	HOLD(&device_lock);
+	uint64_t start = align_up(device_next, PAGE_SIZE);
 	if (size >= BLOCK_SIZE)
 		start = align_up(start, BLOCK_SIZE) + (where & (BLOCK_SIZE - 1));
 	if (size > DEVICE_END - DEVICE_BASE || start + size > DEVICE_END)
 		start = 0;
 	else
 		device_next = start + size + PAGE_SIZE; /* one page stays a hole */
-	lock_release(&device_lock);
 	return start;
 }
 

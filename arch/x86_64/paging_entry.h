@@ -5,7 +5,6 @@
  */
 #pragma once
 
-#include "arch/x86_64/address.h"
 #include "arch/x86_64/paging.h"
 
 #define ENTRY_PRESENT BIT(0)

@@ -6,14 +6,11 @@
  */
 #include "arch/x86_64/panic.h"
 
-#include <stdarg.h>
-
 #include "arch/x86_64/console.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_local.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
-#include "arch/x86_64/percpu.h"
 #include "lib/format.h"
 
 _Noreturn void __stack_chk_fail(void);

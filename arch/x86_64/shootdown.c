@@ -8,7 +8,6 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_local.h"
 #include "arch/x86_64/host.h"
-#include "arch/x86_64/spinlock.h"
 
 static uint64_t newest; /* atomic */
 

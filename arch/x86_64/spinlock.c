@@ -4,7 +4,6 @@
  * a debug build looks; there a lock out of order is a panic, because it's a deadlock that has not happened yet. This
  * stands on every exit's path, so it is a test and a bit, and all words are found by the panic.
  */
-#include "arch/x86_64/spinlock.h"
 
 #include "arch/x86_64/cpu_local.h"
 #include "arch/x86_64/log.h"

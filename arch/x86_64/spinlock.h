@@ -66,3 +66,20 @@ static inline void lock_release(struct spinlock *lock)
 	if (QUIRE_DEBUG && __builtin_expect(lock_rank_debug, 0))
 		lock_rank_leave(lock->rank);
 }
+
+static inline struct spinlock *lock_enter(struct spinlock *lock)
+{
+	lock_acquire(lock);
+	return lock;
+}
+
+static inline void lock_leave(struct spinlock **lock)
+{
+	lock_release(*lock);
+}
+
+/* A declaration: this lock is held from here to the end of the block of code, whichever way that is left; never one that changes meanwhile. */
+#define HOLD(lock) HOLD_AS(lock, __COUNTER__)
+#define HOLD_AS(lock, number) HOLD_NAMED(lock, number)
+#define HOLD_NAMED(lock, number)                                                                                       \
+	__attribute__((cleanup(lock_leave), unused)) struct spinlock *held_##number = lock_enter(lock)

@@ -21,7 +21,6 @@
 
 #include "arch/x86_64/paging.h"
 #include "arch/x86_64/smp.h"
-#include "lib/status.h"
 
 struct boot_info;
 

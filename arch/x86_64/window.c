@@ -11,7 +11,6 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_local.h"
 #include "arch/x86_64/log.h"
-#include "arch/x86_64/paging.h"
 #include "arch/x86_64/paging_entry.h"
 #include "arch/x86_64/shootdown.h"
 

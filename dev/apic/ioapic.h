@@ -3,7 +3,6 @@
 #pragma once
 
 #include "dev/apic/bus.h"
-#include "dev/bus.h"
 
 #define IOAPIC_PINS 24u
 #define IOAPIC_BASE UINT64_C(0xfec00000)

@@ -11,7 +11,6 @@
 #pragma once
 
 #include "dev/apic/bus.h"
-#include "dev/bus.h"
 
 #define LAPIC_TIMER_HZ UINT64_C(1000000000) /* before the divider; CPUID leaf 0x15 reports it as the crystal */
 #define LAPIC_DEFAULT_BASE UINT64_C(0xfee00000)

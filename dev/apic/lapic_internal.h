@@ -3,7 +3,6 @@
 #pragma once
 
 #include "dev/apic/lapic.h"
-#include "lib/bits.h"
 
 enum lapic_register {
 	APIC_ID = 0x02,

@@ -51,9 +51,7 @@ int chip_request(const struct chip *chip)
 	/* In special fully nested mode the slave may interrupt its own service. */
 	if (chip->fully_nested && chip->master)
 		in_service &= (uint8_t)~BIT(CASCADE);
-	if (request >= top_rank(chip, in_service))
-		return -1;
-	return __builtin_ctz(rank_bit(chip, request));
+	return request < top_rank(chip, in_service) ? __builtin_ctz(rank_bit(chip, request)) : -1;
 }
 
 static uint8_t level_inputs(const struct chip *chip)

@@ -35,9 +35,7 @@ static uint8_t interrupt_identity(const struct uart *uart)
 		return UART_IIR_RX_TIMEOUT;
 	if (uart->ier & UART_IER_THRI && uart->transmit_event)
 		return UART_IIR_THRI;
-	if (uart->ier & UART_IER_MSI && uart->msr & UART_MSR_ANY_DELTA)
-		return UART_IIR_MSI;
-	return UART_IIR_NO_INT;
+	return uart->ier & UART_IER_MSI && uart->msr & UART_MSR_ANY_DELTA ? UART_IIR_MSI : UART_IIR_NO_INT;
 }
 
 /* OUT2 gates the line on a PC; in loopback the pin is inactive. */

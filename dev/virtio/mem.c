@@ -129,9 +129,9 @@ static enum status serve(struct virtio *v, unsigned queue, const struct virtio_c
 	return virtio_write(v, chain, 0, &resp, sizeof(resp), &room) == OK ? OK : BAD_STATE;
 }
 
+/* Blocks stay plugged, and what is requested too. */
 static void forget(struct virtio *v)
 {
-	(void)v; /* blocks stay plugged, and what is requested too */
 }
 
 static const struct virtio_model model = { .name = "virtio mem",

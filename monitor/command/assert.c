@@ -13,7 +13,6 @@
 #include "monitor/command/registers.h"
 #include "pgm/shadow/shadow.h"
 #include "pgm/slat/tables.h"
-#include "pgm/walk.h"
 #include "vm/vcpu/nested.h"
 
 #define PIECE 64u /* entries read at once */
@@ -145,8 +144,8 @@ static bool step(struct output *out, bool cancelled)
 		return true;
 	if (!cancelled)
 		work.findings += check_root(out) + work.check.findings;
-	output_fields(out, BOOL("complete", !cancelled && work.tables < TABLES_MOST), NUMBER("tables", work.tables),
-		      NUMBER("tables_outside_memory", work.lost_tables), NUMBER("leaves", work.leaves),
+	output_fields(out, BOOL("complete", !cancelled && work.tables < TABLES_MOST), NUMBER_OF(work, tables),
+		      NUMBER("tables_outside_memory", work.lost_tables), NUMBER_OF(work, leaves),
 		      NUMBER("leaves_in_memory", work.ram), NUMBER("leaves_elsewhere", work.elsewhere));
 	output_phrase(out, "errors", "pgmassertcr3: ", work.findings, " errors");
 	return false;

@@ -2,7 +2,6 @@
 /* Commands about what machines give of their memory: the balloon. */
 #include <string.h>
 
-#include "lib/bits.h"
 #include "monitor/command/usage.h"
 #include "vm/machine.h"
 

@@ -4,7 +4,6 @@
  * `make bench`. It changes nothing that the machine could notice, so none of its vcpus may be in the guest meanwhile.
  */
 #include "arch/x86_64/cpu.h"
-#include "arch/x86_64/percpu.h"
 #include "dev/apic/ioapic.h"
 #include "monitor/command/command.h"
 #include "pgm/handlers.h"

@@ -4,7 +4,6 @@
 
 #include <string.h>
 
-#include "lib/bits.h"
 #include "lib/format.h"
 #include "vm/machine.h"
 

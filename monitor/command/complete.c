@@ -6,7 +6,6 @@
  */
 #include <string.h>
 
-#include "lib/bits.h"
 #include "lib/format.h"
 #include "monitor/command/command.h"
 #include "vm/machine.h"
@@ -114,9 +113,7 @@ static bool row_agrees(const struct command *command, const struct words *words,
 	for (unsigned i = 0; i < place; i++) {
 		size_t length = row_word(command, i, &word, &of_name);
 
-		if (!length)
-			return false;
-		if (of_name && (strlen(words->word[i]) != length || strncmp(word, words->word[i], length)))
+		if (!length || (of_name && (strlen(words->word[i]) != length || strncmp(word, words->word[i], length))))
 			return false;
 	}
 	return true;

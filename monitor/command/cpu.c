@@ -2,10 +2,7 @@
 /* Commands about processors, virtual and real: modes, registers, load. */
 #include <string.h>
 
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
-#include "arch/x86_64/percpu.h"
-#include "arch/x86_64/registers.h"
 #include "lib/format.h"
 #include "monitor/command/command.h"
 #include "monitor/command/registers.h"
@@ -104,12 +101,12 @@ static void show_vcpu(struct output *out, const struct vcpu *v, bool now)
 		exits += v->exits[i];
 	format_string(activity, sizeof(activity), "%s%s%s", activities[v->activity], *v->park_text ? ": " : "",
 		      v->park_text);
-	output_row(out, TEXT("vcpu", vcpu_name(v, name)), NUMBER("host_cpu", v->cpu), NUMBER("moves", v->moves),
+	output_row(out, TEXT("vcpu", vcpu_name(v, name)), NUMBER("host_cpu", v->cpu), NUMBER_OF(*v, moves),
 		   NUMBER("waited_us", host_tsc_to_ns(v->waited_ticks) / 1000), TEXT("activity", activity),
 		   NUMBER("exits", exits), NUMBER("run_us", host_tsc_to_ns(v->run_ticks) / 1000),
-		   TEXT("registers", registers_seen(now)), HEX("rip", h->rip), HEX("rsp", h->gpr[GPR_RSP]),
-		   HEX("rflags", h->rflags), HEX("cr0", h->cr0), HEX("cr2", h->cr2), HEX("cr3", h->cr3),
-		   HEX("cr4", h->cr4), HEX("efer", h->efer));
+		   TEXT("registers", registers_seen(now)), HEX_OF(*h, rip), HEX("rsp", h->gpr[GPR_RSP]),
+		   HEX_OF(*h, rflags), HEX_OF(*h, cr0), HEX_OF(*h, cr2), HEX_OF(*h, cr3), HEX_OF(*h, cr4),
+		   HEX_OF(*h, efer));
 }
 
 static void info_cpu(struct output *out, char *const *argument)
@@ -141,11 +138,11 @@ static void cpu(struct output *out, char *const *argument)
 		schedule_describe(i, &info);
 		percent = max_u64((now - info.started) / 100, 1);
 		output_row(out, NUMBER("cpu", i, 3), NUMBER("apic_id", host_apic_id(i), 7),
-			   NUMBER("vcpus", info.queue.vcpus, 5),
+			   NUMBER_OF(info.queue, vcpus, 5),
 			   NUMBER("idle_percent", min_u64(info.idle_ticks / percent, 100), 12),
 			   NUMBER("guest_percent", min_u64(info.guest_ticks / percent, 100), 13),
-			   NUMBER("waiting", info.queue.waiting, 7), NUMBER("moves", info.queue.moves, 9),
-			   NUMBER("node", host_node(i), 4), NUMBER("loops", info.loops, 12),
+			   NUMBER_OF(info.queue, waiting, 7), NUMBER_OF(info.queue, moves, 9),
+			   NUMBER("node", host_node(i), 4), NUMBER_OF(info, loops, 12),
 			   NUMBER("fault", info.longest[STRETCH_FAULT], 9),
 			   NUMBER("work", info.longest[STRETCH_WORK], 9),
 			   NUMBER("housekeeping", info.longest[STRETCH_HOUSEKEEPING], 12));

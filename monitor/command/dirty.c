@@ -147,9 +147,8 @@ static void show_reading(struct output *out)
 	struct pgm_dirty_info info;
 
 	show_mode(out, &info);
-	output_fields(out, NUMBER("pages", job.logged), NUMBER("ticks", job.ticks),
-		      NUMBER("bitmap_bytes", info.bitmap_bytes), NUMBER("reads", info.reads),
-		      NUMBER("faults", info.faults), NUMBER("splits", info.splits));
+	output_fields(out, NUMBER("pages", job.logged), NUMBER_OF(job, ticks), NUMBER_OF(info, bitmap_bytes),
+		      NUMBER_OF(info, reads), NUMBER_OF(info, faults), NUMBER_OF(info, splits));
 }
 
 static void show_verified(struct output *out)
@@ -160,8 +159,7 @@ static void show_verified(struct output *out)
 	output_fields(out, NUMBER("pages", job.logged), BOOL("compared", job.compared));
 	if (!job.compared)
 		return;
-	output_fields(out, NUMBER("compared_pages", job.difference.pages),
-		      NUMBER("different", job.difference.different));
+	output_fields(out, NUMBER("compared_pages", job.difference.pages), NUMBER_OF(job.difference, different));
 	if (job.difference.different)
 		output_hex(out, "first_different", job.difference.first);
 }

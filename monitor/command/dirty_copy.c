@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "lib/hash.h"
-#include "lib/memory.h"
 #include "pgm/dirty/dirty.h"
 #include "vm/machine.h"
 

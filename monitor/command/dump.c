@@ -100,7 +100,7 @@ static bool step(struct output *out, bool cancelled)
 		return true;
 	put_zeros(out, dump.end);
 	output_list_end(out);
-	output_fields(out, BOOL("complete", !more), HEX("end", dump.end), NUMBER("data_bytes", dump.data_bytes),
+	output_fields(out, BOOL("complete", !more), HEX_OF(dump, end), NUMBER_OF(dump, data_bytes),
 		      NUMBER("watched_pages", dump.watched), HEX("crc32", dump.crc));
 	return false;
 }

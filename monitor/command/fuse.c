@@ -2,7 +2,6 @@
 /* The commands about pages that machines share, and about chunks that come whole again. */
 #include <string.h>
 
-#include "mm/frame.h"
 #include "monitor/command/command.h"
 #include "vm/machine.h"
 
@@ -22,8 +21,8 @@ static void show(struct output *out, bool complete)
 	frame_totals(&t);
 	for (unsigned i = 0; i < machine_count(); i++)
 		references += machine_get(i)->pgm ? pgm_account(machine_get(i)->pgm)->shared_pages : 0;
-	output_fields(out, BOOL("complete", complete), NUMBER("looks", fusing.looked),
-		      NUMBER("shared_pages", t.shared_pages), NUMBER("sharing_pages", references),
+	output_fields(out, BOOL("complete", complete), NUMBER("looks", fusing.looked), NUMBER_OF(t, shared_pages),
+		      NUMBER("sharing_pages", references),
 		      NUMBER("freed_pages", t.free_pages > fusing.free_before ? t.free_pages - fusing.free_before : 0));
 }
 
@@ -77,15 +76,13 @@ static bool compact_step(struct output *out, bool cancelled)
 		return true;
 	frame_totals(&t);
 	output_fields(out, BOOL("complete", !cancelled), NUMBER("chunks_given_back", compacting.freed),
-		      NUMBER("pages_moved", compacting.moved), NUMBER("free_chunks", t.free_chunks),
-		      NUMBER("split_chunks", t.split_chunks), NUMBER("shared_pages_left_alone", t.shared_pages));
+		      NUMBER("pages_moved", compacting.moved), NUMBER_OF(t, free_chunks), NUMBER_OF(t, split_chunks),
+		      NUMBER("shared_pages_left_alone", t.shared_pages));
 	return false;
 }
 
 static void compact(struct output *out, char *const *argument)
 {
-	(void)out;
-	(void)argument;
 	compacting.round = compacting.moved = compacting.freed = 0;
 	command_go_on(compact_step);
 }

@@ -51,7 +51,6 @@ static void show_stats(struct output *out)
 
 static void stats(struct output *out, char *const *argument)
 {
-	(void)out;
 	format_string(wanted, sizeof(wanted), "%s", argument[0] ? argument[0] : "*");
 	usage_count(show_stats);
 }

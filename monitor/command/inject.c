@@ -7,7 +7,6 @@
 
 #include "mm/inject.h"
 #include "monitor/command/command.h"
-#include "pgm/pgm.h"
 #include "vm/machine.h"
 
 #define SITES "chunk|frame|table|heap|large|handy|flush"
@@ -39,10 +38,10 @@ static void row(struct output *out, enum mm_site site)
 
 	inject_describe(site, &s);
 	output_row(out, TEXT("site", inject_site_name(site), 5), TEXT("state", s.armed ? "armed" : "off", 5),
-		   TEXT("machine", s.armed ? machine_of(s.plan.owner) : NULL, 12), NUMBER("after", s.plan.after, 8),
-		   NUMBER("every", s.plan.every ? s.plan.every : 1, 6), NUMBER("count", s.plan.count, 6),
-		   NUMBER("seed", s.plan.seed, 20), NUMBER("passes", s.passes, 10), NUMBER("hits", s.hits, 8),
-		   NUMBER("total", s.total, 8));
+		   TEXT("machine", s.armed ? machine_of(s.plan.owner) : NULL, 12), NUMBER_OF(s.plan, after, 8),
+		   NUMBER("every", s.plan.every ? s.plan.every : 1, 6), NUMBER_OF(s.plan, count, 6),
+		   NUMBER_OF(s.plan, seed, 20), NUMBER_OF(s, passes, 10), NUMBER_OF(s, hits, 8),
+		   NUMBER_OF(s, total, 8));
 }
 
 static void list(struct output *out)

@@ -46,12 +46,10 @@ static void show_usage(struct output *out)
 	for (unsigned m = 0; m < chosen_count; m++) {
 		struct pgm_usage u = *usage_of(chosen[m]);
 
-		output_row(out, TEXT("machine", chosen[m]->name), NUMBER("ram_pages", u.ram_pages),
-			   NUMBER("private_pages", u.private_pages), NUMBER("zero_pages", u.zero_pages),
-			   NUMBER("shared_pages", u.shared_pages), NUMBER("ballooned_pages", u.ballooned_pages),
-			   NUMBER("large_blocks", u.large_blocks), NUMBER("detailed_blocks", u.detailed_blocks),
-			   NUMBER("rom_pages", u.rom_pages), NUMBER("handy_pages", u.handy_pages),
-			   NUMBER("table_pages", u.table_pages), NUMBER("record_bytes", u.record_bytes));
+		output_row(out, TEXT("machine", chosen[m]->name), NUMBER_OF(u, ram_pages), NUMBER_OF(u, private_pages),
+			   NUMBER_OF(u, zero_pages), NUMBER_OF(u, shared_pages), NUMBER_OF(u, ballooned_pages),
+			   NUMBER_OF(u, large_blocks), NUMBER_OF(u, detailed_blocks), NUMBER_OF(u, rom_pages),
+			   NUMBER_OF(u, handy_pages), NUMBER_OF(u, table_pages), NUMBER_OF(u, record_bytes));
 	}
 	output_table_end(out);
 }
@@ -84,8 +82,8 @@ static unsigned show_handlers(struct output *out, const struct machine *m, bool 
 	unsigned rows = 0;
 
 	while (rows < room && from.v <= PGM_MAX_GPA && pgm_handler_next(m->pgm, from, &info)) {
-		output_row(out, TEXT("machine", m->name, 12), HEX("first", info.first, 16), HEX("last", info.last, 16),
-			   TEXT("kind", kinds[info.kind], 5), hits ? NUMBER("hits", info.hits, 12) : LEFT_OUT,
+		output_row(out, TEXT("machine", m->name, 12), HEX_OF(info, first, 16), HEX_OF(info, last, 16),
+			   TEXT("kind", kinds[info.kind], 5), hits ? NUMBER_OF(info, hits, 12) : LEFT_OUT,
 			   TEXT("description", info.description));
 		rows++;
 		from = gpa(info.last + 1);
@@ -122,8 +120,7 @@ static void show_accounts(struct output *out)
 			   NUMBER("base_allocated", a->allocated[ACCOUNT_BASE], 14),
 			   NUMBER("table_reserved", a->reserved[ACCOUNT_TABLE], 14),
 			   NUMBER("table_allocated", a->allocated[ACCOUNT_TABLE], 15),
-			   NUMBER("fixed_allocated", a->allocated[ACCOUNT_FIXED], 15),
-			   NUMBER("ballooned", a->ballooned, 9));
+			   NUMBER("fixed_allocated", a->allocated[ACCOUNT_FIXED], 15), NUMBER_OF(*a, ballooned, 9));
 	}
 	output_table_end(out);
 }
@@ -133,14 +130,11 @@ static void info_chunks(struct output *out, char *const *argument)
 	struct frame_totals t;
 
 	frame_totals(&t);
-	output_fields(out, NUMBER("pages", t.pages), NUMBER("free_pages", t.free_pages),
-		      NUMBER("private_pages", t.private_pages), NUMBER("shared_pages", t.shared_pages),
-		      NUMBER("table_pages", t.table_pages), NUMBER("kernel_pages", t.kernel_pages),
-		      NUMBER("reserved_pages", t.reserved_pages), NUMBER("chunks", t.chunks),
-		      NUMBER("free_chunks", t.free_chunks), NUMBER("zero_chunks", t.zero_chunks),
-		      NUMBER("large_chunks", t.large_chunks), NUMBER("split_chunks", t.split_chunks),
-		      NUMBER("kernel_chunks", t.kernel_chunks), NUMBER("partial_chunks", t.partial_chunks),
-		      NUMBER("record_bytes", t.record_bytes));
+	output_fields(out, NUMBER_OF(t, pages), NUMBER_OF(t, free_pages), NUMBER_OF(t, private_pages),
+		      NUMBER_OF(t, shared_pages), NUMBER_OF(t, table_pages), NUMBER_OF(t, kernel_pages),
+		      NUMBER_OF(t, reserved_pages), NUMBER_OF(t, chunks), NUMBER_OF(t, free_chunks),
+		      NUMBER_OF(t, zero_chunks), NUMBER_OF(t, large_chunks), NUMBER_OF(t, split_chunks),
+		      NUMBER_OF(t, kernel_chunks), NUMBER_OF(t, partial_chunks), NUMBER_OF(t, record_bytes));
 	show_accounts(out);
 }
 
@@ -218,7 +212,6 @@ static bool check_step(struct output *out, bool cancelled)
 
 static void check(struct output *out, char *const *argument)
 {
-	(void)argument;
 	chosen_count = command_machines(out, NULL, chosen);
 	output_list_begin(out, "lines");
 	checking.findings = frame_check(finding, out);

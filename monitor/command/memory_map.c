@@ -28,7 +28,7 @@ static void end_run(struct map *map)
 	if (map->first == map->next || map->rows == MAP_ROWS)
 		return;
 	map->rows++;
-	output_row(map->out, TEXT("machine", map->machine->name, 12), HEX("first", map->first, 16),
+	output_row(map->out, TEXT("machine", map->machine->name, 12), HEX_OF(*map, first, 16),
 		   HEX("last", map->next - 1, 16), NUMBER("kib", (map->next - map->first) / KIB, 12),
 		   TEXT("block", memory_block_name(map->kind)));
 	map->first = map->next;
@@ -120,6 +120,6 @@ void memory_page_show(struct output *out, struct machine *m, gpa_t where)
 		      BOOL("written", info.record.bits & PAGE_WRITTEN), BOOL("pinned", info.record.bits & PAGE_PINNED));
 	show_watchers(out, m->pgm, where);
 	show_frame(out, info.frame);
-	output_fields(out, BOOL("slat_present", info.slat_present), NUMBER("slat_level", info.slat_level),
-		      HEX("slat_entry", info.slat_entry));
+	output_fields(out, BOOL("slat_present", info.slat_present), NUMBER_OF(info, slat_level),
+		      HEX_OF(info, slat_entry));
 }

@@ -51,11 +51,10 @@ static bool next_piece(struct page_piece *piece)
 
 static void show_result(struct output *out, bool complete)
 {
-	output_fields(out, BOOL("complete", complete && !scan.found.untold), NUMBER("pages", scan.pages),
-		      NUMBER("zero", scan.zero), NUMBER("zero_with_frame", scan.found.zero),
-		      NUMBER("shared", scan.shared), NUMBER("unique", scan.found.unique),
-		      NUMBER("duplicate", scan.found.duplicate), NUMBER("ballooned", scan.ballooned),
-		      NUMBER("watched", scan.watched), NUMBER("untold", scan.found.untold));
+	output_fields(out, BOOL("complete", complete && !scan.found.untold), NUMBER_OF(scan, pages),
+		      NUMBER_OF(scan, zero), NUMBER("zero_with_frame", scan.found.zero), NUMBER_OF(scan, shared),
+		      NUMBER_OF(scan.found, unique), NUMBER_OF(scan.found, duplicate), NUMBER_OF(scan, ballooned),
+		      NUMBER_OF(scan, watched), NUMBER_OF(scan.found, untold));
 }
 
 static bool duplicates_step(struct output *out, bool cancelled)

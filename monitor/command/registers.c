@@ -2,7 +2,6 @@
 /* A vcpu's registers for the monitor: see the header. */
 #include "monitor/command/registers.h"
 
-#include "arch/x86_64/percpu.h"
 #include "pgm/walk.h"
 #include "vm/vcpu/vcpu.h"
 

@@ -8,7 +8,6 @@
 #include "mm/chunk_map.h"
 #include "mm/counters.h"
 #include "monitor/command/usage.h"
-#include "vm/machine.h"
 #include "vm/vcpu/nested.h"
 
 #define NAME_SIZE 128u

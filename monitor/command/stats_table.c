@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* All counters there are: names after memory.md section 9, as far as something counts them. */
-#include "lib/bits.h"
 #include "mm/chunk_map.h"
 #include "mm/counters.h"
-#include "mm/frame.h"
 #include "monitor/command/stats.h"
 #include "vm/machine.h"
 

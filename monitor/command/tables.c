@@ -30,7 +30,7 @@ static void show_roots(struct output *out, struct pgm *pgm)
 		if (shadow_describe(pgm, i, &info))
 			output_row(out, TEXT("format", info.format ? info.format->name : "A20", 8),
 				   HEX("root", info.root.v, 16), NUMBER("vcpus", info.users, 5),
-				   NUMBER("tables", info.tables, 8), NUMBER("leaves_4k", info.leaves[0], 10),
+				   NUMBER_OF(info, tables, 8), NUMBER("leaves_4k", info.leaves[0], 10),
 				   NUMBER("leaves_2m", info.leaves[1], 10));
 	output_table_end(out);
 }
@@ -51,8 +51,8 @@ static void show_tables(struct output *out)
 	output_table_end(out);
 	if (!job.single || !job.count)
 		return;
-	output_fields(out, NUMBER("mmio_marks", job.info->marks), NUMBER("shadow_frames", job.info->shadow_frames),
-		      NUMBER("record_frames", job.info->record_frames));
+	output_fields(out, NUMBER("mmio_marks", job.info->marks), NUMBER_OF(*job.info, shadow_frames),
+		      NUMBER_OF(*job.info, record_frames));
 	show_roots(out, job.machine[0]->pgm);
 }
 
@@ -105,7 +105,7 @@ static bool sync_step(struct output *out, bool cancelled)
 		job.at = !job.dropped;
 		return true;
 	}
-	output_fields(out, NUMBER("leaves_before", job.leaves_before), NUMBER("leaves_after", leaves()));
+	output_fields(out, NUMBER_OF(job, leaves_before), NUMBER("leaves_after", leaves()));
 	output_note(out, "the tables come back as the guest touches its memory");
 	return false;
 }

@@ -2,7 +2,6 @@
 /* Counting the pages of all machines: see the header. */
 #include "monitor/command/usage.h"
 
-#include "lib/bits.h"
 #include "vm/machine.h"
 
 static struct {

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "arch/x86_64/host.h"
-#include "monitor/command/command.h"
 #include "monitor/command/usage.h"
 #include "monitor/internal.h"
 #include "vm/machine.h"
@@ -31,7 +30,7 @@ static void vm_list(struct output *out, char *const *argument)
 
 		output_row(out, TEXT("name", m->name, 16), TEXT("state", state_text(m), 8),
 			   NUMBER("vcpus", m->config->cpus, 5), NUMBER("memory_mib", m->config->memory / MIB, 10),
-			   NUMBER("starts", m->starts, 6), NUMBER("guest_ms", guest_ns(m) / 1000000, 10),
+			   NUMBER_OF(*m, starts, 6), NUMBER("guest_ms", guest_ns(m) / 1000000, 10),
 			   MEMORY_USE(usage_now(m)));
 	}
 	output_table_end(out);
@@ -67,8 +66,8 @@ static void vm_info(struct output *out, char *const *argument)
 		output_text(out, "configuration_error", "line %u: %s", c->error.line, c->error.text);
 	output_fields(out, TEXT("kernel", c->kernel ? c->kernel : ""), TEXT("initrd", c->initrd ? c->initrd : ""),
 		      TEXT("cmdline", c->cmdline ? c->cmdline : ""), NUMBER("memory_bytes", c->memory),
-		      NUMBER("vcpus", c->cpus), NUMBER("weight", c->weight), BOOL("autostart", c->autostart),
-		      BOOL("test_ports", c->test_ports), NUMBER("starts", m->starts), NUMBER("resets", m->resets));
+		      NUMBER("vcpus", c->cpus), NUMBER_OF(*c, weight), BOOL("autostart", c->autostart),
+		      BOOL("test_ports", c->test_ports), NUMBER_OF(*m, starts), NUMBER_OF(*m, resets));
 	if (!m->pgm)
 		return;
 	output_fields(out, NUMBER("clock_ms", machine_now(m) / 1000000), NUMBER("guest_ms", guest_ns(m) / 1000000));

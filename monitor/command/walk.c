@@ -12,7 +12,6 @@
 #include "monitor/command/registers.h"
 #include "pgm/shadow/shadow.h"
 #include "pgm/slat/tables.h"
-#include "pgm/walk.h"
 #include "vm/vcpu/nested.h"
 
 #define TOP_ENTRIES_MOST 1024u
@@ -43,16 +42,14 @@ static void entry_flags(const struct pt_format *f, uint64_t entry, char *text, s
 static void show_steps(struct output *out, const struct pt_format *format, const struct walk_result *result,
 		       uint64_t where)
 {
-
 	output_table_begin(out, "steps");
 	for (unsigned i = 0; format && i < result->steps && i < PT_MAX_LEVELS; i++) {
 		const struct walk_step *step = &result->step[i];
 		char flags[32];
 
 		entry_flags(format, step->entry, flags, sizeof(flags));
-		output_row(
-			out, NUMBER("level", step->level, 5), NUMBER("index", pt_index(format, step->level, where), 5),
-			HEX("table_entry_at", step->where.v, 16), HEX("entry", step->entry, 18), TEXT("flags", flags));
+		output_row(out, NUMBER_OF(*step, level, 5), NUMBER("index", pt_index(format, step->level, where), 5),
+			   HEX("table_entry_at", step->where.v, 16), HEX_OF(*step, entry, 18), TEXT("flags", flags));
 	}
 	output_table_end(out);
 }
@@ -64,8 +61,8 @@ static void show_slat_of(struct output *out, struct pgm *pgm, const char *what, 
 	unsigned count = pgm_tables_walk(pgm, where, step);
 
 	for (unsigned i = 0; i < count; i++)
-		output_row(out, TEXT("of", what, 8), HEX("gpa", where.v, 14), NUMBER("level", step[i].level, 5),
-			   HEX("slat_entry_at", step[i].where.v, 14), HEX("entry", step[i].entry, 18),
+		output_row(out, TEXT("of", what, 8), HEX("gpa", where.v, 14), NUMBER_OF(step[i], level, 5),
+			   HEX("slat_entry_at", step[i].where.v, 14), HEX_OF(step[i], entry, 18),
 			   TEXT("grants", rights[step[i].rights & 7]));
 }
 
@@ -77,8 +74,8 @@ static void show_outer_of(struct output *out, struct pgm *pgm, const struct hv_n
 	enum status status = shadow_path(pgm, outer, NULL, where, ACCESS_READ | WALK_PEEK, &path, &fault);
 
 	for (unsigned i = 0; i < path.steps && i < PT_MAX_LEVELS; i++)
-		output_row(out, TEXT("of", what, 8), HEX("l2_gpa", where.v, 14), NUMBER("level", path.step[i].level, 5),
-			   HEX("l1_entry_at", path.step[i].where.v, 14), HEX("entry", path.step[i].entry, 18),
+		output_row(out, TEXT("of", what, 8), HEX("l2_gpa", where.v, 14), NUMBER_OF(path.step[i], level, 5),
+			   HEX("l1_entry_at", path.step[i].where.v, 14), HEX_OF(path.step[i], entry, 18),
 			   TEXT("leads", status == OK ? "on" : "nowhere"));
 }
 
@@ -147,7 +144,7 @@ static void walk(struct output *out, char *const *argument)
 	mode = guest_mode_of(context.cr0, context.cr4, context.efer);
 	output_fields(out, HEX("gva", where), TEXT("level", vcpu_in_l2(v) ? "L2" : "L1"),
 		      TEXT("registers", registers_seen(now)), TEXT("mode", guest_mode_name(mode)),
-		      HEX("cr3", context.cr3));
+		      HEX_OF(context, cr3));
 	status = guest_walk(m->pgm, &context, gva(where), ACCESS_READ | WALK_PEEK, &result);
 	show_steps(out, guest_mode_format(mode), &result, where);
 	if (context.outer)
@@ -180,7 +177,6 @@ static uint64_t reach_of(const struct pt_format *f, unsigned index)
 
 static void show_top(struct output *out, struct pgm *pgm, const struct walk_context *c, const struct pt_format *f)
 {
-
 	output_table_begin(out, "entries");
 	for (unsigned i = 0; f && i < 1u << f->top_index_bits && i < TOP_ENTRIES_MOST; i++) {
 		uint64_t entry;
@@ -208,7 +204,7 @@ static void info_pgmcr3(struct output *out, char *const *argument)
 	registers_walk_context(v, &context);
 	mode = guest_mode_of(context.cr0, context.cr4, context.efer);
 	output_fields(out, TEXT("registers", registers_seen(now)), TEXT("mode", guest_mode_name(mode)),
-		      HEX("cr3", context.cr3), HEX("slat_root", v->hv->slat_root.v));
+		      HEX_OF(context, cr3), HEX("slat_root", v->hv->slat_root.v));
 	if (!guest_mode_format(mode))
 		output_note(out, "no paging: linear addresses are guest-physical ones");
 	show_top(out, v->machine->pgm, &context, guest_mode_format(mode));

@@ -36,6 +36,9 @@ struct output_value {
 #define HEX(key, value, ...) OUTPUT_VALUE(OUTPUT_HEX, key, .number = (value), .width = __VA_ARGS__ + 0)
 #define BOOL(key, value, ...) OUTPUT_VALUE(OUTPUT_BOOL, key, .number = (value), .width = __VA_ARGS__ + 0)
 #define TEXT(key, value, ...) OUTPUT_VALUE(OUTPUT_TEXTUAL, key, .text = (value), .width = __VA_ARGS__ + 0)
+/* A member of a record, under its own name. */
+#define NUMBER_OF(record, member, ...) NUMBER(#member, (record).member, __VA_ARGS__)
+#define HEX_OF(record, member, ...) HEX(#member, (record).member, __VA_ARGS__)
 #define LEFT_OUT OUTPUT_VALUE(OUTPUT_LEFT_OUT, "")
 
 typedef void (*output_sink)(void *context, const char *bytes, size_t length);

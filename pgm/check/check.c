@@ -6,31 +6,11 @@
  * and its handler mark the tree's; no second-level entry grants more than the record, points elsewhere, or
  * is anything but what slat_leaf() makes; what is held adds up to the accounts (check/sums.c).
  */
-#include "arch/x86_64/host.h"
-#include "lib/format.h"
+#include "pgm/check/finding.h"
 #include "pgm/internal.h"
 #include "pgm/slat/tables.h"
 
-struct check {
-	struct pgm *pgm;
-	void (*report)(void *context, const char *line);
-	void *context;
-	unsigned findings;
-};
-
-#define REPORT_AT_MOST 64u
 #define CHECK_RECORDS 4u /* blocks with records in a step */
-
-static void finding(struct check *c, gpa_t where, const char *what, uint64_t value)
-{
-	char line[160];
-
-	if (++c->findings > REPORT_AT_MOST)
-		return;
-	format_string(line, sizeof(line), "gpa %#llx: %s (%#llx)", (unsigned long long)where.v, what,
-		      (unsigned long long)value);
-	c->report(c->context, line);
-}
 
 static void check_frame(struct check *c, gpa_t where, hpa_t frame, bool large)
 {
@@ -224,7 +204,7 @@ static void check_block(struct pgm *pgm, struct block *b, gpa_t base, void *cont
 	case BLOCK_DETAILED: check_detailed(c, b, base); break;
 	default: check_untouched(c, base); break;
 	}
-	c->findings += shadow_check_block(pgm, b, base, c->report, c->context);
+	shadow_check_block(c, b, base);
 }
 
 /* Frames that wait for their page: the machine's, and nobody's page yet. */
@@ -232,13 +212,12 @@ static void check_handy(struct check *c, struct handy *h)
 {
 	struct frame_info info;
 
-	lock_acquire(&h->lock);
+	HOLD(&h->lock);
 	for (unsigned i = 0; i < h->count && i < HANDY_SIZE; i++) {
 		frame_describe(h->frame[i], &info);
 		if (info.state != FRAME_PRIVATE || info.owner != c->pgm->account.owner || info.page.v < PGM_MAX_GPA)
 			finding(c, info.page, "a frame of the reserve is somebody's", h->frame[i].v);
 	}
-	lock_release(&h->lock);
 }
 
 unsigned pgm_check_page(struct pgm *pgm, gpa_t where, void (*report)(void *context, const char *line), void *context)
@@ -248,7 +227,7 @@ unsigned pgm_check_page(struct pgm *pgm, gpa_t where, void (*report)(void *conte
 
 	if (!b)
 		return 0;
-	lock_acquire(&pgm->handlers.lock);
+	HOLD(&pgm->handlers.lock);
 	block_lock(b);
 	switch (block_kind(b)) {
 	case BLOCK_LARGE: check_large(&c, b, gpa(align_down(where.v, BLOCK_SIZE))); break;
@@ -256,7 +235,6 @@ unsigned pgm_check_page(struct pgm *pgm, gpa_t where, void (*report)(void *conte
 	default: break;
 	}
 	block_unlock(b);
-	lock_release(&pgm->handlers.lock);
 	return c.findings;
 }
 
@@ -276,11 +254,11 @@ enum status pgm_check_step(struct pgm *pgm, struct pgm_check *check)
 	case 1:
 		for (struct pgm_local *l = &pgm->common; l; l = local_next(l))
 			check_handy(&c, &l->handy);
-		c.findings += handlers_check(pgm, c.report, c.context);
-		c.findings += shadow_check(pgm, c.report, c.context);
+		handlers_check(&c);
+		shadow_check(&c);
 		check->phase++;
 		break;
-	default: status = check_sums(pgm, check->phase++ - 1, c.report, c.context, &c.findings);
+	default: status = check_sums(&c, check->phase++ - 1);
 	}
 	check->findings = c.findings;
 	return status;

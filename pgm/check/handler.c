@@ -3,7 +3,7 @@
  * Handlers and marks explain one another: each handler's pages have records, and each page's mark its handlers (check.c
  * asks page by page).
  */
-#include "lib/format.h"
+#include "pgm/check/finding.h"
 #include "pgm/internal.h"
 
 const char *handler_check_page(struct pgm *pgm, gpa_t page, page_record r)
@@ -32,25 +32,18 @@ static bool marked(struct pgm *pgm, const struct handler_node *n, uint64_t *wher
 	return true;
 }
 
-unsigned handlers_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context)
+void handlers_check(struct check *c)
 {
-	struct handler_table *t = &pgm->handlers;
-	unsigned findings;
+	struct handler_table *t = &c->pgm->handlers;
+	unsigned before = c->findings;
 	uint64_t where;
-	char line[80];
 
-	lock_acquire(&t->lock);
-	findings = handler_store_check(t, report, context);
-	for (uint32_t i = 0; i < t->used && !findings && !t->pending; i++) {
+	HOLD(&t->lock);
+	handler_store_check(c, t);
+	for (uint32_t i = 0; i < t->used && c->findings == before && !t->pending; i++) {
 		const struct handler_node *n = handler_in_order(t, i);
 
-		if (n->kind == HANDLER_KIND_MMIO || marked(pgm, n, &where))
-			continue;
-		format_string(line, sizeof(line), "gpa %#llx: a handler's pages have no marks",
-			      (unsigned long long)where);
-		report(context, line);
-		findings++;
+		if (n->kind != HANDLER_KIND_MMIO && !marked(c->pgm, n, &where))
+			finding(c, gpa(where), "a handler's pages have no marks", n->first);
 	}
-	lock_release(&t->lock);
-	return findings;
 }

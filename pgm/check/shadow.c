@@ -3,14 +3,11 @@
  * Composed tables against the records, and against the reverse map in both directions: no entry grants more than the record of
  * the page that it shows, none is missing from the map, and none that the map names is empty.
  */
-#include "lib/format.h"
+#include "pgm/check/finding.h"
 #include "pgm/internal.h"
 
 struct shadow_check {
-	struct pgm *pgm;
-	void (*report)(void *context, const char *line);
-	void *context;
-	unsigned findings;
+	struct check *check;
 	/* The page looked at. */
 	gpa_t where;
 	hpa_t frame;
@@ -19,35 +16,24 @@ struct shadow_check {
 	bool found;
 };
 
-static void finding(struct shadow_check *c, gpa_t where, const char *what, uint64_t value)
-{
-	char line[160];
-
-	c->findings++;
-	format_string(line, sizeof(line), "gpa %#llx: %s (%#llx)", (unsigned long long)where.v, what,
-		      (unsigned long long)value);
-	c->report(c->context, line);
-}
-
 static void check_entry(void *context, uint64_t *entry, bool large)
 {
 	struct shadow_check *c = context;
-	const struct pt_format *f = c->pgm->slat.format;
+	const struct pt_format *f = c->check->pgm->slat.format;
 	uint64_t value = __atomic_load_n(entry, __ATOMIC_RELAXED);
 	uint64_t offset = large ? c->where.v & (BLOCK_SIZE - 1) : 0;
 
 	if (!(value & f->present))
-		finding(c, c->where, "the reverse map names an empty entry", value);
+		finding(c->check, c->where, "the reverse map names an empty entry", value);
 	else if (slat_entry_rights(f, value) & ~c->rights)
-		finding(c, c->where, "a composed table grants more than the record", value);
+		finding(c->check, c->where, "a composed table grants more than the record", value);
 	else if ((value & f->address & ~(large ? BLOCK_SIZE - 1 : 0)) + offset != c->frame.v)
-		finding(c, c->where, "a composed table points to another frame", value);
+		finding(c->check, c->where, "a composed table points to another frame", value);
 }
 
-unsigned shadow_check_block(struct pgm *pgm, struct block *b, gpa_t base,
-			    void (*report)(void *context, const char *line), void *context)
+void shadow_check_block(struct check *check, struct block *b, gpa_t base)
 {
-	struct shadow_check c = { .pgm = pgm, .report = report, .context = context };
+	struct shadow_check c = { .check = check };
 	page_record r = { 0 };
 
 	page_set_type(&r, PAGE_RAM);
@@ -64,14 +50,12 @@ unsigned shadow_check_block(struct pgm *pgm, struct block *b, gpa_t base,
 			c.frame.v += i * PAGE_SIZE;
 		reverse_for_page(b, c.where, check_entry, &c);
 	}
-	return c.findings;
 }
 
 static void compare(void *context, uint64_t *entry, bool large)
 {
 	struct shadow_check *c = context;
 
-	(void)large;
 	c->found |= entry == c->wanted;
 }
 
@@ -89,24 +73,24 @@ static void check_table(struct shadow_check *c, const struct shadow_table *t)
 		if (!__atomic_load_n(&t->entry[i], __ATOMIC_RELAXED))
 			continue;
 		target = shadow_target(t, i);
-		b = block_find(c->pgm, target);
+		b = block_find(c->check->pgm, target);
 		if (!b)
 			continue;
-		block_lock(b);
+		HOLD_BLOCK(b);
 		c->wanted = &t->entry[i];
 		c->found = !t->entry[i];
 		reverse_for_page(b, target, compare, c);
 		if (!c->found)
-			finding(c, target, "the reverse map lacks a composed entry", t->entry[i]);
-		block_unlock(b);
+			finding(c->check, target, "the reverse map lacks a composed entry", t->entry[i]);
 	}
 }
 
-unsigned shadow_check(struct pgm *pgm, void (*report)(void *context, const char *line), void *context)
+void shadow_check(struct check *check)
 {
-	struct shadow_check c = { .pgm = pgm, .report = report, .context = context };
+	struct shadow_check c = { .check = check };
+	struct pgm *pgm = check->pgm;
 
-	lock_acquire(&pgm->lock);
+	HOLD(&pgm->lock);
 	for (unsigned i = 0; i < SHADOW_PLACES; i++) {
 		struct shadow_root *r = *shadow_place(&pgm->shadow, i);
 
@@ -116,6 +100,4 @@ unsigned shadow_check(struct pgm *pgm, void (*report)(void *context, const char 
 		check_table(&c, &r->top);
 		shadow_unlock_all(r);
 	}
-	lock_release(&pgm->lock);
-	return c.findings;
 }

@@ -1,22 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Integrity of the store of handlers by itself: its order, its count, its unused nodes, its types. Part of pgm_check(). */
-#include "lib/format.h"
+#include "pgm/check/finding.h"
 #include "pgm/handler/handler.h"
-
-struct check {
-	void (*report)(void *context, const char *line);
-	void *context;
-	unsigned findings;
-};
-
-static void finding(struct check *c, uint64_t where, const char *what)
-{
-	char line[120];
-
-	format_string(line, sizeof(line), "handler at gpa %#llx: %s", (unsigned long long)where, what);
-	c->report(c->context, line);
-	c->findings++;
-}
 
 /* Both ways: each is above its neighbour below, and the search from above comes to it. */
 static void check_node(struct check *c, struct handler_table *t, const struct handler_node *n, uint64_t end)
@@ -24,31 +9,29 @@ static void check_node(struct check *c, struct handler_table *t, const struct ha
 	struct handler_node found;
 
 	if (n->last < n->first || n->first < end)
-		finding(c, n->first, "out of order or overlapping");
+		finding(c, gpa(n->first), "a handler is out of order or overlapping", n->last);
 	else if (!handler_next(t, end, &found) || found.first != n->first)
-		finding(c, n->first, "not found where it is");
+		finding(c, gpa(n->first), "a handler is not found where it is", n->last);
 	if (n->type >= HANDLER_TYPES || !t->type[n->type].tag)
-		finding(c, n->first, "of a type that isn't registered");
+		finding(c, gpa(n->first), "a handler is of a type that isn't registered", n->last);
 }
 
-unsigned handler_store_check(struct handler_table *t, void (*report)(void *context, const char *line), void *context)
+void handler_store_check(struct check *c, struct handler_table *t)
 {
-	struct check c = { .report = report, .context = context };
 	uint32_t users[HANDLER_TYPES] = { 0 }, unused = 0;
 	struct handler_node n;
 	uint64_t end = 0;
 
 	for (uint32_t i = 0; i < t->used && i < t->capacity; i++, end = n.last + 1) {
 		n = *handler_in_order(t, i);
-		check_node(&c, t, &n, end);
+		check_node(c, t, &n, end);
 		users[n.type % HANDLER_TYPES]++;
 	}
 	for (uint32_t at = t->free; at < t->capacity && unused <= t->capacity; unused++)
 		at = (uint32_t)handler_node_at(t, at)->last;
 	if (t->used + unused != t->capacity)
-		finding(&c, end, "used and unused ones don't add up");
+		finding(c, gpa(end), "used and unused handlers don't add up", t->used);
 	for (unsigned i = 0; i < HANDLER_TYPES; i++)
 		if (users[i] != t->type[i].users)
-			finding(&c, end, "the count of a type's handlers is wrong");
-	return c.findings;
+			finding(c, gpa(end), "the count of a type's handlers is wrong", t->used);
 }

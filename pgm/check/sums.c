@@ -7,7 +7,7 @@
  * out or linked meanwhile, and since a CPU may stand for long between a charge and its link, only if they fail
  * several times running.
  */
-#include "lib/format.h"
+#include "pgm/check/finding.h"
 #include "pgm/internal.h"
 
 #define ATTEMPTS 4u
@@ -23,7 +23,6 @@ static void count_block(struct pgm *pgm, struct block *b, gpa_t base, void *cont
 {
 	struct sums *s = context;
 
-	(void)pgm;
 	s->ballooned += b->ballooned;
 	s->table +=
 		(block_kind(b) == BLOCK_DETAILED) + !(base.v & (BIT(DIRECTORY_SHIFT) - 1)); /* the directory's page */
@@ -60,9 +59,9 @@ static uint64_t events(struct pgm *pgm)
 	return events;
 }
 
-static unsigned compare(struct pgm *pgm, const struct sums *s, void (*report)(void *context, const char *line),
-			void *context)
+static unsigned compare(const struct check *c, const struct sums *s, bool tell)
 {
+	const struct pgm *pgm = c->pgm;
 	const struct {
 		const char *what;
 		uint64_t counted, said;
@@ -81,17 +80,17 @@ static unsigned compare(struct pgm *pgm, const struct sums *s, void (*report)(vo
 		if (pairs[i].counted == pairs[i].said)
 			continue;
 		findings++;
-		format_string(line, sizeof(line), "%s: %llu counted, %llu said", pairs[i].what,
-			      (unsigned long long)pairs[i].counted, (unsigned long long)pairs[i].said);
-		if (report)
-			report(context, line);
+		format_string(line, sizeof(line), "%s: %lu counted, %lu said", pairs[i].what, pairs[i].counted,
+			      pairs[i].said);
+		if (tell)
+			c->report(c->context, line);
 	}
 	return findings;
 }
 
-enum status check_sums(struct pgm *pgm, unsigned attempt, void (*report)(void *context, const char *line),
-		       void *context, unsigned *findings)
+enum status check_sums(struct check *c, unsigned attempt)
 {
+	struct pgm *pgm = c->pgm;
 	uint64_t before = events(pgm), cursor = 0;
 	struct sums s = { 0 };
 	bool still;
@@ -106,10 +105,8 @@ enum status check_sums(struct pgm *pgm, unsigned attempt, void (*report)(void *c
 	count_tables(pgm, &s, pgm->slat.root, pgm->slat.format->levels - 1u, 0);
 	s.table += s.slat + __atomic_load_n(&pgm->shadow.frames, __ATOMIC_RELAXED);
 	still = events(pgm) == before;
-	if (still && !compare(pgm, &s, NULL, NULL))
-		return OK;
-	if (attempt < ATTEMPTS)
+	if ((!still || compare(c, &s, false)) && attempt < ATTEMPTS)
 		return BUSY;
-	*findings += still ? compare(pgm, &s, report, context) : 0;
+	c->findings += still ? compare(c, &s, true) : 0;
 	return OK;
 }

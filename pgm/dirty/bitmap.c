@@ -32,11 +32,8 @@ static uint64_t *word_in(uint64_t frame, gpa_t where)
 
 static void free_frame(struct pgm *pgm, uint64_t frame)
 {
-	struct gather unused;
-
-	gather_begin(&unused, NULL, &pgm->account);
+	GATHER(unused, NULL, &pgm->account);
 	gather_frame(&unused, hpa(frame), ACCOUNT_TABLE);
-	gather_finish(&unused);
 }
 
 /* Replaces the slot's `old` by a fresh frame, each byte of it `fill`; returns what the slot holds then. */

@@ -41,13 +41,11 @@ static void visit_disarm(struct pgm *pgm, struct block *b, gpa_t base, void *gat
 /* Some of the blocks that anyone has touched, and a flush, always: what is armed may have no entry, and still be in use. */
 static enum status blocks_on_or_off(struct pgm *pgm, bool arm)
 {
-	struct gather gather;
 	enum status status;
 
-	gather_begin(&gather, &pgm->flush, &pgm->account);
+	GATHER(gather, &pgm->flush, &pgm->account);
 	status = blocks_step(pgm, &pgm->dirty.cursor, STEP_RECORDS, arm ? visit_arm : visit_disarm, &gather);
 	gather_flush(&gather);
-	gather_finish(&gather);
 	return status;
 }
 
@@ -56,21 +54,17 @@ static void set_mode(struct pgm *pgm, enum dirty_mode mode)
 	bool by_processor = mode == DIRTY_PML || mode == DIRTY_ACCESSED_DIRTY;
 	const struct pt_format *f = pgm->slat.format;
 
-	lock_acquire(&pgm->lock);
+	HOLD(&pgm->lock);
 	/* Leaves are made with their dirty bit set, unless someone looks at it. */
 	__atomic_store_n(&pgm->slat.leaf_extra, f->accessed | (by_processor ? 0 : f->dirty), __ATOMIC_RELAXED);
 	__atomic_store_n(&pgm->slat.leaving, mode == DIRTY_ACCESSED_DIRTY ? dirty_harvest : NULL, __ATOMIC_RELAXED);
 	__atomic_store_n(&pgm->dirty.mode, mode, __ATOMIC_RELEASE);
-	lock_release(&pgm->lock);
 }
 
 static void flush_all(struct pgm *pgm)
 {
-	struct gather gather;
-
-	gather_begin(&gather, &pgm->flush, &pgm->account);
+	GATHER(gather, &pgm->flush, &pgm->account);
 	gather_flush(&gather);
-	gather_finish(&gather);
 }
 
 static void collect(struct pgm *pgm)
@@ -189,10 +183,11 @@ void dirty_abandon(struct pgm *pgm)
 }
 
 /* ---- reading ---- */
-static void take(struct pgm *pgm, uint64_t first, uint64_t count, uint64_t *bitmap, struct gather *gather)
+static void take(struct pgm *pgm, uint64_t first, uint64_t count, uint64_t *bitmap)
 {
 	uint64_t page = first, end = first + count;
 
+	GATHER(gather, &pgm->flush, &pgm->account);
 	while (page < end) {
 		gpa_t where = gpa(page << PAGE_SHIFT);
 		gpa_t base = gpa(align_down(where.v, BLOCK_SIZE));
@@ -202,11 +197,8 @@ static void take(struct pgm *pgm, uint64_t first, uint64_t count, uint64_t *bitm
 		uint64_t mask = ~UINT64_C(0) >> (words * DIRTY_WORD_PAGES - pages);
 		struct block *b = block_find(pgm, where);
 
-		if (b)
-			block_lock(b);
-		dirty_take_block(pgm, b, base, word, words, mask, bitmap, gather);
-		if (b)
-			block_unlock(b);
+		HOLD_BLOCK(b);
+		dirty_take_block(pgm, b, base, word, words, mask, bitmap, &gather);
 		bitmap += words;
 		page += pages;
 	}
@@ -215,7 +207,6 @@ static void take(struct pgm *pgm, uint64_t first, uint64_t count, uint64_t *bitm
 static enum status read_and_clear(struct pgm *pgm, uint64_t first, uint64_t count, uint64_t *bitmap)
 {
 	uint64_t extent = pgm_dirty_extent(pgm);
-	struct gather gather;
 
 	if (pgm->dirty.phase != DIRTY_ARMED)
 		return BAD_STATE;
@@ -229,18 +220,14 @@ static enum status read_and_clear(struct pgm *pgm, uint64_t first, uint64_t coun
 	}
 	dirty_replace_missing(pgm, first, count);
 	pins_note(pgm, first, count);
-	gather_begin(&gather, &pgm->flush, &pgm->account);
-	take(pgm, first, count, bitmap, &gather);
-	gather_finish(&gather);
+	take(pgm, first, count, bitmap);
 	__atomic_fetch_add(&pgm->dirty.reads, 1, __ATOMIC_RELAXED);
 	return OK;
 }
 
 enum status pgm_dirty_read_and_clear(struct pgm *pgm, uint64_t first, uint64_t count, uint64_t *bitmap)
 {
-	if (!enter(&pgm->dirty))
-		return BUSY;
-	return leave(&pgm->dirty, read_and_clear(pgm, first, count, bitmap));
+	return enter(&pgm->dirty) ? leave(&pgm->dirty, read_and_clear(pgm, first, count, bitmap)) : BUSY;
 }
 
 /* ---- the rest ---- */

@@ -2,7 +2,6 @@
 /* The dirty log's inside: what struct pgm keeps for it, and what its files and their hooks share. Private to pgm/. */
 #pragma once
 
-#include "mm/gather.h"
 #include "pgm/dirty/dirty.h"
 
 /* A frame of the bitmap. */

@@ -33,12 +33,11 @@ static inline enum status call(struct handler_table *t, struct handler_node *n, 
 	if (!(n->flags & HANDLER_KEEP_LOCK) || calls->holds_lock)
 		return n->callback(n->user, access);
 	/* The lock is taken once, however deep handlers nest. The node may have gone before we got it. */
-	lock_acquire(&t->lock);
+	HOLD(&t->lock);
 	calls->holds_lock = true;
 	if (handler_find(t, access->where.v, n) && wants(n, access->where.v, access->write))
 		status = n->callback(n->user, access);
 	calls->holds_lock = false;
-	lock_release(&t->lock);
 	return status;
 }
 

@@ -12,7 +12,6 @@
  */
 #pragma once
 
-#include "arch/x86_64/percpu.h"
 #include "pgm/handlers.h"
 
 #define HANDLER_TYPES 32u
@@ -163,9 +162,9 @@ static inline bool handler_inside_call(const struct handler_table *t)
 /* Returns when no call that began before is in progress. Not inside a call, nor with a lock that a handler takes. */
 void handler_wait_quiet(const struct handler_table *table);
 
-/* check/store.c: order, count, unused nodes, types. The lock is held. Returns findings. */
-unsigned handler_store_check(struct handler_table *table, void (*report)(void *context, const char *line),
-			     void *context);
+/* check/store.c: order, count, unused nodes, types. The lock is held. */
+struct check;
+void handler_store_check(struct check *c, struct handler_table *table);
 
 /* ---- operations: the lock is held from begin to end, and what they narrow is flushed after it is released ---- */
 struct handler_operation {

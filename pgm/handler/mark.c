@@ -78,7 +78,7 @@ static enum status remark(struct handler_operation *o, uint64_t first, uint64_t 
 	*weight = 1;
 	if (!b)
 		return status;
-	block_lock(b);
+	HOLD_BLOCK(b);
 	if (make)
 		status = block_make_detailed(o->pgm, b, gpa(first), &o->gather);
 	if (status == OK && block_kind(b) == BLOCK_DETAILED) {
@@ -86,7 +86,6 @@ static enum status remark(struct handler_operation *o, uint64_t first, uint64_t 
 		for (uint64_t a = align_down(first, PAGE_SIZE); a < *next; a += PAGE_SIZE)
 			remark_page(o, b, gpa(a));
 	}
-	block_unlock(b);
 	return status;
 }
 

@@ -12,34 +12,28 @@ static enum status set_record(struct handler_operation *o, gpa_t page, enum page
 {
 	bool alias = type != PAGE_INVALID;
 	page_record *r, fresh;
-	enum status status;
 	struct block *b;
 
 	TRY(block_get(o->pgm, page, &b));
-	block_lock(b);
-	status = block_make_detailed(o->pgm, b, page, &o->gather);
-	if (status == OK) {
-		r = page_of(b, page);
-		fresh = *r;
-		if (alias) {
-			page_set_type(&fresh, type);
-			page_set(&fresh, PAGE_ALLOCATED, frame);
-		}
-		page_set_handler(&fresh, HANDLER_DISABLED);
-		if (page_is_alias(*r) && fresh.bits != r->bits) {
-			status = CONFLICT;
-		} else {
-			if (alias) { /* what was seen here is out of everybody's sight first */
-				page_unmap(o->pgm, b, page, &o->gather);
-				gather_settle(&o->gather);
-			}
-			if (type == PAGE_MMIO2_ALIAS_MMIO && !page_is_alias(*r))
-				__atomic_fetch_add(&o->pgm->aliases, 1, __ATOMIC_RELAXED);
-			*r = fresh;
-		}
+	HOLD_BLOCK(b);
+	TRY(block_make_detailed(o->pgm, b, page, &o->gather));
+	r = page_of(b, page);
+	fresh = *r;
+	if (alias) {
+		page_set_type(&fresh, type);
+		page_set(&fresh, PAGE_ALLOCATED, frame);
 	}
-	block_unlock(b);
-	return status;
+	page_set_handler(&fresh, HANDLER_DISABLED);
+	if (page_is_alias(*r) && fresh.bits != r->bits)
+		return CONFLICT;
+	if (alias) { /* what was seen here is out of everybody's sight first */
+		page_unmap(o->pgm, b, page, &o->gather);
+		gather_settle(&o->gather);
+	}
+	if (type == PAGE_MMIO2_ALIAS_MMIO && !page_is_alias(*r))
+		__atomic_fetch_add(&o->pgm->aliases, 1, __ATOMIC_RELAXED);
+	*r = fresh;
+	return OK;
 }
 
 static enum status set_free(struct pgm *pgm, gpa_t first, gpa_t page, enum page_type type, hpa_t frame)

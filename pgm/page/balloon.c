@@ -153,7 +153,7 @@ static enum status change(struct giving *g, gpa_t first, unsigned pages)
 		g->refusal = range_type(g->pgm, first) == PAGE_RAM ? BAD_STATE : BAD_ADDRESS;
 		return status;
 	}
-	block_lock(b);
+	HOLD_BLOCK(b);
 	status = change_block(g, b, first, pages);
 	if (g->way == WAY_IN) {
 		b->ballooned = (uint16_t)(b->ballooned + (g->changed - before));
@@ -163,7 +163,6 @@ static enum status change(struct giving *g, gpa_t first, unsigned pages)
 	}
 	if (g->changed != before)
 		block_fold(g->pgm, b, first, &g->gather);
-	block_unlock(b);
 	return status;
 }
 

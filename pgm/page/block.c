@@ -51,9 +51,8 @@ enum status blocks_visit(struct pgm *pgm, uint64_t first, uint64_t end, block_vi
 		next = min_u64(end, align_down(a, stride) + stride);
 		if (!b)
 			continue;
-		block_lock(b);
+		HOLD_BLOCK(b);
 		status = visit(pgm, b, a, next, context);
-		block_unlock(b);
 	}
 	return status;
 }
@@ -225,7 +224,6 @@ static enum status visit_make_detailed(struct pgm *pgm, struct block *b, uint64_
 enum status blocks_make_detailed(struct pgm *pgm, uint64_t first, uint64_t end)
 {
 	enum status status = OK;
-	struct gather gather;
 	struct block *b;
 
 	for (uint64_t a = first; a < end && status == OK;
@@ -233,9 +231,8 @@ enum status blocks_make_detailed(struct pgm *pgm, uint64_t first, uint64_t end)
 		status = block_get(pgm, gpa(a), &b);
 	if (status != OK)
 		return status;
-	gather_begin(&gather, &pgm->flush, &pgm->account);
+	GATHER(gather, &pgm->flush, &pgm->account);
 	status = blocks_visit(pgm, first, end, visit_make_detailed, &gather);
-	gather_finish(&gather);
 	return status;
 }
 

@@ -155,13 +155,11 @@ static enum status become_large(struct pgm *pgm, struct block *b, gpa_t base, hp
 static void release_old(struct pgm *pgm, hpa_t records_frame, bool frames)
 {
 	page_record *records = direct_pointer(records_frame);
-	struct gather gather;
 
-	gather_begin(&gather, NULL, &pgm->account);
+	GATHER(gather, NULL, &pgm->account);
 	for (unsigned i = 0; frames && i < PAGES_PER_BLOCK; i++)
 		gather_frame(&gather, page_frame(records[i]), ACCOUNT_BASE);
 	gather_frame(&gather, records_frame, ACCOUNT_TABLE);
-	gather_finish(&gather);
 }
 
 /* Locked. SWITCH, or back if someone came near; *old: the records, if it is done. Returns why not, if it is given up. */

@@ -25,10 +25,9 @@ static bool all_movable(struct pgm *pgm, const struct frame_place *places, unsig
 
 	if (!b || UNASSIGNED(places[0]))
 		return UNASSIGNED(places[0]);
-	block_lock(b);
+	HOLD_BLOCK(b);
 	for (unsigned i = 0; i < count && all; i++)
 		all = movable(b, &places[i]);
-	block_unlock(b);
 	return all;
 }
 
@@ -57,8 +56,7 @@ static enum status move(struct pgm *pgm, const struct frame_place *places, unsig
 {
 	struct block *b = block_find(pgm, places[0].page);
 	enum status status = b ? OK : CONFLICT;
-	struct gather gather, old;
-	unsigned got = 0, moved;
+	unsigned got = 0;
 	hpa_t to[MOVE_PAGES];
 
 	for (; got < count && status == OK; got += status == OK)
@@ -66,16 +64,14 @@ static enum status move(struct pgm *pgm, const struct frame_place *places, unsig
 			      : frame_alloc(&pgm->account, ACCOUNT_BASE, places[got].page, &to[got]);
 	if (!got)
 		return status;
-	gather_begin(&gather, &pgm->flush, &pgm->account);
-	gather_begin(&old, NULL, &pgm->account); /* flushed under the lock, or never mapped */
-	block_lock(b);
+	GATHER(old, NULL, &pgm->account); /* flushed under the lock, or never mapped */
+	GATHER(gather, &pgm->flush, &pgm->account);
+	HOLD_BLOCK(b);
 	if (!near && status == OK && block_kind(b) == BLOCK_LARGE)
 		status = block_make_detailed(pgm, b, places[0].page, &gather);
-	moved = move_locked(pgm, b, places, to, got, &gather, &old);
-	block_unlock(b);
-	gather_finish(&gather);
-	gather_finish(&old);
-	return status == OK && moved < count ? CONFLICT : status;
+	if (move_locked(pgm, b, places, to, got, &gather, &old) < count && status == OK)
+		return CONFLICT;
+	return status;
 }
 
 enum status pgm_move_step(struct pgm *pgm, hpa_t block, unsigned *index, bool look, unsigned *pages)

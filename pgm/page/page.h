@@ -202,3 +202,19 @@ static inline void block_unlock(struct block *b)
 	if (QUIRE_DEBUG && __builtin_expect(lock_rank_debug, 0))
 		lock_rank_leave(RANK_BLOCK);
 }
+
+static inline struct block *block_enter(struct block *b)
+{
+	if (b)
+		block_lock(b);
+	return b;
+}
+
+static inline void block_leave(struct block **b)
+{
+	if (*b)
+		block_unlock(*b);
+}
+
+/* As HOLD(); nothing where there is no block (NULL). */
+#define HOLD_BLOCK(b) __attribute__((cleanup(block_leave), unused)) struct block *held_block = block_enter(b)

@@ -39,27 +39,19 @@ static uint64_t *pages_of(struct pins *pins, bool write)
 /* *fresh is used and becomes NULL if the page has no entry of this owner yet. */
 static enum status pin_add(struct pins *pins, gpa_t page, bool write, const char *owner, struct pin **fresh)
 {
-	enum status status = OK;
-	struct pin **link;
-
-	lock_acquire(&pins->lock);
-	link = find(pins, page, owner);
-	if (!*link && pins->count >= PIN_LIMIT) {
-		status = LIMIT;
-	} else if (*link && *count_of(*link, write) == UINT32_MAX) {
-		status = LIMIT;
-	} else {
-		if (!*link) {
-			(*fresh)->page = page;
-			(*fresh)->owner = owner;
-			*link = *fresh;
-			*fresh = NULL;
-			pins->count++;
-		}
-		*pages_of(pins, write) += (*count_of(*link, write))++ == 0;
+	HOLD(&pins->lock);
+	struct pin **link = find(pins, page, owner);
+	if (*link ? *count_of(*link, write) == UINT32_MAX : pins->count >= PIN_LIMIT)
+		return LIMIT;
+	if (!*link) {
+		(*fresh)->page = page;
+		(*fresh)->owner = owner;
+		*link = *fresh;
+		*fresh = NULL;
+		pins->count++;
 	}
-	lock_release(&pins->lock);
-	return status;
+	*pages_of(pins, write) += (*count_of(*link, write))++ == 0;
+	return OK;
 }
 
 /* NOT_FOUND: not pinned so. *left: the page has other pins. *gone: an entry to be freed. */
@@ -67,10 +59,9 @@ static enum status pin_remove(struct pins *pins, gpa_t page, bool write, const c
 			      struct pin **gone)
 {
 	enum status status = NOT_FOUND;
-	struct pin **link;
 
-	lock_acquire(&pins->lock);
-	link = find(pins, page, owner);
+	HOLD(&pins->lock);
+	struct pin **link = find(pins, page, owner);
 	if (*link && *count_of(*link, write)) {
 		status = OK;
 		*pages_of(pins, write) -= --*count_of(*link, write) == 0;
@@ -81,7 +72,6 @@ static enum status pin_remove(struct pins *pins, gpa_t page, bool write, const c
 		}
 	}
 	*left = *find(pins, page, NULL) != NULL;
-	lock_release(&pins->lock);
 	return status;
 }
 
@@ -187,7 +177,7 @@ bool pgm_pin_find(struct pgm *pgm, gpa_t where, struct pgm_pin_info *out)
 	struct pin *pin;
 
 	*out = (struct pgm_pin_info){ 0 };
-	lock_acquire(&pgm->pins.lock);
+	HOLD(&pgm->pins.lock);
 	for (pin = *bucket_of(&pgm->pins, gpa(align_down(where.v, PAGE_SIZE))); pin; pin = pin->next) {
 		if (pin->page.v != align_down(where.v, PAGE_SIZE))
 			continue;
@@ -196,26 +186,23 @@ bool pgm_pin_find(struct pgm *pgm, gpa_t where, struct pgm_pin_info *out)
 		out->owner = pin->owner;
 		out->owners++;
 	}
-	lock_release(&pgm->pins.lock);
 	return out->owners != 0;
 }
 
 void pgm_pin_totals(struct pgm *pgm, uint64_t *read_pages, uint64_t *write_pages)
 {
-	lock_acquire(&pgm->pins.lock);
+	HOLD(&pgm->pins.lock);
 	*read_pages = pgm->pins.read_pages;
 	*write_pages = pgm->pins.write_pages;
-	lock_release(&pgm->pins.lock);
 }
 
 void pins_note(struct pgm *pgm, uint64_t first, uint64_t count)
 {
-	lock_acquire(&pgm->pins.lock);
+	HOLD(&pgm->pins.lock);
 	for (unsigned i = 0; pgm->pins.write_pages && i < PIN_BUCKETS; i++)
 		for (const struct pin *pin = pgm->pins.bucket[i]; pin; pin = pin->next)
 			if (pin->writes && (pin->page.v >> PAGE_SHIFT) - first < count)
 				pgm_dirty_note(pgm, pin->page);
-	lock_release(&pgm->pins.lock);
 }
 
 void pins_destroy(struct pgm *pgm)

@@ -36,15 +36,13 @@ static bool huge_fits(struct pgm *pgm, uint64_t where, const struct pgm_range *r
 static bool give_chunk(struct pgm *pgm, gpa_t where, hpa_t chunk)
 {
 	struct block *b;
-	bool untouched;
 
 	if (block_get(pgm, where, &b) != OK)
 		return false;
-	block_lock(b);
-	untouched = block_kind(b) == BLOCK_UNTOUCHED;
+	HOLD_BLOCK(b);
+	bool untouched = block_kind(b) == BLOCK_UNTOUCHED;
 	if (untouched)
 		block_set(b, BLOCK_LARGE, chunk);
-	block_unlock(b);
 	return untouched;
 }
 

@@ -59,12 +59,9 @@ enum status handy_take(struct pgm *pgm, struct pgm_local *l, gpa_t where, hpa_t 
 
 static void give_back(struct pgm *pgm, const hpa_t *frames, unsigned count)
 {
-	struct gather gather;
-
-	gather_begin(&gather, NULL, &pgm->account);
+	GATHER(gather, NULL, &pgm->account);
 	while (count)
 		gather_frame(&gather, frames[--count], ACCOUNT_BASE);
-	gather_finish(&gather);
 }
 
 static inline void set_count(struct handy *h, unsigned count)
@@ -75,18 +72,13 @@ static inline void set_count(struct handy *h, unsigned count)
 /* The first of the frames will be the next to be taken. Those left over are the caller's. */
 static bool push(struct handy *h, const hpa_t *frames, unsigned *count)
 {
-	unsigned before;
-	bool added;
-
-	lock_acquire(&h->lock);
-	before = h->count;
+	HOLD(&h->lock);
+	unsigned before = h->count;
 	while (*count && h->count < HANDY_SIZE) {
 		h->frame[h->count] = frames[--*count];
 		set_count(h, h->count + 1);
 	}
-	added = h->count != before;
-	lock_release(&h->lock);
-	return added;
+	return h->count != before;
 }
 
 static inline uint64_t line_of(hpa_t frame)
@@ -99,7 +91,7 @@ static unsigned pull(struct handy *h, hpa_t *frames)
 {
 	unsigned got, least, left;
 
-	lock_acquire(&h->lock);
+	HOLD(&h->lock);
 	got = h->count < HANDY_REFILL ? h->count : HANDY_REFILL;
 	least = got < LINE_FRAMES ? got : got - LINE_FRAMES + 1;
 	for (left = h->count - got; left && got > least && line_of(h->frame[left]) == line_of(h->frame[left - 1]);
@@ -108,7 +100,6 @@ static unsigned pull(struct handy *h, hpa_t *frames)
 	for (unsigned i = 0; i < got; i++)
 		frames[i] = h->frame[h->count - 1 - i];
 	set_count(h, h->count - got);
-	lock_release(&h->lock);
 	return got;
 }
 
@@ -161,7 +152,7 @@ void handy_drain(struct pgm *pgm, hpa_t chunk, struct gather *gather)
 		struct handy *h = &l->handy;
 		unsigned left = 0;
 
-		lock_acquire(&h->lock);
+		HOLD(&h->lock);
 		for (unsigned i = 0; i < h->count; i++) {
 			if (hpa_is_none(chunk) || align_down(h->frame[i].v, BLOCK_SIZE) == chunk.v)
 				gather_frame(gather, h->frame[i], ACCOUNT_BASE);
@@ -169,7 +160,6 @@ void handy_drain(struct pgm *pgm, hpa_t chunk, struct gather *gather)
 				h->frame[left++] = h->frame[i];
 		}
 		set_count(h, left);
-		lock_release(&h->lock);
 	}
 }
 

@@ -50,7 +50,7 @@ enum status page_look(struct pgm *pgm, gpa_t where, struct page_sight *sight)
 
 	if (!b)
 		return NOT_FOUND;
-	block_lock(b);
+	HOLD_BLOCK(b);
 	if (block_kind(b) >= BLOCK_LARGE) {
 		r = block_record(b, where);
 		status = collapse_page_fit(r) || page_get_state(r) == PAGE_SHARED ? OK : CONFLICT;
@@ -63,7 +63,6 @@ enum status page_look(struct pgm *pgm, gpa_t where, struct page_sight *sight)
 		if (page_get_state(r) == PAGE_SHARED)
 			sight->shared = page_frame(r);
 	}
-	block_unlock(b);
 	return status;
 }
 
@@ -105,7 +104,6 @@ enum status page_share(struct pgm *pgm, gpa_t where, hpa_t *with)
 {
 	struct block *b = block_find(pgm, where);
 	bool copy = hpa_is_none(*with), zero = with->v == pgm_zero_block.v;
-	struct gather gather, old;
 	enum status status = b ? OK : NOT_FOUND;
 
 	if (b && copy)
@@ -114,14 +112,11 @@ enum status page_share(struct pgm *pgm, gpa_t where, hpa_t *with)
 		status = frame_share_more(&pgm->account, pgm->config.share_group, *with);
 	if (status != OK)
 		return status;
-	gather_begin(&gather, &pgm->flush, &pgm->account);
-	gather_begin(&old, NULL, &pgm->account); /* flushed under the lock, and out of everybody's reach since */
-	block_lock(b);
+	GATHER(old, NULL, &pgm->account); /* flushed under the lock, and out of everybody's reach since */
+	GATHER(gather, &pgm->flush, &pgm->account);
+	HOLD_BLOCK(b);
 	status = share_locked(pgm, b, where, *with, copy, &gather, &old);
-	block_unlock(b);
 	if (status != OK && !zero)
 		gather_frame(&old, *with, ACCOUNT_BASE); /* the reference */
-	gather_finish(&gather);
-	gather_finish(&old);
 	return status;
 }

@@ -6,7 +6,6 @@
  *
  * Records come before the range and go after it: no vcpu ever sees the range without its frames.
  */
-#include "pgm/range/mmio2.h"
 
 #include <string.h>
 
@@ -19,12 +18,9 @@ static uint64_t records_size(const struct mmio2 *m)
 
 static void free_frames(struct pgm *pgm, struct mmio2 *m, uint64_t count)
 {
-	struct gather gather;
-
-	gather_begin(&gather, NULL, &pgm->account);
+	GATHER(gather, NULL, &pgm->account);
 	for (uint64_t i = 0; i < count; i++)
 		gather_frame(&gather, page_frame(m->page[i]), ACCOUNT_FIXED);
-	gather_finish(&gather);
 }
 
 static enum status make_frames(struct pgm *pgm, struct mmio2 *m)
@@ -153,11 +149,8 @@ static uint64_t end_at(const struct mmio2 *m, gpa_t base)
 /* What a region that has left this place, or never came, has left behind: records and tables of nothing. */
 static void tidy_up(struct pgm *pgm, const struct mmio2 *m, gpa_t base)
 {
-	struct gather gather;
-
-	gather_begin(&gather, &pgm->flush, &pgm->account);
+	GATHER(gather, &pgm->flush, &pgm->account);
 	panic_unless(blocks_visit(pgm, base.v, end_at(m, base), block_drop_records, &gather) == OK);
-	gather_finish(&gather);
 }
 
 /* Its blocks have descriptors: blocks_make_detailed(). */

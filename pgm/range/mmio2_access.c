@@ -18,9 +18,8 @@ static void visit(struct pgm *pgm, struct mmio2 *m, uint64_t i, struct gather *g
 		return;
 	}
 	b = block_find(pgm, where);
-	block_lock(b);
+	HOLD_BLOCK(b);
 	what(pgm, page_of(b, where), where, gather, flag);
-	block_unlock(b);
 }
 
 /*
@@ -62,39 +61,34 @@ static void clean_page(struct pgm *pgm, page_record *r, gpa_t where, struct gath
 enum status mmio2_alias(struct pgm *pgm, gpa_t where, hpa_t *frame, bool *fresh)
 {
 	struct block *b = block_find(pgm, where);
-	enum status status = BAD_ADDRESS;
 	page_record *r;
 
 	if (!b)
-		return status;
-	block_lock(b);
-	if (block_kind(b) == BLOCK_DETAILED && page_get_type(*(r = page_of(b, where))) == PAGE_MMIO2) {
-		*fresh = !(r->bits & PAGE_ALIASED);
-		b->flags |= BLOCK_ALIASED;
-		r->bits |= PAGE_ALIASED;
-		mmio2_written(r);
-		*frame = page_frame(*r);
-		status = OK;
-	}
-	block_unlock(b);
-	return status;
+		return BAD_ADDRESS;
+	HOLD_BLOCK(b);
+	if (block_kind(b) != BLOCK_DETAILED || page_get_type(*(r = page_of(b, where))) != PAGE_MMIO2)
+		return BAD_ADDRESS;
+	*fresh = !(r->bits & PAGE_ALIASED);
+	b->flags |= BLOCK_ALIASED;
+	r->bits |= PAGE_ALIASED;
+	mmio2_written(r);
+	*frame = page_frame(*r);
+	return OK;
 }
 
 void mmio2_unalias(struct pgm *pgm, gpa_t where)
 {
 	struct block *b = block_find(pgm, where);
 
-	block_lock(b);
+	HOLD_BLOCK(b);
 	/* Whoever else just makes one has counted it before it marks the page. */
 	if (__atomic_load_n(&pgm->aliases, __ATOMIC_ACQUIRE) == 1)
 		page_of(b, where)->bits &= ~PAGE_ALIASED;
-	block_unlock(b);
 }
 
 /* *flag: it's mapped, and its block locked: the machine's log wants to know. */
 static void dirty_page(struct pgm *pgm, page_record *r, gpa_t where, struct gather *gather, bool *flag)
 {
-	(void)gather;
 	mmio2_written(r);
 	if (*flag)
 		dirty_written(pgm, where);
@@ -103,9 +97,7 @@ static void dirty_page(struct pgm *pgm, page_record *r, gpa_t where, struct gath
 /* All pages; bitmap, if not NULL: those that were dirty. */
 static void sweep(struct pgm *pgm, struct mmio2 *m, bool clean, bool wanted, uint64_t *bitmap)
 {
-	struct gather gather;
-
-	gather_begin(&gather, &pgm->flush, &pgm->account);
+	GATHER(gather, &pgm->flush, &pgm->account);
 	for (uint64_t i = 0; i < m->pages; i++) {
 		uint64_t bit = BIT(i % 64);
 		bool flag = wanted;
@@ -114,7 +106,6 @@ static void sweep(struct pgm *pgm, struct mmio2 *m, bool clean, bool wanted, uin
 		if (bitmap)
 			bitmap[i / 64] = flag ? bitmap[i / 64] | bit : bitmap[i / 64] & ~bit;
 	}
-	gather_finish(&gather);
 }
 
 void pgm_mmio2_track(struct pgm *pgm, struct mmio2 *m, bool on)
@@ -146,7 +137,6 @@ static hpa_t byte_at(const struct mmio2 *m, uint64_t at)
 
 enum status pgm_mmio2_read(struct pgm *pgm, struct mmio2 *m, uint64_t offset, void *to, size_t length)
 {
-	(void)pgm;
 	if (!inside(m, offset, length))
 		return BAD_ADDRESS;
 	for (uint64_t at = offset; at < offset + length;) {

@@ -111,7 +111,6 @@ static enum status range_insert(struct range_table *t, const struct pgm_range *r
  */
 static enum status drop_marks(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, void *gather)
 {
-	(void)end;
 	if (block_kind(b) == BLOCK_UNTOUCHED)
 		block_unmap(pgm, b, gpa(first), gather);
 	return OK;
@@ -120,7 +119,6 @@ static enum status drop_marks(struct pgm *pgm, struct block *b, uint64_t first, 
 /* Blocks that have records already learn of the new range; records made from now on have it from the table. */
 static enum status type_records(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, void *range)
 {
-	(void)pgm;
 	for (uint64_t a = first; block_kind(b) == BLOCK_DETAILED && a < end; a += PAGE_SIZE)
 		page_set_type(page_of(b, gpa(a)), ((const struct pgm_range *)range)->type);
 	return OK;
@@ -142,12 +140,11 @@ enum status range_add(struct pgm *pgm, gpa_t base, uint64_t size, enum page_type
 	lock_acquire(&pgm->handlers.lock); /* no handler comes between the look and the insertion */
 	if (!handler_overlaps(&pgm->handlers, base.v, base.v + size - 1, UINT64_MAX) &&
 	    blocks_visit(pgm, base.v, base.v + size, drop_marks, &gather) == OK) {
-		lock_acquire(&pgm->lock);
+		HOLD(&pgm->lock);
 		if (m->active && base.v < m->base + m->size && m->base < base.v + size)
 			status = BUSY;
 		else
 			status = range_insert(&pgm->ranges, &range);
-		lock_release(&pgm->lock);
 	}
 	lock_release(&pgm->handlers.lock);
 	if (gather.flush || gather.count)
@@ -170,9 +167,8 @@ void range_take_out(struct range_table *t, gpa_t base)
 
 void range_remove(struct pgm *pgm, gpa_t base)
 {
-	lock_acquire(&pgm->lock);
+	HOLD(&pgm->lock);
 	range_take_out(&pgm->ranges, base);
-	lock_release(&pgm->lock);
 }
 
 enum status pgm_add_ram(struct pgm *pgm, gpa_t base, uint64_t size, const char *name)

@@ -19,25 +19,20 @@ bool removal_covers(const struct pgm *pgm, gpa_t where)
 
 static enum status begin(struct pgm *pgm, gpa_t base)
 {
-	enum status status = OK;
 	struct pgm_range r;
 
-	lock_acquire(&pgm->handlers.lock); /* no handler comes between the look and the removal */
-	lock_acquire(&pgm->lock);
+	HOLD(&pgm->handlers.lock); /* no handler comes between the look and the removal */
+	HOLD(&pgm->lock);
 	if (!pgm_range_find(pgm, base, &r) || r.base != base.v)
-		status = NOT_FOUND;
-	else if (r.type != PAGE_RAM)
-		status = NOT_SUPPORTED;
-	else if (handler_overlaps(&pgm->handlers, r.base, r.base + r.size - 1, UINT64_MAX))
-		status = CONFLICT;
-	if (status == OK) {
-		pgm->removal = (struct removal){ .active = true, .base = r.base, .size = r.size, .cursor = r.base };
-		range_take_out(&pgm->ranges, base);
-		(void)__atomic_fetch_sub(&pgm->config.ram, r.size, __ATOMIC_RELAXED);
-	}
-	lock_release(&pgm->lock);
-	lock_release(&pgm->handlers.lock);
-	return status;
+		return NOT_FOUND;
+	if (r.type != PAGE_RAM)
+		return NOT_SUPPORTED;
+	if (handler_overlaps(&pgm->handlers, r.base, r.base + r.size - 1, UINT64_MAX))
+		return CONFLICT;
+	pgm->removal = (struct removal){ .active = true, .base = r.base, .size = r.size, .cursor = r.base };
+	range_take_out(&pgm->ranges, base);
+	(void)__atomic_fetch_sub(&pgm->config.ram, r.size, __ATOMIC_RELAXED);
+	return OK;
 }
 
 /* Locked, detailed: pages first..end lose their frames. BUSY: one is pinned. */
@@ -67,7 +62,6 @@ static enum status clear_pages(struct pgm *pgm, struct block *b, uint64_t first,
 
 enum status block_drop_records(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, void *gather)
 {
-	(void)end;
 	if (block_kind(b) != BLOCK_DETAILED)
 		return OK;
 	for (unsigned i = 0; i < PAGES_PER_BLOCK; i++)
@@ -110,23 +104,17 @@ static enum status remove_block(struct pgm *pgm, bool *heavy)
 	uint64_t first = m->cursor;
 	uint64_t end = min_u64(m->base + m->size, align_down(first, BLOCK_SIZE) + BLOCK_SIZE);
 	struct block *b = block_find(pgm, gpa(first));
-	struct gather gather;
-	enum status status;
 
 	if (!b) { /* nothing in these 256 MiB was ever touched, nor mapped */
 		m->cursor = min_u64(m->base + m->size, align_down(first, BIT(DIRECTORY_SHIFT)) + BIT(DIRECTORY_SHIFT));
 		return OK;
 	}
-	gather_begin(&gather, &pgm->flush, &pgm->account);
-	block_lock(b);
+	GATHER(gather, &pgm->flush, &pgm->account);
+	HOLD_BLOCK(b);
 	*heavy = block_kind(b) != BLOCK_UNTOUCHED;
-	status = clear_block(pgm, b, first, end, &gather);
-	block_unlock(b);
-	if (gather.flush || gather.count)
-		gather_finish(&gather);
-	if (status == OK)
-		m->cursor = end;
-	return status;
+	TRY(clear_block(pgm, b, first, end, &gather));
+	m->cursor = end;
+	return OK;
 }
 
 /* At worst a level-0 table and a frame of records for each block that so many pages can touch. */
@@ -166,9 +154,8 @@ static enum status finish(struct pgm *pgm)
 	struct removal *m = &pgm->removal;
 
 	quota_shrink(pgm, ACCOUNT_BASE, m->size >> PAGE_SHIFT);
-	lock_acquire(&pgm->lock);
+	HOLD(&pgm->lock);
 	m->active = false;
-	lock_release(&pgm->lock);
 	return OK;
 }
 
@@ -186,7 +173,5 @@ enum status pgm_remove_range_step(struct pgm *pgm, gpa_t base)
 		return CONFLICT;
 	for (unsigned i = 0; i < EMPTY_BLOCKS && m->cursor < m->base + m->size && status == OK && !heavy; i++)
 		status = remove_block(pgm, &heavy);
-	if (status != OK || m->cursor < m->base + m->size)
-		return BUSY;
-	return finish(pgm);
+	return status != OK || m->cursor < m->base + m->size ? BUSY : finish(pgm);
 }

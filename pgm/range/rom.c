@@ -79,10 +79,9 @@ enum status pgm_add_shadowed_rom(struct pgm *pgm, gpa_t base, uint64_t size, con
 		heap_free(rom, rom_bytes(size));
 		return status;
 	}
-	lock_acquire(&pgm->lock);
+	HOLD(&pgm->lock);
 	rom->next = pgm->roms;
 	__atomic_store_n(&pgm->roms, rom, __ATOMIC_RELEASE);
-	lock_release(&pgm->lock);
 	return OK;
 }
 
@@ -109,7 +108,7 @@ static enum status protect_block(struct pgm *pgm, uint64_t first, uint64_t end, 
 	struct block *b = block_find(pgm, gpa(first));
 	enum status status;
 
-	block_lock(b);
+	HOLD_BLOCK(b);
 	status = block_make_detailed(pgm, b, gpa(first), gather);
 	for (uint64_t a = first; a < end && status == OK; a += PAGE_SIZE)
 		if (rom_page_at(pgm, gpa(a))->mode != mode)
@@ -130,21 +129,18 @@ static enum status protect_block(struct pgm *pgm, uint64_t first, uint64_t end, 
 		__atomic_store_n(&p->mode, mode, __ATOMIC_RELAXED);
 		dirty_written(pgm, gpa(a)); /* it may read as the other copy now */
 	}
-	block_unlock(b);
 	return status;
 }
 
 static enum status protect_range(struct pgm *pgm, uint64_t first, uint64_t end, enum rom_mode mode)
 {
 	enum status status = blocks_make_detailed(pgm, first, end); /* so that no page changes if not all can */
-	struct gather gather;
 
-	gather_begin(&gather, &pgm->flush, &pgm->account);
+	GATHER(gather, &pgm->flush, &pgm->account);
 	for (uint64_t a = first, next; a < end && status == OK; a = next) {
 		next = min_u64(end, align_down(a, BLOCK_SIZE) + BLOCK_SIZE);
 		status = protect_block(pgm, a, next, mode, &gather);
 	}
-	gather_finish(&gather);
 	return status;
 }
 
@@ -225,21 +221,18 @@ static enum status load_piece(struct pgm *pgm, struct block *b, gpa_t where, con
 enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_t size)
 {
 	enum status status = within_rom(pgm, where, size) ? OK : BAD_ADDRESS;
-	struct gather gather;
 
 	if (status == OK)
 		status = blocks_make_detailed(pgm, where.v, where.v + size);
-	gather_begin(&gather, &pgm->flush, &pgm->account);
+	GATHER(gather, &pgm->flush, &pgm->account);
 	for (uint64_t at = 0, piece; at < size && status == OK; at += piece) {
 		gpa_t here = gpa(where.v + at);
 		struct block *b = block_find(pgm, here);
 
 		piece = to_page_end(here, size - at);
-		block_lock(b);
+		HOLD_BLOCK(b);
 		status = load_piece(pgm, b, here, (const uint8_t *)data + at, piece, &gather);
-		block_unlock(b);
 	}
-	gather_finish(&gather);
 	return status;
 }
 
@@ -247,9 +240,8 @@ enum status pgm_rom_load(struct pgm *pgm, gpa_t where, const void *data, uint64_
 static void free_others(struct pgm *pgm, struct rom *rom, struct flush_domain *domain)
 {
 	struct pgm_pin_info pin;
-	struct gather gather;
 
-	gather_begin(&gather, domain, &pgm->account);
+	GATHER(gather, domain, &pgm->account);
 	for (uint64_t i = 0; i < rom->size >> PAGE_SHIFT; i++) {
 		hpa_t *other = &rom->page[i].other;
 
@@ -263,7 +255,6 @@ static void free_others(struct pgm *pgm, struct rom *rom, struct flush_domain *d
 		*other = HPA_NONE;
 		count_other(pgm, -1);
 	}
-	gather_finish(&gather);
 }
 
 void rom_reset(struct pgm *pgm)

@@ -18,33 +18,28 @@ void shadow_drop_leaf(struct pgm *pgm, struct shadow_table *t, unsigned index, s
 	target = shadow_target(t, index);
 	b = block_find(pgm, target);
 	panic_unless(b != NULL);
-	block_lock(b);
+	HOLD_BLOCK(b);
 	if (__atomic_exchange_n(&t->entry[index], 0, __ATOMIC_ACQ_REL)) {
 		panic_unless(reverse_remove(pgm, b, target, &t->entry[index], t->level != 0));
 		gather_flush(gather);
 	}
-	block_unlock(b);
 }
 
 void shadow_bury(struct pgm *pgm, struct shadow_table *t)
 {
 	struct shadow_pool *pool = &pgm->shadow;
 
-	lock_acquire(&pool->lock);
+	HOLD(&pool->lock);
 	t->next = pool->buried;
 	__atomic_store_n(&pool->buried, t, __ATOMIC_RELAXED);
-	lock_release(&pool->lock);
 }
 
 static struct shadow_table *dig(struct shadow_pool *pool)
 {
-	struct shadow_table *t;
-
-	lock_acquire(&pool->lock);
-	t = pool->buried;
+	HOLD(&pool->lock);
+	struct shadow_table *t = pool->buried;
 	if (t)
 		__atomic_store_n(&pool->buried, t->next, __ATOMIC_RELAXED);
-	lock_release(&pool->lock);
 	return t;
 }
 
@@ -69,16 +64,15 @@ static void take_apart(struct pgm *pgm, struct shadow_table *t, struct gather *g
 
 bool shadow_dig(struct pgm *pgm, unsigned tables)
 {
-	struct gather flushed, gather;
+	struct gather flushed;
 	bool any = false;
 
-	gather_begin(&gather, NULL, &pgm->account);
+	GATHER(gather, NULL, &pgm->account);
 	for (struct shadow_table *t; tables && (t = dig(&pgm->shadow)); tables--) {
 		gather_begin(&flushed, &pgm->flush, &pgm->account);
 		gather_settle(&flushed);
 		take_apart(pgm, t, &gather);
 		any = true;
 	}
-	gather_finish(&gather);
 	return any;
 }

@@ -123,20 +123,18 @@ struct resync {
 static bool same(struct pgm *pgm, gpa_t at, const uint64_t *source, size_t count)
 {
 	struct block *b = block_find(pgm, at);
-	page_record r;
 	bool equal = false;
 
 	if (!b)
 		return false;
-	block_lock(b);
-	r = block_record(b, at);
+	HOLD_BLOCK(b);
+	page_record r = block_record(b, at);
 	if (page_is_plain(r) && page_has_frame(r)) {
 		const uint64_t *bytes = frame_map(hpa(page_frame(r).v | (at.v & (PAGE_SIZE - 1)))), *now = bytes;
 
 		__asm__ volatile("repe cmpsq" : "+S"(now), "+D"(source), "+c"(count), "=@cce"(equal) : : "memory");
 		frame_unmap(bytes);
 	}
-	block_unlock(b);
 	return equal;
 }
 
@@ -212,9 +210,7 @@ static gpa_t top_table(struct pgm *pgm, struct shadow_root *root, struct gather 
 
 void shadow_resync(struct pgm *pgm, struct shadow_root *root)
 {
-	struct gather gather;
-
-	gather_begin(&gather, &pgm->flush, &pgm->account);
+	GATHER(gather, &pgm->flush, &pgm->account);
 	shadow_lock_all(root);
 	__atomic_fetch_add(&root->invalidations, 1, __ATOMIC_RELAXED);
 	if (root->loose)
@@ -223,15 +219,13 @@ void shadow_resync(struct pgm *pgm, struct shadow_root *root)
 		resync_table(&(struct resync){ pgm, root->key.format, &gather }, &root->top,
 			     top_table(pgm, root, &gather));
 	shadow_unlock_all(root);
-	gather_finish(&gather);
 	COUNT(pgm, shadow_resyncs);
 }
 
 void shadow_invalidate(struct pgm *pgm, const struct hv_nested_slat *slat)
 {
-	lock_acquire(&pgm->lock);
+	HOLD(&pgm->lock);
 	for (unsigned i = 0; i < SHADOW_ROOTS && pgm->shadow.root[i]; i++)
 		if (!slat || pgm->shadow.root[i]->key.root.v == slat->root.v)
 			shadow_resync(pgm, pgm->shadow.root[i]);
-	lock_release(&pgm->lock);
 }

@@ -128,17 +128,20 @@ enum status pgm_a20_root(struct pgm *pgm, hpa_t *root)
 {
 	static const struct hv_nested_slat gate = { .on = false };
 	struct shadow_root **at = &pgm->shadow.a20;
-	enum status status = OK;
+	enum status status;
 
-	lock_acquire(&pgm->lock);
+	HOLD(&pgm->lock);
+	*root = HPA_NONE;
 	if (!*at) {
-		status = shadow_promise(pgm, A20_FRAMES);
-		if (status == OK && (status = shadow_root_make(pgm, &gate, at)) != OK)
+		TRY(shadow_promise(pgm, A20_FRAMES));
+		status = shadow_root_make(pgm, &gate, at);
+		if (status != OK) {
 			shadow_unpromise(pgm, A20_FRAMES);
+			return status;
+		}
 	}
-	lock_release(&pgm->lock);
-	*root = status == OK ? shadow_root_address(*at) : HPA_NONE;
-	return status;
+	*root = shadow_root_address(*at);
+	return OK;
 }
 
 enum pgm_verdict pgm_a20_fault(struct pgm *pgm, gpa_t where, unsigned access)

@@ -92,10 +92,9 @@ static enum status descend(struct fill *f, struct shadow_table **out)
 		unsigned index = shadow_index(t->level, f->where);
 
 		if (unlikely(!__atomic_load_n(&t->entry[index], __ATOMIC_ACQUIRE))) {
-			lock_acquire(&f->root->link);
+			HOLD(&f->root->link);
 			if (!t->entry[index])
 				status = link(f, t, index);
-			lock_release(&f->root->link);
 		}
 		/* Perhaps another fill's, which saw another entry of L1's. */
 		if (status == OK && stale(f, t, index))

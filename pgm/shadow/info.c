@@ -15,16 +15,13 @@ static void count(const struct shadow_table *t, struct shadow_info *info)
 
 bool shadow_describe(struct pgm *pgm, unsigned index, struct shadow_info *info)
 {
-	struct shadow_root *r;
-
-	lock_acquire(&pgm->lock);
-	r = *shadow_place(&pgm->shadow, index);
+	HOLD(&pgm->lock);
+	struct shadow_root *r = *shadow_place(&pgm->shadow, index);
 	if (r) {
 		*info = (struct shadow_info){ .root = r->key.root, .format = r->key.format, .users = r->users };
 		shadow_lock_all(r);
 		count(&r->top, info);
 		shadow_unlock_all(r);
 	}
-	lock_release(&pgm->lock);
 	return r != NULL;
 }

@@ -6,7 +6,6 @@
  * Dirty: whoever reads dirty bits reads them in the first tables. What may be written through a composed entry is dirty
  * there; and in L1's own tables, if it keeps such bits: until then the right to write is withheld.
  */
-#include "arch/x86_64/host.h"
 #include "pgm/shadow/fill.h"
 
 uint64_t fill_derive(struct fill *f, const struct side *l1, unsigned access, unsigned *level)

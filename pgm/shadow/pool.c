@@ -45,11 +45,8 @@ enum status shadow_frame(struct pgm *pgm, void **out)
 
 void shadow_frame_free(struct pgm *pgm, hpa_t frame)
 {
-	struct gather gather;
-
-	gather_begin(&gather, NULL, &pgm->account);
+	GATHER(gather, NULL, &pgm->account);
 	gather_frame(&gather, frame, ACCOUNT_TABLE);
-	gather_finish(&gather);
 	__atomic_fetch_sub(&pgm->shadow.frames, 1, __ATOMIC_RELAXED);
 }
 
@@ -69,30 +66,24 @@ static void cut(struct shadow_pool *pool, void **frame)
 enum status shadow_cell(struct pgm *pgm, void **out)
 {
 	struct shadow_pool *pool = &pgm->shadow;
-	enum status status = OK;
 	void *frame;
 
-	lock_acquire(&pool->lock);
+	HOLD(&pool->lock);
 	if (!pool->free_cell) {
-		status = shadow_frame(pgm, &frame);
-		if (status == OK)
-			cut(pool, frame);
+		TRY(shadow_frame(pgm, &frame));
+		cut(pool, frame);
 	}
-	if (status == OK) {
-		*out = pool->free_cell;
-		pool->free_cell = *(void **)pool->free_cell;
-		__builtin_memset(*out, 0, SHADOW_CELL);
-	}
-	lock_release(&pool->lock);
-	return status;
+	*out = pool->free_cell;
+	pool->free_cell = *(void **)pool->free_cell;
+	__builtin_memset(*out, 0, SHADOW_CELL);
+	return OK;
 }
 
 void shadow_cell_free(struct pgm *pgm, void *cell)
 {
-	lock_acquire(&pgm->shadow.lock);
+	HOLD(&pgm->shadow.lock);
 	*(void **)cell = pgm->shadow.free_cell;
 	pgm->shadow.free_cell = cell;
-	lock_release(&pgm->shadow.lock);
 }
 
 enum status shadow_table_make(struct pgm *pgm, struct shadow_table *t, unsigned level, bool source)

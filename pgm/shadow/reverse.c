@@ -9,7 +9,6 @@
  * A slot is 0, one entry's address (| LARGE; those stand in slot 0, whatever else does), or an extent | 1: a cell of 64 bytes with
  * more of them. A page is shown by a bounded number of entries: one more, and all others go and come back from faults.
  */
-#include "pgm/shadow/reverse.h"
 
 #include "pgm/internal.h"
 

@@ -55,14 +55,12 @@ static struct shadow_root **choose(struct shadow_pool *pool, const struct hv_nes
 /* Returns whether there was anything. */
 static bool drop_flushed(struct pgm *pgm, struct shadow_root *root)
 {
-	struct gather gather;
 	bool any;
 
-	gather_begin(&gather, &pgm->flush, &pgm->account);
+	GATHER(gather, &pgm->flush, &pgm->account);
 	shadow_lock_all(root);
 	any = shadow_drop_root(pgm, root, &gather);
 	shadow_unlock_all(root);
-	gather_finish(&gather);
 	return any;
 }
 
@@ -94,14 +92,12 @@ static enum status get(struct pgm *pgm, const struct hv_nested_slat *slat, unsig
 	if (!at)
 		return LIMIT;
 	if (!pgm->shadow.clock)
-		status = shadow_promise(pgm, promise);
-	if (status == OK && !*at) {
+		TRY(shadow_promise(pgm, promise));
+	if (!*at)
 		status = shadow_root_make(pgm, slat, at);
-		if (status != OK && !pgm->shadow.clock)
-			shadow_unpromise(pgm, promise);
-	}
-	if (status != OK)
-		return status;
+	if (status != OK && !pgm->shadow.clock)
+		shadow_unpromise(pgm, promise);
+	TRY(status);
 	take(pgm, *at, slat, who);
 	*out = *at;
 	return OK;
@@ -112,18 +108,16 @@ enum status shadow_root_get(struct pgm *pgm, const struct hv_nested_slat *slat, 
 	enum status status;
 
 	do {
-		lock_acquire(&pgm->lock);
+		HOLD(&pgm->lock);
 		status = get(pgm, slat, who, out);
-		lock_release(&pgm->lock);
 	} while (status != OK && shadow_shrink(pgm, NULL));
 	return status;
 }
 
 void shadow_root_put(struct pgm *pgm, struct shadow_root *root)
 {
-	lock_acquire(&pgm->lock);
+	HOLD(&pgm->lock);
 	root->users--;
-	lock_release(&pgm->lock);
 }
 
 hpa_t shadow_root_address(const struct shadow_root *root)

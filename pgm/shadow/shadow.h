@@ -8,8 +8,6 @@
  */
 #pragma once
 
-#include "arch/x86_64/hv_nested.h"
-#include "pgm/pgm.h"
 #include "pgm/walk.h"
 
 struct shadow_root;

@@ -50,17 +50,15 @@ enum status slat_clear_step(struct slat *slat, struct gather *gather)
 enum status slat_destroy_step(struct slat *slat)
 {
 	enum status status;
-	struct gather gather;
 
 	if (!slat->tables)
 		return OK;
-	gather_begin(&gather, NULL, slat->account);
+	GATHER(gather, NULL, slat->account);
 	status = slat_clear_step(slat, &gather);
 	if (status == OK) {
 		gather_frame(&gather, slat->root, ACCOUNT_TABLE);
 		slat->root = HPA_NONE;
 		slat->tables = 0;
 	}
-	gather_finish(&gather);
 	return status;
 }

@@ -4,7 +4,6 @@
 
 #include <string.h>
 
-#include "arch/x86_64/hv.h"
 #include "pgm/internal.h"
 
 #define RIGHTS(entry) ((entry)&7u)

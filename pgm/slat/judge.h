@@ -8,7 +8,6 @@
  */
 #pragma once
 
-#include "arch/x86_64/pt_format.h"
 #include "pgm/pgm.h"
 
 enum slat_verdict { SLAT_FINE, SLAT_VIOLATION, SLAT_MISCONFIGURED };

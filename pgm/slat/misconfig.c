@@ -4,7 +4,6 @@
  * under that lock, and whoever removes a handler does so before it takes the marks away, and looks at every block for that:
  * so no mark outlives its handler. The processor caches no misconfigured entry, so none needs a flush.
  */
-#include "pgm/slat/misconfig.h"
 
 #include "pgm/internal.h"
 
@@ -72,16 +71,14 @@ void misconfig_install(struct pgm *pgm, gpa_t where)
 	/* Looked for first without a lock: pages without a handler are not worth a directory page. */
 	if (!pure_mmio(pgm, where) || block_get(pgm, where, &b) != OK)
 		return;
-	block_lock(b);
+	HOLD_BLOCK(b);
 	install_locked(pgm, b, where);
-	block_unlock(b);
 }
 
 static enum status remove_in_block(struct pgm *pgm, struct block *b, uint64_t first, uint64_t end, void *context)
 {
 	uint64_t *table = slat_table(&pgm->slat, b->slot, gpa(first));
 
-	(void)context;
 	for (uint64_t a = align_down(first, PAGE_SIZE); table && a < end; a += PAGE_SIZE) {
 		uint64_t *entry = &table[a >> PAGE_SHIFT & (PAGES_PER_BLOCK - 1)];
 
@@ -101,6 +98,5 @@ void misconfig_remove(struct pgm *pgm, uint64_t first, uint64_t last)
 
 void pgm_count_misconfig(struct pgm *pgm)
 {
-	(void)pgm;
 	COUNT_VCPU(misconfig);
 }

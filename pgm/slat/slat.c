@@ -45,11 +45,8 @@ enum status slat_create(struct slat *slat, const struct pt_format *format, struc
 /* No translation ever led to this table: it needs no flush. */
 void slat_free_unused(struct slat *slat, hpa_t table)
 {
-	struct gather unused;
-
-	gather_begin(&unused, NULL, slat->account);
+	GATHER(unused, NULL, slat->account);
 	gather_frame(&unused, table, ACCOUNT_TABLE);
-	gather_finish(&unused);
 }
 
 /* Links a fresh table at *slot, or finds that another CPU was first: its table is the one then. */

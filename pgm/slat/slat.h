@@ -83,9 +83,7 @@ static inline uint64_t *slat_find_in(const struct slat *slat, uint64_t *slot, gp
 		return slat_find(slat, where, level);
 	value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
 	*level = !(value & f->present) || (value & f->large);
-	if (*level)
-		return slot;
-	return slat_in_table(slat, value, where);
+	return *level ? slot : slat_in_table(slat, value, where);
 }
 /* Under a slot that is empty: an empty table, and what the slot holds then. The block is locked. */
 enum status slat_make_table(struct slat *slat, uint64_t *slot, uint64_t *entry) must_check;

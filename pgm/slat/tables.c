@@ -31,15 +31,8 @@ static unsigned walk_locked(const struct slat *s, gpa_t where, struct pgm_table_
 
 unsigned pgm_tables_walk(struct pgm *pgm, gpa_t where, struct pgm_table_step step[PT_MAX_LEVELS])
 {
-	struct block *b = block_find(pgm, where);
-	unsigned count;
-
-	if (b)
-		block_lock(b);
-	count = walk_locked(&pgm->slat, where, step);
-	if (b)
-		block_unlock(b);
-	return count;
+	HOLD_BLOCK(block_find(pgm, where));
+	return walk_locked(&pgm->slat, where, step);
 }
 
 /* From level 2 on: the leaves that stand there, and the tables, those of level 1 included. */
@@ -94,16 +87,14 @@ static void drop_block(struct pgm *pgm, struct block *b, gpa_t base, void *conte
 enum status pgm_tables_drop_step(struct pgm *pgm, uint64_t *cursor)
 {
 	enum status status;
-	struct gather gather;
 
 	if (!*cursor) {
 		COUNT(pgm, tables_dropped);
 		/* First, and not taken off afterwards: another CPU may drop the same tables. One made meanwhile may count though it goes. */
 		__atomic_store_n(&pgm->mark_tables, 0, __ATOMIC_RELAXED);
 	}
-	gather_begin(&gather, &pgm->flush, &pgm->account);
+	GATHER(gather, &pgm->flush, &pgm->account);
 	status = blocks_step(pgm, cursor, STEP_RECORDS, drop_block, &gather);
 	gather_flush(&gather); /* also for what others took away just now */
-	gather_finish(&gather);
 	return status;
 }

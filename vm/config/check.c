@@ -3,7 +3,6 @@
  * Contradictions between keys of one section. Each rule is a row: the key to blame, the text, and a small
  * function that says whether the rule is broken. The first broken one is told.
  */
-#include "lib/bits.h"
 #include "vm/config/keys.h"
 #include "vm/config/topology.h"
 

@@ -5,7 +5,6 @@
  */
 #include "vm/config/keys.h"
 
-#include "lib/bits.h"
 #include "lib/format.h"
 
 #define IN_MACHINE(field) .offset = offsetof(struct config_machine, field)

@@ -21,9 +21,7 @@ static int digit_of(char c)
 		return c - '0';
 	if (c >= 'a' && c <= 'f')
 		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return 99;
+	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
 }
 
 /* Takes digits off the front. NULL, or what's wrong. */

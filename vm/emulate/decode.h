@@ -11,9 +11,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include "arch/x86_64/hv.h"
 
 #define INSTRUCTION_MAX 15

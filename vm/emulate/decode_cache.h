@@ -10,7 +10,6 @@
  */
 #pragma once
 
-#include "lib/bits.h"
 #include "vm/emulate/decode.h"
 
 #define DECODE_CACHE_SLOTS 16u

@@ -9,7 +9,6 @@
 #pragma once
 
 #include "arch/x86_64/hv.h"
-#include "arch/x86_64/registers.h"
 
 enum emulate_result {
 	EMULATE_DONE, /* registers updated, rip behind the instruction (or at it, in the middle of a REP that yields) */

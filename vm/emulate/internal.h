@@ -8,7 +8,6 @@
  */
 #pragma once
 
-#include "arch/x86_64/registers.h"
 #include "vm/emulate/decode.h"
 #include "vm/emulate/emulate.h"
 #include "vm/emulate/gpr.h"

@@ -26,9 +26,7 @@ enum emulate_result check_port(struct emulation *e, uint16_t port, unsigned size
 	if (byte + 1 > tss->limit)
 		return raise_fault(e, VECTOR_GP, 0);
 	TRY(read_system(e, tss->base + byte, &bits, 2));
-	if ((bits >> (port & 7)) & ((1u << size) - 1))
-		return raise_fault(e, VECTOR_GP, 0);
-	return EMULATE_DONE;
+	return (bits >> (port & 7)) & ((1u << size) - 1) ? raise_fault(e, VECTOR_GP, 0) : EMULATE_DONE;
 }
 
 /* E4 to E7 name the port in the instruction, EC to EF in DX; an odd opcode is word or doubleword. */

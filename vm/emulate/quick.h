@@ -12,8 +12,6 @@
  */
 #pragma once
 
-#include "arch/x86_64/hv.h"
-#include "arch/x86_64/registers.h"
 #include "vm/emulate/decode_cache.h"
 #include "vm/emulate/gpr.h"
 
@@ -97,9 +95,7 @@ static inline bool quick_operand(struct hv_vcpu *vcpu, const struct instruction 
 	if (unlikely(!quick_within_page(*linear, size)))
 		return false;
 	/* Canonical for 48 bits is so for 57 as well. */
-	if (mode == DECODE_64)
-		return (uint64_t)((int64_t)*linear >> 47) + 1 <= 1;
-	return quick_flat(vcpu, i->segment);
+	return mode == DECODE_64 ? (uint64_t)((int64_t)*linear >> 47) + 1 <= 1 : quick_flat(vcpu, i->segment);
 }
 
 /* What the processor has fetched if it tells, like emulate.c; false: not one for us. */

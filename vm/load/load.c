@@ -2,9 +2,7 @@
 /*
  * What all loaders share: files by name, the memory map, ACPI, and the register states.
  */
-#include "vm/load/load.h"
 
-#include <stdarg.h>
 #include <string.h>
 
 #include "dev/pci/pci.h"
@@ -30,7 +28,6 @@ const struct guest_file *load_find_file(const char *name)
 
 enum status loader_fail(struct loader *l, enum status status, const char *format, ...)
 {
-
 	format_arguments(l->why, l->why_size, format);
 	return status;
 }
@@ -40,9 +37,7 @@ enum status loader_file(struct loader *l, const char *name, const struct guest_f
 	*file = load_find_file(name);
 	if (!*file)
 		return loader_fail(l, NOT_FOUND, "file %s was not read at boot", name);
-	if (!(*file)->data)
-		return loader_fail(l, NOT_FOUND, "file %s: %s", name, (*file)->error);
-	return OK;
+	return (*file)->data ? OK : loader_fail(l, NOT_FOUND, "file %s: %s", name, (*file)->error);
 }
 
 enum status loader_write(struct loader *l, uint64_t where, const void *data, uint64_t size, const char *what)

@@ -5,7 +5,6 @@
  */
 #pragma once
 
-#include "arch/x86_64/hv.h"
 #include "lib/memory.h"
 #include "pgm/pgm.h"
 #include "vm/config/config.h"

@@ -7,7 +7,6 @@
  */
 #include "vm/machine/board.h"
 
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "vm/config/topology.h"
 #include "vm/machine/parts.h"
@@ -162,9 +161,8 @@ static int ask_pics(struct board *board, struct lapic *lapic)
 
 static void pay_ticks(struct machine *m)
 {
-	lock_acquire(&m->lock);
+	HOLD(&m->lock);
 	tick_pay(&m->bus);
-	lock_release(&m->lock);
 }
 
 int board_take_interrupt(struct board *board, struct lapic *lapic)

@@ -114,10 +114,9 @@ static enum status mmio_access(void *user, struct pgm_access *access)
 	} else if (w == m->board->apic_window) {
 		apic_access(w, access);
 	} else {
-		lock_acquire(&m->lock);
+		HOLD(&m->lock);
 		by_ops(w, w->device, access);
 		machine_look_at_timers(m);
-		lock_release(&m->lock);
 	}
 	return OK;
 }

@@ -3,9 +3,7 @@
  * Pause, reset and end. Any CPU may decide that a machine ends, the first reason counts; its vcpus then leave, and the boot
  * CPU takes it apart in bounded steps (machines_reap) or, for a reset, makes it as it was after the start.
  */
-#include <stdarg.h>
 
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
 #include "lib/format.h"
@@ -13,7 +11,6 @@
 #include "vm/machine/board.h"
 #include "pgm/fusion.h"
 #include "vm/machine/internal.h"
-#include "vm/vcpu/vcpu.h"
 #include "vm/machine/schedule.h"
 
 /* Steps of a machine's end between two looks at the monitor. */

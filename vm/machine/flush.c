@@ -11,7 +11,6 @@
  */
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
-#include "arch/x86_64/percpu.h"
 #include "vm/machine/internal.h"
 
 static unsigned cpu_of(const struct vcpu *v)

@@ -8,7 +8,6 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
-#include "mm/frame.h"
 #include "pgm/fusion.h"
 #include "vm/machine/internal.h"
 

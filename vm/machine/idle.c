@@ -6,7 +6,6 @@
  * The worker's turn (machines_worker_enter) is also what keeps a machine's memory from being taken down under a step: who
  * creates or destroys one holds it.
  */
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "vm/machine/internal.h"
 #include "vm/machine/schedule.h"

@@ -5,7 +5,6 @@
  */
 #include <string.h>
 
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "lib/format.h"
 #include "vm/machine/board.h"
@@ -128,9 +127,8 @@ enum status machine_button(struct machine *m)
 {
 	if (machine_state_of(m) != MACHINE_RUNNING)
 		return BAD_STATE;
-	lock_acquire(&m->lock);
+	HOLD(&m->lock);
 	board_press_button(m->board);
-	lock_release(&m->lock);
 	return OK;
 }
 

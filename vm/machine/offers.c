@@ -6,7 +6,6 @@
 #include "vm/machine/queue.h"
 
 #include "arch/x86_64/host.h"
-#include "arch/x86_64/percpu.h"
 
 static struct cpu_set idle; /* atomic words */
 

@@ -2,23 +2,17 @@
 /* A board's parts, for the files that put it together: board.c, bus.c. */
 #pragma once
 
-#include "dev/apic/ioapic.h"
 #include "dev/apic/lapic.h"
 #include "dev/debug_ports.h"
 #include "dev/fw_cfg.h"
 #include "dev/irq.h"
-#include "dev/legacy/a20.h"
 #include "dev/legacy/i8042.h"
-#include "dev/legacy/pic.h"
 #include "dev/legacy/pit.h"
 #include "dev/legacy/port92.h"
 #include "dev/legacy/reset_port.h"
 #include "dev/legacy/rtc.h"
 #include "dev/legacy/uart.h"
-#include "dev/pci/pci.h"
 #include "dev/pm.h"
-#include "dev/virtio/balloon.h"
-#include "dev/virtio/mem.h"
 #include "pgm/handlers.h"
 #include "vm/machine.h"
 

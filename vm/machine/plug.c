@@ -48,11 +48,10 @@ enum status machine_memory(struct machine *m, uint64_t bytes, struct vmem_info *
 
 	if (!m->board || !m->board->vmem)
 		return NOT_SUPPORTED;
-	lock_acquire(&m->lock);
+	HOLD(&m->lock);
 	if (bytes)
 		status =
 			bytes < m->config->memory ? BAD_VALUE : vmem_request(m->board->vmem, bytes - m->config->memory);
 	vmem_describe(m->board->vmem, info);
-	lock_release(&m->lock);
 	return status;
 }

@@ -9,8 +9,6 @@
  * a lie costs the liar, or gets him left alone.
  */
 #include "arch/x86_64/host.h"
-#include "lib/bits.h"
-#include "mm/frame.h"
 #include "pgm/shadow/shadow.h"
 #include "vm/machine/internal.h"
 

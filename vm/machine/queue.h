@@ -5,7 +5,6 @@
  */
 #pragma once
 
-#include "arch/x86_64/percpu.h"
 #include "vm/machine/queues.h"
 
 /* Units of virtual time: of SLICE_NS at SLICE_WEIGHT. */

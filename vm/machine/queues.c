@@ -12,9 +12,7 @@
  */
 #include "vm/machine/queue.h"
 
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
-#include "arch/x86_64/percpu.h"
 
 _Static_assert(MAX_CPUS <= CPU_SET_SIZE, "a set holds all CPUs");
 
@@ -108,14 +106,13 @@ void queues_put(struct vcpu *v, enum vcpu_outcome outcome, uint64_t spent, uint6
 {
 	struct queue *q = &queues[cpu_index()];
 
-	lock_acquire(&q->lock);
+	HOLD(&q->lock);
 	v->vtime += queue_charge(v, spent);
 	q->current = NULL;
 	if (outcome == VCPU_SLICE_OVER) {
 		v->waits_since = queue_host_time(now);
 		__atomic_store_n(&v->preempted, true, __ATOMIC_RELEASE);
 		queue_insert(q, v);
-		lock_release(&q->lock);
 		return;
 	}
 	__atomic_fetch_sub(&v->machine->vcpus_active, 1, __ATOMIC_RELAXED);
@@ -129,7 +126,6 @@ void queues_put(struct vcpu *v, enum vcpu_outcome outcome, uint64_t spent, uint6
 			queue_become_ready(q, v, now);
 		}
 	}
-	lock_release(&q->lock);
 }
 
 /* ---- who wakes, and who comes ---- */
@@ -147,10 +143,9 @@ void queues_add(struct vcpu *v, uint64_t now)
 	__atomic_store_n(&v->cpu, queues_lightest(v->allowed), __ATOMIC_SEQ_CST);
 	__atomic_store_n(&v->cpu, best_cpu(v), __ATOMIC_SEQ_CST);
 	q = &queues[v->cpu];
-	lock_acquire(&q->lock);
+	HOLD(&q->lock);
 	queue_join(q, v);
 	arrive(q, v, now);
-	lock_release(&q->lock);
 }
 
 /* Before all others here. */
@@ -224,13 +219,10 @@ bool schedule_spins(struct vcpu *v)
 bool queues_nothing(uint64_t *due)
 {
 	struct queue *q = &queues[cpu_index()];
-	bool nothing;
 
-	lock_acquire(&q->lock);
+	HOLD(&q->lock);
 	*due = queue_wake_due(q, 0);
-	nothing = !q->ready;
-	lock_release(&q->lock);
-	return nothing;
+	return !q->ready;
 }
 
 unsigned queues_lightest(const struct cpu_set *set)
@@ -252,7 +244,6 @@ unsigned queues_lightest(const struct cpu_set *set)
 
 void queues_describe(unsigned cpu, struct queue_info *info)
 {
-	lock_acquire(&queues[cpu].lock);
+	HOLD(&queues[cpu].lock);
 	*info = queues[cpu].info;
-	lock_release(&queues[cpu].lock);
 }

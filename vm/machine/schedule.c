@@ -7,9 +7,7 @@
  */
 #include "vm/machine/schedule.h"
 
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
-#include "arch/x86_64/percpu.h"
 #include "mm/map.h"
 #include "vm/machine/board.h"
 

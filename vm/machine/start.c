@@ -3,10 +3,8 @@
  * A machine's start, on the boot CPU: memory, processor policy, devices, vcpus, and what it boots. One that fails half-way
  * gives back what it took and says why in one line.
  */
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
-#include "arch/x86_64/percpu.h"
 #include "lib/format.h"
 #include "pgm/dirty/dirty.h"
 #include "vm/machine/board.h"

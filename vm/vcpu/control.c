@@ -222,9 +222,7 @@ enum exit_action exit_cr_access(struct vcpu *vcpu)
 /* XCR0 rules: Intel SDM vol. 1 section 13.3. */
 static bool xcr0_valid(uint64_t value, uint64_t allowed)
 {
-	if ((value & ~allowed) || !(value & 1))
-		return false;
-	if ((value & BIT(2)) && !(value & BIT(1)))
+	if ((value & ~allowed) || !(value & 1) || ((value & BIT(2)) && !(value & BIT(1))))
 		return false;
 	if ((value & BITS(7, 5)) && ((value & BITS(7, 5)) != BITS(7, 5) || !(value & BIT(2))))
 		return false;

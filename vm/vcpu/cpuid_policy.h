@@ -5,7 +5,6 @@
  */
 #pragma once
 
-#include "arch/x86_64/cpu.h"
 #include "vm/config/topology.h"
 #include "vm/vcpu/vcpu.h"
 

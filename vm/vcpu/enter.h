@@ -10,7 +10,6 @@
  */
 #pragma once
 
-#include "arch/x86_64/cpu.h"
 #include "dev/apic/lapic.h"
 #include "vm/vcpu/pv.h"
 

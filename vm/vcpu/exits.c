@@ -4,7 +4,6 @@
  * cpuid, msr, control, debug). Called by the run loop with the exit filled and whatever it broke off to be injected again.
  */
 #include "arch/x86_64/host.h"
-#include "mm/frame.h"
 #include "vm/vcpu/nested.h"
 
 static enum exit_action exit_again(struct vcpu *vcpu)

@@ -13,7 +13,6 @@
 #include "arch/x86_64/features.h"
 #include "arch/x86_64/log.h"
 #include "dev/apic/lapic.h"
-#include "vm/vcpu/msr.h"
 #include "vm/vcpu/nested.h"
 #include "vm/vcpu/pv.h"
 

@@ -8,21 +8,18 @@
 uint32_t vcpu_port_in(void *context, uint16_t port, unsigned size)
 {
 	struct machine *m = ((struct vcpu *)context)->machine;
-	uint32_t value;
 
-	lock_acquire(&m->lock);
-	value = port_read(&m->bus, port, size);
+	HOLD(&m->lock);
+	uint32_t value = port_read(&m->bus, port, size);
 	machine_look_at_timers(m);
-	lock_release(&m->lock);
 	return value;
 }
 
 static inline __attribute__((always_inline)) void out(struct machine *m, uint16_t port, unsigned size, uint32_t value)
 {
-	lock_acquire(&m->lock);
+	HOLD(&m->lock);
 	port_write(&m->bus, port, size, value);
 	machine_look_at_timers(m);
-	lock_release(&m->lock);
 }
 
 void vcpu_port_out(void *context, uint16_t port, unsigned size, uint32_t value)

@@ -16,7 +16,6 @@
  */
 #pragma once
 
-#include "arch/x86_64/cpu.h"
 #include "vm/vcpu/msr.h"
 
 #define PV_LEAF 0x40000100u

@@ -41,12 +41,11 @@ static uint64_t run_machine_timers(struct vcpu *vcpu, uint64_t now)
 	struct machine *m = vcpu->machine;
 	uint64_t next;
 
-	lock_acquire(&m->lock);
+	HOLD(&m->lock);
 	if (timer_next(&m->bus.timers) <= now)
 		timer_run(&m->bus.timers, now);
 	next = min_u64(timer_next(&m->bus.timers), vcpu->lapic->deadline);
 	vcpu->wakeup_ns = next;
-	lock_release(&m->lock);
 	return next;
 }
 

@@ -6,7 +6,6 @@
 #pragma once
 
 #include "arch/x86_64/hv_answer.h"
-#include "arch/x86_64/registers.h"
 #include "vm/emulate/emulate.h"
 #include "vm/machine.h"
 

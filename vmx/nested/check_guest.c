@@ -86,9 +86,7 @@ static bool flags_fit(const struct vmx_check *check)
 	const union vmcs12 *v = check->vmcs;
 	uint64_t rflags = AT(v, GUEST_RFLAGS);
 
-	if (!rip_fits(check, AT(v, GUEST_RIP)))
-		return false;
-	if ((rflags & RFLAGS_RESERVED) || !(rflags & RFLAGS_FIXED))
+	if (!rip_fits(check, AT(v, GUEST_RIP)) || (rflags & RFLAGS_RESERVED) || !(rflags & RFLAGS_FIXED))
 		return false;
 	if ((rflags & RFLAGS_VM) && (long_mode(v) || !(AT(v, GUEST_CR0) & CR0_PE)))
 		return false;

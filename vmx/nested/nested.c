@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of functions of arch/x86_64/hv_nested.h: life, exits, pending events, MSRs. See nested.h. */
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/hv_answer.h"
 #include "lib/memory.h"
 #include "vmx/convert.h"
@@ -244,7 +243,6 @@ static bool control(const struct hv_nested *nested, uint64_t cr0, uint64_t cr4, 
 	const struct vmx_nested *n = nested_of(nested);
 	bool loose = nested->in_l2 && (vmcs12_secondary(&n->vmcs12) & SECONDARY_UNRESTRICTED);
 
-	(void)efer;
 	return !n->on || (vmx_offer_fixes(&n->offer, MSR_VMX_CR0_FIXED0, cr0, loose ? CR0_PE | CR0_PG : 0) &&
 			  vmx_offer_fixes(&n->offer, MSR_VMX_CR4_FIXED0, cr4, 0));
 }

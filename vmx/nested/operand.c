@@ -16,9 +16,7 @@ static bool segment_allows(const struct segment *s, uint64_t offset, unsigned si
 		return false;
 	if (type & TYPE_CODE ? write || !(type & TYPE_ALLOWS) : write && !(type & TYPE_ALLOWS))
 		return false;
-	if (!(type & TYPE_CODE) && (type & TYPE_DOWN))
-		return offset > s->limit && last <= top;
-	return last <= s->limit;
+	return !(type & TYPE_CODE) && (type & TYPE_DOWN) ? offset > s->limit && last <= top : last <= s->limit;
 }
 
 bool vmx_operand_address(const struct hv_vcpu *l1, uint32_t info, uint64_t displacement, unsigned size, bool write,

@@ -8,10 +8,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "vmx/vmcs.h"
 
 #define VMCS12_REVISION 0x51u /* nobody else's: L1 takes it from IA32_VMX_BASIC */
