@@ -95,8 +95,7 @@ static enum status open_this_cpu(struct hv_refusal *why)
 {
 	if (!secret_free || chunk_map_open() == OK)
 		return enable_this_cpu(why);
-	format_string(why->text, sizeof(why->text), "no memory for its chunk map");
-	return NO_MEMORY;
+	return EXPLAIN(NO_MEMORY, why->text, sizeof(why->text), "no memory for its chunk map");
 }
 
 static bool ap_open(void)

@@ -20,6 +20,8 @@ void format_to(format_sink sink, void *context, const char *format, va_list args
  * Returns the length that the whole text has, as C's snprintf does.
  */
 size_t format_string(char *buffer, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Says why in the text of that size; its value is the status. */
+#define EXPLAIN(status, why, size, ...) (format_string(why, size, __VA_ARGS__), (status))
 /* In a function whose last named parameter is `format`: the same of it and what follows it. */
 #define format_arguments(buffer, size, format)                                                                         \
 	({                                                                                                             \

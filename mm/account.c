@@ -35,10 +35,8 @@ enum status account_open(struct account *account, const struct account_request *
 	enum status status;
 
 	for (unsigned i = 0; i < ACCOUNT_KINDS; i++) {
-		if (request->pages[i] > REQUEST_MAX) {
-			format_string(why, size, "more memory asked than any machine may have");
-			return NO_MEMORY;
-		}
+		if (request->pages[i] > REQUEST_MAX)
+			return EXPLAIN(NO_MEMORY, why, size, "more memory asked than any machine may have");
 	}
 	guest = request->pages[ACCOUNT_BASE] + request->pages[ACCOUNT_FIXED];
 	status = admission_raise(guest, table, why, size);
@@ -50,8 +48,7 @@ enum status account_open(struct account *account, const struct account_request *
 		account->reserved[i] = request->pages[i];
 	if (enlist(account) == OWNER_HOST) {
 		admission_lower(guest, table);
-		format_string(why, size, "%u machines exist, more are not possible", OWNER_SHARED - 1);
-		return LIMIT;
+		return EXPLAIN(LIMIT, why, size, "%u machines exist, more are not possible", OWNER_SHARED - 1);
 	}
 	mm_count(&mm_counters.admissions, 1);
 	return OK;

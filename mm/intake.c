@@ -143,11 +143,9 @@ static enum status cut_out_kept(const struct memory_range *keep, unsigned count,
 	for (unsigned i = 0; i < count; i++) {
 		uint64_t base = align_down(keep[i].base, PAGE_SIZE);
 
-		if (keep[i].base > ADDRESS_LIMIT || keep[i].size > ADDRESS_LIMIT - keep[i].base) {
-			format_string(why, why_size, "range %u to keep (0x%llx, 0x%llx bytes) wraps", i,
-				      (unsigned long long)keep[i].base, (unsigned long long)keep[i].size);
-			return BAD_FORMAT;
-		}
+		if (keep[i].base > ADDRESS_LIMIT || keep[i].size > ADDRESS_LIMIT - keep[i].base)
+			return EXPLAIN(BAD_FORMAT, why, why_size, "range %u to keep (0x%llx, 0x%llx bytes) wraps", i,
+				       (unsigned long long)keep[i].base, (unsigned long long)keep[i].size);
 		if (keep[i].size)
 			intake_exclude(layout, base, align_up(keep[i].base + keep[i].size, PAGE_SIZE) - base);
 	}
@@ -162,17 +160,13 @@ enum status intake_parse(const void *map, uint64_t map_size, uint64_t descriptor
 	layout->count = layout->warnings = 0;
 	layout->top = layout->usable_bytes = 0;
 	layout->reserved_bytes = layout->runtime_bytes = layout->mmio_bytes = 0;
-	if (descriptor_size < sizeof(struct descriptor) || !map_size || map_size % descriptor_size) {
-		format_string(why, why_size, "memory map of %llu bytes with entries of %llu bytes",
-			      (unsigned long long)map_size, (unsigned long long)descriptor_size);
-		return BAD_FORMAT;
-	}
+	if (descriptor_size < sizeof(struct descriptor) || !map_size || map_size % descriptor_size)
+		return EXPLAIN(BAD_FORMAT, why, why_size, "memory map of %llu bytes with entries of %llu bytes",
+			       (unsigned long long)map_size, (unsigned long long)descriptor_size);
 	reader.count = map_size / descriptor_size;
-	if (reader.count > MAX_DESCRIPTORS) {
-		format_string(why, why_size, "memory map has %llu entries, at most %u are possible",
-			      (unsigned long long)reader.count, MAX_DESCRIPTORS);
-		return LIMIT;
-	}
+	if (reader.count > MAX_DESCRIPTORS)
+		return EXPLAIN(LIMIT, why, why_size, "memory map has %llu entries, at most %u are possible",
+			       (unsigned long long)reader.count, MAX_DESCRIPTORS);
 	read_map(&reader, true);
 	read_map(&reader, false);
 	if (layout->warnings > WARNINGS_TOLD)

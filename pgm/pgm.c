@@ -59,18 +59,12 @@ static enum status config_check(struct pgm_config *c, char *why, size_t size)
 	if (!c->max_access_handlers)
 		c->max_access_handlers = DEFAULT_HANDLERS;
 	c->large_pages = c->large_pages && c->slat_2m; /* a large block is mapped by one 2 MiB leaf, or not at all */
-	if (c->ram < MIB || !is_aligned(c->ram, PAGE_SIZE) || c->ram > 32 * GIB * KIB) {
-		format_string(why, size, "memory must be whole pages from 1 MiB to 32 TiB");
-		return BAD_VALUE;
-	}
-	if (c->ram_hole > 4 * GIB - 16 * MIB || !is_aligned(c->ram_hole, BLOCK_SIZE) || c->ram_hole < 32 * MIB) {
-		format_string(why, size, "ram_hole must be whole blocks of 2 MiB from 32 MiB to 4080 MiB");
-		return BAD_VALUE;
-	}
-	if (c->max_access_handlers < 32 || c->max_access_handlers > 65536) {
-		format_string(why, size, "max_access_handlers must be from 32 to 65536");
-		return BAD_VALUE;
-	}
+	if (c->ram < MIB || !is_aligned(c->ram, PAGE_SIZE) || c->ram > 32 * GIB * KIB)
+		return EXPLAIN(BAD_VALUE, why, size, "memory must be whole pages from 1 MiB to 32 TiB");
+	if (c->ram_hole > 4 * GIB - 16 * MIB || !is_aligned(c->ram_hole, BLOCK_SIZE) || c->ram_hole < 32 * MIB)
+		return EXPLAIN(BAD_VALUE, why, size, "ram_hole must be whole blocks of 2 MiB from 32 MiB to 4080 MiB");
+	if (c->max_access_handlers < 32 || c->max_access_handlers > 65536)
+		return EXPLAIN(BAD_VALUE, why, size, "max_access_handlers must be from 32 to 65536");
 	return OK;
 }
 

@@ -25,8 +25,7 @@ bool svm_read_xcr0;
 
 static enum status refuse(struct hv_refusal *why, const char *text)
 {
-	format_string(why->text, sizeof(why->text), "%s", text);
-	return NOT_SUPPORTED;
+	return EXPLAIN(NOT_SUPPORTED, why->text, sizeof(why->text), "%s", text);
 }
 
 static enum status check_present(struct hv_refusal *why)

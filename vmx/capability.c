@@ -95,8 +95,8 @@ uint32_t vmx_adjust_controls(uint64_t msr, uint64_t required, uint64_t wanted, u
 
 static enum status refuse(struct hv_refusal *why, const char *name)
 {
-	(void)format_string(why->text, sizeof(why->text), "this processor's VT-x lacks what Quire needs: %s", name);
-	return NOT_SUPPORTED;
+	return EXPLAIN(NOT_SUPPORTED, why->text, sizeof(why->text), "this processor's VT-x lacks what Quire needs: %s",
+		       name);
 }
 
 /* Builds one control word out of its controls. */
@@ -225,15 +225,11 @@ enum status vmx_capability_parse(const struct vmx_msrs *msrs, struct vmx_capabil
 				 struct hv_refusal *why)
 {
 	*capability = (struct vmx_capability){ 0 };
-	if (!msrs->cpuid_vmx) {
-		(void)format_string(why->text, sizeof(why->text),
-				    "this processor has no Intel VT-x (CPUID leaf 1, ECX bit 5 is clear)");
-		return NOT_SUPPORTED;
-	}
-	if ((msrs->feature_control & FEATURE_CONTROL_LOCK) && !(msrs->feature_control & FEATURE_CONTROL_VMX)) {
-		(void)format_string(why->text, sizeof(why->text), "%s", locked_off);
-		return DENIED;
-	}
+	if (!msrs->cpuid_vmx)
+		return EXPLAIN(NOT_SUPPORTED, why->text, sizeof(why->text),
+			       "this processor has no Intel VT-x (CPUID leaf 1, ECX bit 5 is clear)");
+	if ((msrs->feature_control & FEATURE_CONTROL_LOCK) && !(msrs->feature_control & FEATURE_CONTROL_VMX))
+		return EXPLAIN(DENIED, why->text, sizeof(why->text), "%s", locked_off);
 	TRY(choose_all(msrs, capability, why));
 	settle(msrs, capability);
 	describe(msrs, capability, caps);

@@ -113,12 +113,10 @@ static enum status fix_control_registers(struct hv_refusal *why)
 	uint64_t cr0 = read_cr0() | vmx_capability.cr0_fixed0;
 	uint64_t cr4 = read_cr4() | vmx_capability.cr4_fixed0 | CR4_VMXE;
 
-	if ((cr0 & ~vmx_capability.cr0_fixed1) || (cr4 & ~vmx_capability.cr4_fixed1)) {
-		(void)format_string(why->text, sizeof(why->text),
-				    "VMX forbids bits of CR0 or CR4 that the host uses: %lx, %lx",
-				    (cr0 & ~vmx_capability.cr0_fixed1), (cr4 & ~vmx_capability.cr4_fixed1));
-		return NOT_SUPPORTED;
-	}
+	if ((cr0 & ~vmx_capability.cr0_fixed1) || (cr4 & ~vmx_capability.cr4_fixed1))
+		return EXPLAIN(NOT_SUPPORTED, why->text, sizeof(why->text),
+			       "VMX forbids bits of CR0 or CR4 that the host uses: %lx, %lx",
+			       (cr0 & ~vmx_capability.cr0_fixed1), (cr4 & ~vmx_capability.cr4_fixed1));
 	write_cr0(cr0);
 	write_cr4(cr4);
 	if ((vmx_capability.cr4_fixed1 & CR4_PKE) && !quirk_kernel_keys(rdmsr(MSR_VMX_BASIC)))
@@ -137,8 +135,7 @@ enum status vmx_enable_cpu(struct hv_refusal *why)
 	*(uint32_t *)direct_pointer(region) = vmx_capability.revision;
 	if (!vmxon(region)) {
 		write_cr4(read_cr4() & ~CR4_VMXE);
-		(void)format_string(why->text, sizeof(why->text), "VMXON failed on CPU %u", cpu_index());
-		return BAD_STATE;
+		return EXPLAIN(BAD_STATE, why->text, sizeof(why->text), "VMXON failed on CPU %u", cpu_index());
 	}
 	vmx_cpus[cpu_index()] = (struct vmx_cpu){ .on = true };
 	vmx_flush_everything();

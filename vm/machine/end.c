@@ -182,10 +182,8 @@ static enum status start_over(struct machine *m, char *why, size_t size)
 		__atomic_store_n(&m->vcpu[i]->requests, 0, __ATOMIC_RELAXED);
 		vcpu_reset(m->vcpu[i]);
 	}
-	if (board_place_apic(m) != OK) {
-		format_string(why, size, "the local APIC's page can't go back to its place");
-		return CONFLICT;
-	}
+	if (board_place_apic(m) != OK)
+		return EXPLAIN(CONFLICT, why, size, "the local APIC's page can't go back to its place");
 	board_place_windows(m);
 	return machine_load(m, why, size);
 }

@@ -130,10 +130,8 @@ static enum status build(struct machine *m, char *why, size_t size)
 	status = m->cpuid ? board_create(m) : NO_MEMORY;
 	if (status == OK)
 		status = create_vcpus(m);
-	if (status != OK) {
-		format_string(why, size, "%s", status_text(status));
-		return status;
-	}
+	if (status != OK)
+		return EXPLAIN(status, why, size, "%s", status_text(status));
 	board_place_windows(m);
 	return machine_load(m, why, size);
 }
@@ -145,14 +143,11 @@ static enum status check_cpus(const struct cpu_set *set, char *why, size_t size)
 
 	while (!cpu_set_has(set, last))
 		last--;
-	if (last >= cpu_count() && !cpu_set_is_full(set)) {
-		format_string(why, size, "cpu = %u: this host has CPUs 0 to %u", last, cpu_count() - 1);
-		return BAD_VALUE;
-	}
-	if (queues_lightest(set) == CPU_SET_SIZE) {
-		format_string(why, size, "cpu = %u: this CPU was left out when the host started: see the log", last);
-		return BAD_VALUE;
-	}
+	if (last >= cpu_count() && !cpu_set_is_full(set))
+		return EXPLAIN(BAD_VALUE, why, size, "cpu = %u: this host has CPUs 0 to %u", last, cpu_count() - 1);
+	if (queues_lightest(set) == CPU_SET_SIZE)
+		return EXPLAIN(BAD_VALUE, why, size,
+			       "cpu = %u: this CPU was left out when the host started: see the log", last);
 	return OK;
 }
 
@@ -160,14 +155,11 @@ static enum status check_config(const struct machine *m, char *why, size_t size)
 {
 	const struct config_machine *c = m->config;
 
-	if (c->bad) {
-		format_string(why, size, "quire.conf line %u: %s", c->error.line, c->error.text);
-		return BAD_VALUE;
-	}
-	if (c->nested && !hv->nested) {
-		format_string(why, size, "nested = on: not on this processor, or not with %s yet", hv->name);
-		return NOT_SUPPORTED;
-	}
+	if (c->bad)
+		return EXPLAIN(BAD_VALUE, why, size, "quire.conf line %u: %s", c->error.line, c->error.text);
+	if (c->nested && !hv->nested)
+		return EXPLAIN(NOT_SUPPORTED, why, size, "nested = on: not on this processor, or not with %s yet",
+			       hv->name);
 	return check_cpus(&c->cpu, why, size);
 }
 
@@ -185,10 +177,8 @@ enum status machine_start(struct machine *m, char *why, size_t size)
 {
 	enum status status;
 
-	if (machine_state_of(m) != MACHINE_OFF) {
-		format_string(why, size, "it is %s already", machine_state_name(m));
-		return BAD_STATE;
-	}
+	if (machine_state_of(m) != MACHINE_OFF)
+		return EXPLAIN(BAD_STATE, why, size, "it is %s already", machine_state_name(m));
 	status = check_config(m, why, size);
 	if (status != OK)
 		return status;
