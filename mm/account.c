@@ -32,16 +32,13 @@ static owner_t enlist(struct account *account)
 enum status account_open(struct account *account, const struct account_request *request, char *why, size_t size)
 {
 	uint64_t guest, table = request->pages[ACCOUNT_TABLE];
-	enum status status;
 
 	for (unsigned i = 0; i < ACCOUNT_KINDS; i++) {
 		if (request->pages[i] > REQUEST_MAX)
 			return EXPLAIN(NO_MEMORY, why, size, "more memory asked than any machine may have");
 	}
 	guest = request->pages[ACCOUNT_BASE] + request->pages[ACCOUNT_FIXED];
-	status = admission_raise(guest, table, why, size);
-	if (status != OK)
-		return status;
+	TRY(admission_raise(guest, table, why, size));
 	*account =
 		(struct account){ .lock = SPINLOCK(RANK_ACCOUNT, "account"), .priority = (uint8_t)request->priority };
 	for (unsigned i = 0; i < ACCOUNT_KINDS; i++)
@@ -62,14 +59,11 @@ static uint64_t used(const struct account *account, enum account_kind kind)
 static enum status reserve_more(struct account *account, enum account_kind kind, uint64_t pages)
 {
 	bool table = kind == ACCOUNT_TABLE;
-	enum status status;
 	char why[160];
 
 	if (pages > REQUEST_MAX)
 		return NO_MEMORY;
-	status = admission_raise(table ? 0 : pages, table ? pages : 0, why, sizeof(why));
-	if (status != OK)
-		return status;
+	TRY(admission_raise(table ? 0 : pages, table ? pages : 0, why, sizeof(why)));
 	HOLD(&account->lock);
 	account->reserved[kind] += pages;
 	return OK;

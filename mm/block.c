@@ -15,13 +15,10 @@
 enum status block_alloc(struct account *account, gpa_t block, hpa_t *frame, bool *zero)
 {
 	struct chunk *chunk;
-	enum status status;
 
 	if (mm_fault_injected(MM_SITE_LARGE, account->owner))
 		return NO_MEMORY;
-	status = account_charge_locked(account, ACCOUNT_BASE, PAGES_PER_BLOCK);
-	if (status != OK)
-		return status;
+	TRY(account_charge_locked(account, ACCOUNT_BASE, PAGES_PER_BLOCK));
 	chunk = chunk_claim(account->owner, CHUNK_LARGE, block);
 	if (unlikely(!chunk)) {
 		account_uncharge_locked(account, ACCOUNT_BASE, PAGES_PER_BLOCK);
@@ -84,13 +81,10 @@ enum status huge_take(struct account *account, gpa_t where, hpa_t *frame)
 {
 	uint64_t pages = GIB / PAGE_SIZE;
 	struct chunk *first;
-	enum status status;
 
 	if (mm_fault_injected(MM_SITE_LARGE, account->owner))
 		return NO_MEMORY;
-	status = account_charge_locked(account, ACCOUNT_BASE, pages);
-	if (status != OK)
-		return status;
+	TRY(account_charge_locked(account, ACCOUNT_BASE, pages));
 	first = find_gib(account->owner, where);
 	if (!first) { /* a chunk that was being cleared stood in the way, perhaps */
 		chunk_clearing_hold();

@@ -144,13 +144,9 @@ void kernel_run_put(hpa_t frame, unsigned count)
 
 static enum status take_table(struct account *account, bool (*take)(frame_record record, hpa_t *frame), hpa_t *frame)
 {
-	enum status status;
-
 	if (mm_fault_injected(MM_SITE_TABLE, account->owner))
 		return NO_MEMORY;
-	status = account_charge_locked(account, ACCOUNT_TABLE, 1);
-	if (status != OK)
-		return status;
+	TRY(account_charge_locked(account, ACCOUNT_TABLE, 1));
 	if (likely(take(record_table(account->owner), frame)))
 		return OK;
 	account_uncharge_locked(account, ACCOUNT_TABLE, 1);

@@ -31,9 +31,7 @@ enum status secret_free_start(unsigned max_mapped_chunks, unsigned cpus)
 	if (status != OK)
 		return status;
 	chunk_map_bound(max_mapped_chunks, cpus);
-	status = chunk_map_open();
-	if (status != OK)
-		return status;
+	TRY(chunk_map_open());
 	HOLD(&chunk_lock);
 	secret_free = true;
 	for (uint64_t i = 0; i < chunks.count; i++)

@@ -22,15 +22,12 @@ void share_start(void)
 enum status frame_share_new(struct account *account, unsigned group, hpa_t *frame)
 {
 	frame_record record = record_shared(1) | (frame_record)group << RECORD_OWNER_SHIFT;
-	enum status status;
 	unsigned dirty = 0;
 
 	panic_unless(group && group <= RECORD_OWNER >> RECORD_OWNER_SHIFT);
 	if (mm_fault_injected(MM_SITE_FRAME, account->owner))
 		return NO_MEMORY;
-	status = account_charge_locked(account, ACCOUNT_BASE, 1);
-	if (status != OK)
-		return status;
+	TRY(account_charge_locked(account, ACCOUNT_BASE, 1));
 	if (!guest_take_own(&sharing, record, 1, frame, &dirty)) {
 		account_uncharge_locked(account, ACCOUNT_BASE, 1);
 		return NO_MEMORY;
@@ -62,10 +59,9 @@ static enum status refer(struct account *account, unsigned group, hpa_t frame)
 
 enum status frame_share_more(struct account *account, unsigned group, hpa_t frame)
 {
-	enum status status = account_charge_locked(account, ACCOUNT_BASE, 1);
+	enum status status;
 
-	if (status != OK)
-		return status;
+	TRY(account_charge_locked(account, ACCOUNT_BASE, 1));
 	lock_acquire(&chunk_lock);
 	status = refer(account, group, frame);
 	lock_release(&chunk_lock);

@@ -168,10 +168,9 @@ static enum status split_large(struct pgm *pgm, struct block *b, gpa_t base, pag
 			       struct gather *gather)
 {
 	hpa_t chunk = block_address(b), table;
-	enum status status = slat_split_prepare(&pgm->slat, base, gather, &table);
+	enum status status;
 
-	if (status != OK)
-		return status;
+	TRY(slat_split_prepare(&pgm->slat, base, gather, &table));
 	status = block_split(&pgm->account, chunk);
 	if (status != OK) {
 		if (!hpa_is_none(table))
@@ -193,9 +192,7 @@ enum status block_make_detailed(struct pgm *pgm, struct block *b, gpa_t where, s
 
 	if (block_kind(b) == BLOCK_DETAILED)
 		return OK;
-	status = table_alloc_raw(&pgm->account, &frame);
-	if (status != OK)
-		return status;
+	TRY(table_alloc_raw(&pgm->account, &frame));
 	if (block_kind(b) == BLOCK_LARGE) {
 		status = split_large(pgm, b, base, direct_pointer(frame), gather);
 		if (status != OK) {

@@ -136,10 +136,7 @@ static bool still_unmapped(struct pgm *pgm)
 /* Locked, unmapped, all in place: the record and the leaf. The records' frame is the caller's from now on. */
 static enum status become_large(struct pgm *pgm, struct block *b, gpa_t base, hpa_t chunk)
 {
-	enum status status = hpa_is_none(pgm->collapse.chunk) ? block_join(&pgm->account, chunk, base) : OK;
-
-	if (status != OK)
-		return status;
+	TRY(hpa_is_none(pgm->collapse.chunk) ? block_join(&pgm->account, chunk, base) : OK);
 	b->held = 0;
 	b->flags = 0;
 	block_set(b, BLOCK_LARGE, chunk);

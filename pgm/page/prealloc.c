@@ -137,9 +137,7 @@ static enum status block_step(struct pgm *pgm, uint64_t first, uint64_t end)
 	enum status status;
 	struct block *b;
 
-	status = block_get(pgm, gpa(first), &b);
-	if (status != OK)
-		return status;
+	TRY(block_get(pgm, gpa(first), &b));
 	if (pgm->common.handy.count < HANDY_REFILL)
 		handy_refill(pgm);
 	gather_begin(&gather, &pgm->flush, &pgm->account);

@@ -122,10 +122,9 @@ enum status machine_load(struct machine *m, char *why, size_t size)
 
 static enum status build(struct machine *m, char *why, size_t size)
 {
-	enum status status = create_memory(m, why, size);
+	enum status status;
 
-	if (status != OK)
-		return status;
+	TRY(create_memory(m, why, size));
 	m->cpuid = cpuid_policy_create(m);
 	status = m->cpuid ? board_create(m) : NO_MEMORY;
 	if (status == OK)
@@ -179,9 +178,7 @@ enum status machine_start(struct machine *m, char *why, size_t size)
 
 	if (machine_state_of(m) != MACHINE_OFF)
 		return EXPLAIN(BAD_STATE, why, size, "it is %s already", machine_state_name(m));
-	status = check_config(m, why, size);
-	if (status != OK)
-		return status;
+	TRY(check_config(m, why, size));
 	m->vcpu_count = (unsigned)m->config->cpus;
 	start_clock(m);
 	m->clock_base = UINT64_MAX; /* 0 for the devices, however long it takes to make them: they count from then on */
