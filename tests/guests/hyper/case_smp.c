@@ -10,7 +10,7 @@
 #define ROUNDS 16u
 #define ATTACKS 100u
 
-enum order { NOTHING, RESUME, WAIT_FOR_FLAG, FLUSH_AND_READ, READ, HALT, ATTACK, LEAVE };
+enum order { NOTHING, RESUME, WAIT_FOR_FLAG, FLUSH_AND_READ, READ, HALT, AWAIT_STARTUP, ATTACK, LEAVE };
 
 static struct l2 *l2, *second;
 static volatile uint32_t order;
@@ -97,6 +97,11 @@ static void other(unsigned cpu)
 			l2_do(second, l2_halt, 0, 0);
 			hyper.vendor->intercept(second, ON_HLT, true);
 			break;
+		case AWAIT_STARTUP:
+			vmx_write(second, ACTIVITY, 3);
+			l2_do(second, l2_halt, 0, 0);
+			vmx_write(second, ACTIVITY, 0);
+			break;
 		case ATTACK: attack(); break;
 		default:
 			hyper.vendor->stop();
@@ -141,6 +146,24 @@ static void init_ends_halt(void)
 	send_ipi(cpu_apic_id[1], IPI_INIT);
 	await();
 	check(second->exit.reason == 3);
+}
+
+/* An L2 that waits for a SIPI sleeps until it comes, and L1 gets its vector (SDM vol. 3 sections 26.2, 27.2.1, 28.3.1.5). */
+static void startup_comes(void)
+{
+	if (hyper.vendor->svm)
+		return;
+	second->exit.reason = 0;
+	tell(AWAIT_STARTUP);
+	for (unsigned i = 0; i < 100000; i++)
+		relax();
+	check(__atomic_load_n(&order, __ATOMIC_SEQ_CST) == AWAIT_STARTUP && !second->exit.reason);
+	send_ipi(cpu_apic_id[1], IPI_STARTUP | 0x42);
+	await();
+	check(second->exit.reason == 4 && second->exit.info1 == 0x42);
+	*pages[0] = 100;
+	*slat_entry(l2->root, TARGET, 0) = slat_leaf(address_of(pages[0]), 0, ACCESS_ALL);
+	expect_there(FLUSH_AND_READ, 100);
 }
 
 /* L2 counts, each time on the other processor; what it has in registers and memory goes along. */
@@ -241,6 +264,7 @@ void case_smp(void)
 	print("tables have changed\n");
 	if (option("attack")) { /* emulators' own checks aren't up to it, and Bochs' INIT doesn't come through */
 		init_ends_halt();
+		startup_comes();
 		attacked();
 	}
 	tell(LEAVE);
