@@ -15,7 +15,7 @@ from test_kvm import qemu_files
 
 LINE = "console=ttyS0,115200 nokaslr mitigations=off panic=-1 quiet cryptomgr.notests init_on_alloc=0"
 # nopv: counted by instructions, QEMU's L2 else waits for ever for a lock in its first second, on the bare emulator, too.
-INNER = {"svm": LINE.replace("quiet ", "") + " nopv", "vmx": LINE}
+INNER = {"svm": f"{LINE} nopv", "vmx": LINE}
 MODULES = {"svm": "kvm_amd", "vmx": "kvm_intel"}
 EMULATORS = {"svm": Qemu, "vmx": Bochs}
 GOOD = "exit port 0xf4 value 42"
