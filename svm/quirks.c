@@ -25,6 +25,7 @@ static const struct {
 	    .entry_drops_shadow = true,
 	    .breakpoints_leak = true,
 	    .priority_aborts = true,
+	    .injects_twice = true,
 	    .xsetbv_silent = true,
 	    .marks_pdptes = true,
 	    .invalid_shows_host = true } },

@@ -54,6 +54,11 @@ struct svm_quirks {
 	bool breakpoints_leak;
 	/* The machine itself ends at a MOV to CR8 that doesn't exit while V_IRQ is pending. */
 	bool priority_aborts;
+	/*
+	 * An interrupt that VMRUN has injected may be delivered a second time, whatever IF is by then, when the emulator's own loop is
+	 * interrupted before the next exit or exception: the exit is brought about at once.
+	 */
+	bool injects_twice;
 	/* XSETBV never exits: XCR0 is read back after each run. */
 	bool xsetbv_silent;
 	/* PDPTEs of PAE paging are marked accessed, in a bit that is reserved there. */

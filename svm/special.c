@@ -7,7 +7,7 @@
  * NMI blocking is kept in software: from the injection of an NMI on, IRET exits; that IRET then runs natively, and NMIs are free
  * once it is done. If one waits for that, the IRET is single-stepped, whatever IF is behind it; every exception exits meanwhile, so
  * that none pushes the TF that isn't the guest's. An NMI that waits for nothing but the event injected before it: this CPU
- * interrupts itself, which takes the guest out again right behind the delivery.
+ * interrupts itself, which takes the guest out again right behind the delivery. So it does after an interrupt that may come twice (quirk).
  *
  * A shadow that VMRUN drops (quirk) keeps windows shut until an instruction has run: an exit before it puts the shadow back, or an
  * interrupt would come between STI and HLT, and the guest sleep for ever. As a jump to itself looks the same, not without end. A
@@ -139,7 +139,8 @@ bool svm_prepare_special(struct svm_vcpu *svm)
 		if (refused)
 			return no_entry(vcpu, EXIT_INVALID_STATE, refused);
 		arm_event(svm);
-		if (vcpu->want_nmi_window && !svm->nmi_blocked)
+		if ((vcpu->want_nmi_window && !svm->nmi_blocked) ||
+		    (svm_quirks.injects_twice && svm->injected.kind == EVENT_INTERRUPT))
 			host_kick(cpu_index(), false);
 	} else if (!shadow) {
 		if (vcpu->want_nmi_window && !svm->nmi_blocked)

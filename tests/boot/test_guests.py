@@ -83,6 +83,12 @@ def judge(machine, cases):
     assert not wrong, "\n".join(wrong)
 
 
+def test_interrupts_come_once(boot):
+    """Timers strike in the handler of an interrupt just injected: counted by instructions, QEMU then delivers it again (svm/quirks.h)."""
+    case = Case("once", "once", 16, lines=[", 0 in their own handler"])
+    judge(boot(config([case]), files([case]), qemu={"icount": 7}), [case])
+
+
 @pytest.mark.only_vendor("vmx", reason="QEMU switches tasks by itself, and hangs where a switch meets a page that the hypervisor hasn't mapped")
 def test_task_switches(boot):
     """Hardware task switches, where the processor only reports them."""

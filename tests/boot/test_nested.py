@@ -14,7 +14,7 @@ from test_dirty import WAYS, log, pause, resume, verify_paused
 from test_kvm import qemu_files
 
 LINE = "console=ttyS0,115200 nokaslr mitigations=off panic=-1 quiet cryptomgr.notests init_on_alloc=0"
-# nopv: counted by instructions, QEMU's L2 else waits for ever for a lock in its first second, on the bare emulator, too.
+# nopv: counted by instructions, QEMU delivers an injected interrupt twice, and L2 may wait for a lock that it has. Quire mends it, KVM doesn't.
 INNER = {"svm": f"{LINE} nopv", "vmx": LINE}
 MODULES = {"svm": "kvm_amd", "vmx": "kvm_intel"}
 EMULATORS = {"svm": Qemu, "vmx": Bochs}

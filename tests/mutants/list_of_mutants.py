@@ -358,6 +358,7 @@ MUTANTS = [
            "test_pgm_walk:test_pdptes"),
 
     # ---- nested svm ----
+    Mutant("svm-injects-twice", "svm/special.c", "(svm_quirks.injects_twice && svm->injected.kind == EVENT_INTERRUPT))", "false)", "test_svm_run:windows"),
     Mutant("svm-window-shut-behind-a-shadow", "svm/special.c", "if (dropped && vcpu->want_interrupt_window) {", "if (false) {", "test_svm_run:a_dropped_shadow_comes_back"),
     Mutant("nsvm-l1s-map-alone", "svm/nested/merge.c", "map[i] = l0[i] | l1[i];", "map[i] = l1[i] ? l1[i] : l0[i];",
            "test_svm_nested_events:random_vmcbs"),
