@@ -29,13 +29,14 @@ bool frame_retires(hpa_t frame)
 	return true;
 }
 
-/* Under chunk_lock, no chunk is being cleared. */
+/* Under chunk_lock, no chunk is being cleared. One whose records are just being written has its frame retired after its first use. */
 static void retire(struct chunk *chunk, hpa_t frame)
 {
 	chunk->broken = true;
 	if (chunk->kind == CHUNK_FREE) {
 		chunk_give_back(chunk, 0);
-	} else if (chunk->kind != CHUNK_LARGE && record_state(record_load(frame_slot(frame))) == FRAME_FREE) {
+	} else if (chunk->kind != CHUNK_LARGE && !chunk->busy &&
+		   record_state(record_load(frame_slot(frame))) == FRAME_FREE) {
 		chunk_take_frame(chunk, frame_index(frame));
 		chunk_relist(chunk);
 		(void)frame_retires(frame);
@@ -52,11 +53,6 @@ enum status frame_retire(hpa_t frame)
 		return CONFLICT;
 	chunk_clearing_hold();
 	lock_acquire(&chunk_lock);
-	while (chunk->busy) { /* its records are just being written */
-		lock_release(&chunk_lock);
-		spin_pause();
-		lock_acquire(&chunk_lock);
-	}
 	if (chunk->kind != CHUNK_RETIRED && !is_known(frame)) {
 		status = count == BROKEN_MOST ? LIMIT : OK;
 		if (status == OK) {

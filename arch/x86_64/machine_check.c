@@ -83,21 +83,10 @@ static enum verdict weigh_amd(const struct bank *b)
 /* Memory that failed and isn't anybody's end yet: addresses of frames, with READABLE; 0: none. Atomic. */
 #define NOTES 8u
 #define READABLE BIT(0)
-static uint64_t notes[NOTES], once[NOTES];
+static uint64_t notes[NOTES], last; /* the last corrected one */
 
-/* A corrected error may be chance; the second in the same frame, among the last few, is not. */
-static bool is_first(uint64_t note)
-{
-	static unsigned last;
-
-	for (unsigned i = 0; i < NOTES; i++)
-		if (__atomic_load_n(&once[i], __ATOMIC_RELAXED) == note)
-			return false;
-	__atomic_store_n(&once[last++ % NOTES], note, __ATOMIC_RELAXED);
-	return true;
-}
-
-/* Errors of memory controllers, patrol scrubs included: Intel SDM vol. 3 section 16.9.2, compound codes; bit 12 is a filter's. */
+/* Errors of memory controllers, patrol scrubs included: Intel SDM vol. 3 section 16.9.2, compound codes; bit 12 is a filter's.
+ * One corrected error may be chance; a second one in the same frame is not. */
 static void note(const struct bank *b)
 {
 	uint64_t value = b->address & BITS(features.physical_bits - 1, PAGE_SHIFT);
@@ -106,7 +95,7 @@ static void note(const struct bank *b)
 	    (b->status & STATUS_HAS_MISC && (b->misc >> MISC_MODE_SHIFT & 7) != MISC_MODE_PHYSICAL))
 		return;
 	value |= b->status & STATUS_UNCORRECTED ? 0 : READABLE;
-	if (value & READABLE && is_first(value))
+	if (value & READABLE && __atomic_exchange_n(&last, value, __ATOMIC_RELAXED) != value)
 		return;
 	for (unsigned i = 0; i < NOTES; i++) {
 		uint64_t none = 0;

@@ -129,7 +129,7 @@ MUTANTS = [
            "test_pgm_compact:test_failing_memory"),
     Mutant("broken-chunk-comes-back", "mm/chunk.c", "chunk->broken ? CHUNK_RETIRED : CHUNK_FREE", "CHUNK_FREE",
            "test_pgm_compact:test_failing_memory"),
-    Mutant("failing-at-once", "arch/x86_64/machine_check.c", "if (value & READABLE && is_first(value))", "if (false)",
+    Mutant("failing-at-once", "arch/x86_64/machine_check.c", "if (value & READABLE && __atomic_exchange_n(&last, value, __ATOMIC_RELAXED) != value)", "if (false)",
            "test_arch_machine_check:test_failing_memory"),
     Mutant("broken-frame-given-again", "vm/vcpu/exits.c", "frame_retire(where) == OK", "true", "test_vm_run:test_machine_check"),
     Mutant("ballooned-page-stays-mapped", "pgm/page/balloon.c", "page_unmap(g->pgm, b, where, &g->gather);", ";",

@@ -83,9 +83,8 @@ static void leave_failing(hpa_t frame, bool readable)
 	for (unsigned i = 0; i < machine_count() && readable && info.state == FRAME_PRIVATE; i++)
 		if (pgm_of(i) && pgm_account(pgm_of(i))->owner == info.owner)
 			left = pgm_leave_frame(pgm_of(i), info.page, frame);
-	frame_describe(frame, &info);
-	log_line(LOG_WARNING "mm: failing memory at %#lx, to be retired: %s; its page moved: %s; now %s", frame.v,
-		 status_text(retired), status_text(left), info.state == FRAME_RETIRED ? "out of use" : "in use");
+	log_line(LOG_WARNING "mm: failing memory at %#lx: to be out of use: %s; its page moved away: %s", frame.v,
+		 status_text(retired), status_text(left));
 }
 
 bool compact_is_due(void)
