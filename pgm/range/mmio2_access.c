@@ -123,43 +123,35 @@ enum status pgm_mmio2_query_dirty(struct pgm *pgm, struct mmio2 *m, uint64_t *bi
 	return OK;
 }
 
-static bool inside(const struct mmio2 *m, uint64_t offset, size_t length)
+/* One way or the other: to or from, page by page. */
+static enum status copy(struct pgm *pgm, struct mmio2 *m, uint64_t offset, uint8_t *to, const uint8_t *from,
+			size_t length)
 {
-	uint64_t size = m->pages << PAGE_SHIFT;
+	uint64_t size = m->pages << PAGE_SHIFT, end = offset + length, at = offset;
+	bool mapped = m->mapped;
 
-	return offset <= size && length <= size - offset;
-}
+	if (offset > size || length > size - offset)
+		return BAD_ADDRESS;
+	for (size_t piece; at < end; at += piece) {
+		hpa_t place = hpa(page_frame(m->page[at >> PAGE_SHIFT]).v | (at & (PAGE_SIZE - 1)));
 
-static hpa_t byte_at(const struct mmio2 *m, uint64_t at)
-{
-	return hpa(page_frame(m->page[at >> PAGE_SHIFT]).v | (at & (PAGE_SIZE - 1)));
+		piece = min_u64(PAGE_SIZE - (at & (PAGE_SIZE - 1)), end - at);
+		if (to) {
+			copy_out(place, to + (at - offset), piece);
+			continue;
+		}
+		copy_in(place, from + (at - offset), piece);
+		visit(pgm, m, at >> PAGE_SHIFT, NULL, dirty_page, &mapped);
+	}
+	return OK;
 }
 
 enum status pgm_mmio2_read(struct pgm *pgm, struct mmio2 *m, uint64_t offset, void *to, size_t length)
 {
-	if (!inside(m, offset, length))
-		return BAD_ADDRESS;
-	for (uint64_t at = offset; at < offset + length;) {
-		size_t piece = min_u64(PAGE_SIZE - (at & (PAGE_SIZE - 1)), offset + length - at);
-
-		copy_out(byte_at(m, at), (uint8_t *)to + (at - offset), piece);
-		at += piece;
-	}
-	return OK;
+	return copy(pgm, m, offset, to, NULL, length);
 }
 
 enum status pgm_mmio2_write(struct pgm *pgm, struct mmio2 *m, uint64_t offset, const void *from, size_t length)
 {
-	bool mapped = m->mapped;
-
-	if (!inside(m, offset, length))
-		return BAD_ADDRESS;
-	for (uint64_t at = offset; at < offset + length;) {
-		size_t piece = min_u64(PAGE_SIZE - (at & (PAGE_SIZE - 1)), offset + length - at);
-
-		copy_in(byte_at(m, at), (const uint8_t *)from + (at - offset), piece);
-		visit(pgm, m, at >> PAGE_SHIFT, NULL, dirty_page, &mapped);
-		at += piece;
-	}
-	return OK;
+	return copy(pgm, m, offset, NULL, from, length);
 }
