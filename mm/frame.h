@@ -107,9 +107,10 @@ struct frame_totals {
 	uint64_t zero_chunks;     /* of the free ones, known to be zero */
 	uint64_t reserved_pages;  /* promised to machines */
 	uint64_t promise_percent; /* so much of what there is may be promised */
-	uint64_t
-		guest_pages; /* of the free ones, what isn't promised for tables: whoever has high priority can get them */
-	uint64_t record_bytes; /* chunk records and frame records */
+	uint64_t guest_pages;     /* of the free ones, those not promised for tables: what high priority can get */
+	uint64_t ballooned_pages; /* that machines have given back */
+	uint64_t duplicate_pages; /* of machines' pages that share a frame, those that would need another */
+	uint64_t record_bytes;    /* chunk records and frame records */
 };
 void frame_totals(struct frame_totals *totals);
 

@@ -14,6 +14,8 @@ static void visit(struct account *account, void *context)
 	totals->private_pages +=
 		account->allocated[ACCOUNT_BASE] + account->allocated[ACCOUNT_FIXED] - account->shared_pages;
 	totals->table_pages += account->allocated[ACCOUNT_TABLE];
+	totals->ballooned_pages += account->ballooned;
+	totals->duplicate_pages += account->shared_pages;
 }
 
 void frame_totals(struct frame_totals *totals)
@@ -40,6 +42,7 @@ void frame_totals(struct frame_totals *totals)
 	totals->partial_chunks = chunks.ragged;
 	totals->zero_chunks = chunks.sets[SET_ZERO];
 	totals->shared_pages = chunks.shared_frames;
+	totals->duplicate_pages -= min_u64(totals->duplicate_pages, totals->shared_pages);
 	totals->retired_pages = chunks.retired_frames;
 	totals->record_bytes = chunks.count * sizeof(struct chunk) +
 			       (chunks.kinds[CHUNK_SPLIT] + chunks.kinds[CHUNK_KERNEL]) * PAGE_SIZE;

@@ -16,13 +16,10 @@ static struct {
 static void show(struct output *out, bool complete)
 {
 	struct frame_totals t;
-	uint64_t references = 0;
 
 	frame_totals(&t);
-	for (unsigned i = 0; i < machine_count(); i++)
-		references += machine_get(i)->pgm ? pgm_account(machine_get(i)->pgm)->shared_pages : 0;
 	output_fields(out, BOOL("complete", complete), NUMBER("looks", fusing.looked), NUMBER_OF(t, shared_pages),
-		      NUMBER("sharing_pages", references),
+		      NUMBER("sharing_pages", t.shared_pages + t.duplicate_pages),
 		      NUMBER("freed_pages", t.free_pages > fusing.free_before ? t.free_pages - fusing.free_before : 0));
 }
 

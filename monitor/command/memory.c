@@ -151,6 +151,8 @@ static void info_memory(struct output *out, char *const *argument)
 	output_fields(out, NUMBER("memory_mib", t.pages * PAGE_SIZE / MIB),
 		      NUMBER("free_mib", t.free_pages * PAGE_SIZE / MIB),
 		      NUMBER("free_for_guests_mib", t.guest_pages * PAGE_SIZE / MIB),
+		      NUMBER("saved_by_sharing_mib", t.duplicate_pages * PAGE_SIZE / MIB),
+		      NUMBER("ballooned_mib", t.ballooned_pages * PAGE_SIZE / MIB),
 		      NUMBER("retired_pages", t.retired_pages),
 		      NUMBER("could_be_freed_mib", pressure.spare * PAGE_SIZE / MIB),
 		      NUMBER("promised_mib", t.reserved_pages * PAGE_SIZE / MIB),

@@ -35,6 +35,8 @@ const struct stats_row stats_rows[] = {
 	TOTALS(free_pages, "/GMM/cFreePages", "pages", "of these, free"),
 	TOTALS(private_pages, "/GMM/cPrivatePages", "pages", "held by one machine"),
 	TOTALS(shared_pages, "/GMM/cSharedPages", "pages", "shared, copy on write"),
+	TOTALS(duplicate_pages, "/GMM/cDuplicatePages", "pages", "frames saved by that"),
+	TOTALS(ballooned_pages, "/GMM/cBalloonedPages", "pages", "given back by machines through their balloons"),
 	TOTALS(table_pages, "/GMM/cTablePages", "pages", "second-level tables and page records"),
 	TOTALS(kernel_pages, "/GMM/cKernelPages", "pages", "the hypervisor's own"),
 	TOTALS(retired_pages, "/GMM/cRetiredPages", "pages", "for nobody any more: the memory is broken"),

@@ -39,6 +39,9 @@ def test_room_is_made(boot):
     assert counters(monitor, "Pressure")["/GMM/Pressure/Times"] > 0
     fields = numbers(monitor, "info memory")
     assert fields["free for guests mib"] < fields["memory mib"] / 10 and fields["promised percent"] > 200
+    use = {row[0]: row for row in map(str.split, monitor.command("vm list")) if row}
+    held, shared = (sum(int(use[name][column]) for name in ("alpha", "beta")) for column in (-4, -3))
+    assert shared > 80 and held + shared >= 170, use
     monitor.command("type gamma x")
     assert monitor.wait_stopped("gamma", 300) == GOOD
     monitor.wait_guest_line("delta", "filled 33280 pages", 300)

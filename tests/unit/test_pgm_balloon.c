@@ -109,6 +109,7 @@ static void test_blocks(void **state)
 	assert_int_equal(many(pgm, true, 8 * MIB, 4 * MIB), OK); /* 256 pages at a time, as a driver does */
 	assert_int_equal(kind_at(pgm, 8 * MIB), BLOCK_BALLOONED);
 	assert_int_equal(pgm->account.ballooned, 1024);
+	assert_int_equal(totals_now().ballooned_pages, 1024);
 	assert_int_equal(base(pgm), 0);
 	assert_int_equal(pgm->account.allocated[ACCOUNT_TABLE],
 			 now); /* no records, no tables beside those of large leaves */

@@ -54,6 +54,7 @@ static void test_two_machines(void **state)
 	(void)held_pages(&guest);
 	assert_int_equal(before - guest, 40);
 	assert_int_equal(totals_now().shared_pages, 40);
+	assert_int_equal(totals_now().duplicate_pages, 40);
 	shared = frame_at(machine[0], AT);
 	assert_int_equal(state_of(machine[0], AT), PAGE_SHARED);
 	assert_int_equal(frame_at(machine[1], AT + 3 * PAGE_SIZE).v, shared.v);
