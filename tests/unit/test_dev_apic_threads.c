@@ -26,6 +26,8 @@
 #define ASK 0x40u    /* and the number of who asks */
 #define LINE 0x60u   /* the same, by a line */
 #define ANSWER 0x31u /* wakes who asked */
+#define ALONE 0x80u  /* and the number of who sends */
+#define STORM 200000u
 #define EVERYBODY ((1u << CPUS) - 1)
 
 static struct fake_bus fake;
@@ -277,11 +279,11 @@ static void *live(void *argument)
 	return NULL;
 }
 
-static void nothing_is_lost(void **state)
+static int setup(void **state)
 {
-	pthread_t threads[CPUS];
 	enum status status = OK;
 
+	apic_bus = (struct apic_bus){ 0 };
 	fake_bus_open(&fake);
 	fake.bus.lock = lock;
 	fake.bus.unlock = unlock;
@@ -290,27 +292,70 @@ static void nothing_is_lost(void **state)
 		cpu[i] = (struct processor){ .number = i, .dice = 88172645463325252u + 7 * i };
 		status = lapic_create(&fake.bus, &apic_bus, i, i == 0, 0, &host, &cpu[i], &cpu[i].lapic);
 	}
-	assert_int_equal(status, OK);
-	assert_int_equal(ioapic_create(&fake.bus, &apic_bus, CPUS, &ioapic), OK);
+	if (status != OK || ioapic_create(&fake.bus, &apic_bus, CPUS, &ioapic) != OK)
+		return 1;
 	for (unsigned i = 0; i < CPUS; i++) {
 		write_register(&cpu[i], 0xf0, 0x1ff);
 		write_register(&cpu[i], 0xd0, 1u << (24 + i));
 	}
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	fake_bus_close(&fake);
+	return 0;
+}
+
+static void all_do(void *(*work)(void *))
+{
+	pthread_t threads[CPUS];
+
 	for (unsigned i = 0; i < CPUS; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, live, &cpu[i]), 0);
+		assert_int_equal(pthread_create(&threads[i], NULL, work, &cpu[i]), 0);
 	for (unsigned i = 0; i < CPUS; i++)
 		pthread_join(threads[i], NULL);
+}
+
+static void nothing_is_lost(void **state)
+{
+	all_do(live);
 	for (unsigned i = 0; i < CPUS; i++) {
 		look(&cpu[i]);
 		for (unsigned vector = 0; vector < 256; vector += 32)
 			assert_int_equal(lapic_mmio_ops.read(cpu[i].lapic, 0x100 + vector / 2, 4), 0);
 	}
-	fake_bus_close(&fake);
+}
+
+static uint32_t gone; /* atomic */
+
+/* All send to one processor, which doesn't look, vectors that lie in one word: each finds its own there, and takes it back. */
+static void *storm(void *argument)
+{
+	struct processor *p = argument;
+	uint64_t bit = UINT64_C(1) << p->number, *word = &cpu[0].lapic->irr[ALONE / 64];
+
+	for (unsigned n = 0; n < STORM; n++) {
+		send(p, 0, ALONE + p->number);
+		if (!(__atomic_fetch_and(word, ~bit, __ATOMIC_SEQ_CST) & bit))
+			__atomic_fetch_add(&gone, 1, __ATOMIC_SEQ_CST);
+	}
+	return NULL;
+}
+
+static void no_bit_is_lost(void **state)
+{
+	all_do(storm);
+	assert_int_equal(gone, 0);
+	assert_int_equal(cpu[0].lapic->irr[ALONE / 64], 0);
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(nothing_is_lost) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(nothing_is_lost, setup, teardown),
+		cmocka_unit_test_setup_teardown(no_bit_is_lost, setup, teardown),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
