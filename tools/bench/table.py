@@ -112,6 +112,9 @@ SLOW_BY = {
     "l2_touch_again": "no exit but for the host's clock.",
     "l1_flush_1000": "L1's tables are compared with what was derived from them; KVM write-protects them instead, and pays when L1 changes one: "
                      "the row below.",
+    **{row: "a change of vcpus on one processor: the sender's, which then halts, leaves it whole, so that another processor may take it; KVM "
+            "changes threads. What each step takes wasn't measured. Where each vcpu has its own (rows below), half is left; KVM isn't to be had there, for Bochs' firmware tells "
+            "Linux of one processor." for row in ("ipi_2", "ipi_x2_2", "ipi_x2_4")},
     "log_write_pml": "neither side has an exit; a mean of so little is one end of a time slice that fell into it.",
 }
 
