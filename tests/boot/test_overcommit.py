@@ -53,6 +53,21 @@ def test_room_is_made(boot):
     assert monitor.command("check")[-1] == "check: 0 findings"
 
 
+def test_chunks_come_back(boot):
+    """What is left of chunks after a search for equal pages moves together, and whole chunks come back; the guest finds all as it was."""
+    machine = boot(HOST.format(ratio=200) + squeeze("alpha", 12, "kinds=8 apart=16"), {"squeeze.elf": os.path.join(BUILD, "guests/squeeze.elf")}, memory=256)
+    monitor = machine.monitor.wait_prompt()
+    monitor.wait_guest_line("alpha", "filled 3072 pages", 300)
+    numbers(monitor, "fuse now", 300)
+    answer = numbers(monitor, "compact", 300)
+    emptied = counters(monitor, "/GMM/Chunks*")
+    print(answer, emptied)
+    assert emptied["/GMM/ChunksEmptied"] >= 3
+    monitor.command("type alpha x")
+    assert monitor.wait_stopped("alpha", 300) == GOOD
+    assert monitor.command("check")[-1] == "check: 0 findings"
+
+
 @pytest.mark.slow
 @pytest.mark.only_vendor("svm", reason="sharing and balloons know no vendor, and Bochs would take an hour")
 def test_four_in_the_room_of_two(boot, vendor, linux):

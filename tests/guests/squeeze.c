@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Fills mib=N MiB of memory from 16 MiB on, waits for a key, and finds everything as it was. Of kinds=N kinds are the pages, which others can
- * have as well; kinds=0: each has a content of its own, by name=N no other guest's. After the key each 16th page is written once more, and all
+ * have as well; kinds=0: each has a content of its own, by name=N no other guest's; apart=N: each N-th, too. After the key each 16th page is written once more, and all
  * is looked at again.
  */
 #include "guest.h"
@@ -12,7 +12,7 @@
 #define TICK 11932u /* 10 ms */
 #define LOOKS 8u    /* at each page */
 
-static uint32_t pages, kinds, name;
+static uint32_t pages, kinds, name, apart;
 
 static void on_tick(struct trap_frame *frame)
 {
@@ -28,7 +28,9 @@ static void wait_key(void)
 
 static uint32_t content(uint32_t page)
 {
-	return kinds ? page % kinds + 1 : name << 24 | (page + 1);
+	bool own = !kinds || (apart && page % apart == 0);
+
+	return own ? name << 24 | (page + 1) : page % kinds + 1;
 }
 
 static volatile uint32_t *page_at(uint32_t page)
@@ -49,6 +51,7 @@ void guest_main(void)
 	pages = option_number("mib=", 1) * (MIB / PAGE);
 	kinds = option_number("kinds=", 0);
 	name = option_number("name=", 1);
+	apart = option_number("apart=", 0);
 	set_handler(IRQ_BASE, on_tick);
 	pic_init();
 	pic_unmask(0);
