@@ -25,16 +25,16 @@ static bool worth_it(const struct chunk *chunk, unsigned most)
 
 enum status compact_find(uint64_t *cursor, unsigned most, hpa_t *block)
 {
-	enum status status = BUSY;
+	HOLD(&chunk_lock);
+	for (unsigned i = 0; i < LOOK_AT && *cursor < chunks.count; i++) {
+		const struct chunk *chunk = &chunks.table[(*cursor)++];
 
-	lock_acquire(&chunk_lock);
-	for (unsigned i = 0; i < LOOK_AT && *cursor < chunks.count && status != OK; i++, ++*cursor) {
-		status = worth_it(&chunks.table[*cursor], most) ? OK : BUSY;
-		*block = chunk_frame(&chunks.table[*cursor], 0);
+		*block = chunk_frame(chunk, 0);
+		if (worth_it(chunk, most))
+			return OK;
 	}
-	lock_release(&chunk_lock);
-	if (*cursor < chunks.count || status == OK)
-		return status;
+	if (*cursor < chunks.count)
+		return BUSY;
 	*cursor = 0;
 	return NOT_FOUND;
 }

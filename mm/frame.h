@@ -72,7 +72,7 @@ enum status block_join(struct account *account, hpa_t frame, gpa_t block) must_c
 
 /*
  * retire.c: this frame's memory is broken: once it is free, which may be now, nobody gets it any more; nor its chunk, if that is whole then.
- * LIMIT: too many are known. CONFLICT: not one of mm's. Any CPU.
+ * LIMIT: too many are known. BAD_ADDRESS: not one of mm's. Any CPU.
  */
 enum status frame_retire(hpa_t frame) must_check;
 

@@ -50,7 +50,7 @@ enum status frame_retire(hpa_t frame)
 
 	frame = hpa(align_down(frame.v, PAGE_SIZE));
 	if (frame.v >> BLOCK_SHIFT >= chunks.count || chunk->kind == CHUNK_ABSENT)
-		return CONFLICT;
+		return BAD_ADDRESS;
 	chunk_clearing_hold();
 	lock_acquire(&chunk_lock);
 	if (chunk->kind != CHUNK_RETIRED && !is_known(frame)) {

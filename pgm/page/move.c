@@ -79,7 +79,6 @@ enum status pgm_move_step(struct pgm *pgm, hpa_t block, unsigned *index, bool lo
 	struct frame_place places[MOVE_PAGES];
 	unsigned count = compact_frames(&pgm->account, block, index, places, MOVE_PAGES);
 	enum status status = BUSY;
-	struct gather gather;
 
 	*pages += count;
 	if (!count)
@@ -87,9 +86,8 @@ enum status pgm_move_step(struct pgm *pgm, hpa_t block, unsigned *index, bool lo
 	if (look)
 		return all_movable(pgm, places, count) ? BUSY : CONFLICT;
 	if (UNASSIGNED(places[0])) {
-		gather_begin(&gather, NULL, &pgm->account);
+		GATHER(gather, NULL, &pgm->account);
 		handy_drain(pgm, block, &gather);
-		gather_finish(&gather);
 	} else {
 		status = move(pgm, places, count, true);
 	}
