@@ -227,12 +227,9 @@ static enum status simple_status(struct pgm *pgm, gpa_t where, enum piece piece,
 {
 	struct handler_node n;
 
-	switch (piece) {
-	case PIECE_DONE: return OK;
-	case PIECE_HANDLER: return HANDLER;
-	case PIECE_FAILED: return failure;
-	default: return handler_next(&pgm->handlers, where.v, &n) && n.first <= where.v ? HANDLER : BAD_ADDRESS;
-	}
+	if (piece == PIECE_NOTHING)
+		return handler_next(&pgm->handlers, where.v, &n) && n.first <= where.v ? HANDLER : BAD_ADDRESS;
+	return piece == PIECE_DONE ? OK : piece == PIECE_HANDLER ? HANDLER : failure;
 }
 
 enum status pgm_read_simple(struct pgm *pgm, gpa_t from, void *to, size_t length)
