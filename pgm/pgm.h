@@ -119,8 +119,8 @@ enum pgm_origin { ORIGIN_GUEST, ORIGIN_DEVICE, ORIGIN_DEBUGGER, ORIGIN_SAVE };
  */
 enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum pgm_origin origin,
 		     size_t *done) must_check;
-/* The same of a table's entry, aligned, of 4 or 8 bytes: most accesses are such. The rest of *entry is left. */
-enum status pgm_read_entry(struct pgm *pgm, gpa_t from, uint64_t *entry, unsigned size) must_check;
+/* The same of a table's entry, aligned, where there is plain memory: most accesses are such. false: there is none, nothing is read. */
+bool pgm_read_entry(struct pgm *pgm, gpa_t from, uint64_t *entry) must_check;
 enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length, enum pgm_origin origin,
 		      size_t *done) must_check;
 /* RAM and ROM only, within one page, no handler called: HANDLER when one covers it, BAD_ADDRESS when nothing is there. */

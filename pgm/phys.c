@@ -170,13 +170,15 @@ enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum 
 	return status;
 }
 
-enum status pgm_read_entry(struct pgm *pgm, gpa_t from, uint64_t *entry, unsigned size)
+bool pgm_read_entry(struct pgm *pgm, gpa_t from, uint64_t *entry)
 {
-	if (unlikely(size != sizeof(*entry)) || read_piece(pgm, from, entry, sizeof(*entry), 0) != PIECE_DONE)
-		return pgm_read(pgm, from, entry, size, ORIGIN_GUEST, NULL);
-	COUNT(pgm, reads);
-	COUNT_BY(pgm, read_bytes, sizeof(*entry));
-	return OK;
+	struct pgm_local *local = local_of(pgm);
+
+	if (read_piece(pgm, from, entry, sizeof(*entry), 0) != PIECE_DONE)
+		return false;
+	LOCAL_COUNT(local, reads, 1);
+	LOCAL_COUNT(local, read_bytes, sizeof(*entry));
+	return true;
 }
 
 enum status pgm_write(struct pgm *pgm, gpa_t to, const void *from, size_t length, enum pgm_origin origin, size_t *done)

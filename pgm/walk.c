@@ -96,7 +96,11 @@ static enum status read_entry(struct walk *w, gpa_t where, uint64_t *entry)
 	enum status status = outer(w, where, ACCESS_READ | WALK_TABLE, &where);
 
 	*entry = 0;
-	return unlikely(status != OK) ? status : pgm_read_entry(w->pgm, where, entry, w->f->entry_size);
+	if (unlikely(status != OK))
+		return status;
+	if (likely(w->f->entry_size == sizeof(*entry)) && likely(pgm_read_entry(w->pgm, where, entry)))
+		return OK;
+	return pgm_read(w->pgm, where, entry, w->f->entry_size, ORIGIN_GUEST, NULL);
 }
 
 /* Bits that must be zero in every entry on this processor and in this mode. */

@@ -31,6 +31,8 @@ static uint64_t read_entry(struct pgm *pgm, gpa_t where, unsigned size)
 {
 	uint64_t entry = 0;
 
+	if (likely(size == sizeof(entry)) && likely(pgm_read_entry(pgm, where, &entry)))
+		return entry;
 	if (pgm_read_simple(pgm, where, &entry, size) != OK)
 		entry = UINT64_MAX >> (64 - 8 * size);
 	return entry;
