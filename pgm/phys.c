@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Physical access by the hypervisor itself: devices, loaders, guest-table walks, the emulator.
- *
- * Memory is copied under the block's lock, so no frame can be taken away under the copy. An access may
- * cross pages and ranges; it is cut at page ends. What a handler covers goes to handler/access.c.
+ * Memory is copied under the block's lock, so no frame can be taken away under the copy. An access may cross pages and ranges; it is
+ * cut at page ends. What a handler covers goes to handler/access.c.
  */
 #include <string.h>
 
@@ -152,7 +151,6 @@ static enum piece write_piece(struct pgm *pgm, gpa_t to, const void *from, size_
 
 enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum pgm_origin origin, size_t *done)
 {
-	struct pgm_local *local = local_of(pgm);
 	enum status status = OK;
 	size_t at = 0;
 
@@ -163,8 +161,8 @@ enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum 
 		if (unlikely(read_piece(pgm, where, (uint8_t *)to + at, piece, 0) != PIECE_DONE))
 			status = handler_read(pgm, where, (uint8_t *)to + at, piece, origin, &piece);
 	}
-	LOCAL_COUNT(local, reads, 1);
-	LOCAL_COUNT(local, read_bytes, at);
+	COUNT(pgm, reads);
+	COUNT_BY(pgm, read_bytes, at);
 	if (done)
 		*done = at;
 	return status;
@@ -172,12 +170,10 @@ enum status pgm_read(struct pgm *pgm, gpa_t from, void *to, size_t length, enum 
 
 bool pgm_read_entry(struct pgm *pgm, gpa_t from, uint64_t *entry)
 {
-	struct pgm_local *local = local_of(pgm);
-
 	if (read_piece(pgm, from, entry, sizeof(*entry), 0) != PIECE_DONE)
 		return false;
-	LOCAL_COUNT(local, reads, 1);
-	LOCAL_COUNT(local, read_bytes, sizeof(*entry));
+	COUNT(pgm, reads);
+	COUNT_BY(pgm, read_bytes, sizeof(*entry));
 	return true;
 }
 

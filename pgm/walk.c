@@ -93,25 +93,14 @@ static inline enum status outer(struct walk *w, gpa_t where, unsigned access, gp
 
 static enum status read_entry(struct walk *w, gpa_t where, uint64_t *entry)
 {
-	enum status status = outer(w, where, ACCESS_READ | WALK_TABLE, &where);
-
 	*entry = 0;
-	if (unlikely(status != OK))
-		return status;
+	TRY(outer(w, where, ACCESS_READ | WALK_TABLE, &where));
 	if (likely(w->f->entry_size == sizeof(*entry)) && likely(pgm_read_entry(w->pgm, where, entry)))
 		return OK;
 	return pgm_read(w->pgm, where, entry, w->f->entry_size, ORIGIN_GUEST, NULL);
 }
 
-/* Bits that must be zero in every entry on this processor and in this mode. */
-static uint64_t always_reserved(const struct walk_context *c, const struct pt_format *f)
-{
-	uint64_t reserved = f->entry_size == 8 ? BITS(51, 12) & ~(BIT(c->physical_bits) - 1) : 0;
-
-	return c->efer & EFER_NXE ? reserved : reserved | f->no_execute;
-}
-
-/* Those and in this one. */
+/* Bits that must be zero in this entry on this processor and in this mode. */
 static uint64_t reserved_bits(const struct walk *w, unsigned level, bool leaf)
 {
 	const struct pt_format *f = w->f;
@@ -298,7 +287,9 @@ enum status guest_walk(struct pgm *pgm, const struct walk_context *context, gva_
 		result->entry = 0;
 		return outer(&w, result->inner, access & RWX, &result->gpa);
 	}
-	w.reserved = always_reserved(context, f);
+	w.reserved = f->entry_size == 8 ? BITS(51, 12) & ~(BIT(context->physical_bits) - 1) : 0;
+	if (!(context->efer & EFER_NXE))
+		w.reserved |= f->no_execute;
 	if (f->canonical ? sign_extend(where.v, f->linear_bits) != where.v : where.v >> f->linear_bits)
 		return BAD_VALUE;
 	for (unsigned i = 0; status == BUSY && i < RETRIES; i++)
