@@ -104,14 +104,9 @@ SLOW_BY = {
     "cpuid": "QEMU's SVM doesn't tell where the next instruction is: this one is fetched by a walk of the guest's tables and decoded.",
     "log_split": "the 512 leaves of the block, filled at its first write: the others are found there. KVM makes one leaf at each write.",
     "block_write": f"{CLEARING:,} of it is the clearing itself, one instruction a word, on both sides; the row below has the rest.",
-    "l2_cpuid": "QEMU's SVM doesn't tell where the next instruction is: three of L1's on the way are fetched and decoded. With 128 ns an instruction, two ends of a time slice fall into each round trip, too.",
-    "l2_hlt": "the same.",
-    "l2_touch_there": "one exit on each side: four entries of L1's are read under the locks that guard them, the accessed bit is set by an "
-                      "exchange. No neighbour is filled in with it, for L1's accessed bits would be missed.",
-    "l2_touch_nowhere_yet": "as in the row above; the page itself costs nothing.",
-    "l2_touch_again": "no exit but for the host's clock.",
-    "l1_flush_1000": "L1's tables are compared with what was derived from them; KVM write-protects them instead, and pays when L1 changes one: "
-                     "the row below.",
+    "l2_touch_again": "four of it are the guest's own; the rest is one exit of L2 around all pages, and the host's clock.",
+    "l1_flush_1000": "on both sides it is the way to L1 and back, which the first row has. Quire compares L1's tables with what was derived from them "
+                     "besides, some six instructions a page; KVM write-protects them, and pays when L1 changes one: the row below.",
     **{row: "a change of vcpus on one processor: the sender's, which then halts, leaves it whole, so that another processor may take it; KVM "
             "changes threads. What each step takes wasn't measured. Where each vcpu has its own (rows below), half is left; KVM isn't to be had there, for Bochs' firmware tells "
             "Linux of one processor." for row in ("ipi_2", "ipi_x2_2", "ipi_x2_4")},
