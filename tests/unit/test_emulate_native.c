@@ -554,7 +554,7 @@ static void test_against_processor(void **state)
 {
 	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_NODEFER };
 	const char *wanted = getenv("QUIRE_NATIVE_CASES"), *given = getenv("QUIRE_SEED");
-	unsigned long cases = wanted ? strtoul(wanted, NULL, 0) : 200000, agreed = 0, wrong = 0, tried = 0, faults = 0;
+	unsigned long cases = wanted ? strtoul(wanted, NULL, 0) : 60000, agreed = 0, wrong = 0, tried = 0, faults = 0;
 	uint64_t start = given ? strtoull(given, NULL, 0) : UINT64_C(0xdecade);
 
 	/* cmocka has set its own for this test. */
