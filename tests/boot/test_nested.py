@@ -109,8 +109,8 @@ def test_attack8_log_of_what_an_l2_writes(boot, vendor, large):
     line = f"{quirks(boot.machine_class)} chaos rounds=1000000000"
     machine = boot(f"[vm l1]\nkernel = hyper.elf\nmemory = 64M\nnested = on\ncpu = 1\ntest_ports = on\nlarge_pages = {large}\ncmdline = {line}\n",
                    {"hyper.elf": os.path.join(BUILD, "guests/hyper.elf")}, cpus=2)
-    monitor = machine.monitor.wait_prompt()
-    monitor.wait_guest_line("l1", "physical bits")
+    machine.monitor.wait_guest_line("l1", "physical bits")
+    monitor = machine.monitor.wait_prompt()  # drawn anew behind it, and maybe for the first time
     monitor.command("mode json")
     for way in WAYS[vendor]:
         assert log(monitor, "l1", "on", way)["mode"] == way
@@ -144,8 +144,8 @@ def test_monitor_sees_levels(boot, vendor):
     line = f"{quirks(boot.machine_class)} chaos rounds=1000000000"
     machine = boot(f"[vm l1]\nkernel = hyper.elf\nmemory = 64M\nnested = on\ncpu = 1\ntest_ports = on\ncmdline = {line}\n",
                    {"hyper.elf": os.path.join(BUILD, "guests/hyper.elf")}, cpus=2)
-    monitor = machine.monitor.wait_prompt()
-    monitor.wait_guest_line("l1", "physical bits")
+    machine.monitor.wait_guest_line("l1", "physical bits")
+    monitor = machine.monitor.wait_prompt()  # drawn anew behind it, and maybe for the first time
     monitor.command("mode json")
     assert find_l2(monitor)["slat_mode"] == {"svm": "NPT", "vmx": "EPT"}[vendor]
     rip = monitor.json("info cpu l1")["vcpus"][0]["rip"]

@@ -56,8 +56,8 @@ def soak(boot, vendor, large, case, millions, place):
     line = f"{quirks(boot.machine_class)} {case} millions={millions}"
     machine = boot(f"[vm l1]\nkernel = hyper.elf\nmemory = 64M\nnested = on\n{place}test_ports = on\nlarge_pages = {large}\ncmdline = {line}\n",
                    {"hyper.elf": os.path.join(BUILD, "guests/hyper.elf")}, cpus=2, bochs={"ticks": 10 ** 12})
-    monitor = machine.monitor.wait_prompt()
-    monitor.wait_guest_line("l1", "physical bits")
+    machine.monitor.wait_guest_line("l1", "physical bits")
+    monitor = machine.monitor.wait_prompt()  # drawn anew behind it, and maybe for the first time
     monitor.command("mode json")
     rounds = seen = 0
     while not ended(machine):
