@@ -54,6 +54,11 @@ def run_hyper(boot, cases, line=" rounds=1000", more="", **options):
     return {case: (ends.get(case), [line.rstrip() for line in machine.monitor.console_of(case) if line.strip()]) for case in cases}
 
 
+def letters(lines):
+    """Without what parts them: the monitor shows half a line of a guest that has been waiting for long in its middle."""
+    return re.sub(r"\s", "", "".join(lines))
+
+
 def same_as_bare(boot, folder, machine_class, cases, **options):
     """The test hypervisor's checks hold on the processor, and in Quire, where several run at once; what it says of exits is the same."""
     bare_said = {case: bare_hyper(folder, machine_class, case, **options) for case in cases}
@@ -61,9 +66,10 @@ def same_as_bare(boot, folder, machine_class, cases, **options):
     found = run_hyper(boot, cases, machine_class=machine_class, **options)
     assert not {case: said for case, (ended, said) in found.items() if ended != GOOD}
     owns = {line for line in bare_said["interrupts"] if line.startswith("L2 has")}
-    assert len(owns) == 1 and owns <= set(found["interrupts"][1])
+    assert len(owns) == 1 and letters(owns) in letters(found["interrupts"][1])
     for case in SAME:
-        assert found[case][1][1:] == bare_said[case][1:], case
+        said, rest = letters(found[case][1]), letters(bare_said[case][1:])
+        assert said.endswith(rest) and re.fullmatch("(SVM|VMX),.{1,90}", said[:-len(rest)]), case
 
 
 def test_hyper(boot, folder):
