@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Linux' interface for guests of KVM: a small guest that uses all of it, and Debian's kernel, which finds it by itself."""
 import re
+import time
 
 from harness import guests
 
@@ -8,10 +9,12 @@ from test_guests import Case, elf, judge, section
 from test_linux import LINES, attach, back, shell
 
 
-def test_small_guest(boot):
+def test_small_guest(boot, vendor):
     """Everything there is, by two processors of which only one runs at a time; and nothing of it with pv = off."""
+    # Behind each interrupt Quire takes QEMU out of the guest (svm/quirks.h, injects_twice): the offer of an end without an exit is gone.
+    options = "one exits" if vendor == "svm" else "one"
     cases = [Case("pv", "pv", 16), Case("off", "pv", 16)]
-    machine = boot("[host]\nwhen_idle = poweroff\n" + section("pv", "pv", 16, "one", "cpus = 2\n")
+    machine = boot("[host]\nwhen_idle = poweroff\n" + section("pv", "pv", 16, options, "cpus = 2\n")
                    + section("off", "pv", 16, "off", "pv = off\n"), {"pv.elf": elf("pv")}, memory=512)
     judge(machine, cases)
 
@@ -36,7 +39,7 @@ def test_linux(boot, vendor, linux):
     shell(machine, "cd /sys/devices/system/cpu; cat cpu*/topology/thread_siblings_list", "^0-1\\s+0-1\\s+2-3\\s+2-3")
     shell(machine, "cat cpu*/topology/physical_package_id", "^0\\s+0\\s+1\\s+1")
     shell(machine, "ls /sys/bus/acpi/devices | grep -c ACPI0007", "^4")
-    shell(machine, "date -u +%Y", "^2026")
+    shell(machine, "date -u +%Y", f"^{time.gmtime().tm_year}")
     shell(machine, "dmesg | grep -cE 'stuck|BUG:|WARNING:|lockup|Call Trace|clocksource.*unstable'", "^0")
     back(machine)
     assert monitor.command("check")[-1] == "check: 0 findings"

@@ -182,7 +182,8 @@ static void ends(void)
 		wait_for(&got[1], before + i);
 	}
 	check_equal(ended[1] + written[1], rounds);
-	check(ended[1] > 0); /* an interrupt of the host's may come before the handler, and the offer is gone */
+	/* An interrupt of the host's may come before the handler, and the offer is gone; on an emulator where one always does it always is. */
+	check(ended[1] > 0 || option("exits"));
 	for (unsigned i = 0; i < rounds; i++) {
 		before = got[0];
 		call(CALL_SEND, 1, 0, cpu_apic_id[0], BEHIND);
