@@ -5,7 +5,7 @@ import re
 import pytest
 from harness import guests
 
-from test_linux import at_prompt, attach, back, shell
+from test_linux import attach, back, power_off, shell
 from test_smp import config
 
 CONTENT = "find /bin /sbin /lib /usr -xdev -type f 2>/dev/null | sort | xargs cat | sha256sum"
@@ -49,10 +49,6 @@ def test_two_equal_machines(boot, vendor, linux):
     assert numbers(monitor, "compact", 300)["chunks given back"] > 0
     assert sums(machine, names) == before
     assert monitor.command("check")[-1] == "check: 0 findings"
-    for name in names:
-        attach(machine, name)
-        machine.send("poweroff -f\r")
-        assert monitor.wait_stopped(name, 300) == "poweroff"
-        back(machine) if not at_prompt(machine) else None
+    power_off(machine, names)
     assert numbers(monitor, "info chunks")["shared pages"] == 0
     assert monitor.command("check")[-1] == "check: 0 findings"

@@ -82,11 +82,7 @@ def two_linuxes(machine, names):
         checksum(machine)
         back(machine)
     assert monitor.command("check")[-1] == "check: 0 findings"
-    for name in names:
-        attach(machine, name)
-        machine.send("poweroff -f\r")
-        assert monitor.wait_stopped(name, 300) == "poweroff"
-        back(machine) if not at_prompt(machine) else None
+    power_off(machine, names)
     after, kernel_after = totals(monitor)
     assert after == before
     assert kernel_after <= kernel_before + HEAP_CACHES
@@ -102,6 +98,16 @@ def at_prompt(machine):
         return True
     except AssertionError:
         return False
+
+
+def power_off(machine, names):
+    """Each by its own shell."""
+    for name in names:
+        attach(machine, name)
+        machine.send("poweroff -f\r")
+        assert machine.monitor.wait_stopped(name, 300) == "poweroff"
+        if not at_prompt(machine):
+            back(machine)
 
 
 def test_two_linuxes(boot, vendor, linux):

@@ -6,7 +6,7 @@ import pytest
 from harness import BUILD, guests
 
 from test_fusion import numbers, sums
-from test_linux import LINES, at_prompt, attach, back
+from test_linux import LINES, attach, back, power_off
 from test_pci import MODULES, ask
 
 HOST = "[host]\nwhen_idle = monitor\novercommit = ratio\novercommit_ratio = {ratio}\n"
@@ -105,9 +105,5 @@ def test_four_in_the_room_of_two(boot, vendor, linux):
     assert held[-1] <= 1.3 * held[0]
     assert set(sums(machine, names)) == found
     assert monitor.command("check")[-1] == "check: 0 findings"
-    for name in names:
-        attach(machine, name)
-        machine.send("poweroff -f\r")
-        assert monitor.wait_stopped(name, 300) == "poweroff"
-        back(machine) if not at_prompt(machine) else None
+    power_off(machine, names)
     assert numbers(monitor, "info chunks")["shared pages"] == 0

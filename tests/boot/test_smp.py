@@ -5,7 +5,7 @@ import os
 import pytest
 from harness import BUILD, guests
 
-from test_linux import LINES, at_prompt, attach, back, shell
+from test_linux import LINES, attach, back, power_off, shell
 
 GOOD = "exit port 0xf4 value 42"
 
@@ -42,11 +42,7 @@ def several(machine, names, rounds):
         back(machine)
     assert len(sums) == 1, sums
     assert monitor.command("check")[-1] == "check: 0 findings"
-    for name in names:
-        attach(machine, name)
-        machine.send("poweroff -f\r")
-        assert monitor.wait_stopped(name, 300) == "poweroff"
-        back(machine) if not at_prompt(machine) else None
+    power_off(machine, names)
     assert monitor.command("check")[-1] == "check: 0 findings"
 
 

@@ -182,15 +182,6 @@ static void test_left_alone(void **state)
 	end(1);
 }
 
-static uint8_t *late_bytes;
-
-static void write_late(void)
-{
-	if (late_bytes)
-		late_bytes[100] = 0x5a;
-	late_bytes = NULL;
-}
-
 /* The guest writes through what it remembers just before the flush; or while another CPU's is still owed. */
 static void test_write_before_the_flush(void **state)
 {

@@ -171,15 +171,6 @@ static void test_large(void **state)
 }
 
 /* ---- a guest that writes while it is fused ---- */
-static uint8_t *late_bytes;
-
-static void write_late(void)
-{
-	if (late_bytes)
-		late_bytes[100] = 0x5a;
-	late_bytes = NULL;
-}
-
 /* The guest's write through what it remembers, just before the flush. */
 static void test_write_before_the_flush(void **state)
 {

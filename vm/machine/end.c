@@ -3,13 +3,12 @@
  * Pause, reset and end. Any CPU may decide that a machine ends, the first reason counts; its vcpus then leave, and the boot
  * CPU takes it apart in bounded steps (machines_reap) or, for a reset, makes it as it was after the start.
  */
-
 #include "arch/x86_64/host.h"
 #include "arch/x86_64/log.h"
 #include "lib/format.h"
+#include "pgm/fusion.h"
 #include "pgm/reset.h"
 #include "vm/machine/board.h"
-#include "pgm/fusion.h"
 #include "vm/machine/internal.h"
 #include "vm/machine/schedule.h"
 
