@@ -359,6 +359,8 @@ MUTANTS = [
 
     # ---- nested svm ----
     Mutant("svm-injects-twice", "svm/special.c", "(svm_quirks.injects_twice && svm->injected.kind == EVENT_INTERRUPT))", "false)", "test_svm_run:windows"),
+    Mutant("house-looked-after-behind-each-turn", "vm/machine/schedule.c", "r->kept = busy ? 0 : since;", "r->kept = 0;", "test_vm_schedule:test_house"),
+    Mutant("busy-house-waits", "vm/machine/schedule.c", "r->kept = busy ? 0 : since;", "r->kept = since;", "test_vm_schedule:test_house"),
     Mutant("svm-window-shut-behind-a-shadow", "svm/special.c", "if (dropped && vcpu->want_interrupt_window) {", "if (false) {", "test_svm_run:a_dropped_shadow_comes_back"),
     Mutant("nsvm-l1s-map-alone", "svm/nested/merge.c", "map[i] = l0[i] | l1[i];", "map[i] = l1[i] ? l1[i] : l0[i];",
            "test_svm_nested_events:random_vmcbs"),

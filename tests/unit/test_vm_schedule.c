@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // sources: vm/machine/schedule.c vm/machine/queue.c vm/machine/queues.c vm/machine/offers.c
 /* The scheduler's choice of a CPU, the least loaded of those that run what they are given; and who runs beyond a slice. */
+#define _GNU_SOURCE
 #include <setjmp.h>
+#include <signal.h>
+#include <ucontext.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <cmocka.h>
 
 #include "arch/x86_64/cpu.h"
@@ -22,6 +26,7 @@ extern _Thread_local unsigned test_cpu;
 #define MEASUREMENT (5 * SLICE)
 
 static uint64_t began, stall; /* ticks by which the CPU is held up in the guest */
+static unsigned short_turns;  /* so many, then out of the loop */
 static jmp_buf out;
 
 /* What a loop needs. */
@@ -67,6 +72,10 @@ enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t until)
 {
 	began = began ? began : rdtsc();
 	vcpu->runs++;
+	if (short_turns && !--short_turns)
+		longjmp(out, 1);
+	if (short_turns)
+		return VCPU_SLICE_OVER;
 	until += stall;
 	while (rdtsc() < until)
 		;
@@ -168,10 +177,55 @@ static void test_held_up(void **state)
 	assert_int_equal(held.vtime - before, SLICE + 56 * SLICE);
 }
 
+static unsigned house_calls;
+static bool house_busy;
+
+static bool house(void)
+{
+	house_calls++;
+	return house_busy;
+}
+
+/* The loop's window for interrupts, STI and CLI, is none of a program's. */
+static void step_over(int number, siginfo_t *info, void *context)
+{
+	greg_t *rip = &((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+
+	if ((*(const uint8_t *)*rip & 0xfe) != 0xfa)
+		abort();
+	++*rip;
+}
+
+static unsigned calls_in_turns(unsigned cpu, unsigned turns)
+{
+	static const struct cpu_set only[] = { { { 4 } }, { { 8 } } };
+	static struct vcpu v[2];
+
+	test_cpu = cpu;
+	put(&v[cpu - 2], &machine, &only[cpu - 2], 100);
+	house_calls = 0;
+	short_turns = turns;
+	if (!setjmp(out))
+		schedule_loop(house, 0);
+	return house_calls;
+}
+
+/* Turns of no length: the house is looked after now and then; while something is to be done there, behind each. */
+static void test_house(void **state)
+{
+	const struct sigaction over = { .sa_sigaction = step_over, .sa_flags = SA_SIGINFO };
+
+	sigaction(SIGSEGV, &over, NULL);
+	house_busy = false;
+	assert_in_range(calls_in_turns(2, 4000), 1, 1000);
+	house_busy = true;
+	assert_in_range(calls_in_turns(3, 4000), 3900, 4000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_pick), cmocka_unit_test(test_measurement),
-					    cmocka_unit_test(test_held_up) };
+					    cmocka_unit_test(test_held_up), cmocka_unit_test(test_house) };
 
 	test_cpu_count = 4;
 	return cmocka_run_group_tests(tests, NULL, NULL);

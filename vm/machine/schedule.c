@@ -13,10 +13,13 @@
 
 #define SLICE_MIN_NS UINT64_C(1000000)
 #define SLICE_MAX_NS UINT64_C(100000000)
+/* Between looks after the house, while vcpus that wake one another take short turns. */
+#define HOUSE_NS CONSOLE_PATIENCE_NS
 #define MEASUREMENT_MAX_NS UINT64_C(56000000) /* the PIT's longest, 65536 ticks */
 
 struct runner {
 	const struct machine *served; /* whose memory may be mapped on this CPU; NULL: anybody's */
+	uint64_t kept;                /* when its house was last looked after, if nothing was to be done */
 	struct schedule_info info;
 } __attribute__((aligned(64)));
 
@@ -174,11 +177,15 @@ static bool work_step(void)
 	return more;
 }
 
-static bool keep_house(bool (*housekeeping)(void))
+/* Housekeeping and idle work turn to any memory. */
+static bool keep_house(struct runner *r, bool (*housekeeping)(void))
 {
 	uint64_t since = rdtsc();
-	bool busy = housekeeping && housekeeping();
+	bool busy;
 
+	r->served = NULL;
+	busy = housekeeping && housekeeping();
+	r->kept = busy ? 0 : since;
 	schedule_note(STRETCH_HOUSEKEEPING, since);
 	return busy;
 }
@@ -191,16 +198,14 @@ void schedule_loop(bool (*housekeeping)(void), uint64_t poll_ns)
 	for (;;) {
 		uint64_t due, now = rdtsc();
 		struct vcpu *v = queues_pick(now, &due);
-		bool busy;
+		bool busy = v;
 
 		r->info.loops++;
 		if (v)
 			turn(r, v, now, due);
-		busy = keep_house(housekeeping) || v;
+		if (!v || (housekeeping && rdtsc() - r->kept >= host_ns_to_tsc(HOUSE_NS)))
+			busy |= keep_house(r, housekeeping);
 		interrupts_window();
-		/* Housekeeping and idle work turn to any memory. */
-		if (housekeeping || !v)
-			r->served = NULL;
 		/* (wake.pml: REST, WAIT) */
 		if (!busy && queues_rest() && !work_step())
 			sleep(r, poll_ns);

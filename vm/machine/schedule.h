@@ -11,7 +11,7 @@ void schedule_add(struct vcpu *vcpu);
 /* Kicks a host CPU so that its loop looks around; any CPU. */
 void schedule_wake(unsigned cpu);
 /*
- * The life of a host CPU; never returns. housekeeping (boot CPU only, else NULL) is called between slices and before
+ * The life of a host CPU; never returns. housekeeping (boot CPU only, else NULL) is called between slices, but not again at once, and before
  * sleeping; it returns true when it did something and wants to be called again soon. poll_ns: longest sleep.
  */
 _Noreturn void schedule_loop(bool (*housekeeping)(void), uint64_t poll_ns);
