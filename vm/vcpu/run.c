@@ -258,14 +258,16 @@ static enum vcpu_outcome run_on(struct vcpu *vcpu, uint64_t slice_end)
 
 enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end)
 {
+	bool asleep = vcpu->activity != VCPU_RUNNABLE;
 	enum vcpu_outcome outcome;
 
-	if (vcpu->activity != VCPU_RUNNABLE && !wake(vcpu, slice_end, &outcome))
+	if (asleep && !wake(vcpu, slice_end, &outcome))
 		return outcome;
 	vcpu_switch_in(vcpu);
 	vcpu->runs++;
 	vcpu->yields = false;
-	run_timers(vcpu, slice_end);
+	if (!asleep) /* wake() has done it */
+		run_timers(vcpu, slice_end);
 	set_host_timer(vcpu);
 	pv_steal_begin(vcpu);
 	outcome = run_on(vcpu, slice_end);
