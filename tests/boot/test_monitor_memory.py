@@ -110,7 +110,7 @@ def read_dump(lines):
 def look_at_pages(machine, monitor):
     """Equal pages and the dump tell the same, of a machine that stands still."""
     assert monitor.json("vm pause a")["done"] == "paused"
-    dumped = monitor.long_json("pgmphystofile a serial")
+    dumped = monitor.json("pgmphystofile a serial", timeout=600)
     counted = monitor.json("pgmcheckduppages a")
     image, crc, zeros = read_dump(dumped["lines"])
     assert dumped["complete"] and number(dumped["end"]) == RAM and number(dumped["crc32"]) == crc
