@@ -27,6 +27,8 @@ static struct machine *attach_next;
 static enum monitor_ending ending;
 static uint64_t ending_since;
 static bool logged;
+static uint8_t ahead[256]; /* typed while a command went on */
+static unsigned ahead_count, ahead_taken;
 
 static void write_bytes(void *context, const char *bytes, size_t length)
 {
@@ -151,7 +153,7 @@ static void run_line(void)
 		end_line();
 }
 
-/* A command that takes long: Ctrl-C ends it, and whatever else is typed goes nowhere. */
+/* A command that takes long: Ctrl-C ends it; what else is typed waits for the prompt, as far as there is room. */
 static void go_on(void)
 {
 	bool cancel = false;
@@ -162,6 +164,10 @@ static void go_on(void)
 		if (byte < 0)
 			break;
 		cancel = byte == CTRL_C;
+		if (cancel)
+			ahead_count = ahead_taken = 0;
+		else if (ahead_count < sizeof(ahead))
+			ahead[ahead_count++] = (uint8_t)byte;
 	}
 	command_continue(cancel);
 	if (!command_busy())
@@ -202,12 +208,20 @@ static bool take_byte(uint8_t byte)
 	}
 }
 
+static int next_byte(void)
+{
+	if (ahead_taken < ahead_count)
+		return ahead[ahead_taken++];
+	ahead_count = ahead_taken = 0;
+	return console_read();
+}
+
 static bool take_input(void)
 {
 	unsigned taken = 0;
 
 	while (taken < INPUT_STEP && ending == ENDING_NONE) {
-		int byte = console_read();
+		int byte = next_byte();
 
 		if (byte < 0)
 			break;

@@ -157,6 +157,11 @@ struct machine {
 	unsigned pages_of_ones; /* atomic; vm/vcpu/nobody.c */
 };
 
+static inline enum machine_state machine_state_of(const struct machine *m)
+{
+	return (enum machine_state)__atomic_load_n(&m->state, __ATOMIC_ACQUIRE);
+}
+
 /* Boot CPU only. All machines of the configuration become known, OFF; bad ones too (they refuse to start with their error). */
 enum status machines_create(struct quire_config *config) must_check;
 unsigned machine_count(void);
@@ -165,8 +170,11 @@ struct machine *machine_find(const char *name);
 
 /* Boot CPU only. why (size bytes) gets one line for a person on failure. BAD_STATE when it is not OFF. */
 enum status machine_start(struct machine *machine, char *why, size_t size) must_check;
-/* Any CPU. BAD_STATE when it isn't running (or paused). */
+/* Any CPU. BAD_STATE when it isn't running. Its vcpus may still be leaving: see machine_stands_still(). */
 enum status machine_pause(struct machine *machine) must_check;
+/* It is paused, and no host CPU holds a vcpu of it. Any CPU. */
+bool machine_stands_still(const struct machine *machine);
+/* Any CPU. BAD_STATE when it isn't paused, BUSY while it doesn't stand still. */
 enum status machine_resume(struct machine *machine) must_check;
 /* Ends it as by the operator, also one that is just being reset. Any CPU. BAD_STATE when it is off. */
 enum status machine_stop(struct machine *machine) must_check;

@@ -102,7 +102,7 @@ static bool at_rest(const struct machine *m)
 
 	for (unsigned i = 0; i < m->vcpu_count; i++)
 		ours &= !m->vcpu[i]->movable && m->vcpu[i]->cpu == cpu_index();
-	return ours || (m->state == MACHINE_PAUSED && !__atomic_load_n(&m->vcpus_inside, __ATOMIC_ACQUIRE));
+	return ours || machine_stands_still(m);
 }
 
 static void bench(struct output *out, char *const *argument)

@@ -122,7 +122,7 @@ static bool stage_copy(void)
 
 static bool stage_compare(void)
 {
-	job.compared = job.m->state == MACHINE_PAUSED && !__atomic_load_n(&job.m->vcpus_inside, __ATOMIC_ACQUIRE);
+	job.compared = machine_stands_still(job.m);
 	return job.compared && dirty_copy_compare_step(job.m, &job.difference) == BUSY;
 }
 

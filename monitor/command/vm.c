@@ -123,9 +123,33 @@ static void report(struct output *out, const struct machine *m, enum status stat
 	}
 STATE_COMMAND(stop, "stopping")
 STATE_COMMAND(reset, "resetting")
-STATE_COMMAND(pause, "paused")
 STATE_COMMAND(button, "button pressed")
 STATE_COMMAND(resume, "resumed")
+
+static struct machine *pausing; /* vm_pause's */
+
+/* What is told as paused stands still: it can go on at once, and its memory be compared. */
+static bool pause_step(struct output *out, bool cancelled)
+{
+	enum status status = machine_state_of(pausing) == MACHINE_PAUSED ? OK : BAD_STATE;
+
+	if (!cancelled && status == OK && !machine_stands_still(pausing))
+		return true;
+	report(out, pausing, status, "paused");
+	return false;
+}
+
+static void vm_pause(struct output *out, char *const *argument)
+{
+	enum status status;
+
+	pausing = command_machine(out, argument[0]);
+	status = pausing ? machine_pause(pausing) : OK;
+	if (status != OK)
+		refuse(out, pausing, status);
+	else if (pausing)
+		command_go_on(pause_step);
+}
 
 static void console(struct output *out, char *const *argument)
 {

@@ -123,7 +123,10 @@ def idle_part(monitor):
 
 @pytest.mark.parametrize("cpu", [0, 1], ids=["busy", "asleep"])
 def test_pasted_text_is_whole(boot, cpu):
-    """200 characters at the line's full speed, while the boot CPU runs a guest that never rests, or sleeps: none is lost."""
+    """200 characters at the line's full speed, while the boot CPU runs a guest that never rests, or sleeps: none is lost.
+
+    Nor is what is typed while a command goes on; a machine told to be paused stands still when the next one runs.
+    """
     text = f"[vm busy]\nkernel = vectors.elf\nmemory = 16M\ncmdline = rounds=4000000000\ncpu = {cpu}\ntest_ports = on\n"
     machine = boot(text, {"vectors.elf": os.path.join(BUILD, "guests/vectors.elf")}, cpus=2, memory=192)
     monitor = machine.monitor
@@ -135,3 +138,7 @@ def test_pasted_text_is_whole(boot, cpu):
     for length in (40, 100, 200):
         words = "".join(chr(ord("a") + i % 26) for i in range(length))
         assert monitor.command(f"echo {words}") == [words]
+    machine.send("vm pause busy\rvm resume busy\r" * 3)
+    for _ in range(3):
+        machine.expect("vm busy: paused")
+        machine.expect("vm busy: resumed")

@@ -5,11 +5,6 @@
 #include "pgm/slat/tables.h"
 #include "vm/machine.h"
 
-static inline enum machine_state machine_state_of(const struct machine *m)
-{
-	return (enum machine_state)__atomic_load_n(&m->state, __ATOMIC_ACQUIRE);
-}
-
 /* machine/start.c: the guest's files into fresh or reset memory. Boot CPU, no vcpu inside. why: see load_guest(). */
 enum status machine_load(struct machine *m, char *why, size_t size) must_check;
 /* machine/end.c: gives back all that a machine holds, at once. Boot CPU, no vcpu inside. */

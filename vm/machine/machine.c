@@ -77,14 +77,14 @@ void machine_watch(struct machine *m, uint8_t what, bool on)
 	}
 }
 
-static bool stands_still(const struct machine *m)
+bool machine_stands_still(const struct machine *m)
 {
 	return !__atomic_load_n(&m->vcpus_inside, __ATOMIC_ACQUIRE) && machine_state_of(m) == MACHINE_PAUSED;
 }
 
 uint64_t machine_now(const struct machine *m)
 {
-	uint64_t now = stands_still(m) ? m->left_ns : host_now_ns();
+	uint64_t now = machine_stands_still(m) ? m->left_ns : host_now_ns();
 
 	return now > m->clock_base ? now - m->clock_base : 0; /* another CPU's clock may be behind */
 }
