@@ -101,8 +101,10 @@ UNUSED_EXIT(exit_slat_fault)
 UNUSED_EXIT(exit_slat_misconfig)
 UNUSED_EXIT(exit_task_switch)
 
+static unsigned looks_for_emptiness;
 void vcpu_look_for_emptiness(struct vcpu *v)
 {
+	looks_for_emptiness++;
 }
 
 /* It takes the devices' lock; whoever holds that may be waiting for all vcpus that are in the guest. */
@@ -347,6 +349,11 @@ static void test_gives_way(void **state)
 	assert_int_equal(entries, 0);
 	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_IDLE);
 	vcpu_switch_out(&vcpu);
+	assert_int_equal(looks_for_emptiness, 0); /* turns may be short: not each time */
+	vcpu.activity = VCPU_RUNNABLE;
+	assert_int_equal(vcpu_run(&vcpu, 0), VCPU_SLICE_OVER);
+	assert_int_equal(looks_for_emptiness, 1);
+	vcpu_switch_out(&vcpu);
 }
 
 /*
@@ -379,7 +386,7 @@ static void test_moves(void **state)
 	vcpu.parked_until = 100000;
 	test_tsc_ahead = 700;
 	vcpu_switch_in(&vcpu);
-	assert_true(h.tsc_offset == 4300 && h.tsc_changed && vcpu.parked_until == 100700);
+	assert_true(h.tsc_offset == 4300 && h.tsc_changed && vcpu.parked_until == 100700 && !vcpu.wakeup);
 	vcpu_switch_out(&vcpu);
 	test_tsc_ahead = 0;
 	vcpu.nested = &nested;
@@ -510,6 +517,7 @@ static void test_delivery_is_before_the_guest(void **state)
 static void start_anew(void)
 {
 	init_takes = VCPU_RUNNABLE;
+	vcpu.signals = 1;
 	vcpu_request(&vcpu, REQUEST_EVENT);
 }
 static void test_started_while_it_halts(void **state)
@@ -536,6 +544,7 @@ static void test_wakes_in_the_cpu(void **state)
 	vcpu_switch_out(&vcpu);
 	vcpu.nested = &nested;
 	vcpu.activity = VCPU_HALTED;
+	vcpu.signals = 1;
 	vcpu_request(&vcpu, REQUEST_EVENT);
 	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX), VCPU_IDLE);
 	vcpu_switch_out(&vcpu);
@@ -548,6 +557,7 @@ static void test_init_and_startup(void **state)
 	vcpu.activity = VCPU_RUNNABLE;
 	entries = 0;
 	init_takes = VCPU_WAIT_SIPI;
+	vcpu.signals = 1;
 	vcpu_request(&vcpu, REQUEST_EVENT);
 	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_IDLE);
 	assert_int_equal(entries, 0);

@@ -38,6 +38,7 @@ static void follow_tsc(struct vcpu *vcpu)
 		return;
 	vcpu->tsc_ahead = ahead;
 	vcpu->parked_until -= (uint64_t)by;
+	vcpu->wakeup = 0; /* to be found anew */
 	if (vcpu->nested)
 		vcpu_nested_follow(vcpu->nested, (uint64_t)by);
 	vcpu_move_tsc(vcpu, (uint64_t)by);

@@ -67,6 +67,16 @@ static void run_timers(struct vcpu *vcpu, uint64_t slice_end)
 		vcpu_nested_deadline(vcpu);
 }
 
+/* A turn begins. What moved a deadline meanwhile has set a request, or it is the APIC's own. */
+static void begin_slice(struct vcpu *vcpu, uint64_t slice_end)
+{
+	if (rdtsc() >= vcpu->wakeup || vcpu->lapic->deadline < vcpu->wakeup_ns || vcpu->nested ||
+	    unlikely(vcpu->tsc_ahead != host_tsc_ahead()))
+		run_timers(vcpu, slice_end);
+	else
+		vcpu->hv->slice_deadline = min_u64(vcpu->wakeup, slice_end);
+}
+
 /* Where no backend's timer ends the slice, the host's does. */
 static void set_host_timer(struct vcpu *vcpu)
 {
@@ -90,7 +100,7 @@ void vcpu_flush_late(struct vcpu *vcpu)
 }
 
 /* Takes the requests, and looks at what they tell of afterwards (wake.pml: TAKE), (flush.pml: TAKE, SEEN). True: leave the loop. */
-static bool take_requests(struct vcpu *vcpu, uint64_t slice_end)
+static __attribute__((noinline)) bool take_what_came(struct vcpu *vcpu, uint64_t slice_end)
 {
 	uint32_t requests = __atomic_exchange_n(&vcpu->requests, 0, __ATOMIC_ACQ_REL);
 
@@ -98,7 +108,8 @@ static bool take_requests(struct vcpu *vcpu, uint64_t slice_end)
 		vcpu_flush_late(vcpu);
 	if (requests & REQUEST_EVENT) {
 		lapic_update(vcpu->lapic);
-		vcpu_take_signals(vcpu);
+		if (__atomic_load_n(&vcpu->signals, __ATOMIC_RELAXED) || vcpu->init_pending)
+			vcpu_take_signals(vcpu);
 	}
 	if (requests & REQUEST_A20)
 		vcpu_apply_a20(vcpu);
@@ -113,6 +124,11 @@ static bool take_requests(struct vcpu *vcpu, uint64_t slice_end)
 	return (requests & REQUEST_LEAVE) != 0;
 }
 
+static inline bool take_requests(struct vcpu *vcpu, uint64_t slice_end)
+{
+	return __atomic_load_n(&vcpu->requests, __ATOMIC_RELAXED) && take_what_came(vcpu, slice_end);
+}
+
 /* The deadline has come: timers, and perhaps the slice's end. */
 static __attribute__((noinline)) bool slice_is_over(struct vcpu *vcpu, uint64_t slice_end)
 {
@@ -120,7 +136,7 @@ static __attribute__((noinline)) bool slice_is_over(struct vcpu *vcpu, uint64_t 
 
 	run_timers(vcpu, slice_end);
 	set_host_timer(vcpu);
-	if (now < slice_end && !vcpu->yields)
+	if (now < slice_end)
 		return false;
 	vcpu_look_for_emptiness(vcpu);
 	return true;
@@ -202,7 +218,9 @@ static enum exit_action enter(struct vcpu *vcpu, uint64_t slice_end)
 			return ACTION_LEAVE;
 		if (unlikely(vcpu->activity != VCPU_RUNNABLE)) /* INIT has come */
 			return ACTION_HALT;
-		if (unlikely(vcpu->yields || rdtsc() >= vcpu->hv->slice_deadline) && slice_is_over(vcpu, slice_end))
+		if (unlikely(vcpu->yields)) /* its next turn begins with its timers */
+			return ACTION_YIELD;
+		if (unlikely(rdtsc() >= vcpu->hv->slice_deadline) && slice_is_over(vcpu, slice_end))
 			return ACTION_YIELD;
 		/* Whoever watches exits wants to see all of them. */
 		vcpu->l1->answers = __atomic_load_n(&vcpu->watch, __ATOMIC_RELAXED) ? NULL : &vcpu->answers;
@@ -223,7 +241,7 @@ static bool wake(struct vcpu *vcpu, uint64_t slice_end, enum vcpu_outcome *outco
 		*outcome = VCPU_LEFT;
 		return false;
 	}
-	run_timers(vcpu, slice_end);
+	begin_slice(vcpu, slice_end);
 	if (vcpu->activity != VCPU_RUNNABLE && !vcpu_has_wake_event(vcpu)) {
 		*outcome = VCPU_IDLE;
 		return false;
@@ -246,7 +264,7 @@ static enum vcpu_outcome run_on(struct vcpu *vcpu, uint64_t slice_end)
 		if (vcpu->activity == VCPU_RUNNABLE)
 			vcpu->activity = VCPU_HALTED;
 		/* A timer may have moved: when it wakes is to be known before it sleeps. A SIPI may have come, too. */
-		if (__atomic_load_n(&vcpu->requests, __ATOMIC_RELAXED) && take_requests(vcpu, slice_end))
+		if (take_requests(vcpu, slice_end))
 			return VCPU_LEFT;
 		if (vcpu->lapic->deadline < vcpu->wakeup_ns)
 			run_timers(vcpu, slice_end);
@@ -267,10 +285,12 @@ enum vcpu_outcome vcpu_run(struct vcpu *vcpu, uint64_t slice_end)
 	vcpu->runs++;
 	vcpu->yields = false;
 	if (!asleep) /* wake() has done it */
-		run_timers(vcpu, slice_end);
+		begin_slice(vcpu, slice_end);
 	set_host_timer(vcpu);
-	pv_steal_begin(vcpu);
+	if (vcpu->pv.steal)
+		pv_steal_begin(vcpu);
 	outcome = run_on(vcpu, slice_end);
-	pv_steal_end(vcpu);
+	if (vcpu->pv.steal)
+		pv_steal_end(vcpu);
 	return outcome;
 }
