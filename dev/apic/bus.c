@@ -92,15 +92,11 @@ static inline bool names_one(const struct apic_message *message)
 	return message->shorthand == SHORTHAND_NONE && !message->logical && !everybody(message);
 }
 
-enum irq_fate apic_bus_deliver(struct apic_bus *apic_bus, const struct apic_message *message, struct lapic *sender)
+static __attribute__((noinline)) enum irq_fate deliver_many(struct apic_bus *apic_bus,
+							    const struct apic_message *message, struct lapic *sender)
 {
 	enum irq_fate best = IRQ_UNHEARD, fate;
 
-	if (likely(names_one(message))) {
-		struct lapic *lapic = message->destination < APIC_IDS ? apic_bus->by_id[message->destination] : NULL;
-
-		return lapic ? lapic_receive(lapic, message, lapic == sender) : IRQ_UNHEARD;
-	}
 	if (message->mode == DELIVERY_LOWEST)
 		return deliver_lowest(apic_bus, message, sender);
 	for (struct lapic *lapic = apic_bus->first; lapic; lapic = lapic->next) {
@@ -110,6 +106,16 @@ enum irq_fate apic_bus_deliver(struct apic_bus *apic_bus, const struct apic_mess
 		best = fate > best ? fate : best;
 	}
 	return best;
+}
+
+enum irq_fate apic_bus_deliver(struct apic_bus *apic_bus, const struct apic_message *message, struct lapic *sender)
+{
+	struct lapic *lapic;
+
+	if (unlikely(!names_one(message)))
+		return deliver_many(apic_bus, message, sender);
+	lapic = message->destination < APIC_IDS ? apic_bus->by_id[message->destination] : NULL;
+	return lapic ? lapic_receive(lapic, message, lapic == sender) : IRQ_UNHEARD;
 }
 
 enum irq_fate apic_bus_msi(struct apic_bus *apic_bus, uint64_t address, uint32_t data)

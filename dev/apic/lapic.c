@@ -3,7 +3,7 @@
  * The local APIC's core: which vectors are requested and in service, and which one the processor may have.
  *
  * Invariant: deliverable is what follows from IRR, ISR, TPR, LINT0 and the enable bits as the owner last looked at them; when it
- * changes one of them, it calls lapic_update(). The run loop reads it before each entry and nothing else.
+ * changes ISR or TPR, it calls lapic_update_priority(), else lapic_update(). The run loop reads it before each entry and nothing else.
  *
  * A message from elsewhere: TMR, then IRR, each by an atomic step, then kick(), which sets a request of the processor's and, the first
  * time, wakes or kicks it. The processor takes its requests and then looks at IRR, so no bit stays unseen
@@ -26,6 +26,7 @@ static inline uint64_t bit_of(uint8_t vector)
 /* The highest vector set, -1 for none. */
 static inline int vector_top(const uint64_t words[VECTOR_WORDS])
 {
+#pragma GCC unroll 4 /* several times in each interrupt */
 	for (unsigned word = VECTOR_WORDS; word--;) {
 		uint64_t bits = READ(words[word]);
 
@@ -55,15 +56,19 @@ static bool external_interrupt(const struct lapic *lapic)
 void lapic_update(struct lapic *lapic)
 {
 	int vector = vector_top(lapic->irr);
-	uint32_t priority = processor_priority(lapic);
 
-	WRITE(lapic->priority, priority);
 	if (unlikely(READ(lapic->lint[0])) && external_interrupt(lapic))
 		lapic->deliverable = LAPIC_EXTINT;
-	else if (vector >= 0 && ((unsigned)vector & 0xf0) > (priority & 0xf0))
+	else if (vector >= 0 && ((unsigned)vector & 0xf0) > (lapic->priority & 0xf0))
 		lapic->deliverable = vector;
 	else
 		lapic->deliverable = LAPIC_NOTHING;
+}
+
+void lapic_update_priority(struct lapic *lapic)
+{
+	WRITE(lapic->priority, processor_priority(lapic));
+	lapic_update(lapic);
 }
 
 /* Something has been set that the processor doesn't know of. */
@@ -162,6 +167,7 @@ void lapic_accept(struct lapic *lapic, uint8_t vector)
 {
 	__atomic_fetch_and(&lapic->irr[vector >> 6], ~bit_of(vector), __ATOMIC_SEQ_CST);
 	lapic->isr[vector >> 6] |= bit_of(vector);
+	WRITE(lapic->priority, vector & 0xf0u); /* it was above the old one */
 	if (unlikely(lapic->ticks.owed))
 		tick_pay_one(lapic->bus, &lapic->ticks);
 	lapic_update(lapic);
@@ -175,7 +181,7 @@ void lapic_end_of_interrupt(struct lapic *lapic)
 	if (vector < 0)
 		return; /* of a spurious interrupt, or of a guest in doubt */
 	lapic->isr[vector >> 6] &= ~bit_of((uint8_t)vector);
-	lapic_update(lapic);
+	lapic_update_priority(lapic);
 	if (likely(!(READ(lapic->tmr[vector >> 6]) & bit_of((uint8_t)vector))) || lapic->svr & SVR_NO_EOI_BROADCAST)
 		return;
 	bus->lock(bus->context);
@@ -196,7 +202,7 @@ uint64_t lapic_cr8(const struct lapic *lapic)
 void lapic_set_cr8(struct lapic *lapic, uint64_t value)
 {
 	WRITE(lapic->tpr, ((uint32_t)value & 0xf) << 4);
-	lapic_update(lapic);
+	lapic_update_priority(lapic);
 }
 
 void lapic_init(struct lapic *lapic)
@@ -216,7 +222,7 @@ void lapic_init(struct lapic *lapic)
 	WRITE(lapic->errors, 0);
 	lapic->esr = lapic->icr_low = lapic->icr_high = lapic->initial_count = lapic->divide = 0;
 	lapic->tsc_deadline = 0;
-	lapic_update(lapic);
+	lapic_update_priority(lapic);
 }
 
 void lapic_reset(struct lapic *lapic)

@@ -155,7 +155,7 @@ static void write_register(struct lapic *lapic, unsigned index, uint32_t value)
 	case APIC_EOI: lapic_end_of_interrupt(lapic); break;
 	case APIC_TPR:
 		WRITE(lapic->tpr, value & 0xff);
-		lapic_update(lapic);
+		lapic_update_priority(lapic);
 		break;
 	case APIC_ICR_LOW:
 		lapic->icr_low = value & ICR_WRITABLE;

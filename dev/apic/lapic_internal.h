@@ -64,6 +64,8 @@ static inline uint32_t lapic_x2apic_logical_id(const struct lapic *lapic)
 	return (lapic->id >> 4) << 16 | 1u << (lapic->id & 15);
 }
 
+/* ISR or TPR has changed. The owner's. */
+void lapic_update_priority(struct lapic *lapic);
 /* An event of the APIC's own: timer, pins, error. own: as for lapic_receive(). */
 enum irq_fate lapic_raise_lvt(struct lapic *lapic, enum lapic_lvt entry, bool own);
 void lapic_error(struct lapic *lapic, uint32_t bit, bool own);
