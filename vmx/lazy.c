@@ -2,7 +2,7 @@
 /*
  * Registers that a guest leaves in the processor: the SYSCALL MSRs, KERNEL_GS_BASE, DR0 to DR3 and DR6. The host kernel
  * uses none of them, and outside a guest with its DR7 they do nothing, so they are exchanged only when another vcpu
- * comes to run on this CPU. cpu->lazy_owner says whose they are.
+ * comes to run on this CPU, and only where the two differ. cpu->lazy_owner says whose they are.
  *
  * And the MSR bitmap (Intel SDM vol. 3 section 25.6.9), which lets the guest touch only what an entry, or this file,
  * switches.
@@ -30,38 +30,60 @@ static const struct {
 	{ MSR_KERNEL_GS_BASE, offsetof(struct hv_vcpu, kernel_gs_base), true, ~UINT64_C(0) },
 };
 
-static bool owns(const struct vmx_vcpu *v)
+_Static_assert(ARRAY_SIZE(lazy_msrs) == VMX_LAZY_MSRS, "each is kept when its owner goes");
+
+static inline uint64_t *place(struct vmx_vcpu *v, unsigned i)
+{
+	return (uint64_t *)((char *)&v->hv + lazy_msrs[i].offset);
+}
+
+static inline bool owns(const struct vmx_vcpu *v)
 {
 	return vmx_cpus[cpu_index()].lazy_owner == v;
 }
 
 /* What the struct holds is newer than the processor's while its group is marked as changed. */
+static inline void read_msrs(struct vmx_vcpu *v)
+{
+	if (unlikely(v->hv.changed & REGS_SYSTEM))
+		return;
+#pragma GCC unroll 5
+	for (unsigned i = 0; i < VMX_LAZY_MSRS; i++)
+		*place(v, i) = rdmsr(lazy_msrs[i].msr);
+}
+
+static inline void read_debug(struct vmx_vcpu *v)
+{
+	if (likely(!(v->hv.changed & REGS_DEBUG)))
+		debug_registers_read(v->hv.dr);
+}
+
 void vmx_lazy_read_msrs(struct vmx_vcpu *v)
 {
-	if (!owns(v) || (v->hv.changed & REGS_SYSTEM))
-		return;
-	for (unsigned i = 0; i < ARRAY_SIZE(lazy_msrs); i++)
-		*(uint64_t *)((char *)&v->hv + lazy_msrs[i].offset) = rdmsr(lazy_msrs[i].msr);
+	if (owns(v))
+		read_msrs(v);
 }
 
 void vmx_lazy_read_debug(struct vmx_vcpu *v)
 {
-	if (owns(v) && !(v->hv.changed & REGS_DEBUG))
-		debug_registers_read(v->hv.dr);
+	if (owns(v))
+		read_debug(v);
 }
 
-void vmx_lazy_write_msrs(const struct vmx_vcpu *v)
+/*
+ * The rooms above let nothing else through; should they, it is the guest that is surprised. The width is what the processor can do,
+ * whatever CR4.LA57 says.
+ */
+static __attribute__((noinline)) void write_msr(unsigned i, uint64_t value)
 {
-	for (unsigned i = 0; i < ARRAY_SIZE(lazy_msrs); i++) {
-		uint64_t value = *(const uint64_t *)((const char *)&v->hv + lazy_msrs[i].offset);
+	wrmsr(lazy_msrs[i].msr,
+	      vmx_msr_value(value, lazy_msrs[i].mask, lazy_msrs[i].canonical ? features.linear_bits : 0));
+}
 
-		/*
-		 * The rooms above let nothing else through; should they, it is the guest that is surprised. The width is
-		 * what the processor can do, whatever CR4.LA57 says.
-		 */
-		wrmsr(lazy_msrs[i].msr,
-		      vmx_msr_value(value, lazy_msrs[i].mask, lazy_msrs[i].canonical ? features.linear_bits : 0));
-	}
+void vmx_lazy_write_msrs(struct vmx_vcpu *v)
+{
+	for (unsigned i = 0; i < VMX_LAZY_MSRS; i++)
+		write_msr(i, *place(v, i));
 }
 
 void vmx_lazy_write_debug(const struct vmx_vcpu *v)
@@ -69,12 +91,34 @@ void vmx_lazy_write_debug(const struct vmx_vcpu *v)
 	debug_registers_write(v->hv.dr);
 }
 
+static inline void release(struct vmx_cpu *cpu)
+{
+	struct vmx_vcpu *v = cpu->lazy_owner;
+
+	read_msrs(v);
+	read_debug(v);
+	cpu->left.known = ~v->hv.changed; /* what was changed never got into the processor */
+#pragma GCC unroll 5
+	for (unsigned i = 0; i < VMX_LAZY_MSRS; i++)
+		cpu->left.msr[i] = *place(v, i);
+#pragma GCC unroll 7
+	for (unsigned i = 0; i <= 6; i++)
+		cpu->left.dr[i] = v->hv.dr[i];
+	cpu->lazy_owner = NULL;
+	vmx_not_ready(v);
+}
+
 void vmx_lazy_release(struct vmx_vcpu *v)
 {
-	vmx_lazy_read_msrs(v);
-	vmx_lazy_read_debug(v);
-	vmx_cpus[cpu_index()].lazy_owner = NULL;
-	vmx_not_ready(v);
+	struct vmx_cpu *cpu = &vmx_cpus[cpu_index()];
+
+	if (cpu->lazy_owner == v)
+		release(cpu);
+}
+
+static inline bool debug_differs(const uint64_t a[8], const uint64_t b[8])
+{
+	return (a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[6] ^ b[6]);
 }
 
 void vmx_lazy_acquire(struct vmx_vcpu *v)
@@ -84,10 +128,17 @@ void vmx_lazy_acquire(struct vmx_vcpu *v)
 	if (cpu->lazy_owner == v)
 		return;
 	if (cpu->lazy_owner)
-		vmx_lazy_release(cpu->lazy_owner);
+		release(cpu);
 	cpu->lazy_owner = v;
-	vmx_lazy_write_msrs(v);
-	vmx_lazy_write_debug(v);
+	if (unlikely(!(cpu->left.known & REGS_SYSTEM)))
+		vmx_lazy_write_msrs(v);
+	else
+#pragma GCC unroll 5
+		for (unsigned i = 0; i < VMX_LAZY_MSRS; i++)
+			if (cpu->left.msr[i] != *place(v, i))
+				write_msr(i, *place(v, i));
+	if (!(cpu->left.known & REGS_DEBUG) || debug_differs(cpu->left.dr, v->hv.dr))
+		vmx_lazy_write_debug(v);
 }
 
 void vmx_lazy_hand_over(struct vmx_vcpu *from, struct vmx_vcpu *to)
@@ -99,9 +150,8 @@ void vmx_lazy_hand_over(struct vmx_vcpu *from, struct vmx_vcpu *to)
 		cpu->lazy_owner = to;
 		return;
 	}
-	for (unsigned i = 0; i < ARRAY_SIZE(lazy_msrs); i++)
-		*(uint64_t *)((char *)&to->hv + lazy_msrs[i].offset) =
-			*(const uint64_t *)((const char *)&from->hv + lazy_msrs[i].offset);
+	for (unsigned i = 0; i < VMX_LAZY_MSRS; i++)
+		*place(to, i) = *place(from, i);
 	memcpy(to->hv.dr, from->hv.dr, sizeof(to->hv.dr)); /* DR7 is its VMCS's, and not valid here */
 }
 

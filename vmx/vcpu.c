@@ -109,8 +109,7 @@ void vmx_unload(struct hv_vcpu *vcpu)
 	if (v->cpu == NO_CPU)
 		return;
 	panic_unless(v->cpu == cpu_index());
-	if (cpu->lazy_owner == v)
-		vmx_lazy_release(v);
+	vmx_lazy_release(v);
 	/* An entry has made the other one active, too. */
 	panic_unless(vmclear(v->vmcs) && (hpa_is_none(v->mirror) || vmclear(v->mirror)));
 	if (cpu->current == v)

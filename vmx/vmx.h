@@ -94,10 +94,17 @@ _Static_assert(offsetof(struct vmx_entry, host_rsp) == 0 && offsetof(struct vmx_
 #define VMX_MISSING 0x80000000u
 #define VMX_NEVER_QUIET (~UINT64_C(0))
 
+#define VMX_LAZY_MSRS 5u
+
 struct vmx_cpu {
 	bool on;
 	struct vmx_vcpu *current;    /* whose VMCS VMREAD works on */
 	struct vmx_vcpu *lazy_owner; /* whose lazy registers the processor holds */
+	/* Nobody's: what they hold still; of which groups (REGS_SYSTEM, REGS_DEBUG) that is known. */
+	struct {
+		uint32_t known;
+		uint64_t msr[VMX_LAZY_MSRS], dr[8];
+	} left;
 };
 
 extern const struct hv_nested_ops vmx_nested_ops; /* nested/ */
@@ -158,11 +165,11 @@ void vmx_load_control(struct hv_vcpu *vcpu);
 void vmx_write_control(struct vmx_vcpu *v);
 
 /* lazy.c */
-void vmx_lazy_acquire(struct vmx_vcpu *v); /* on the calling CPU; the former owner's are saved */
-void vmx_lazy_release(struct vmx_vcpu *v);
+void vmx_lazy_acquire(struct vmx_vcpu *v);   /* on the calling CPU; the former owner's are saved */
+void vmx_lazy_release(struct vmx_vcpu *v);   /* if they are here */
 void vmx_lazy_read_msrs(struct vmx_vcpu *v); /* into hv, if they are in this processor */
 void vmx_lazy_read_debug(struct vmx_vcpu *v);
-void vmx_lazy_write_msrs(const struct vmx_vcpu *v);
+void vmx_lazy_write_msrs(struct vmx_vcpu *v);
 void vmx_lazy_write_debug(const struct vmx_vcpu *v);
 /* The one's lazy registers, and SPEC_CTRL, are the other's from here on: both are levels of one guest, and no exit lies between. */
 void vmx_lazy_hand_over(struct vmx_vcpu *from, struct vmx_vcpu *to);

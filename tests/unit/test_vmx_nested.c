@@ -90,6 +90,37 @@ static void test_vmcs_lives_in_memory(void **state)
 	close_world();
 }
 
+/* Each vcpu finds its own lazy registers, those are written that differ, and all where nobody knows what is there. */
+static void test_lazy_registers(void **state)
+{
+	struct vmx_vcpu a = { .hv = { .star = 1, .sfmask = 2, .dr = { 3, [6] = DR6_RESET } } }, b = a;
+
+	vmx_cpus[0] = (struct vmx_cpu){ .on = true };
+	memset(test_msr, 0x55, sizeof(test_msr));
+	msr_writes = debug_writes = 0;
+	vmx_lazy_acquire(&a);
+	assert_true(msr_writes == VMX_LAZY_MSRS && debug_writes == 1);
+	assert_true(test_msr[MSR_STAR & 0xfff] == 1 && test_dr[0] == 3);
+	vmx_lazy_acquire(&b);
+	assert_true(msr_writes == VMX_LAZY_MSRS && debug_writes == 1);
+	test_msr[MSR_STAR & 0xfff] = 7;
+	test_dr[3] = 8;
+	vmx_lazy_acquire(&a);
+	assert_true(b.hv.star == 7 && b.hv.dr[3] == 8 && test_msr[MSR_STAR & 0xfff] == 1 && test_dr[3] == 0);
+	assert_true(msr_writes == VMX_LAZY_MSRS + 1 && debug_writes == 2);
+	/* What is marked as changed isn't in the processor yet, and what is there isn't known. */
+	a.hv.star = 7;
+	a.hv.dr[3] = 8;
+	a.hv.changed = REGS_SYSTEM | REGS_DEBUG;
+	vmx_lazy_release(&a);
+	assert_true(a.hv.star == 7 && a.hv.dr[3] == 8);
+	vmx_lazy_acquire(&b);
+	assert_true(test_msr[MSR_STAR & 0xfff] == 7 && test_dr[3] == 8);
+	vmx_lazy_release(&a); /* not here */
+	assert_ptr_equal(vmx_cpus[0].lazy_owner, &b);
+	vmx_cpus[0] = (struct vmx_cpu){ .on = true };
+}
+
 /* With VMCS shadowing some of L1's accesses are to the mirror. */
 static void test_mirror(void **state)
 {
@@ -1195,6 +1226,7 @@ int main(void)
 		cmocka_unit_test(test_regions),
 		cmocka_unit_test(test_vmcs_lives_in_memory),
 		cmocka_unit_test(test_mirror),
+		cmocka_unit_test(test_lazy_registers),
 		cmocka_unit_test(test_no_memory_changes_nothing),
 		cmocka_unit_test(test_fields),
 		cmocka_unit_test(test_fields_are_apart),

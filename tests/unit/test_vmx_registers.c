@@ -66,7 +66,7 @@ void vmx_lazy_read_msrs(struct vmx_vcpu *vcpu)
 void vmx_lazy_read_debug(struct vmx_vcpu *vcpu)
 {
 }
-void vmx_lazy_write_msrs(const struct vmx_vcpu *vcpu)
+void vmx_lazy_write_msrs(struct vmx_vcpu *vcpu)
 {
 }
 void vmx_lazy_write_debug(const struct vmx_vcpu *vcpu)

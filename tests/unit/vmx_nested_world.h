@@ -31,8 +31,11 @@ static uint64_t rdmsr(uint32_t msr)
 {
 	return test_msr[msr & 0xfff];
 }
+static unsigned msr_writes, debug_writes;
+static uint64_t test_dr[8];
 static void wrmsr(uint32_t msr, uint64_t value)
 {
+	msr_writes++;
 	test_msr[msr & 0xfff] = value;
 }
 
@@ -56,11 +59,12 @@ static void vmcs_write(enum vmcs_field field, uint64_t value)
 #define INVALIDATE_ALL 2u
 static void debug_registers_read(uint64_t dr[8])
 {
-	(void)dr;
+	memcpy(dr, test_dr, 7 * sizeof(*dr));
 }
 static void debug_registers_write(const uint64_t dr[8])
 {
-	(void)dr;
+	debug_writes++;
+	memcpy(test_dr, dr, 7 * sizeof(*dr));
 }
 
 /* Regions are at 1 and 2; the mirror is a page. */
