@@ -141,7 +141,8 @@ static void come_on(struct cpu_state *c)
 
 		if (w->place == PLACE_READY && w->cpu == test_cpu)
 			assert_false(queue_before(w->vtime, t->v.vtime));
-		if (exact && w->place == PLACE_READY && !w->loaded && queues[w->cpu].ready == w)
+		if (exact && queues[test_cpu].looked == c->now && w->place == PLACE_READY && !w->loaded &&
+		    queues[w->cpu].ready == w)
 			assert_false(queue_before(w->vtime + queues[w->cpu].shift + queue_units(QUEUE_MARGIN),
 						  t->v.vtime + queues[test_cpu].shift));
 	}

@@ -5,8 +5,6 @@
  */
 #include "vm/machine/queue.h"
 
-#include "arch/x86_64/host.h"
-
 static struct cpu_set idle; /* atomic words */
 
 bool offers_end_rest(unsigned cpu)

@@ -11,8 +11,6 @@
  */
 #include "vm/machine/queue.h"
 
-#include "arch/x86_64/host.h"
-
 static uint64_t farthest; /* atomic: the host's virtual time */
 
 uint64_t queue_units(unsigned count)
@@ -23,11 +21,6 @@ uint64_t queue_units(unsigned count)
 uint64_t queue_charge(const struct vcpu *v, uint64_t ticks)
 {
 	return (ticks * __atomic_load_n(&v->machine->vcpus_active, __ATOMIC_RELAXED) + v->weight - 1) / v->weight;
-}
-
-uint64_t queue_host_time(uint64_t now)
-{
-	return now - (uint64_t)host_tsc_ahead();
 }
 
 static void set_place(struct vcpu *v, enum vcpu_place place)

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "arch/x86_64/host.h"
 #include "vm/machine/queues.h"
 
 /* Units of virtual time: of SLICE_NS at SLICE_WEIGHT. */
@@ -18,6 +19,7 @@ struct queue {
 	uint64_t shift;   /* the host's virtual time minus this queue's */
 	uint64_t reached; /* the latest that came on; no less than the host's when nobody is here */
 	uint64_t since;   /* queue_host_time() when current came on */
+	uint64_t looked;  /* when its CPU last looked for more on others */
 	uint64_t first;   /* atomic: the host's virtual time of the first that may be taken */
 	uint32_t offers;  /* atomic: how many wait; 0: none that may be taken */
 	uint64_t weight;  /* atomic */
@@ -31,7 +33,10 @@ static inline bool queue_before(uint64_t a, uint64_t b)
 }
 
 /* A moment of this CPU's time stamp counter as one that all CPUs share. */
-uint64_t queue_host_time(uint64_t now);
+static inline uint64_t queue_host_time(uint64_t now)
+{
+	return now - (uint64_t)host_tsc_ahead();
+}
 uint64_t queue_units(unsigned count);
 /* What so many ticks of running cost it. */
 uint64_t queue_charge(const struct vcpu *vcpu, uint64_t ticks);

@@ -12,7 +12,7 @@
  */
 #include "vm/machine/queue.h"
 
-#include "arch/x86_64/host.h"
+#define LOOK_NS UINT64_C(1000000)
 
 _Static_assert(MAX_CPUS <= CPU_SET_SIZE, "a set holds all CPUs");
 
@@ -24,7 +24,8 @@ static void disturb(unsigned cpu, const struct queue *q, const struct vcpu *v, u
 	bool nmi = false;
 
 	if (running) {
-		if (!queue_before(v->vtime, running->vtime + queue_charge(running, queue_host_time(now) - q->since)))
+		if (!queue_before(v->vtime, running->vtime) &&
+		    !queue_before(v->vtime, running->vtime + queue_charge(running, queue_host_time(now) - q->since)))
 			return;
 		__atomic_fetch_or(&running->requests, REQUEST_YIELD, __ATOMIC_SEQ_CST);
 		nmi = hv_capabilities.kick_by_nmi && __atomic_load_n(&running->in_guest, __ATOMIC_SEQ_CST);
@@ -76,22 +77,30 @@ static unsigned best_cpu(const struct vcpu *v)
 
 /* ---- its CPU ---- */
 
+/* Before it goes on with what it has. While turns are short, not each time: it is a look at all CPUs' queues. */
+static void look_around(struct queue *q, uint64_t now)
+{
+	bool empty = !q->ready;
+	uint64_t own = empty ? 0 : q->ready->vtime + q->shift;
+
+	if (!empty && now - q->looked < host_ns_to_tsc(LOOK_NS))
+		return;
+	q->looked = now;
+	lock_release(&q->lock);
+	offers_take(empty, own);
+	lock_acquire(&q->lock);
+}
+
 /* (wake.pml: PICK, STEAL) */
 struct vcpu *queues_pick(uint64_t now, uint64_t *due)
 {
 	unsigned self = cpu_index();
 	struct queue *q = &queues[self];
-	bool empty;
-	uint64_t own;
 	struct vcpu *v;
 
 	lock_acquire(&q->lock);
 	*due = queue_wake_due(q, now);
-	empty = !q->ready;
-	own = empty ? 0 : q->ready->vtime + q->shift;
-	lock_release(&q->lock);
-	offers_take(empty, own);
-	lock_acquire(&q->lock);
+	look_around(q, now);
 	v = q->ready;
 	if (v) {
 		queue_come_on(q, now);

@@ -33,6 +33,7 @@ void schedule_wake(unsigned cpu)
 
 void schedule_add(struct vcpu *vcpu)
 {
+	vcpu->wakeup = 0; /* its clock may have stood, or its timers be new */
 	__atomic_fetch_add(&vcpu->machine->vcpus_inside, 1, __ATOMIC_ACQ_REL);
 	queues_add(vcpu, rdtsc());
 }
@@ -95,9 +96,9 @@ static uint64_t measurement_left(const struct machine *m)
 }
 
 /* Until one asleep here is to be looked at. A vcpu that yields gives up the rest, but not a measurement's. */
-static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start, uint64_t due)
+static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t end)
 {
-	uint64_t end = min_u64(start + slice_ticks(v), due), limit = end + host_ns_to_tsc(MEASUREMENT_MAX_NS), left;
+	uint64_t limit = end + host_ns_to_tsc(MEASUREMENT_MAX_NS), left;
 	enum vcpu_outcome outcome;
 
 	pgm_count_for(&v->counters);
@@ -112,19 +113,19 @@ static enum vcpu_outcome run_slice(struct vcpu *v, uint64_t start, uint64_t due)
  * What a turn costs it. No more than it could have been given: if firmware, or a hypervisor below, held this CPU up for longer, that
  * wasn't its doing, and it would wait as long for its next turn.
  */
-static uint64_t cost(const struct vcpu *v, uint64_t spent)
+static uint64_t cost(uint64_t slice, uint64_t spent)
 {
-	return min_u64(spent, slice_ticks(v) + host_ns_to_tsc(MEASUREMENT_MAX_NS));
+	return min_u64(spent, slice + host_ns_to_tsc(MEASUREMENT_MAX_NS));
 }
 
 /* One turn of one vcpu. */
 static void turn(struct runner *r, struct vcpu *v, uint64_t start, uint64_t due)
 {
-	uint64_t runs = v->runs, now;
+	uint64_t runs = v->runs, slice = slice_ticks(v), now;
 	enum vcpu_outcome outcome;
 
 	serve(r, v->machine);
-	outcome = run_slice(v, start, due);
+	outcome = run_slice(v, min_u64(start + slice, due));
 	now = rdtsc();
 	if (v->runs != runs) {
 		v->run_ticks += now - start;
@@ -135,7 +136,7 @@ static void turn(struct runner *r, struct vcpu *v, uint64_t start, uint64_t due)
 		return;
 	}
 	vcpu_settle(v);
-	queues_put(v, outcome, cost(v, now - start), now);
+	queues_put(v, outcome, cost(slice, now - start), now);
 }
 
 /* A moment of the time stamp counter as one of host_now_ns(). */
