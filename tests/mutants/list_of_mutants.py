@@ -745,7 +745,7 @@ MUTANTS = [
            "test_dev_lapic:told_when_it_is_there"),
     Mutant("plain-or-into-irr", "dev/apic/lapic.c", "if (__atomic_fetch_or(&lapic->irr[vector >> 6], bit, __ATOMIC_SEQ_CST) & bit)\n\t\treturn false;",
            "if (READ(lapic->irr[vector >> 6]) & bit)\n\t\treturn false;\n\tWRITE(lapic->irr[vector >> 6], READ(lapic->irr[vector >> 6]) | bit);",
-           "test_dev_apic_threads:no_bit_is_lost"),
+           "test_dev_lapic:no_bit_is_lost"),
     Mutant("level-bit-after-the-request", "dev/apic/lapic.c", "if (unlikely(level))\n\t\t__atomic_fetch_or(tmr, bit, __ATOMIC_RELAXED);", "if (unlikely(level))\n\t\t;",
            "test_dev_lapic:level_pin_and_eoi"),
     Mutant("eoi-without-lock", "dev/apic/lapic.c", "bus->lock(bus->context);\n\tapic_bus_eoi(lapic->apic_bus, (uint8_t)vector);\n\tbus->unlock(bus->context);",

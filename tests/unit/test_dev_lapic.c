@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // sources: dev/apic/lapic.c dev/apic/lapic_timer.c dev/apic/lapic_access.c dev/apic/bus.c dev/apic/ioapic.c dev/irq.c dev/legacy/pic.c dev/legacy/pic_chip.c dev/ports.c dev/tick.c dev/timer.c
 /* Local APICs, IOAPIC and the messages between them, by the manual. */
+#define _GNU_SOURCE /* REG_EFL */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <ucontext.h>
 #include <cmocka.h>
 
 #include "common/fake_bus.h"
@@ -200,6 +203,42 @@ static void told_when_it_is_there(void **state)
 	enable_all();
 	ipi(l1, 0, 0x45);
 	assert_int_equal(cpu[0].irr[1], BIT(5));
+}
+
+/* Another processor's bit in the same word, behind so many instructions; then no more steps. */
+static uint64_t *irr_word;
+static volatile unsigned steps_left;
+
+#define TRAP_FLAG 0x100
+
+static void meddle(int signal, siginfo_t *info, void *context)
+{
+	if (--steps_left)
+		return;
+	__atomic_fetch_or(irr_word, BIT(6), __ATOMIC_SEQ_CST);
+	((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~TRAP_FLAG;
+}
+
+/* Between any two instructions of a message's way another one's may come, and both are there. */
+static void no_bit_is_lost(void **state)
+{
+	const struct sigaction action = { .sa_sigaction = meddle, .sa_flags = SA_SIGINFO };
+	const struct apic_message message = { .vector = 0x45 };
+	unsigned steps = 0;
+
+	enable_all();
+	irr_word = &l0->irr[1];
+	assert_int_equal(sigaction(SIGTRAP, &action, NULL), 0);
+	do {
+		*irr_word = 0;
+		steps_left = ++steps;
+		__asm__ volatile("pushfq; orl %0, (%%rsp); popfq" : : "i"(TRAP_FLAG) : "cc", "memory");
+		(void)lapic_receive(l0, &message, true);
+		__asm__ volatile("pushfq; andl %0, (%%rsp); popfq" : : "i"(~TRAP_FLAG) : "cc", "memory");
+		assert_int_equal(*irr_word, steps_left ? BIT(5) : BIT(5) | BIT(6));
+	} while (!steps_left);
+	assert_true(steps > 20);
+	(void)signal(SIGTRAP, SIG_DFL);
 }
 
 static void priorities(void **state)
@@ -599,6 +638,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(power_on_state, setup, teardown),
 		cmocka_unit_test_setup_teardown(ends_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(told_when_it_is_there, setup, teardown),
+		cmocka_unit_test_setup_teardown(no_bit_is_lost, setup, teardown),
 		cmocka_unit_test_setup_teardown(priorities, setup, teardown),
 		cmocka_unit_test_setup_teardown(destinations, setup, teardown),
 		cmocka_unit_test_setup_teardown(lowest_priority, setup, teardown),
