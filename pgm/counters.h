@@ -37,9 +37,10 @@ struct pgm_counters {
 	/* Large pages; each is described in collapse.c. */
 	uint64_t large_collapsed, large_setup, large_overflow, large_flush, large_zero_evict, large_reused;
 	uint64_t large_recheck, large_valid, huge_mapped;
-	uint64_t fusion_looks, fusion_shared, fusion_zeroed, fusion_broken, fusion_splits; /* fusion.c */
-	uint64_t moved;        /* pages that got another frame; move.c */
-	uint64_t dirty_faults; /* writes that the dirty log's protection caught */
+	uint64_t fusion_looks, fusion_shared, fusion_zeroed, fusion_broken, fusion_splits,
+		fusion_regions; /* fusion.c */
+	uint64_t moved;         /* pages that got another frame; move.c */
+	uint64_t dirty_faults;  /* writes that the dirty log's protection caught */
 	/* Composed tables (shadow/). */
 	uint64_t shadow_faults, shadow_tables, shadow_tables_dropped, shadow_resyncs;
 	uint64_t shadow_entries, shadow_removals, shadow_aliases, shadow_overflows, shadow_page_drops,

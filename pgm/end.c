@@ -87,6 +87,7 @@ static enum status release_rest(struct pgm *pgm)
 	pins_destroy(pgm);
 	handler_table_destroy(&pgm->handlers);
 	locals_destroy(pgm);
+	heap_free(pgm->modules.module, pgm->modules.pages * PAGE_SIZE);
 	heap_free(pgm->directory, pgm->directory_count * sizeof(pgm->directory[0]));
 	pgm->directory = NULL;
 	return account_close(&pgm->account);

@@ -6,78 +6,29 @@
  * switched, then ours, each under its own block's lock (page/share.c); so what the table says needs not be true, nor the hash unique:
  * contents decide.
  *
- * The table is one for all groups, its size fixed, 8 bytes for every four pages of the host: buckets of a cache line, where what is new drives
- * out another. The group is part of what is hashed, and asked again before any page is compared: nothing of another group is
- * ever read, compared or written.
+ * The table is one for all groups (candidates.h). The group is part of what is hashed, and asked again before any page is compared: nothing of
+ * another group is ever read, compared or written.
  *
  * A large block is looked at page by page, too. If at two passes running at least WORTH of its pages were zero or equal to others it is
  * split, and its pages are fused at once; it can't become large again while one of them is. What comes out without any frame is
  * untouched again.
  *
+ * Modules (modules.h) are looked at by the same steps, with a place of their own in the machine's memory. One that was just named has those of
+ * the same name looked at, too; for what the table knew of them may be gone.
+ *
  * Work on a machine goes on inside its collapse's `busy`: who holds collapses off (reset, the dirty log's monitor) holds this off.
  */
-#include "lib/hash.h"
+#include "pgm/candidates.h"
 #include "pgm/internal.h"
 
 #define WORTH (PAGES_PER_BLOCK / 8)
 #define SKIPPED_BLOCKS 256u /* untouched ones in one step */
-#define PIECE_BYTES (64 * KIB)
-#define PIECE_ENTRIES (PIECE_BYTES / sizeof(uint64_t))
-#define PIECES 1024u
-#define BUCKET 8u /* entries */
-#define PAGES_PER_ENTRY 4u
 
-/* An entry: 33:0 page or frame number, 43:34 owner, 63:44 of the hash; an owner OWNER_SHARED stands for a shared frame. 0: none. */
-#define ENTRY_PAGE BITS(33, 0)
-#define ENTRY_OWNER_SHIFT 34
-#define ENTRY_HASH BITS(63, 44)
-_Static_assert(MAX_OWNERS == 1024 && PGM_MAX_GPA >> PAGE_SHIFT <= ENTRY_PAGE + 1, "owners and pages fit");
-
-static uint64_t *table[PIECES];
-static uint64_t buckets; /* a power of two, or 0 */
 static struct pgm *members[MAX_OWNERS];
-
-enum status pgm_fusion_start(uint64_t pages)
-{
-	uint64_t entries = PIECE_ENTRIES;
-
-	if (buckets)
-		return OK;
-	while (entries * 2 <= pages / PAGES_PER_ENTRY && entries < PIECES * PIECE_ENTRIES)
-		entries *= 2;
-	for (unsigned i = 0; i < entries / PIECE_ENTRIES; i++) {
-		if (!table[i])
-			table[i] = heap_alloc(PIECE_BYTES);
-		if (!table[i])
-			return NO_MEMORY;
-	}
-	buckets = entries / BUCKET;
-	return OK;
-}
-
-static uint64_t entry_of(uint64_t key, owner_t owner, uint64_t page)
-{
-	return (key & ENTRY_HASH) | (uint64_t)owner << ENTRY_OWNER_SHIFT | page >> PAGE_SHIFT;
-}
 
 static uint64_t key_of(const struct pgm *pgm, uint64_t hash)
 {
 	return hash ^ pgm->config.share_group * UINT64_C(0x9e3779b97f4a7c15);
-}
-
-/* The entry of this content, or one that it may take. */
-static uint64_t *slot_of(uint64_t key)
-{
-	uint64_t at = (key & (buckets - 1)) * BUCKET;
-	uint64_t *bucket = &table[at / PIECE_ENTRIES][at % PIECE_ENTRIES], *room = &bucket[key >> 40 & (BUCKET - 1)];
-
-	for (unsigned i = 0; i < BUCKET; i++) {
-		if (bucket[i] && !((bucket[i] ^ key) & ENTRY_HASH))
-			return &bucket[i];
-		if (!bucket[i])
-			room = &bucket[i];
-	}
-	return room;
 }
 
 static bool enter(struct pgm *pgm)
@@ -156,10 +107,8 @@ static void look_at_content(struct pgm *pgm, gpa_t where, const struct page_sigh
 {
 	uint64_t key = key_of(pgm, sight->hash), *slot, self = entry_of(key, pgm->account.owner, where.v);
 
-	if (!buckets)
-		return;
-	slot = slot_of(key);
-	if (*slot == self)
+	slot = candidate_slot(key);
+	if (!slot || *slot == self)
 		return;
 	if (*slot && ((*slot ^ key) & ENTRY_HASH))
 		*slot = 0;
@@ -223,9 +172,7 @@ static void block_seen(struct pgm *pgm, struct block *b, gpa_t base, bool now)
 /* Goes on past what holds nothing. NULL: nothing more here, or enough looked at. */
 static struct block *next_block(struct fusion *f, struct pgm *pgm)
 {
-	uint64_t end = pgm->directory_count << DIRECTORY_SHIFT;
-
-	for (unsigned i = 0; f->cursor < end && i < SKIPPED_BLOCKS; i++) {
+	for (unsigned i = 0; f->cursor < f->end && i < SKIPPED_BLOCKS; i++) {
 		struct block *b = block_find(pgm, gpa(f->cursor));
 
 		if (b && block_kind(b) >= BLOCK_LARGE)
@@ -245,15 +192,12 @@ static enum status step(struct pgm *pgm, bool now, unsigned *looked)
 	for (; b && *looked < FUSION_STEP; ++*looked) {
 		look_at_page(pgm, gpa(f->cursor), now || f->eager);
 		f->cursor += PAGE_SIZE;
-		if (is_aligned(f->cursor, BLOCK_SIZE)) {
-			block_seen(pgm, b, gpa(f->cursor - BLOCK_SIZE), now);
+		if (is_aligned(f->cursor, BLOCK_SIZE) || f->cursor == f->end) {
+			block_seen(pgm, b, gpa(align_down(f->cursor - 1, BLOCK_SIZE)), now);
 			b = next_block(f, pgm);
 		}
 	}
-	if (f->cursor < pgm->directory_count << DIRECTORY_SHIFT)
-		return BUSY;
-	f->cursor = 0;
-	return OK;
+	return f->cursor < f->end ? BUSY : OK;
 }
 
 enum status pgm_fusion_step(struct pgm *pgm, bool now, unsigned *looked)
@@ -264,9 +208,58 @@ enum status pgm_fusion_step(struct pgm *pgm, bool now, unsigned *looked)
 	if (!pgm->config.share_group || !enter(pgm))
 		return OK;
 	members[pgm->account.owner] = pgm;
+	pgm->fusion.end = pgm->directory_count << DIRECTORY_SHIFT;
 	status = step(pgm, now, looked);
+	if (status == OK)
+		pgm->fusion.cursor = 0;
 	leave(pgm);
 	return status;
+}
+
+bool pgm_fusion_is_named(const struct pgm *pgm)
+{
+	return pgm->named.cursor < pgm->named.end || __atomic_load_n(&pgm->modules.waiting, __ATOMIC_RELAXED);
+}
+
+static void wake_others(const struct pgm *pgm)
+{
+	for (unsigned i = 0; i < MAX_OWNERS; i++)
+		if (members[i] && members[i] != pgm && members[i]->config.share_group == pgm->config.share_group)
+			modules_wake(members[i], pgm->named.name);
+}
+
+static bool at_region(struct pgm *pgm)
+{
+	if (pgm->named.cursor < pgm->named.end)
+		return true;
+	if (!modules_next(pgm, &pgm->named))
+		return false;
+	if (pgm->named.fresh)
+		wake_others(pgm);
+	return true;
+}
+
+void pgm_fusion_named_step(struct pgm *pgm, unsigned *looked)
+{
+	const struct fusion ordinary = pgm->fusion;
+	bool split;
+
+	*looked = 0;
+	if (!enter(pgm))
+		return;
+	members[pgm->account.owner] = pgm;
+	if (at_region(pgm)) {
+		pgm->fusion = pgm->named;
+		if (step(pgm, true, looked) == OK)
+			COUNT(pgm, fusion_regions);
+		split = pgm->fusion.eager && !pgm->named.eager;
+		pgm->named = pgm->fusion;
+		pgm->fusion = ordinary;
+		if (split) /* its pages have taken the others' places in the table */
+			wake_others(pgm);
+		(void)at_region(pgm);
+	}
+	leave(pgm);
 }
 
 void pgm_fusion_leave(struct pgm *pgm)

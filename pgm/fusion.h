@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/status.h"
@@ -14,8 +15,13 @@ struct pgm;
 /* One machine's part of it. */
 struct fusion {
 	uint64_t cursor; /* guest-physical address of the page to be looked at next */
+	uint64_t end;    /* what is looked at ends there */
 	unsigned worth;  /* pages of this large block that are zero or known to be elsewhere, so far */
 	bool eager;      /* this block has just been split: its pages are taken as they are */
+	/* Of a module: */
+	bool fresh; /* just named: others that have something of this name are looked at as well */
+	unsigned region;
+	uint64_t name;
 };
 
 /*
@@ -28,5 +34,8 @@ enum status pgm_fusion_start(uint64_t pages) must_check;
  */
 #define FUSION_STEP 16u
 enum status pgm_fusion_step(struct pgm *pgm, bool now, unsigned *looked) must_check;
+/* The same of modules that its guest has named, as they are now; asked first: are there any to be looked at? */
+bool pgm_fusion_is_named(const struct pgm *pgm);
+void pgm_fusion_named_step(struct pgm *pgm, unsigned *looked);
 /* From now on none of its pages is looked at for another's sake. */
 void pgm_fusion_leave(struct pgm *pgm);

@@ -141,6 +141,7 @@ enum status pgm_reset_step(struct pgm *pgm, bool zero_ram)
 		while (__atomic_load_n(&pgm->collapse.block, __ATOMIC_ACQUIRE))
 			(void)pgm_collapse_step(pgm); /* held: it gives up what it has begun */
 		pgm->reset = (struct reset_state){ .started = true };
+		modules_clear(pgm);
 	}
 	if (!pgm->reset.detached) {
 		pgm->reset.detached = detach_blocks(pgm);

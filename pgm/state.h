@@ -18,6 +18,7 @@
 #include "pgm/dirty/internal.h"
 #include "pgm/fusion.h"
 #include "pgm/handler/handler.h"
+#include "pgm/modules.h"
 #include "pgm/page/large.h"
 #include "pgm/slat/misconfig.h"
 #include "pgm/range/mmio2.h"
@@ -91,7 +92,8 @@ struct pgm {
 	uint64_t end_cursor;
 	bool built; /* what is added now is beyond what the accounts were opened for */
 	struct collapse collapse;
-	struct fusion fusion;
+	struct fusion fusion, named; /* named: at a module */
+	struct modules modules;
 	struct pins pins;
 	struct removal removal;
 	struct preallocation preallocation;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "monitor/command/command.h"
+#include "pgm/modules.h"
 #include "vm/machine.h"
 
 #define STEPS 8u  /* of pages, in one of the command's */
@@ -56,6 +57,55 @@ static void fuse(struct output *out, char *const *argument)
 	}
 }
 
+/* ---- pgmsharedmodules ---- */
+#define PAGES_IN_A_STEP 2048u
+
+static struct {
+	struct machine *machine[CONFIG_MAX_MACHINES];
+	unsigned count, at;
+	struct module_region region;
+	uint64_t page, shared; /* looked at of this region */
+} modules;
+
+static bool modules_step(struct output *out, bool cancelled)
+{
+	struct module_region *r = &modules.region;
+	struct machine *m = modules.machine[modules.at];
+
+	if (cancelled || modules.at == modules.count) {
+		output_table_end(out);
+		return false;
+	}
+	if (!modules.page && !pgm_module_get(m->pgm, r)) {
+		modules.at++;
+		*r = (struct module_region){ 0 };
+		return true;
+	}
+	for (unsigned i = 0; i < PAGES_IN_A_STEP && modules.page < r->pages; i++, modules.page++) {
+		struct pgm_page_info info;
+
+		pgm_page_describe(m->pgm, gpa(r->base + modules.page * PAGE_SIZE), &info);
+		modules.shared += info.block == BLOCK_DETAILED && page_get_state(info.record) == PAGE_SHARED;
+	}
+	if (modules.page < r->pages)
+		return true;
+	output_row(out, TEXT("machine", m->name, 12), HEX("name", r->name, 18), HEX("first", r->base, 16),
+		   NUMBER("pages", r->pages, 8), NUMBER("shared", modules.shared, 8));
+	modules.page = modules.shared = 0;
+	r->index++;
+	return true;
+}
+
+static void sharedmodules(struct output *out, char *const *argument)
+{
+	memset(&modules, 0, sizeof(modules));
+	modules.count = command_machines(out, argument[0], modules.machine);
+	if (out->failed)
+		return;
+	output_table_begin(out, "modules");
+	command_go_on(modules_step);
+}
+
 /* First those that take least. */
 static const unsigned sparse[] = { PAGES_PER_BLOCK / 8, PAGES_PER_BLOCK / 2, PAGES_PER_BLOCK - 1 };
 static struct {
@@ -87,6 +137,8 @@ static void compact(struct output *out, char *const *argument)
 static const struct command commands[] = {
 	{ "compact", "", 0, 0, "empty chunks of which little is used, so that they are whole again; Ctrl-C ends it",
 	  compact },
+	{ "pgmsharedmodules", "[NAME]", 0, 1, "memory that guests have named, and how many of its pages are shared now",
+	  sharedmodules },
 	{ "fuse", "on|off|now", 1, 1, "look for zero and equal pages when idle, or not; or at once; Ctrl-C ends it",
 	  fuse },
 };

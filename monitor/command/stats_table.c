@@ -119,6 +119,7 @@ const struct stats_row stats_rows[] = {
 	PGM(fusion_shared, "/GMM/Fusion/Shared", "count", "pages that began to share a frame"),
 	PGM(fusion_zeroed, "/GMM/Fusion/Zeroed", "count", "pages of zeros that gave their frames back"),
 	PGM(fusion_splits, "/GMM/Fusion/Splits", "count", "large pages split since they were worth it"),
+	PGM(fusion_regions, "/PGM/ShMod/Check", "count", "regions of named modules that fusion went through"),
 	PGM(moved, "/GMM/PagesMoved", "count", "pages that got another frame: compaction, broken memory"),
 	PGM(large_alloc, "/PGM/LargePage/Alloc", "count", "large pages allocated"),
 	PGM(large_collapsed, "/PGM/LargePage/Alloc2", "count", "blocks copied into a large page in the background"),

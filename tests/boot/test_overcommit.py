@@ -68,6 +68,31 @@ def test_chunks_come_back(boot):
     assert monitor.command("check")[-1] == "check: 0 findings"
 
 
+def test_modules(boot):
+    """What two guests name is shared long before a search would come by; in another group the same is not, and is not even looked at for
+    their sake. Writes afterwards are each one's own."""
+    same = "kinds=0 name=9 module=256"
+    text = HOST.format(ratio=200) + "fusion_rate = 500\n" + squeeze("alpha", 20, same) + squeeze("beta", 20, same)
+    text += squeeze("gamma", 20, same).replace("share_group = all", "share_group = own")
+    machine = boot(text, {"squeeze.elf": os.path.join(BUILD, "guests/squeeze.elf")}, memory=512)
+    monitor = machine.monitor.wait_prompt()
+    for _ in range(3):
+        machine.expect("named 256 pages", 300)
+    ask(machine, "info chunks", "shared pages", lambda shared: shared >= 256)
+    rows = {row[0]: row for row in map(str.split, monitor.command("pgmsharedmodules")) if len(row) == 5}
+    print(rows, counters(monitor, "*ShMod*"))
+    assert {name: rows[name][1:] for name in ("alpha", "beta", "gamma")} == {
+        name: ["0x9", "0x1000000", "256", shared] for name, shared in (("alpha", "256"), ("beta", "256"), ("gamma", "0"))}
+    assert monitor.command("check")[-1] == "check: 0 findings"
+    monitor.command("vm reset gamma")
+    monitor.wait_guest_line("gamma", "named 256 pages", 300)
+    for name in ("alpha", "beta", "gamma"):
+        monitor.command(f"type {name} x")
+        assert monitor.wait_stopped(name, 300) == GOOD
+    assert numbers(monitor, "info chunks")["shared pages"] == 0
+    assert monitor.command("check")[-1] == "check: 0 findings"
+
+
 @pytest.mark.slow
 @pytest.mark.only_vendor("svm", reason="sharing and balloons know no vendor, and Bochs would take an hour")
 def test_four_in_the_room_of_two(boot, vendor, linux):

@@ -4,6 +4,7 @@
  * ("rounds="), the wall clock, steal time with its flag and note, kicks out of `cli; hlt`, interrupts by bitmap, and their ends without an exit. With "off" none of it is
  * there. Linux Documentation/virt/kvm/x86/.
  */
+#include "hypercall.h"
 #include "pv_clock.h"
 #include "smp.h"
 
@@ -38,18 +39,6 @@ static volatile uint32_t turn, done, asleep, woken, got[2], behind[2];
 static volatile uint32_t eoi[16 * 2] __attribute__((aligned(64))), ended[2], written[2];
 static volatile uint64_t latest;
 static unsigned rounds;
-static bool amd;
-
-static uint32_t call(uint32_t number, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
-{
-	uint32_t result;
-
-	if (amd)
-		__asm__ volatile("vmmcall" : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
-	else
-		__asm__ volatile("vmcall" : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
-	return result;
-}
 
 static uint64_t clock_now(unsigned cpu)
 {
@@ -123,7 +112,7 @@ static void do_write(void *argument)
 }
 static void do_call(void *argument)
 {
-	(void)call(CALL_YIELD, 0, 0, 0, 0);
+	(void)hypercall(CALL_YIELD, 0, 0, 0, 0);
 }
 static bool denied(uint32_t msr, uint64_t value)
 {
@@ -162,12 +151,12 @@ static void kicks(void)
 	/* A note in the flag's place, as for a flush of its TLB: taken before it goes on. */
 	check(__atomic_compare_exchange_n(&steals[1].preempted, &(uint8_t){ PREEMPTED }, PREEMPTED | FLUSH, false,
 					  __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
-	check_equal(call(CALL_KICK, 0, cpu_apic_id[1], 0, 0), 0);
+	check_equal(hypercall(CALL_KICK, 0, cpu_apic_id[1], 0, 0), 0);
 	wait_for(&asleep, 2);
 	check_equal(woken, 1);
 	check(!(steals[1].preempted & FLUSH));
-	check_equal(call(CALL_KICK, 0, 200, 0, 0), 0); /* nobody */
-	check_equal(call(CALL_KICK, 0, cpu_apic_id[1], 0, 0), 0);
+	check_equal(hypercall(CALL_KICK, 0, 200, 0, 0), 0); /* nobody */
+	check_equal(hypercall(CALL_KICK, 0, cpu_apic_id[1], 0, 0), 0);
 	wait_for(&woken, 2);
 }
 
@@ -178,7 +167,7 @@ static void ends(void)
 
 	ended[1] = written[1] = 0;
 	for (unsigned i = 1; i <= rounds; i++) {
-		check_equal(call(CALL_SEND, 1, 0, cpu_apic_id[1], VECTOR), 1);
+		check_equal(hypercall(CALL_SEND, 1, 0, cpu_apic_id[1], VECTOR), 1);
 		wait_for(&got[1], before + i);
 	}
 	check_equal(ended[1] + written[1], rounds);
@@ -186,8 +175,8 @@ static void ends(void)
 	check(ended[1] > 0 || option("exits"));
 	for (unsigned i = 0; i < rounds; i++) {
 		before = got[0];
-		call(CALL_SEND, 1, 0, cpu_apic_id[0], BEHIND);
-		call(CALL_SEND, 1, 0, cpu_apic_id[0], VECTOR);
+		hypercall(CALL_SEND, 1, 0, cpu_apic_id[0], BEHIND);
+		hypercall(CALL_SEND, 1, 0, cpu_apic_id[0], VECTOR);
 		__asm__ volatile("sti; nop; nop; pause; cli" : : : "memory");
 		check_equal(got[0], before + 1);
 		check_equal(behind[0], i + 1);
@@ -199,17 +188,17 @@ static void interrupts(void)
 {
 	uint32_t both = 1u << cpu_apic_id[0] | 1u << cpu_apic_id[1];
 
-	check_equal(call(CALL_SEND, both, 0, 0, VECTOR), 2);
-	check_equal(call(CALL_SEND, 1, 0, cpu_apic_id[1], VECTOR), 1);
-	check_equal(call(CALL_SEND, 1, 0, 200, VECTOR), 0);
-	check_equal(call(CALL_SEND, both, 0, 0, 0x500 | VECTOR), (uint32_t)-22);
+	check_equal(hypercall(CALL_SEND, both, 0, 0, VECTOR), 2);
+	check_equal(hypercall(CALL_SEND, 1, 0, cpu_apic_id[1], VECTOR), 1);
+	check_equal(hypercall(CALL_SEND, 1, 0, 200, VECTOR), 0);
+	check_equal(hypercall(CALL_SEND, both, 0, 0, 0x500 | VECTOR), (uint32_t)-22);
 	interrupts_on();
 	while (!got[0] || !got[1])
 		relax();
 	interrupts_off();
 	ends();
 	done = 1;
-	call(CALL_SEND, 1, 0, cpu_apic_id[1], VECTOR);
+	hypercall(CALL_SEND, 1, 0, cpu_apic_id[1], VECTOR);
 	wait_for(&done, 2);
 	check(!(eoi[0] & 1) && !(eoi[16] & 1));
 }
@@ -226,7 +215,6 @@ void guest_main(void)
 {
 	struct cpuid_result r = cpuid(PV_LEAF, 0);
 
-	amd = cpuid(0, 0).ecx == 0x444d4163; /* "cAMD" */
 	rounds = option_number("rounds", 60);
 	if (option("off")) {
 		not_there();
@@ -235,8 +223,8 @@ void guest_main(void)
 	check_equal(r.eax, PV_LEAF + 1);
 	check(!memcmp(&r.ebx, "KVMK", 4) && !memcmp(&r.ecx, "VMKV", 4) && !memcmp(&r.edx, "M\0\0\0", 4));
 	check_equal(cpuid(PV_LEAF + 1, 0).eax & WANTED, WANTED);
-	check_equal(call(0, 0, 0, 0, 0), UNKNOWN);
-	check_equal(call(CALL_YIELD, 0, 0, 0, 0), 0);
+	check_equal(hypercall(0, 0, 0, 0, 0), UNKNOWN);
+	check_equal(hypercall(CALL_YIELD, 0, 0, 0, 0), 0);
 	check(denied(MSR_PV_CLOCK, 0xe0001) && denied(MSR_PV_CLOCK, 0x100003) && denied(MSR_STEAL, 0x100021));
 	check(denied(MSR_ASYNC, 1) && denied(MSR_WALL, 0xfee00000));
 	wrmsr(MSR_WALL, (uintptr_t)wall);

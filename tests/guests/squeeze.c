@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Fills mib=N MiB of memory from 16 MiB on, waits for a key, and finds everything as it was. Of kinds=N kinds are the pages, which others can
- * have as well; kinds=0: each has a content of its own, by name=N no other guest's; apart=N: each N-th, too. After the key each 16th page is written once more, and all
+ * have as well; kinds=0: each has a content of its own, by name=N no other guest's; apart=N: each N-th, too. module=N: the first N pages it names
+ * to the hypervisor, by what their content is. After the key each 16th page is written once more, and all
  * is looked at again.
  */
-#include "guest.h"
+#include "../../vm/vcpu/module_call.h"
+#include "hypercall.h"
 
 #define FIRST (16 * MIB)
 #define UART_DATA 0x3f8
@@ -46,8 +48,22 @@ static void look(bool rewritten)
 				    !i && rewritten && !(page % 16) ? ~page : content(page));
 }
 
+static void name_module(uint32_t count)
+{
+	check_equal(hypercall(QUIRE_CALL_MODULE, name, FIRST + 1, count, 0), (uint32_t)-22);
+	check_equal(hypercall(QUIRE_CALL_MODULE, name, FIRST, memory_end / PAGE, 0), (uint32_t)-22);
+	check_equal(hypercall(QUIRE_CALL_MODULE, name, 0, 0, 0), (uint32_t)-2);
+	for (unsigned i = 0; i < 2; i++) {
+		check_equal(hypercall(QUIRE_CALL_MODULE, name + i, FIRST, count, 0), 0);
+	}
+	check_equal(hypercall(QUIRE_CALL_MODULE, name + 1, 0, 0, 0), 0);
+	print("named %u pages\n", count);
+}
+
 void guest_main(void)
 {
+	uint32_t module = option_number("module=", 0);
+
 	pages = option_number("mib=", 1) * (MIB / PAGE);
 	kinds = option_number("kinds=", 0);
 	name = option_number("name=", 1);
@@ -62,6 +78,8 @@ void guest_main(void)
 		__asm__ volatile("rep stosl" : "+D"(to), "+c"(count) : "a"(content(page)) : "memory");
 	}
 	print("filled %u pages\n", pages);
+	if (module)
+		name_module(module);
 	wait_key();
 	look(false);
 	for (uint32_t page = 0; page < pages; page += 16)

@@ -272,6 +272,8 @@ static void shares(void)
 	MOVES(one_pass(), fusion_splits, 1);
 	MOVES(put(SHARED, 2), fusion_broken, 1);
 	MOVES(move(SHARED), moved, 1);
+	assert_int_equal(pgm_module_add(pgm, 1, gpa(SHARED), 1), OK);
+	MOVES(pgm_fusion_named_step(pgm, &(unsigned){ 0 }), fusion_regions, 1);
 	pgm->config.share_group = 0;
 }
 

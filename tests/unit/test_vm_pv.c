@@ -19,6 +19,8 @@
 #include "arch/x86_64/host.h"
 #include "dev/apic/lapic.h"
 #include "vm/config/topology.h"
+#include "pgm/modules.h"
+#include "vm/vcpu/module_call.h"
 #include "vm/vcpu/pv.h"
 
 #define RAM 0x8000u
@@ -513,6 +515,45 @@ static uint64_t call(uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64
 	return h[0].gpr[GPR_RAX];
 }
 
+static enum status module_status;
+static uint64_t named[3];
+enum status pgm_module_add(struct pgm *pgm, uint64_t name, gpa_t base, uint64_t pages)
+{
+	named[0] = name;
+	named[1] = base.v;
+	named[2] = pages;
+	return module_status;
+}
+enum status pgm_module_remove(struct pgm *pgm, uint64_t name)
+{
+	return pgm_module_add(pgm, name, gpa(0), 0);
+}
+
+static void test_modules(void **state)
+{
+	static const struct {
+		enum status status;
+		int64_t answer;
+	} answers[] = { { OK, 0 },      { NOT_FOUND, -2 },    { NO_MEMORY, -12 },
+			{ LIMIT, -28 }, { BAD_ADDRESS, -22 }, { NOT_SUPPORTED, -95 } };
+
+	begin();
+	for (unsigned i = 0; i < ARRAY_SIZE(answers); i++) {
+		module_status = answers[i].status;
+		assert_true(call(QUIRE_CALL_MODULE, ~UINT64_C(5), UINT64_C(5) << 40, i, 0) ==
+			    (uint64_t)answers[i].answer);
+		assert_true(named[0] == ~UINT64_C(5) && named[1] == (i ? UINT64_C(5) << 40 : 0) && named[2] == i);
+	}
+	h[0].segment[SEG_CS].attributes = 0;
+	(void)call(QUIRE_CALL_MODULE, ~UINT64_C(5), UINT64_C(5) << 32 | 0x7000, UINT64_C(9) << 32 | 3, 0);
+	assert_true(named[0] == 0xfffffffa && named[1] == 0x7000 && named[2] == 3);
+	named[2] = 77;
+	h[0].segment[SEG_SS].attributes = 3 << 5;
+	assert_true(call(QUIRE_CALL_MODULE, 1, 0x1000, 1, 0) == (uint32_t)-1);
+	assert_int_equal(named[2], 77);
+	begin();
+}
+
 static void test_calls(void **state)
 {
 	struct hv_vcpu l2 = { 0 };
@@ -609,8 +650,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_leaves),   cmocka_unit_test(test_places), cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_versions), cmocka_unit_test(test_wall),   cmocka_unit_test(test_steal),
-		cmocka_unit_test(test_notes),    cmocka_unit_test(test_calls),  cmocka_unit_test(test_send),
-		cmocka_unit_test(test_yield),    cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_notes),    cmocka_unit_test(test_calls),  cmocka_unit_test(test_modules),
+		cmocka_unit_test(test_send),     cmocka_unit_test(test_yield),  cmocka_unit_test(test_ends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

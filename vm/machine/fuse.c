@@ -40,15 +40,40 @@ uint16_t fuse_group(const struct machine *m)
 	return (uint16_t)(i + 1);
 }
 
+static bool takes_part(const struct machine *m)
+{
+	uint32_t state = machine_state_of(m);
+
+	return (state == MACHINE_RUNNING || state == MACHINE_PAUSED) && m->pgm;
+}
+
+/* At every second call the next whose guest has named a module, so that neither these nor all the others wait for ever. */
+static struct machine *who_named(void)
+{
+	static unsigned last, calls;
+
+	if (++calls % 2)
+		return NULL;
+	for (unsigned i = 0; i < machine_count(); i++) {
+		last = last + 1 < machine_count() ? last + 1 : 0;
+		if (takes_part(machine_get(last)) && pgm_fusion_is_named(machine_get(last)->pgm))
+			return machine_get(last);
+	}
+	return NULL;
+}
+
 /* A step of one machine. True: that was the end of the last one's memory. */
 static bool step(bool now, unsigned *looked)
 {
-	struct machine *m = machine_get(turn);
-	uint32_t state = machine_state_of(m);
+	struct machine *m = who_named();
 
 	*looked = 0;
-	if ((state == MACHINE_RUNNING || state == MACHINE_PAUSED) && m->pgm &&
-	    pgm_fusion_step(m->pgm, now, looked) == BUSY)
+	if (m) {
+		pgm_fusion_named_step(m->pgm, looked);
+		return false;
+	}
+	m = machine_get(turn);
+	if (takes_part(m) && pgm_fusion_step(m->pgm, now, looked) == BUSY)
 		return false;
 	turn = turn + 1 < machine_count() ? turn + 1 : 0;
 	return !turn;

@@ -10,12 +10,17 @@
 #include <linux/kvm_para.h>
 
 #include "dev/apic/lapic.h"
+#include "pgm/modules.h"
 #include "vm/config/topology.h"
+#include "vm/vcpu/module_call.h"
 #include "vm/vcpu/vcpu.h"
 
 /* As the guest's errno.h has them. */
 #define GUEST_EPERM 1
+#define GUEST_ENOENT 2
+#define GUEST_ENOMEM 12
 #define GUEST_EINVAL 22
+#define GUEST_ENOSPC 28
 
 struct call {
 	uint64_t number, argument[4];
@@ -78,6 +83,21 @@ static int64_t send(struct vcpu *vcpu, struct call *c)
 	return reached;
 }
 
+static int64_t name_module(struct vcpu *vcpu, struct call *c)
+{
+	uint64_t name = c->argument[0], pages = c->argument[2];
+	struct pgm *pgm = vcpu->machine->pgm;
+
+	switch (pages ? pgm_module_add(pgm, name, gpa(c->argument[1]), pages) : pgm_module_remove(pgm, name)) {
+	case OK: return 0;
+	case NOT_FOUND: return -GUEST_ENOENT;
+	case NOT_SUPPORTED: return -KVM_EOPNOTSUPP;
+	case LIMIT: return -GUEST_ENOSPC;
+	case NO_MEMORY: return -GUEST_ENOMEM;
+	default: return -GUEST_EINVAL;
+	}
+}
+
 static const struct {
 	uint64_t number;
 	int64_t (*serve)(struct vcpu *vcpu, struct call *c);
@@ -85,6 +105,7 @@ static const struct {
 	{ KVM_HC_KICK_CPU, kick },
 	{ KVM_HC_SEND_IPI, send },
 	{ KVM_HC_SCHED_YIELD, yield },
+	{ QUIRE_CALL_MODULE, name_module },
 };
 
 static int64_t serve(struct vcpu *vcpu, struct call *c)

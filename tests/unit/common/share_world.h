@@ -81,7 +81,7 @@ QUIET hpa_t frame_at(struct pgm *pgm, uint64_t where)
 /* A guest that writes through what it remembers, just before the flush: at_flush. */
 static uint8_t *late_bytes;
 
-static void write_late(void)
+QUIET void write_late(void)
 {
 	if (late_bytes)
 		late_bytes[100] = 0x5a;
