@@ -310,6 +310,44 @@ static void one_that_stands_still(void **state)
 	assert_true(guests[0].asked > 10);
 }
 
+/* It lets some pages go, takes them back, and so on: what it owes isn't waited for, others are asked. */
+static void one_that_goes_to_and_fro(void **state)
+{
+	give_figures(0, 5000);
+	give_figures(1, 4000);
+	left = 500;
+	to_balloons();
+	assert_int_equal(guests[0].asked, 1000);
+	for (unsigned i = 0; i < 30 && !guests[1].asked; i++) {
+		guests[0].held = i % 2 * 40;
+		pass(1);
+	}
+	assert_true(guests[1].asked > 0);
+	/* Nor for one that gives a page at a time. */
+	world(NULL);
+	give_figures(0, 5000);
+	give_figures(1, 4000);
+	left = 500;
+	to_balloons();
+	for (unsigned i = 0; i < 30 && !guests[1].asked; i++) {
+		guests[0].held++;
+		pass(1);
+	}
+	assert_true(guests[1].asked > 0);
+	/* A slow one that goes on is. */
+	world(NULL);
+	give_figures(0, 5000);
+	give_figures(1, 4000);
+	left = 500;
+	to_balloons();
+	while (guests[0].held < guests[0].asked && !guests[1].asked) {
+		guests[0].held += 20;
+		left += 20;
+		pass(1);
+	}
+	assert_int_equal(guests[1].asked, 0);
+}
+
 static void who_is_in_need_gets_back(void **state)
 {
 	give_figures(0, 3000);
@@ -353,6 +391,27 @@ static void all_is_given_back(void **state)
 	assert_int_equal(pressure_counters.returned, pressure_counters.asked);
 }
 
+/* One that is paused, or whose driver starts anew, when all is given back gets its part later. */
+static void nobody_is_forgotten(void **state)
+{
+	for (unsigned paused = 0; paused < 2; paused++) {
+		world(NULL);
+		give_figures(0, 3000);
+		left = 500;
+		to_balloons();
+		obey();
+		assert_int_equal(guests[0].asked, 1000);
+		machines[0].state = paused ? MACHINE_PAUSED : MACHINE_RUNNING;
+		guests[0].without_figures = !paused;
+		left = HOST_PAGES;
+		pass(20);
+		machines[0].state = MACHINE_RUNNING;
+		guests[0].without_figures = false;
+		pass(20);
+		assert_int_equal(guests[0].asked, 0);
+	}
+}
+
 /* `balloon NAME auto` after a number. */
 static void what_an_operator_has_asked_for_comes_back(void **state)
 {
@@ -379,6 +438,11 @@ static void is_told(void **state)
 	to_balloons();
 	pressure_describe(&info);
 	assert_string_equal(info.relief, "asking balloons");
+	/* Who asks changes nothing, however often. */
+	for (unsigned i = 0; i < 100; i++)
+		pressure_describe(&info);
+	assert_int_equal(guests[0].asked, 1000);
+	assert_int_equal(machines[0].balloon_looks, 0);
 }
 
 int main(void)
@@ -396,6 +460,8 @@ int main(void)
 		cmocka_unit_test_setup(operators_word_counts, world),
 		cmocka_unit_test_setup(liars, world),
 		cmocka_unit_test_setup(one_that_stands_still, world),
+		cmocka_unit_test_setup(one_that_goes_to_and_fro, world),
+		cmocka_unit_test_setup(nobody_is_forgotten, world),
 		cmocka_unit_test_setup(who_is_in_need_gets_back, world),
 		cmocka_unit_test_setup(all_is_given_back, world),
 		cmocka_unit_test_setup(what_an_operator_has_asked_for_comes_back, world),

@@ -22,6 +22,7 @@
 #define FUSE_STEPS 256u   /* and so many of these before balloons have their turn */
 #define ASK_ROUNDS 16u    /* before all begins anew, if it was of no use so far */
 #define PATIENCE 8u       /* looks at a balloon that doesn't move */
+#define SLOWEST 16u       /* by less than such a part of what it still owes it doesn't */
 #define FORGIVEN 64u      /* and before it is asked again */
 
 static enum relief { CALM, SHADOWS, COLLECT, FUSE, ASK } relief;
@@ -38,6 +39,7 @@ static struct lender {
 } lenders[CONFIG_MAX_MACHINES];
 static unsigned lender_count;
 static uint64_t coming; /* pages that were asked for, and aren't there yet */
+static bool unseen;     /* some balloon that was asked for something couldn't be looked at */
 
 void pressure_lent(void)
 {
@@ -59,13 +61,15 @@ static bool stands_still(const struct machine *m)
 /* What it was asked for, less what it can't give or needs back. */
 static uint64_t settle(struct machine *m, const struct balloon_info *info, uint64_t keep, uint64_t available)
 {
-	uint64_t asked = info->asked;
+	uint64_t asked = info->asked, most = m->balloon_held;
 
-	if (info->held != m->balloon_held)
+	/* To and fro is no progress: the most that it held counts. */
+	if (info->held > most && (info->held - most) * SLOWEST >= asked - min_u64(asked, most))
 		m->balloon_looks = 0;
 	else if (asked > info->held || stands_still(m))
 		m->balloon_looks = (m->balloon_looks + 1) % FORGIVEN;
-	m->balloon_held = info->held;
+	if (asked <= info->held || !m->balloon_looks)
+		m->balloon_held = info->held;
 	if (asked > info->held && stands_still(m))
 		asked = info->held;
 	if (available < keep / 2)
@@ -75,31 +79,37 @@ static uint64_t settle(struct machine *m, const struct balloon_info *info, uint6
 	return asked;
 }
 
-static void look_at(struct machine *m)
+/* judge: its balloon may be set by what is seen. */
+static void look_at(struct machine *m, bool judge)
 {
 	uint64_t keep = m->config->memory / KEEP_PART, available;
 	struct lender *l = &lenders[lender_count];
 	struct balloon_info info;
 
-	if (!runs(m) || m->balloon_fixed || machine_balloon_describe(m, &info) != OK || !info.ready ||
-	    !(info.known & BIT(VIRTIO_BALLOON_S_AVAIL)))
+	unseen |= machine_state_of(m) == MACHINE_PAUSED;
+	if (!runs(m) || m->balloon_fixed || machine_balloon_describe(m, &info) != OK)
 		return;
+	if (!info.ready || !(info.known & BIT(VIRTIO_BALLOON_S_AVAIL))) {
+		unseen |= info.asked != 0;
+		return;
+	}
 	available = info.statistics[VIRTIO_BALLOON_S_AVAIL];
 	*l = (struct lender){ .machine = m,
 			      .rank = m->config->priority << 32 | m->config->weight,
-			      .asked = settle(m, &info, keep, available) };
+			      .asked = judge ? settle(m, &info, keep, available) : info.asked };
 	if (available > keep && !stands_still(m))
 		l->spare = min_u64(available - keep, m->config->memory - l->asked * PAGE_SIZE) / PAGE_SIZE;
 	coming += l->asked > info.held ? l->asked - info.held : 0;
 	lender_count++;
 }
 
-static void look(void)
+static void look(bool judge)
 {
 	lender_count = 0;
 	coming = 0;
+	unseen = false;
 	for (unsigned i = 0; i < machine_count(); i++)
-		look_at(machine_get(i));
+		look_at(machine_get(i), judge);
 }
 
 /* Who gives next, or gets back: the lowest first, and of equals the one with most to spare; or the other way round. */
@@ -135,7 +145,7 @@ static void give_back(uint64_t plenty)
 {
 	struct lender *l;
 
-	lent = false;
+	lent = unseen;
 	for (; (l = next_lender(true)); l->machine = NULL) {
 		uint64_t pages = min_u64(plenty, l->asked);
 
@@ -177,7 +187,7 @@ static bool fuse(void)
 
 static void collect(void)
 {
-	look(); /* so that figures are fresh when balloons are asked */
+	look(true); /* so that figures are fresh when balloons are asked */
 	for (unsigned i = 0; i < machine_count(); i++)
 		if (runs(machine_get(i)) && machine_balloon_collect(machine_get(i)) == OK)
 			pressure_counters.collects++;
@@ -201,7 +211,7 @@ static uint64_t relieve(uint64_t need)
 		break;
 	case FUSE: next -= fuse(); break;
 	case ASK:
-		look();
+		look(true);
 		ask(need);
 		next = ++steps < ASK_ROUNDS && need >= missing ? ASK : SHADOWS;
 		wait = ANSWER_NS;
@@ -218,7 +228,7 @@ static uint64_t keep_calm(uint64_t left, uint64_t enough)
 	relief = CALM;
 	if (!lent)
 		return LOOK_NS;
-	look();
+	look(true);
 	give_back(left > 2 * enough ? (left - enough) / 2 : 0);
 	return ANSWER_NS;
 }
@@ -247,7 +257,7 @@ void pressure_describe(struct pressure_info *info)
 	static const char *const names[] = { "none", "dropping shadow tables", "collecting free pages", "sharing pages",
 					     "asking balloons" };
 
-	look();
+	look(false);
 	*info = (struct pressure_info){ .relief = names[relief] };
 	for (unsigned i = 0; i < lender_count; i++)
 		info->spare += lenders[i].spare;
