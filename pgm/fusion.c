@@ -100,7 +100,7 @@ static bool meet(struct pgm *pgm, gpa_t where, const struct page_sight *sight, u
 	status = page_share(pgm, where, &frame);
 	if (status == OK)
 		COUNT(pgm, fusion_shared);
-	return status != NOT_FOUND && status != LIMIT;
+	return status == OK || status_is_shortage(status);
 }
 
 static void look_at_content(struct pgm *pgm, gpa_t where, const struct page_sight *sight)

@@ -106,6 +106,34 @@ static void test_quiet(void **state)
 	end(2);
 }
 
+/* A shared frame has gone and serves another content: that is no reason why nobody should share the old one. */
+static void test_frame_used_again(void **state)
+{
+	hpa_t frame;
+
+	start(2, 7, false);
+	for (unsigned i = 0; i < 2; i++) {
+		put(machine[i], AT, 5);
+		put(machine[i], AT + PAGE_SIZE, 6);
+	}
+	passes(2, 1, true);
+	frame = frame_at(machine[0], AT);
+	for (unsigned i = 0; i < 2; i++)
+		put(machine[i], AT, 100 + i);
+	for (unsigned n = 2; n < 600; n++)
+		for (unsigned i = 0; i < 2; i++)
+			put(machine[i], AT + n * PAGE_SIZE, 200 + n);
+	passes(2, 1, true);
+	assert_int_equal(references(frame), 2);
+	for (unsigned i = 0; i < 2; i++)
+		put(machine[i], AT, 5);
+	passes(2, 2, true);
+	assert_int_equal(references(frame_at(machine[0], AT)), 2);
+	assert_int_equal(frame_at(machine[1], AT).v, frame_at(machine[0], AT).v);
+	check_all(2);
+	end(2);
+}
+
 static void test_attack7_groups_never_meet(void **state)
 {
 	uint64_t looks;
@@ -373,6 +401,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_two_machines),
 		cmocka_unit_test(test_quiet),
+		cmocka_unit_test(test_frame_used_again),
 		cmocka_unit_test(test_attack7_groups_never_meet),
 		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_write_before_the_flush),
