@@ -133,18 +133,21 @@ void account_uncharge_locked(struct account *account, enum account_kind kind, ui
 /* CPUs that are going through the accounts just now; atomic. */
 static uint32_t visitors;
 
+static struct account *next_account(unsigned *i)
+{
+	HOLD(&chunk_lock);
+	while (*i < MAX_OWNERS && !accounts[*i])
+		++*i;
+	return *i < MAX_OWNERS ? accounts[*i] : NULL;
+}
+
 void account_each(void (*visit)(struct account *account, void *context), void *context)
 {
-	__atomic_fetch_add(&visitors, 1, __ATOMIC_ACQ_REL);
-	for (unsigned i = 1; i < MAX_OWNERS; i++) {
-		struct account *account;
+	struct account *account;
 
-		lock_acquire(&chunk_lock);
-		account = accounts[i];
-		lock_release(&chunk_lock);
-		if (account)
-			visit(account, context);
-	}
+	__atomic_fetch_add(&visitors, 1, __ATOMIC_ACQ_REL);
+	for (unsigned i = 1; (account = next_account(&i)); i++)
+		visit(account, context);
 	__atomic_fetch_sub(&visitors, 1, __ATOMIC_RELEASE);
 }
 
