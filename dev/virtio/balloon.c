@@ -15,8 +15,9 @@
 
 #include "dev/virtio/virtio.h"
 
-#define PAGES_AT_ONCE 4096u /* of one chain; more is no driver's way */
-#define FIRST_COMMAND 2u    /* lower ones are STOP and DONE */
+#define PAGES_AT_ONCE 4096u       /* of one chain; more is no driver's way */
+#define BYTES_AT_ONCE (128 * MIB) /* of hints and reports: Linux' longest; more stays as it is */
+#define FIRST_COMMAND 2u          /* lower ones are STOP and DONE */
 
 enum role { INFLATE, DEFLATE, STATISTICS, HINTS, REPORTS, ROLES };
 
@@ -103,11 +104,12 @@ static enum status serve_statistics(struct balloon *b, unsigned queue, const str
 
 static enum status discard(struct balloon *b, const struct virtio_chain *chain)
 {
-	for (unsigned i = chain->readable; i < chain->count; i++) {
-		const struct virtio_segment *s = &chain->segment[i];
+	uint64_t left = BYTES_AT_ONCE, length;
 
-		TRY(b->memory->discard(b->context, gpa(s->address), s->length));
-		b->info.discarded += s->length;
+	for (unsigned i = chain->readable; i < chain->count && left; i++, left -= length) {
+		length = min_u64(chain->segment[i].length, left);
+		TRY(b->memory->discard(b->context, gpa(chain->segment[i].address), length));
+		b->info.discarded += length;
 	}
 	return OK;
 }

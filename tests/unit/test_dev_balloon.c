@@ -246,6 +246,19 @@ static void hints_and_reports(void **state)
 	assert_int_equal(info.discarded, 0x800000);
 }
 
+/* However much a guest says it doesn't use, no chain is more than so much work. */
+static void a_long_report(void **state)
+{
+	driver_start(ALL, 5);
+	for (unsigned i = 0; i < RING_SIZE; i++)
+		set(descriptor(4, i), i * 16 * MIB, 16 * MIB,
+		    VRING_DESC_F_WRITE | (i + 1 < RING_SIZE ? VRING_DESC_F_NEXT : 0), (uint16_t)(i + 1));
+	offer(4, 0);
+	notify(4);
+	assert_int_equal(used(4)[1], 1);
+	assert_int_equal(discarded, 128 * MIB);
+}
+
 /* Queues by the manual's numbers, and one after another as Linux has them, with some features refused. */
 static void queues_by_either_number(void **state)
 {
@@ -316,7 +329,7 @@ int main(void)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, open_device, close_device)
 	const struct CMUnitTest tests[] = {
 		CASE(pages_go_in_and_out),     CASE(a_lying_guest),  CASE(statistics),     CASE(hints_and_reports),
-		CASE(queues_by_either_number), CASE(without_memory), CASE(creation_fails),
+		CASE(queues_by_either_number), CASE(without_memory), CASE(creation_fails), CASE(a_long_report),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
