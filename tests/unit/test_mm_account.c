@@ -165,6 +165,28 @@ static void test_policy(void **state)
 	account_policy(OVERCOMMIT_NONE, 0);
 }
 
+extern void (*test_lock_taken)(unsigned rank, const char *name);
+static unsigned taken;
+
+static void count_lock(unsigned rank, const char *name)
+{
+	taken++;
+}
+
+/* The totals are asked for often: locks for the accounts that there are, not for all that there could be. */
+static void test_totals_are_cheap(void **state)
+{
+	struct account account;
+	char why[256];
+
+	assert_int_equal(try(&account, MIB / PAGE_SIZE, 0, why), OK);
+	test_lock_taken = count_lock;
+	totals_now();
+	test_lock_taken = NULL;
+	assert_in_range(taken, 4, 16);
+	assert_int_equal(account_close(&account), OK);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -174,6 +196,7 @@ int main(void)
 		cmocka_unit_test(test_too_many),
 		cmocka_unit_test(test_resize),
 		cmocka_unit_test(test_policy),
+		cmocka_unit_test(test_totals_are_cheap),
 	};
 
 	world_start(WORLD);
