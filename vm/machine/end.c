@@ -191,13 +191,17 @@ static enum status start_over(struct machine *m, char *why, size_t size)
 static void reset_step(struct machine *m, void (*ended)(struct machine *machine, const char *text))
 {
 	char line[CONFIG_MAX_NAME + 20], why[MACHINE_END_TEXT] = "";
+	enum status status;
 
 	if (__atomic_load_n(&m->stop_asked, __ATOMIC_SEQ_CST)) {
 		m->end = END_OPERATOR;
 		m->restart = false;
 		return;
 	}
-	if (pgm_reset_step(m->pgm, m->config->zero_ram_on_reset) == BUSY)
+	machines_worker_enter(); /* it may be moving pages still, by tables that go now */
+	status = pgm_reset_step(m->pgm, m->config->zero_ram_on_reset);
+	machines_worker_leave();
+	if (status == BUSY)
 		return;
 	if (start_over(m, why, sizeof(why)) != OK) {
 		format_string(m->end_text, sizeof(m->end_text), "reset: %s", why);
