@@ -19,22 +19,26 @@ static bool off;      /* atomic */
 static uint64_t due;  /* host TSC; atomic */
 static unsigned turn; /* the machine being looked at; the worker's */
 
-void fuse_open(uint64_t pages_a_second)
+void fuse_open(const struct quire_config *config)
 {
-	rate = pages_a_second;
+	bool any = false;
+	struct frame_totals t;
+
+	rate = config->host.fusion_rate;
+	for (unsigned i = 0; i < config->machine_count; i++)
+		any |= config->machines[i].page_fusion;
+	frame_totals(&t);
+	if (any && pgm_fusion_start(t.pages) != OK)
+		log_line(LOG_WARNING "page_fusion: no memory to remember pages in: only zeros will be found");
 }
 
 uint16_t fuse_group(const struct machine *m)
 {
 	const char *name = m->config->share_group;
-	struct frame_totals t;
 	unsigned i = 0;
 
 	if (!m->config->page_fusion)
 		return 0;
-	frame_totals(&t);
-	if (pgm_fusion_start(t.pages) != OK)
-		log_line(LOG_WARNING "vm %s: no memory to remember pages in: only zeros will be found", m->name);
 	while (machine_get(i) != m && !(*name && !strcmp(machine_get(i)->config->share_group, name)))
 		i++;
 	return (uint16_t)(i + 1);

@@ -11,7 +11,8 @@ enum status machine_load(struct machine *m, char *why, size_t size) must_check;
 void machine_take_apart(struct machine *m);
 /* machine/fuse.c: whose pages may be this machine's, by name; 0: nobody's. */
 uint16_t fuse_group(const struct machine *m);
-void fuse_open(uint64_t pages_a_second);
+/* At boot, before the first machine: what all remember is the host's own, and not promised to any. */
+void fuse_open(const struct quire_config *config);
 bool fuse_is_due(void);
 /* In the worker's turn. */
 void fuse_idle_step(void);

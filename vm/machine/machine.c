@@ -17,7 +17,7 @@ static unsigned count;
 
 enum status machines_create(struct quire_config *config)
 {
-	fuse_open(config->host.fusion_rate);
+	fuse_open(config);
 	for (unsigned i = 0; i < config->machine_count; i++) {
 		struct machine *m = heap_alloc(sizeof(*m));
 
