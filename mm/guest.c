@@ -49,10 +49,10 @@ static unsigned take_near(struct account *account, frame_record record, unsigned
 	return got;
 }
 
-/* A chunk of any machine's that has a free frame. Under chunk_lock. */
+/* A chunk of any machine's that has a free frame; at last one of shared frames. Under chunk_lock. */
 static struct chunk *anybodys(void)
 {
-	for (unsigned i = 1; i < OWNER_SHARED && chunks.sets[SET_OWNED]; i++)
+	for (unsigned i = 1; i < MAX_OWNERS && chunks.sets[SET_OWNED]; i++)
 		if (accounts[i] && accounts[i]->partly_used)
 			return accounts[i]->partly_used;
 	return NULL;

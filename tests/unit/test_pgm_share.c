@@ -27,6 +27,8 @@ static void check_all(unsigned count)
 		check_silent(machine[i]);
 }
 
+static hpa_t given[64 * MIB / PAGE_SIZE];
+
 static unsigned references(hpa_t frame)
 {
 	struct frame_info info;
@@ -130,6 +132,33 @@ static void test_frame_used_again(void **state)
 	passes(2, 2, true);
 	assert_int_equal(references(frame_at(machine[0], AT)), 2);
 	assert_int_equal(frame_at(machine[1], AT).v, frame_at(machine[0], AT).v);
+	check_all(2);
+	end(2);
+}
+
+/* Whatever is told as free for guests can be had: what lies beside shared frames, too, when there is nothing else. */
+static void test_the_last_frames(void **state)
+{
+	struct account *account;
+	hpa_t with = HPA_NONE, frame;
+	unsigned got = 0;
+
+	start(1, 7, false);
+	machine[1] = member(0, false);
+	account = pgm_account(machine[1]);
+	put(machine[0], AT, 1);
+	assert_int_equal(page_share(machine[0], gpa(AT), &with), OK);
+	assert_int_equal(account_adjust(account, ACCOUNT_BASE, 64 * MIB / PAGE_SIZE), OK);
+	GATHER(gather, NULL, account);
+	for (enum status status = OK; status == OK; got += status == OK) {
+		status = frame_alloc(account, ACCOUNT_BASE, gpa(0), &frame);
+		if (status == OK)
+			given[got] = frame;
+	}
+	assert_int_equal(totals_now().guest_pages, 0);
+	while (got)
+		gather_frame(&gather, given[--got], ACCOUNT_BASE);
+	gather_finish(&gather);
 	check_all(2);
 	end(2);
 }
@@ -402,6 +431,7 @@ int main(void)
 		cmocka_unit_test(test_two_machines),
 		cmocka_unit_test(test_quiet),
 		cmocka_unit_test(test_frame_used_again),
+		cmocka_unit_test(test_the_last_frames),
 		cmocka_unit_test(test_attack7_groups_never_meet),
 		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_write_before_the_flush),
