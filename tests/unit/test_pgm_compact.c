@@ -107,6 +107,16 @@ static void test_chunks_come_back(void **state)
 	end(2);
 }
 
+static void idle(void)
+{
+	compact_soon();
+	for (unsigned quiet = 0; quiet < 1000000; quiet++)
+		if (compact_is_due()) {
+			compact_idle_step();
+			quiet = 0;
+		}
+}
+
 /* By itself, while CPUs idle; a machine that has ended is none of its business. */
 static void test_idle(void **state)
 {
@@ -117,15 +127,38 @@ static void test_idle(void **state)
 	for (unsigned m = 0; m < 2; m++)
 		scatter(machine[m], 4 * PAGES_PER_BLOCK, 8);
 	before = cut();
-	for (unsigned quiet = 0; quiet < 1000000; quiet++)
-		if (compact_is_due()) {
-			compact_idle_step();
-			quiet = 0;
-		}
+	idle();
 	compact_soon();
 	assert_true(compact_is_due());
 	assert_int_equal(machine[1]->common.counters.moved, 0);
 	assert_in_range(before - cut(), 3, 4);
+	end(2);
+}
+
+/* Half-used chunks are left alone while there are others; without any, no table could be made, whatever lies free in them. */
+static void test_idle_when_chunks_are_few(void **state)
+{
+	hpa_t chunk[32];
+	unsigned got = 0;
+	uint64_t before;
+	bool zero;
+
+	start(2, 7, false);
+	let_run(1);
+	scatter(machine[0], 4 * PAGES_PER_BLOCK, 2);
+	idle();
+	before = cut();
+	assert_true(before >= 4);
+	assert_int_equal(account_adjust(pgm_account(machine[1]), ACCOUNT_BASE, 64 * MIB / PAGE_SIZE), OK);
+	while (block_alloc(pgm_account(machine[1]), gpa(0), &chunk[got], &zero) == OK)
+		assert_true(++got < ARRAY_SIZE(chunk));
+	idle();
+	assert_in_range(before - cut(), 1, 2);
+	assert_true(scattered(machine[0], 4 * PAGES_PER_BLOCK, 2));
+	GATHER(gather, NULL, pgm_account(machine[1]));
+	while (got)
+		gather_block(&gather, chunk[--got]);
+	gather_finish(&gather);
 	end(2);
 }
 
@@ -526,6 +559,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_chunks_come_back),
 		cmocka_unit_test(test_idle),
+		cmocka_unit_test(test_idle_when_chunks_are_few),
 		cmocka_unit_test(test_left_alone),
 		cmocka_unit_test(test_nowhere_to_go),
 		cmocka_unit_test(test_write_before_the_flush),

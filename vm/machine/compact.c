@@ -12,7 +12,8 @@
 #include "mm/compact.h"
 #include "vm/machine/internal.h"
 
-#define SPARSE (PAGES_PER_BLOCK / 4) /* what idle CPUs think worth it */
+#define SPARSE (PAGES_PER_BLOCK / 4) /* what idle CPUs think worth it; */
+#define FEW_PART 32u                 /* with fewer whole chunks than such a part of all, any: tables want whole ones */
 #define PASS_NS UINT64_C(5000000000)
 #define PAGE_NS UINT64_C(50000) /* a second's pages are 80 MB */
 
@@ -100,12 +101,14 @@ void compact_soon(void)
 void compact_idle_step(void)
 {
 	unsigned moved = 0, freed = 0;
+	struct frame_totals t;
 	bool readable, ended;
 	hpa_t frame;
 
 	while (host_failing_memory(&frame, &readable))
 		leave_failing(frame, readable);
-	ended = step(SPARSE, &moved, &freed);
+	frame_totals(&t);
+	ended = step(t.free_chunks < t.chunks / FEW_PART ? PAGES_PER_BLOCK - 1 : SPARSE, &moved, &freed);
 	__atomic_store_n(&due, rdtsc() + host_ns_to_tsc(ended ? PASS_NS : moved * PAGE_NS), __ATOMIC_RELAXED);
 }
 
