@@ -84,30 +84,24 @@ static void change_page(struct giving *g, struct block *b, gpa_t where)
 	}
 	if (page_has_frame(*r))
 		release_frame(g, b, where, r);
+	else if (g->way == WAY_DISCARD)
+		return;
 	page_set(r, g->way == WAY_IN ? PAGE_BALLOONED : PAGE_ZERO, hpa(0));
 	r->bits &= ~PAGE_WRITTEN;
 	g->changed++;
 }
 
-/* The whole block at once, if it has no records. False: page by page. */
-static bool change_whole(struct giving *g, struct block *b, gpa_t base)
+/* A whole chunk at once. Locked. */
+static void discard_large(struct giving *g, struct block *b, gpa_t base)
 {
-	enum block_kind kind = block_kind(b), other = g->way == WAY_OUT ? BLOCK_BALLOONED : BLOCK_UNTOUCHED;
-
-	if (kind == BLOCK_DETAILED || (kind == BLOCK_LARGE) == (g->way == WAY_OUT) ||
-	    (kind != BLOCK_LARGE && (kind != other || !block_plain(g->pgm, base))))
-		return false;
-	if (kind == BLOCK_LARGE) {
-		block_unmap(g->pgm, b, base, &g->gather);
-		gather_block(&g->gather, block_address(b));
-		if (dirty_mode(g->pgm) != DIRTY_OFF)
-			dirty_note_block(g->pgm, base);
-		gather_finish(&g->gather);
-		b->flags = 0;
-	}
-	block_set(b, g->way == WAY_IN ? BLOCK_BALLOONED : BLOCK_UNTOUCHED, hpa(0));
+	block_unmap(g->pgm, b, base, &g->gather);
+	gather_block(&g->gather, block_address(b));
+	if (dirty_mode(g->pgm) != DIRTY_OFF)
+		dirty_note_block(g->pgm, base);
+	gather_finish(&g->gather); /* before zeros are seen there */
+	block_set(b, BLOCK_UNTOUCHED, hpa(0));
+	b->flags = 0;
 	g->changed += PAGES_PER_BLOCK;
-	return true;
 }
 
 /* Is there anything to be done that needs records? Untouched memory is zero, and what is no RAM gets none. Locked. */
@@ -126,8 +120,10 @@ static enum status change_block(struct giving *g, struct block *b, gpa_t first, 
 	enum status status;
 
 	b->flags &= ~(uint32_t)BLOCK_COLLAPSING;
-	if (pages == PAGES_PER_BLOCK && change_whole(g, b, first))
+	if (pages == PAGES_PER_BLOCK && block_kind(b) == BLOCK_LARGE && g->way == WAY_DISCARD) {
+		discard_large(g, b, first);
 		return OK;
+	}
 	if (!worth_records(g, b, first)) {
 		g->refused += pages;
 		g->refusal = range_type(g->pgm, first) == PAGE_RAM ? BAD_STATE : BAD_ADDRESS;

@@ -128,6 +128,7 @@ static void pages_and_faults(void)
 	MOVES(assert_int_equal(pgm_balloon(pgm, true, &page, 1), BAD_STATE), balloon_refused, 1);
 	MOVES_VCPU(fault(PIECES + 40 * PAGE_SIZE, ACCESS_READ, PGM_RESUME), cause[FAULT_BALLOONED], 1);
 	MOVES(assert_int_equal(pgm_balloon(pgm, false, &page, 1), OK), balloon_back, 1);
+	put(PIECES + 40 * PAGE_SIZE, 1);
 	MOVES(assert_int_equal(pgm_discard(pgm, gpa((uint64_t)page << PAGE_SHIFT), PAGE_SIZE), 1), discarded, 1);
 	inject_arm(MM_SITE_FRAME, 0, 1, 0);
 	inject_arm(MM_SITE_HANDY, 0, 1, 0);
