@@ -152,7 +152,7 @@ static void test_discard(void **state)
 	assert_int_equal(guest_read(pgm, 8 * MIB + PAGE_SIZE + 7), 0);
 	assert_int_equal(pgm->account.ballooned, 0);
 	assert_int_equal(pgm_discard(pgm, gpa(8 * MIB + 1), 4 * MIB), 0); /* nothing was there any more */
-	assert_int_equal(pgm_discard(pgm, gpa(8 * MIB), PAGE_SIZE), 1); /* the last page: no records any more */
+	assert_int_equal(pgm_discard(pgm, gpa(8 * MIB), PAGE_SIZE), 1);   /* the last page: no records any more */
 	assert_int_equal(kind_at(pgm, 8 * MIB), BLOCK_UNTOUCHED);
 	/* What is in the balloon stays there, and what isn't RAM is left alone. */
 	assert_int_equal(give(pgm, 14 * MIB), OK);

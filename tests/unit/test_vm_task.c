@@ -42,16 +42,16 @@ static struct machine machine;
 static struct vcpu vcpu;
 static uint8_t ram[8192];
 static unsigned accesses, fault_at; /* which of them faults; 0: none */
-static bool by_hypervisor;          /* it is its hypervisor's tables that refuse */
-static unsigned ends, injected;
+static enum status refusal;         /* not OK: so it is told, as of its hypervisor's tables or of want of memory */
+static unsigned ends, injected, got_on;
 static uint64_t new_cr3;
 
 static enum status access(uint64_t where, unsigned size, struct hv_event *fault, uint64_t *address)
 {
 	if (++accesses != fault_at && where + size <= sizeof(ram))
 		return OK;
-	if (by_hypervisor)
-		return OUTER_FAULT;
+	if (refusal != OK)
+		return refusal;
 	*fault = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_PF, .has_error_code = true };
 	*address = where;
 	return GUEST_FAULT;
@@ -97,6 +97,10 @@ void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint3
 enum exit_action vcpu_park(struct vcpu *v, const char *why)
 {
 	return ACTION_HALT;
+}
+void vcpu_got_on(struct vcpu *v)
+{
+	got_on++;
 }
 void machine_end(struct machine *m, enum machine_end end, uint32_t value, const char *text, ...)
 {
@@ -157,7 +161,7 @@ static int setup(void **state)
 	h.exit.task.source = TASK_CALL;
 	h.exit.length = LENGTH;
 	vcpu = (struct vcpu){ .hv = &h, .machine = &machine };
-	accesses = fault_at = ends = injected = 0;
+	accesses = fault_at = ends = injected = got_on = 0;
 	new_cr3 = 0;
 	return 0;
 }
@@ -348,7 +352,7 @@ static void refused_anywhere(void **state)
 {
 	unsigned before = 0;
 
-	by_hypervisor = true;
+	refusal = OUTER_FAULT;
 	for (unsigned n = 1; n < 20; n++) {
 		(void)setup(NULL);
 		fault_at = n;
@@ -362,7 +366,25 @@ static void refused_anywhere(void **state)
 		assert_true(!busy(SELECTOR_OF_MAIN) && busy(SELECTOR_OF_NEXT));
 	}
 	assert_in_range(before, 5, 10);
-	by_hypervisor = false;
+	refusal = OK;
+}
+
+/* The host is short of memory, or the machine's account is full for a moment: it waits, and does all of it later. */
+static void no_memory(void **state)
+{
+	static const enum status why[] = { NO_MEMORY, OVER_QUOTA };
+
+	for (unsigned i = 0; i < 2; i++) {
+		(void)setup(NULL);
+		refusal = why[i];
+		fault_at = 4;
+		assert_int_equal(exit_task_switch(&vcpu), ACTION_HALT);
+		assert_true(ends == 0 && got_on == 0);
+		refusal = OK;
+		go(TASK_CALL);
+		entered_next();
+		assert_int_equal(got_on, 1);
+	}
 }
 
 /* The T bit of the new TSS: a debug trap before its first instruction. */
@@ -387,6 +409,7 @@ int main(void)
 		cmocka_unit_test_setup(bad_segments, setup),
 		cmocka_unit_test_setup(faults_anywhere, setup),
 		cmocka_unit_test_setup(refused_anywhere, setup),
+		cmocka_unit_test_setup(no_memory, setup),
 		cmocka_unit_test_setup(trapped, setup),
 	};
 

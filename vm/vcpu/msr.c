@@ -190,6 +190,7 @@ enum exit_action exit_msr_read(struct vcpu *vcpu)
 
 	if (status != OK)
 		return refuse(vcpu, "read", status);
+	vcpu_got_on(vcpu);
 	if (vcpu_skip(vcpu)) {
 		h->gpr[GPR_RAX] = value & BITS(31, 0);
 		h->gpr[GPR_RDX] = value >> 32;

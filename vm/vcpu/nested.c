@@ -95,19 +95,23 @@ enum exit_action exit_nested(struct vcpu *vcpu)
 {
 	struct vcpu_nested *n = vcpu->nested;
 	const struct hv_event *fault;
+	enum hv_nested_step step;
 
 	if (!n || vcpu_in_l2(vcpu))
 		return vcpu_inject_ud(vcpu);
 	if (!vcpu->hv->exit.length && !vcpu_find_length(vcpu))
 		return ACTION_ENTER;
 	try_init_again(vcpu);
-	switch (hv->nested->instruction(n->state)) {
+	step = hv->nested->instruction(n->state);
+	if (unlikely(step == NESTED_AGAIN))
+		return vcpu_park(vcpu, "no memory for an instruction of its hypervisor's");
+	vcpu_got_on(vcpu);
+	switch (step) {
 	case NESTED_DONE: return exit_skip(vcpu);
 	case NESTED_FAULT:
 		fault = &n->state->fault;
 		vcpu_inject_exception(vcpu, fault->vector, fault->has_error_code, fault->error_code);
 		return ACTION_ENTER;
-	case NESTED_AGAIN: return vcpu_park(vcpu, "no memory for an instruction of its hypervisor's");
 	default: vcpu_nested_sync(vcpu); break;
 	}
 	if (unlikely(n->state->awaits_startup))

@@ -230,9 +230,11 @@ enum exit_action exit_task_switch(struct vcpu *vcpu)
 		     (event->kind == EVENT_EXCEPTION && !event->soft);
 	status = switch_task(&t);
 	/* A hypervisor's tables refuse: it gets its exit. Of a guest that is in its new task already the loss is its own, not the hypervisor's. */
-	if (status == OK || status == GUEST_FAULT || status == OUTER_FAULT)
+	if (status == OK || status == GUEST_FAULT || status == OUTER_FAULT) {
+		vcpu_got_on(vcpu);
 		return ACTION_ENTER;
-	if (status == NO_MEMORY && !t.entered)
+	}
+	if (status_is_shortage(status) && !t.entered)
 		return vcpu_park(vcpu, "no memory for a task switch");
 	return vcpu_fails(vcpu, "task switch to %#x at rip %#llx: %s", t.selector, (unsigned long long)h->rip,
 			  status_text(status));
