@@ -63,7 +63,7 @@ static const struct control {
 #define MAY_PRIMARY                                                                                                    \
 	(PRIMARY_HLT | PRIMARY_INVLPG | PRIMARY_MWAIT | PRIMARY_RDPMC | PRIMARY_RDTSC | PRIMARY_CR3_LOAD |             \
 	 PRIMARY_CR3_STORE | PRIMARY_MOV_DR | PRIMARY_MONITOR | PRIMARY_PAUSE)
-#define MAY_SECONDARY (SECONDARY_DESCRIPTOR_TABLES | SECONDARY_RDRAND | SECONDARY_RDSEED)
+#define MAY_SECONDARY (SECONDARY_DESCRIPTOR_TABLES | SECONDARY_RDRAND | SECONDARY_RDSEED | SECONDARY_TSC_SCALING)
 
 /* What of the EPT and VPID capabilities is ever asked for: CPUs may differ in the rest. */
 #define EPT_USED                                                                                                       \

@@ -82,6 +82,8 @@ static RARE bool prepare(struct vmx_vcpu *v)
 	write_windows(vcpu);
 	if (vcpu->tsc_changed) {
 		vmcs_write(VMCS_TSC_OFFSET, vcpu->tsc_offset);
+		if (vcpu->tsc_scale)
+			vmcs_write(VMCS_TSC_MULTIPLIER, vcpu->tsc_scale);
 		vcpu->tsc_changed = false;
 	}
 	if (vcpu->flush_pending)

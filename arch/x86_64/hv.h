@@ -62,7 +62,8 @@ struct hv_vcpu {
 	bool interrupt_shadow, nmi_blocked;
 
 	struct hv_event inject;  /* taken at the next entry, then EVENT_NONE again */
-	uint64_t tsc_offset;     /* guest TSC = host TSC + this; after changing it set tsc_changed */
+	uint64_t tsc_offset;     /* guest TSC = hv_tsc(); after changing it or the scale set tsc_changed */
+	uint64_t tsc_scale;      /* in units of 2^-48, an L2's alone; 0: 1 */
 	uint64_t slice_deadline; /* host TSC at which EXIT_SLICE comes where the backend can; UINT64_MAX: no limit */
 	hpa_t slat_root;
 	uint32_t pass_cr4_mask; /* reserved for the backend's own use */
@@ -78,6 +79,18 @@ struct hv_vcpu {
 	void (*page_written)(void *context, gpa_t page);
 	void *page_context;
 };
+
+/* So many ticks of L1, a difference too, in those of this guest (section 26.3, RDTSC). */
+static inline uint64_t hv_tsc_scaled(const struct hv_vcpu *v, uint64_t ticks)
+{
+	return v->tsc_scale ? (uint64_t)((__int128)(int64_t)ticks * (__int128)v->tsc_scale >> 48) : ticks;
+}
+
+/* What the guest's counter shows when the host's shows `host`. */
+static inline uint64_t hv_tsc(const struct hv_vcpu *v, uint64_t host)
+{
+	return hv_tsc_scaled(v, host) + v->tsc_offset;
+}
 
 enum slat_kind { SLAT_EPT, SLAT_NPT };
 

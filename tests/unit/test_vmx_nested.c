@@ -229,7 +229,7 @@ static void test_fields_are_apart(void **state)
 		assert_true((encoding >> 1 & 0x1ff) <= VMCS12_HIGHEST_INDEX);
 		count++;
 	}
-	assert_int_equal(count, 132);
+	assert_int_equal(count, 133);
 }
 
 static void test_operands(void **state)
@@ -524,6 +524,29 @@ static void test_checks(void **state)
 	}
 	must_write(VMCS_GUEST_CS_RIGHTS, 0xa09b);
 	resume();
+	close_world();
+}
+
+static void test_scaled_clock(void **state)
+{
+	open_world();
+	switch_on();
+	write_plain();
+	must_write(VMCS_PRIMARY_CONTROLS, PRIMARY_LEAST | PRIMARY_SECONDARY | PRIMARY_TSC_OFFSET);
+	must_write(VMCS_SECONDARY_CONTROLS, SECONDARY_TSC_SCALING);
+	must_write(VMCS_TSC_OFFSET, 1000);
+	assert_flags(execute(REASON_VMLAUNCH, 0), RFLAGS_ZF); /* a multiplier of 0 */
+	assert_int_equal(must_read(VMCS_INSTRUCTION_ERROR), 7);
+	must_write(VMCS_TSC_MULTIPLIER, BIT(47));
+	l1->tsc_offset = 0 - UINT64_C(600);
+	launch();
+	assert_true(vmcs[VMCS_SECONDARY_CONTROLS] & SECONDARY_TSC_SCALING);
+	assert_true(l2->tsc_scale == BIT(47) && l2->tsc_offset == 700);
+	assert_int_equal(hv_tsc(l2, 5000), 3200); /* L1's 4,400 halved, and 1,000 */
+	leave_l2();
+	must_write(VMCS_PRIMARY_CONTROLS, PRIMARY_LEAST | PRIMARY_SECONDARY);
+	resume();
+	assert_true(!l2->tsc_scale && l2->tsc_offset == l1->tsc_offset);
 	close_world();
 }
 
@@ -1237,6 +1260,7 @@ int main(void)
 		cmocka_unit_test(test_launch_state),
 		cmocka_unit_test(test_checks),
 		cmocka_unit_test(test_controls_come_together),
+		cmocka_unit_test(test_scaled_clock),
 		cmocka_unit_test(test_msr_bitmaps),
 		cmocka_unit_test(test_wants),
 		cmocka_unit_test(test_exceptions),

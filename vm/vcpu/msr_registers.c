@@ -28,7 +28,7 @@ enum status msr_ignore(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 
 enum status msr_read_tsc(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
-	*value = rdtsc() + vcpu->hv->tsc_offset;
+	*value = hv_tsc(vcpu->hv, rdtsc());
 	return OK;
 }
 

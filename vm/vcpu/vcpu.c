@@ -35,7 +35,7 @@ void vcpu_move_tsc(struct vcpu *vcpu, uint64_t by)
 	vcpu->l1->tsc_changed = true;
 	if (!vcpu->nested)
 		return;
-	vcpu->nested->state->l2->tsc_offset += by;
+	vcpu->nested->state->l2->tsc_offset += hv_tsc_scaled(vcpu->nested->state->l2, by);
 	vcpu->nested->state->l2->tsc_changed = true;
 }
 

@@ -62,7 +62,8 @@ static bool execution_fits(const struct vmx_check *check)
 	       ((pin & PIN_VIRTUAL_NMIS) || !(primary & PRIMARY_NMI_WINDOW)) &&
 	       (!(secondary & SECONDARY_VPID) || AT(v, VPID)) &&
 	       (!(secondary & SECONDARY_EPT) || vmx_ept_pointer_fits(check, AT(v, EPT_POINTER))) &&
-	       (!(secondary & SECONDARY_UNRESTRICTED) || (secondary & SECONDARY_EPT));
+	       (!(secondary & SECONDARY_UNRESTRICTED) || (secondary & SECONDARY_EPT)) &&
+	       (!(secondary & SECONDARY_TSC_SCALING) || AT(v, TSC_MULTIPLIER));
 }
 
 /* Section 27.2.1.2. */

@@ -21,7 +21,8 @@
 	(PRIMARY_INTERRUPT_WINDOW | PRIMARY_INVLPG | PRIMARY_RDTSC | PRIMARY_CR3_LOAD | PRIMARY_CR3_STORE |            \
 	 PRIMARY_NMI_WINDOW | PRIMARY_MOV_DR | PRIMARY_PAUSE)
 #define SECONDARY_OF_L1                                                                                                \
-	(SECONDARY_DESCRIPTOR_TABLES | SECONDARY_RDTSCP | SECONDARY_RDRAND | SECONDARY_INVPCID | SECONDARY_RDSEED)
+	(SECONDARY_DESCRIPTOR_TABLES | SECONDARY_RDTSCP | SECONDARY_RDRAND | SECONDARY_INVPCID | SECONDARY_RDSEED |    \
+	 SECONDARY_TSC_SCALING)
 #define CR0_UNCHANGED (CR0_CD | CR0_NW) /* by entries and exits, section 27.3.2.1 */
 
 /* EPT as L1 was offered it: execute-only may not be there. */
@@ -183,11 +184,13 @@ static void inject(struct vmx_nested *n)
 static void set_clock(struct vmx_nested *n)
 {
 	const union vmcs12 *v = &n->vmcs12;
-	uint64_t offset = AT(v, PRIMARY_CONTROLS) & PRIMARY_TSC_OFFSET ? AT(v, TSC_OFFSET) : 0;
+	struct hv_vcpu *l2 = n->base.l2;
+	bool moved = AT(v, PRIMARY_CONTROLS) & PRIMARY_TSC_OFFSET;
 	unsigned shift = vmx_offered(&n->offer, MSR_VMX_MISC) & MISC_TIMER_SHIFT;
 
-	n->base.l2->tsc_offset = n->base.l1->tsc_offset + offset;
-	n->base.l2->tsc_changed = true;
+	l2->tsc_scale = moved && (vmcs12_secondary(v) & SECONDARY_TSC_SCALING) ? AT(v, TSC_MULTIPLIER) : 0;
+	l2->tsc_offset = hv_tsc_scaled(l2, n->base.l1->tsc_offset) + (moved ? AT(v, TSC_OFFSET) : 0);
+	l2->tsc_changed = true;
 	n->base.timer = UINT64_MAX;
 	if (AT(v, PIN_CONTROLS) & PIN_PREEMPTION_TIMER)
 		n->base.timer = rdtsc() + (AT(v, PREEMPTION_TIMER) << shift);

@@ -85,6 +85,13 @@ static uint64_t register_value(struct hv_vcpu *l1, unsigned gpr)
 	return hv_in_64_bit(l1) ? l1->gpr[gpr] : (uint32_t)l1->gpr[gpr];
 }
 
+static bool find_field(const struct vmx_nested *n, uint64_t encoding, unsigned *slot, bool *high)
+{
+	return vmcs12_find(encoding, slot, high) &&
+	       (*slot != VMCS12_SLOT(VMCS_TSC_MULTIPLIER) ||
+		(vmx_offered(&n->offer, MSR_VMX_SECONDARY) >> 32 & SECONDARY_TSC_SCALING));
+}
+
 static enum hv_nested_step vmread_l1(struct vmx_nested *n)
 {
 	struct hv_vcpu *l1 = n->base.l1;
@@ -96,7 +103,7 @@ static enum hv_nested_step vmread_l1(struct vmx_nested *n)
 
 	if (gpa_is(n->current, NO_VMCS))
 		return vmx_nested_result(n, RFLAGS_CF);
-	if (!vmcs12_find(register_value(l1, INFO_REG2(info)), &slot, &high))
+	if (!find_field(n, register_value(l1, INFO_REG2(info)), &slot, &high))
 		return vmx_nested_fail(n, VMFAIL_NO_FIELD);
 	/* While VMCS01, which describes it, is surely current. */
 	if (memory && !operand_at(n, info, size, true, &where))
@@ -142,7 +149,7 @@ static enum hv_nested_step vmwrite_l1(struct vmx_nested *n)
 	} else {
 		TRY(vmx_nested_read_operand(n, &value, hv_in_64_bit(l1) ? 8 : 4));
 	}
-	if (!vmcs12_find(register_value(l1, INFO_REG2(info)), &slot, &high))
+	if (!find_field(n, register_value(l1, INFO_REG2(info)), &slot, &high))
 		return vmx_nested_fail(n, VMFAIL_NO_FIELD);
 	if (vmcs12_read_only(slot))
 		return vmx_nested_fail(n, VMFAIL_READ_ONLY);

@@ -21,7 +21,7 @@
 #define SECONDARY_OWN (SECONDARY_APIC_ACCESSES | SECONDARY_EPT | SECONDARY_VPID | SECONDARY_UNRESTRICTED)
 #define SECONDARY_HOST                                                                                                 \
 	(SECONDARY_DESCRIPTOR_TABLES | SECONDARY_RDTSCP | SECONDARY_WBINVD | SECONDARY_RDRAND | SECONDARY_INVPCID |    \
-	 SECONDARY_RDSEED)
+	 SECONDARY_RDSEED | SECONDARY_TSC_SCALING)
 #define EXIT_OFFERED                                                                                                   \
 	(EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_ACKNOWLEDGE | EXITC_SAVE_EFER | EXITC_LOAD_EFER | EXITC_SAVE_TIMER)
 #define ENTRY_OFFERED (ENTRYC_LOAD_DEBUG | ENTRYC_IA32E | ENTRYC_LOAD_EFER)
@@ -60,7 +60,8 @@ void vmx_offer_make(struct vmx_offer *offer, const struct vmx_capability *host, 
 		{ MSR_VMX_CR0_FIXED1, BITS(31, 0) },
 		{ MSR_VMX_CR4_FIXED0, CR4_VMXE },
 		{ MSR_VMX_CR4_FIXED1, cr4_valid | CR4_VMXE },
-		{ MSR_VMX_VMCS_ENUM, VMCS12_HIGHEST_INDEX << 1 },
+		{ MSR_VMX_VMCS_ENUM, (VMCS12_HIGHEST_INDEX - (host->may_secondary & SECONDARY_TSC_SCALING ? 0 : 2))
+					     << 1 },
 		{ MSR_VMX_EPT_VPID, EPT_OWN | (host->ept_vpid & EPT_HOST) },
 	};
 

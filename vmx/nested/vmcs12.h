@@ -89,4 +89,4 @@ uint64_t vmcs12_read(const union vmcs12 *vmcs, unsigned slot, bool high);
 /* What the field holds after a VMWRITE: as wide as it is. */
 uint64_t vmcs12_written(const union vmcs12 *vmcs, unsigned slot, bool high, uint64_t value);
 /* The highest index of a field, as IA32_VMX_VMCS_ENUM has it (section A.9). */
-#define VMCS12_HIGHEST_INDEX 0x17u
+#define VMCS12_HIGHEST_INDEX 0x19u

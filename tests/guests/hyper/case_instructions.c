@@ -126,6 +126,16 @@ static void clock(struct l2 *l2)
 	expect_exit("RDTSC", (l2_do(l2, l2_rdtsc, 0, 0), l2), GOT_HLT);
 	after = rdtsc();
 	check(l2->regs.rax - offset >= before && l2->regs.rax - offset <= after);
+	if (hyper.vendor->tsc_half(l2, true)) {
+		before = rdtsc();
+		expect_exit("RDTSC at half speed", (l2_do(l2, l2_rdtsc, 0, 0), l2), GOT_HLT);
+		after = rdtsc();
+		check(l2->regs.rax - offset >= before / 2 - 1 && l2->regs.rax - offset <= after / 2 + 1);
+		l2_do(l2, l2_rdmsr, 0x10, 0);
+		after = rdtsc();
+		check(l2->regs.rax - offset >= before / 2 - 1 && l2->regs.rax - offset <= after / 2 + 1);
+		hyper.vendor->tsc_half(l2, false);
+	}
 	hyper.vendor->intercept(l2, ON_RDTSC, true);
 	expect_exit("RDTSC that exits", (l2_do(l2, l2_rdtsc, 0, 0), l2), GOT_RDTSC);
 	hyper.vendor->intercept(l2, ON_RDTSC, false);

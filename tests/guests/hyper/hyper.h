@@ -130,6 +130,8 @@ struct vendor {
 	void (*exceptions)(struct l2 *l2, uint32_t mask);
 	void (*inject)(struct l2 *l2, uint32_t type, uint32_t vector, bool has_error, uint32_t error);
 	void (*tsc_offset)(struct l2 *l2, uint64_t offset);
+	/* Its counter goes at half speed, or at full; false: this processor can't. */
+	bool (*tsc_half)(struct l2 *l2, bool half);
 	/* Drops what is cached of root, or (all) of every root. */
 	void (*flush)(struct l2 *l2, bool all);
 	/* Another root; 0 isn't allowed. */

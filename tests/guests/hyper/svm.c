@@ -178,6 +178,11 @@ static void inject(struct l2 *l2, uint32_t type, uint32_t vector, bool has_error
 		vector | type << 8 | (uint32_t)has_error << 11 | 1u << 31 | (uint64_t)error << 32;
 }
 
+static bool tsc_half(struct l2 *l2, bool half)
+{
+	return false;
+}
+
 static void tsc_offset(struct l2 *l2, uint64_t offset)
 {
 	((struct vmcb *)l2->control)->tsc_offset = offset;
@@ -194,5 +199,5 @@ static void set_root(struct l2 *l2, uint64_t root)
 	((struct vmcb *)l2->control)->nested_root = root;
 }
 
-const struct vendor svm_vendor = { "SVM", true,      start,      stop,   make,       run,   get,
-				   set,   intercept, exceptions, inject, tsc_offset, flush, set_root };
+const struct vendor svm_vendor = { "SVM",     true,       start,  stop,       make,     run,   get,     set,
+				   intercept, exceptions, inject, tsc_offset, tsc_half, flush, set_root };

@@ -286,6 +286,17 @@ static void tsc_offset(struct l2 *l2, uint64_t offset)
 	vmx_write(l2, TSC_OFFSET, offset);
 }
 
+static bool tsc_half(struct l2 *l2, bool half)
+{
+	if (!(rdmsr(PROCESSOR_2_MSR) >> 32 & PROC2_TSC_SCALING))
+		return false;
+	vmx_write(l2, PROCESSOR, vmx_read(l2, PROCESSOR) | PROC_SECOND);
+	vmx_write(l2, PROCESSOR_2,
+		  (vmx_read(l2, PROCESSOR_2) & ~(uint64_t)PROC2_TSC_SCALING) | (half ? PROC2_TSC_SCALING : 0));
+	vmx_write(l2, TSC_MULTIPLIER, half ? 1ull << 47 : 0);
+	return true;
+}
+
 static void flush(struct l2 *l2, bool all)
 {
 	check(invept(all ? 2 : 1, vmx_read(l2, EPT_POINTER)) == VMX_OK);
@@ -297,5 +308,5 @@ static void set_root(struct l2 *l2, uint64_t root)
 	vmx_write(l2, EPT_POINTER, root | 3 << 3 | 6 | (hyper.accessed_dirty ? 64 : 0));
 }
 
-const struct vendor vmx_vendor = { "VMX", false,     start,      stop,   make,       run,   get,
-				   set,   intercept, exceptions, inject, tsc_offset, flush, set_root };
+const struct vendor vmx_vendor = { "VMX",     false,      start,  stop,       make,     run,   get,     set,
+				   intercept, exceptions, inject, tsc_offset, tsc_half, flush, set_root };
