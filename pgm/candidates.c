@@ -8,7 +8,7 @@
 #define PIECE_ENTRIES (PIECE_BYTES / sizeof(uint64_t))
 #define PIECES 1024u
 #define BUCKET 8u /* entries */
-#define PAGES_PER_ENTRY 4u
+#define PAGES_PER_ENTRY 2u
 
 _Static_assert(MAX_OWNERS == 1024 && PGM_MAX_GPA >> PAGE_SHIFT <= ENTRY_PAGE + 1, "owners and pages fit");
 

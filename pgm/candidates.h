@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table of pages by their content, of which fusion takes what may be equal: a hint, for contents decide. Its size is fixed, 8 bytes for every four pages of the
+ * The table of pages by their content, of which fusion takes what may be equal: a hint, for contents decide. Its size is fixed, 8 bytes for every two pages of the
  * host (pgm_fusion_start): buckets of a cache line, where what is new drives out another. Fusion's alone.
  */
 #pragma once
