@@ -100,12 +100,23 @@ def test_hyper_crowd(boot, cpus):
     assert found["crowd"][0] == GOOD, found
 
 
+def at_random(boot, more, seeds, rounds):
+    for seed in seeds:
+        ended, said = run_hyper(boot, ["chaos"], f" seed={seed} rounds={rounds}", more)["chaos"]
+        assert ended == GOOD, said
+
+
 @pytest.mark.parametrize("more", ["", "large_pages = off\n"])
 def test_hyper_at_random(boot, more):
-    """Random changes and accesses, from several seeds."""
-    for seed in (2, 3, 4):
-        ended, said = run_hyper(boot, ["chaos"], f" seed={seed} rounds=20000", more)["chaos"]
-        assert ended == GOOD, said
+    """Random changes and accesses."""
+    at_random(boot, more, [2], 10000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", ["", "large_pages = off\n"])
+def test_hyper_at_random_for_long(boot, more):
+    """The same from several seeds."""
+    at_random(boot, more, [2, 3, 4], 20000)
 
 
 @pytest.mark.slow
