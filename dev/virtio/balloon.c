@@ -15,7 +15,7 @@
 
 #include "dev/virtio/virtio.h"
 
-#define PAGES_AT_ONCE 4096u       /* of one chain; more is no driver's way */
+#define PAGES_AT_ONCE 1024u       /* of one chain; more is no driver's way */
 #define BYTES_AT_ONCE (128 * MIB) /* of hints and reports: Linux' longest; more stays as it is */
 #define FIRST_COMMAND 2u          /* lower ones are STOP and DONE */
 

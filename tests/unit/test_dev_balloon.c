@@ -142,8 +142,8 @@ static void a_lying_guest(void **state)
 		uint32_t length;
 		uint16_t flags;
 		bool broken;
-	} cases[] = { { 0, 1021, 0, true },      { 0, 4 * 4096 + 4, 0, true },
-		      { 0, 4 * 4096, 0, false }, { 0, 64, VRING_DESC_F_WRITE, false },
+	} cases[] = { { 0, 1021, 0, true },      { 0, 4 * 1024 + 4, 0, true },
+		      { 0, 4 * 1024, 0, false }, { 0, 64, VRING_DESC_F_WRITE, false },
 		      { 2, 3, 0, false },        { 2, 40000, 0, false },
 		      { 3, 3, 0, true },         { 3, 4096, VRING_DESC_F_WRITE, false },
 		      { 4, 4096, 0, false },     { 1, 0x7ffffffc, 0, true } };

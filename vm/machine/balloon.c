@@ -91,7 +91,8 @@ enum status machine_balloon_describe(struct machine *m, struct balloon_info *inf
 	if (!b)
 		return NOT_SUPPORTED;
 	balloon_describe(b, info);
-	balloon_poll(b);
+	if (machine_state_of(m) == MACHINE_RUNNING) /* it writes to the guest's memory */
+		balloon_poll(b);
 	leave(m);
 	return OK;
 }
