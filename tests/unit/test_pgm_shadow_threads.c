@@ -3,7 +3,8 @@
 // threads
 /*
  * Composed tables on four CPUs: three run L2s on one root, filling what they miss, while the fourth changes L1's tables and
- * flushes, drops tables for want of room, and changes what is below: handlers, the dirty log, collapse. Each page of L1 has its
+ * flushes, drops tables for want of room, and changes what is below: handlers, the dirty log, collapse, pages that move and pages that are
+ * shared, L1's tables among them. Who copies what the log names has all that was counted in the end. Each page of L1 has its
  * number in it, and a counter for each CPU: an L2 that sees another page's number, or loses a write, had a translation that it
  * should not have. A flush waits for each CPU to leave its guest, as the machine's does.
  */
@@ -164,13 +165,42 @@ static enum status answer(void *user, struct pgm_access *access)
 	return NOT_FOUND;
 }
 
-static void host_acts(handler_type watch, uint64_t dice)
+static uint64_t copy[2 * L2_PAGES][VCPUS];
+static bool logging;
+static uint64_t handled; /* the page that has a handler, or 0 */
+static unsigned moved, shared, logged;
+
+/* What the log names, or all. */
+static void copy_dirty(bool all)
 {
 	static uint64_t bitmap[RAM / PAGE_SIZE / 64];
-	static uint64_t handled;
-	static bool logging;
 
-	switch (dice % 6) {
+	must(pgm_dirty_read_and_clear(pgm, 0, RAM / PAGE_SIZE, bitmap) == OK);
+	for (unsigned page = 0; page < 2 * L2_PAGES; page++) {
+		uint64_t at = DATA + page * PAGE_SIZE, number = at >> PAGE_SHIFT;
+
+		if (all || bitmap[number / 64] >> number % 64 & 1)
+			must(pgm_read(pgm, gpa(at + 16), copy[page], sizeof(copy[page]), ORIGIN_SAVE, NULL) == OK);
+	}
+}
+
+static void give_another_frame(uint64_t dice)
+{
+	gpa_t where =
+		gpa(dice & 7 ? DATA + (dice >> 8) % (2 * L2_PAGES) * PAGE_SIZE : TABLES + (dice >> 8) % 6 * PAGE_SIZE);
+	struct pgm_page_info info;
+	hpa_t with = HPA_NONE;
+
+	pgm_page_describe(pgm, where, &info);
+	if (dice >> 20 & 3)
+		moved += pgm_leave_frame(pgm, where, info.frame) == OK;
+	else
+		shared += page_share(pgm, where, &with) == OK;
+}
+
+static void host_acts(handler_type watch, uint64_t dice)
+{
+	switch (dice % 8) {
 	case 0:
 		if (handled)
 			must(pgm_handler_deregister(pgm, gpa(handled)) == OK);
@@ -182,14 +212,19 @@ static void host_acts(handler_type watch, uint64_t dice)
 	case 1:
 		if (!logging)
 			must(pgm_dirty_start(pgm, DIRTY_AUTO) == OK);
-		else if (dice >> 20 & 3)
-			must(pgm_dirty_read_and_clear(pgm, 0, RAM / PAGE_SIZE, bitmap) == OK);
+		if (!logging || (dice >> 20 & 3))
+			copy_dirty(!logging);
 		else
 			must(pgm_dirty_stop(pgm) == OK);
 		logging = !logging || (dice >> 20 & 3);
 		break;
 	case 2: (void)shadow_shrink(pgm, root); break;
 	case 3: pgm_tables_drop(pgm); break;
+	case 4:
+	case 5:
+		for (unsigned i = 0; i < 8; i++)
+			give_another_frame(dice >> 8 * (i % 3));
+		break;
 	default:
 		for (unsigned i = dice >> 8 & 31; i; i--)
 			(void)pgm_collapse_step(pgm);
@@ -233,6 +268,7 @@ static void all_at_once(const struct pt_format *format, bool large)
 	config.slat = format;
 	config.large_pages = large;
 	config.accessed_dirty = large;
+	config.share_group = 1;
 	assert_int_equal(pgm_create(&pgm, &config, sync_all, NULL, why, sizeof(why)), OK);
 	slat = (struct hv_nested_slat){ .on = true,
 					.root = gpa(TABLES),
@@ -241,6 +277,8 @@ static void all_at_once(const struct pt_format *format, bool large)
 					.accessed_dirty = true,
 					.no_execute = true };
 	memset(counted, 0, sizeof(counted));
+	logging = false;
+	handled = 0;
 	for (unsigned page = 0; page < L2_PAGES; page++)
 		shown[page] = 1;
 	lay();
@@ -253,6 +291,8 @@ static void all_at_once(const struct pt_format *format, bool large)
 	for (unsigned i = 0; i <= VCPUS; i++)
 		pthread_join(thread[i], NULL);
 	test_cpu = 0;
+	if (logging)
+		copy_dirty(false);
 	for (unsigned page = 0; page < 2 * L2_PAGES; page++)
 		for (unsigned cpu = 1; cpu <= VCPUS; cpu++) {
 			uint64_t value;
@@ -261,7 +301,10 @@ static void all_at_once(const struct pt_format *format, bool large)
 						  ORIGIN_DEBUGGER, NULL),
 					 OK);
 			assert_int_equal(value, counted[cpu][page]);
+			if (logging)
+				assert_int_equal(copy[page][cpu - 1], value);
 		}
+	logged += logging;
 	shadow_root_put(pgm, root);
 	end_pgm(pgm);
 }
@@ -271,6 +314,8 @@ static void test_all_at_once(void **state)
 	(void)state;
 	for (unsigned n = 0; n < 4; n++)
 		all_at_once(n & 1 ? &pt_npt4 : &pt_ept4, n & 2);
+	print_message("moved %u, shared %u, at the end in the log %u\n", moved, shared, logged);
+	assert_true(moved > 100 && shared > 20 && logged);
 }
 
 int main(void)
