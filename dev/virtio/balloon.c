@@ -120,7 +120,10 @@ static void set_command(struct balloon *b, uint32_t command)
 	virtio_config_changed(&b->virtio);
 }
 
-/* Hints for an older command are void; the end of ours gives the guest its pages back. */
+/*
+ * Hints for an older command are void; the end of ours gives the guest its pages back. It may take one back, and write to it, as soon as its
+ * notification is over: one that is served later is void, too.
+ */
 static enum status serve_hints(struct balloon *b, const struct virtio_chain *chain)
 {
 	uint32_t id;
@@ -134,7 +137,7 @@ static enum status serve_hints(struct balloon *b, const struct virtio_chain *cha
 			set_command(b, VIRTIO_BALLOON_CMD_ID_DONE);
 		b->collecting = id >= FIRST_COMMAND && id == b->config.free_page_hint_cmd_id;
 	}
-	return b->collecting ? discard(b, chain) : OK;
+	return b->collecting && !b->virtio.late ? discard(b, chain) : OK;
 }
 
 static enum status serve(struct virtio *v, unsigned queue, const struct virtio_chain *chain, uint32_t *written)

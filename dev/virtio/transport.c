@@ -107,9 +107,11 @@ static void serve_again(void *device, uint64_t now)
 	struct virtio *v = device;
 	uint32_t waiting = v->waiting;
 
+	v->late = true;
 	for (unsigned i = 0; i < v->model->queues; i++)
 		if (waiting & BIT(i))
 			serve(v, i);
+	v->late = false;
 }
 
 void virtio_notified(struct virtio *v, unsigned queue)
@@ -120,8 +122,10 @@ void virtio_notified(struct virtio *v, unsigned queue)
 
 static void serve_all(struct virtio *v)
 {
+	v->late = true;
 	for (unsigned i = 0; i < v->model->queues; i++)
 		virtio_notified(v, i);
+	v->late = false;
 }
 
 void virtio_give(struct virtio *v, unsigned queue, uint16_t head, uint32_t written)

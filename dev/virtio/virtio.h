@@ -68,6 +68,7 @@ struct virtio {
 	uint8_t status, generation, isr;
 	unsigned window;  /* the capability by which the BAR is reached through configuration space */
 	uint32_t waiting; /* queues to be served anew */
+	bool late;        /* what is served now was offered some time ago, perhaps */
 	struct dev_timer again;
 	struct virtio_queue queue[VIRTIO_QUEUES];
 	struct virtio_chain chain; /* the one that is served */
