@@ -189,8 +189,6 @@ static void settle(const struct vmx_msrs *msrs, struct vmx_capability *out)
 	out->ept_vpid = msrs->ept_vpid & EPT_USED;
 	settle_offer(msrs, out);
 	out->kick_by_nmi = quirk_kick_by_nmi(msrs->basic);
-	if (out->kick_by_nmi)
-		out->longest_slice = QUIRK_LONGEST_SLICE;
 }
 
 static void describe(const struct vmx_msrs *msrs, const struct vmx_capability *in, struct hv_caps *caps)

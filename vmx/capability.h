@@ -83,7 +83,7 @@ struct vmx_capability {
 	uint32_t revision;
 	uint32_t pin, primary, secondary, exit, entry; /* ready for a VMCS; primary without the windows */
 	uint32_t timer_shift;                          /* the preemption timer counts TSC >> this */
-	uint64_t longest_slice;                        /* TSC ticks that it can count, or should */
+	uint64_t longest_slice;                        /* TSC ticks that it can count */
 	uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
 	uint64_t ept_vpid;
 	uint64_t misc;                       /* the MSR */

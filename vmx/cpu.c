@@ -97,6 +97,7 @@ enum status vmx_probe(struct hv_caps *caps, struct hv_refusal *why)
 	HOLD(&probe_lock);
 	if (!probed) {
 		vmx_capability = found;
+		nmi_detours = vmx_detours;
 		probed = true;
 	} else if (!vmx_capability_equal(&vmx_capability, &found)) {
 		(void)format_string(why->text, sizeof(why->text),

@@ -17,6 +17,7 @@ section .text
 %define REASON_IO 30
 %define ENTRY_HOST_RSP 0	; struct vmx_entry
 %define ENTRY_LAUNCHED 8
+%define CPU_NMI_CAME 21		; struct cpu
 
 %macro LEAVE_TO_CALLER 0
 	pop	rdi
@@ -27,6 +28,16 @@ section .text
 	pop	rbx
 	pop	rbp
 	ret
+%endmacro
+
+; What C preserves, and the guest's is in the processor, to [rdi]; flags stay.
+%macro SAVE_KEPT 0
+	mov	[rdi + 8 * 3], rbx
+	mov	[rdi + 8 * 5], rbp
+	mov	[rdi + 8 * 12], r12
+	mov	[rdi + 8 * 13], r13
+	mov	[rdi + 8 * 14], r14
+	mov	[rdi + 8 * 15], r15
 %endmacro
 
 ; What C may change, RDI last, from [rdi].
@@ -44,6 +55,7 @@ section .text
 
 global vmx_enter
 global vmx_exit_point
+global vmx_detours
 extern vmx_answer_cpuid
 extern vmx_answer_port
 
@@ -62,6 +74,9 @@ vmx_enter:
 	cmp	rsp, [rsi + ENTRY_HOST_RSP]
 	jne	.write_host_rsp
 .load:
+	cmp	byte [gs:CPU_NMI_CAME], 0
+	jne	.abandon
+.too_late:
 	cmp	byte [rsi + ENTRY_LAUNCHED], 0	; MOV leaves the flags as they are
 	mov	rbx, [rdi + 8 * 3]
 	mov	rbp, [rdi + 8 * 5]
@@ -82,6 +97,13 @@ vmx_enter:
 .leave:
 	shl	rax, 32
 	LEAVE_TO_CALLER
+
+; A kick by NMI that came after the last look at the requests: no entry, for what the models (tests/models/wake.pml, flush.pml) have wait
+; between CHECK and ENTER is gone with the NMI. Cleared before the next look.
+.abandon:
+	mov	byte [gs:CPU_NMI_CAME], 0
+	mov	eax, 8
+	jmp	.leave
 
 .write_host_rsp:
 	mov	eax, VMCS_HOST_RSP
@@ -110,12 +132,7 @@ vmx_exit_point:
 	cmp	eax, REASON_IO
 	je	.port
 .out:
-	mov	[rdi + 8 * 3], rbx
-	mov	[rdi + 8 * 5], rbp
-	mov	[rdi + 8 * 12], r12
-	mov	[rdi + 8 * 13], r13
-	mov	[rdi + 8 * 14], r14
-	mov	[rdi + 8 * 15], r15
+	SAVE_KEPT
 	LEAVE_TO_CALLER
 
 .port:
@@ -131,13 +148,22 @@ vmx_exit_point:
 	jnz	.out
 	mov	rbx, [rdi + 8 * 3]	; a part of the answer
 .again:
+	cmp	byte [gs:CPU_NMI_CAME], 0
+	jne	.abandon
+.too_late:
 	LOAD_SCRATCH
+.resume:
 	vmresume
 	mov	rdi, [rsp]		; refused: vmx_enter's .failed, with the registers that are still here put away
-	mov	[rdi + 8 * 3], rbx
-	mov	[rdi + 8 * 5], rbp
-	mov	[rdi + 8 * 12], r12
-	mov	[rdi + 8 * 13], r13
-	mov	[rdi + 8 * 14], r14
-	mov	[rdi + 8 * 15], r15
+	SAVE_KEPT
 	jmp	vmx_enter.failed
+.abandon:
+	mov	rdi, [rsp]
+	SAVE_KEPT
+	jmp	vmx_enter.abandon
+
+section .rodata
+align 8
+vmx_detours:				; struct nmi_detour: VMLAUNCH and VMRESUME are the last to be kept from
+	dq	vmx_enter.too_late, vmx_enter.launch, vmx_enter.abandon
+	dq	vmx_exit_point.too_late, vmx_exit_point.resume, vmx_exit_point.abandon

@@ -5,8 +5,8 @@
  * are the traps of Bochs 2.7 as docs/testing.md lists them.
  *
  *   kick_by_nmi        [2] external-interrupt exiting doesn't interrupt a guest that keeps IF clear: other CPUs
- *                      are to kick it by NMI, and no entry is without a time limit, since an NMI that comes between
- *                      the last check and the entry is taken by the host and so lost as a kick.
+ *                      are to kick it by NMI. One that comes between the last look at the requests and the entry is the host's:
+ *                      it leaves a mark that enter.asm sees, or comes to where that gives the entry up.
  *   walk_reads         [7] with EPT accessed and dirty bits on, a walk of the guest's tables reports a write only,
  *                      where the manual (28.2.1, table 28-7) has it report a read too.
  *   kernel_keys        all bits of PKRU count for supervisor pages, too: a guest's would forbid the host its own memory, so the
@@ -25,8 +25,6 @@
 
 /* IA32_VMX_BASIC of Bochs: its own revision, and bit 49 (dual-monitor SMM) clear as on no Intel processor. */
 #define QUIRK_BOCHS_VMX_BASIC UINT64_C(0x00d810000000002b)
-/* In TSC ticks: bounds how long a lost kick can stay unnoticed. */
-#define QUIRK_LONGEST_SLICE UINT64_C(1000000)
 
 static inline bool quirk_kick_by_nmi(uint64_t vmx_basic)
 {

@@ -97,6 +97,35 @@ static RARE bool prepare(struct vmx_vcpu *v)
 	return true;
 }
 
+/* Whoever steps over an instruction asks for its shadow and RFLAGS, so these come along; as a rule there is no shadow. */
+static inline void take_flags(struct vmx_vcpu *v)
+{
+	v->hv.valid = REGS_RFLAGS;
+	v->hv.rflags = vmcs_read_hot(VMCS_GUEST_RFLAGS);
+	if (unlikely(vmcs_read_hot(VMCS_GUEST_INTERRUPTIBILITY)))
+		return;
+	v->hv.valid = REGS_RFLAGS | REGS_SHADOW;
+	v->blocking = 0;
+	v->hv.interrupt_shadow = false;
+	v->hv.nmi_blocked = false;
+}
+
+/* As if the NMI had come right behind the entry, which an exit by it would have told of; what was to be injected comes back. */
+static RARE void abandon(struct vmx_vcpu *v)
+{
+	struct hv_exit *exit = &v->hv.exit;
+
+	take_flags(v); /* all is in the VMCS; or, behind a CPUID, the guest has run */
+	v->rip_seen = v->hv.rip;
+	exit->kind = EXIT_HOST_INTERRUPT;
+	exit->raw_reason = REASON_EXCEPTION_OR_NMI;
+	exit->length = 0;
+	exit->interrupted =
+		vmx_event_from_word((uint32_t)vmcs_read(VMCS_ENTRY_EVENT), (uint32_t)vmcs_read(VMCS_ENTRY_ERROR_CODE),
+				    (uint32_t)vmcs_read(VMCS_ENTRY_INSTRUCTION_LENGTH));
+	vmcs_write(VMCS_ENTRY_EVENT, 0);
+}
+
 /*
  * The entry did not happen; the guest's state is as it was. failed: what vmx_enter() returned. VMCLEAR
  * leaves no doubt whether the next entry is a launch.
@@ -109,22 +138,13 @@ static RARE void refused(struct vmx_vcpu *v, uint64_t failed)
 		v->entry.launched = true;
 		return;
 	}
+	if (failed == VMX_ABANDONED) {
+		abandon(v);
+		return;
+	}
 	no_entry(&v->hv.exit, number, number ? vmx_instruction_error_text(number) : "VM entry without a current VMCS");
 	v->rip_seen = ~v->hv.rip; /* written or not: write it again */
 	vmx_unload(&v->hv);
-}
-
-/* Whoever steps over an instruction asks for its shadow and RFLAGS, so these come along; as a rule there is no shadow. */
-static inline void take_flags(struct vmx_vcpu *v)
-{
-	v->hv.valid = REGS_RFLAGS;
-	v->hv.rflags = vmcs_read_hot(VMCS_GUEST_RFLAGS);
-	if (unlikely(vmcs_read_hot(VMCS_GUEST_INTERRUPTIBILITY)))
-		return;
-	v->hv.valid = REGS_RFLAGS | REGS_SHADOW;
-	v->blocking = 0;
-	v->hv.interrupt_shadow = false;
-	v->hv.nmi_blocked = false;
 }
 
 /*

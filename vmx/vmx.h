@@ -23,6 +23,7 @@
 
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/spinlock.h"
+#include "arch/x86_64/traps.h"
 #include "vmx/capability.h"
 
 #define NO_CPU (~0u)
@@ -207,5 +208,7 @@ uint64_t vmx_answer_port(struct hv_vcpu *vcpu);
 #define VMX_FAILED_PLAINLY (UINT64_C(1) << 32)
 #define VMX_FAILED_NUMBER (UINT64_C(2) << 32)
 #define VMX_DONE (UINT64_C(4) << 32)
+#define VMX_ABANDONED (UINT64_C(8) << 32) /* an NMI came after its sender had looked whether this CPU is in a guest */
 uint64_t vmx_enter(struct hv_vcpu *vcpu, struct vmx_entry *entry);
 void vmx_exit_point(void);
+extern const struct nmi_detour vmx_detours[2];

@@ -60,6 +60,7 @@ struct cpu {
 	uint32_t apic_id;
 	uint32_t node;
 	bool open; /* atomic: runs what it is given */
+	bool nmi_came; /* GS:21, set by an NMI that met the kernel; whoever waits for one clears it before he looks for other signs */
 
 	uint64_t gdt[GDT_ENTRIES];
 	struct task_state task __attribute__((aligned(16)));
@@ -72,7 +73,6 @@ struct cpu {
 	/* Interrupt side. */
 	uint64_t timer_deadline_ns; /* UINT64_MAX: none */
 	uint64_t timer_count, kick_count, nmi_count, stray_count, spurious_count;
-	bool nmi_pending;
 
 	uint64_t flushed; /* atomic: the newest request of shootdown.c that it has followed */
 	uint64_t *window; /* the table over its window's directories (window.c); NULL: it has none */
@@ -82,6 +82,7 @@ struct cpu {
 	const char *rank_name[RANK_COUNT];
 };
 _Static_assert(offsetof(struct cpu, self) == 0 && offsetof(struct cpu, index) == 8, "entry.asm and this_cpu() know");
+_Static_assert(offsetof(struct cpu, nmi_came) == 21, "vmx/enter.asm knows");
 _Static_assert(sizeof(struct cpu) <= PAGE_SIZE, "one page of the area");
 
 static inline struct cpu *this_cpu(void)

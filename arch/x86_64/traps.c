@@ -142,7 +142,17 @@ void nmi_note(void)
 	}
 	shootdown_answer();
 	cpu->nmi_count++;
-	cpu->nmi_pending = true;
+}
+
+const struct nmi_detour *nmi_detours;
+
+static void nmi_in_kernel(struct trap_frame *frame)
+{
+	nmi_note();
+	this_cpu()->nmi_came = true;
+	for (unsigned i = 0; nmi_detours && i < 2; i++)
+		if (frame->rip >= nmi_detours[i].first && frame->rip <= nmi_detours[i].last)
+			frame->rip = nmi_detours[i].to;
 }
 
 static void interrupt(struct cpu *cpu, unsigned vector)
@@ -170,7 +180,7 @@ static void interrupt(struct cpu *cpu, unsigned vector)
 void trap_handle(struct trap_frame *frame)
 {
 	if (frame->vector == VECTOR_NMI) {
-		nmi_note();
+		nmi_in_kernel(frame);
 	} else if (frame->vector >= 32) {
 		interrupt(this_cpu(), (unsigned)frame->vector);
 	} else if (frame->vector == VECTOR_GP &&

@@ -39,7 +39,12 @@ uint64_t traps_table(void);
 void trap_handle(struct trap_frame *frame);
 /* Linear address of an instruction of the world switch before which a #DB is a guest's leftover and is passed over; 0: none. */
 extern uint64_t trap_leftover_at;
-/* Bookkeeping of an NMI on the calling CPU: counted, flagged; stops for ever when a panic stops all. */
+/* An NMI that comes before an instruction from `first` to `last` returns to `to`: there it's too late to look for one. Set at boot. */
+struct nmi_detour {
+	uint64_t first, last, to;
+};
+extern const struct nmi_detour *nmi_detours; /* two; NULL: none */
+/* Bookkeeping of an NMI on the calling CPU: counted; stops for ever when a panic stops all. */
 void nmi_note(void);
 
 void load_gdt(const struct table_pointer *gdt, uint16_t code, uint16_t stack);

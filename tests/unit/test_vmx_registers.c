@@ -45,6 +45,7 @@ static struct {
 	uint64_t blocking, rflags;
 } exits_with;
 static uint64_t entered_with;
+static bool enters = true;
 
 uint64_t vmx_enter(struct hv_vcpu *vcpu, struct vmx_entry *entry)
 {
@@ -52,7 +53,7 @@ uint64_t vmx_enter(struct hv_vcpu *vcpu, struct vmx_entry *entry)
 	vmcs[VMCS_GUEST_INTERRUPTIBILITY] = exits_with.blocking;
 	vmcs[VMCS_GUEST_RFLAGS] = exits_with.rflags;
 	vmcs[VMCS_EXIT_INSTRUCTION_LENGTH] = 2;
-	return REASON_CPUID;
+	return enters ? REASON_CPUID : VMX_ABANDONED;
 }
 void vmx_load_control(struct hv_vcpu *vcpu)
 {
@@ -195,6 +196,30 @@ static void test_a_shadow_keeps_its_kind(void **state)
 }
 
 /* The short way at a CPUID: taken when stepping over it is no more than moving RIP and nobody wants anything of the vcpu. */
+/* An NMI came before the entry: it is an exit for it, the event comes back, and what was known of the registers is forgotten. */
+static void test_abandoned(void **state)
+{
+	const struct hv_event event = {
+		.kind = EVENT_EXCEPTION, .vector = VECTOR_GP, .has_error_code = true, .error_code = 0x28
+	};
+
+	memset(&v, 0, sizeof(v));
+	v.hv.exited = exited;
+	v.hv.cr0 = CR0_PE;
+	v.hv.inject = event;
+	v.hv.valid = REGS_ALL;
+	exits_with.rflags = RFLAGS_IF | RFLAGS_FIXED;
+	enters = false;
+	vmx_run(&v.hv);
+	enters = true;
+	assert_int_equal(v.hv.exit.kind, EXIT_HOST_INTERRUPT);
+	assert_memory_equal(&v.hv.exit.interrupted, &event, sizeof(event));
+	assert_int_equal(vmcs[VMCS_ENTRY_EVENT] & EVENT_VALID, 0);
+	assert_int_equal(v.hv.valid & (REGS_RFLAGS | REGS_CODE), REGS_RFLAGS);
+	assert_int_equal(v.hv.rflags, exits_with.rflags);
+	v.hv.exit.interrupted.kind = EVENT_NONE;
+}
+
 static void test_answers(void **state)
 {
 	static const struct cpuid_result table[3] = { [2] = { 0x11111111, 0x22222222, 0x33333333, 0x44444444 } };
@@ -375,6 +400,7 @@ static void test_spec_ctrl_goes_by_lists(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_abandoned),
 		cmocka_unit_test(test_answers),
 		cmocka_unit_test(test_ports),
 		cmocka_unit_test(test_code),
