@@ -9,12 +9,10 @@ from test_guests import Case, elf, judge, section
 from test_linux import LINES, attach, back, shell
 
 
-def test_small_guest(boot, vendor):
+def test_small_guest(boot):
     """Everything there is, by two processors of which only one runs at a time; and nothing of it with pv = off."""
-    # Behind each interrupt Quire takes QEMU out of the guest (svm/quirks.h, injects_twice): the offer of an end without an exit is gone.
-    options = "one exits" if vendor == "svm" else "one"
     cases = [Case("pv", "pv", 16), Case("off", "pv", 16)]
-    machine = boot("[host]\nwhen_idle = poweroff\n" + section("pv", "pv", 16, options, "cpus = 2\n")
+    machine = boot("[host]\nwhen_idle = poweroff\n" + section("pv", "pv", 16, "one", "cpus = 2\n")
                    + section("off", "pv", 16, "off", "pv = off\n"), {"pv.elf": elf("pv")}, memory=512)
     judge(machine, cases)
 

@@ -418,6 +418,11 @@ void pv_eoi_settle(struct vcpu *v)
 	v->eoi_offered = false;
 	settled++;
 }
+static void interrupted(void)
+{
+	h.exit.kind = EXIT_HOST_INTERRUPT;
+	(void)h.exited(&h);
+}
 static void test_offer_is_settled(void **state)
 {
 	settled = 0;
@@ -430,11 +435,21 @@ static void test_offer_is_settled(void **state)
 	h.slice_deadline = 0;
 	(void)vcpu_exited(&h);
 	assert_true(settled == 1 && !vcpu.eoi_offered);
+	/* An interrupt of the host's: it stands if the guest goes on. */
+	vcpu.eoi_offered = true;
+	h.exit.kind = EXIT_HOST_INTERRUPT;
+	h.slice_deadline = UINT64_MAX;
+	assert_true(vcpu_exited(&h) && settled == 1 && vcpu.eoi_offered && vcpu.in_guest);
+	entries = 0;
+	in_guest = interrupted;
+	assert_true(vcpu_enter_alone(&vcpu));
+	in_guest = NULL;
+	assert_true(settled == 2 && !vcpu.eoi_offered);
 	/* No entry came of it: requests. */
 	vcpu.eoi_offered = true;
 	vcpu_request(&vcpu, REQUEST_LEAVE);
 	assert_int_equal(vcpu_run(&vcpu, UINT64_MAX - 1), VCPU_LEFT);
-	assert_true(settled == 2 && !vcpu.eoi_offered);
+	assert_true(settled == 3 && !vcpu.eoi_offered);
 	vcpu_switch_out(&vcpu);
 }
 

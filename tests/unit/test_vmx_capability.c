@@ -65,7 +65,7 @@ static void a_full_machine(void **state)
 	assert_true(caps.slat_2m && caps.slat_1g && caps.slat_execute_only && caps.slat_accessed_dirty && caps.pml &&
 		    caps.tsc_scaling && caps.slice_timer && caps.vpid && caps.misconfig_exit);
 	assert_true(caps.rdtscp && caps.invpcid);
-	assert_true(caps.kick_by_nmi);                         /* this is Bochs */
+	assert_true(caps.kick_by_nmi); /* this is Bochs */
 }
 
 static void poorer_machines(void **state)

@@ -51,12 +51,18 @@ static inline bool set_out(struct vcpu *vcpu)
 	return false;
 }
 
+static inline void settle_offer(struct vcpu *vcpu)
+{
+	if (unlikely(vcpu->eoi_offered))
+		pv_eoi_settle(vcpu);
+}
+
 static inline void come_back(struct vcpu *vcpu, enum hv_exit_kind kind)
 {
 	count_as_outside(vcpu);
 	vcpu->exits[kind]++;
-	if (unlikely(vcpu->eoi_offered))
-		pv_eoi_settle(vcpu);
+	if (kind != EXIT_HOST_INTERRUPT)
+		settle_offer(vcpu);
 }
 
 /* After an exit that is done with: true, and it counts as being in its guest again; false: there's something to look at first. */

@@ -3,7 +3,8 @@
  * The end of an interrupt without an exit: a bit in the guest's memory says that nobody would notice it. The guest clears it in place of
  * its write to the APIC; if it finds it clear, it writes.
  *
- * The offer stands for one entry, and only where that end is all that the APIC would do: edge-triggered, nothing requested behind it. It is
+ * The offer stands until the guest's exit, and only where that end is all that the APIC would do: edge-triggered, nothing requested behind
+ * it. An exit for the host's own interrupt doesn't count if the guest goes on at once: requests haven't been looked at. It is
  * settled at the exit, before anything looks at the APIC: either the guest has taken it, and the interrupt ends, or it is taken back.
  * Who requests something meanwhile finds the vcpu inside and kicks, or the vcpu finds the request before its entry: so nothing
  * waits behind an end that was not seen.

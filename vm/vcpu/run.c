@@ -189,7 +189,10 @@ bool vcpu_exited(struct hv_vcpu *h)
 
 static bool exited_alone(struct hv_vcpu *h)
 {
-	come_back(h->owner, h->exit.kind);
+	struct vcpu *vcpu = h->owner;
+
+	come_back(vcpu, h->exit.kind);
+	settle_offer(vcpu);
 	return false;
 }
 
@@ -212,8 +215,7 @@ bool vcpu_enter_alone(struct vcpu *vcpu)
 static enum exit_action enter(struct vcpu *vcpu, uint64_t slice_end)
 {
 	do {
-		if (unlikely(vcpu->eoi_offered))
-			pv_eoi_settle(vcpu);
+		settle_offer(vcpu);
 		if (take_requests(vcpu, slice_end))
 			return ACTION_LEAVE;
 		if (unlikely(vcpu->activity != VCPU_RUNNABLE)) /* INIT has come */
