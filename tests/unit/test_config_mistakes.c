@@ -76,6 +76,7 @@ static void test_growing(void **state)
 	BAD("memory = 129M\nmemory_max = 256M", 4, "memory_max", "steps of 2M");
 	BAD("memory_max = 3M", 3, "memory_max", "multiple");
 	BAD("memory_max = 512M\nram_preallocate = on", 3, "memory_max", "ram_preallocate");
+	BAD("memory_max = 512M\nzero_ram_on_reset = off", 3, "memory_max", "zero_ram_on_reset");
 }
 
 static void test_not_yet(void **state)

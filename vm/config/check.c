@@ -75,9 +75,10 @@ static bool grows_badly(const struct config_machine *machine)
 	return machine->memory_max && (machine->memory_max < machine->memory || machine->memory % (2 * MIB));
 }
 
-static bool grows_preallocated(const struct config_machine *machine)
+/* At a reset all that was plugged is given back. */
+static bool grows_and_keeps(const struct config_machine *machine)
 {
-	return machine->memory_max && machine->ram_preallocate;
+	return machine->memory_max && (machine->ram_preallocate || !machine->zero_ram_on_reset);
 }
 
 static const struct machine_rule machine_rules[] = {
@@ -95,7 +96,8 @@ static const struct machine_rule machine_rules[] = {
 	{ KEY_PCI_PASSTHROUGH, PROTOCOL_AUTO, passthrough_lazy, "needs ram_preallocate = on" },
 	{ KEY_PAGE_FUSION, PROTOCOL_AUTO, fusion_preallocated, "not possible with ram_preallocate = on" },
 	{ KEY_BALLOON, PROTOCOL_AUTO, balloon_preallocated, "not possible with ram_preallocate = on" },
-	{ KEY_MEMORY_MAX, PROTOCOL_AUTO, grows_preallocated, "not possible with ram_preallocate = on" },
+	{ KEY_MEMORY_MAX, PROTOCOL_AUTO, grows_and_keeps,
+	  "not possible with ram_preallocate = on, nor with zero_ram_on_reset = off" },
 	{ KEY_MEMORY_MAX, PROTOCOL_AUTO, grows_badly, "less than memory, or memory isn't in steps of 2M" },
 };
 
