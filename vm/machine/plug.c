@@ -8,8 +8,8 @@
 #include "vm/machine/parts.h"
 #include "vm/vcpu/vcpu.h"
 
-#define REGION_ALIGNMENT (128 * MIB) /* a section of Linux' memory, which is what it adds at once */
-#define TURN_PAGES (64 * MIB / PAGE_SIZE)
+#define REGION_ALIGNMENT (128 * MIB) /* a section of Linux' memory, which is what it adds and takes away at once */
+#define TURN_PAGES (REGION_ALIGNMENT / PAGE_SIZE)
 
 static enum status give(void *context, gpa_t where, uint64_t size)
 {
