@@ -110,11 +110,12 @@ struct vcpu {
 	uint64_t longest_fault;             /* host TSC, of second-level faults */
 	uint64_t run_ticks, runs, last_ran; /* host TSC spent running */
 	uint64_t waited_ticks,
-		waits_since; /* host TSC it could have run and didn't; since when it does so now, 0: it doesn't */
-	uint8_t preempted;   /* atomic: its slice has ended, and it isn't on again */
-	char park_text[80];
+		waits_since;   /* host TSC it could have run and didn't; since when it does so now, 0: it doesn't */
+	uint8_t preempted;     /* atomic: its slice has ended, and it isn't on again */
+	char park_text[80];    /* why it waits for memory; empty: it got on since */
 	uint64_t parked_until; /* host TSC at which to try again */
-	bool park_told;        /* since it last got on */
+	uint32_t parks;        /* how often it had to wait */
+	bool park_told;        /* the log tells of this time */
 	unsigned empty_looks;  /* in a row that found it at zeros; vm/vcpu/empty.c */
 };
 

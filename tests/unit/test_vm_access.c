@@ -46,7 +46,7 @@ static struct vcpu vcpu;
 static uint8_t ram[65536];
 static unsigned device_reads, device_writes;
 static uint32_t device_written;
-static bool interrupt_pending;
+static bool interrupt_pending, no_memory;
 static struct lapic lapic;
 static unsigned ends, roms, pops;
 static uint64_t rom_bytes;
@@ -105,6 +105,8 @@ enum status pgm_compare_exchange(struct pgm *pgm, gpa_t where, uint64_t expected
 enum pgm_verdict pgm_take_fault(struct pgm *pgm, gpa_t where, unsigned access, bool again,
 				struct pgm_vcpu_counters *count)
 {
+	if (no_memory)
+		return PGM_NO_MEMORY;
 	return where.v < sizeof(ram) ? PGM_RESUME : PGM_EMULATE;
 }
 enum pgm_verdict pgm_a20_fault(struct pgm *pgm, gpa_t where, unsigned access)
@@ -446,16 +448,35 @@ static void test_kick_ends_hlt(void **state)
 	}
 }
 
+/* The host is short of memory for long, and a vcpu waits again and again: that fills no log. */
+static void test_waits_are_told(void **state)
+{
+	unsigned told = 0;
+
+	set_up("\x90", 1);
+	for (unsigned i = 0; i < 5000; i++) {
+		h.exit = (struct hv_exit){ .kind = EXIT_SLAT_FAULT, .slat = { .gpa = gpa(0), .access = ACCESS_WRITE } };
+		no_memory = true;
+		for (unsigned again = 0; again < 3; again++) {
+			assert_int_equal(exit_slat_fault(&vcpu), ACTION_HALT);
+			assert_true(vcpu.activity == VCPU_PARKED && !strcmp(vcpu.park_text, "no memory"));
+		}
+		told += vcpu.park_told;
+		no_memory = false;
+		vcpu.activity = VCPU_RUNNABLE;
+		assert_int_equal(exit_slat_fault(&vcpu), ACTION_ENTER);
+		assert_int_equal(vcpu.park_text[0], 0);
+	}
+	assert_in_range(told, 60, 80);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_locked_on_a_device),
-		cmocka_unit_test(test_delivery_into_a_device),
-		cmocka_unit_test(test_nobodys),
-		cmocka_unit_test(test_nmi_behind_an_exception),
-		cmocka_unit_test(test_what_ends_hlt),
-		cmocka_unit_test(test_kick_ends_hlt),
-		cmocka_unit_test(test_who_is_offered),
+		cmocka_unit_test(test_locked_on_a_device),      cmocka_unit_test(test_delivery_into_a_device),
+		cmocka_unit_test(test_waits_are_told),          cmocka_unit_test(test_nobodys),
+		cmocka_unit_test(test_nmi_behind_an_exception), cmocka_unit_test(test_what_ends_hlt),
+		cmocka_unit_test(test_kick_ends_hlt),           cmocka_unit_test(test_who_is_offered),
 		cmocka_unit_test(test_event_behind_hlt),
 	};
 

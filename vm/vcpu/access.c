@@ -172,25 +172,28 @@ enum status vcpu_peek(struct vcpu *vcpu, gva_t where, void *to, unsigned size)
 }
 
 #define PARK_NS UINT64_C(100000000)
+#define WAITS_TOLD 64u /* by the log, then those whose number is a power of two: there may be ten a second for hours */
 
 enum exit_action vcpu_park(struct vcpu *vcpu, const char *why)
 {
 	vcpu->activity = VCPU_PARKED;
 	vcpu->parked_until = rdtsc() + host_ns_to_tsc(PARK_NS);
-	if (vcpu->park_told)
+	if (*vcpu->park_text)
 		return ACTION_HALT;
 	format_string(vcpu->park_text, sizeof(vcpu->park_text), "%s", why);
-	log_line(LOG_WARNING "vm %s: vcpu %u waits for memory: %s", vcpu->machine->name, vcpu->id, why);
-	vcpu->park_told = true;
+	vcpu->parks++;
+	vcpu->park_told = vcpu->parks < WAITS_TOLD || !(vcpu->parks & (vcpu->parks - 1));
+	if (vcpu->park_told)
+		log_line(LOG_WARNING "vm %s: vcpu %u waits for memory: %s", vcpu->machine->name, vcpu->id, why);
 	return ACTION_HALT;
 }
 
 void vcpu_got_on(struct vcpu *vcpu)
 {
-	if (likely(!vcpu->park_told))
+	if (likely(!*vcpu->park_text))
 		return;
-	log_line("vm %s: vcpu %u goes on: memory has come back", vcpu->machine->name, vcpu->id);
-	vcpu->park_told = false;
+	if (vcpu->park_told)
+		log_line("vm %s: vcpu %u goes on: memory has come back", vcpu->machine->name, vcpu->id);
 	vcpu->park_text[0] = 0;
 }
 

@@ -48,7 +48,6 @@ static void start_anew(struct vcpu *vcpu)
 		vcpu_nested_reset(vcpu);
 	vcpu->hv->inject = (struct hv_event){ 0 };
 	vcpu->park_text[0] = 0;
-	vcpu->park_told = false;
 	vcpu->activity = vcpu->id == 0 ? VCPU_RUNNABLE : VCPU_WAIT_SIPI;
 	pv_reset(vcpu);
 }
