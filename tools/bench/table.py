@@ -107,9 +107,6 @@ SLOW_BY = {
     "l2_touch_again": "four of it are the guest's own; the rest is one exit of L2 around all pages, and the host's clock.",
     "l1_flush_1000": "on both sides it is the way to L1 and back, which the first row has. Quire compares L1's tables with what was derived from them "
                      "besides, some six instructions a page; KVM write-protects them, and pays when L1 changes one: the row below.",
-    **{row: "a change of vcpus on one processor: the sender's, which then halts, leaves it whole, so that another processor may take it; KVM "
-            "changes threads. What each step takes wasn't measured. Where each vcpu has its own (rows below), half is left; KVM isn't to be had there, for Bochs' firmware tells "
-            "Linux of one processor." for row in ("ipi_2", "ipi_x2_2", "ipi_x2_4")},
     "log_write_pml": "neither side has an exit; a mean of so little is one end of a time slice that fell into it.",
 }
 
