@@ -259,7 +259,7 @@ static void a_long_report(void **state)
 {
 	driver_start(ALL, 5);
 	for (unsigned i = 0; i < RING_SIZE; i++)
-		set(descriptor(4, i), i * 16 * MIB, 16 * MIB,
+		set(descriptor(4, i), i * 12 * MIB, 12 * MIB,
 		    VRING_DESC_F_WRITE | (i + 1 < RING_SIZE ? VRING_DESC_F_NEXT : 0), (uint16_t)(i + 1));
 	offer(4, 0);
 	notify(4);
