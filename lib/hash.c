@@ -2,10 +2,13 @@
 /* XXH3 is Debian's header, plain C without vector registers; the CRC goes by half bytes, sixteen words of table. */
 #include "lib/hash.h"
 
+#pragma GCC optimize("peel-loops") /* XXH3's over eight words: a third less to do */
+
 #define XXH_INLINE_ALL
 #define XXH_NO_STDLIB
 #define XXH_NO_STREAM
-#define XXH_VECTOR 0 /* scalar */
+#define XXH_VECTOR 0              /* scalar */
+#define XXH_FORCE_MEMORY_ACCESS 1 /* loads, where its memcpy() would be a call in a freestanding program */
 #include <xxhash.h>
 
 uint64_t hash_xxh3(const void *bytes, size_t length)
@@ -33,8 +36,8 @@ bool hash_is_zero(const void *bytes, size_t length)
 {
 	const uint64_t *words = bytes;
 
-	for (size_t i = 0; i < length / sizeof(*words); i++)
-		if (words[i])
+	for (size_t i = 0; i < length / sizeof(*words); i += 4)
+		if (words[i] | words[i + 1] | words[i + 2] | words[i + 3])
 			return false;
 	return true;
 }

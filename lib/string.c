@@ -58,17 +58,24 @@ void *memmove(void *to, const void *from, size_t size)
 	return to;
 }
 
+/* Zero if 8 bytes are equal. */
+static uint64_t difference(const uint8_t *left, const uint8_t *right)
+{
+	uint64_t x, y;
+
+	__builtin_memcpy(&x, left, sizeof(x));
+	__builtin_memcpy(&y, right, sizeof(y));
+	return x ^ y;
+}
+
 int memcmp(const void *a, const void *b, size_t size)
 {
 	const uint8_t *left = a, *right = b;
-	uint64_t x, y;
 
-	for (; size >= 8; left += 8, right += 8, size -= 8) {
-		__builtin_memcpy(&x, left, 8);
-		__builtin_memcpy(&y, right, 8);
-		if (x != y)
+	for (; size >= 32; left += 32, right += 32, size -= 32)
+		if (difference(left, right) | difference(left + 8, right + 8) | difference(left + 16, right + 16) |
+		    difference(left + 24, right + 24))
 			break;
-	}
 	for (; size; left++, right++, size--)
 		if (*left != *right)
 			return *left < *right ? -1 : 1;

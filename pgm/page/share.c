@@ -27,8 +27,8 @@ static void read_content(hpa_t frame, struct page_sight *sight)
 {
 	void *bytes = frame_map(frame);
 
-	sight->hash = hash_xxh3(bytes, PAGE_SIZE);
 	sight->zero = hash_is_zero(bytes, PAGE_SIZE);
+	sight->hash = sight->zero ? 0 : hash_xxh3(bytes, PAGE_SIZE);
 	frame_unmap(bytes);
 }
 

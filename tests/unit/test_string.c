@@ -89,8 +89,8 @@ static void comparisons(void **state)
 {
 	uint8_t a[SPACE], b[SPACE];
 
-	for (unsigned size = 0; size <= 40; size++)
-		for (unsigned at = 0; at < 40; at++)
+	for (unsigned size = 0; size <= 72; size++)
+		for (unsigned at = 0; at < 72; at++)
 			for (int change = -1; change <= 1; change++) {
 				pattern(a);
 				pattern(b);
