@@ -2,6 +2,7 @@
 /* The commands about pages that machines share, and about chunks that come whole again. */
 #include <string.h>
 
+#include "arch/x86_64/cpu.h"
 #include "monitor/command/command.h"
 #include "pgm/modules.h"
 #include "vm/machine.h"
@@ -11,7 +12,8 @@
 
 static struct {
 	unsigned rounds;
-	uint64_t looked, free_before;
+	uint64_t looked, free_before, free_now; /* when the last round ended */
+	uint64_t ticks, idle_ticks;             /* of the rounds; of those since the last that freed a page */
 } fusing;
 
 static void show(struct output *out, bool complete)
@@ -21,16 +23,34 @@ static void show(struct output *out, bool complete)
 	frame_totals(&t);
 	output_fields(out, BOOL("complete", complete), NUMBER("looks", fusing.looked), NUMBER_OF(t, shared_pages),
 		      NUMBER("sharing_pages", t.shared_pages + t.duplicate_pages),
-		      NUMBER("freed_pages", t.free_pages > fusing.free_before ? t.free_pages - fusing.free_before : 0));
+		      NUMBER("freed_pages", t.free_pages > fusing.free_before ? t.free_pages - fusing.free_before : 0),
+		      NUMBER_OF(fusing, ticks), NUMBER_OF(fusing, idle_ticks));
+}
+
+static void round_ended(void)
+{
+	struct frame_totals t;
+
+	frame_totals(&t);
+	if (t.free_pages > fusing.free_now)
+		fusing.idle_ticks = 0;
+	fusing.free_now = t.free_pages;
+	fusing.rounds--;
 }
 
 static bool fuse_step(struct output *out, bool cancelled)
 {
 	for (unsigned i = 0; i < STEPS && !cancelled && fusing.rounds; i++) {
 		unsigned looked = 0;
+		uint64_t ticks = rdtsc();
+		bool round = machines_fuse_now(&looked);
 
-		fusing.rounds -= machines_fuse_now(&looked);
+		ticks = rdtsc() - ticks;
+		fusing.ticks += ticks;
+		fusing.idle_ticks += ticks;
 		fusing.looked += looked;
+		if (round)
+			round_ended();
 	}
 	if (!cancelled && fusing.rounds)
 		return true;
@@ -45,8 +65,8 @@ static void fuse(struct output *out, char *const *argument)
 	if (!strcmp(argument[0], "now")) {
 		frame_totals(&t);
 		fusing.rounds = ROUNDS;
-		fusing.looked = 0;
-		fusing.free_before = t.free_pages;
+		fusing.looked = fusing.ticks = fusing.idle_ticks = 0;
+		fusing.free_before = fusing.free_now = t.free_pages;
 		command_go_on(fuse_step);
 	} else if (!strcmp(argument[0], "on") || !strcmp(argument[0], "off")) {
 		machines_fuse(argument[0][1] == 'n');
