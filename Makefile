@@ -274,11 +274,11 @@ $(B)/bench/linux_loader.efi: tools/bench/linux_loader.c
 	@objcopy -j .text -j .sdata -j .data -j .rodata -j .dynamic -j .dynsym -j .rel -j .rela -j .rel.* -j .rela.* -j .reloc \
 		--target efi-app-x86_64 --subsystem=10 $(@:.efi=.so) $@
 
-$(B)/bench/kvm: tools/bench/kvm.c
+$(B)/bench/kvm $(B)/bench/ksm: $(B)/bench/%: tools/bench/%.c tools/bench/multiboot.h
 	@mkdir -p $(@D)
 	@$(CC) -static -O2 -Wall -Wextra -Werror -s -o $@ $<
 
-bench-needs: $(B)/bench/linux_loader.efi $(B)/bench/kvm $(B)/guests/bench.elf $(B)/guests/hyper.elf $(B)/OVMF-slim.fd
+bench-needs: $(B)/bench/linux_loader.efi $(B)/bench/kvm $(B)/bench/ksm $(B)/guests/bench.elf $(B)/guests/hyper.elf $(B)/guests/overcommit.elf $(B)/OVMF-slim.fd
 	@$(MAKE) B=$(B)/release DEBUG=0 $(B)/release/BOOTX64.EFI
 
 bench: setup ## what exits and first touches cost, beside Linux KVM; BENCH="--only svm --keep" (tools/bench/bench --help)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# In the benchmark's Linux: the guests that are there, under KVM. A hypervisor with its own guest; the bench guest with small pages and
+# In the benchmark's Linux: the guests that are there, under KVM. A hypervisor with its own guest; four that share; the bench guest with small pages and
 # with large ones; then the dirty log, in the way
 # that the processor has, and by write protection if that is another.
 grep . /sys/devices/system/cpu/vulnerabilities/*
@@ -10,6 +10,10 @@ run() {
 	echo "bench: status $?"
 }
 [ -e /hyper.elf ] && run /hyper.elf 4k
+[ -e /overcommit.elf ] && {
+	/ksm /overcommit.elf
+	echo "bench: status $?"
+}
 [ -e /bench.elf ] || {
 	echo "bench: done"
 	poweroff -f

@@ -3,18 +3,19 @@
  * Runs a multiboot guest under Linux KVM: the benchmark's other side. One vcpu or several, a thread each, KVM's own interrupt
  * controllers and timer, memory as one slot of anonymous pages.
  *
- *     kvm GUEST.elf [4k|2m] [MODULE-MIB] [wp|pml|smp=N]
+ *     kvm GUEST.elf [4k|2m] [MODULE-MIB] [wp|pml|smp=N|name=N]
  *
  * wp, pml: the guest measures the dirty log that this processor's KVM has; what it asks for (port 0xf5: 'o' turn it on, 'r' read
  * it; '1', '4': take the page at 40 MiB away, which an L2 sees at so many addresses) is done and timed here. 4k: the memory is kept out of transparent large pages; 2m: large pages are asked for. A module
  * of that size is filled before the guest starts, and named in its boot information. COM1's bytes go to standard
- * output; a write to port 0xf4 ends the program with status 0 if the value is 42.
+ * output; a write to port 0xf4 ends the program with status 0 if the value is 42. name=N: one of several for ksm.c, whose memory KSM may share; it stops
+ * itself when its guest asks for equal pages to be looked for ('f'), and takes pages as QEMU's balloon does.
  */
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,32 +24,18 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define MIB (1024ul * 1024)
-#define MEMORY (128 * MIB)
+#include "multiboot.h"
+
 #define BLOCK (2 * MIB)
-#define INFO 0x7000u
-#define COMMAND_LINE 0x20000u
 #define COM1 0x3f8
 #define EXIT_PORT 0xf4
 #define HOST_PORT 0xf5
+#define BALLOON_PORT 0xf6
+#define BALLOON_ARRAY 256 /* tests/guests/overcommit.c */
 #define ZAPPED (40 * MIB) /* tests/guests/hyper/case_bench.c */
 
-static uint8_t *memory;
 static int kvm, vm;
 static const char *way; /* of the dirty log */
-
-static void fail(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static int checked(int result, const char *what)
-{
-	if (result < 0)
-		fail(what);
-	return result;
-}
 
 static void make_memory(int large)
 {
@@ -59,50 +46,6 @@ static void make_memory(int large)
 		fail("mmap");
 	memory = (uint8_t *)(((uintptr_t)area + BLOCK - 1) & ~(BLOCK - 1));
 	checked(madvise(memory, MEMORY, large ? MADV_HUGEPAGE : MADV_NOHUGEPAGE), "madvise");
-}
-
-/* Returns the entry; *top is the image's end. */
-static uint32_t load(const char *path, uint32_t *top)
-{
-	static uint8_t file[4 * MIB];
-	int fd = checked(open(path, O_RDONLY), path);
-	long size = read(fd, file, sizeof(file));
-	const Elf32_Ehdr *e = (const Elf32_Ehdr *)file;
-
-	if (size < (long)sizeof(*e) || memcmp(file, ELFMAG, SELFMAG)) {
-		fprintf(stderr, "%s: no ELF file\n", path);
-		exit(1);
-	}
-	for (int i = 0; i < e->e_phnum; i++) {
-		const Elf32_Phdr *p = (const Elf32_Phdr *)(file + e->e_phoff) + i;
-
-		if (p->p_type != PT_LOAD)
-			continue;
-		memcpy(memory + p->p_paddr, file + p->p_offset, p->p_filesz);
-		if (p->p_paddr + p->p_memsz > *top)
-			*top = p->p_paddr + p->p_memsz;
-	}
-	close(fd);
-	return e->e_entry;
-}
-
-/* Multiboot information: memory, command line, one module. */
-static void boot_information(const char *line, uint32_t top, unsigned long module_size)
-{
-	uint32_t *info = (uint32_t *)(memory + INFO), *module = info + 32;
-	uint32_t start = (top + 0xfff) & ~0xfffu;
-
-	strcpy((char *)memory + COMMAND_LINE, line);
-	info[0] = 1 | 4 | 8;
-	info[1] = 639;
-	info[2] = (uint32_t)((MEMORY - MIB) / 1024);
-	info[4] = COMMAND_LINE;
-	info[5] = module_size ? 1 : 0;
-	info[6] = INFO + 32 * 4;
-	module[0] = start;
-	module[1] = start + (uint32_t)module_size;
-	for (unsigned long at = 0; at < module_size; at += 4096)
-		memory[start + at] = 0x5a;
 }
 
 static void set_registers(int vcpu, uint32_t entry)
@@ -179,10 +122,22 @@ static void zap(uint8_t shadows)
 	printf("row zap_%c mode %lu sum 0x%lx count 1\n", shadows, (unsigned long)spent, (unsigned long)spent);
 }
 
+/* One call a page, whatever its neighbours are. */
+static void inflate(uint32_t array)
+{
+	uint32_t page[BALLOON_ARRAY];
+
+	memcpy(page, memory + array, sizeof(page));
+	for (unsigned i = 0; i < BALLOON_ARRAY; i++)
+		checked(madvise(memory + page[i] * 4096ul, 4096, MADV_DONTNEED), "madvise");
+}
+
 static void turn(uint8_t what)
 {
 	uint64_t before = ticks();
 
+	if (what == 'f')
+		raise(SIGSTOP);
 	if (what == '1' || what == '4')
 		zap(what);
 	if (!way)
@@ -205,6 +160,8 @@ static void port_exit(struct kvm_run *run)
 		putchar(*data);
 	else if (run->io.port == HOST_PORT)
 		turn(*data);
+	else if (run->io.port == BALLOON_PORT)
+		inflate(*(uint32_t *)data);
 	else if (run->io.port == EXIT_PORT) {
 		fflush(stdout);
 		exit(*data == 42 ? 0 : 1);
@@ -262,7 +219,7 @@ int main(int argc, char **argv)
 	struct kvm_pit_config pit = { 0 };
 	uint32_t top = 0, entry;
 	char line[64];
-	int vcpu, smp;
+	int vcpu, smp, name;
 
 	if (argc < 2)
 		return 2;
@@ -271,6 +228,9 @@ int main(int argc, char **argv)
 	kvm = checked(open("/dev/kvm", O_RDWR), "/dev/kvm");
 	vm = checked(ioctl(kvm, KVM_CREATE_VM, 0), "KVM_CREATE_VM");
 	make_memory(!strcmp(pages, "2m"));
+	name = argc > 4 && !strncmp(argv[4], "name=", 5);
+	if (name)
+		checked(madvise(memory, MEMORY, MADV_MERGEABLE), "MADV_MERGEABLE");
 	checked(ioctl(vm, KVM_SET_TSS_ADDR, 0xfffbd000), "KVM_SET_TSS_ADDR");
 	checked(ioctl(vm, KVM_CREATE_IRQCHIP), "KVM_CREATE_IRQCHIP");
 	checked(ioctl(vm, KVM_CREATE_PIT2, &pit), "KVM_CREATE_PIT2");
@@ -278,8 +238,8 @@ int main(int argc, char **argv)
 	vcpu = new_vcpu(0);
 	entry = load(argv[1], &top);
 	smp = argc > 4 && !strncmp(argv[4], "smp=", 4);
-	way = argc > 4 && !smp ? argv[4] : NULL;
-	snprintf(line, sizeof(line), "bench zap %s%s%s", pages, way ? " log=" : " ", argc > 4 ? argv[4] : "");
+	way = argc > 4 && !smp && !name ? argv[4] : NULL;
+	snprintf(line, sizeof(line), "bench kvm zap %s%s%s", pages, way ? " log=" : " ", argc > 4 ? argv[4] : "");
 	boot_information(line, top, argc > 3 ? strtoul(argv[3], NULL, 10) * MIB : 0);
 	set_registers(vcpu, entry);
 	if (smp)

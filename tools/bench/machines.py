@@ -8,20 +8,19 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, "build")
 sys.path.insert(0, os.path.join(ROOT, "tools"))
-from harness import Bochs, Monitor, Qemu, image  # noqa: E402
-from harness.guard import Clock  # noqa: E402
+from harness import Bochs, Qemu, image  # noqa: E402
+import overcommit  # noqa: E402
+from quire import Quire, finish  # noqa: E402
 
 SHIFT = 7
 MEMORY = 768  # MiB
 LOGGED_PAGES = (64 << 20) // 4096
 KERNEL_LINE = "console=ttyS0,115200 nokaslr mitigations=off panic=-1 quiet cryptomgr.notests init_on_alloc=0"
 BOCHS_LINE = KERNEL_LINE + " lpj=400000 no_timer_check tsc=reliable initrd=\\initrd.img"
-SEABIOS = "/usr/share/seabios/bios-256k.bin"
 FILLED = {"filled4k": 8, "filled2m": 18}  # modules: MiB that are there before the guest runs
 CONFIG = """\
 [host]
@@ -78,7 +77,7 @@ test_ports = on
 autostart = off
 cmdline = smp={cpus} {more}
 """
-PARTS = {"basic": "bench.elf", "nested": "hyper.elf", "smp": "bench.elf"}  # a part's guest
+PARTS = {"basic": "bench.elf", "nested": "hyper.elf", "smp": "bench.elf", "overcommit": "overcommit.elf", "debians": None}  # a part's small guest
 
 
 class Target:
@@ -105,18 +104,25 @@ TARGETS = [
 def run_kvm(target, folder, parts):
     """Boots Debian's kernel with KVM, runs the parts' guests; returns what they printed."""
     os.makedirs(folder, exist_ok=True)
+    small = [part for part in parts if PARTS[part]]
+    text = _kvm_small(target, folder, small) if small else ""
+    return text + (overcommit.debians_kvm(target, folder) if len(small) < len(parts) else "")
+
+
+def _kvm_small(target, folder, parts):
+    """One boot for all parts of small guests."""
     initrd = os.path.join(folder, "initrd.img")
     _tool("fetch-kernel")
     mark = os.path.join(folder, "mark")  # an empty file with the part's name
     open(mark, "w", encoding="ascii").close()
     guests = [word for part in parts if part != "nested" or target.kvm_nests
               for word in ("--add", f"{BUILD}/guests/{PARTS[part]}:{PARTS[part]}", "--add", f"{mark}:{part}")]
-    _tool("mkinitramfs", "--modules", target.module, "--add", f"{BUILD}/bench/kvm:kvm", *guests,
+    _tool("mkinitramfs", "--modules", target.module, "--add", f"{BUILD}/bench/kvm:kvm", "--add", f"{BUILD}/bench/ksm:ksm", *guests,
           "--run", os.path.join(ROOT, "tools/bench/guest.sh"), "--out", initrd)
     kernel, disk = os.path.join(BUILD, "linux/vmlinuz"), os.path.join(folder, "kvm.img")
     if target.machine_class is Qemu:
         image.build(disk, kernel, "", {})  # QEMU starts the kernel itself; a disk is part of the machine
-        machine = target.start(folder, disk, firmware=SEABIOS,
+        machine = target.start(folder, disk, firmware=overcommit.SEABIOS,
                                extra=["-kernel", kernel, "-initrd", initrd, "-append", KERNEL_LINE])
     else:
         line = os.path.join(folder, "cmdline")
@@ -125,13 +131,14 @@ def run_kvm(target, folder, parts):
         image.build(disk, os.path.join(BUILD, "bench/linux_loader.efi"), "",
                     {"vmlinuz": kernel, "initrd.img": initrd, "cmdline": line})
         machine = target.start(folder, disk, ignore_bad_msrs=True)
-    return _finish(machine, lambda: machine.expect("bench: done", 900, refuse="Kernel panic"))
+    return finish(machine, lambda: machine.expect("bench: done", 900, refuse="Kernel panic"))
 
 
 def run_quire(target, folder, parts):
     """What the parts' guests printed, each in a boot of its own, and rows for what the monitor measured."""
     os.makedirs(folder, exist_ok=True)
-    return "".join({"basic": _quire_basic, "nested": _quire_nested, "smp": _quire_smp}[part](target, folder) for part in parts)
+    run = {"basic": _quire_basic, "nested": _quire_nested, "smp": _quire_smp, "overcommit": overcommit.run_quire, "debians": overcommit.debians_quire}
+    return "".join(run[part](target, folder) for part in parts)
 
 
 def _quire_nested(target, folder):
@@ -148,7 +155,7 @@ def _quire_nested(target, folder):
             quire.row(f"zap_{shadows}", quire.ask(f"bench nested {ZAPPED:#x}")["zap"], 1)
             quire.ask("type nested g")
         quire.wait_good("nested")
-    rows = re.findall("row [^\n]*\n", _finish(machine, work))  # not how long it took to boot
+    rows = re.findall("row [^\n]*\n", finish(machine, work))  # not how long it took to boot
     return "".join(rows + quire.rows)
 
 
@@ -168,7 +175,7 @@ def _quire_smp(target, folder):
             for cpus in (1, 2, 4):
                 quire.monitor.command(f"vm start smp{cpus}")
                 quire.wait_good(f"smp{cpus}")
-        rows = "".join(re.findall("row [^\n]*\n", _finish(machine, work)))
+        rows = "".join(re.findall("row [^\n]*\n", finish(machine, work)))
         text += re.sub(r"row (ipi|smp)", r"row own_\1", rows) if hosts > 1 else rows
     return text
 
@@ -193,74 +200,8 @@ def _quire_basic(target, folder):
         quire.monitor.command("vm start large")
         quire.wait_good("large")
         for name, _, size, way in logs:
-            quire.log(name, size, way)
-    return _finish(machine, work) + "".join(quire.rows)
-
-
-class Quire:
-    """Quire's monitor, and what a machine said, whenever: answers and guests' lines come in any order."""
-
-    def __init__(self, machine):
-        self.machine, self.monitor, self.rows = machine, Monitor(machine), []
-
-    def wait(self, pattern):
-        """The first match in all that was printed."""
-        clock = Clock(self.machine.pid)
-        while not clock.over(600):
-            found = re.search(pattern, self.machine.text)
-            if found:
-                return found
-            if not self.machine.running():
-                break
-            time.sleep(0.1)
-        raise RuntimeError(f"waited for {pattern!r}\n{self.machine.tail()}")
-
-    def wait_good(self, name):
-        reason = self.wait(rf"vm {name}: stopped \(([^\n]*)\)").group(1)
-        if reason != "exit port 0xf4 value 42":
-            raise RuntimeError(f"vm {name} stopped: {reason}\n{self.machine.tail()}")
-
-    def ask(self, command):
-        """The answer's numbers by name."""
-        lines = self.monitor.command(command, 600)
-        found = dict(match.groups() for match in map(re.compile(r"([a-z0-9_ ]+): (\d+)$").match, lines) if match)
-        if not found:
-            raise RuntimeError(f"{command}: {lines}")
-        return {key.replace(" ", "_"): int(value) for key, value in found.items()}
-
-    def row(self, name, ticks, count):
-        self.rows.append(f"row {name} mode {ticks // count} sum {ticks:#x} count {count}\n")
-
-    def log(self, name, size, way):
-        """One machine whose guest measures the dirty log; each time it says so, it is our turn, and a typed byte answers."""
-        self.monitor.command(f"vm start {name}")
-        self.wait(rf"{name}\| turn on")
-        ticks = self.ask(f"dirtylog {name} on {way}")["ticks"]
-        self.ask(f"type {name} g")
-        if size == "4k":
-            self.row(f"log_on_{way}", ticks, LOGGED_PAGES)
-            self.wait(rf"{name}\| turn read")
-            answer = self.ask(f"dirtylog {name} read")
-            if answer["pages"] < LOGGED_PAGES:
-                raise RuntimeError(f"the log has {answer['pages']} pages")
-            self.row(f"log_read_{way}", answer["ticks"], answer["pages"])
-        else:
-            self.wait(rf"{name}\| turn collapse")
-            self.monitor.command(f"dirtylog {name} off")
-            answer = self.ask(f"bench {name}")
-            self.row("collapse", answer["collapse"], answer["collapsed"])
-            for what in ("handler_hit", "write_4k", "read_4k"):
-                self.row(what, answer[what], 1)
-        self.ask(f"type {name} g")
-        self.wait_good(name)
-
-
-def _finish(machine, work):
-    try:
-        work()
-        return machine.text
-    finally:
-        machine.kill()
+            quire.log(name, size, way, LOGGED_PAGES)
+    return finish(machine, work) + "".join(quire.rows)
 
 
 def _tool(name, *arguments):
