@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What makes an entry more than a bare one, and what becomes of it at the exit: an event to inject, a window to wait for, NMI
- * blocking, an interrupt shadow, breakpoints, a refusal. run.c asks for it by one test each way; each thing is armed as a bit of
+ * blocking, an interrupt shadow (shadow.c), breakpoints, a refusal. run.c asks for it by one test each way; each thing is armed as a bit of
  * svm_vcpu.armed and undone by that bit. AMD APM vol. 2 sections 13.1, 15.5 - 15.7, 15.16, 15.20, 15.21.
  *
  * NMI blocking is kept in software: from the injection of an NMI on, IRET exits; that IRET then runs natively, and NMIs are free
  * once it is done. If one waits for that, the IRET is single-stepped, whatever IF is behind it; every exception exits meanwhile, so
  * that none pushes the TF that isn't the guest's. An NMI that waits for nothing but the event injected before it: this CPU
  * interrupts itself, which takes the guest out again right behind the delivery. So it does after an interrupt that may come twice (quirk).
- *
- * A shadow that VMRUN drops (quirk) keeps windows shut until an instruction has run: an exit before it puts the shadow back, or an
- * interrupt would come between STI and HLT, and the guest sleep for ever. As a jump to itself looks the same, not without end. A
- * window that is wanted meanwhile opens at the next exit, which the host's timer brings about: the guest might run long without one.
  */
 #include "svm/svm.h"
 
@@ -19,9 +15,6 @@
 #include "arch/x86_64/registers.h"
 #include "svm/codes.h"
 #include "svm/quirks.h"
-
-#define SHADOW_RETURNS 16u /* exits in a row at one RIP */
-#define SHADOW_NS 5000u    /* until the window is asked for: an instruction has run */
 
 static void arm_window(struct svm_vcpu *svm, bool on)
 {
@@ -151,14 +144,10 @@ bool svm_prepare_special(struct svm_vcpu *svm)
 			arm_step(svm);
 	}
 	svm->entry_rip = vcpu->rip;
-	if (dropped)
-		svm->armed |= ARMED_SHADOW;
-	if (dropped && vcpu->want_interrupt_window) {
-		host_timer_set(host_now_ns() + SHADOW_NS);
-		vcpu->slice_deadline = 0; /* the run loop sets the timer anew */
-	}
 	arm_iret(svm, svm->nmi_blocked && !(svm->armed & ARMED_UNBLOCK));
 	arm_window(svm, vcpu->want_interrupt_window && !dropped);
+	if (dropped)
+		svm_hold_shadow(svm);
 	if (svm->armed & ARMED_BREAKPOINTS)
 		svm_write_dr7(svm->native_dr7);
 	svm_give_spec_ctrl(svm);
@@ -221,17 +210,6 @@ static void finish_nmi(struct svm_vcpu *svm)
 	}
 }
 
-static void finish_shadow(struct svm_vcpu *svm)
-{
-	bool same = (svm->armed & ARMED_SHADOW) && svm->hv.rip == svm->entry_rip;
-
-	svm->armed &= ~ARMED_SHADOW;
-	svm->shadow_returns = same ? svm->shadow_returns + 1 : 0;
-	if (!same || svm->shadow_returns > SHADOW_RETURNS)
-		return;
-	svm->vmcb->control.interrupt_state = INTERRUPT_SHADOW;
-}
-
 void svm_finish_special(struct svm_vcpu *svm)
 {
 	svm_take_spec_ctrl(svm);
@@ -239,9 +217,10 @@ void svm_finish_special(struct svm_vcpu *svm)
 		svm_write_dr7(DR7_RESET);
 	svm->vmcb->control.tlb_control = TLB_KEEP;
 	svm->armed &= ~ARMED_FLUSH;
+	svm_give_back_virtual(svm);
 	finish_event(svm);
 	finish_nmi(svm);
-	finish_shadow(svm);
+	svm_finish_shadow(svm);
 }
 
 void svm_finish_refused(struct svm_vcpu *svm)
@@ -267,6 +246,7 @@ void svm_finish_refused(struct svm_vcpu *svm)
 	control->event_inject = 0;
 	control->clean = 0;
 	svm->rip_advanced = false;
+	svm_give_back_virtual(svm);
 	svm->armed &= ~(ARMED_FLUSH | ARMED_EVENT | ARMED_STEP | ARMED_SHADOW);
 	svm_set_intercepts(svm);
 	vcpu->valid = vcpu->changed = REGS_ALL;

@@ -52,6 +52,7 @@ struct svm_vcpu {
 	bool nmi_blocked;
 	bool rip_advanced;      /* rip in the VMCB stands behind the soft event's instruction */
 	uint8_t shadow_returns; /* exits in a row that have put a dropped shadow back */
+	uint32_t held_virtual;  /* V_IRQ if it is kept from the processor behind such a shadow */
 	uint64_t entry_rip;
 	uint64_t iret_rip;
 	uint64_t dr6;              /* before the step over that IRET */
@@ -182,6 +183,10 @@ void svm_finish_special(struct svm_vcpu *svm);
 void svm_finish_refused(struct svm_vcpu *svm);
 /* DR0-3 or DR7 in hv_vcpu are new: what of it the processor must be given by hand (quirk). */
 void svm_arm_breakpoints(struct svm_vcpu *svm);
+/* ---- shadow.c: of a shadow that the entry drops ---- */
+void svm_hold_shadow(struct svm_vcpu *svm);
+void svm_give_back_virtual(struct svm_vcpu *svm);
+void svm_finish_shadow(struct svm_vcpu *svm);
 
 /* ---- spec_ctrl.c: the guest's SPEC_CTRL into the processor, right before an entry; and the host's again, first after it ---- */
 void svm_give_spec_ctrl(const struct svm_vcpu *svm);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: svm/run.c svm/special.c svm/spec_ctrl.c svm/vcpu.c svm/state.c svm/event.c svm/exit.c svm/msr_map.c svm/explain.c svm/nested/*.c arch/x86_64/pt_format.c tests/unit/common/host.c tests/unit/common/heap.c
+// sources: svm/run.c svm/special.c svm/shadow.c svm/spec_ctrl.c svm/vcpu.c svm/state.c svm/event.c svm/exit.c svm/msr_map.c svm/explain.c svm/nested/*.c arch/x86_64/pt_format.c tests/unit/common/host.c tests/unit/common/heap.c
 // flags: -lcmocka
 /*
  * libFuzzer: a hypervisor as a guest that fills its VMCB as it likes, runs it, is left for some reason, and runs it again. What must hold

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// sources: svm/run.c svm/special.c svm/spec_ctrl.c svm/vcpu.c svm/state.c svm/event.c svm/exit.c svm/msr_map.c svm/explain.c
+// sources: svm/run.c svm/special.c svm/shadow.c svm/spec_ctrl.c svm/vcpu.c svm/state.c svm/event.c svm/exit.c svm/msr_map.c svm/explain.c
 /*
  * The way in and out, with a processor played by the test: svm_enter() is a script that looks at the VMCB as VMRUN
  * would find it and writes what #VMEXIT would. Checked: what is armed for an entry, what is undone after it, lazy
@@ -240,6 +240,34 @@ static void a_dropped_shadow_comes_back(void **state)
 	run_until(vcpu, SVM_EXIT_NPF, 0x101);
 	assert_int_equal(control->interrupt_state, INTERRUPT_SHADOW);
 	assert_int_equal(svm_of(vcpu)->armed, 0);
+}
+
+/* A guest's guest between STI and HLT, whose hypervisor waits for the window: the instruction runs first, else it would do so for ever. */
+static void a_virtual_interrupt_behind_a_dropped_shadow(void **state)
+{
+	struct vmcb_control *control = &svm_of(vcpu)->vmcb->control;
+
+	run_until(vcpu, SVM_EXIT_CPUID, 0x100);
+	svm_quirks.entry_drops_shadow = true;
+	control->interrupt_control |= V_IRQ;
+	control->interrupt_state = INTERRUPT_SHADOW;
+	timer_set_to = 0;
+	vcpu->slice_deadline = UINT64_MAX;
+	script.act = drop_shadow;
+	run_until(vcpu, SVM_EXIT_HLT, 0x100);
+	assert_false(seen.control.interrupt_control & V_IRQ);
+	assert_true(timer_set_to > 1000 && timer_set_to <= 1000 + 10000 && vcpu->slice_deadline == 0);
+	assert_true(control->interrupt_control & V_IRQ);
+	control->interrupt_state = 0;
+	run_until(vcpu, SVM_EXIT_VINTR, 0x101);
+	assert_true(seen.control.interrupt_control & V_IRQ);
+	/* Without one nothing is made up. */
+	control->interrupt_control &= ~V_IRQ;
+	control->interrupt_state = INTERRUPT_SHADOW;
+	timer_set_to = 0;
+	script.act = drop_shadow;
+	run_until(vcpu, SVM_EXIT_HLT, 0x102);
+	assert_true(!(control->interrupt_control & V_IRQ) && !timer_set_to);
 }
 
 static void step_trap(struct vmcb *vmcb)
@@ -684,6 +712,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(cr2_follows_its_vcpu, begin, end),
 		cmocka_unit_test_setup_teardown(windows, begin, end),
 		cmocka_unit_test_setup_teardown(a_dropped_shadow_comes_back, begin, end),
+		cmocka_unit_test_setup_teardown(a_virtual_interrupt_behind_a_dropped_shadow, begin, end),
 		cmocka_unit_test_setup_teardown(nmi_blocking, begin, end),
 		cmocka_unit_test_setup_teardown(nmi_blocking_beside_a_debugger, begin, end),
 		cmocka_unit_test_setup_teardown(breakpoints_by_hand, begin, end),
