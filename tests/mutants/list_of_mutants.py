@@ -569,7 +569,7 @@ MUTANTS = [
            "test_dev_lapic:invalid_ipis"),
     Mutant("svm-sti-shadow-lost", "svm/shadow.c", "svm->vmcb->control.interrupt_state = INTERRUPT_SHADOW;\n", "",
            "test_svm_run:a_dropped_shadow_comes_back"),
-    Mutant("svm-sti-shadow-for-ever", "svm/special.c", "if (!same || svm->shadow_returns > SHADOW_RETURNS)", "if (!same)",
+    Mutant("svm-sti-shadow-for-ever", "svm/shadow.c", "if (!same || svm->shadow_returns > SHADOW_RETURNS)", "if (!same)",
            "test_svm_run:a_dropped_shadow_comes_back"),
     Mutant("svm-nmi-waits-for-if", "svm/special.c", "arm_step(svm);\n\t}", ";\n\t}", "test_svm_run:nmi_blocking"),
     Mutant("svm-step-leaves-tf", "svm/special.c", "vmcb->save.rflags &= ~(uint64_t)RFLAGS_TF;", ";", "test_svm_run:nmi_blocking"),
