@@ -15,6 +15,7 @@ SEABIOS = "/usr/share/seabios/bios-256k.bin"
 FUSE_ROUNDS = 4  # monitor/command/fuse.c
 HOST_MIB = 1024
 SETTLED = 5  # seconds from a guest's prompt on
+ICOUNT = 3  # guests whose time runs by the clock of a busy host do nothing but tick
 QEMU = "/usr/bin/qemu-system-x86_64"
 HOST_LINE = "console=ttyS0,115200 nokaslr mitigations=off panic=-1 quiet cryptomgr.notests init_on_alloc=0 no_timer_check"
 NAMES = ("alpha", "beta", "gamma", "delta")
@@ -98,7 +99,7 @@ def debians_quire(target, folder):
     disk = os.path.join(folder, "debians.img")
     image.build(disk, os.path.join(BUILD, "release/BOOTX64.EFI"), "[host]\nwhen_idle = monitor\nfusion_rate = 0\n" + "".join(
         DEBIAN.format(name=name) for name in NAMES), _guest())
-    machine = Qemu(os.path.join(folder, "debians"), disk, memory=HOST_MIB).start()
+    machine = Qemu(os.path.join(folder, "debians"), disk, memory=HOST_MIB, icount=ICOUNT).start()
     quire = Quire(machine)
 
     def work():
@@ -127,6 +128,6 @@ def debians_kvm(target, folder):
                               os.path.join(ROOT, "tools/bench/debians.sh"), name="bench-debians.img")
     disk = os.path.join(folder, "debians.img")
     image.build(disk, guests.linux()["vmlinuz"], "", {})
-    machine = Qemu(os.path.join(folder, "debians"), disk, memory=2 * HOST_MIB, firmware=SEABIOS, extra=[
+    machine = Qemu(os.path.join(folder, "debians"), disk, memory=2 * HOST_MIB, icount=ICOUNT, firmware=SEABIOS, extra=[
         "-kernel", guests.linux()["vmlinuz"], "-initrd", initrd, "-append", HOST_LINE]).start()
     return finish(machine, lambda: machine.expect("bench: done", 3600, refuse="Kernel panic"))
