@@ -41,14 +41,21 @@ static void log_sink(const char *line)
 	console_line_later("log| %s", line);
 }
 
+static void on_started(struct machine *m, const char *refused)
+{
+	console_line("vm %s: %sstarted%s%s", m->name, refused ? "not " : "", refused ? ": " : "",
+		     refused ? refused : "");
+}
+
 static void start_machine(struct machine *m)
 {
 	char why[WHY_SIZE] = "";
+	enum status status = machine_start(m, why, sizeof(why));
 
-	if (machine_start(m, why, sizeof(why)) == OK)
-		console_line("vm %s: started", m->name);
+	if (status == BUSY)
+		console_line("vm %s: waits for memory to start", m->name);
 	else
-		console_line("vm %s: not started: %s", m->name, why);
+		on_started(m, status == OK ? NULL : why);
 }
 
 void monitor_start(const struct quire_config *config)
@@ -245,6 +252,8 @@ bool monitor_poll(void)
 	log_drain();
 	any |= logged;
 	any |= machines_reap(on_ended);
+	if (ending == ENDING_NONE)
+		any |= machines_start_again(on_started);
 	any |= console_poll();
 	any |= take_input();
 	end_if_due();

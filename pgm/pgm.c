@@ -142,7 +142,8 @@ enum status pgm_create(struct pgm **out, const struct pgm_config *config, void (
 	if (status == OK) {
 		request.pages[ACCOUNT_BASE] = base_pages(&pgm->config);
 		request.pages[ACCOUNT_TABLE] = table_pages(&pgm->config);
-		status = account_open(&pgm->account, &request, why, why_size);
+		if (account_open(&pgm->account, &request, why, why_size) != OK)
+			status = LIMIT;
 	}
 	if (status != OK) {
 		heap_free(pgm, sizeof(*pgm));

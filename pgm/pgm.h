@@ -37,7 +37,7 @@ struct pgm_config {
 };
 
 /*
- * Opens a machine's memory: reserves its accounts (admission: NO_MEMORY with `why`), sets up the ranges RAM
+ * Opens a machine's memory: reserves its accounts (LIMIT: admission refuses, `why`), sets up the ranges RAM
  * below 640 KiB, RAM from 1 MiB to the hole, RAM above 4 GiB, and an empty root table. sync makes the
  * machine's vcpus leave the guest: see struct flush_domain.
  */

@@ -155,6 +155,9 @@ struct machine {
 	/* Boot CPU: an operator has said how much is to be in the balloon; what it held at the last look, and looks since that moved. */
 	bool balloon_fixed;
 	uint32_t balloon_held, balloon_looks;
+	/* Boot CPU: starts (or resets) that found no memory, though promised; when it is tried again, by host_now_ns(). */
+	unsigned postponed;
+	uint64_t again_at;
 	unsigned pages_of_ones; /* atomic; vm/vcpu/nobody.c */
 };
 
@@ -169,8 +172,12 @@ unsigned machine_count(void);
 struct machine *machine_get(unsigned index);
 struct machine *machine_find(const char *name);
 
-/* Boot CPU only. why (size bytes) gets one line for a person on failure. BAD_STATE when it is not OFF. */
+/*
+ * Boot CPU only. why (size bytes) gets one line for a person on failure. BAD_STATE when it is not OFF. BUSY: what it was promised isn't free
+ * just now: machines_start_again() tries again for some seconds, and tells how that went (refused: NULL, or why), unless it is stopped.
+ */
 enum status machine_start(struct machine *machine, char *why, size_t size) must_check;
+bool machines_start_again(void (*told)(struct machine *machine, const char *refused));
 /* Any CPU. BAD_STATE when it isn't running. Its vcpus may still be leaving: see machine_stands_still(). */
 enum status machine_pause(struct machine *machine) must_check;
 /* It is paused, and no host CPU holds a vcpu of it. Any CPU. */

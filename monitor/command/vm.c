@@ -96,11 +96,13 @@ static void vm_start(struct output *out, char *const *argument)
 {
 	struct machine *m = command_machine(out, argument[0]);
 	char why[MACHINE_END_TEXT + CONFIG_ERROR_SIZE] = "";
+	enum status status;
 
 	if (!m)
 		return;
-	if (machine_start(m, why, sizeof(why)) == OK)
-		done(out, m, "started");
+	status = machine_start(m, why, sizeof(why));
+	if (status == OK || status == BUSY)
+		done(out, m, status == OK ? "started" : "waits for memory to start");
 	else
 		output_error(out, "vm %s: not started: %s", m->name, why);
 }

@@ -58,7 +58,7 @@ static void test_admission(void **state)
 	char why[200] = "";
 
 	account_policy(OVERCOMMIT_NONE, 100);
-	assert_int_equal(try_create(&config, why, sizeof(why)), NO_MEMORY);
+	assert_int_equal(try_create(&config, why, sizeof(why)), LIMIT);
 	assert_non_null(strstr(why, "asked"));
 	assert_non_null(strstr(why, "short"));
 	config.ram = 20 * MIB;

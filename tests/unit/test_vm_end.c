@@ -48,9 +48,21 @@ void machines_worker_leave(void)
 	assert_true(working);
 	working = false;
 }
+static uint64_t now;
+static unsigned lefts;
 uint64_t host_now_ns(void)
 {
-	return 0;
+	return now;
+}
+void machine_vcpu_left(struct machine *m)
+{
+	lefts++;
+}
+bool machine_postpone(struct machine *m, enum status status)
+{
+	m->postponed = status_is_shortage(status) ? m->postponed + 1 : 0;
+	m->again_at = now + 100;
+	return m->postponed;
 }
 void compact_soon(void)
 {
@@ -205,6 +217,35 @@ static void test_reset_that_fails(void **state)
 	assert_non_null(strstr(last, "stopped (error reset: "));
 }
 
+/* Nothing is free: it is done again when pressure has had its time, from memory on, and the clocks stand meanwhile; and may be stopped. */
+static void test_reset_is_postponed(void **state)
+{
+	for (unsigned stop = 0; stop < 2; stop++) {
+		world(state);
+		machine.vcpus_inside = machine.postponed = loads = lefts = 0;
+		load_status = NO_MEMORY;
+		steps = 1;
+		assert_int_equal(machine_reset(&machine), OK);
+		for (unsigned i = 0; i < 5; i++)
+			assert_true(machines_reap(ended));
+		assert_true(loads == 1 && lefts == 1 && machine.postponed == 1);
+		assert_int_equal(machine_state_of(&machine), MACHINE_ENDED);
+		now += 100;
+		load_status = OK;
+		steps = 1;
+		if (stop)
+			assert_int_equal(machine_stop(&machine), OK);
+		assert_true(machines_reap(ended));
+		if (stop) {
+			steps = 1;
+			reap();
+		}
+		assert_int_equal(loads, 2 - stop);
+		assert_int_equal(machine.postponed, 0);
+		assert_int_equal(machine_state_of(&machine), stop ? MACHINE_OFF : MACHINE_RUNNING);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -212,6 +253,7 @@ int main(void)
 		cmocka_unit_test_setup(test_reset, world),
 		cmocka_unit_test_setup(test_stopped_while_it_is_reset, world),
 		cmocka_unit_test_setup(test_reset_that_fails, world),
+		cmocka_unit_test_setup(test_reset_is_postponed, world),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

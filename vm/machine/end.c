@@ -148,8 +148,12 @@ void machine_end(struct machine *m, enum machine_end end, uint32_t value, const 
 
 enum status machine_stop(struct machine *m)
 {
-	if (machine_state_of(m) == MACHINE_OFF)
-		return BAD_STATE;
+	if (machine_state_of(m) == MACHINE_OFF) {
+		enum status status = m->postponed ? OK : BAD_STATE;
+
+		m->postponed = 0;
+		return status;
+	}
 	__atomic_store_n(&m->stop_asked, 1, __ATOMIC_SEQ_CST);
 	machine_end(m, END_OPERATOR, 0, NULL);
 	return OK;
@@ -196,14 +200,22 @@ static void reset_step(struct machine *m, void (*ended)(struct machine *machine,
 	if (__atomic_load_n(&m->stop_asked, __ATOMIC_SEQ_CST)) {
 		m->end = END_OPERATOR;
 		m->restart = false;
+		m->postponed = 0;
 		return;
 	}
+	if (m->postponed && host_now_ns() < m->again_at)
+		return;
 	machines_worker_enter(); /* it may be moving pages still, by tables that go now */
 	status = pgm_reset_step(m->pgm, m->config->zero_ram_on_reset);
 	machines_worker_leave();
 	if (status == BUSY)
 		return;
-	if (start_over(m, why, sizeof(why)) != OK) {
+	status = start_over(m, why, sizeof(why));
+	if (machine_postpone(m, status)) {
+		machine_vcpu_left(m); /* its clocks stand again */
+		return;
+	}
+	if (status != OK) {
 		format_string(m->end_text, sizeof(m->end_text), "reset: %s", why);
 		m->end = END_ERROR;
 		m->restart = false;

@@ -7,6 +7,8 @@
 
 /* machine/start.c: the guest's files into fresh or reset memory. Boot CPU, no vcpu inside. why: see load_guest(). */
 enum status machine_load(struct machine *m, char *why, size_t size) must_check;
+/* machine/start.c: a start or reset failed: is it for what pressure may get back, and to be tried again at m->again_at? */
+bool machine_postpone(struct machine *m, enum status status);
 /* machine/end.c: gives back all that a machine holds, at once. Boot CPU, no vcpu inside. */
 void machine_take_apart(struct machine *m);
 /* machine/fuse.c: whose pages may be this machine's, by name; 0: nobody's. */

@@ -98,7 +98,7 @@ void machine_vcpu_left(struct machine *m)
 bool machines_idle(void)
 {
 	for (unsigned i = 0; i < count; i++)
-		if (machine_state_of(machines[i]) != MACHINE_OFF)
+		if (machine_state_of(machines[i]) != MACHINE_OFF || machines[i]->postponed)
 			return false;
 	return true;
 }
@@ -107,7 +107,7 @@ const char *machine_state_name(const struct machine *m)
 {
 	static const char *const names[] = { "off", "running", "paused", "ending" };
 
-	return names[machine_state_of(m)];
+	return machine_state_of(m) == MACHINE_OFF && m->postponed ? "waiting" : names[machine_state_of(m)];
 }
 
 size_t machine_console_input(struct machine *m, const uint8_t *bytes, size_t length)

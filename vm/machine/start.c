@@ -172,6 +172,35 @@ static void start_clock(struct machine *m)
 	m->msr_complaints = m->timer_complaints = m->window_complaints = 0;
 }
 
+/* What is promised is there, or with others, who give it back to pressure.c meanwhile; or not, as their guests please. */
+#define AGAIN_NS UINT64_C(500000000)
+#define AGAIN_MOST 20u
+
+bool machine_postpone(struct machine *m, enum status status)
+{
+	m->postponed = status_is_shortage(status) && m->postponed < AGAIN_MOST ? m->postponed + 1 : 0;
+	m->again_at = host_now_ns() + AGAIN_NS;
+	return m->postponed;
+}
+
+bool machines_start_again(void (*told)(struct machine *machine, const char *refused))
+{
+	char why[MACHINE_END_TEXT + CONFIG_ERROR_SIZE];
+	bool any = false;
+
+	for (unsigned i = 0; i < machine_count(); i++) {
+		struct machine *m = machine_get(i);
+		enum status status = BUSY;
+
+		if (m->postponed && machine_state_of(m) == MACHINE_OFF && host_now_ns() >= m->again_at)
+			status = machine_start(m, why, sizeof(why));
+		if (status != BUSY)
+			told(m, status == OK ? NULL : why);
+		any |= status != BUSY;
+	}
+	return any;
+}
+
 enum status machine_start(struct machine *m, char *why, size_t size)
 {
 	enum status status;
@@ -183,10 +212,11 @@ enum status machine_start(struct machine *m, char *why, size_t size)
 	start_clock(m);
 	m->clock_base = UINT64_MAX; /* 0 for the devices, however long it takes to make them: they count from then on */
 	status = build(m, why, size);
-	if (status != OK) {
+	if (status != OK)
 		machine_take_apart(m);
-		return status;
-	}
+	if (machine_postpone(m, status))
+		return BUSY;
+	TRY(status);
 	start_clock(m);
 	for (unsigned i = 0; i < m->vcpu_count; i++) {
 		vcpu_move_tsc(m->vcpu[i], 0 - m->tsc_base - m->vcpu[i]->l1->tsc_offset);
