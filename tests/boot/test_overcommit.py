@@ -164,3 +164,49 @@ def test_sixteen_in_one_gib(boot, linux):
     print("pages held:", held, numbers(monitor, "fuse now", 900), pages_held(monitor))
     print("\n".join(monitor.command("info memory")), counters(monitor, "Pressure"))
     end_of_equals(machine, names, found)
+
+
+def attack6(boot, rounds):
+    """Two machines of four vcpus stamp memory that is shared, moved, logged and reset meanwhile: the log has all of it, and nothing is left."""
+    text = HOST.format(ratio=300) + "fusion_rate = 100000\n" + "".join(
+        f"[vm {name}]\nkernel = stamp.elf\nmemory = 32M\ncpus = 4\nlarge_pages = {large}\npage_fusion = on\nshare_group = all\ntest_ports = on\nautostart = off\n"
+        f"cmdline = cpus=4 pages=1024 pace=20000\n" for name, large in (("alpha", "on"), ("beta", "off")))
+    machine = boot(text, {"stamp.elf": os.path.join(BUILD, "guests/stamp.elf")}, cpus=2, memory=256)
+    monitor = machine.monitor.wait_prompt()
+
+    def kept():
+        return {key: value for key, value in numbers(monitor, "info chunks").items() if key.split()[0] in ("private", "shared", "table", "reserved")}
+
+    before = kept()
+    for name in ("alpha", "beta"):
+        monitor.command(f"vm start {name}")
+    for _ in range(2):  # whichever is first
+        machine.expect(r"round 64\b", 300)
+    looks = 0
+    for _ in range(rounds):
+        for name, other in (("alpha", "beta"), ("beta", "alpha")):
+            monitor.command(f"dirtylog {name} on")
+            monitor.command(f"dirtylog {name} verify", 300)
+            looks += numbers(monitor, "fuse now", 300)["looks"]
+            numbers(monitor, "compact", 300)
+            monitor.command(f"vm reset {other}")
+            monitor.command(f"vm pause {name}")
+            compared = numbers(monitor, f"dirtylog {name} verify", 300)
+            assert compared["different"] == 0 and compared["compared pages"] > 4096, compared
+            monitor.command(f"vm resume {name}")
+            monitor.command(f"dirtylog {name} off")
+            numbers(monitor, f"dirtylog {name} toggle 5", 300)
+        assert monitor.command("check")[-1] == "check: 0 findings"
+    assert looks > 1000, looks
+    assert not any("FAILED" in line for name in ("alpha", "beta") for line in monitor.console_of(name))
+    for name in ("alpha", "beta"):
+        monitor.command(f"vm stop {name}")
+        monitor.wait_stopped(name, 300)
+    assert kept() == before
+    assert monitor.command("check")[-1] == "check: 0 findings"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rounds", (1, 20))
+def test_attack6_all_at_once(boot, rounds):
+    attack6(boot, rounds)
