@@ -85,6 +85,7 @@ static struct {
 	unsigned count, at;
 	struct module_region region;
 	uint64_t page, shared; /* looked at of this region */
+	bool any;
 } modules;
 
 static bool modules_step(struct output *out, bool cancelled)
@@ -94,6 +95,8 @@ static bool modules_step(struct output *out, bool cancelled)
 
 	if (cancelled || modules.at == modules.count) {
 		output_table_end(out);
+		if (!cancelled && !modules.any)
+			output_note(out, "no guest has named memory");
 		return false;
 	}
 	if (!modules.page && !pgm_module_get(m->pgm, r)) {
@@ -112,6 +115,7 @@ static bool modules_step(struct output *out, bool cancelled)
 	output_row(out, TEXT("machine", m->name, 12), HEX("name", r->name, 18), HEX("first", r->base, 16),
 		   NUMBER("pages", r->pages, 8), NUMBER("shared", modules.shared, 8));
 	modules.page = modules.shared = 0;
+	modules.any = true;
 	r->index++;
 	return true;
 }
