@@ -45,6 +45,7 @@ static void prealloc_progress(void *context, uint64_t done, uint64_t total)
 		 (unsigned long long)(total * PAGE_SIZE / MIB));
 }
 
+/* LIMIT when there isn't so much at once: each further try would take all there is from the others again. */
 static enum status preallocate(struct machine *m, char *why, size_t size)
 {
 	struct prealloc_progress progress = { .machine = m };
@@ -53,7 +54,7 @@ static enum status preallocate(struct machine *m, char *why, size_t size)
 	if (status != OK)
 		format_string(why, size, "ram_preallocate: %llu MiB could not all be had at once: %s",
 			      (unsigned long long)(m->config->memory / MIB), status_text(status));
-	return status;
+	return status_is_shortage(status) ? LIMIT : status;
 }
 
 _Static_assert(PRIORITY_LOW - PRIORITY_HIGH == CONFIG_PRIORITY_HIGH - CONFIG_PRIORITY_LOW,
