@@ -4,6 +4,8 @@
 One vcpu writes, three read. Their pages go from zeros to memory, lose and regain the right to be written under the dirty log,
 and are split and joined, by copying too, by the host's third processor.
 """
+import time
+
 import pytest
 
 from test_guests import GOOD, elf, section
@@ -27,6 +29,7 @@ def wait_more(monitor, name, before, *counters):
     for _ in range(1000):
         if large(monitor, name, *counters) > before:
             return
+        time.sleep(0.5)  # while the monitor answers, its CPU does nothing else
     pytest.fail(f"{counters} is still {before}:" + "\n".join(monitor.command(f"stats {name}/PGM/LargePage/*")))
 
 
