@@ -72,8 +72,12 @@ static hpa_t frame_of_entry(struct pgm *pgm, uint64_t *slot, uint64_t hash)
 
 	if (owner == OWNER_SHARED)
 		return hpa(page);
-	if (!other || other->config.share_group != pgm->config.share_group || (other != pgm && !enter(other)))
+	if (!other || other->config.share_group != pgm->config.share_group)
 		return HPA_NONE;
+	if (other != pgm && !enter(other)) {
+		pgm->fusion.missed |= !__atomic_load_n(&other->collapse.holds, __ATOMIC_RELAXED); /* that may last */
+		return HPA_NONE;
+	}
 	frame = frame_of_page(other, gpa(page), hash);
 	if (other != pgm)
 		leave(other);
@@ -112,7 +116,7 @@ static void look_at_content(struct pgm *pgm, gpa_t where, const struct page_sigh
 		return;
 	if (*slot && ((*slot ^ key) & ENTRY_HASH))
 		*slot = 0;
-	if (meet(pgm, where, sight, slot))
+	if (meet(pgm, where, sight, slot) || pgm->fusion.missed)
 		return;
 	if (hpa_is_none(sight->shared))
 		*slot = self;
@@ -189,6 +193,7 @@ static enum status step(struct pgm *pgm, bool now, unsigned *looked)
 	struct fusion *f = &pgm->fusion;
 	struct block *b = next_block(f, pgm);
 
+	f->missed = false;
 	for (; b && *looked < FUSION_STEP; ++*looked) {
 		look_at_page(pgm, gpa(f->cursor), now || f->eager);
 		f->cursor += PAGE_SIZE;
@@ -250,10 +255,11 @@ void pgm_fusion_named_step(struct pgm *pgm, unsigned *looked)
 	members[pgm->account.owner] = pgm;
 	if (at_region(pgm)) {
 		pgm->fusion = pgm->named;
-		if (step(pgm, true, looked) == OK)
+		if (step(pgm, true, looked) == OK && !pgm->fusion.missed)
 			COUNT(pgm, fusion_regions);
 		split = pgm->fusion.eager && !pgm->named.eager;
-		pgm->named = pgm->fusion;
+		if (!pgm->fusion.missed) /* else the same pages once more: nobody comes by again soon */
+			pgm->named = pgm->fusion;
 		pgm->fusion = ordinary;
 		if (split) /* its pages have taken the others' places in the table */
 			wake_others(pgm);

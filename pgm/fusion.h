@@ -18,6 +18,7 @@ struct fusion {
 	uint64_t end;    /* what is looked at ends there */
 	unsigned worth;  /* pages of this large block that are zero or known to be elsewhere, so far */
 	bool eager;      /* this block has just been split: its pages are taken as they are */
+	bool missed;     /* in this step: a page's like was a machine's that somebody else was at work on */
 	/* Of a module: */
 	bool fresh; /* just named: others that have something of this name are looked at as well */
 	unsigned region;

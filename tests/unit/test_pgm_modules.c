@@ -262,6 +262,29 @@ static void test_changes_under_the_look(void **state)
 	end(2);
 }
 
+/* Somebody is at work on the other's memory when its pages are met: they are looked at again, not in the next pass over all memory. */
+static void test_the_other_is_busy(void **state)
+{
+	unsigned looked;
+
+	start(2, 7, false);
+	for (unsigned i = 0; i < 2; i++)
+		fill(machine[i], AT, PAGES);
+	assert_int_equal(name(machine[0], AT, PAGES), OK);
+	(void)look(2);
+	assert_int_equal(name(machine[1], AT, PAGES), OK);
+	__atomic_store_n(&machine[0]->collapse.busy, 1, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < 5; i++)
+		pgm_fusion_named_step(machine[1], &looked);
+	assert_int_equal(shared(machine[1], AT, PAGES), 0);
+	assert_true(pgm_fusion_is_named(machine[1]));
+	__atomic_store_n(&machine[0]->collapse.busy, 0, __ATOMIC_RELEASE);
+	(void)look(2);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(shared(machine[i], AT, PAGES), PAGES);
+	end(2);
+}
+
 static void test_gone_at_a_reset(void **state)
 {
 	struct module_region r = { 0 };
@@ -334,6 +357,7 @@ int main(void)
 		cmocka_unit_test(test_what_may_be_named),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_changes_under_the_look),
+		cmocka_unit_test(test_the_other_is_busy),
 		cmocka_unit_test(test_gone_at_a_reset),
 		cmocka_unit_test(test_attack4_failures),
 	};
