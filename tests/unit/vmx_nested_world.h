@@ -83,6 +83,7 @@ static bool vmclear(hpa_t region)
 #include "vmx/registers.c"
 #undef RFLAGS_FIXED
 #define fields nested_field_table
+#include "vmx/nested/clock.c"
 #include "vmx/nested/enter.c"
 #undef CR0_UNCHANGED
 #define fixed fixed_at_exits

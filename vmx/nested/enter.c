@@ -104,6 +104,9 @@ static void write_controls(struct vmx_nested *n)
 		secondary &= ~(uint32_t)SECONDARY_VPID;
 	if (wanted & SECONDARY_EPT)
 		secondary &= ~(uint32_t)SECONDARY_PML; /* it would log L2's addresses */
+	if (!(AT(v, PRIMARY_CONTROLS) & PRIMARY_TSC_OFFSET))
+		secondary &=
+			~(uint32_t)SECONDARY_TSC_SCALING; /* of no effect (26.3), and our multiplier is an old one */
 	if (secondary != n->secondary)
 		vmcs_write(VMCS_SECONDARY_CONTROLS, secondary);
 	n->secondary = secondary;
@@ -181,22 +184,6 @@ static void inject(struct vmx_nested *n)
 		vmcs_write(VMCS_GUEST_INTERRUPTIBILITY, AT(v, GUEST_INTERRUPTIBILITY) & ~BLOCKING_NMI);
 }
 
-static void set_clock(struct vmx_nested *n)
-{
-	const union vmcs12 *v = &n->vmcs12;
-	struct hv_vcpu *l2 = n->base.l2;
-	bool moved = AT(v, PRIMARY_CONTROLS) & PRIMARY_TSC_OFFSET;
-	unsigned shift = vmx_offered(&n->offer, MSR_VMX_MISC) & MISC_TIMER_SHIFT;
-
-	l2->tsc_scale = moved && (vmcs12_secondary(v) & SECONDARY_TSC_SCALING) ? AT(v, TSC_MULTIPLIER) : 0;
-	l2->tsc_offset = hv_tsc_scaled(l2, n->base.l1->tsc_offset) + (moved ? AT(v, TSC_OFFSET) : 0);
-	l2->tsc_changed = true;
-	n->base.timer = UINT64_MAX;
-	if (AT(v, PIN_CONTROLS) & PIN_PREEMPTION_TIMER)
-		n->base.timer = rdtsc() + (AT(v, PREEMPTION_TIMER) << shift);
-	n->base.deadline = n->base.timer;
-}
-
 static void share_spec_ctrl(struct vmx_vcpu *l1, struct vmx_vcpu *l2, bool anew)
 {
 	if (!anew && l1->spec_ctrl.on == l2->spec_ctrl.on)
@@ -227,7 +214,7 @@ static void commit(struct vmx_nested *n, const uint64_t *pdpte)
 	for (unsigned i = 0; i < 4; i++)
 		l2->pdpte[i] = pdpte[i];
 	inject(n);
-	set_clock(n);
+	vmx_nested_set_clock(n);
 	vmx_msr_bitmap_merge(vmx_of(l2), vmx_of(l1),
 			     AT(v, PRIMARY_CONTROLS) & PRIMARY_MSR_BITMAP ? n->msr_bitmap : NULL);
 	choose_slat(n);

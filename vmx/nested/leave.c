@@ -46,16 +46,6 @@ static void record(struct vmx_nested *n, const struct vmx_leave *leave)
 	AT(v, EXIT_INSTRUCTION_LENGTH) = vmx_event_has_length(word) ? leave->vectoring.length : leave->length;
 }
 
-static void save_timer(struct vmx_nested *n)
-{
-	union vmcs12 *v = &n->vmcs12;
-	unsigned shift = vmx_offered(&n->offer, MSR_VMX_MISC) & MISC_TIMER_SHIFT;
-	uint64_t now = rdtsc(), left = n->base.timer > now ? n->base.timer - now : 0;
-
-	if (AT(v, EXIT_CONTROLS) & EXITC_SAVE_TIMER)
-		AT(v, PREEMPTION_TIMER) = AT(v, EXIT_REASON) == REASON_PREEMPTION_TIMER ? 0 : left >> shift;
-}
-
 /* NMIs are as they were before Quire made its own mind up about going on in L2, and VMCS02 isn't what L1 sees. */
 static void save_blocking(struct vmx_nested *n, const struct vmx_leave *leave)
 {
@@ -101,7 +91,7 @@ static void save_guest(struct vmx_nested *n, const struct vmx_leave *leave)
 		AT(v, GUEST_DEBUGCTL) = vmcs_read(VMCS_GUEST_DEBUGCTL);
 	}
 	save_blocking(n, leave);
-	save_timer(n);
+	vmx_nested_save_timer(n);
 }
 
 /* Host fields that become L1's guest fields as they are. */

@@ -9,7 +9,7 @@
  *   wants.c                    which exits of L2 are L1's
  *   instruction.c region.c     VMXON to INVVPID
  *   judge.c                    an entry's checks, once per change
- *   enter.c leave.c            L1 to L2 and back
+ *   enter.c leave.c clock.c    L1 to L2 and back
  *   mirror.c                   VMREAD and VMWRITE without an exit
  *   apic_page.c                L2's accesses to the page that stands for its APIC
  *   msr_list.c                 the lists of MSRs that L1 has loaded and stored
@@ -113,6 +113,9 @@ struct vmx_leave {
 	struct hv_event vectoring; /* an event that the exit comes before the end of */
 	bool by_nmi, undoes_iret;
 };
+/* clock.c: at an entry; and what L1 finds of its timer at an exit. */
+void vmx_nested_set_clock(struct vmx_nested *n);
+void vmx_nested_save_timer(struct vmx_nested *n);
 /* leave.c: L1 runs in its host state. */
 void vmx_nested_leave(struct vmx_nested *n, const struct vmx_leave *leave);
 
