@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PCI bus of machines, and the virtio devices on it, with Debian's own drivers."""
 import hashlib
+import time
 
 import pytest
 from harness import guests
@@ -22,6 +23,7 @@ def ask(machine, command, what, wanted):
         fields = dict(line.split(": ", 1) for line in machine.monitor.command(command) if ": " in line)
         if wanted(int(fields[what])):
             return fields
+        time.sleep(0.05)  # while the monitor answers, its CPU does nothing else
     raise AssertionError(f"{command}: {what} stays {fields[what]}\n{machine.tail()}")
 
 
