@@ -42,9 +42,10 @@ static enum status move_tsc(struct vcpu *vcpu, uint64_t by)
 	return pv_clock_write(vcpu);
 }
 
+/* L2's write, where L1 lets it, is one to L1's counter: an offset is for reads alone (Intel SDM vol. 3 section 26.3, RDTSC and RDMSR). */
 enum status msr_write_tsc(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
-	return move_tsc(vcpu, *value - rdtsc() - vcpu->hv->tsc_offset);
+	return move_tsc(vcpu, *value - rdtsc() - vcpu->l1->tsc_offset);
 }
 
 enum status msr_write_tsc_adjust(struct vcpu *vcpu, uint32_t msr, uint64_t *value)

@@ -136,6 +136,10 @@ static void clock(struct l2 *l2)
 		check(l2->regs.rax - offset >= before / 2 - 1 && l2->regs.rax - offset <= after / 2 + 1);
 		hyper.vendor->tsc_half(l2, false);
 	}
+	before = rdtsc() + (1ull << 40);
+	expect_exit("WRMSR of the counter, which is L1's", (l2_do(l2, l2_wrmsr, 0x10, before), l2), GOT_HLT);
+	after = rdtsc();
+	check(hyper.qemu || (after >= before && after - before < 1ull << 32)); /* whose counter can't be written */
 	hyper.vendor->intercept(l2, ON_RDTSC, true);
 	expect_exit("RDTSC that exits", (l2_do(l2, l2_rdtsc, 0, 0), l2), GOT_RDTSC);
 	hyper.vendor->intercept(l2, ON_RDTSC, false);
