@@ -20,6 +20,7 @@
 struct runner {
 	const struct machine *served; /* whose memory may be mapped on this CPU; NULL: anybody's */
 	uint64_t kept;                /* when its house was last looked after, if nothing was to be done */
+	bool clears;                  /* free memory is first with what can wait, this time */
 	struct schedule_info info;
 } __attribute__((aligned(64)));
 
@@ -168,12 +169,14 @@ void schedule_note(enum stretch what, uint64_t since)
 		*longest = ticks;
 }
 
-/* One bounded piece of what can wait. */
-static bool work_step(void)
+/* One bounded piece of what can wait: of machines' or of free memory, in turn. */
+static bool work_step(struct runner *r)
 {
 	uint64_t since = rdtsc();
-	bool more = machines_idle_step() || frame_prezero_step();
+	bool more;
 
+	r->clears = !r->clears;
+	more = (r->clears && frame_prezero_step()) || machines_idle_step() || frame_prezero_step();
 	schedule_note(STRETCH_WORK, since);
 	return more;
 }
@@ -208,7 +211,7 @@ void schedule_loop(bool (*housekeeping)(void), uint64_t poll_ns)
 			busy |= keep_house(r, housekeeping);
 		interrupts_window();
 		/* (wake.pml: REST, WAIT) */
-		if (!busy && queues_rest() && !work_step())
+		if (!busy && queues_rest() && !work_step(r))
 			sleep(r, poll_ns);
 	}
 }
