@@ -50,9 +50,10 @@ struct svm_vcpu {
 	struct asid asid;
 	uint32_t armed; /* ARMED_* */
 	bool nmi_blocked;
-	bool rip_advanced;      /* rip in the VMCB stands behind the soft event's instruction */
-	uint8_t shadow_returns; /* exits in a row that have put a dropped shadow back */
-	uint32_t held_virtual;  /* V_IRQ if it is kept from the processor behind such a shadow */
+	bool rip_advanced;     /* rip in the VMCB stands behind the soft event's instruction */
+	uint8_t shadow_tries;  /* to get an instruction run behind a dropped shadow that has been put back */
+	uint32_t held_virtual; /* V_IRQ if it is kept from the processor behind such a shadow */
+	uint64_t shadow_until; /* ns of host_now_ns(): when such a try is over */
 	uint64_t entry_rip;
 	uint64_t iret_rip;
 	uint64_t dr6;              /* before the step over that IRET */

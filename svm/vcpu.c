@@ -150,7 +150,7 @@ void svm_reset(struct hv_vcpu *vcpu)
 	control->clean = 0;
 	svm->armed &= ARMED_FLUSH | ARMED_SPEC_CTRL;
 	svm->nmi_blocked = svm->rip_advanced = svm->own_priority = false;
-	svm->shadow_returns = 0;
+	svm->shadow_tries = 0;
 	svm->virtual_vector = -1;
 	__builtin_memset(svm->also, 0, sizeof(svm->also));
 	svm_set_intercepts(svm);

@@ -85,7 +85,7 @@ static void load_control(struct svm_nested *n)
 
 	l2->armed &= ARMED_FLUSH | ARMED_BREAKPOINTS | ARMED_SPEC_CTRL;
 	l2->nmi_blocked = l2->rip_advanced = false;
-	l2->shadow_returns = 0;
+	l2->shadow_tries = 0;
 	l2->own_priority = control12->interrupt_control & V_INTR_MASKING;
 	l2->virtual_vector = -1;
 	if (control12->interrupt_control & V_IRQ)

@@ -74,11 +74,11 @@ bool wrmsr_safe(uint32_t msr, uint64_t value)
 }
 
 __attribute__((unused)) static unsigned kicks; /* of this CPU by itself */
-__attribute__((unused)) static uint64_t timer_set_to;
+__attribute__((unused)) static uint64_t timer_set_to, now_ns = 1000;
 
 uint64_t host_now_ns(void)
 {
-	return 1000;
+	return now_ns;
 }
 
 void host_timer_set(uint64_t deadline_ns)
