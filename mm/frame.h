@@ -38,6 +38,12 @@ enum status frame_share_new(struct account *account, unsigned group, hpa_t *fram
  */
 enum status frame_share_more(struct account *account, unsigned group, hpa_t frame) must_check;
 
+/*
+ * Is `other`, a frame of the same content, in a fuller chunk than this shared one; or for HPA_NONE: is this one's chunk nearly empty, and
+ * will the next new one lie in a fuller chunk? A hint, and of any frames whatever.
+ */
+bool frame_share_worse(hpa_t frame, hpa_t other) must_check;
+
 /* One zeroed frame for a table or for records, always in the direct map (direct_pointer). Charged to ACCOUNT_TABLE. */
 enum status table_alloc(struct account *account, hpa_t *frame) must_check;
 /* The same, with anything in it: for who writes all of it before anybody sees it. */

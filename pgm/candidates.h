@@ -17,5 +17,10 @@ static inline uint64_t entry_of(uint64_t key, owner_t owner, uint64_t page)
 	return (key & ENTRY_HASH) | (uint64_t)owner << ENTRY_OWNER_SHIFT | page >> PAGE_SHIFT;
 }
 
+static inline owner_t entry_owner(uint64_t entry)
+{
+	return entry >> ENTRY_OWNER_SHIFT & (MAX_OWNERS - 1);
+}
+
 /* The entry of this content, or one that it may take; NULL: there is no table. */
 uint64_t *candidate_slot(uint64_t key);

@@ -13,6 +13,10 @@
  * split, and its pages are fused at once; it can't become large again while one of them is. What comes out without any frame is
  * untouched again.
  *
+ * Pages that share a frame already are passed by, but for each WHOLE-th at a pass. Such a one goes from a shared frame to another with its content, to the
+ * one in the fuller chunk; and if its own lies in a chunk that is nearly empty, to a new one in a fuller chunk, where the others
+ * of its frame follow it. So equal frames come together, and chunks of shared frames become whole again (mm/share.c).
+ *
  * Modules (modules.h) are looked at by the same steps, with a place of their own in the machine's memory. One that was just named has those of
  * the same name looked at, too; for what the table knew of them may be gone.
  *
@@ -22,6 +26,7 @@
 #include "pgm/internal.h"
 
 #define WORTH (PAGES_PER_BLOCK / 8)
+#define WHOLE 8u
 #define SKIPPED_BLOCKS 256u /* untouched ones in one step */
 
 static struct pgm *members[MAX_OWNERS];
@@ -52,7 +57,7 @@ static hpa_t frame_of_page(struct pgm *other, gpa_t page, uint64_t hash)
 	struct page_sight sight;
 	hpa_t frame;
 
-	if (page_look(other, page, &sight) != OK || sight.hash != hash)
+	if (page_look(other, page, true, &sight) != OK || sight.hash != hash)
 		return HPA_NONE;
 	frame = sight.shared;
 	if (!hpa_is_none(frame))
@@ -65,7 +70,7 @@ static hpa_t frame_of_page(struct pgm *other, gpa_t page, uint64_t hash)
 
 static hpa_t frame_of_entry(struct pgm *pgm, uint64_t *slot, uint64_t hash)
 {
-	owner_t owner = *slot >> ENTRY_OWNER_SHIFT & (MAX_OWNERS - 1);
+	owner_t owner = entry_owner(*slot);
 	uint64_t page = (*slot & ENTRY_PAGE) << PAGE_SHIFT;
 	struct pgm *other = members[owner];
 	hpa_t frame;
@@ -86,17 +91,32 @@ static hpa_t frame_of_entry(struct pgm *pgm, uint64_t *slot, uint64_t hash)
 	return frame;
 }
 
+/* One that shares a frame. */
+static void meet_shared(struct pgm *pgm, gpa_t where, struct page_sight *sight, uint64_t entry)
+{
+	hpa_t to = entry_owner(entry) == OWNER_SHARED ? hpa((entry & ENTRY_PAGE) << PAGE_SHIFT) : HPA_NONE;
+
+	if (to.v == sight->shared.v)
+		to = HPA_NONE;
+	if (!frame_share_worse(sight->shared, to) || page_share(pgm, where, &to) != OK)
+		return;
+	sight->shared = to;
+	COUNT(pgm, moved);
+}
+
 /* A page of known content meets what the table has. True: that stays there. */
-static bool meet(struct pgm *pgm, gpa_t where, const struct page_sight *sight, uint64_t *slot)
+static bool meet(struct pgm *pgm, gpa_t where, struct page_sight *sight, uint64_t *slot)
 {
 	enum status status;
 	hpa_t frame;
 
+	if (!hpa_is_none(sight->shared))
+		meet_shared(pgm, where, sight, *slot);
 	if (!*slot || !hpa_is_none(sight->shared))
 		return false;
 	if (sight->large) {
 		pgm->fusion.worth++;
-		return (*slot >> ENTRY_OWNER_SHIFT & (MAX_OWNERS - 1)) == OWNER_SHARED;
+		return entry_owner(*slot) == OWNER_SHARED;
 	}
 	frame = frame_of_entry(pgm, slot, sight->hash);
 	if (hpa_is_none(frame))
@@ -107,7 +127,7 @@ static bool meet(struct pgm *pgm, gpa_t where, const struct page_sight *sight, u
 	return status == OK || status_is_shortage(status);
 }
 
-static void look_at_content(struct pgm *pgm, gpa_t where, const struct page_sight *sight)
+static void look_at_content(struct pgm *pgm, gpa_t where, struct page_sight *sight)
 {
 	uint64_t key = key_of(pgm, sight->hash), *slot, self = entry_of(key, pgm->account.owner, where.v);
 
@@ -126,11 +146,12 @@ static void look_at_content(struct pgm *pgm, gpa_t where, const struct page_sigh
 
 static void look_at_page(struct pgm *pgm, gpa_t where, bool now)
 {
+	bool shared = !pgm->fusion.pass || ((where.v >> PAGE_SHIFT) + pgm->fusion.pass) % WHOLE == 0;
 	struct page_sight sight;
 	hpa_t zero = pgm_zero_block;
 
 	COUNT(pgm, fusion_looks);
-	if (page_look(pgm, where, &sight) != OK || !(sight.quiet || sight.large || now))
+	if (page_look(pgm, where, shared, &sight) != OK || !(sight.quiet || sight.large || now))
 		return;
 	if (!sight.zero)
 		look_at_content(pgm, where, &sight);
@@ -214,6 +235,8 @@ enum status pgm_fusion_step(struct pgm *pgm, bool now, unsigned *looked)
 		return OK;
 	members[pgm->account.owner] = pgm;
 	pgm->fusion.end = pgm->directory_count << DIRECTORY_SHIFT;
+	if (!pgm->fusion.cursor)
+		pgm->fusion.pass = pgm->fusion.pass % WHOLE + 1;
 	status = step(pgm, now, looked);
 	if (status == OK)
 		pgm->fusion.cursor = 0;

@@ -16,6 +16,7 @@ struct pgm;
 struct fusion {
 	uint64_t cursor; /* guest-physical address of the page to be looked at next */
 	uint64_t end;    /* what is looked at ends there */
+	unsigned pass;   /* through this memory, from 1 on; 0: the only one */
 	unsigned worth;  /* pages of this large block that are zero or known to be elsewhere, so far */
 	bool eager;      /* this block has just been split: its pages are taken as they are */
 	bool missed;     /* in this step: a page's like was a machine's that somebody else was at work on */

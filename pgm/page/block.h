@@ -124,8 +124,8 @@ static inline void page_give(struct pgm *pgm, struct pgm_local *l, struct block 
 	dirty_written(pgm, where);
 }
 /* share.c; one CPU at a time does either of the next two: the worker. No lock held. */
-/* Reads the page, which may change meanwhile. CONFLICT: nothing that could be shared; NOT_FOUND: nothing at all. */
-enum status page_look(struct pgm *pgm, gpa_t where, struct page_sight *sight) must_check;
+/* Reads the page, which may change meanwhile. CONFLICT: nothing that could be shared, or shared already and no such one asked for; NOT_FOUND: nothing at all. */
+enum status page_look(struct pgm *pgm, gpa_t where, bool shared, struct page_sight *sight) must_check;
 /*
  * The page at `where` shows *with from now on: pgm_zero_block, and holds no frame any more; or a shared frame of the machine's group;
  * HPA_NONE: a new one. CONFLICT: it can't be, or has another content; NOT_FOUND, LIMIT: see frame_share_more(); NO_MEMORY, OVER_QUOTA. In
@@ -135,7 +135,7 @@ enum status page_share(struct pgm *pgm, gpa_t where, hpa_t *with) must_check;
 /*
  * The one engine by which a page that has a frame gets another with the same content: what maps it goes and is flushed, then `to` gets the
  * content, or is compared with it; the old frame goes to `old`, which needs no flush of its own any more. CONFLICT: they
- * differ, and only what mapped it is gone. Locked, detailed, collapse_page_fit().
+ * differ, and only what mapped it is gone. Locked, detailed, page_fit(), PAGE_ALLOCATED or PAGE_SHARED.
  */
 enum status page_replace(struct pgm *pgm, struct block *b, gpa_t where, enum page_state state, hpa_t to, bool copy,
 			 struct gather *gather, struct gather *old) must_check;

@@ -83,10 +83,14 @@ void collapse_touched(struct pgm *pgm, gpa_t where);
 bool collapse_look(struct pgm *pgm);
 /* candidate.c: are all its pages fit? *joined: their frames are one chunk in order. Locked and detailed. */
 bool collapse_fit(struct block *b, bool *joined);
+static inline bool page_fit(page_record r, enum page_state state)
+{
+	return page_get_type(r) == PAGE_RAM && page_get_state(r) == state && page_get_handler(r) == HANDLER_NONE &&
+	       !(r.bits & (PAGE_PINNED | PAGE_SHADOWED));
+}
 static inline bool collapse_page_fit(page_record r)
 {
-	return page_get_type(r) == PAGE_RAM && page_get_state(r) == PAGE_ALLOCATED &&
-	       page_get_handler(r) == HANDLER_NONE && !(r.bits & (PAGE_PINNED | PAGE_SHADOWED));
+	return page_fit(r, PAGE_ALLOCATED);
 }
 /* Gives up what is in progress; at the machine's end. */
 void collapse_abandon(struct pgm *pgm);

@@ -42,7 +42,7 @@ static bool seen_again(page_record *r, uint64_t hash)
 	return again;
 }
 
-enum status page_look(struct pgm *pgm, gpa_t where, struct page_sight *sight)
+enum status page_look(struct pgm *pgm, gpa_t where, bool shared, struct page_sight *sight)
 {
 	struct block *b = block_find(pgm, where);
 	enum status status = NOT_FOUND;
@@ -53,15 +53,17 @@ enum status page_look(struct pgm *pgm, gpa_t where, struct page_sight *sight)
 	HOLD_BLOCK(b);
 	if (block_kind(b) >= BLOCK_LARGE) {
 		r = block_record(b, where);
-		status = collapse_page_fit(r) || page_get_state(r) == PAGE_SHARED ? OK : CONFLICT;
+		status = collapse_page_fit(r) || (shared && page_fit(r, PAGE_SHARED)) ? OK : CONFLICT;
 	}
 	if (status == OK) {
 		*sight = (struct page_sight){ .large = block_kind(b) == BLOCK_LARGE, .shared = HPA_NONE };
 		read_content(page_frame(r), sight);
 		if (!sight->large)
 			sight->quiet = seen_again(page_of(b, where), sight->hash);
-		if (page_get_state(r) == PAGE_SHARED)
+		if (page_get_state(r) == PAGE_SHARED) {
+			sight->quiet = true;
 			sight->shared = page_frame(r);
+		}
 	}
 	return status;
 }
@@ -94,8 +96,12 @@ static enum status share_locked(struct pgm *pgm, struct block *b, gpa_t where, h
 {
 	enum page_state state = with.v == pgm_zero_block.v ? PAGE_ZERO : PAGE_SHARED;
 
-	if (block_kind(b) != BLOCK_DETAILED || !collapse_page_fit(*page_of(b, where)) ||
-	    !(copy || same_content(with, page_frame(*page_of(b, where)))))
+	page_record r;
+
+	if (block_kind(b) != BLOCK_DETAILED)
+		return CONFLICT;
+	r = *page_of(b, where);
+	if (!(collapse_page_fit(r) || page_fit(r, PAGE_SHARED)) || !(copy || same_content(with, page_frame(r))))
 		return CONFLICT;
 	return page_replace(pgm, b, where, state, with, copy, gather, old);
 }

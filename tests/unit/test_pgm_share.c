@@ -163,6 +163,128 @@ static void test_the_last_frames(void **state)
 	end(2);
 }
 
+static page_record *record_at(struct pgm *pgm, uint64_t where)
+{
+	return page_of(block_find(pgm, gpa(where)), gpa(where));
+}
+
+/* What is shared already isn't read at each pass, but by and by. */
+static void test_shared_are_passed_by(void **state)
+{
+	unsigned read = 0;
+
+	start(2, 7, false);
+	for (unsigned m = 0; m < 2; m++)
+		for (unsigned i = 0; i < 64; i++)
+			put(machine[m], AT + i * PAGE_SIZE, i + 1);
+	passes(2, 3, false);
+	assert_int_equal(totals_now().shared_pages, 64);
+	for (unsigned i = 0; i < 64; i++)
+		record_at(machine[0], AT + i * PAGE_SIZE)->bits &= ~PAGE_SEEN;
+	for (unsigned times = 1; times <= 8; times++) {
+		pass(machine[0], times & 1);
+		read = 0;
+		for (unsigned i = 0; i < 64; i++)
+			read += (record_at(machine[0], AT + i * PAGE_SIZE)->bits & PAGE_SEEN) != 0;
+		assert_int_equal(read, times * 8);
+	}
+	/* A page that was shared, and is written to, is looked at again like any other. */
+	put(machine[0], AT, 2);
+	passes(2, 2, false);
+	assert_int_equal(frame_at(machine[0], AT).v, frame_at(machine[0], AT + PAGE_SIZE).v);
+	check_all(2);
+	end(2);
+}
+
+/* Two shared frames of one content become one; not those of two groups. */
+static void test_equal_frames_meet(void **state)
+{
+	hpa_t with = HPA_NONE;
+
+	start(2, 7, false);
+	machine[2] = member(8, false);
+	for (unsigned i = 0; i < 6; i++) { /* three frames of one group, one of the other */
+		put(machine[i % 3], AT + i * PAGE_SIZE, 5);
+		with = i < 3 ? HPA_NONE : frame_at(machine[i % 3], AT + (i - 3) * PAGE_SIZE);
+		assert_int_equal(page_share(machine[i % 3], gpa(AT + i * PAGE_SIZE), &with), OK);
+	}
+	put(machine[0], AT + 9 * PAGE_SIZE, 5);
+	with = HPA_NONE;
+	assert_int_equal(page_share(machine[0], gpa(AT + 9 * PAGE_SIZE), &with), OK);
+	assert_int_equal(totals_now().shared_pages, 4);
+	passes(3, 16, false);
+	assert_int_equal(totals_now().shared_pages, 2);
+	assert_int_equal(references(frame_at(machine[0], AT)), 5);
+	assert_int_equal(references(frame_at(machine[2], AT + 2 * PAGE_SIZE)), 2);
+	check_all(3);
+	end(3);
+}
+
+#define SHARED_PAGES (2 * PAGES_PER_BLOCK + 100)
+
+/* Two chunks of shared frames, and some: of each of the two so many in eight are left, and what the one has is given back last. */
+static void thin(const unsigned *keep, unsigned last)
+{
+	start(2, 7, false);
+	for (unsigned m = 0; m < 2; m++)
+		for (unsigned i = 0; i < SHARED_PAGES; i++)
+			put(machine[m], AT + i * PAGE_SIZE, i + 30000);
+	passes(2, 2, false);
+	for (unsigned k = 0; k < 2 * PAGES_PER_BLOCK; k++) {
+		unsigned i = k ^ (last ? 0 : PAGES_PER_BLOCK);
+		uint32_t page = (AT >> PAGE_SHIFT) + i;
+
+		for (unsigned m = 0; m < 2 && i % 8 >= keep[i / PAGES_PER_BLOCK]; m++)
+			assert_int_equal(pgm_balloon(machine[m], true, &page, 1), OK);
+	}
+	chunk_drop_spares();
+}
+
+static bool thinned(const unsigned *keep)
+{
+	bool right = true;
+
+	for (unsigned i = 0; i < SHARED_PAGES && right; i++) {
+		uint64_t where = AT + i * PAGE_SIZE, n = i % 8 < keep[i / PAGES_PER_BLOCK] ? i + 30000 : 0;
+
+		right = holds(machine[0], where, n) && holds(machine[1], where, n);
+		right &= !n || references(frame_at(machine[0], where)) == 2;
+	}
+	chunk_drop_spares();
+	return right;
+}
+
+static uint64_t pages_moved(void)
+{
+	return machine[0]->common.counters.moved + machine[1]->common.counters.moved;
+}
+
+/* Frames that are left in a chunk of shared ones go to another, with all who share them; and the chunk is whole again. */
+static void test_chunks_of_shared_frames(void **state)
+{
+	static const unsigned keep[] = { 1, 7, 8 }, half[] = { 4, 7, 8 };
+	uint64_t cut, moved;
+
+	for (unsigned last = 0; last < 2; last++) {
+		thin(keep, last);
+		cut = totals_now().split_chunks;
+		passes(2, 40, false);
+		assert_true(thinned(keep));
+		assert_int_equal(totals_now().split_chunks, cut - 1);
+		moved = pages_moved();
+		assert_in_range(moved, 2 * 64, 2 * 164);
+		passes(2, 16, false); /* and then they stay */
+		assert_int_equal(pages_moved(), moved);
+		check_all(2);
+		end(2);
+	}
+	thin(half, 0); /* only what is nearly empty is emptied: the last 100 pages' */
+	passes(2, 16, false);
+	assert_true(thinned(half));
+	assert_in_range(pages_moved(), 2, 2 * 100);
+	end(2);
+}
+
 static void test_attack7_groups_never_meet(void **state)
 {
 	uint64_t looks;
@@ -432,6 +554,9 @@ int main(void)
 		cmocka_unit_test(test_quiet),
 		cmocka_unit_test(test_frame_used_again),
 		cmocka_unit_test(test_the_last_frames),
+		cmocka_unit_test(test_shared_are_passed_by),
+		cmocka_unit_test(test_equal_frames_meet),
+		cmocka_unit_test(test_chunks_of_shared_frames),
 		cmocka_unit_test(test_attack7_groups_never_meet),
 		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_write_before_the_flush),
