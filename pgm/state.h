@@ -129,6 +129,8 @@ static inline void dirty_written(struct pgm *pgm, gpa_t where)
 {
 	if (unlikely(dirty_mode(pgm) != DIRTY_OFF))
 		pgm_dirty_note(pgm, where);
+	if (unlikely(__atomic_load_n(&pgm->shadow.passes, __ATOMIC_RELAXED)))
+		shadow_written(pgm, where);
 }
 
 /*

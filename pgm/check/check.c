@@ -41,7 +41,7 @@ static void check_entry(struct check *c, gpa_t where, uint64_t entry, unsigned l
 	if (target.v != frame.v)
 		finding(c, where, "the table points to another frame", entry);
 	if ((entry ^ slat_leaf(s, level, slat_frame(s, level, entry), slat_rights(s, entry), MEMORY_TYPE_WB)) &
-	    ~(s->format->accessed | s->format->dirty))
+	    ~(s->format->accessed | s->format->dirty | (level ? 0 : SHADOW_WATCHED)))
 		finding(c, where, "the table has bits that no leaf should have", entry);
 }
 

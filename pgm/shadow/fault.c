@@ -45,7 +45,7 @@ static enum pgm_verdict compose(struct pgm *pgm, struct shadow_root *root, gpa_t
 	if (status == HANDLER)
 		return PGM_EMULATE;
 	if (status == CONFLICT)
-		shadow_resync(pgm, root);
+		shadow_invalidate(pgm, &root->key);
 	if (unlikely(__atomic_load_n(&pgm->shadow.buried, __ATOMIC_RELAXED)))
 		(void)shadow_dig(pgm, 1);
 	if (!lacks_room(status))

@@ -41,7 +41,7 @@ static enum status link(struct fill *f, struct shadow_table *t, unsigned index)
 	if (below->source)
 		grant(f, below);
 	t->below[index] = below;
-	__atomic_fetch_or(&t->live, 1u << index / SHADOW_CHUNK, __ATOMIC_RELAXED);
+	__atomic_fetch_or(&t->live, BIT(index / SHADOW_CHUNK), __ATOMIC_RELAXED);
 	__atomic_store_n(&t->entry[index], direct_address(below->entry).v | f->format->table_bits, __ATOMIC_RELEASE);
 	COUNT(f->pgm, shadow_tables);
 	return OK;

@@ -47,7 +47,7 @@ enum status fill_install(struct fill *f, struct shadow_table *t, unsigned index,
 	if (old && ((old & ~leaf & (s->present | s->read | s->write | s->execute)) | (leaf & ~old & s->no_execute)))
 		gather_flush(&f->gather);
 	if (!old)
-		__atomic_fetch_or(&t->live, 1u << index / SHADOW_CHUNK, __ATOMIC_RELAXED);
+		__atomic_fetch_or(&t->live, BIT(index / SHADOW_CHUNK), __ATOMIC_RELAXED);
 	__atomic_store_n(entry, leaf, __ATOMIC_RELEASE);
 	return OK;
 }

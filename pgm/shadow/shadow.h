@@ -90,17 +90,22 @@ struct shadow_table {
 	gpa_t target;                /* without source: where that is in L1 ... */
 	uint64_t hole;               /* ... less these bits */
 	uint8_t level;
-	uint8_t live; /* bit n: there may be something in entries 64n to 64n + 63; atomic */
 	/* Level 0 with source: what L1's levels above grant; and whether a walk may begin here, as a processor's may (fault.c). */
 	uint8_t rights;
 	bool user, begin;
-	struct shadow_table *next; /* buried: one more */
-	uint64_t spare;
+	union {
+		struct shadow_table *next; /* buried: one more */
+		uint64_t settled; /* else: the last comparison that holds until L1's table is written to (drop.c) */
+	};
+	uint64_t live; /* bit n: there may be something in entries 8n to 8n + 7; atomic */
 };
 #define SHADOW_CELL 64u
-#define SHADOW_CHUNK 64u
+#define SHADOW_CHUNK 8u
 _Static_assert(sizeof(struct shadow_table) == SHADOW_CELL, "a table's descriptor is one cell");
 
+/* In a leaf of 4 KiB of the first tables: as long as it isn't dirty, nobody has written to this page, a table of L1's. No format uses it. */
+#define SHADOW_WATCHED BIT(52)
+#define SHADOW_WATCHES 64u
 #define SHADOW_ROOTS (SHADOW_PLACES - 1) /* of nested guests: one for each vcpu, and some */
 #define SHADOW_KEPT 8u                   /* so many before one that nobody uses makes room for another */
 #define A20_FRAMES 192u                  /* promised for the tables of a closed A20 gate */
@@ -133,6 +138,9 @@ struct shadow_pool {
 	struct shadow_table *buried; /* bury.c; under lock */
 	uint64_t frames, limit;      /* atomic: in use; there may be, changed under pgm->lock */
 	uint64_t clock;
+	uint64_t
+		passes; /* comparisons with L1's tables; of these the last one that watched such a page, by page: under pgm->lock */
+	uint64_t watched[SHADOW_WATCHES];
 	struct shadow_root *a20, *root[SHADOW_ROOTS]; /* under pgm->lock; NULL: not made yet, and none behind it */
 };
 
@@ -185,7 +193,9 @@ void shadow_drop_entry(struct pgm *pgm, struct shadow_table *t, unsigned index, 
 bool shadow_drop_root(struct pgm *pgm, struct shadow_root *root, struct gather *gather);
 /* Is what was derived from `was` still right when L1's entry is `now`? It may have gained accessed and dirty. */
 bool shadow_still(const struct pt_format *format, uint64_t was, uint64_t now);
-/* Drops what isn't as L1's tables are now. No lock held. */
+/* We have written this page: its leaf tells of that. The block is locked. */
+void shadow_written(struct pgm *pgm, gpa_t where);
+/* Drops what isn't as L1's tables are now. pgm->lock held. */
 void shadow_resync(struct pgm *pgm, struct shadow_root *root);
 
 /* The index in our tables of this level. */

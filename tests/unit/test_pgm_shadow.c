@@ -34,7 +34,9 @@ static uint8_t content[RAM / PAGE_SIZE];
 static bool written[RAM / PAGE_SIZE];
 static uint64_t seed;
 static bool logging;
-static uint64_t handled; /* L1's page with a handler; 0: none */
+static uint64_t handled;                  /* L1's page with a handler; 0: none */
+static bool by_processor;                 /* what L1 writes to its tables is its processor's */
+static bool known_dirty[RAM / PAGE_SIZE]; /* by that processor: it doesn't look into the tables until it is flushed */
 
 static uint64_t any(uint64_t below)
 {
@@ -50,11 +52,34 @@ static void flush_all(void)
 {
 	flush_cpu(0);
 	flush_cpu(1);
+	memset(known_dirty, 0, sizeof(known_dirty));
+}
+
+/* Marks the leaf dirty when it writes to the page for the first time. */
+static void processor_puts(uint64_t where, uint64_t value)
+{
+	bool *known = &known_dirty[where >> PAGE_SHIFT];
+	unsigned level;
+	uint64_t *leaf = slat_find(&pgm->slat, gpa(where), &level);
+
+	if (!*known && !(slat_rights(&pgm->slat, *leaf) & ACCESS_WRITE)) {
+		assert_int_equal(pgm_fault(pgm, gpa(where), ACCESS_WRITE), PGM_RESUME);
+		leaf = slat_find(&pgm->slat, gpa(where), &level);
+	}
+	assert_true(slat_present(&pgm->slat, *leaf));
+	*leaf |= *known ? 0 : pgm->slat.format->dirty;
+	*known = true;
+	memcpy(host_memory_at(hpa(slat_frame(&pgm->slat, level, *leaf).v +
+				  (where & (BIT(pt_shift(pgm->slat.format, level)) - 1)))),
+	       &value, sizeof(value));
 }
 
 static void put64(uint64_t where, uint64_t value)
 {
-	assert_int_equal(pgm_write(pgm, gpa(where), &value, 8, ORIGIN_GUEST, NULL), OK);
+	if (by_processor && any(8))
+		processor_puts(where, value);
+	else
+		assert_int_equal(pgm_write(pgm, gpa(where), &value, 8, ORIGIN_GUEST, NULL), OK);
 	written[where >> PAGE_SHIFT] = true;
 }
 
@@ -383,6 +408,7 @@ static void life(unsigned n)
 	assert_int_equal(shadow_root_get(pgm, &slat, 0, &root), OK);
 	if (n & 8)
 		scatter_frames();
+	by_processor = mode == DIRTY_ACCESSED_DIRTY;
 	for (unsigned step = 0; step < 20000; step++) {
 		unsigned what = any(100);
 
@@ -402,6 +428,7 @@ static void life(unsigned n)
 			check_silent(pgm);
 	}
 	assert_true(done > 3000);
+	by_processor = false;
 	end();
 }
 

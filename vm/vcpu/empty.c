@@ -6,7 +6,8 @@
 #include "arch/x86_64/log.h"
 #include "vm/vcpu/nested.h"
 
-#define LOOKS 20u /* in a row, a millisecond apart at least */
+#define LOOKS 20u  /* in a row, a millisecond apart at least */
+#define SELDOM 16u /* for the first of them each so many turns: a look walks the guest's tables */
 
 static bool at_zeros(struct vcpu *vcpu)
 {
@@ -22,7 +23,7 @@ static bool at_zeros(struct vcpu *vcpu)
 void vcpu_look_for_emptiness(struct vcpu *vcpu)
 {
 	/* What an L2 runs through is L1's to notice, and a walk of two levels is long. */
-	if (vcpu->empty_looks > LOOKS || vcpu_in_l2(vcpu))
+	if (vcpu->empty_looks > LOOKS || vcpu_in_l2(vcpu) || (!vcpu->empty_looks && vcpu->runs % SELDOM))
 		return;
 	vcpu->empty_looks = at_zeros(vcpu) ? vcpu->empty_looks + 1 : 0;
 	if (vcpu->empty_looks > LOOKS)
