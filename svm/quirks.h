@@ -33,9 +33,9 @@
  *    way out of a guest in virtual-8086 mode; and DR6 is not yet set when #DB exits.
  *  - Left alone: Bochs takes no notice of next-RIP when a soft event is injected, and gives no exit for a host
  *    interrupt while the guest runs with IF clear all the time; VM_CR is not there (run it with ignore_bad_msrs=1).
- *  - Left alone: with several CPUs on a busy host QEMU 7.2 sometimes ends a guest twice: behind a #VMEXIT, before the host's first
- *    instruction, comes another by a nested fault at an address of the host's tables. The save area is the host's then, and the
- *    guest's state lost.
+ *  - Left alone: with several CPUs QEMU 7.2 sometimes ends a guest of its first one twice, by a nested fault at an address of the host's
+ *    tables before the host's first instruction: another CPU's restoring of the FPU has written the flags back that the first #VMEXIT had
+ *    cleared. The save area is the host's then, and the guest's state lost.
  *  - A guest's write of PAT reaches the host's on QEMU: always intercepted. So are VMLOAD and VMSAVE, which touch host-physical
  *    memory there, as on processors, unless CPUID tells of virtual ones.
  *  - Fields of a VMCB that the guest never set are not given values by INIT: reset sets all of them.

@@ -63,6 +63,14 @@ def config(cases, more="", when_idle="poweroff"):
         section(case.name, case.guest, case.memory, case.line, more) for case in cases)
 
 
+def processors(boot, count):
+    """That many of the host's processors for machines: a line of theirs, and how many there must be. QEMU's first one is left to the
+    host: the flags of a guest in there are overwritten by other processors' restoring of their FPU (docs/testing.md)."""
+    if boot.machine_class.vendor != "svm" or count == 1:
+        return "", count
+    return f"cpu = 1-{count}\n", count + 1
+
+
 def files(cases):
     return {f"{case.guest}.elf": elf(case.guest) for case in cases}
 

@@ -11,6 +11,7 @@ import bare
 import pytest
 from harness import BUILD, ROOT, Bochs, Qemu, guests
 from test_dirty import WAYS, log, pause, resume, verify_paused
+from test_guests import processors
 from test_kvm import qemu_files
 
 LINE = "console=ttyS0,115200 nokaslr mitigations=off panic=-1 quiet cryptomgr.notests init_on_alloc=0"
@@ -96,7 +97,8 @@ def test_hyper_on_two(boot, folder):
 @pytest.mark.parametrize("cpus", (1, pytest.param(2, marks=pytest.mark.slow)))
 def test_hyper_crowd(boot, cpus):
     """Four L2s on four vcpus while one of these moves their pages, narrows rights, exchanges tables."""
-    found = run_hyper(boot, ["crowd"], " cpus=4 millions=1", "cpus = 4\n", cpus=cpus)
+    line, cpus = processors(boot, cpus)
+    found = run_hyper(boot, ["crowd"], " cpus=4 millions=1", "cpus = 4\n" + line, cpus=cpus)
     assert found["crowd"][0] == GOOD, found
 
 
@@ -247,7 +249,8 @@ def test_kvm_with_processors(boot, linux, cpus):
     """Two guests of KVM's, of two processors each, on KVM's four, while KVM zaps what is mapped for them: 100 rounds, each way of paging
     (QUIRE_KVM_ROUNDS makes it shorter)."""
     rounds = os.environ.get("QUIRE_KVM_ROUNDS", "100")
-    kvm_in_quire(boot, linux, f"kvmsmp={rounds},2", "YN", "cpus = 4\n", cpus=cpus)
+    line, cpus = processors(boot, cpus)
+    kvm_in_quire(boot, linux, f"kvmsmp={rounds},2", "YN", "cpus = 4\n" + line, cpus=cpus)
 
 
 def qemu_initramfs(module, linux):
