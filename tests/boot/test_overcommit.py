@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """More is promised than there is: what gets memory back, machines that wait for it and go on, and four Debian guests in the room of two."""
 import os
+import re
 
 import pytest
 from harness import BUILD, guests
 
 from test_fusion import numbers, sums
 from test_linux import LINES, attach, back, power_off
+from test_nested import quirks
 from test_pci import MODULES, ask
 
 HOST = "[host]\nwhen_idle = monitor\novercommit = ratio\novercommit_ratio = {ratio}\n"
@@ -47,6 +49,29 @@ def test_room_is_made(boot):
     monitor.wait_guest_line("delta", "filled 33280 pages", 300)
     assert monitor.command("check")[-1] == "check: 0 findings"
     for name in ("delta", "alpha", "beta"):
+        monitor.command(f"type {name} x")
+        assert monitor.wait_stopped(name, 300) == GOOD
+    assert numbers(monitor, "info chunks")["shared pages"] == 0
+    assert monitor.command("check")[-1] == "check: 0 findings"
+
+
+ROOM = (("alpha", 180), ("beta", 16))  # MiB that each fills
+
+
+def test_room_for_a_start(boot):
+    """One machine's equal pages fill the host, and nobody may look for them: so another's start waits. Once one may, pressure finds them, and
+    that machine starts by itself."""
+    text = HOST.format(ratio=500) + "".join(squeeze(name, mib, f"kinds=8 name={i}", "autostart = off") for i, (name, mib) in enumerate(ROOM))
+    machine = boot(text, {"squeeze.elf": os.path.join(BUILD, "guests/squeeze.elf")}, memory=192)
+    monitor = machine.monitor.wait_prompt()
+    monitor.command("fuse off")
+    monitor.command("vm start alpha")
+    machine.expect("log.*vm alpha: vcpu 0 waits for memory", 300)
+    assert monitor.command("vm start beta")[-1] == "vm beta: waits for memory to start"
+    monitor.command("fuse on")
+    machine.expect("vm beta: started", 300)
+    assert counters(monitor, "Pressure")["/GMM/Pressure/Fusions"] > 0
+    for name, _ in ROOM:
         monitor.command(f"type {name} x")
         assert monitor.wait_stopped(name, 300) == GOOD
     assert numbers(monitor, "info chunks")["shared pages"] == 0
@@ -166,40 +191,86 @@ def test_sixteen_in_one_gib(boot, linux):
     end_of_equals(machine, names, found)
 
 
-def attack6(boot, rounds):
-    """Two machines of four vcpus stamp memory that is shared, moved, logged and reset meanwhile: the log has all of it, and nothing is left."""
+STAMPERS = ("alpha", "beta")
+CHURN = (("balloon", "held mib", 0, 2), ("vm memory", "now mib", 32, 44))  # what the host wants of gamma, and where it sees what it has
+
+
+def attack6_host(boot, rounds):
+    """Two machines stamp memory, a third's comes and goes, the fourth is a hypervisor with random L2s; and a processor that is free to look for pages."""
+    shared = "cpus = 4\ncpu = 1-2\npage_fusion = on\nshare_group = all\ntest_ports = on\nautostart = off\n"
     text = HOST.format(ratio=300) + "fusion_rate = 100000\n" + "".join(
-        f"[vm {name}]\nkernel = stamp.elf\nmemory = 32M\ncpus = 4\nlarge_pages = {large}\npage_fusion = on\nshare_group = all\ntest_ports = on\nautostart = off\n"
-        f"cmdline = cpus=4 pages=1024 pace=20000\n" for name, large in (("alpha", "on"), ("beta", "off")))
-    machine = boot(text, {"stamp.elf": os.path.join(BUILD, "guests/stamp.elf")}, cpus=2, memory=256)
+        f"[vm {name}]\nkernel = stamp.elf\nmemory = 32M\nlarge_pages = {large}\n{shared}"
+        f"cmdline = cpus=4 pages=1024 pace=20000\n" for name, large in zip(STAMPERS, ("on", "off")))
+    text += f"[vm gamma]\nkernel = churn.elf\nmemory = 32M\nmemory_max = 44M\nballoon = on\nweight = 400\n{shared}cmdline = cpus=4\n"
+    text += f"[vm delta]\nkernel = hyper.elf\nmemory = 64M\nnested = on\n{shared}cmdline = {quirks(boot.machine_class)} crowd cpus=4 millions={10 * rounds}\n"
+    return boot(text, {f"{name}.elf": os.path.join(BUILD, f"guests/{name}.elf") for name in ("stamp", "churn", "hyper")}, cpus=3, memory=256)
+
+
+def churned(monitor):
+    """What gamma's pages have gone through since it was reset last, by its guest's and by the host's count."""
+    monitor.command("type gamma x")
+    assert monitor.wait_stopped("gamma", 300) == GOOD, monitor.console_of("gamma")
+    said = [line for line in monitor.console_of("gamma") if line.startswith("churned")][-1]
+    return [int(number) for number in re.findall(r"\d+", said)]
+
+
+def churn(machine, number):
+    """Waits until gamma's guest has done half of what the host wanted last, and wants the opposite: more in its balloon and more memory, or less."""
+    up = number % 2 == 0
+    for command, what, least, most in CHURN:
+        if number:
+            ask(machine, f"{command} gamma", what, lambda now, half=(least + most) / 2: (now < half) == up)
+        machine.monitor.command(f"{command} gamma {most if up else least}")
+
+
+def attack6_round(machine, number):
+    """Returns how many pages were looked at to be shared."""
+    monitor, looks = machine.monitor, 0
+    for name, other in (STAMPERS, STAMPERS[::-1]):
+        churn(machine, number)
+        monitor.command(f"dirtylog {name} on")
+        monitor.command(f"dirtylog {name} verify", 300)
+        looks += numbers(monitor, "fuse now", 300)["looks"]
+        numbers(monitor, "compact", 300)
+        monitor.command(f"vm reset {other}")
+        number += 1
+        for logged in ("gamma", "delta"):  # pages of who is logged aren't looked at to be shared
+            monitor.command(f"dirtylog {logged} on")
+        for logged, least in ((name, 4096), ("gamma", 1024), ("delta", 1)):
+            monitor.command(f"vm pause {logged}")
+            compared = numbers(monitor, f"dirtylog {logged} verify", 300)
+            assert compared["different"] == 0 and compared["compared pages"] > least, (logged, compared)
+            monitor.command(f"vm resume {logged}")
+            monitor.command(f"dirtylog {logged} off")
+            numbers(monitor, f"dirtylog {logged} toggle 5", 300)
+    assert monitor.command("check")[-1] == "check: 0 findings"
+    return looks
+
+
+def attack6(boot, rounds):
+    """Four machines of four vcpus; memory is shared, moved, logged, ballooned, plugged and reset meanwhile: the log has all of it, all contents are as
+    each guest expects them, and nothing is left."""
+    machine = attack6_host(boot, rounds)
     monitor = machine.monitor.wait_prompt()
 
     def kept():
         return {key: value for key, value in numbers(monitor, "info chunks").items() if key.split()[0] in ("private", "shared", "table", "reserved")}
 
     before = kept()
-    for name in ("alpha", "beta"):
+    for name in (*STAMPERS, "gamma", "delta"):
         monitor.command(f"vm start {name}")
-    for _ in range(2):  # whichever is first
+    for _ in STAMPERS:  # whichever is first
         machine.expect(r"round 64\b", 300)
-    looks = 0
-    for _ in range(rounds):
-        for name, other in (("alpha", "beta"), ("beta", "alpha")):
-            monitor.command(f"dirtylog {name} on")
-            monitor.command(f"dirtylog {name} verify", 300)
-            looks += numbers(monitor, "fuse now", 300)["looks"]
-            numbers(monitor, "compact", 300)
-            monitor.command(f"vm reset {other}")
-            monitor.command(f"vm pause {name}")
-            compared = numbers(monitor, f"dirtylog {name} verify", 300)
-            assert compared["different"] == 0 and compared["compared pages"] > 4096, compared
-            monitor.command(f"vm resume {name}")
-            monitor.command(f"dirtylog {name} off")
-            numbers(monitor, f"dirtylog {name} toggle 5", 300)
-        assert monitor.command("check")[-1] == "check: 0 findings"
-    assert looks > 1000, looks
-    assert not any("FAILED" in line for name in ("alpha", "beta") for line in monitor.console_of(name))
-    for name in ("alpha", "beta"):
+    looks = sum(attack6_round(machine, 2 * number) for number in range(rounds))
+    shared, emptied = (sum(int(line.split()[1]) for line in monitor.command("stats *") if re.match(pattern, line))
+                       for pattern in (r"\w*/GMM/Fusion/(?:Shared|Zeroed)\s", r"/GMM/ChunksEmptied\s"))
+    print(looks, "looks", shared, "began to share or were zeros;", emptied, "chunks emptied")
+    counts = churned(monitor)
+    print("gamma's pages given, taken back, its blocks plugged, unplugged:", counts)
+    assert looks > 1000 and all(counts)
+    assert monitor.wait_stopped("delta", 600) == GOOD, monitor.console_of("delta")
+    assert not any("FAILED" in line for name in STAMPERS for line in monitor.console_of(name))
+    for name in STAMPERS:
         monitor.command(f"vm stop {name}")
         monitor.wait_stopped(name, 300)
     assert kept() == before
