@@ -11,8 +11,9 @@ from harness import guard
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GUARD = 600  # seconds in which it could have had a processor
 
-# test_pgm_dirty's TSan variant makes fewer rounds; the sweeps of attack 4 read all of memory after each failure.
+# The sweeps of attack 4 read all of memory after each failure.
 SLOW = {(name, "secret-free") for name in ("test_pgm_dirty", "test_attack_4_memory", "test_attack_4_devices")}
+LONG = "-long"  # with QUIRE_LONG in the environment: all that the program can do, where it does less in `make test`
 
 
 def case(program, mode, text):
@@ -20,7 +21,7 @@ def case(program, mode, text):
     attacks = sorted({int(number) for number in re.findall(r"\btest_attack(\d+)_", text)})
     name = program if mode == "direct" else f"{program}-{mode}"
     return pytest.param(program, mode, id=" ".join([name] + [f"attack{number}_" for number in attacks]),
-                        marks=pytest.mark.slow if (program, mode) in SLOW else ())
+                        marks=pytest.mark.slow if (program, mode) in SLOW or mode.endswith(LONG) else ())
 
 
 def programs():
@@ -33,6 +34,7 @@ def programs():
             text = stream.read()
         modes = ["direct", "secret-free"] if re.search(r"^// sources:.* mm/(\*|secret_free)\.c", text, re.M) else ["direct"]
         names = [name, name + ".tsan"] if re.search("^// threads", text, re.M) else [name]
+        modes += [mode + LONG for mode in modes] if "QUIRE_LONG" in text else []
         cases += [case(each, mode, text) for each in names for mode in modes]
     return cases
 
@@ -41,8 +43,9 @@ def run(program, mode, *arguments):
     path = os.path.join(ROOT, "build/unit", program)
     if not os.path.exists(path):
         pytest.fail(f"{path} is not built: run `make unit-programs`", pytrace=False)
+    environment = {"QUIRE_MAPPING": mode.removesuffix(LONG), **({"QUIRE_LONG": "1"} if mode.endswith(LONG) else {})}
     try:
-        ended = guard.run([path, *arguments], GUARD, env={**os.environ, "QUIRE_MAPPING": mode})
+        ended = guard.run([path, *arguments], GUARD, env={**os.environ, **environment})
     except subprocess.TimeoutExpired as late:
         pytest.fail(f"did not end within {GUARD} s\n{late.output.decode(errors='replace')[-8000:]}", pytrace=False)
     output = ended.stdout.decode(errors="replace")

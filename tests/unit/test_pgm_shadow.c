@@ -6,6 +6,7 @@
  * collapse and split, the dirty log, tables dropped, resets. What L2 sees is always what L1's tables say of L1's memory; what it
  * writes is in L1's dirty bits, and in the host's log.
  */
+#define WORLD_STRICT (getenv("QUIRE_LONG") ? 1u : 17u)
 #include "common/pgm_world.h"
 #include "common/shadow_view.h"
 #include "pgm/dirty/dirty.h"

@@ -22,7 +22,7 @@ extern __thread unsigned test_cpu;
 extern unsigned test_cpu_count;
 
 #define VCPUS 3u
-#define ROUNDS 6000u
+#define ROUNDS (getenv("QUIRE_LONG") ? 6000u : 3000u)
 #define L2_PAGES 96u
 #define RAM (16 * MIB)
 #define TABLES (2 * MIB)
