@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Unmodified Debian kernels as guests: two at once to their shells, work on their consoles, a clean end."""
-import hashlib
 import re
 
 import pytest
@@ -9,8 +8,7 @@ from harness import guests
 LINE = "console=ttyS0,115200 quiet cryptomgr.notests"
 # What Bochs needs besides: its time is counted, and mitigations are slow there.
 LINES = {"svm": LINE, "kvm": LINE, "vmx": "console=ttyS0,115200 nokaslr mitigations=off panic=-1 quiet cryptomgr.notests"}
-CHECKSUM_MIB = 64
-SUM = hashlib.md5(b"Q" * (CHECKSUM_MIB << 20)).hexdigest()
+CHECKED_MIB = 64
 ESCAPE = "\x1d"
 HEAP_CACHES = 64  # pages that the kernel's heap may keep for the next start; test_guests sees that they don't grow on
 
@@ -35,11 +33,13 @@ def shell(machine, command, pattern, timeout=600):
     return found
 
 
-def checksum(machine):
-    """64 MiB written into the guest's memory and summed from there."""
-    assert CHECKSUM_MIB == 8 * 8
+def checked_memory(machine):
+    """64 MiB written into the guest's memory and read from there: nothing but what was written, and all of it. (On Bochs a sum of it takes
+    more than a minute.)"""
+    assert CHECKED_MIB == 8 * 8
     shell(machine, "cd /tmp; printf '%0131072d' 0 | tr 0 Q >a; cat a a a a a a a a >b; cat b b b b b b b b >c; echo made $?", "^made 0")
-    shell(machine, "cat c c c c c c c c >d; rm a b c; md5sum d; rm d", f"^{SUM}  d")
+    shell(machine, "cat c c c c c c c c >d; rm a b c; echo wrong: $(tr -d Q <d | wc -c) of $(stat -c %s d); rm d",
+          f"^wrong: 0 of {CHECKED_MIB << 20}\\s")
 
 
 def back(machine):
@@ -77,7 +77,7 @@ def two_linuxes(machine, names):
     for name in names:
         attach(machine, name)
         shell(machine, "echo $((6 * 7)) of $(tty)", "^42 of /dev/ttyS0")
-        checksum(machine)
+        checked_memory(machine)
         back(machine)
     assert monitor.command("check")[-1] == "check: 0 findings"
     power_off(machine, names)
