@@ -4,6 +4,7 @@
  * Modules: what a guest may name and how much, that equal ones of a group are shared by looking at them alone, never another group's, that
  * each may write its own afterwards, and that nothing is left of names after a reset or the end.
  */
+#define WORLD_STRICT (getenv("QUIRE_LONG") ? 1u : 17u)
 #include "common/share_world.h"
 
 #define PAGES 40u

@@ -4,6 +4,7 @@
  * Page fusion: what becomes shared and what doesn't, that no write is lost while it does, that groups never meet, and all of it at random
  * against a model that knows each page's content.
  */
+#define WORLD_STRICT (getenv("QUIRE_LONG") ? 1u : 17u)
 #include "common/share_world.h"
 
 /* One pass over this machine. */
