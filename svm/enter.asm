@@ -21,46 +21,14 @@
 
 bits 64
 default rel
-
-; indices into hv_vcpu.gpr (enum gpr)
-RCX_AT equ 1 * 8
-RDX_AT equ 2 * 8
-RBX_AT equ 3 * 8
-RBP_AT equ 5 * 8
-RSI_AT equ 6 * 8
-RDI_AT equ 7 * 8
-R8_AT  equ 8 * 8
-R9_AT  equ 9 * 8
-R10_AT equ 10 * 8
-R11_AT equ 11 * 8
-R12_AT equ 12 * 8
-R13_AT equ 13 * 8
-R14_AT equ 14 * 8
-R15_AT equ 15 * 8
-
-; What C may change, RDI last, from [rdi].
-%macro LOAD_SCRATCH 0
-	mov	rcx, [rdi + RCX_AT]
-	mov	rdx, [rdi + RDX_AT]
-	mov	rsi, [rdi + RSI_AT]
-	mov	r8, [rdi + R8_AT]
-	mov	r9, [rdi + R9_AT]
-	mov	r10, [rdi + R10_AT]
-	mov	r11, [rdi + R11_AT]
-	mov	rdi, [rdi + RDI_AT]
-%endmacro
+%include "arch/x86_64/general.inc"
 
 section .text
 
 extern svm_answer
 global svm_enter
 svm_enter:
-	push	rbp
-	push	rbx
-	push	r12
-	push	r13
-	push	r14
-	push	r15
+	PUSH_ALL KEPT_BY_C
 	push	rdx			; host VMCB
 	push	rsi			; guest VMCB
 	push	rdi			; vcpu, that is gpr[]; now RSP is a multiple of 16, as a call wants it
@@ -69,54 +37,34 @@ svm_enter:
 	clgi
 	sti
 	vmload
-	mov	rbx, [rdi + RBX_AT]
-	mov	rbp, [rdi + RBP_AT]
-	mov	r12, [rdi + R12_AT]
-	mov	r13, [rdi + R13_AT]
-	mov	r14, [rdi + R14_AT]
-	mov	r15, [rdi + R15_AT]
+	LOAD	KEPT
 .enter:
-	LOAD_SCRATCH
+	LOAD	SCRATCH, 7, rdi
 
 	vmrun			; RAX and RSP are the host's again behind it
 global svm_left
 svm_left:
 	push	rdi
 	mov	rdi, [rsp + 8]		; gpr[]
-	mov	[rdi + RCX_AT], rcx
-	mov	[rdi + RDX_AT], rdx
-	mov	[rdi + RSI_AT], rsi
-	mov	[rdi + R8_AT], r8
-	mov	[rdi + R9_AT], r9
-	mov	[rdi + R10_AT], r10
-	mov	[rdi + R11_AT], r11
-	pop	qword [rdi + RDI_AT]
-	mov	[rdi + RBX_AT], rbx
+	STORE	SCRATCH
+	pop	qword [rdi + 8 * 7]
+	mov	[rdi + 8 * 3], rbx
 	call	svm_answer
 	test	al, al
 	mov	rdi, [rsp]
 	mov	rax, [rsp + 8]
-	mov	rbx, [rdi + RBX_AT]	; a part of the answer
+	mov	rbx, [rdi + 8 * 3]	; a part of the answer
 	jnz	svm_enter.enter
 
 	vmsave
-	mov	[rdi + RBP_AT], rbp
-	mov	[rdi + R12_AT], r12
-	mov	[rdi + R13_AT], r13
-	mov	[rdi + R14_AT], r14
-	mov	[rdi + R15_AT], r15
+	STORE	KEPT_BUT_RBX
 	mov	rax, [rsp + 16]		; host VMCB
 	vmload
 	cli
 	stgi
 
 	add	rsp, 24
-	pop	r15
-	pop	r14
-	pop	r13
-	pop	r12
-	pop	rbx
-	pop	rbp
+	POP_ALL KEPT_BY_C
 	ret
 
 ; void svm_vmsave(uint64_t vmcb): the host's own FS, GS, TR, LDTR and MSRs into this page.

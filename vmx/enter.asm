@@ -9,6 +9,7 @@
 
 bits 64
 default rel
+%include "arch/x86_64/general.inc"
 section .text
 
 %define VMCS_HOST_RSP 0x6c14
@@ -21,36 +22,8 @@ section .text
 
 %macro LEAVE_TO_CALLER 0
 	pop	rdi
-	pop	r15
-	pop	r14
-	pop	r13
-	pop	r12
-	pop	rbx
-	pop	rbp
+	POP_ALL KEPT_BY_C
 	ret
-%endmacro
-
-; What C preserves, and the guest's is in the processor, to [rdi]; flags stay.
-%macro SAVE_KEPT 0
-	mov	[rdi + 8 * 3], rbx
-	mov	[rdi + 8 * 5], rbp
-	mov	[rdi + 8 * 12], r12
-	mov	[rdi + 8 * 13], r13
-	mov	[rdi + 8 * 14], r14
-	mov	[rdi + 8 * 15], r15
-%endmacro
-
-; What C may change, RDI last, from [rdi].
-%macro LOAD_SCRATCH 0
-	mov	rax, [rdi + 8 * 0]
-	mov	rcx, [rdi + 8 * 1]
-	mov	rdx, [rdi + 8 * 2]
-	mov	rsi, [rdi + 8 * 6]
-	mov	r8, [rdi + 8 * 8]
-	mov	r9, [rdi + 8 * 9]
-	mov	r10, [rdi + 8 * 10]
-	mov	r11, [rdi + 8 * 11]
-	mov	rdi, [rdi + 8 * 7]
 %endmacro
 
 global vmx_enter
@@ -64,12 +37,7 @@ extern vmx_answer_port
 ; VMCS holds as HOST_RSP: it is written only when the stack stands elsewhere. Returns the exit reason; VMX_FAILED_PLAINLY when
 ; the entry failed without a current VMCS, VMX_FAILED_NUMBER when it failed with an error number in it; or VMX_DONE.
 vmx_enter:
-	push	rbp
-	push	rbx
-	push	r12
-	push	r13
-	push	r14
-	push	r15
+	PUSH_ALL KEPT_BY_C
 	push	rdi			; now RSP is a multiple of 16, as a call wants it
 	cmp	rsp, [rsi + ENTRY_HOST_RSP]
 	jne	.write_host_rsp
@@ -78,13 +46,8 @@ vmx_enter:
 	jne	.abandon
 .too_late:
 	cmp	byte [rsi + ENTRY_LAUNCHED], 0	; MOV leaves the flags as they are
-	mov	rbx, [rdi + 8 * 3]
-	mov	rbp, [rdi + 8 * 5]
-	mov	r12, [rdi + 8 * 12]
-	mov	r13, [rdi + 8 * 13]
-	mov	r14, [rdi + 8 * 14]
-	mov	r15, [rdi + 8 * 15]
-	LOAD_SCRATCH
+	LOAD	KEPT
+	LOAD	0, rax, SCRATCH, 7, rdi
 	je	.launch
 	vmresume
 	jmp	.failed
@@ -116,14 +79,7 @@ vmx_enter:
 vmx_exit_point:
 	push	rdi
 	mov	rdi, [rsp + 8]
-	mov	[rdi + 8 * 0], rax
-	mov	[rdi + 8 * 1], rcx
-	mov	[rdi + 8 * 2], rdx
-	mov	[rdi + 8 * 6], rsi
-	mov	[rdi + 8 * 8], r8
-	mov	[rdi + 8 * 9], r9
-	mov	[rdi + 8 * 10], r10
-	mov	[rdi + 8 * 11], r11
+	STORE	0, rax, SCRATCH
 	pop	qword [rdi + 8 * 7]
 	mov	eax, VMCS_EXIT_REASON
 	vmread	rax, rax
@@ -132,7 +88,7 @@ vmx_exit_point:
 	cmp	eax, REASON_IO
 	je	.port
 .out:
-	SAVE_KEPT
+	STORE	KEPT
 	LEAVE_TO_CALLER
 
 .port:
@@ -151,15 +107,15 @@ vmx_exit_point:
 	cmp	byte [gs:CPU_NMI_CAME], 0
 	jne	.abandon
 .too_late:
-	LOAD_SCRATCH
+	LOAD	0, rax, SCRATCH, 7, rdi
 .resume:
 	vmresume
 	mov	rdi, [rsp]		; refused: vmx_enter's .failed, with the registers that are still here put away
-	SAVE_KEPT
+	STORE	KEPT
 	jmp	vmx_enter.failed
 .abandon:
 	mov	rdi, [rsp]
-	SAVE_KEPT
+	STORE	KEPT
 	jmp	vmx_enter.abandon
 
 section .rodata

@@ -7,6 +7,7 @@
 
 bits 64
 default rel
+%include "arch/x86_64/general.inc"
 
 %define MSR_GS_BASE 0xc0000101
 %define STACK_TOP_OFFSET 0x9000  ; BOOT_STACK_TOP of cpu_local.h: guard page, then 32 KiB
@@ -143,21 +144,11 @@ ap_entry:
 ; RAX = root of the kernel's tables, the trampoline's segments, and nothing but RSP and RAX preserved.
 global trampoline_call
 trampoline_call:
-	push rbp
-	push rbx
-	push r12
-	push r13
-	push r14
-	push r15
+	PUSH_ALL KEPT_BY_C
 	mov rbx, rdi
 	call rsi
 	mov cr3, rax
-	pop r15
-	pop r14
-	pop r13
-	pop r12
-	pop rbx
-	pop rbp
+	POP_ALL KEPT_BY_C
 	ret
 
 section .data

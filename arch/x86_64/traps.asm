@@ -8,6 +8,7 @@
 
 bits 64
 default rel
+%include "arch/x86_64/general.inc"
 
 extern trap_handle
 extern nmi_note
@@ -16,39 +17,11 @@ section .text progbits alloc exec nowrite align=16
 
 ; Layout on the stack afterwards: struct trap_frame of traps.h.
 trap_common:
-	push rax
-	push rcx
-	push rdx
-	push rbx
-	push rbp
-	push rsi
-	push rdi
-	push r8
-	push r9
-	push r10
-	push r11
-	push r12
-	push r13
-	push r14
-	push r15
+	PUSH_ALL GENERAL
 	cld
 	mov rdi, rsp
 	call trap_handle
-	pop r15
-	pop r14
-	pop r13
-	pop r12
-	pop r11
-	pop r10
-	pop r9
-	pop r8
-	pop rdi
-	pop rsi
-	pop rbp
-	pop rbx
-	pop rdx
-	pop rcx
-	pop rax
+	POP_ALL GENERAL
 	add rsp, 16
 	iretq
 

@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass, field
 
 ROOMS = ["boot", "arch", "lib", "mm", "pgm", "vmx", "svm", "vm", "dev", "monitor"]
-SUFFIXES = (".c", ".h", ".asm")
+SUFFIXES = (".c", ".h", ".asm", ".inc")
 
 FUNCTION_GOAL, FUNCTION_BOUND = 40, 60
 # One pass over strings, character constants and comments: a comment's marks within a string are none.
@@ -56,7 +56,7 @@ class Tree:
                 continue  # removed, but not yet from the index
         self.kernel = [name for name in self.text if name.split("/")[0] in ROOMS and name.endswith(SUFFIXES)]
         self.c_files = [name for name in self.text if name.endswith((".c", ".h"))]
-        self.bare = {name: without_asm_comments(self.text[name]) if name.endswith(".asm")
+        self.bare = {name: without_asm_comments(self.text[name]) if name.endswith((".asm", ".inc"))
                      else without_comments(self.text[name]) for name in {*self.kernel, *self.c_files}}
 
     def code_lines(self, name):
@@ -110,7 +110,7 @@ def file_rows(tree):
 
 
 def function_rows(tree):
-    found = functions([name for name in tree.kernel if not name.endswith(".asm")])
+    found = functions([name for name in tree.kernel if not name.endswith((".asm", ".inc"))])
     lengths = [length for length, _, _ in found]
     ninety = percentile(lengths, 0.9)
     over = [entry for entry in found if entry[0] > FUNCTION_BOUND]
