@@ -184,9 +184,6 @@ static uint64_t fw_read(uint16_t key, unsigned bytes)
 
 static void fw_cfg_items(void **state)
 {
-	static const uint8_t data[3] = { 7, 8, 9 };
-	char long_name[57] = { 0 };
-
 	assert_true(fw_read(0, 8) == 0x554d4551);
 	assert_true(fw_read(1, 4) == 1);
 	assert_true(fw_read(3, 8) == UINT64_C(0x123456789a));
@@ -195,24 +192,6 @@ static void fw_cfg_items(void **state)
 	assert_true(fw_read(0x19, 8) == 0);
 	assert_true(fw_read(0x20, 4) == 0);
 	assert_true(fw_read(0xffff, 4) == 0);
-	assert_int_equal(fw_cfg_add(fw_cfg, "etc/x", data, 3), OK);
-	assert_int_equal(fw_cfg_add(fw_cfg, "etc/x", data, 3), CONFLICT);
-	assert_int_equal(fw_cfg_add(fw_cfg, "", data, 3), BAD_VALUE);
-	for (unsigned i = 0; i < 56; i++)
-		long_name[i] = 'a';
-	assert_int_equal(fw_cfg_add(fw_cfg, long_name, data, 3), BAD_VALUE);
-	long_name[55] = 0;
-	assert_int_equal(fw_cfg_add(fw_cfg, long_name, data, 3), OK);
-	assert_true(fw_read(0x19, 8) == UINT64_C(0x0300000002000000));
-	assert_int_equal(in8(&fake, 0x511), 0x00);
-	assert_int_equal(in8(&fake, 0x511), 0x20);
-	assert_true(fw_read(0x20, 8) == 0x090807);
-	for (unsigned i = 2; i < FW_CFG_FILES; i++) {
-		long_name[0] = (char)('b' + i);
-		assert_int_equal(fw_cfg_add(fw_cfg, long_name, data, 3), OK);
-	}
-	long_name[0] = 'Z';
-	assert_int_equal(fw_cfg_add(fw_cfg, long_name, data, 3), LIMIT);
 }
 
 int main(void)
