@@ -22,7 +22,6 @@
 	X(LIMIT, "a stated limit was reached")                                                                         \
 	X(DENIED, "the access rights forbid it")                                                                       \
 	X(TRUNCATED, "the input ends too early")                                                                       \
-	X(TIMED_OUT, "no answer in time")                                                                              \
 	X(HANDLER, "an access handler covers the page")                                                                \
 	X(GUEST_FAULT, "the guest's own tables refuse the access")                                                     \
 	X(OUTER_FAULT, "the guest hypervisor's tables refuse the access")

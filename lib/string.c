@@ -137,27 +137,3 @@ char *strchr(const char *text, int c)
 			return NULL;
 	}
 }
-
-char *strrchr(const char *text, int c)
-{
-	const char *found = NULL;
-
-	for (;; text++) {
-		if (*text == (char)c)
-			found = text;
-		if (!*text)
-			return (char *)(uintptr_t)found;
-	}
-}
-
-char *strstr(const char *text, const char *part)
-{
-	size_t length = strlen(part);
-
-	for (;; text++) {
-		if (!strncmp(text, part, length))
-			return (char *)(uintptr_t)text;
-		if (!*text)
-			return NULL;
-	}
-}

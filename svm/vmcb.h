@@ -188,13 +188,11 @@ _Static_assert(offsetof(struct vmcb, save) == 0x400 && sizeof(struct vmcb) == 0x
 /* clean, 15.15.3: a set bit says that the group is as this CPU last saw it. */
 #define CLEAN_INTERCEPTS BIT(0)  /* intercepts, TSC offset, pause filter */
 #define CLEAN_PERMISSIONS BIT(1) /* where the I/O and MSR maps are */
-#define CLEAN_ASID BIT(2)
-#define CLEAN_TPR BIT(3)      /* interrupt_control */
-#define CLEAN_NESTED BIT(4)   /* nested CR3, PAT */
-#define CLEAN_CONTROL BIT(5)  /* CR0, CR3, CR4, EFER */
-#define CLEAN_DEBUG BIT(6)    /* DR6, DR7 */
-#define CLEAN_TABLES BIT(7)   /* GDTR, IDTR */
-#define CLEAN_SEGMENTS BIT(8) /* CS, DS, SS, ES, CPL */
+#define CLEAN_TPR BIT(3)         /* interrupt_control */
+#define CLEAN_NESTED BIT(4)      /* nested CR3, PAT */
+#define CLEAN_CONTROL BIT(5)     /* CR0, CR3, CR4, EFER */
+#define CLEAN_DEBUG BIT(6)       /* DR6, DR7 */
+#define CLEAN_TABLES BIT(7)      /* GDTR, IDTR */
+#define CLEAN_SEGMENTS BIT(8)    /* CS, DS, SS, ES, CPL */
 #define CLEAN_CR2 BIT(9)
-#define CLEAN_LBR BIT(10)
 #define CLEAN_ALL BITS(10, 0)

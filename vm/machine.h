@@ -107,8 +107,8 @@ struct vcpu {
 	uint64_t quick_accesses;              /* to devices, without the emulator */
 	uint64_t exit_ticks[EXIT_KIND_COUNT]; /* host TSC from exit to entry, while WATCH_CYCLES is on */
 	struct pgm_vcpu_counters counters;
-	uint64_t longest_fault;             /* host TSC, of second-level faults */
-	uint64_t run_ticks, runs, last_ran; /* host TSC spent running */
+	uint64_t longest_fault;   /* host TSC, of second-level faults */
+	uint64_t run_ticks, runs; /* host TSC spent running */
 	uint64_t waited_ticks,
 		waits_since;   /* host TSC it could have run and didn't; since when it does so now, 0: it doesn't */
 	uint8_t preempted;     /* atomic: its slice has ended, and it isn't on again */

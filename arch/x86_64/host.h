@@ -59,7 +59,6 @@ bool host_failing_memory(hpa_t *frame, bool *readable) must_check;
 #define MEMORY_TYPE_UC 0u
 #define MEMORY_TYPE_WC 1u
 #define MEMORY_TYPE_WT 4u
-#define MEMORY_TYPE_WP 5u
 #define MEMORY_TYPE_WB 6u
 /* MTRR type of [where, where + size); MEMORY_TYPE_MIXED when not uniform. Intel SDM vol. 3 section 12.11. */
 #define MEMORY_TYPE_MIXED 0xffu

@@ -66,7 +66,6 @@ struct hv_vcpu {
 	uint64_t tsc_scale;      /* in units of 2^-48, an L2's alone; 0: 1 */
 	uint64_t slice_deadline; /* host TSC at which EXIT_SLICE comes where the backend can; UINT64_MAX: no limit */
 	hpa_t slat_root;
-	uint32_t pass_cr4_mask; /* reserved for the backend's own use */
 
 	const struct hv_answers *answers; /* NULL: each exit goes to exited() */
 

@@ -16,7 +16,6 @@
 #define X86_D BIT(6)
 #define X86_PS BIT(7)
 #define X86_G BIT(8)
-#define X86_PAT_LARGE BIT(12)
 #define X86_NX BIT(63)
 
 #define EPT_R BIT(0)

@@ -28,7 +28,6 @@
 #define MSR_MCG_CAP 0x179u
 #define MSR_SYSENTER_ESP 0x175u
 #define MSR_SYSENTER_EIP 0x176u
-#define MSR_DEBUGCTL 0x1d9u
 #define MSR_PAT 0x277u
 
 #define CR0_PE BIT(0)
@@ -56,15 +55,12 @@
 #define CR4_UMIP BIT(11)
 #define CR4_LA57 BIT(12)
 #define CR4_VMXE BIT(13)
-#define CR4_SMXE BIT(14)
 #define CR4_FSGSBASE BIT(16)
 #define CR4_PCIDE BIT(17)
 #define CR4_OSXSAVE BIT(18)
 #define CR4_SMEP BIT(20)
 #define CR4_SMAP BIT(21)
 #define CR4_PKE BIT(22)
-#define CR4_CET BIT(23)
-#define CR4_PKS BIT(24)
 #define EFER_SCE BIT(0)
 #define EFER_LME BIT(8)
 #define EFER_LMA BIT(10)
@@ -106,18 +102,14 @@ enum exception_vector {
 	VECTOR_NMI = 2,
 	VECTOR_BP = 3,
 	VECTOR_OF = 4,
-	VECTOR_BR = 5,
 	VECTOR_UD = 6,
-	VECTOR_NM = 7,
 	VECTOR_DF = 8,
 	VECTOR_TS = 10,
 	VECTOR_NP = 11,
 	VECTOR_SS = 12,
 	VECTOR_GP = 13,
 	VECTOR_PF = 14,
-	VECTOR_MF = 16,
 	VECTOR_AC = 17,
 	VECTOR_MC = 18,
-	VECTOR_XM = 19,
 	VECTOR_CP = 21,
 };

@@ -15,8 +15,6 @@
 #include "arch/x86_64/traps.h"
 #include "boot/boot_info.h"
 
-#define LEGACY_APIC_ID_SHIFT 24
-
 enum status arch_early(const struct boot_info *info)
 {
 	const char *missing;

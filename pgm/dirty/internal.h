@@ -7,7 +7,6 @@
 /* A frame of the bitmap. */
 #define DIRTY_FRAME_SHIFT 27
 #define DIRTY_WORD_PAGES 64u
-#define DIRTY_BLOCK_WORDS (PAGES_PER_BLOCK / DIRTY_WORD_PAGES)
 /* Instead of a frame: none could be had, so every page counts as dirty. */
 #define DIRTY_ALL UINT64_C(1)
 

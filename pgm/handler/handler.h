@@ -155,10 +155,6 @@ static inline void handler_call_end(struct handler_table *t)
 	if (!--c->depth)
 		__atomic_store_n(&c->sequence, c->sequence + 1, __ATOMIC_RELEASE);
 }
-static inline bool handler_inside_call(const struct handler_table *t)
-{
-	return t->calls[cpu_index()].depth != 0;
-}
 /* Returns when no call that began before is in progress. Not inside a call, nor with a lock that a handler takes. */
 void handler_wait_quiet(const struct handler_table *table);
 

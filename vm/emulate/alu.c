@@ -5,8 +5,6 @@
  */
 #include "vm/emulate/internal.h"
 
-#define RESULT_FLAGS (RFLAGS_PF | RFLAGS_ZF | RFLAGS_SF)
-
 static uint64_t top_bit(uint64_t value, unsigned size)
 {
 	return (value >> (8 * size - 1)) & 1;

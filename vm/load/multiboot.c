@@ -12,9 +12,6 @@
 #define HEADER_MAGIC 0x1badb002u
 #define BOOT_MAGIC 0x2badb002u
 #define SEARCH 8192u
-#define FLAG_ALIGN BIT(0)
-#define FLAG_MEMORY BIT(1)
-#define FLAG_VIDEO BIT(2)
 #define FLAG_ADDRESSES BIT(16)
 #define INFO_MEMORY BIT(0)
 #define INFO_COMMAND_LINE BIT(2)
