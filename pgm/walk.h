@@ -88,5 +88,12 @@ enum status guest_walk(struct pgm *pgm, const struct walk_context *context, gva_
 uint64_t guest_walk_marks(const struct walk_context *context, unsigned access, const struct walk_result *result,
 			  unsigned index);
 
+/*
+ * Copies these parts of a page from L1's memory, or to it, into or from the same places of `copy`: as pgm_read_simple() and
+ * pgm_write_simple() do.
+ */
+enum status pgm_parts(struct pgm *pgm, gpa_t page, void *copy, const struct hv_nested_part *parts, unsigned count,
+		      bool write) must_check;
+
 /* The four PDPTEs at CR3 in PAE mode; DENIED when one has reserved bits set (the load must #GP; SDM vol. 3 section 4.4.1). */
 enum status guest_load_pdptes(struct pgm *pgm, uint64_t cr3, unsigned physical_bits, uint64_t pdpte[4]) must_check;

@@ -177,7 +177,7 @@ static const struct {
 	(((write) ? MSR_BITMAP_WRITE : 0) + ((msr) >= MSR_HIGH_FIRST ? MSR_BITMAP_HIGH : 0) +                          \
 	 (msr) % MSR_BITMAP_RANGE / 8)
 
-static unsigned bitmap_byte(uint32_t msr, bool write)
+unsigned vmx_msr_bitmap_byte(uint32_t msr, bool write)
 {
 	return BITMAP_BYTE(msr, write);
 }
@@ -191,7 +191,7 @@ static const uint16_t passable_byte[] = {
 /* One bit: 1 exits. */
 static void set_exit(uint8_t *bitmap, uint32_t msr, bool write, bool exits)
 {
-	uint8_t *byte = bitmap + bitmap_byte(msr, write);
+	uint8_t *byte = bitmap + vmx_msr_bitmap_byte(msr, write);
 	uint8_t bit = (uint8_t)(1u << msr % 8);
 
 	*byte = exits ? *byte | bit : *byte & (uint8_t)~bit;
@@ -201,7 +201,7 @@ bool vmx_msr_bitmap_exits(const uint8_t *bitmap, uint32_t msr, bool write)
 {
 	bool covered = msr < MSR_BITMAP_RANGE || msr - MSR_HIGH_FIRST < MSR_BITMAP_RANGE;
 
-	return !covered || (bitmap[bitmap_byte(msr, write)] >> msr % 8 & 1);
+	return !covered || (bitmap[vmx_msr_bitmap_byte(msr, write)] >> msr % 8 & 1);
 }
 
 /* All other bytes of either are, and stay, all ones. */

@@ -177,7 +177,8 @@ void vmx_lazy_hand_over(struct vmx_vcpu *from, struct vmx_vcpu *to);
 void vmx_msr_bitmap_init(const struct vmx_vcpu *v);
 /* v's bitmap lets pass what `outer`'s and the page `wanted` both do; wanted NULL: nothing. */
 void vmx_msr_bitmap_merge(const struct vmx_vcpu *v, const struct vmx_vcpu *outer, const uint8_t *wanted);
-/* Does a bitmap ask for an exit? Any MSR. */
+/* Does a bitmap ask for an exit? Any MSR; and where in it that stands. */
+unsigned vmx_msr_bitmap_byte(uint32_t msr, bool write);
 bool vmx_msr_bitmap_exits(const uint8_t *bitmap, uint32_t msr, bool write);
 void vmx_pass_msr(struct hv_vcpu *vcpu, uint32_t msr, bool read, bool write);
 

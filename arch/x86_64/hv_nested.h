@@ -57,6 +57,11 @@ struct hv_nested_fault {
 	uint8_t level;                  /* at which the walk ended */
 };
 
+/* Of a page of L1's: whole words, as they are in one (Intel SDM vol. 3 section 9.1.1). */
+struct hv_nested_part {
+	uint16_t at, size;
+};
+
 struct hv_nested_env {
 	/*
 	 * L1's physical memory, any length; no handler is called and devices aren't touched: BAD_ADDRESS or HANDLER where there is no
@@ -64,6 +69,9 @@ struct hv_nested_env {
 	 */
 	enum status (*read)(void *context, gpa_t from, void *to, size_t size) must_check;
 	enum status (*write)(void *context, gpa_t to, const void *from, size_t size) must_check;
+	/* Parts of one page, to the same places of `copy` or, write, from there; otherwise as these two. */
+	enum status (*parts)(void *context, gpa_t page, void *copy, const struct hv_nested_part *parts, unsigned count,
+			     bool write) must_check;
 	/* By linear address, as the instruction that exited does it. GUEST_FAULT: the exception stands in nested->fault, CR2 is set. */
 	enum status (*read_linear)(void *context, gva_t from, void *to, unsigned size) must_check;
 	enum status (*write_linear)(void *context, gva_t to, const void *from, unsigned size) must_check;

@@ -9,8 +9,14 @@
 #include "arch/x86_64/registers.h"
 
 /* Beyond these nothing is looked at: L1 has been told of no feature that lives there. */
-#define CONTROL_SIZE offsetof(struct vmcb_control, reserved_0e0)
-#define SAVE_SIZE offsetof(struct vmcb_save, debugctl)
+static const struct hv_nested_part parts[] = {
+	{ 0, offsetof(struct vmcb_control, reserved_0e0) },
+	{ offsetof(struct vmcb, save), offsetof(struct vmcb_save, debugctl) },
+};
+static const struct hv_nested_part windows[] = {
+	{ MSR_WINDOW_LOW, MSR_WINDOW_LOW_SIZE },
+	{ MSR_WINDOW_HIGH, MSR_WINDOW_HIGH_SIZE },
+};
 #define CR0_CACHE (CR0_CD | CR0_NW)
 
 /* Whatever is wrong with the map's address has been found before; where L1 has no memory, a bus reads as ones. */
@@ -22,23 +28,18 @@ static enum status read_maps(struct svm_nested *n)
 
 	if (!(n->vmcb12->control.intercept[0] & INTERCEPT1_MSR))
 		return OK;
-	status = env->read(n->common.context, gpa(base + MSR_WINDOW_LOW), n->maps.low, MSR_WINDOW_LOW_SIZE);
-	if (status == OK)
-		status = env->read(n->common.context, gpa(base + MSR_WINDOW_HIGH), n->maps.high, MSR_WINDOW_HIGH_SIZE);
+	status = env->parts(n->common.context, gpa(base), n->maps, windows, ARRAY_SIZE(windows), false);
 	if (status == OK || status == NO_MEMORY || status == OVER_QUOTA)
 		return status;
-	__builtin_memset(&n->maps, 0xff, sizeof(n->maps));
+	__builtin_memset(n->maps, 0xff, sizeof(n->maps));
 	return OK;
 }
 
 static enum status copy_in(struct svm_nested *n)
 {
 	const struct hv_nested_env *env = n->common.env;
-	enum status status = env->read(n->common.context, n->address, &n->vmcb12->control, CONTROL_SIZE);
+	enum status status = env->parts(n->common.context, n->address, n->vmcb12, parts, ARRAY_SIZE(parts), false);
 
-	if (status == OK)
-		status = env->read(n->common.context, gpa(n->address.v + offsetof(struct vmcb, save)), &n->vmcb12->save,
-				   SAVE_SIZE);
 	return status == OK ? read_maps(n) : status;
 }
 
@@ -94,7 +95,7 @@ static void load_control(struct svm_nested *n)
 	control->interrupt_state = control12->interrupt_state & INTERRUPT_SHADOW;
 	__builtin_memcpy(l2->also, control12->intercepts, sizeof(l2->also));
 	svm_set_intercepts(l2);
-	nested_merge_maps(l2->msr_map, l1->msr_map, control12->intercept[0] & INTERCEPT1_MSR ? &n->maps : NULL);
+	nested_merge_maps(l2->msr_map, l1->msr_map, control12->intercept[0] & INTERCEPT1_MSR ? n->maps : NULL);
 	control->clean = 0;
 	l2->hv.tsc_offset = l1->hv.tsc_offset + control12->tsc_offset;
 	l2->hv.tsc_changed = true;

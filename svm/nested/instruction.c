@@ -20,13 +20,12 @@ enum hv_nested_step nested_refused(struct svm_nested *n, enum status status)
 }
 
 /* What VMLOAD and VMSAVE exchange stands in four places of the save area. */
-static const struct {
-	uint16_t from, size;
-} pieces[] = {
-	{ offsetof(struct vmcb_save, fs), 2 * sizeof(struct vmcb_segment) },
-	{ offsetof(struct vmcb_save, ldtr), sizeof(struct vmcb_segment) },
-	{ offsetof(struct vmcb_save, tr), sizeof(struct vmcb_segment) },
-	{ offsetof(struct vmcb_save, star), offsetof(struct vmcb_save, cr2) - offsetof(struct vmcb_save, star) },
+#define SAVED(field) offsetof(struct vmcb, save.field)
+static const struct hv_nested_part pieces[] = {
+	{ SAVED(fs), 2 * sizeof(struct vmcb_segment) },
+	{ SAVED(ldtr), sizeof(struct vmcb_segment) },
+	{ SAVED(tr), sizeof(struct vmcb_segment) },
+	{ SAVED(star), SAVED(cr2) - SAVED(star) },
 };
 
 /* VMCB12's copy serves as buffer: no L2 runs. */
@@ -34,17 +33,11 @@ static enum hv_nested_step exchange(struct svm_nested *n, gpa_t where, bool load
 {
 	const struct hv_nested_env *env = n->common.env;
 	struct vmcb_save *buffer = &n->vmcb12->save, *save = &nested_l1(n)->vmcb->save;
-	enum status status = OK;
+	enum status status;
 
 	if (!load)
 		nested_copy_loaded(buffer, save);
-	for (unsigned i = 0; i < ARRAY_SIZE(pieces) && status == OK; i++) {
-		gpa_t piece = gpa(where.v + offsetof(struct vmcb, save) + pieces[i].from);
-		uint8_t *bytes = (uint8_t *)buffer + pieces[i].from;
-
-		status = load ? env->read(n->common.context, piece, bytes, pieces[i].size)
-			      : env->write(n->common.context, piece, bytes, pieces[i].size);
-	}
+	status = env->parts(n->common.context, where, n->vmcb12, pieces, ARRAY_SIZE(pieces), !load);
 	if (status != OK)
 		return nested_refused(n, status);
 	if (load) {

@@ -11,22 +11,23 @@
  * Written back: all that #VMEXIT stores, and what lies between as it was at VMRUN. L1 may not write to the VMCB of a guest that runs
  * (15.5.1), so nothing is lost, and two pieces cost a fifth of ten.
  */
-static const struct {
-	uint16_t from, to;
-} pieces[] = {
-	{ offsetof(struct vmcb_control, interrupt_control), offsetof(struct vmcb_control, reserved_0e0) },
-	{ offsetof(struct vmcb, save), offsetof(struct vmcb, save.debugctl) },
+#define PIECE(from, to)                                                                                                \
+	{                                                                                                              \
+		offsetof(struct vmcb, from), offsetof(struct vmcb, to) - offsetof(struct vmcb, from)                   \
+	}
+static const struct hv_nested_part pieces[] = {
+	PIECE(control.interrupt_control, control.reserved_0e0),
+	PIECE(save, save.debugctl),
 };
+static const struct hv_nested_part refusal[] = { PIECE(control.exit_code, control.nested_control) };
 
 /*
  * It was plain memory at VMRUN. If it isn't any more, or has no frame just now: the state of L2 is lost, which L1 is told as the
  * loss of memory that it is.
  */
-static void write_back(struct svm_nested *n, unsigned from, unsigned to)
+static void write_back(struct svm_nested *n, const struct hv_nested_part *parts, unsigned count)
 {
-	const uint8_t *bytes = (const uint8_t *)n->vmcb12;
-
-	if (n->common.env->write(n->common.context, gpa(n->address.v + from), bytes + from, to - from) != OK)
+	if (n->common.env->parts(n->common.context, n->address, n->vmcb12, parts, count, true) != OK)
 		n->common.l1->inject = (struct hv_event){ .kind = EVENT_EXCEPTION, .vector = VECTOR_MC };
 }
 
@@ -49,7 +50,7 @@ void nested_refuse(struct svm_nested *n)
 	control12->exit_code = ~UINT64_C(0);
 	control12->exit_info1 = control12->exit_info2 = control12->exit_interrupt_info = 0;
 	nested_set_gif(n, false);
-	write_back(n, offsetof(struct vmcb_control, exit_code), offsetof(struct vmcb_control, nested_control));
+	write_back(n, refusal, ARRAY_SIZE(refusal));
 }
 
 static void hand_over_breakpoints(struct svm_vcpu *from, struct svm_vcpu *to)
@@ -176,6 +177,5 @@ void nested_leave(struct svm_nested *n, uint64_t code, uint64_t info1, uint64_t 
 	store_details(n, met);
 	store_state(n);
 	resume_l1(n);
-	for (unsigned i = 0; i < ARRAY_SIZE(pieces); i++)
-		write_back(n, pieces[i].from, pieces[i].to);
+	write_back(n, pieces, ARRAY_SIZE(pieces));
 }

@@ -45,22 +45,20 @@ void nested_copy_loaded(struct vmcb_save *to, const struct vmcb_save *from)
 	to->sysenter_eip = from->sysenter_eip;
 }
 
-static void merge(uint8_t *to, const uint8_t *of_l0, const uint64_t *l1, unsigned size)
+static void merge(uint8_t *map, const uint8_t *l0, const uint8_t *l1, unsigned at, unsigned size)
 {
-	uint64_t *map = (uint64_t *)to;
-	const uint64_t *l0 = (const uint64_t *)of_l0;
+	uint64_t *to = (uint64_t *)(map + at);
+	const uint64_t *a = (const uint64_t *)(l0 + at), *b = (const uint64_t *)(l1 + at);
 
 	for (unsigned i = 0; i < size / 8; i++)
-		map[i] = l0[i] | l1[i];
+		to[i] = a[i] | b[i];
 }
 
-void nested_merge_maps(uint8_t *map, const uint8_t *l0, const struct msr_windows *l1)
+void nested_merge_maps(uint8_t *map, const uint8_t *l0, const uint8_t *l1)
 {
-	static const struct msr_windows nothing;
-
-	l1 = l1 ? l1 : &nothing;
-	merge(map + MSR_WINDOW_LOW, l0 + MSR_WINDOW_LOW, l1->low, MSR_WINDOW_LOW_SIZE);
-	merge(map + MSR_WINDOW_HIGH, l0 + MSR_WINDOW_HIGH, l1->high, MSR_WINDOW_HIGH_SIZE);
+	l1 = l1 ? l1 : l0;
+	merge(map, l0, l1, MSR_WINDOW_LOW, MSR_WINDOW_LOW_SIZE);
+	merge(map, l0, l1, MSR_WINDOW_HIGH, MSR_WINDOW_HIGH_SIZE);
 }
 
 /* V_INTR_MASKING is Quire's for its own interrupts, whatever L1 wants for those that it takes for physical ones. */

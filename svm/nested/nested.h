@@ -30,19 +30,15 @@
 #define MSR_WINDOW_HIGH 0x820u
 #define MSR_WINDOW_HIGH_SIZE 0x28u
 
-struct msr_windows {
-	uint64_t low[MSR_WINDOW_LOW_SIZE / 8], high[MSR_WINDOW_HIGH_SIZE / 8];
-};
-
 struct svm_nested {
 	struct hv_nested common; /* first */
 	struct vmcb *vmcb12;     /* as copied at VMRUN, and as it is to be written back */
 	gpa_t address;           /* of it in L1 */
 	uint64_t host_save;      /* VM_HSAVE_PA: L1's to set, of no use here */
-	struct msr_windows maps; /* as copied at VMRUN */
-	uint32_t asid;           /* L1's, at its last VMRUN; 0: none yet */
-	bool gif;                /* where the processor has no virtual one */
-	bool step;               /* RFLAGS.TF was set at VMRUN: the trap comes behind #VMEXIT */
+	uint8_t maps[MSR_WINDOW_HIGH + MSR_WINDOW_HIGH_SIZE] __attribute__((aligned(8))); /* as copied at VMRUN */
+	uint32_t asid; /* L1's, at its last VMRUN; 0: none yet */
+	bool gif;      /* where the processor has no virtual one */
+	bool step;     /* RFLAGS.TF was set at VMRUN: the trap comes behind #VMEXIT */
 };
 
 _Static_assert(offsetof(struct svm_nested, common) == 0, "a hv_nested pointer is a svm_nested pointer");
@@ -79,7 +75,7 @@ void nested_copy_state(struct vmcb_save *to, const struct vmcb_save *from);
 /* What VMRUN and #VMEXIT leave in the processor, and VMLOAD and VMSAVE exchange. Section 15.5.2. */
 void nested_copy_loaded(struct vmcb_save *to, const struct vmcb_save *from);
 /* Both levels' MSR maps; L1's: NULL, it asks for no MSR. */
-void nested_merge_maps(uint8_t *map, const uint8_t *l0, const struct msr_windows *l1);
+void nested_merge_maps(uint8_t *map, const uint8_t *l0, const uint8_t *l1);
 /* interrupt_control for L2, by L1's; virtual_gif: L1 has been told of V_GIF. */
 uint64_t nested_interrupt_control(uint64_t control12, bool virtual_gif);
 /* Is V_IRQ set, its priority high enough, and no V_GIF clear before it? Sections 15.21.4, 15.33.2. */

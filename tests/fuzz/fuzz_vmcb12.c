@@ -79,9 +79,9 @@ static void assert_confined(void)
 	for (unsigned i = 0; i < MSR_MAP_SIZE; i++)
 		must(!(l1->msr_map[i] & ~l2->msr_map[i]));
 	for (unsigned i = 0; (asked->intercept[0] & INTERCEPT1_MSR) && i < MSR_WINDOW_LOW_SIZE; i++)
-		must(!(((const uint8_t *)n->maps.low)[i] & ~l2->msr_map[MSR_WINDOW_LOW + i]));
+		must(!(n->maps[MSR_WINDOW_LOW + i] & ~l2->msr_map[MSR_WINDOW_LOW + i]));
 	for (unsigned i = 0; (asked->intercept[0] & INTERCEPT1_MSR) && i < MSR_WINDOW_HIGH_SIZE; i++)
-		must(!(((const uint8_t *)n->maps.high)[i] & ~l2->msr_map[MSR_WINDOW_HIGH + i]));
+		must(!(n->maps[MSR_WINDOW_HIGH + i] & ~l2->msr_map[MSR_WINDOW_HIGH + i]));
 	must(!nested->slat.on || !(nested->slat.root.v >> 40));
 }
 

@@ -397,11 +397,46 @@ static void test_split_keeps(void **state)
 	end_pgm(pgm);
 }
 
+/* Whatever the page is, they come to what single copies do. */
+static void test_parts(void **state)
+{
+	static const struct hv_nested_part parts[] = { { 8, 16 }, { 0x400, 0x270 } };
+	struct pgm *pgm = make_pgm(64 * MIB);
+	handler_type type = type_of(pgm, HANDLER_KIND_WRITE);
+	uint64_t mode = 0;
+	static uint8_t copy[PAGE_SIZE], seen[PAGE_SIZE];
+	const uint64_t at[] = { 4 * MIB, 6 * MIB + PAGE_SIZE, 6 * MIB + 5 * PAGE_SIZE, 8 * MIB };
+
+	(void)state;
+	pgm_collapse_hold(pgm, true);
+	assert_int_equal(pgm_write(pgm, gpa(4 * MIB), &mode, 8, ORIGIN_GUEST, NULL), OK);
+	for (unsigned i = 0; i < ARRAY_SIZE(at); i++) {
+		memset(copy, 0x5a, sizeof(copy));
+		assert_int_equal(pgm_parts(pgm, gpa(at[i]), copy, parts, 2, false), OK);
+		for (unsigned j = 0; j < PAGE_SIZE; j++)
+			assert_int_equal(copy[j], (j >= 8 && j < 24) || (j >= 0x400 && j < 0x670) ? 0 : 0x5a);
+		memset(copy, 0x11 * (int)(i + 1), sizeof(copy));
+		assert_int_equal(pgm_dirty_start(pgm, DIRTY_WRITE_PROTECT), OK);
+		assert_int_equal(pgm_parts(pgm, gpa(at[i]), copy, parts, 2, true), OK);
+		assert_int_equal(pgm_parts(pgm, gpa(at[i]), copy, parts, 2, true), OK);
+		assert_true(dirty_noted(pgm, gpa(at[i])) >> (at[i] >> PAGE_SHIFT & 63) & 1);
+		assert_int_equal(pgm_dirty_stop(pgm), OK);
+		assert_int_equal(pgm_read(pgm, gpa(at[i]), seen, PAGE_SIZE, ORIGIN_GUEST, NULL), OK);
+		for (unsigned j = 0; j < PAGE_SIZE; j++)
+			assert_int_equal(seen[j], (j >= 8 && j < 24) || (j >= 0x400 && j < 0x670) ? 0x11 * (i + 1) : 0);
+	}
+	add(pgm, type, 4 * MIB, 4 * MIB + PAGE_SIZE - 1);
+	assert_int_equal(pgm_parts(pgm, gpa(4 * MIB), copy, parts, 2, true), HANDLER);
+	assert_int_equal(pgm_parts(pgm, gpa(DEVICE), copy, parts, 2, false), BAD_ADDRESS);
+	end_pgm(pgm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_mmio_sizes),
 		cmocka_unit_test(test_fetch),
+		cmocka_unit_test(test_parts),
 		cmocka_unit_test(test_partial_progress),
 		cmocka_unit_test(test_across_ranges),
 		cmocka_unit_test(test_rom),

@@ -44,6 +44,22 @@ static enum status env_write(void *context, gpa_t to, const void *from, size_t s
 	return OK;
 }
 
+static enum status env_parts(void *context, gpa_t page, void *copy, const struct hv_nested_part *parts, unsigned count,
+			     bool write)
+{
+	enum status status = OK;
+
+	for (unsigned i = 0; i < count && status == OK; i++) {
+		gpa_t where = gpa(page.v + parts[i].at);
+		uint8_t *at = (uint8_t *)copy + parts[i].at;
+
+		assert_false((parts[i].at | parts[i].size) & 7);
+		status = write ? env_write(context, where, at, parts[i].size)
+			       : env_read(context, where, at, parts[i].size);
+	}
+	return status;
+}
+
 static void env_invalidate(void *context, const struct hv_nested_slat *slat)
 {
 	flushed_all += !slat;
@@ -57,6 +73,7 @@ static void env_cpuid(void *context, uint32_t leaf, uint32_t subleaf, struct cpu
 
 static const struct hv_nested_env env = { .read = env_read,
 					  .write = env_write,
+					  .parts = env_parts,
 					  .invalidate = env_invalidate,
 					  .cpuid = env_cpuid,
 					  .cr4_valid = CR4_PAE | CR4_PGE | CR4_OSFXSR | CR4_LA57,

@@ -173,6 +173,12 @@ enum status pgm_write_simple(struct pgm *pgm, gpa_t to, const void *from, size_t
 	return (to.v & 4095) + length > 4096 ? BAD_VALUE : OK;
 }
 
+enum status pgm_parts(struct pgm *pgm, gpa_t page, void *copy, const struct hv_nested_part *parts, unsigned count,
+		      bool write)
+{
+	return OK;
+}
+
 /* ---- the rest of vm/ ---- */
 static enum exit_action handler_says;
 static uint8_t handler_injects; /* a vector; 0: nothing */

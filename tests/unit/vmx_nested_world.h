@@ -197,6 +197,20 @@ static enum status l1_write(void *context, gpa_t to, const void *from, size_t si
 	memcpy(l1_memory + to.v, from, size);
 	return OK;
 }
+static enum status l1_parts(void *context, gpa_t page, void *copy, const struct hv_nested_part *parts, unsigned count,
+			    bool write)
+{
+	enum status status = OK;
+
+	for (unsigned i = 0; i < count && status == OK; i++) {
+		gpa_t where = gpa(page.v + parts[i].at);
+		uint8_t *at = (uint8_t *)copy + parts[i].at;
+
+		status = write ? l1_write(context, where, at, parts[i].size)
+			       : l1_read(context, where, at, parts[i].size);
+	}
+	return status;
+}
 static enum status l1_read_linear(void *context, gva_t from, void *to, unsigned size)
 {
 	return l1_read(context, gpa(from.v), to, size);
@@ -240,6 +254,7 @@ static enum status l1_msr(void *context, struct hv_vcpu *level, uint32_t msr, bo
 #define CR4_L1 (BITS(10, 0) | CR4_VMXE | CR4_PCIDE | CR4_OSXSAVE)
 static struct hv_nested_env env = { .read = l1_read,
 				    .write = l1_write,
+				    .parts = l1_parts,
 				    .read_linear = l1_read_linear,
 				    .write_linear = l1_write_linear,
 				    .invalidate = l1_invalidate,

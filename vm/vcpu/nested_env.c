@@ -39,6 +39,14 @@ static enum status env_write(void *context, gpa_t to, const void *from, size_t s
 	return likely(status != BAD_VALUE) ? status : plain_memory(context, to, NULL, from, size);
 }
 
+static enum status env_parts(void *context, gpa_t page, void *copy, const struct hv_nested_part *parts, unsigned count,
+			     bool write)
+{
+	const struct vcpu *vcpu = context;
+
+	return pgm_parts(vcpu->machine->pgm, page, copy, parts, count, write);
+}
+
 static enum status linear_fault(struct vcpu *vcpu, enum status status, uint64_t address)
 {
 	if (status == GUEST_FAULT && vcpu->nested->state->fault.vector == VECTOR_PF)
@@ -106,6 +114,7 @@ void vcpu_nested_env(const struct vcpu *vcpu, struct hv_nested_env *env)
 
 	*env = (struct hv_nested_env){ .read = env_read,
 				       .write = env_write,
+				       .parts = env_parts,
 				       .read_linear = env_read_linear,
 				       .write_linear = env_write_linear,
 				       .invalidate = env_invalidate,

@@ -52,7 +52,7 @@ struct vmx_nested {
 	hpa_t read_bitmap, write_bitmap;                 /* of VMREADs and VMWRITEs that exit; HPA_NONE */
 	struct vmx_offer offer;
 	union vmcs12 vmcs12;
-	uint8_t msr_bitmap[PAGE_SIZE]; /* L1's, as it was at the entry */
+	uint8_t msr_bitmap[PAGE_SIZE]; /* L1's, as it was at the entry; but where it is looked at in an exit */
 };
 
 _Static_assert(offsetof(struct vmx_nested, base) == 0, "cast from its common beginning");

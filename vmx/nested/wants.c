@@ -116,7 +116,17 @@ static bool wants_io(const struct vmx_nested *n, unsigned port, unsigned size)
 	return false;
 }
 
-static bool asked(const struct vmx_nested *n, unsigned reason)
+static bool wants_msr(struct vmx_nested *n, uint32_t msr, bool write)
+{
+	unsigned at = vmx_msr_bitmap_byte(msr, write);
+	gpa_t where = gpa(AT(&n->vmcs12, MSR_BITMAP) + at);
+
+	if (n->base.env->read(n->base.context, where, &n->msr_bitmap[at], 1) != OK)
+		n->msr_bitmap[at] = 0xff;
+	return vmx_msr_bitmap_exits(n->msr_bitmap, msr, write);
+}
+
+static bool asked(struct vmx_nested *n, unsigned reason)
 {
 	const union vmcs12 *v = &n->vmcs12;
 	struct hv_vcpu *l2 = n->base.l2;
@@ -127,7 +137,7 @@ static bool asked(const struct vmx_nested *n, unsigned reason)
 	case REASON_IO: return wants_io(n, l2->exit.io.port, l2->exit.io.size);
 	default:
 		return !(AT(v, PRIMARY_CONTROLS) & PRIMARY_MSR_BITMAP) ||
-		       vmx_msr_bitmap_exits(n->msr_bitmap, (uint32_t)l2->gpr[GPR_RCX], reason == REASON_WRMSR);
+		       wants_msr(n, (uint32_t)l2->gpr[GPR_RCX], reason == REASON_WRMSR);
 	}
 }
 
