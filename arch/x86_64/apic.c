@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The host's local APIC. Registers are named by their xAPIC offset; in x2APIC mode the same
- * register is MSR 0x800 + offset / 16. All local interrupt sources are masked but the timer.
+ * The host's local APIC. All local interrupt sources are masked but the timer.
  */
 #include "arch/x86_64/apic.h"
 
 #include "arch/x86_64/acpi.h"
+#include "arch/x86_64/apic_registers.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_local.h"
 #include "arch/x86_64/features.h"
@@ -18,38 +18,9 @@
 #define DMAR_FLAGS 37u
 #define DMAR_NO_X2APIC 0x02u
 
-/* Intel SDM vol. 3 table 11-1. */
-enum apic_register {
-	APIC_ID = 0x20,
-	APIC_VERSION = 0x30,
-	APIC_TPR = 0x80,
-	APIC_EOI = 0xb0,
-	APIC_SPURIOUS = 0xf0,
-	APIC_ISR = 0x100,
-	APIC_ESR = 0x280,
-	APIC_LVT_CMCI = 0x2f0,
-	APIC_ICR = 0x300,
-	APIC_ICR_HIGH = 0x310,
-	APIC_LVT_TIMER = 0x320,
-	APIC_LVT_THERMAL = 0x330,
-	APIC_LVT_PERFORMANCE = 0x340,
-	APIC_LVT_LINT0 = 0x350,
-	APIC_LVT_LINT1 = 0x360,
-	APIC_LVT_ERROR = 0x370,
-	APIC_TIMER_INITIAL = 0x380,
-	APIC_TIMER_CURRENT = 0x390,
-	APIC_TIMER_DIVIDE = 0x3e0,
-};
-
-#define X2APIC_MSR 0x800u
-#define APIC_BASE_X2 BIT(10)
-#define APIC_BASE_ENABLE BIT(11)
-#define APIC_SOFTWARE_ENABLE 0x100u
-#define LVT_MASKED 0x10000u
 #define LVT_MODE 0x700u
 #define LVT_MODE_SMI 0x200u
 #define LVT_TSC_DEADLINE 0x40000u
-#define MSR_TSC_DEADLINE 0x6e0u
 #define ICR_NMI 0x400u
 #define ICR_INIT 0x500u
 #define ICR_STARTUP 0x600u
@@ -66,15 +37,15 @@ static uint64_t timer_ratio;
 
 static uint32_t apic_read(enum apic_register r)
 {
-	return x2apic ? (uint32_t)rdmsr(X2APIC_MSR + r / 16) : apic_registers[r / 4];
+	return x2apic ? (uint32_t)rdmsr(MSR_X2APIC_FIRST + r) : apic_registers[r * 4];
 }
 
 static void apic_write(enum apic_register r, uint32_t value)
 {
 	if (x2apic)
-		wrmsr(X2APIC_MSR + r / 16, value);
+		wrmsr(MSR_X2APIC_FIRST + r, value);
 	else
-		apic_registers[r / 4] = value;
+		apic_registers[r * 4] = value;
 }
 
 static bool firmware_wants_xapic(void)
@@ -91,7 +62,7 @@ enum status apic_init(void)
 	if (!(cpuid(1, 0).edx >> 9 & 1) && !(base & APIC_BASE_ENABLE))
 		return NOT_SUPPORTED;
 	/* Once on it stays on: back to xAPIC mode is only by way of off, and some processors forbid that. */
-	if (features.x2apic && (base & APIC_BASE_X2 || !firmware_wants_xapic())) {
+	if (features.x2apic && (base & APIC_BASE_X2APIC || !firmware_wants_xapic())) {
 		x2apic = true;
 		return OK;
 	}
@@ -112,21 +83,21 @@ static void set_thermal(void)
 {
 	static uint32_t by_smi;
 
-	if (this_cpu() == &boot_cpu && (apic_read(APIC_LVT_THERMAL) & LVT_MODE) == LVT_MODE_SMI)
-		by_smi = apic_read(APIC_LVT_THERMAL);
-	apic_write(APIC_LVT_THERMAL, by_smi ? by_smi : LVT_MASKED);
+	if (this_cpu() == &boot_cpu && (apic_read(APIC_LVT + LVT_THERMAL) & LVT_MODE) == LVT_MODE_SMI)
+		by_smi = apic_read(APIC_LVT + LVT_THERMAL);
+	apic_write(APIC_LVT + LVT_THERMAL, by_smi ? by_smi : LVT_MASKED);
 }
 
 static void mask_local_sources(void)
 {
 	unsigned last = apic_read(APIC_VERSION) >> 16 & 0xff; /* LVT entries - 1 */
 
-	apic_write(APIC_LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
-	apic_write(APIC_LVT_LINT0, LVT_MASKED);
-	apic_write(APIC_LVT_LINT1, LVT_MASKED);
-	apic_write(APIC_LVT_ERROR, LVT_MASKED | VECTOR_SPURIOUS);
+	apic_write(APIC_LVT + LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
+	apic_write(APIC_LVT + LVT_LINT0, LVT_MASKED);
+	apic_write(APIC_LVT + LVT_LINT1, LVT_MASKED);
+	apic_write(APIC_LVT + LVT_ERROR, LVT_MASKED | VECTOR_SPURIOUS);
 	if (last >= 4)
-		apic_write(APIC_LVT_PERFORMANCE, LVT_MASKED);
+		apic_write(APIC_LVT + LVT_PERFORMANCE, LVT_MASKED);
 	if (last >= 5)
 		set_thermal();
 	if (last >= 6)
@@ -140,7 +111,7 @@ static void drop_in_service(void)
 		uint32_t any = 0;
 
 		for (unsigned r = 0; r < 8; r++)
-			any |= apic_read(APIC_ISR + r * 0x10);
+			any |= apic_read(APIC_ISR + r);
 		if (!any)
 			return;
 		apic_end_of_interrupt();
@@ -154,12 +125,12 @@ uint32_t apic_enable(void)
 
 	wrmsr(MSR_APIC_BASE, base); /* through xAPIC mode: SDM vol. 3 section 11.12.5 */
 	if (x2apic)
-		wrmsr(MSR_APIC_BASE, base | APIC_BASE_X2);
-	apic_write(APIC_SPURIOUS, APIC_SOFTWARE_ENABLE | VECTOR_SPURIOUS);
+		wrmsr(MSR_APIC_BASE, base | APIC_BASE_X2APIC);
+	apic_write(APIC_SVR, SVR_ENABLE | VECTOR_SPURIOUS);
 	mask_local_sources();
 	apic_write(APIC_TPR, 0);
 	apic_write(APIC_ESR, 0);
-	apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_16);
+	apic_write(APIC_DIVIDE, DIVIDE_BY_16);
 	drop_in_service();
 	id = apic_read(APIC_ID);
 	this_cpu()->apic_id = x2apic ? id : id >> 24;
@@ -177,7 +148,7 @@ bool apic_in_service(unsigned vector)
 {
 	if (!x2apic && !apic_registers)
 		return false;
-	return apic_read(APIC_ISR + (vector / 32) * 0x10) >> (vector % 32) & 1;
+	return apic_read(APIC_ISR + vector / 32) >> (vector % 32) & 1;
 }
 
 /* ---- interrupts between CPUs ---- */
@@ -187,13 +158,13 @@ static void send(uint32_t apic_id, uint32_t command)
 	if (x2apic) {
 		/* The MSR write doesn't wait for earlier stores: SDM vol. 3 section 11.12.3. */
 		__asm__ volatile("mfence; lfence" : : : "memory");
-		wrmsr(X2APIC_MSR + APIC_ICR / 16, (uint64_t)apic_id << 32 | command);
+		wrmsr(MSR_X2APIC_FIRST + APIC_ICR_LOW, (uint64_t)apic_id << 32 | command);
 		return;
 	}
-	for (unsigned i = 0; i < ICR_SPINS && apic_read(APIC_ICR) & ICR_PENDING; i++)
+	for (unsigned i = 0; i < ICR_SPINS && apic_read(APIC_ICR_LOW) & ICR_PENDING; i++)
 		__builtin_ia32_pause();
 	apic_write(APIC_ICR_HIGH, apic_id << 24);
-	apic_write(APIC_ICR, command);
+	apic_write(APIC_ICR_LOW, command);
 }
 
 void apic_send_init(uint32_t apic_id)
@@ -220,15 +191,15 @@ void apic_timer_calibrate(void)
 
 	if (features.tsc_deadline)
 		return;
-	apic_write(APIC_LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
-	apic_write(APIC_TIMER_INITIAL, UINT32_MAX);
+	apic_write(APIC_LVT + LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
+	apic_write(APIC_INITIAL_COUNT, UINT32_MAX);
 	start = rdtsc();
 	do {
 		ticks = rdtsc() - start;
 	} while (ticks < wanted);
-	count = UINT32_MAX - apic_read(APIC_TIMER_CURRENT);
+	count = UINT32_MAX - apic_read(APIC_CURRENT_COUNT);
 	ticks = rdtsc() - start;
-	apic_write(APIC_TIMER_INITIAL, 0);
+	apic_write(APIC_INITIAL_COUNT, 0);
 	timer_ratio = ((uint64_t)count << 32) / ticks;
 	if (!timer_ratio) {
 		log_line(LOG_WARNING "apic: the timer does not count; time slices end late");
@@ -242,7 +213,7 @@ void apic_timer_arm(uint64_t when, uint64_t ticks)
 	uint64_t count;
 
 	if (features.tsc_deadline) {
-		apic_write(APIC_LVT_TIMER, LVT_TSC_DEADLINE | VECTOR_TIMER);
+		apic_write(APIC_LVT + LVT_TIMER, LVT_TSC_DEADLINE | VECTOR_TIMER);
 		/* An xAPIC register write must be seen before the MSR's: SDM vol. 3 section 11.5.4.1. */
 		__asm__ volatile("mfence; lfence" : : : "memory");
 		wrmsr(MSR_TSC_DEADLINE, when ? when : 1);
@@ -250,8 +221,8 @@ void apic_timer_arm(uint64_t when, uint64_t ticks)
 	}
 	/* Rounded up: never early. What doesn't fit is armed again by time_timer_fired(). */
 	count = (uint64_t)((unsigned __int128)ticks * timer_ratio >> 32) + 1;
-	apic_write(APIC_LVT_TIMER, VECTOR_TIMER);
-	apic_write(APIC_TIMER_INITIAL, (uint32_t)min_u64(count, UINT32_MAX));
+	apic_write(APIC_LVT + LVT_TIMER, VECTOR_TIMER);
+	apic_write(APIC_INITIAL_COUNT, (uint32_t)min_u64(count, UINT32_MAX));
 }
 
 void apic_timer_disarm(void)
@@ -259,6 +230,6 @@ void apic_timer_disarm(void)
 	if (features.tsc_deadline)
 		wrmsr(MSR_TSC_DEADLINE, 0);
 	else
-		apic_write(APIC_TIMER_INITIAL, 0);
-	apic_write(APIC_LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
+		apic_write(APIC_INITIAL_COUNT, 0);
+	apic_write(APIC_LVT + LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
 }

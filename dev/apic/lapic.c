@@ -135,7 +135,7 @@ enum irq_fate lapic_receive(struct lapic *lapic, const struct apic_message *mess
 	}
 }
 
-enum irq_fate lapic_raise_lvt(struct lapic *lapic, enum lapic_lvt entry, bool own)
+enum irq_fate lapic_raise_lvt(struct lapic *lapic, enum apic_lvt entry, bool own)
 {
 	uint32_t value = READ(lapic->lvt[entry]);
 	struct apic_message message = { .mode = LVT_MODE(value), .vector = (uint8_t)value };

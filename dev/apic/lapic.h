@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "arch/x86_64/apic_registers.h"
 #include "dev/apic/bus.h"
 
 #define LAPIC_TIMER_HZ UINT64_C(1000000000) /* before the divider; CPUID leaf 0x15 reports it as the crystal */
@@ -18,17 +19,6 @@
 
 #define LAPIC_NOTHING (-1)
 #define LAPIC_EXTINT 256 /* the PICs ask: take the vector from pic_acknowledge(), don't call lapic_accept() */
-
-#define APIC_BASE_BSP 0x100u
-#define APIC_BASE_X2APIC 0x400u
-#define APIC_BASE_ENABLE 0x800u
-
-#define LAPIC_MSR_BASE 0x1bu
-#define LAPIC_MSR_TSC_DEADLINE 0x6e0u
-#define LAPIC_MSR_X2APIC_FIRST 0x800u
-#define LAPIC_MSR_X2APIC_LAST 0x8ffu
-
-enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
 
 /* The processor as its APIC sees it. context is the one given at creation. */
 struct lapic_host {

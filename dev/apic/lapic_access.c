@@ -6,6 +6,8 @@
  */
 #include "dev/apic/lapic_internal.h"
 
+#include "arch/x86_64/registers.h"
+
 #define X_READ 1u
 #define X_WRITE 2u
 #define ICR_RESERVED UINT64_C(0xfff33000) /* in x2APIC mode; the high half is the destination */
@@ -47,7 +49,7 @@ static const uint32_t lvt_writable[LVT_COUNT] = {
 	[LVT_LINT0] = 0x0001a7ff, [LVT_LINT1] = 0x0001a7ff,   [LVT_ERROR] = 0x000100ff,
 };
 
-_Static_assert(LAPIC_MSR_X2APIC_FIRST + REGISTERS - 1 <= LAPIC_MSR_X2APIC_LAST, "registers lie inside the MSR range");
+_Static_assert(MSR_X2APIC_FIRST + REGISTERS - 1 <= MSR_X2APIC_LAST, "registers lie inside the MSR range");
 _Static_assert(APIC_LVT + LVT_COUNT == APIC_INITIAL_COUNT, "the LVT ends where the counts begin");
 _Static_assert(!(ICR_WRITABLE & ICR_RESERVED) && (ICR_WRITABLE | ICR_RESERVED) == 0xffffffff,
 	       "ICR bits are one or the other");
@@ -225,13 +227,13 @@ static enum status write_base(struct lapic *lapic, uint64_t value)
 
 enum status lapic_msr_read(struct lapic *lapic, uint32_t msr, uint64_t *value)
 {
-	unsigned index = msr - LAPIC_MSR_X2APIC_FIRST;
+	unsigned index = msr - MSR_X2APIC_FIRST;
 
-	if (msr == LAPIC_MSR_BASE) {
+	if (msr == MSR_APIC_BASE) {
 		*value = lapic->base;
 		return OK;
 	}
-	if (msr == LAPIC_MSR_TSC_DEADLINE && lapic->tsc_hz) {
+	if (msr == MSR_TSC_DEADLINE && lapic->tsc_hz) {
 		*value = lapic->tsc_deadline;
 		return OK;
 	}
@@ -245,11 +247,11 @@ enum status lapic_msr_read(struct lapic *lapic, uint32_t msr, uint64_t *value)
 
 enum status lapic_msr_write(struct lapic *lapic, uint32_t msr, uint64_t value)
 {
-	unsigned index = msr - LAPIC_MSR_X2APIC_FIRST;
+	unsigned index = msr - MSR_X2APIC_FIRST;
 
-	if (msr == LAPIC_MSR_BASE)
+	if (msr == MSR_APIC_BASE)
 		return write_base(lapic, value);
-	if (msr == LAPIC_MSR_TSC_DEADLINE && lapic->tsc_hz) {
+	if (msr == MSR_TSC_DEADLINE && lapic->tsc_hz) {
 		lapic_timer_set_deadline(lapic, value);
 		return OK;
 	}

@@ -1,37 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the local APIC share. Register numbers are offsets in the page divided by 16, as in MSR numbers. */
+/* What the files of the local APIC share. */
 #pragma once
 
 #include "dev/apic/lapic.h"
 
-enum lapic_register {
-	APIC_ID = 0x02,
-	APIC_VERSION = 0x03,
-	APIC_TPR = 0x08,
-	APIC_APR = 0x09,
-	APIC_PPR = 0x0a,
-	APIC_EOI = 0x0b,
-	APIC_RRD = 0x0c,
-	APIC_LDR = 0x0d,
-	APIC_DFR = 0x0e,
-	APIC_SVR = 0x0f,
-	APIC_ISR = 0x10,
-	APIC_TMR = 0x18,
-	APIC_IRR = 0x20,
-	APIC_ESR = 0x28,
-	APIC_ICR_LOW = 0x30,
-	APIC_ICR_HIGH = 0x31,
-	APIC_LVT = 0x32,
-	APIC_INITIAL_COUNT = 0x38,
-	APIC_CURRENT_COUNT = 0x39,
-	APIC_DIVIDE = 0x3e,
-	APIC_SELF_IPI = 0x3f,
-};
-
-#define SVR_ENABLE 0x100u
 #define SVR_NO_EOI_BROADCAST 0x1000u
 #define SVR_WRITABLE 0x11ffu
-#define LVT_MASKED 0x10000u
 #define LVT_MODE(entry) ((entry) >> 8 & 7u)
 #define LVT_TIMER_MODE(entry) ((entry) >> 17 & 3u)
 #define ESR_SEND_ILLEGAL 0x20u
@@ -67,7 +41,7 @@ static inline uint32_t lapic_x2apic_logical_id(const struct lapic *lapic)
 /* ISR or TPR has changed. The owner's. */
 void lapic_update_priority(struct lapic *lapic);
 /* An event of the APIC's own: timer, pins, error. own: as for lapic_receive(). */
-enum irq_fate lapic_raise_lvt(struct lapic *lapic, enum lapic_lvt entry, bool own);
+enum irq_fate lapic_raise_lvt(struct lapic *lapic, enum apic_lvt entry, bool own);
 void lapic_error(struct lapic *lapic, uint32_t bit, bool own);
 
 /* lapic_timer.c: the owner's. */

@@ -128,7 +128,7 @@ enum status lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t *value)
 }
 enum status lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t value)
 {
-	if (msr != LAPIC_MSR_BASE || value & 1)
+	if (msr != MSR_APIC_BASE || value & 1)
 		return BAD_VALUE;
 	l->base = value;
 	return OK;

@@ -436,7 +436,7 @@ static void create(unsigned i, const struct cpu_set *allowed)
 	v->hv = v->l1 = &hv_of[i];
 	hv_of[i] = (struct hv_vcpu){ .owner = v, .rflags = 2, .exited = vcpu_exited };
 	assert_int_equal(lapic_create(&bus, &apic_bus, i, i == 0, 0, &lapic_host, v, &v->lapic), OK);
-	assert_int_equal(lapic_msr_write(v->lapic, LAPIC_MSR_BASE, v->lapic->base | APIC_BASE_X2APIC), OK);
+	assert_int_equal(lapic_msr_write(v->lapic, MSR_APIC_BASE, v->lapic->base | APIC_BASE_X2APIC), OK);
 	assert_int_equal(lapic_msr_write(v->lapic, 0x80f, 0x1ff), OK);
 	v->activity = i == ASKERS ? VCPU_WAIT_SIPI : VCPU_RUNNABLE;
 	guests[i].dice = i;

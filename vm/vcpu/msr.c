@@ -122,8 +122,7 @@ static uint64_t *stored(struct vcpu *vcpu, const struct msr_rule *rule)
 /* The local APIC's that guests use all the time, found without a search. */
 static inline bool of_apic(uint32_t msr)
 {
-	return msr - LAPIC_MSR_X2APIC_FIRST <= LAPIC_MSR_X2APIC_LAST - LAPIC_MSR_X2APIC_FIRST ||
-	       msr == LAPIC_MSR_TSC_DEADLINE;
+	return msr - MSR_X2APIC_FIRST <= MSR_X2APIC_LAST - MSR_X2APIC_FIRST || msr == MSR_TSC_DEADLINE;
 }
 
 static enum status msr_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)

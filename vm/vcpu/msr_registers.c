@@ -72,11 +72,11 @@ enum status msr_write_apic(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
 	enum status status;
 
-	if (msr == LAPIC_MSR_BASE && *value >> cpuid_physical_bits(vcpu->machine->cpuid))
+	if (msr == MSR_APIC_BASE && *value >> cpuid_physical_bits(vcpu->machine->cpuid))
 		return BAD_VALUE;
 	status = lapic_msr_write(vcpu->lapic, msr, *value);
 	vcpu_look_at_timer(vcpu);
-	if (msr == LAPIC_MSR_BASE && status == OK && vcpu->id == 0)
+	if (msr == MSR_APIC_BASE && status == OK && vcpu->id == 0)
 		place_apic(vcpu, *value);
 	return status;
 }
