@@ -10,7 +10,7 @@ from test_linux import LINES, attach, back, power_off, shell
 GOOD = "exit port 0xf4 value 42"
 
 # Processes that talk through pipes, each part summed by its own; then the sum of the sums, which never differs.
-WORK = ("for i in 1 2 3 4 5 6 7 8; do (dd if=/dev/zero bs=64k count=32 2>/dev/null | tr '\\0' $i | md5sum) & done | sort | md5sum; wait")
+WORK = ("for i in 1 2 3 4 5 6 7 8; do (dd if=/dev/zero bs=64k count={blocks} 2>/dev/null | tr '\\0' $i | md5sum) & done | sort | md5sum; wait")
 TOGGLE = ("cd /sys/devices/system/cpu; n=0; while [ $n -lt {rounds} ]; do n=$((n+1)); for c in 1 2 3; do echo 0 >cpu$c/online && "
           "echo 1 >cpu$c/online || echo bad $c; done; done; echo toggled $n; cd /")
 
@@ -27,7 +27,7 @@ def config(vendor, names, cpus, memory=192, more=""):
         f"cmdline = {LINES[vendor]}\n{more}\n" for name in names)
 
 
-def several(machine, names, rounds):
+def several(machine, names, rounds, blocks):
     monitor = machine.monitor.wait_prompt()
     for _ in names:  # whichever is first
         machine.expect(guests.READY, 900)
@@ -35,9 +35,9 @@ def several(machine, names, rounds):
     for name in names:
         attach(machine, name)
         shell(machine, "nproc", "^4\\s*$")
-        sums.add(shell(machine, WORK, "^[0-9a-f]{32}  -").group(0))
+        sums.add(shell(machine, WORK.format(blocks=blocks), "^[0-9a-f]{32}  -").group(0))
         shell(machine, TOGGLE.format(rounds=rounds), f"^toggled {rounds}", 1200)
-        sums.add(shell(machine, WORK, "^[0-9a-f]{32}  -").group(0))
+        sums.add(shell(machine, WORK.format(blocks=blocks), "^[0-9a-f]{32}  -").group(0))
         shell(machine, COMPLAINTS, "^0")
         back(machine)
     assert len(sums) == 1, sums
@@ -49,7 +49,7 @@ def several(machine, names, rounds):
 def test_four_processors(boot, vendor, linux):
     """Debian with four vcpus on one host processor: counts them, works on them, takes them off and on."""
     machine = boot(config(vendor, ("alpha",), 4), linux, memory=640)
-    several(machine, ("alpha",), 2)
+    several(machine, ("alpha",), 2, 16)
 
 
 @pytest.mark.slow
@@ -57,7 +57,7 @@ def test_four_processors(boot, vendor, linux):
 def test_two_machines_of_four(boot, vendor, linux, cpus):
     """Two of them at once, on one, two and four host processors; each processor goes off and on fifty times."""
     machine = boot(config(vendor, ("alpha", "beta"), 4), linux, memory=768, cpus=cpus)
-    several(machine, ("alpha", "beta"), 50)
+    several(machine, ("alpha", "beta"), 50, 32)
 
 
 def guest(name, elf, line, more=""):
