@@ -63,7 +63,7 @@ MUTANTS = [
            "test_pgm_share:test_write_before_the_flush"),
     Mutant("fused-without-comparison", "pgm/page/share.c", "else if (!same_content(to, from))", "else if (false)",
            "test_pgm_share:test_write_before_the_flush"),
-    Mutant("fused-though-pinned", "pgm/page/share.c", "!collapse_page_fit(*page_of(b, where)) ||", "!page_is_private(*page_of(b, where)) ||",
+    Mutant("fused-though-pinned", "pgm/page/share.c", "!(collapse_page_fit(r) || page_fit(r, PAGE_SHARED)) ||", "!page_has_frame(r) ||",
            "test_pgm_share:test_not_these"),
     Mutant("fused-page-keeps-its-frame", "pgm/page/share.c", "gather_frame(old, from, ACCOUNT_BASE);", ";",
            "test_pgm_share:test_two_machines"),
