@@ -202,7 +202,7 @@ def attack6_host(boot, rounds):
         f"[vm {name}]\nkernel = stamp.elf\nmemory = 32M\nlarge_pages = {large}\n{shared}"
         f"cmdline = cpus=4 pages=1024 pace=20000\n" for name, large in zip(STAMPERS, ("on", "off")))
     text += f"[vm gamma]\nkernel = churn.elf\nmemory = 32M\nmemory_max = 44M\nballoon = on\nweight = 400\n{shared}cmdline = cpus=4\n"
-    text += f"[vm delta]\nkernel = hyper.elf\nmemory = 64M\nnested = on\n{shared}cmdline = {quirks(boot.machine_class)} crowd cpus=4 millions={10 * rounds}\n"
+    text += f"[vm delta]\nkernel = hyper.elf\nmemory = 64M\nnested = on\n{shared}cmdline = {quirks(boot.machine_class)} crowd cpus=4 millions={int(10 * rounds)}\n"
     return boot(text, {f"{name}.elf": os.path.join(BUILD, f"guests/{name}.elf") for name in ("stamp", "churn", "hyper")}, cpus=3, memory=256)
 
 
@@ -262,9 +262,9 @@ def attack6(boot, rounds):
     for _ in STAMPERS:  # whichever is first
         machine.expect(r"round 64\b", 300)
     looks = sum(attack6_round(machine, 2 * number) for number in range(rounds))
-    shared, emptied = (sum(int(line.split()[1]) for line in monitor.command("stats *") if re.match(pattern, line))
-                       for pattern in (r"\w*/GMM/Fusion/(?:Shared|Zeroed)\s", r"/GMM/ChunksEmptied\s"))
-    print(looks, "looks", shared, "began to share or were zeros;", emptied, "chunks emptied")
+    shared, emptied = (sum(int(line.split()[1]) for line in monitor.command(f"stats *{pattern}*") if f"/GMM/{pattern}" in line)
+                       for pattern in ("Fusion/Shared", "ChunksEmptied"))
+    print(looks, "looks", shared, "began to share,", emptied, "chunks emptied")
     counts = churned(monitor)
     print("gamma's pages given, taken back, its blocks plugged, unplugged:", counts)
     assert looks > 1000 and all(counts)
