@@ -622,7 +622,7 @@ MUTANTS = [
     Mutant("blocked-nmi-wakes", "vm/vcpu/interrupts.c", "if (nmi && !vcpu->hv->nmi_blocked)", "if (nmi)",
            "test_vm_access:test_what_ends_hlt"),
     Mutant("long-mode-by-any-tss", "vm/vcpu/control.c", "<= TYPE_TSS_16_BUSY)", "< 1)", "test_vm_exits:test_long_mode_needs_its_tss"),
-    Mutant("apic-base-any-width", "vm/vcpu/msr_registers.c", "if (msr == LAPIC_MSR_BASE && *value >>", "if (0 && *value >>", "test_vm_exits:test_apic_base"),
+    Mutant("apic-base-any-width", "vm/vcpu/msr_registers.c", "if (msr == MSR_APIC_BASE && *value >>", "if (0 && *value >>", "test_vm_exits:test_apic_base"),
     Mutant("rdpid-announced", "vm/vcpu/cpuid_policy.c", "{ !hv_capabilities.rdtscp, ECX, 0x7, BIT(22) },", "", "test_cpuid:test_no_more_than_the_controls_allow"),
     Mutant("delivered-from-the-guest", "vm/vcpu/enter.h",
            "\tdeliver(vcpu);\n\tcount_as_inside(vcpu);", "\tcount_as_inside(vcpu);\n\tdeliver(vcpu);",
