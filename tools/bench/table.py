@@ -122,11 +122,11 @@ SLOW_BY = {
     "log_split": "the 512 leaves of the block, filled at its first write: the others are found there. KVM makes one leaf at each write.",
     "block_write": f"{CLEARING:,} of it is the clearing itself, one instruction a word, on both sides; the row below has the rest.",
     "l2_touch_again": "four of it are the guest's own; the rest is one exit of L2 around all pages, and the host's clock.",
-    "l1_flush_1000": "on both sides it is the way to L1 and back, which the first row has. Quire compares L1's tables with what was derived from them "
-                     "besides, some six instructions a page; KVM write-protects them, and pays when L1 changes one: the row below.",
+    "l1_flush_1000": "on both sides it is the way to L1 and back, which the first row has. Quire looks besides whether L1's tables have become dirty since "
+                     "the last time, some hundred instructions a table, and compares those that have; KVM write-protects them, and pays when L1 "
+                     "changes one: the row below.",
     "fuse": "the passes read and hash each page, some 4,800 instructions without vector registers; the rest is two comparisons, before the page is "
             "taken from the guest and after, and the switch. KSM takes more passes.",
-    "look": "the hash again, of pages that share already as well, which KSM passes by.",
     "log_write_pml": "neither side has an exit; a mean of so little is one end of a time slice that fell into it.",
 }
 
