@@ -117,8 +117,10 @@ def test_attack15_500_reboots(boot):
 
 PROGRAMS = ("/usr/bin/hackbench", "/usr/bin/stress-ng", "/usr/sbin/memtester")
 KEXEC = ("/usr/sbin/kexec",)
-STRESS = ("stress-ng --class cpu,vm,interrupt,scheduler --exclude brk,bigheap --seq 4 -t 3 --verify --oomable --vm-bytes 24M --mmap-bytes 24M "
-          "--malloc-bytes 16M")
+# brk and bigheap would take all memory there is; cyclic wants deadlines that four of it can't have; QEMU carries some of opcode's random instructions
+# out in a way that the kernel has an oops, without a hypervisor as well.
+STRESS = ("stress-ng --class cpu,vm,interrupt,scheduler --exclude brk,bigheap,cyclic,opcode --seq 4 -t 3 --verify --oomable --vm-bytes 24M "
+          "--mmap-bytes 24M --malloc-bytes 16M")
 
 
 def needs(paths):
