@@ -16,12 +16,13 @@ static bool at_once(struct pgm *pgm, gpa_t page, uint8_t *copy, const struct hv_
 	struct pgm_local *local = local_of(pgm);
 	uint64_t bytes = 0;
 
-	if (!b || (b->flags & BLOCK_COLLAPSING))
+	if (!b)
 		return false;
 	HOLD_BLOCK(b);
 	page_record r = block_record(b, page);
-	/* One without a frame reads as zeros. */
-	if (!page_is_plain(r) || block_kind(b) < BLOCK_LARGE || (write && page_get_state(r) != PAGE_ALLOCATED))
+	/* One without a frame reads as zeros. A write calls a collapse off, which may begin at any time but now (phys.c). */
+	if ((b->flags & BLOCK_COLLAPSING) || !page_is_plain(r) || block_kind(b) < BLOCK_LARGE ||
+	    (write && page_get_state(r) != PAGE_ALLOCATED))
 		return false;
 	uint8_t *guest = frame_map(page_has_frame(r) ? page_frame(r) : pgm_zero_block);
 	for (const struct hv_nested_part *p = parts; p < parts + count; p++) {
