@@ -395,6 +395,7 @@ MUTANTS = [
     Mutant("shadow-fifth-level-missed", "pgm/shadow/drop.c", "	if (!shadow_still(f, root->above, now))\n		(void)shadow_drop_root(pgm, root, gather);\n	root->above = now;", "	root->above = now;", "test_pgm_shadow:test_formats"),
     Mutant("parts-past-a-handler", "pgm/parts.c", "!page_is_plain(r) || ", "", "test_pgm_phys:test_parts"),
     Mutant("parts-into-the-zeros", "pgm/parts.c", "(write && page_get_state(r) != PAGE_ALLOCATED)", "false", "test_pgm_phys:test_parts"),
+    Mutant("parts-past-a-collapse", "pgm/parts.c", "	if ((b->flags & BLOCK_COLLAPSING) || ", "	if (", "test_pgm_share_threads:test_parts_and_collapse"),
     Mutant("parts-unlogged", "pgm/parts.c", "		dirty_written(pgm, page);\n", "		;\n", "test_pgm_phys:test_parts"),
     Mutant("svm-vmcb12-read-twice", "svm/nested/enter.c", "	return status == OK ? read_maps(n) : status;", "	if (status == OK)\n		status = env->parts(n->common.context, n->address, n->vmcb12, parts, ARRAY_SIZE(parts), false);\n	return status == OK ? read_maps(n) : status;", "test_svm_nested:attack12_vmcb_changes_under_vmrun"),
     Mutant("shadow-frames-lost-on-failure", "pgm/shadow/pool.c", "status != OK; i++)\n		if (frame[i])", "status == LIMIT; i++)\n		if (frame[i])", "test_attack_4_shadow:test_attack4_shadow"),

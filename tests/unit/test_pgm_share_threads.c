@@ -15,6 +15,7 @@
 #include "common/pgm_world.h"
 #include "mm/compact.h"
 #include "pgm/dirty/dirty.h"
+#include "pgm/walk.h"
 
 extern __thread unsigned test_cpu;
 extern unsigned test_cpu_count;
@@ -278,9 +279,48 @@ static void test_attack6_all_at_once(void **state)
 	assert_true(shared > 30 && broken > 5 && moved > 50 && ballooned > 100 && logged);
 }
 
+static void *write_part(void *context)
+{
+	static const struct hv_nested_part part = { 8, 8 };
+	static uint8_t bytes[PAGE_SIZE];
+
+	test_cpu = 1;
+	must(pgm_parts(context, gpa(AT), bytes, &part, 1, true) == OK);
+	return NULL;
+}
+
+/* A collapse that has just begun while a write waited for the block hears of it. */
+static void test_parts_and_collapse(void **state)
+{
+	struct pgm_config config = plain_config(RAM);
+	struct pgm *pgm;
+	struct block *b;
+	pthread_t thread;
+	uint64_t value = 1;
+	char why[128];
+
+	(void)state;
+	config.large_pages = false;
+	assert_int_equal(pgm_create(&pgm, &config, NULL, NULL, why, sizeof(why)), OK);
+	assert_int_equal(pgm_write(pgm, gpa(AT), &value, 8, ORIGIN_GUEST, NULL), OK);
+	b = block_find(pgm, gpa(AT));
+	block_lock(b);
+	assert_int_equal(pthread_create(&thread, NULL, write_part, pgm), 0);
+	for (unsigned i = 0; i < 10000; i++)
+		sched_yield();
+	memset(pgm->collapse.clean, 0xff, sizeof(pgm->collapse.clean));
+	b->flags |= BLOCK_COLLAPSING;
+	block_unlock(b);
+	pthread_join(thread, NULL);
+	assert_false(pgm->collapse.clean[AT / PAGE_SIZE % PAGES_PER_BLOCK / 64] >> AT / PAGE_SIZE % 64 & 1);
+	b->flags &= ~(uint32_t)BLOCK_COLLAPSING;
+	end_pgm(pgm);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_attack6_all_at_once) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_attack6_all_at_once),
+					    cmocka_unit_test(test_parts_and_collapse) };
 
 	test_cpu_count = VCPUS + 2;
 	pgm_world_start(64 * MIB);
