@@ -182,11 +182,20 @@ unsigned vmx_msr_bitmap_byte(uint32_t msr, bool write)
 	return BITMAP_BYTE(msr, write);
 }
 
-/* Where all of the passable ones are. */
-static const uint16_t passable_byte[] = {
-	BITMAP_BYTE(MSR_SPEC_CTRL, 0), BITMAP_BYTE(MSR_FLUSH_CMD, 0), BITMAP_BYTE(MSR_SYSENTER_CS, 0),
-	BITMAP_BYTE(MSR_PAT, 0),       BITMAP_BYTE(MSR_STAR, 0),      BITMAP_BYTE(MSR_FS_BASE, 0),
-};
+/* Where all of the passable ones are; and what of a page that is, in whole words. */
+#define PASSABLE_AT(X) X(MSR_SPEC_CTRL) X(MSR_FLUSH_CMD) X(MSR_SYSENTER_CS) X(MSR_PAT) X(MSR_STAR) X(MSR_FS_BASE)
+#define READ_BYTE(msr) BITMAP_BYTE(msr, 0),
+static const uint16_t passable_byte[] = { PASSABLE_AT(READ_BYTE) };
+
+#define LOW_SIZE 0x50u
+#define HIGH_AT (MSR_BITMAP_HIGH + 0x10u)
+#define HIGH_SIZE 0x18u
+const struct hv_nested_part vmx_msr_bitmap_parts[] = { { 0, LOW_SIZE },
+						       { HIGH_AT, HIGH_SIZE },
+						       { MSR_BITMAP_WRITE, LOW_SIZE },
+						       { MSR_BITMAP_WRITE + HIGH_AT, HIGH_SIZE } };
+#define IS_IN_PARTS(msr) &&(BITMAP_BYTE(msr, 0) < LOW_SIZE || BITMAP_BYTE(msr, 0) - HIGH_AT < HIGH_SIZE)
+_Static_assert(1 PASSABLE_AT(IS_IN_PARTS), "what is merged has been read");
 
 /* One bit: 1 exits. */
 static void set_exit(uint8_t *bitmap, uint32_t msr, bool write, bool exits)

@@ -21,6 +21,7 @@
  */
 #pragma once
 
+#include "arch/x86_64/hv_nested.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/spinlock.h"
 #include "arch/x86_64/traps.h"
@@ -177,6 +178,9 @@ void vmx_lazy_hand_over(struct vmx_vcpu *from, struct vmx_vcpu *to);
 void vmx_msr_bitmap_init(const struct vmx_vcpu *v);
 /* v's bitmap lets pass what `outer`'s and the page `wanted` both do; wanted NULL: nothing. */
 void vmx_msr_bitmap_merge(const struct vmx_vcpu *v, const struct vmx_vcpu *outer, const uint8_t *wanted);
+/* All of that page that it looks at. */
+#define VMX_MSR_BITMAP_PARTS 4u
+extern const struct hv_nested_part vmx_msr_bitmap_parts[VMX_MSR_BITMAP_PARTS];
 /* Does a bitmap ask for an exit? Any MSR; and where in it that stands. */
 unsigned vmx_msr_bitmap_byte(uint32_t msr, bool write);
 bool vmx_msr_bitmap_exits(const uint8_t *bitmap, uint32_t msr, bool write);

@@ -423,7 +423,7 @@ MUTANTS = [
     Mutant("svm-window-shut-behind-a-shadow", "svm/shadow.c", "if (!svm->hv.want_interrupt_window && !svm->held_virtual)", "if (true)", "test_svm_run:a_dropped_shadow_comes_back"),
     Mutant("svm-virtual-interrupt-in-a-shadow", "svm/shadow.c", "\t*interrupts &= ~V_IRQ;\n", "", "test_svm_run:a_virtual_interrupt_behind_a_dropped_shadow"),
     Mutant("svm-held-interrupt-lost", "svm/shadow.c", "interrupt_control |= svm->held_virtual;", "interrupt_control |= 0;", "test_svm_run:a_virtual_interrupt_behind_a_dropped_shadow"),
-    Mutant("nsvm-l1s-map-alone", "svm/nested/merge.c", "map[i] = l0[i] | l1[i];", "map[i] = l1[i] ? l1[i] : l0[i];",
+    Mutant("nsvm-l1s-map-alone", "svm/nested/merge.c", "to[i] = a[i] | b[i];", "to[i] = b[i] ? b[i] : a[i];",
            "test_svm_nested_events:random_vmcbs"),
     Mutant("nsvm-l1s-intercepts-alone", "svm/vcpu.c", "control->intercepts[i] |= svm->also[i];",
            "control->intercepts[i] = svm->also[i] ? svm->also[i] : control->intercepts[i];", "test_svm_nested_events:random_vmcbs"),

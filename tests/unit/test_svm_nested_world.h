@@ -4,6 +4,7 @@
 
 #include "test_svm_world.h"
 
+#include "common/nested_parts.h"
 #include "svm/nested/nested.h"
 
 #define L1_MEMORY 0x40000u
@@ -44,20 +45,11 @@ static enum status env_write(void *context, gpa_t to, const void *from, size_t s
 	return OK;
 }
 
+static const struct hv_nested_env env;
 static enum status env_parts(void *context, gpa_t page, void *copy, const struct hv_nested_part *parts, unsigned count,
 			     bool write)
 {
-	enum status status = OK;
-
-	for (unsigned i = 0; i < count && status == OK; i++) {
-		gpa_t where = gpa(page.v + parts[i].at);
-		uint8_t *at = (uint8_t *)copy + parts[i].at;
-
-		assert_false((parts[i].at | parts[i].size) & 7);
-		status = write ? env_write(context, where, at, parts[i].size)
-			       : env_read(context, where, at, parts[i].size);
-	}
-	return status;
+	return parts_by(&env, context, page, copy, parts, count, write);
 }
 
 static void env_invalidate(void *context, const struct hv_nested_slat *slat)

@@ -14,6 +14,7 @@
 
 #include "arch/x86_64/hv_nested.h"
 #include "arch/x86_64/registers.h"
+#include "common/nested_parts.h"
 #include "lib/bits.h"
 
 /* The processor. */
@@ -197,19 +198,11 @@ static enum status l1_write(void *context, gpa_t to, const void *from, size_t si
 	memcpy(l1_memory + to.v, from, size);
 	return OK;
 }
+static struct hv_nested_env env;
 static enum status l1_parts(void *context, gpa_t page, void *copy, const struct hv_nested_part *parts, unsigned count,
 			    bool write)
 {
-	enum status status = OK;
-
-	for (unsigned i = 0; i < count && status == OK; i++) {
-		gpa_t where = gpa(page.v + parts[i].at);
-		uint8_t *at = (uint8_t *)copy + parts[i].at;
-
-		status = write ? l1_write(context, where, at, parts[i].size)
-			       : l1_read(context, where, at, parts[i].size);
-	}
-	return status;
+	return parts_by(&env, context, page, copy, parts, count, write);
 }
 static enum status l1_read_linear(void *context, gva_t from, void *to, unsigned size)
 {

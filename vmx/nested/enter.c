@@ -252,15 +252,14 @@ static void exit_below(struct vmx_nested *n)
 		host_kick(cpu_index(), false);
 }
 
-/* What vmx_msr_bitmap_merge() looks at. Where it can't be read each access exits. */
+/* Where it can't be read each access exits. */
 static void read_msr_bitmap(struct vmx_nested *n)
 {
-	static const struct hv_nested_part parts[] = { { 0, 0x50 }, { 0x410, 0x18 }, { 0x800, 0x50 }, { 0xc10, 0x18 } };
 	const union vmcs12 *v = &n->vmcs12;
 
 	if ((AT(v, PRIMARY_CONTROLS) & PRIMARY_MSR_BITMAP) &&
-	    n->base.env->parts(n->base.context, gpa(AT(v, MSR_BITMAP)), n->msr_bitmap, parts, ARRAY_SIZE(parts),
-			       false) != OK)
+	    n->base.env->parts(n->base.context, gpa(AT(v, MSR_BITMAP)), n->msr_bitmap, vmx_msr_bitmap_parts,
+			       VMX_MSR_BITMAP_PARTS, false) != OK)
 		memset(n->msr_bitmap, 0xff, PAGE_SIZE);
 }
 
